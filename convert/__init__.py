@@ -1,0 +1,1 @@
+"""From published LLaMA checkpoints to GGUF, without PyTorch."""

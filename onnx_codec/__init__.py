@@ -1,0 +1,1 @@
+"""From published codec checkpoints to ONNX, without PyTorch."""

@@ -1,0 +1,1 @@
+"""The audio codec: the protocol and its ONNX Runtime implementation."""

@@ -1,0 +1,1 @@
+"""The language-model engine: the protocol and its llama.cpp implementation."""

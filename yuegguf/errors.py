@@ -1,0 +1,74 @@
+"""Every error that yuegguf raises on purpose, and the exit code that the command line gives it.
+
+YueError                      1  anything else that went wrong, in one sentence
+├── ModelNotFound             3  a model file is not there
+├── NotEnoughMemory           4  the plan does not fit this machine
+├── RequestError              5  lyrics, tags or audio that cannot be used
+├── DamagedFile               7  a checkpoint, model or song folder that is broken or of the wrong kind
+├── EngineError               1  llama.cpp refused something
+├── CodecError                1  ONNX Runtime refused something
+├── StorageError              1  disk full, folder not writable
+└── Interrupted              75  stopped on request; the work so far is kept and can be resumed
+
+Exit codes 0, 2 (usage) and 130 (second Ctrl-C) belong to the command line itself.
+"""
+
+from __future__ import annotations
+
+
+class YueError(Exception):
+    """A failure with a sentence for the user: what is wrong, and what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        """What is wrong, without a full stop."""
+        self.hint = hint
+        """What to do next, or an empty string."""
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class ModelNotFound(YueError):
+    """A model file that the job needs is not on this machine."""
+
+    exit_code = 3
+
+
+class NotEnoughMemory(YueError):
+    """The job would not fit into this machine's memory."""
+
+    exit_code = 4
+
+
+class RequestError(YueError):
+    """The lyrics, tags, audio or options of a request cannot be used."""
+
+    exit_code = 5
+
+
+class DamagedFile(YueError):
+    """A file is truncated, inconsistent, or of another kind than the one needed."""
+
+    exit_code = 7
+
+
+class EngineError(YueError):
+    """The language-model engine failed."""
+
+
+class CodecError(YueError):
+    """The audio-codec engine failed."""
+
+
+class StorageError(YueError):
+    """A file could not be written: disk full, no permission, not a folder."""
+
+
+class Interrupted(YueError):
+    """The job was stopped on request; nothing finished is lost."""
+
+    exit_code = 75
