@@ -1,0 +1,168 @@
+"""Audio files: read what a user gives us, write songs with their tags.
+
+Everything goes through libsndfile (soundfile), except the ID3 tag of an mp3: libsndfile hands LAME UTF-8 as
+Latin-1, which turns every title outside ASCII into mojibake, so the 30 lines at the end write that tag.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from yuegguf import __version__
+from yuegguf.codec.base import CODEC_RATE, SONG_RATE
+from yuegguf.dsp import resample
+from yuegguf.errors import RequestError, StorageError
+
+Format = Literal["wav", "flac", "mp3"]
+FORMATS: tuple[Format, ...] = ("wav", "flac", "mp3")
+
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
+"""Sample rates that we read, Hz: beyond them a header is damaged, and a resampling kernel explodes."""
+BLOCK = 1 << 18
+"""Samples that are converted and written at one time."""
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a file says about itself; an empty field is left out."""
+
+    title: str = ""
+    artist: str = ""
+    comment: str = f"AI-generated with YuE by HKUST/M-A-P (yuegguf {__version__})"
+    """The provenance that YuE's licence asks for."""
+    software: str = f"yuegguf {__version__}"
+    """libsndfile appends its own name and version to it in wav and flac files."""
+    date: str = ""
+    """ISO date. Empty by default: the same song then gives the same bytes on any day."""
+
+
+def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
+    """Read a file that libsndfile understands → (wave [S, channels] in -1 … 1, sample rate in Hz).
+
+    Raises RequestError: no such file, not audio, no samples, NaN or infinite samples, an absurd rate.
+    """
+    if not os.path.isfile(path):  # unlike Path.is_file, never raises
+        raise RequestError(f"no audio file at {path}", "check the name")
+    try:
+        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    # TypeError: soundfile takes a name ending in .raw for headerless samples
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
+        hint = "use a wav, flac, mp3 or ogg file that plays elsewhere"
+        raise RequestError(f"{path} could not be read as audio ({error})", hint) from error
+    if not len(wave):
+        raise RequestError(f"{path} holds no samples", "use a recording that is not empty")
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise RequestError(f"{path} claims a sample rate of {rate} Hz", "convert it to 44100 Hz")
+    if not np.isfinite(wave).all():
+        raise RequestError(f"{path} holds samples that are not numbers", "export the recording again")
+    return wave, int(rate)
+
+
+def to_codec_wave(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """Wave [S, channels] at `rate` Hz → mono wave [ceil(S·16000/rate)] at 16 kHz, ready to be encoded.
+
+    Mean over the channels first, then resampling: the order of `load_audio_mono` (`infer.py`).
+    """
+    return resample(wave.mean(axis=1, dtype=np.float32), rate, CODEC_RATE)
+
+
+def write_audio(
+    path: Path, wave: NDArray[np.float32], format: Format = "wav", bits: int = 16, tags: Tags | None = None
+) -> None:
+    """Write a mono wave [S] at 44.1 kHz, beside the target first and renamed when it is on disk.
+
+    `bits` (16 or 24) counts for wav and flac; mp3 is written with LAME's best variable rate. Samples are
+    rounded to the nearest step without dither, and clipped at full scale. The same arguments give the
+    same bytes. `tags=None` writes no tags.
+
+    Raises RequestError for a format or a bit depth that cannot be written, StorageError when the disk is
+    full or the folder cannot be written.
+    """
+    subtype = _subtype(format, bits)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        _encode(part, wave, format, subtype, tags)
+        if format == "mp3" and tags is not None:
+            part.write_bytes(_id3(tags) + part.read_bytes())
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    # soundfile asserts that everything was written: a full disk can end there as well
+    except (soundfile.SoundFileError, OSError, RuntimeError, AssertionError) as error:
+        hint = "check the free space, and that the folder exists and may be written"
+        raise StorageError(f"{path} could not be written ({error})", hint) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _subtype(format: str, bits: int) -> str:
+    if format not in FORMATS:
+        raise RequestError(f"{format!r} is not an audio format that we write", f"use {', '.join(FORMATS)}")
+    if format == "mp3":
+        if "MP3" not in soundfile.available_formats():
+            found = soundfile.__libsndfile_version__
+            raise RequestError(f"libsndfile {found} cannot write mp3", "use flac, or libsndfile 1.1 or newer")
+        return "MPEG_LAYER_III"
+    if bits not in (16, 24):
+        raise RequestError(f"{bits} bits a sample cannot be written", "use 16 or 24")
+    return f"PCM_{bits}"
+
+
+def _encode(path: Path, wave: NDArray[np.float32], format: Format, subtype: str, tags: Tags | None) -> None:
+    quality = {"compression_level": 0.0, "bitrate_mode": "VARIABLE"} if format == "mp3" else {}
+    with soundfile.SoundFile(
+        path, "w", SONG_RATE, channels=1, subtype=subtype, format=format.upper(), **quality
+    ) as file:
+        if tags is not None and format != "mp3":
+            for field, text in _texts(tags).items():
+                setattr(file, field, text)
+        for start in range(0, len(wave), BLOCK):
+            file.write(_samples(wave[start : start + BLOCK], subtype))
+
+
+def _samples(wave: NDArray[np.float32], subtype: str) -> NDArray[np.float32] | NDArray[np.int32]:
+    """Rounded here, because libsndfile truncates floats to PCM; left-aligned in 32 bits."""
+    if subtype == "MPEG_LAYER_III":
+        return np.clip(wave, -1, 1)
+    bits = int(subtype.removeprefix("PCM_"))
+    full = 1 << (bits - 1)
+    steps = np.clip(np.rint(wave.astype(np.float64) * full), -full, full - 1)
+    return steps.astype(np.int32) << (32 - bits)
+
+
+def _texts(tags: Tags) -> dict[str, str]:
+    """The fields that say something, without zero bytes and half characters, which no tag can hold."""
+    cleaned = {
+        field: text.replace("\0", "").encode(errors="replace").decode()
+        for field, text in asdict(tags).items()
+    }
+    return {field: text for field, text in cleaned.items() if text}
+
+
+def _id3(tags: Tags) -> bytes:
+    """An ID3v2.4 tag in UTF-8 (id3.org, "ID3 tag version 2.4.0")."""
+    names = {"title": b"TIT2", "artist": b"TPE1", "software": b"TSSE", "date": b"TDRC"}
+    texts = _texts(tags)
+    frames = [_frame(name, b"\3" + texts[field].encode()) for field, name in names.items() if field in texts]
+    if "comment" in texts:
+        frames.append(_frame(b"COMM", b"\3eng\0" + texts["comment"].encode()))
+    body = b"".join(frames)
+    return b"ID3\4\0\0" + _syncsafe(len(body)) + body if frames else b""
+
+
+def _frame(name: bytes, content: bytes) -> bytes:
+    return name + _syncsafe(len(content)) + b"\0\0" + content
+
+
+def _syncsafe(number: int) -> bytes:
+    """Four bytes of seven bits each."""
+    return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))

@@ -1,0 +1,280 @@
+"""The TokenEngine on llama.cpp, through the C API of llama-cpp-python; nothing else imports it.
+
+The high-level `Llama` class has one row and copies logits, so it cannot serve. Rows have separate
+KV streams: in a unified cache every row attends over the cells of all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp as lib
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.engine.base import Row
+from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
+
+BATCH = 512
+"""Most ids per llama_decode call; longer prompts go in blocks of this size."""
+KV_TYPES = {"f32": lib.GGML_TYPE_F32, "f16": lib.GGML_TYPE_F16}
+
+LOG_LEVEL_ERROR = 4
+"""ggml's GGML_LOG_LEVEL_ERROR, which the binding does not export."""
+
+StopCheck = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to hold a model; everything that can change a result bit is in here."""
+
+    n_ctx: int
+    """Ids per row."""
+    n_rows: int
+    threads: int
+    kv_type: str = "f16"
+    flash_attention: bool = False
+    gpu_layers: int = 0
+    """Layers to put on the GPU; -1 = all."""
+
+
+class _Log:
+    """llama.cpp's log, kept quiet; the last complaint explains a failure."""
+
+    def __init__(self) -> None:
+        self.last = ""
+        self.callback = lib.llama_log_callback(self._note)
+
+    def _note(self, level: int, text: bytes, _data: object) -> None:
+        line = text.decode(errors="replace").strip()
+        if level == LOG_LEVEL_ERROR and line:
+            self.last = line
+
+
+_log = _Log()
+_started = False
+
+
+def _start() -> None:
+    global _started
+    lib.llama_log_set(_log.callback, ctypes.c_void_p(0))
+    if not _started:
+        lib.llama_backend_init()
+        _started = True
+
+
+class LlamaEngine:
+    """One model with `n_rows` rows; see TokenEngine for the methods."""
+
+    def __init__(self, path: Path, options: EngineOptions, stop: StopCheck = lambda: False) -> None:
+        """Load a GGUF. Raises ModelNotFound, DamagedFile or EngineError (not enough memory for the cache).
+
+        `stop` is asked during long prompts; when it says yes, `decode` raises Interrupted.
+        """
+        self.n_ctx, self.n_rows = options.n_ctx, options.n_rows
+        self._stop = stop
+        self._model = _load_model(path, options.gpu_layers)
+        self._ctx = self._open_context(path, options)
+        self._memory = lib.llama_get_memory(self._ctx)
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self._n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.pieces = tuple(_piece(self._vocab, i) for i in range(self._n_vocab))
+        self.metadata = _metadata(self._model)
+        self._used = [0] * options.n_rows
+        self._batch = _Batch(BATCH)
+        self._abort = lib.ggml_abort_callback(lambda _data: self._stop())
+        self._no_abort = ctypes.cast(None, lib.ggml_abort_callback)
+
+    def _open_context(self, path: Path, options: EngineOptions) -> object:
+        params = lib.llama_context_default_params()
+        params.n_ctx = options.n_ctx * options.n_rows
+        params.n_seq_max = options.n_rows
+        params.n_batch = params.n_ubatch = BATCH
+        params.n_outputs_max = options.n_rows
+        params.n_threads = params.n_threads_batch = options.threads
+        params.type_k = params.type_v = KV_TYPES[options.kv_type]
+        params.flash_attn_type = int(options.flash_attention)
+        params.kv_unified = False
+        params.no_perf = True
+        context = lib.llama_init_from_model(self._model, params)
+        if not context:
+            lib.llama_model_free(self._model)
+            raise EngineError(
+                f"llama.cpp could not open {path.name} with {options.n_rows} rows of {options.n_ctx} ids"
+                + (f" ({_log.last})" if _log.last else ""),
+                "use a smaller --ctx or --stage2-batch",
+            )
+        return context
+
+    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        """Append ids to rows → logits [wanted, n_vocab], a view valid until the next call.
+
+        Long rows go in blocks; how ids fall into blocks depends on their counts alone, so the same
+        calls give the same bits.
+        """
+        self._check(rows)
+        if sum(len(row.ids) for row in rows) > BATCH:
+            for row in rows:
+                for start in range(0, len(row.ids) - 1, BATCH):
+                    block = row.ids[start : min(start + BATCH, len(row.ids) - 1)]
+                    self._submit([Row(row.row, block, want_logits=False)])
+            rows = [Row(row.row, row.ids[-1:], row.want_logits) for row in rows]
+        return self._submit(rows)
+
+    def _check(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if not 0 <= row.row < self.n_rows or not row.ids:
+                raise EngineError(f"row {row.row} of {self.n_rows} with {len(row.ids)} ids cannot be decoded")
+            if self._used[row.row] + len(row.ids) > self.n_ctx:
+                raise EngineError(
+                    f"the context of {self.n_ctx} ids is full", "use a larger --ctx or shorter sections"
+                )
+
+    def _submit(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        wanted = self._batch.fill(rows, self._used)
+        long = self._batch.size > 4 * self.n_rows  # asking costs a call per graph node: only in prompts
+        lib.llama_set_abort_callback(self._ctx, self._abort if long else self._no_abort, ctypes.c_void_p(0))
+        _log.last = ""
+        status = lib.llama_decode(self._ctx, self._batch.struct)
+        if status == 2:
+            raise Interrupted("stopped while reading the prompt")
+        if status != 0:
+            detail = _log.last or f"status {status}"
+            raise EngineError(f"llama.cpp could not decode: {detail}", "use a smaller --ctx")
+        for row in rows:
+            self._used[row.row] += len(row.ids)
+        return self._logits(wanted)
+
+    def _logits(self, wanted: int) -> NDArray[np.float32]:
+        if not wanted:
+            return np.empty((0, self._n_vocab), np.float32)
+        address = ctypes.cast(lib.llama_get_logits(self._ctx), ctypes.c_void_p).value
+        buffer = (ctypes.c_float * (wanted * self._n_vocab)).from_address(address or 0)
+        return np.frombuffer(buffer, np.float32).reshape(wanted, self._n_vocab)
+
+    def forget(self, row: int, keep: int) -> None:
+        """Drop the row's cache after its first `keep` ids."""
+        if keep < self._used[row]:
+            lib.llama_memory_seq_rm(self._memory, row, keep, -1)
+            self._used[row] = keep
+
+    def copy(self, src: int, dst: int) -> None:
+        """Make row `dst` hold what row `src` holds."""
+        self.forget(dst, 0)
+        lib.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
+        self._used[dst] = self._used[src]
+
+    def save(self, row: int, path: Path) -> None:
+        """Write the row's cache, with its length, to `path`. Raises StorageError."""
+        count = (lib.llama_token * 1)(self._used[row])
+        if not lib.llama_state_seq_save_file(self._ctx, bytes(path), row, count, 1):
+            raise StorageError(f"could not write {path}", "free some disk space, then resume the song")
+
+    def load(self, row: int, path: Path) -> None:
+        """Replace the row's cache by a saved one. Raises DamagedFile."""
+        self.forget(row, 0)
+        count, found = (lib.llama_token * 1)(), ctypes.c_size_t()
+        done = lib.llama_state_seq_load_file(self._ctx, bytes(path), row, count, 1, ctypes.byref(found))
+        if not done or found.value != 1 or not 0 <= count[0] <= self.n_ctx:
+            self._used[row] = 1
+            self.forget(row, 0)
+            raise DamagedFile(f"{path.name} is not a cache of this model", "delete it and resume again")
+        self._used[row] = int(count[0])
+
+    def close(self) -> None:
+        """Free the context and the model."""
+        if self._model:
+            lib.llama_free(self._ctx)
+            lib.llama_model_free(self._model)
+            self._model = None
+
+
+class _Batch:
+    """llama_batch over arrays of our own, filled without allocation."""
+
+    def __init__(self, capacity: int) -> None:
+        self.token = np.zeros(capacity, np.int32)
+        self.pos = np.zeros(capacity, np.int32)
+        self.count = np.ones(capacity, np.int32)
+        self.row = np.zeros(capacity, np.int32)
+        self.want = np.zeros(capacity, np.int8)
+        self.pointers = self.row.ctypes.data + np.arange(capacity, dtype=np.uintp) * self.row.itemsize
+        self.struct = lib.llama_batch()
+        for name, array in (
+            ("token", self.token),
+            ("pos", self.pos),
+            ("n_seq_id", self.count),
+            ("seq_id", self.pointers),
+            ("logits", self.want),
+        ):
+            kind = dict(lib.llama_batch._fields_)[name]
+            setattr(self.struct, name, ctypes.cast(ctypes.c_void_p(array.ctypes.data), kind))
+
+    @property
+    def size(self) -> int:
+        return int(self.struct.n_tokens)
+
+    def fill(self, rows: Sequence[Row], used: Sequence[int]) -> int:
+        """Lay the rows out one after the other; returns how many logits rows will come back."""
+        end = 0
+        for row in rows:
+            start, end = end, end + len(row.ids)
+            self.token[start:end] = row.ids
+            self.pos[start:end] = np.arange(used[row.row], used[row.row] + len(row.ids))
+            self.row[start:end] = row.row
+            self.want[start:end] = 0
+            self.want[end - 1] = row.want_logits
+        self.struct.n_tokens = end
+        return int(self.want[:end].sum())
+
+
+def _load_model(path: Path, gpu_layers: int) -> object:
+    if not path.is_file():
+        raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
+    _start()
+    _log.last = ""
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = gpu_layers
+    model = lib.llama_model_load_from_file(bytes(path), params)
+    if not model:
+        detail = f" ({_log.last})" if _log.last else ""
+        raise DamagedFile(f"{path.name} is not a GGUF that llama.cpp can load{detail}", "convert it again")
+    return model
+
+
+def _piece(vocab: object, token: int) -> str:
+    return lib.llama_vocab_get_text(vocab, token).decode(errors="replace")
+
+
+def _metadata(model: object) -> dict[str, str]:
+    found = {}
+    for i in range(lib.llama_model_meta_count(model)):
+        key = _sized(lambda buffer, size, i=i: lib.llama_model_meta_key_by_index(model, i, buffer, size))
+        found[key] = _sized(
+            lambda buffer, size, i=i: lib.llama_model_meta_val_str_by_index(model, i, buffer, size)
+        )
+    return found
+
+
+def _sized(read: Callable[[object, int], int]) -> str:
+    """Call a C function that fills a buffer and returns the full length, with room enough."""
+    buffer = ctypes.create_string_buffer(256)
+    length = read(buffer, len(buffer))
+    if length >= len(buffer):
+        buffer = ctypes.create_string_buffer(length + 1)
+        read(buffer, len(buffer))
+    return buffer.value.decode(errors="replace")
+
+
+def build_info() -> dict[str, str]:
+    """What the installed llama.cpp can do, for `doctor`."""
+    _start()
+    return {
+        "llama-cpp-python": str(lib.__version__),
+        "system": lib.llama_print_system_info().decode(errors="replace").strip(),
+        "gpu": "yes" if lib.llama_supports_gpu_offload() else "no",
+    }

@@ -1,0 +1,166 @@
+"""Lyrics → sections. Nothing is dropped without a word, and `[Verse 1]` works.
+
+What upstream accepts (one word in brackets, `infer.py`) keeps its exact text, so the prompt is the
+official one; what upstream would lose is normalised or kept as lyrics, with a notice.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from yuegguf.errors import RequestError
+
+KNOWN_LABELS = frozenset(
+    "verse chorus bridge intro outro prechorus postchorus hook refrain interlude instrumental inst solo "
+    "break breakdown drop build rap spoken start end coda tag vamp ending opening theme".split()
+)
+"""First words of a label that make any bracketed line a section: `[Verse 1: soft]`."""
+
+_HEADER = re.compile(r"^\s*\[([^\[\]\n]+)\]\s*(.*)$")
+_UPSTREAM_LABEL = re.compile(r"^\w+$")
+_REPEAT_MARK = re.compile(r"^(x\s*\d+|\d+\s*x|repeat)$", re.IGNORECASE)
+_LENGTH = re.compile(r"^\s*#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE)
+_MARKERS = ("[start_of_segment]", "[end_of_segment]", "[start_of_reference]", "[end_of_reference]")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a song, sung in one go."""
+
+    label: str
+    """The word in brackets: verse, chorus, …"""
+    body: str
+    """The lines to sing, without surrounding blank lines; may be empty (instrumental)."""
+    seconds: float | None = None
+    """Longest this section may be, from a `#length 20` line above it; None = the song's default."""
+
+    @property
+    def text(self) -> str:
+        """The section as the model reads it: label line, body, one blank line."""
+        return f"[{self.label}]\n{self.body.strip()}\n\n"
+
+
+@dataclass(frozen=True)
+class Lyrics:
+    """Parsed lyrics and what had to be interpreted on the way."""
+
+    sections: tuple[Section, ...]
+    notices: tuple[str, ...]
+
+
+def parse(text: str) -> Lyrics:
+    """Split lyrics into sections.
+
+    A line that starts with a label in brackets opens a section. Brackets inside a line, repeat
+    marks such as `[x2]` and unknown stage directions stay lyrics. Raises RequestError when there
+    is nothing to sing or no label at all.
+    """
+    if "\0" in text:
+        raise RequestError("the lyrics are not text", "pass a UTF-8 text file")
+    clean = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    if not clean.strip():
+        raise RequestError("the lyrics are empty", "write sections such as [verse] with their lines")
+    parser = _Parser()
+    for number, line in enumerate(clean.split("\n"), 1):
+        parser.read(number, line)
+    return parser.finish()
+
+
+def choose(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:
+    """Pick sections: "all", "2" (the first two) or "1,3-4" (those). Raises RequestError."""
+    spec = spec.strip().lower()
+    if spec == "all":
+        return sections
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", spec):
+        raise RequestError(f"--sections {spec!r} is not a choice of sections", "write all, 2 or 1,3-4")
+    if spec.isdigit():
+        if int(spec) == 0:
+            raise RequestError("--sections 0 leaves nothing to sing", "write all, 2 or 1,3-4")
+        return sections[: int(spec)]
+    chosen: list[Section] = []
+    for part in spec.split(","):
+        first, _, last = part.partition("-")
+        low, high = int(first), int(last or first)
+        if not 1 <= low <= high <= len(sections):
+            raise RequestError(
+                f"--sections {part} is not among the {len(sections)} sections of these lyrics",
+                "count them from 1",
+            )
+        chosen += sections[low - 1 : high]
+    return tuple(chosen)
+
+
+class _Parser:
+    """Reads line by line; holds the section that is open."""
+
+    def __init__(self) -> None:
+        self.sections: list[Section] = []
+        self.notices: list[str] = []
+        self.label: str | None = None
+        self.lines: list[str] = []
+        self.seconds: float | None = None
+        self.next_seconds: float | None = None
+
+    def read(self, number: int, line: str) -> None:
+        length = _LENGTH.match(line)
+        if length:
+            self.next_seconds = float(length[1])
+            return
+        header = _HEADER.match(line)
+        label = _label(header[1], header[2]) if header else None
+        if header and label:
+            self._open(label, header[1], number)
+            line = header[2]
+            if not line:
+                return
+        elif header and header[1].strip():
+            self.notices.append(f"line {number}: [{header[1]}] is not a section label; kept as lyrics")
+        self.lines.append(self._without_markers(line, number))
+
+    def finish(self) -> Lyrics:
+        if self.label is None:
+            raise RequestError(
+                "the lyrics have no section label",
+                "put [verse], [chorus], … on a line of its own before each part",
+            )
+        self._close()
+        if self.next_seconds is not None:
+            self.notices.append("a #length line after the last section has no effect")
+        return Lyrics(tuple(self.sections), tuple(self.notices))
+
+    def _open(self, label: str, written: str, number: int) -> None:
+        self._close()
+        if label != written:
+            self.notices.append(f"line {number}: [{written}] is sung as [{label}]")
+        self.label, self.seconds, self.next_seconds = label, self.next_seconds, None
+
+    def _close(self) -> None:
+        body = "\n".join(self.lines).strip()
+        self.lines = []
+        if self.label is not None:
+            self.sections.append(Section(self.label, body, self.seconds))
+        elif body:
+            self.sections.append(Section("verse", body))
+            self.notices.append("the lines before the first label are sung as a [verse]")
+
+    def _without_markers(self, line: str, number: int) -> str:
+        for marker in _MARKERS:
+            if marker in line:
+                line = line.replace(marker, "")
+                self.notices.append(f"line {number}: {marker} is a control marker of the model; removed")
+        return line
+
+
+def _label(written: str, rest: str) -> str | None:
+    """The label that a bracket at the start of a line stands for; None if it is lyrics."""
+    if f"[{written}]" in _MARKERS or _REPEAT_MARK.match(written.strip()):
+        return None
+    words = re.findall(r"[^\W\d_]+", written.lower())
+    if _UPSTREAM_LABEL.match(written) and (not rest or words[:1] and words[0] in KNOWN_LABELS):
+        return written
+    for count in (2, 1):  # "pre chorus" before "pre"
+        name = "".join(words[:count])
+        if len(words) >= count and name in KNOWN_LABELS:
+            return name
+    return None

@@ -1,0 +1,169 @@
+"""What a song is asked to be, as frozen dataclasses that travel through JSON unchanged."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from yuegguf.errors import RequestError
+from yuegguf.lyrics import Lyrics, choose, parse
+from yuegguf.sampling import Sampling
+
+MIXES = ("hybrid", "upstream", "vocos", "codec", "split")
+FORMATS = ("wav", "flac", "mp3")
+FRAME_RATE = 50
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Audio whose style the song takes up (in-context learning; needs an -icl model)."""
+
+    mix: str | None = None
+    """One file: a mix, a vocal or a backing."""
+    vocal: str | None = None
+    """The vocal of a dual-track reference; needs `instrumental` too."""
+    instrumental: str | None = None
+    start: float = 0.0
+    """Seconds into the file where the reference begins."""
+    end: float = 30.0
+    """Seconds into the file where it ends; clipped to the file's length."""
+
+    def __post_init__(self) -> None:
+        dual = self.vocal is not None or self.instrumental is not None
+        if dual and (self.vocal is None or self.instrumental is None):
+            raise RequestError("a dual-track reference needs both tracks", "pass --ref-vocal and --ref-inst")
+        if dual == (self.mix is not None):
+            raise RequestError("a reference is one file or two tracks", "pass --ref, or both tracks")
+        if not 0 <= self.start < self.end:
+            raise RequestError(
+                f"the reference window {self.start:g}-{self.end:g} s is empty", "pass --ref-start < --ref-end"
+            )
+
+
+@dataclass(frozen=True)
+class Output:
+    """Which files a song ends in."""
+
+    formats: tuple[str, ...] = ("wav",)
+    bits: int = 16
+    """16 or 24 bits per sample; wav and flac only."""
+    mix: Literal["hybrid", "upstream", "vocos", "codec", "split"] = "hybrid"
+    vocal_gain: float = 0.0
+    """dB, before the limiter."""
+    inst_gain: float = 0.0
+    """dB, before the limiter."""
+    rescale: bool = False
+    """Scale to peak 0.99 instead of limiting."""
+    stems: bool = True
+    tags: bool = True
+    """Say in the files that they are AI-generated with YuE."""
+
+    def __post_init__(self) -> None:
+        if not self.formats or any(f not in FORMATS for f in self.formats):
+            raise RequestError(f"unknown format in {','.join(self.formats)!r}", "use wav, flac, mp3")
+        if self.bits not in (16, 24):
+            raise RequestError(f"{self.bits} bits per sample is not offered", "use --bits 16 or 24")
+        if self.mix not in MIXES:
+            raise RequestError(f"unknown mix {self.mix!r}", f"use one of {', '.join(MIXES)}")
+        if not (abs(self.vocal_gain) <= 60 and abs(self.inst_gain) <= 60):
+            raise RequestError("a gain is out of range", "use -60 to 60 dB")
+
+
+@dataclass(frozen=True)
+class SongRequest:
+    """Everything that decides what a song sounds like, apart from the model files."""
+
+    genre: str
+    """Tags: genre, instrument, mood, gender, timbre."""
+    lyrics: str
+    """Lyrics with [section] lines."""
+    sections: str = "all"
+    """Which sections to sing: "all", "2" (the first two) or "1,3-4"."""
+    segment_seconds: float = 30.0
+    """Longest a section may be; a `#length` line above it overrides it."""
+    seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    reference: Reference | None = None
+    output: Output = field(default_factory=Output)
+
+    def __post_init__(self) -> None:
+        if not self.genre.strip():
+            raise RequestError("the genre tags are empty", 'pass tags such as "inspiring female pop airy vocal"')
+        if "\0" in self.genre:
+            raise RequestError("the genre tags are not text", "pass a UTF-8 text file")
+        if not 1 <= self.segment_seconds <= 150:
+            raise RequestError(
+                f"sections of {self.segment_seconds:g} s are out of range", "use --segment-seconds 1 to 150"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise RequestError(f"seed {self.seed} is out of range", "use 0 to 2^63-1")
+
+    def parsed(self) -> Lyrics:
+        """The sections to sing, and notices. Raises RequestError for lyrics that cannot be sung."""
+        lyrics = parse(self.lyrics)
+        chosen = choose(lyrics.sections, self.sections)
+        for section in chosen:
+            if section.seconds is not None and not 1 <= section.seconds <= 150:
+                raise RequestError(
+                    f"#length {section.seconds:g} above [{section.label}] is out of range", "use 1 to 150"
+                )
+        return Lyrics(chosen, lyrics.notices)
+
+    def frame_caps(self) -> list[int]:
+        """Most frames of each section to sing."""
+        return [
+            round(FRAME_RATE * (s.seconds if s.seconds is not None else self.segment_seconds))
+            for s in self.parsed().sections
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; `from_json` gives back an equal request."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote. Raises RequestError for unknown or mis-typed fields."""
+        try:
+            parts = dict(data)
+            parts["sampling"] = Sampling(**parts.get("sampling", {}))
+            output = dict(parts.get("output", {}))
+            output["formats"] = tuple(output.get("formats", ("wav",)))
+            parts["output"] = Output(**output)
+            if parts.get("reference"):
+                parts["reference"] = Reference(**parts["reference"])
+            return cls(**parts)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RequestError(f"this is not a song request ({error})", "see the fields in the README") from error
+
+
+@dataclass(frozen=True)
+class SungSection:
+    """Where one section lies in the finished song."""
+
+    label: str
+    start: float
+    """Seconds."""
+    seconds: float
+    complete: bool
+    """Whether the model ended it by itself; otherwise the length limit did."""
+
+
+@dataclass(frozen=True)
+class Song:
+    """A finished song on disk."""
+
+    folder: Path
+    seconds: float
+    seed: int
+    files: tuple[Path, ...]
+    """The audio files, mix first."""
+    sections: tuple[SungSection, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with paths as text."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["folder"] = str(self.folder)
+        data["files"] = [str(path) for path in self.files]
+        data["sections"] = [asdict(section) for section in self.sections]
+        return data

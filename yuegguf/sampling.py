@@ -1,0 +1,138 @@
+"""The stage-1 sampler in pure numpy, in the order and with the formulas that transformers executes
+for `infer.py`: guidance, repetition penalty, minimum length, mask, temperature, top-k, top-p, draw.
+
+Everything works on the ids that may be emitted at all, *choices* = [end-of-audio, code 0 … 1023]:
+a strict mask by construction. Only guidance looks at the whole vocabulary, for its normaliser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.errors import RequestError
+
+END = 0
+"""Index of end-of-audio among the choices; choice 1 + c is code c."""
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How stage 1 draws; the defaults are infer.py's."""
+
+    guidance_first: float = 1.5
+    """Guidance scale of the first section; 1 switches guidance off, as in transformers."""
+    guidance_rest: float = 1.2
+    """Guidance scale of all later sections."""
+    repetition_penalty: float = 1.1
+    temperature: float = 1.0
+    """0 takes the best choice instead of drawing."""
+    top_k: int = 50
+    """The library default that upstream never overrides; 0 switches it off."""
+    top_p: float = 0.93
+    min_new_tokens: int = 100
+    """End-of-audio cannot come before this many ids of a section."""
+
+    def __post_init__(self) -> None:
+        limits = (
+            ("guidance", self.guidance_first, 0, 10),
+            ("guidance", self.guidance_rest, 0, 10),
+            ("repetition penalty", self.repetition_penalty, 0.1, 10),
+            ("temperature", self.temperature, 0, 10),
+            ("top-k", self.top_k, 0, 1025),
+            ("top-p", self.top_p, 0, 1),
+            ("min-new-tokens", self.min_new_tokens, 0, 1_000_000),
+        )
+        for name, value, low, high in limits:
+            if not low <= value <= high:
+                raise RequestError(f"{name} {value} is out of range", f"use {low} to {high}")
+
+    def guidance(self, section: int) -> float:
+        """The guidance scale of the n-th sung section, counted from 0."""
+        return self.guidance_first if section == 0 else self.guidance_rest
+
+    @property
+    def guided(self) -> bool:
+        """Whether any section needs the unconditional row."""
+        return self.guidance_first != 1.0 or self.guidance_rest != 1.0
+
+
+def choice_logits(logits: NDArray[np.float32], eoa: int, codebook0: int) -> Scores:
+    """One logits row [n_vocab] → the logits of the choices [1025]."""
+    picked = np.empty(1 + 1024)
+    picked[END] = logits[eoa]
+    picked[1:] = logits[codebook0 : codebook0 + 1024]
+    return picked
+
+
+def log_normaliser(logits: NDArray[np.float32]) -> float:
+    """log Σ exp over a whole logits row [n_vocab]."""
+    top = logits.max()
+    return float(top) + float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
+
+
+def guided_scores(
+    cond: NDArray[np.float32], uncond: NDArray[np.float32], scale: float, eoa: int, codebook0: int
+) -> Scores:
+    """Classifier-free guidance on log-probabilities over the full vocabulary → choices [1025].
+
+    w·(log p(c) − log p(u)) + log p(u), as `UnbatchedClassifierFreeGuidanceLogitsProcessor`.
+    """
+    lc = choice_logits(cond, eoa, codebook0) - log_normaliser(cond)
+    lu = choice_logits(uncond, eoa, codebook0) - log_normaliser(uncond)
+    return scale * (lc - lu) + lu
+
+
+def penalise(scores: Scores, seen: NDArray[np.bool_], penalty: float) -> Scores:
+    """Make every choice that the context holds less likely, once (`RepetitionPenaltyLogitsProcessor`)."""
+    lowered = np.where(scores < 0, scores * penalty, scores / penalty)
+    return np.where(seen, lowered, scores)
+
+
+def survivors(scores: Scores, options: Sampling) -> tuple[NDArray[np.intp], Scores]:
+    """The choices left by temperature, top-k and top-p, by ascending index, with their scores.
+
+    Ties with the k-th best are kept; the id that crosses top_p is kept; the best always is.
+    """
+    kept = np.flatnonzero(np.isfinite(scores))
+    values = scores[kept] / (options.temperature or 1.0)
+    if options.top_k and len(values) > options.top_k:
+        cut = np.partition(values, -options.top_k)[-options.top_k]
+        kept, values = kept[values >= cut], values[values >= cut]
+    if options.top_p < 1.0:
+        order = np.lexsort((-kept, values))  # ascending; of equal scores the lower index is the better
+        below = np.cumsum(probabilities(values)[order]) <= 1.0 - options.top_p
+        below[-1] = False
+        stay = np.sort(order[~below])
+        kept, values = kept[stay], values[stay]
+    return kept, values
+
+
+def probabilities(scores: Scores) -> Scores:
+    """Softmax in float64."""
+    weights = np.exp(scores - scores.max())
+    return np.asarray(weights / weights.sum())
+
+
+def uniform(seed: int, candidate: int, section: int, position: int) -> float:
+    """A number in [0, 1) that depends on these four alone (Philox4x64-10, counter-based).
+
+    So a draw is the same however the song was interrupted, resumed or batched.
+    """
+    counter = (position, section, candidate, 0)
+    bits = np.random.Philox(key=seed & (2**128 - 1), counter=np.array(counter, np.uint64)).random_raw()
+    return float(int(bits) >> 11) * 2.0**-53
+
+
+def draw(scores: Scores, options: Sampling, chance: float) -> int:
+    """One choice: the best at temperature 0, else by inverse CDF over the survivors."""
+    if options.temperature == 0:
+        return int(np.argmax(scores))
+    kept, values = survivors(scores, options)
+    total = np.cumsum(probabilities(values))
+    place = int(np.searchsorted(total, chance * total[-1], side="right"))
+    return int(kept[min(place, len(kept) - 1)])

@@ -1,0 +1,88 @@
+"""Request → ids: the header, the reference block and one prompt per section (`infer.py`).
+
+Each structural marker is tokenised in its own call, as upstream does: concatenated text would give
+other ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.errors import RequestError
+from yuegguf.lyrics import Section
+from yuegguf.vocab import Stage1Vocab, interleave
+
+Encode = Callable[[str], list[int]]
+INSTRUCTION = "Generate music from the given lyrics segment by segment."
+FRAME_RATE = 50
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The ids that lead stage 1 through a song."""
+
+    header: list[int]
+    """Instruction, tags, all lyrics and the reference; never dropped."""
+    sections: list[list[int]]
+    """Per section: start marker, its text, <SOA>, <xcodec>."""
+    end_of_segment: list[int]
+    """Marker between one section's audio and the next section."""
+
+
+def build(
+    encode: Encode,
+    vocab: Stage1Vocab,
+    genre: str,
+    sections: Sequence[Section],
+    reference: NDArray[np.int16] | None = None,
+) -> Prompt:
+    """Assemble the prompt.
+
+    `reference` holds codebook-0 codes [N] in stage-1 order (one track, or V0 I0 V1 I1 …).
+    """
+    texts = [section.text for section in sections]
+    header = encode(header_text(genre, texts))
+    if reference is not None:
+        header += encode("[start_of_reference]") + [vocab.soa, vocab.xcodec]
+        header += [*vocab.ids(reference), vocab.eoa]
+        header += encode("[end_of_reference]")
+    start = encode("[start_of_segment]")
+    prompts = [start + encode(text) + [vocab.soa, vocab.xcodec] for text in texts]
+    return Prompt(header, prompts, encode("[end_of_segment]"))
+
+
+def header_text(genre: str, texts: Sequence[str]) -> str:
+    """The instruction, the tags and every section, as one text."""
+    tags = " ".join(line.strip() for line in genre.strip().splitlines())  # a newline would end the tags
+    return f"{INSTRUCTION}\n[Genre] {tags}\n" + "\n".join(texts)
+
+
+def single_reference(codes: NDArray[np.int16], start: float, end: float) -> NDArray[np.int16]:
+    """One track's codes [K, T] → codebook 0 of the window. Raises RequestError for an empty one."""
+    return _filled(codes[0, _frame(start) : _frame(end)])
+
+
+def dual_reference(
+    vocal: NDArray[np.int16], instrumental: NDArray[np.int16], start: float, end: float
+) -> NDArray[np.int16]:
+    """Two tracks' codes [K, T] → interleaved codebook 0 of the window, cut on whole frames.
+
+    The longer track is cut to the shorter one. Raises RequestError for an empty window.
+    """
+    frames = min(vocal.shape[1], instrumental.shape[1], _frame(end))
+    window = slice(_frame(start), frames)
+    return _filled(interleave(vocal[0, window], instrumental[0, window]))
+
+
+def _frame(seconds: float) -> int:
+    return round(FRAME_RATE * seconds)
+
+
+def _filled(codes: NDArray[np.int16]) -> NDArray[np.int16]:
+    if not codes.size:
+        raise RequestError("the reference ends before its window starts", "pass an earlier --ref-start")
+    return codes.astype(np.int16)

@@ -1,0 +1,246 @@
+"""Stage 1: lyrics prompt → codebook-0 codes of both tracks, V0 I0 V1 I1 …, section by section.
+
+The conditional row keeps its cache from section to section; the unconditional row starts anew at
+each section's last prompt id and gets the same new ids, so both are one batch per step. What was
+already drawn is replayed through the very same steps, so a resumed song goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.engine.base import Row, TokenEngine
+from yuegguf.errors import RequestError
+from yuegguf.progress import Event, Progress, silent
+from yuegguf.sampling import END, Sampling, choice_logits, draw, guided_scores, penalise, uniform
+from yuegguf.stages.prompt import Prompt
+from yuegguf.vocab import Stage1Vocab
+
+END_OF_AUDIO = -1
+"""The model's own end of a section, in a journal."""
+COND, UNCOND = 0, 1
+
+
+class Journal(Protocol):
+    """Remembers every draw; a section's list may end with END_OF_AUDIO."""
+
+    def drawn(self, section: int) -> Sequence[int]:
+        """The codes of a section that are already drawn."""
+        ...
+
+    def draw(self, section: int, code: int) -> None:
+        """Keep one more draw before anything is made of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of the song whose caches can be saved: before the last drawn id is fed."""
+
+    section: int
+    codes: int
+    """Codes of this section drawn so far, at least one."""
+    first: int
+    """Oldest section that is still in the context."""
+
+
+class Snapshots(Protocol):
+    """Keeps the engine's caches from time to time, so that a resume need not replay much."""
+
+    def latest(self) -> Mark | None:
+        """The newest usable mark."""
+        ...
+
+    def offer(self, engine: TokenEngine, rows: int, mark: Mark) -> None:
+        """A chance to save now; may decline."""
+        ...
+
+    def restore(self, engine: TokenEngine, rows: int) -> None:
+        """Load the caches of the latest mark into the engine."""
+        ...
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What stage 1 is asked to do."""
+
+    prompt: Prompt
+    caps: Sequence[int]
+    """Most frames of each section."""
+    sampling: Sampling
+    seed: int
+    labels: Sequence[str] = ()
+    """Section names for the progress notes."""
+    candidate: int = 0
+
+
+def context_ids(draft: Draft) -> int:
+    """Ids of context that the whole draft can take up, so that nothing is dropped."""
+    marker = len(draft.prompt.end_of_segment)
+    return len(draft.prompt.header) + sum(
+        len(p) + 2 * cap + 1 + marker for p, cap in zip(draft.prompt.sections, draft.caps, strict=True)
+    )
+
+
+def run(
+    draft: Draft,
+    engine: TokenEngine,
+    vocab: Stage1Vocab,
+    journal: Journal,
+    snapshots: Snapshots | None = None,
+    progress: Progress = silent,
+) -> list[NDArray[np.int16]]:
+    """Sing every section.
+
+    Returns per section its codes [2·frames] (vocal first), without the end mark. Raises RequestError
+    when one section does not fit into the context, EngineError, Interrupted.
+    """
+    return _Singer(draft, engine, vocab, journal, snapshots, progress).sing_all()
+
+
+class _Singer:
+    """The state of one draft: which ids each row has been fed."""
+
+    def __init__(
+        self,
+        draft: Draft,
+        engine: TokenEngine,
+        vocab: Stage1Vocab,
+        journal: Journal,
+        snapshots: Snapshots | None,
+        progress: Progress,
+    ) -> None:
+        self.draft, self.engine, self.vocab = draft, engine, vocab
+        self.journal, self.snapshots, self.progress = journal, snapshots, progress
+        self.rows = 2 if draft.sampling.guided else 1
+        self.fed = 0
+        """Ids of the current context that the conditional row holds."""
+        self.first = 0
+        """Oldest section in the context."""
+        self.frames_done = 0
+
+    def sing_all(self) -> list[NDArray[np.int16]]:
+        mark = self.snapshots.latest() if self.snapshots else None
+        start = mark.section if mark else 0
+        sung = [self._codes(i) for i in range(start)]
+        self.frames_done = sum(len(codes) // 2 for codes in sung)
+        for section in range(start, len(self.draft.caps)):
+            sung.append(self._sing(section, mark if section == start else None))
+            self.frames_done += len(sung[-1]) // 2
+        return sung
+
+    def _codes(self, section: int) -> NDArray[np.int16]:
+        return np.array([c for c in self.journal.drawn(section) if c != END_OF_AUDIO], np.int16)
+
+    def _sing(self, section: int, mark: Mark | None) -> NDArray[np.int16]:
+        replay = list(self.journal.drawn(section))
+        cap = 2 * self.draft.caps[section]
+        if mark:
+            assert self.snapshots
+            self.snapshots.restore(self.engine, self.rows)
+            codes = replay[: mark.codes]
+            self.first = mark.first
+            self.fed = len(self._context(section)) + mark.codes - 1
+            pending = pending_uncond = [self.vocab.codebook0 + codes[-1]]
+        else:
+            codes = []
+            pending, pending_uncond = self._open_section(section)
+        seen = self._seen(section, codes)
+        while len(codes) < cap:
+            if codes and self.snapshots and len(codes) >= len(replay):
+                self.snapshots.offer(self.engine, self.rows, Mark(section, len(codes), self.first))
+            known = len(codes) < len(replay)
+            logits = self._step(section, pending, pending_uncond, want=not known)
+            code = replay[len(codes)] if known else self._draw(section, len(codes), logits, seen)
+            if not known:
+                self.journal.draw(section, code)
+            if code == END_OF_AUDIO:
+                break
+            codes.append(code)
+            seen[1 + code] = True
+            pending = pending_uncond = [self.vocab.codebook0 + code]
+            self._report(section, len(codes))
+        return np.array(codes, np.int16)
+
+    def _open_section(self, section: int) -> tuple[list[int], list[int]]:
+        """Make room for a section; returns what both rows are to be fed before its first draw."""
+        need = 2 * self.draft.caps[section] + 1
+        first = self.first
+        while len(self._context(section)) + need > self.engine.n_ctx:
+            if self.first == section:
+                raise RequestError(
+                    f"section {section + 1} needs {len(self._context(section)) + need} ids of context, "
+                    f"of {self.engine.n_ctx}",
+                    "use a larger --ctx, a shorter --segment-seconds or fewer lyrics",
+                )
+            self.first += 1
+        if self.first != first:  # the oldest sections go, so the rest moves: compute it anew
+            self.engine.forget(COND, 0)
+            self.fed = 0
+        if self.rows == 2:
+            self.engine.forget(UNCOND, 0)
+        context = self._context(section)
+        return context[self.fed :], context[-1:]
+
+    def _context(self, section: int) -> list[int]:
+        """All ids before the first code of a section, oldest kept section first."""
+        prompt, ids = self.draft.prompt, list(self.draft.prompt.header)
+        for i in range(self.first, section + 1):
+            if i > self.first:
+                ids += prompt.end_of_segment
+            ids += prompt.sections[i]
+            if i < section:
+                ids += [*self.vocab.ids(self._codes(i)), self.vocab.eoa]
+        return ids
+
+    def _seen(self, section: int, codes: Sequence[int]) -> NDArray[np.bool_]:
+        """Which choices the context holds [1025]; upstream penalises all of them."""
+        seen = np.zeros(1025, bool)
+        context = np.array(self._context(section), np.int64)
+        seen[END] = bool((context == self.vocab.eoa).any())
+        offsets = context - self.vocab.codebook0
+        seen[1 + offsets[(offsets >= 0) & (offsets < 1024)]] = True
+        seen[1 + np.array(codes, np.int64)] = True
+        return seen
+
+    def _step(self, section: int, cond: list[int], uncond: list[int], want: bool) -> NDArray[np.float32]:
+        rows = [Row(COND, cond, want)]
+        if self.draft.sampling.guidance(section) != 1.0:
+            rows.append(Row(UNCOND, uncond, want))
+        logits = self.engine.decode(rows)
+        self.fed += len(cond)
+        return logits
+
+    def _draw(
+        self, section: int, position: int, logits: NDArray[np.float32], seen: NDArray[np.bool_]
+    ) -> int:
+        options, vocab = self.draft.sampling, self.vocab
+        scores = step_scores(logits, options.guidance(section), vocab)
+        scores = penalise(scores, seen, options.repetition_penalty)
+        if position < options.min_new_tokens or position % 2:  # a section ends on a whole frame
+            scores[END] = -np.inf
+        chance = uniform(self.draft.seed, self.draft.candidate, section, position)
+        choice = draw(scores, options, chance)
+        return END_OF_AUDIO if choice == END else choice - 1
+
+    def _report(self, section: int, count: int) -> None:
+        caps, labels = self.draft.caps, self.draft.labels
+        done = self.frames_done + count // 2
+        name = f", {labels[section]}" if labels else ""
+        note = f"section {section + 1} of {len(caps)}{name}"
+        self.progress(Event("draft", done, self.frames_done + sum(caps[section:]), note))
+
+
+def step_scores(logits: NDArray[np.float32], scale: float, vocab: Stage1Vocab) -> NDArray[np.float64]:
+    """Logits [1 or 2, n_vocab] of one step → scores of the choices [1025], before the penalty.
+
+    With guidance off upstream adds no processor, so the raw logits stay as they are.
+    """
+    if scale == 1.0:
+        return choice_logits(logits[COND], vocab.eoa, vocab.codebook0)
+    return guided_scores(logits[COND], logits[UNCOND], scale, vocab.eoa, vocab.codebook0)

@@ -1,0 +1,124 @@
+"""Stage 2: codebook 0 of both tracks → all eight codebooks, greedily, in 6 s chunks.
+
+Every chunk is a sequence of its own (`infer.py`, `stage2_generate`): <SOA> <stage_1>, the chunk's
+codebook 0, <stage_2>, then per frame the given code again and seven picks. The last pick of a frame
+needs no logits of its own, so it goes in together with the next frame's codebook 0: seven steps a
+frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.engine.base import Row, TokenEngine
+from yuegguf.progress import Event, Progress, silent
+from yuegguf.vocab import CODEBOOK_SIZE, Stage2Vocab
+
+CHUNK_FRAMES = 300
+"""Frames per chunk: what stage 2 was trained on."""
+ROW_IDS = 3 + CHUNK_FRAMES + 8 * CHUNK_FRAMES - 1
+"""Ids that one full chunk feeds: the last pick of the last frame is never fed."""
+
+
+@dataclass(frozen=True, order=True)
+class Chunk:
+    """A stretch of one track."""
+
+    track: int
+    """0 = vocal, 1 = instrumental."""
+    start: int
+    """First frame."""
+    frames: int
+
+
+def chunks(frames: int) -> list[Chunk]:
+    """The grid over both tracks: full chunks of 300 frames, then the rest, track by track."""
+    return [
+        Chunk(track, start, min(CHUNK_FRAMES, frames - start))
+        for track in (0, 1)
+        for start in range(0, frames, CHUNK_FRAMES)
+    ]
+
+
+def run(
+    codes0: NDArray[np.int16],
+    engine: TokenEngine,
+    vocab: Stage2Vocab,
+    done: Mapping[Chunk, NDArray[np.int16]] | None = None,
+    keep: Callable[[Chunk, NDArray[np.int16]], None] = lambda chunk, codes: None,
+    progress: Progress = silent,
+) -> NDArray[np.int16]:
+    """Codebook 0 [2, T] → codes [2, 8, T].
+
+    Chunks go through the engine's rows in waves of fixed make-up. `done` holds chunks of an earlier
+    run: a wave that is all there is skipped, any other is computed whole, so that a resume puts the
+    same rows into the same batches. `keep` gets each chunk's codes [8, frames] as soon as it ends.
+    """
+    grid = chunks(codes0.shape[1])
+    finished = dict(done or {})
+    codes = np.zeros((2, 8, codes0.shape[1]), np.int16)
+    meter = _Meter(codes0.size, progress)
+    for first in range(0, len(grid), engine.n_rows):
+        wave = grid[first : first + engine.n_rows]
+        if not all(chunk in finished for chunk in wave):
+            for chunk, refined in _refine(wave, codes0, engine, vocab, meter):
+                finished[chunk] = refined
+                keep(chunk, refined)
+        else:
+            meter.add(sum(chunk.frames for chunk in wave))
+        for chunk in wave:
+            codes[chunk.track, :, chunk.start : chunk.start + chunk.frames] = finished[chunk]
+    return codes
+
+
+class _Meter:
+    def __init__(self, total: int, progress: Progress) -> None:
+        self.done, self.total, self.progress = 0, total, progress
+
+    def add(self, frames: int) -> None:
+        self.done += frames
+        self.progress(Event("refine", self.done, self.total))
+
+
+def _refine(
+    wave: Sequence[Chunk],
+    codes0: NDArray[np.int16],
+    engine: TokenEngine,
+    vocab: Stage2Vocab,
+    meter: _Meter,
+) -> Iterator[tuple[Chunk, NDArray[np.int16]]]:
+    """Run one wave, a chunk per row; a chunk leaves the batch, and comes out, when it is complete."""
+    refined = [np.zeros((8, chunk.frames), np.int16) for chunk in wave]
+    for row, chunk in enumerate(wave):
+        refined[row][0] = codes0[chunk.track, chunk.start : chunk.start + chunk.frames]
+        engine.forget(row, 0)
+    pending = [_prompt(codes[0], vocab) for codes in refined]
+    for frame in range(max(chunk.frames for chunk in wave)):
+        rows = [row for row, chunk in enumerate(wave) if frame < chunk.frames]
+        for k in range(1, 8):
+            logits = engine.decode([Row(row, pending[row]) for row in rows])
+            picks = pick(logits, k, vocab)
+            for row, code in zip(rows, picks, strict=True):
+                refined[row][k, frame] = code
+                pending[row] = [int(vocab.codebooks[k]) + int(code)]
+        meter.add(len(rows))
+        for row in rows:
+            if frame + 1 < wave[row].frames:
+                pending[row].append(int(vocab.codebooks[0]) + int(refined[row][0, frame + 1]))
+            else:
+                yield wave[row], refined[row]
+
+
+def pick(logits: NDArray[np.float32], codebook: int, vocab: Stage2Vocab) -> NDArray[np.intp]:
+    """Logits [R, n_vocab] → the best code of one codebook per row [R]; the first of equals."""
+    start = int(vocab.codebooks[codebook])
+    return np.asarray(logits[:, start : start + CODEBOOK_SIZE].argmax(axis=1))
+
+
+def _prompt(codes0: NDArray[np.int16], vocab: Stage2Vocab) -> list[int]:
+    outline = [int(c) + int(vocab.codebooks[0]) for c in codes0]
+    return [vocab.soa, vocab.stage_1, *outline, vocab.stage_2, outline[0]]

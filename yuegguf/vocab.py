@@ -1,0 +1,121 @@
+"""Token layout, read from the model's own piece names; no id is ever a constant.
+
+Piece names and their meaning: YuE `mm_tokenizer_v0.2_hf` and `codecmanipulator.py`. Both tracks use
+codebook 0 in stage 1 and are told apart by parity (vocal first); stage 2 writes frames of eight
+codes, codebook 0 first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.errors import DamagedFile
+
+CODEBOOK_SIZE = 1024
+"""Codes per codebook of X-Codec."""
+ROLE_KEY = "yuegguf.role"
+"""GGUF metadata key that our converter writes: "stage1" or "stage2"."""
+CONTEXT_OF_ROLE = {"stage1": 16384, "stage2": 8192}
+"""Context length in the published configs; tells the stages of other tools' files apart."""
+
+
+@dataclass(frozen=True)
+class Stage1Vocab:
+    """The ids that stage 1 reads and writes."""
+
+    soa: int
+    eoa: int
+    xcodec: int
+    """The separator that precedes codec ids; also where the unconditional row starts."""
+    codebook0: int
+    """Id of code 0 of codebook 0; the other 1,023 follow it."""
+
+    def ids(self, codes: NDArray[np.integer]) -> list[int]:
+        """Codebook-0 codes → ids."""
+        return [int(c) for c in np.asarray(codes, np.int64) + self.codebook0]
+
+
+@dataclass(frozen=True)
+class Stage2Vocab:
+    """The ids that stage 2 reads and writes."""
+
+    soa: int
+    stage_1: int
+    stage_2: int
+    codebooks: NDArray[np.int32]
+    """[8] id of code 0 of each codebook; the other 1,023 follow it."""
+
+
+def stage1_vocab(pieces: Sequence[str]) -> Stage1Vocab:
+    """Find stage 1's ids by name. Raises DamagedFile naming what the model lacks."""
+    index = _index(pieces)
+    special = [_id(index, name, "stage-1") for name in ("<SOA>", "<EOA>", "<xcodec>")]
+    if "▁[" not in index and "[" not in index:
+        raise DamagedFile(
+            "this is not a YuE stage-1 model: its vocabulary has no text pieces",
+            "a trimmed stage-2 file cannot be used as stage 1; pass the stage-1 file",
+        )
+    return Stage1Vocab(*special, _codebook(index, 0, "stage-1"))
+
+
+def stage2_vocab(pieces: Sequence[str], codebooks: int = 8) -> Stage2Vocab:
+    """Find stage 2's ids by name. Raises DamagedFile naming what the model lacks."""
+    index = _index(pieces)
+    special = [_id(index, name, "stage-2") for name in ("<SOA>", "<stage_1>", "<stage_2>")]
+    starts = np.array([_codebook(index, k, "stage-2") for k in range(codebooks)], np.int32)
+    return Stage2Vocab(*special, starts)
+
+
+def check_role(metadata: Mapping[str, str], role: str, name: str) -> None:
+    """Refuse a model of the other stage. Raises DamagedFile.
+
+    Our own files say their role; other tools' files are told apart by the context length of the
+    published configs.
+    """
+    found = metadata.get(ROLE_KEY)
+    if found is None:
+        context = metadata.get("llama.context_length", "")
+        found = next((r for r, n in CONTEXT_OF_ROLE.items() if str(n) == context), role)
+    if found != role:
+        words = {"stage1": "stage-1", "stage2": "stage-2"}
+        raise DamagedFile(
+            f"{name} is a {words.get(found, found)} model, but it was given as {words[role]}",
+            "swap the files, or check --stage1-model and --stage2-model",
+        )
+
+
+def interleave(vocal: NDArray[np.integer], instrumental: NDArray[np.integer]) -> NDArray[np.int16]:
+    """Two code rows [T] → V0 I0 V1 I1 … [2·T]."""
+    return np.stack([vocal, instrumental], axis=1).astype(np.int16).ravel()
+
+
+def split_tracks(codes: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int16]:
+    """V0 I0 V1 I1 … → [2, T]; a dangling last code is dropped, as upstream does."""
+    whole = np.asarray(codes, np.int16)
+    whole = whole[: len(whole) // 2 * 2]
+    return np.ascontiguousarray(whole.reshape(-1, 2).T)
+
+
+def _index(pieces: Sequence[str]) -> dict[str, int]:
+    return {piece: i for i, piece in enumerate(pieces)}
+
+
+def _id(index: Mapping[str, int], name: str, stage: str) -> int:
+    if name not in index:
+        raise DamagedFile(
+            f"this is not a YuE {stage} model: its vocabulary has no piece {name}",
+            "pass a GGUF made from a YuE checkpoint",
+        )
+    return index[name]
+
+
+def _codebook(index: Mapping[str, int], k: int, stage: str) -> int:
+    start = _id(index, f"<xcodec/{k}/0>", stage)
+    for code in (1, CODEBOOK_SIZE // 2, CODEBOOK_SIZE - 1):
+        if _id(index, f"<xcodec/{k}/{code}>", stage) != start + code:
+            raise DamagedFile(f"the pieces of codebook {k} are not in order", "convert the model again")
+    return start
