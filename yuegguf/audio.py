@@ -7,7 +7,6 @@ Latin-1, which turns every title outside ASCII into mojibake, so the 30 lines at
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from yuegguf import __version__
 from yuegguf.codec.base import CODEC_RATE, SONG_RATE
 from yuegguf.dsp import resample
 from yuegguf.errors import RequestError, StorageError
+from yuegguf.files import replacing
 
 Format = Literal["wav", "flac", "mp3"]
 FORMATS: tuple[Format, ...] = ("wav", "flac", "mp3")
@@ -87,21 +87,15 @@ def write_audio(
     full or the folder cannot be written.
     """
     subtype = _subtype(format, bits)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        _encode(part, wave, format, subtype, tags)
+    with replacing(path) as part:
+        try:
+            _encode(part, wave, format, subtype, tags)
+        # soundfile asserts that everything was written: a full disk can end there as well
+        except (soundfile.SoundFileError, RuntimeError, AssertionError) as error:
+            hint = "check the free space, and that the folder exists and may be written"
+            raise StorageError(f"{path} could not be written ({error})", hint) from error
         if format == "mp3" and tags is not None:
             part.write_bytes(_id3(tags) + part.read_bytes())
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    # soundfile asserts that everything was written: a full disk can end there as well
-    except (soundfile.SoundFileError, OSError, RuntimeError, AssertionError) as error:
-        hint = "check the free space, and that the folder exists and may be written"
-        raise StorageError(f"{path} could not be written ({error})", hint) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _subtype(format: str, bits: int) -> str:

@@ -1,7 +1,7 @@
 """Signal maths of the mastering step: resampler, biquads, crossovers, limiters.
 
-Waves go in as float32 arrays [S] and come out as float32 arrays; work happens block by block, so that
-temporary memory does not grow with the song. This file knows no files, codecs or songs, and needs numpy only.
+Waves go in as float32 arrays [S] and come out as float32 arrays; filters work block by block, so that
+their float64 intermediates do not grow with the song. Knows no files, codecs or songs; needs numpy only.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def clamp(wave: Wave, ceiling: float = CEILING) -> Wave:
 def rescale(wave: Wave, ceiling: float = CEILING) -> Wave:
     """Multiply by min(ceiling / peak, 1): what upstream's `save_audio` does with `--rescale`. Any shape."""
     highest = peak(wave)
-    return wave * np.float32(ceiling / highest) if highest > ceiling else wave
+    return wave * np.float32(ceiling / highest) if highest > np.float32(ceiling) else wave
 
 
 def limit(wave: Wave, rate: int, ceiling: float = CEILING) -> Wave:
@@ -277,6 +277,7 @@ def limit(wave: Wave, rate: int, ceiling: float = CEILING) -> Wave:
     A look-ahead peak limiter: the gain goes down smoothly within the 5 ms before a peak, comes back
     at 20 dB a second, and every sample out of reach of a peak stays as it was.
     """
+    ceiling = float(np.float32(ceiling))
     if peak(wave) <= ceiling:
         return wave
     ahead = max(1, round(ATTACK_SECONDS * rate))
@@ -293,7 +294,7 @@ def limit(wave: Wave, rate: int, ceiling: float = CEILING) -> Wave:
         smooth = np.convolve(_sliding_maximum(reach, ahead + 1), fade, "valid")
         out[start : start + CHUNK] = piece * 10 ** (smooth / -20)
         held = reach[-2 * ahead :]
-    return np.clip(out, np.float32(-ceiling), np.float32(ceiling), out=out)  # rounding only
+    return np.clip(out, -ceiling, ceiling, out=out)  # against rounding only
 
 
 def _excess_db(wave: Wave, length: int, ceiling: float) -> Doubles:

@@ -15,6 +15,8 @@ Exit codes 0, 2 (usage) and 130 (second Ctrl-C) belong to the command line itsel
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class YueError(Exception):
     """A failure with a sentence for the user: what is wrong, and what to do next."""
@@ -27,6 +29,8 @@ class YueError(Exception):
         """What is wrong, without a full stop."""
         self.hint = hint
         """What to do next, or an empty string."""
+        self.folder: Path | None = None
+        """The song folder that holds the work so far, if there is one."""
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from yuegguf.errors import RequestError
 
 KNOWN_LABELS = frozenset(
-    "verse chorus bridge intro outro prechorus postchorus hook refrain interlude instrumental inst solo "
-    "break breakdown drop build rap spoken start end coda tag vamp ending opening theme".split()
+    (
+        *("verse", "chorus", "bridge", "intro", "outro", "prechorus", "postchorus", "hook", "refrain"),
+        *("interlude", "instrumental", "inst", "solo", "break", "breakdown", "drop", "build", "rap"),
+        *("spoken", "start", "end", "coda", "tag", "vamp", "ending", "opening", "theme"),
+    )
 )
 """First words of a label that make any bracketed line a section: `[Verse 1: soft]`."""
 
@@ -157,7 +160,7 @@ def _label(written: str, rest: str) -> str | None:
     if f"[{written}]" in _MARKERS or _REPEAT_MARK.match(written.strip()):
         return None
     words = re.findall(r"[^\W\d_]+", written.lower())
-    if _UPSTREAM_LABEL.match(written) and (not rest or words[:1] and words[0] in KNOWN_LABELS):
+    if _UPSTREAM_LABEL.match(written) and (not rest or (words[:1] and words[0] in KNOWN_LABELS)):
         return written
     for count in (2, 1):  # "pre chorus" before "pre"
         name = "".join(words[:count])

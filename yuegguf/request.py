@@ -10,8 +10,9 @@ from yuegguf.errors import RequestError
 from yuegguf.lyrics import Lyrics, choose, parse
 from yuegguf.sampling import Sampling
 
+Format = Literal["wav", "flac", "mp3"]
 MIXES = ("hybrid", "upstream", "vocos", "codec", "split")
-FORMATS = ("wav", "flac", "mp3")
+FORMATS: tuple[Format, ...] = ("wav", "flac", "mp3")
 FRAME_RATE = 50
 
 
@@ -45,7 +46,7 @@ class Reference:
 class Output:
     """Which files a song ends in."""
 
-    formats: tuple[str, ...] = ("wav",)
+    formats: tuple[Format, ...] = ("wav",)
     bits: int = 16
     """16 or 24 bits per sample; wav and flac only."""
     mix: Literal["hybrid", "upstream", "vocos", "codec", "split"] = "hybrid"
@@ -89,7 +90,9 @@ class SongRequest:
 
     def __post_init__(self) -> None:
         if not self.genre.strip():
-            raise RequestError("the genre tags are empty", 'pass tags such as "inspiring female pop airy vocal"')
+            raise RequestError(
+                "the genre tags are empty", 'pass tags such as "inspiring female pop airy vocal"'
+            )
         if "\0" in self.genre:
             raise RequestError("the genre tags are not text", "pass a UTF-8 text file")
         if not 1 <= self.segment_seconds <= 150:
@@ -134,7 +137,9 @@ class SongRequest:
                 parts["reference"] = Reference(**parts["reference"])
             return cls(**parts)
         except (TypeError, ValueError, AttributeError) as error:
-            raise RequestError(f"this is not a song request ({error})", "see the fields in the README") from error
+            raise RequestError(
+                f"this is not a song request ({error})", "see the fields in the README"
+            ) from error
 
 
 @dataclass(frozen=True)

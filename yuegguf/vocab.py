@@ -53,21 +53,21 @@ class Stage2Vocab:
 def stage1_vocab(pieces: Sequence[str]) -> Stage1Vocab:
     """Find stage 1's ids by name. Raises DamagedFile naming what the model lacks."""
     index = _index(pieces)
-    special = [_id(index, name, "stage-1") for name in ("<SOA>", "<EOA>", "<xcodec>")]
+    soa, eoa, xcodec = (_id(index, name, "stage-1") for name in ("<SOA>", "<EOA>", "<xcodec>"))
     if "▁[" not in index and "[" not in index:
         raise DamagedFile(
             "this is not a YuE stage-1 model: its vocabulary has no text pieces",
             "a trimmed stage-2 file cannot be used as stage 1; pass the stage-1 file",
         )
-    return Stage1Vocab(*special, _codebook(index, 0, "stage-1"))
+    return Stage1Vocab(soa, eoa, xcodec, _codebook(index, 0, "stage-1"))
 
 
 def stage2_vocab(pieces: Sequence[str], codebooks: int = 8) -> Stage2Vocab:
     """Find stage 2's ids by name. Raises DamagedFile naming what the model lacks."""
     index = _index(pieces)
-    special = [_id(index, name, "stage-2") for name in ("<SOA>", "<stage_1>", "<stage_2>")]
+    soa, first, second = (_id(index, name, "stage-2") for name in ("<SOA>", "<stage_1>", "<stage_2>"))
     starts = np.array([_codebook(index, k, "stage-2") for k in range(codebooks)], np.int32)
-    return Stage2Vocab(*special, starts)
+    return Stage2Vocab(soa, first, second, starts)
 
 
 def check_role(metadata: Mapping[str, str], role: str, name: str) -> None:

@@ -7,7 +7,7 @@ KV streams: in a unified cache every row attends over the cells of all.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,16 +43,16 @@ class EngineOptions:
 
 
 class _Log:
-    """llama.cpp's log, kept quiet; the last complaint explains a failure."""
+    """llama.cpp's log, kept quiet; the first complaint explains a failure."""
 
     def __init__(self) -> None:
-        self.last = ""
+        self.complaint = ""
         self.callback = lib.llama_log_callback(self._note)
 
     def _note(self, level: int, text: bytes, _data: object) -> None:
         line = text.decode(errors="replace").strip()
-        if level == LOG_LEVEL_ERROR and line:
-            self.last = line
+        if level == LOG_LEVEL_ERROR and line and not self.complaint:
+            self.complaint = line
 
 
 _log = _Log()
@@ -82,12 +82,12 @@ class LlamaEngine:
         self._memory = lib.llama_get_memory(self._ctx)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))
-        self.pieces = tuple(_piece(self._vocab, i) for i in range(self._n_vocab))
-        self.metadata = _metadata(self._model)
+        self.pieces: Sequence[str] = tuple(_piece(self._vocab, i) for i in range(self._n_vocab))
+        self.metadata: Mapping[str, str] = _metadata(self._model)
         self._used = [0] * options.n_rows
         self._batch = _Batch(BATCH)
         self._abort = lib.ggml_abort_callback(lambda _data: self._stop())
-        self._no_abort = ctypes.cast(None, lib.ggml_abort_callback)
+        self._no_abort = lib.ggml_abort_callback()
 
     def _open_context(self, path: Path, options: EngineOptions) -> object:
         params = lib.llama_context_default_params()
@@ -105,7 +105,7 @@ class LlamaEngine:
             lib.llama_model_free(self._model)
             raise EngineError(
                 f"llama.cpp could not open {path.name} with {options.n_rows} rows of {options.n_ctx} ids"
-                + (f" ({_log.last})" if _log.last else ""),
+                + (f" ({_log.complaint})" if _log.complaint else ""),
                 "use a smaller --ctx or --stage2-batch",
             )
         return context
@@ -138,12 +138,12 @@ class LlamaEngine:
         wanted = self._batch.fill(rows, self._used)
         long = self._batch.size > 4 * self.n_rows  # asking costs a call per graph node: only in prompts
         lib.llama_set_abort_callback(self._ctx, self._abort if long else self._no_abort, ctypes.c_void_p(0))
-        _log.last = ""
+        _log.complaint = ""
         status = lib.llama_decode(self._ctx, self._batch.struct)
         if status == 2:
             raise Interrupted("stopped while reading the prompt")
         if status != 0:
-            detail = _log.last or f"status {status}"
+            detail = _log.complaint or f"status {status}"
             raise EngineError(f"llama.cpp could not decode: {detail}", "use a smaller --ctx")
         for row in rows:
             self._used[row.row] += len(row.ids)
@@ -154,7 +154,7 @@ class LlamaEngine:
             return np.empty((0, self._n_vocab), np.float32)
         address = ctypes.cast(lib.llama_get_logits(self._ctx), ctypes.c_void_p).value
         buffer = (ctypes.c_float * (wanted * self._n_vocab)).from_address(address or 0)
-        return np.frombuffer(buffer, np.float32).reshape(wanted, self._n_vocab)
+        return np.ctypeslib.as_array(buffer).reshape(wanted, self._n_vocab)
 
     def forget(self, row: int, keep: int) -> None:
         """Drop the row's cache after its first `keep` ids."""
@@ -232,41 +232,52 @@ class _Batch:
         return int(self.want[:end].sum())
 
 
-def _load_model(path: Path, gpu_layers: int) -> object:
+def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """A GGUF's pieces and scalar metadata, without its weights. Raises ModelNotFound, DamagedFile."""
+    model = _load_model(path, 0, vocab_only=True)
+    vocab = lib.llama_model_get_vocab(model)
+    pieces = tuple(_piece(vocab, i) for i in range(lib.llama_vocab_n_tokens(vocab)))
+    metadata = _metadata(model)
+    lib.llama_model_free(model)
+    return pieces, metadata
+
+
+def _load_model(path: Path, gpu_layers: int, vocab_only: bool = False) -> object:
     if not path.is_file():
         raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
     _start()
-    _log.last = ""
+    _log.complaint = ""
     params = lib.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
+    params.vocab_only = vocab_only
     model = lib.llama_model_load_from_file(bytes(path), params)
     if not model:
-        detail = f" ({_log.last})" if _log.last else ""
+        detail = f" ({_log.complaint})" if _log.complaint else ""
         raise DamagedFile(f"{path.name} is not a GGUF that llama.cpp can load{detail}", "convert it again")
     return model
 
 
 def _piece(vocab: object, token: int) -> str:
-    return lib.llama_vocab_get_text(vocab, token).decode(errors="replace")
+    return bytes(lib.llama_vocab_get_text(vocab, token)).decode(errors="replace")
 
 
 def _metadata(model: object) -> dict[str, str]:
-    found = {}
-    for i in range(lib.llama_model_meta_count(model)):
-        key = _sized(lambda buffer, size, i=i: lib.llama_model_meta_key_by_index(model, i, buffer, size))
-        found[key] = _sized(
-            lambda buffer, size, i=i: lib.llama_model_meta_val_str_by_index(model, i, buffer, size)
+    count = lib.llama_model_meta_count(model)
+    return {
+        _sized(lib.llama_model_meta_key_by_index, model, i): _sized(
+            lib.llama_model_meta_val_str_by_index, model, i
         )
-    return found
+        for i in range(count)
+    }
 
 
-def _sized(read: Callable[[object, int], int]) -> str:
+def _sized(read: Callable[..., int], model: object, index: int) -> str:
     """Call a C function that fills a buffer and returns the full length, with room enough."""
     buffer = ctypes.create_string_buffer(256)
-    length = read(buffer, len(buffer))
+    length = read(model, index, buffer, len(buffer))
     if length >= len(buffer):
         buffer = ctypes.create_string_buffer(length + 1)
-        read(buffer, len(buffer))
+        read(model, index, buffer, len(buffer))
     return buffer.value.decode(errors="replace")
 
 

@@ -47,7 +47,7 @@ def build(
     texts = [section.text for section in sections]
     header = encode(header_text(genre, texts))
     if reference is not None:
-        header += encode("[start_of_reference]") + [vocab.soa, vocab.xcodec]
+        header += [*encode("[start_of_reference]"), vocab.soa, vocab.xcodec]
         header += [*vocab.ids(reference), vocab.eoa]
         header += encode("[end_of_reference]")
     start = encode("[start_of_segment]")

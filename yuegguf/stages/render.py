@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import Literal, get_args
 
@@ -94,10 +95,8 @@ def render(
         stop = min(start + window, frames)
         for row, track in enumerate(TRACKS):
             _window(stems.codec[row], codes[row], start, stop, CODEC_CONTEXT, CODEC_HOP, codec.decode)
-            _window(
-                stems.song[row], codes[row], start, stop, SONG_CONTEXT, SONG_HOP,
-                lambda part, track=track: codec.upsample(part, track),
-            )  # fmt: skip
+            upsample = partial(codec.upsample, track=track)
+            _window(stems.song[row], codes[row], start, stop, SONG_CONTEXT, SONG_HOP, upsample)
         progress(Event("master", stop, frames))
     return stems
 
@@ -124,14 +123,13 @@ def master(stems: Stems, options: MixOptions | None = None) -> Master:
     """Stems → the mix and both tracks, each [882·T] at 44.1 kHz, mono, no sample above ±0.99.
 
     Only the mode "upstream" may exceed that: the official file is not limited (`infer.py`). There the
-    stems are clamped as upstream's are; every other mode limits with a smooth gain.
+    stems are clamped as upstream's are; every other mode limits with a smooth gain. Tracks that need no
+    limiting are returned without a copy.
     """
     options = options or MixOptions()
     ceiling = _ceiling(options)
-    if options.mode == "upstream":
-        mix = _upstream_mix(stems, options)
-    else:
-        mix = ceiling(_mix(stems, options))
+    official = options.mode == "upstream"
+    mix = _upstream_mix(stems, options) if official else ceiling(_mix(stems, options))
     vocals, instrumental = (ceiling(_track(stems, row, options.mode)) for row in range(len(TRACKS)))
     return Master(mix, vocals, instrumental)
 

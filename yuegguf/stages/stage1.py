@@ -216,9 +216,7 @@ class _Singer:
         self.fed += len(cond)
         return logits
 
-    def _draw(
-        self, section: int, position: int, logits: NDArray[np.float32], seen: NDArray[np.bool_]
-    ) -> int:
+    def _draw(self, section: int, position: int, logits: NDArray[np.float32], seen: NDArray[np.bool_]) -> int:
         options, vocab = self.draft.sampling, self.vocab
         scores = step_scores(logits, options.guidance(section), vocab)
         scores = penalise(scores, seen, options.repetition_penalty)

@@ -1,0 +1,176 @@
+"""A published LLaMA checkpoint of YuE → one GGUF file, streamed in blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFValueType, Keys
+from numpy.typing import NDArray
+
+from yuegguf.progress import Event, Progress, silent
+
+from .encode import encode
+from .gguf_file import Tensor, Value, number, text, write_gguf
+from .names import (
+    EMBEDDING,
+    OUTPUT,
+    LlamaConfig,
+    Wanted,
+    check_tensors,
+    read_config,
+    rotated_rows,
+    wanted_tensors,
+)
+from .output import check_free, partial_file, scratch_file
+from .quantize import DIRECT, check_type, file_type, quantize_gguf
+from .safetensors import StoredTensor, open_checkpoint
+from .trim import kept_ids, role_metadata, trim_metadata
+from .vocab import Role, Vocab, read_vocab, role_of_context, vocab_metadata
+
+BLOCK = 4 << 20
+"""Values converted at once; the largest temporary is a few float32 copies of them."""
+SOURCE_URL = "https://github.com/multimodal-art-projection/YuE"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One tensor on its way from the checkpoint to the GGUF."""
+
+    stored: StoredTensor
+    target: Tensor
+    order: NDArray[np.int64] | None
+    """The stored row of each target row; None keeps all in place."""
+    unit: int
+    """Rows that a block must not part: a head of a rotated tensor."""
+
+
+def convert_lm(
+    source: Path,
+    out: Path,
+    *,
+    out_type: str,
+    role: Literal["auto", "stage1", "stage2"] = "auto",
+    trim: bool = True,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Path:
+    """Convert the checkpoint folder `source` to the GGUF file `out`, and return `out`.
+
+    `out_type` is one of quantize.DIRECT or quantize.BY_LLAMA; norms stay F32. `role` "auto" goes by
+    the config's context length. `trim` drops the rows that the stage never uses. Progress counts
+    bytes read. Single and sharded checkpoints give the same bytes. Raises ModelNotFound,
+    DamagedFile (all misfits are listed before a byte is written; NaN and Inf as they are met),
+    RequestError, StorageError, EngineError; `out` appears whole or not at all.
+    """
+    name = check_type(out_type)
+    config, stored = read_config(source), open_checkpoint(source)
+    wanted = wanted_tensors(config)
+    check_tensors({key: tensor.shape for key, tensor in stored.items()}, wanted)
+    stage = role_of_context(config.context, role, source.name)
+    vocab = read_vocab(source / "tokenizer.model", config.vocab)
+    kept = kept_ids(vocab.pieces, vocab.types, stage, "tokenizer.model") if trim else None
+    written = name if name in DIRECT else _exact_type({key: stored[key] for key in wanted})
+    parts = [_part(stored[key], want, config, written, kept) for key, want in wanted.items()]
+    metadata = _metadata(config, vocab, stage, written, kept)
+    if name == written:
+        _write(out, metadata, parts, overwrite, progress)
+        return out
+    check_free(out, overwrite)
+    with scratch_file(out) as exact:
+        _write(exact, metadata, parts, False, progress)
+        total = sum(part.stored.size for part in parts)
+        progress(Event("convert", total, total, f"quantising to {name}"))
+        return quantize_gguf(exact, out, name, threads, overwrite)
+
+
+def _write(
+    out: Path, metadata: dict[str, Value], parts: list[_Part], overwrite: bool, progress: Progress
+) -> None:
+    by_name = {part.target.name: part for part in parts}
+    total, done = sum(part.stored.size for part in parts), 0
+
+    def blocks(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
+        nonlocal done
+        part = by_name[tensor.name]
+        for raw, read in _rows(part):
+            yield encode(raw, part.stored.dtype, tensor.kind, part.stored.name)
+            done += read
+            progress(Event("convert", done, total, tensor.name))
+
+    with partial_file(out, overwrite) as partial:
+        write_gguf(partial, metadata, [part.target for part in parts], blocks)
+
+
+def _rows(part: _Part) -> Iterator[tuple[NDArray[Any], int]]:
+    """Blocks of rows in the target's order, with the bytes read for each."""
+    shape = part.stored.shape
+    rows = 1 if len(shape) == 1 else shape[0]
+    step = max(part.unit, BLOCK // shape[-1] // part.unit * part.unit)
+    for start in range(0, rows, step):
+        raw = part.stored.rows(start, min(start + step, rows))
+        size = raw.nbytes
+        if part.order is not None:
+            raw = raw[part.order[(part.order >= start) & (part.order < start + step)] - start]
+        yield raw, size
+
+
+def _part(
+    stored: StoredTensor, want: Wanted, config: LlamaConfig, written: str, kept: NDArray[np.int64] | None
+) -> _Part:
+    kind = GGMLQuantizationType[written]
+    if len(want.shape) == 1:
+        kind = GGMLQuantizationType.F32
+    elif written == "Q8_0" and want.shape[-1] % 32:
+        kind = GGMLQuantizationType.F16  # rows that no block divides, as llama.cpp's converter does
+    if want.rotated:
+        order = rotated_rows(want.shape[0], config.head_dim)
+        return _Part(stored, Tensor(want.name, kind, want.shape), order, config.head_dim)
+    if want.name in (EMBEDDING, OUTPUT) and kept is not None:
+        return _Part(stored, Tensor(want.name, kind, (len(kept), want.shape[1])), kept, 1)
+    return _Part(stored, Tensor(want.name, kind, want.shape), None, 1)
+
+
+def _exact_type(stored: dict[str, StoredTensor]) -> str:
+    """The type that loses nothing before llama.cpp quantises: the checkpoint's own, else F32."""
+    kinds = {tensor.dtype for tensor in stored.values() if len(tensor.shape) > 1}
+    return kinds.pop() if len(kinds) == 1 else "F32"
+
+
+def _metadata(
+    config: LlamaConfig, vocab: Vocab, role: Role, written: str, kept: NDArray[np.int64] | None
+) -> dict[str, Value]:
+    def count(value: int) -> Value:
+        return number(GGUFValueType.UINT32, value)
+
+    llama = {
+        Keys.LLM.VOCAB_SIZE: count(config.vocab),
+        Keys.LLM.CONTEXT_LENGTH: count(config.context),
+        Keys.LLM.EMBEDDING_LENGTH: count(config.hidden),
+        Keys.LLM.BLOCK_COUNT: count(config.layers),
+        Keys.LLM.FEED_FORWARD_LENGTH: count(config.ffn),
+        Keys.Attention.HEAD_COUNT: count(config.heads),
+        Keys.Attention.HEAD_COUNT_KV: count(config.kv_heads),
+        Keys.Attention.KEY_LENGTH: count(config.head_dim),
+        Keys.Attention.VALUE_LENGTH: count(config.head_dim),
+        Keys.Attention.LAYERNORM_RMS_EPS: number(GGUFValueType.FLOAT32, config.eps),
+        Keys.Rope.DIMENSION_COUNT: count(config.head_dim),
+        Keys.Rope.FREQ_BASE: number(GGUFValueType.FLOAT32, config.theta),
+    }
+    found = {
+        Keys.General.ARCHITECTURE: text("llama"),
+        Keys.General.TYPE: text("model"),
+        Keys.General.NAME: text({"stage1": "YuE stage 1", "stage2": "YuE stage 2"}[role]),
+        Keys.General.LICENSE: text("apache-2.0"),
+        Keys.General.SOURCE_URL: text(SOURCE_URL),
+        Keys.General.FILE_TYPE: count(int(file_type(written))),
+        Keys.General.QUANTIZATION_VERSION: count(GGML_QUANT_VERSION),
+        **{key.format(arch="llama"): value for key, value in llama.items()},
+        **role_metadata(role, trimmed=False),
+        **vocab_metadata(vocab),
+    }
+    return found if kept is None else trim_metadata(found, kept, role)

@@ -1,0 +1,177 @@
+"""The LLaMA family's config and tensor names: Hugging Face on one side, GGUF on the other.
+
+GGUF names and the row order of q and k: llama.cpp, gguf-py `tensor_mapping.py` and the converter
+for LlamaForCausalLM. Hugging Face rotates the two halves of a head against each other, ggml
+neighbouring rows; reordering the rows of q and k makes both the same model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.errors import DamagedFile, ModelNotFound
+
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+"""GGUF names of the two tensors that have one row per piece."""
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """What config.json says about a LLaMA checkpoint."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    """Rows of the embedding, padding included."""
+    context: int
+    eps: float
+    theta: float
+    tied: bool
+    """The embedding is also the output matrix."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One tensor that the config asks for."""
+
+    name: str
+    """Its GGUF name."""
+    shape: tuple[int, ...]
+    rotated: bool = False
+    """A q or k projection, whose rows are reordered."""
+
+
+def read_config(folder: Path) -> LlamaConfig:
+    """Read config.json. Raises ModelNotFound, or DamagedFile for anything but a plain LLaMA."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelNotFound(f"there is no config.json in {folder}", "pass the folder of a published checkpoint")
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _bad(f"is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise _bad("is damaged: no JSON object")
+    _refuse_variants(found)
+    heads, hidden = _count(found, "num_attention_heads"), _count(found, "hidden_size")
+    config = LlamaConfig(
+        hidden=hidden,
+        layers=_count(found, "num_hidden_layers"),
+        heads=heads,
+        kv_heads=_count(found, "num_key_value_heads", heads),
+        head_dim=_count(found, "head_dim", hidden // heads),
+        ffn=_count(found, "intermediate_size"),
+        vocab=_count(found, "vocab_size"),
+        context=_count(found, "max_position_embeddings"),
+        eps=_positive(found, "rms_norm_eps", 1e-6),
+        theta=_positive(_rope(found) | found, "rope_theta", 10000.0),
+        tied=found.get("tie_word_embeddings", False) is True,
+    )
+    if config.head_dim % 2 or config.heads % config.kv_heads:
+        raise _bad(f"has impossible heads: {config.heads} of {config.head_dim}, {config.kv_heads} for keys")
+    return config
+
+
+def wanted_tensors(config: LlamaConfig) -> dict[str, Wanted]:
+    """Hugging Face name → what the checkpoint must hold, in the order of the GGUF."""
+    q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    hidden, ffn = config.hidden, config.ffn
+    found = {"model.embed_tokens.weight": Wanted(EMBEDDING, (config.vocab, hidden))}
+    for i in range(config.layers):
+        for theirs, ours, shape in (
+            ("input_layernorm", "attn_norm", (hidden,)),
+            ("self_attn.q_proj", "attn_q", (q, hidden)),
+            ("self_attn.k_proj", "attn_k", (kv, hidden)),
+            ("self_attn.v_proj", "attn_v", (kv, hidden)),
+            ("self_attn.o_proj", "attn_output", (hidden, q)),
+            ("post_attention_layernorm", "ffn_norm", (hidden,)),
+            ("mlp.gate_proj", "ffn_gate", (ffn, hidden)),
+            ("mlp.up_proj", "ffn_up", (ffn, hidden)),
+            ("mlp.down_proj", "ffn_down", (hidden, ffn)),
+        ):
+            wanted = Wanted(f"blk.{i}.{ours}.weight", shape, rotated=ours in ("attn_q", "attn_k"))
+            found[f"model.layers.{i}.{theirs}.weight"] = wanted
+    found["model.norm.weight"] = Wanted("output_norm.weight", (hidden,))
+    if not config.tied:
+        found["lm_head.weight"] = Wanted(OUTPUT, (config.vocab, hidden))
+    return found
+
+
+def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Wanted]) -> None:
+    """Compare a checkpoint's tensors with the wanted ones; the buffer inv_freq may be there.
+
+    Raises DamagedFile that lists all missing, extra and mis-shaped tensors.
+    """
+    missing = [name for name in wanted if name not in shapes]
+    extra = [n for n in shapes if n not in wanted and not n.endswith(".rotary_emb.inv_freq")]
+    shaped = [
+        f"{name} {shapes[name]} instead of {want.shape}"
+        for name, want in wanted.items()
+        if name in shapes and shapes[name] != want.shape
+    ]
+    lists = (("missing", missing), ("extra", extra), ("of another shape", shaped))
+    complaints = [f"{word}: {', '.join(names)}" for word, names in lists if names]
+    if complaints:
+        raise DamagedFile(
+            "the checkpoint does not fit its config.json; " + "; ".join(complaints), "download the checkpoint again"
+        )
+
+
+def rotated_rows(rows: int, head_dim: int) -> NDArray[np.int64]:
+    """[rows] the Hugging Face row of each GGUF row of q or k: a head's halves, interleaved."""
+    order = np.arange(rows).reshape(-1, 2, head_dim // 2)
+    return np.ascontiguousarray(order.swapaxes(1, 2)).ravel()
+
+
+def _refuse_variants(found: Mapping[str, Any]) -> None:
+    names: Any = found.get("architectures") or [found.get("model_type")]
+    if not isinstance(names, list) or names not in (["LlamaForCausalLM"], ["llama"]):
+        raise _bad(f"describes {names}, not a LlamaForCausalLM")
+    if found.get("hidden_act", "silu") != "silu":
+        raise _bad(f"asks for the activation {found['hidden_act']!r}, not silu")
+    rope = _rope(found)
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        raise _bad(f"asks for a scaled RoPE ({rope}), which YuE does not use")
+    for key in ("attention_bias", "mlp_bias"):
+        if found.get(key):
+            raise _bad(f"asks for biases ({key}), which YuE does not have")
+
+
+def _rope(found: Mapping[str, Any]) -> dict[str, Any]:
+    """rope_scaling of published configs, or rope_parameters as transformers 5 writes them."""
+    rope = found.get("rope_scaling") or found.get("rope_parameters") or {}
+    if not isinstance(rope, dict):
+        raise _bad(f"has an unknown RoPE description ({rope})")
+    return rope
+
+
+def _count(found: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = found.get(key)
+    value = default if value is None else value
+    if type(value) is not int or not 0 < value < 2**31:
+        raise _bad(f"has no usable {key} ({value!r})")
+    return value
+
+
+def _positive(found: Mapping[str, Any], key: str, default: float) -> float:
+    value = found.get(key, default)
+    if type(value) not in (int, float) or not 0 < value < float("inf"):
+        raise _bad(f"has no usable {key} ({value!r})")
+    return float(value)
+
+
+def _bad(what: str) -> DamagedFile:
+    return DamagedFile(f"config.json {what}", "pass the folder of a published YuE checkpoint")
+
+

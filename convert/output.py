@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all: written beside the target, then renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from yuegguf.errors import StorageError
+
+
+@contextmanager
+def partial_file(out: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A unique path beside `out`; it becomes `out` when the block ends well and vanishes otherwise.
+
+    Raises StorageError when `out` exists and `overwrite` is false, when its folder is missing, and
+    for every OSError of the block (disk full, no permission).
+    """
+    with scratch_file(out) as partial:
+        check_free(out, overwrite)
+        try:
+            yield partial
+            _sync(partial)
+            check_free(out, overwrite)
+            os.replace(partial, out)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StorageError(f"could not write {out}: {reason}", "free some space or choose another folder") from error
+
+
+@contextmanager
+def scratch_file(out: Path) -> Iterator[Path]:
+    """A unique path beside `out` whose file, if one is made, is removed at the end of the block."""
+    path = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raise StorageError when `out` may not be written: its folder is missing, or it exists."""
+    if not out.parent.is_dir():
+        raise StorageError(f"there is no folder {out.parent}", "create it first")
+    if out.is_dir():
+        raise StorageError(f"{out} is a folder", "name a file inside it")
+    if out.exists() and not overwrite:
+        raise StorageError(f"{out} exists already", "choose another name, or ask to overwrite it")
+
+
+def _sync(path: Path) -> None:
+    """Put the bytes on the disk before the name, so that a crash leaves no hollow file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,186 @@
+"""Read safetensors checkpoints without executing or trusting them.
+
+Layout (huggingface/safetensors, README "Format"): u64 header length, a JSON header that maps a
+tensor's name to dtype, shape and byte range, then the data without holes. A sharded checkpoint
+adds model.safetensors.index.json, which maps a tensor's name to its file. Rows are read, not
+mapped: mapped pages count as resident memory, and a file that shrinks would kill the process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.errors import DamagedFile, ModelNotFound
+
+STORED: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+"""dtype names that are read → how numpy holds them; BF16 stays as its bits."""
+MAX_HEADER = 100_000_000
+"""Bytes; the limit of the reference implementation."""
+INDEX = "model.safetensors.index.json"
+AGAIN = "download the checkpoint again"
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a checkpoint; its values stay on disk."""
+
+    name: str
+    dtype: str
+    """"F32", "F16" or "BF16"."""
+    shape: tuple[int, ...]
+    path: Path
+    start: int
+    """Byte offset of the first value in the file."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all values."""
+        return prod(self.shape) * int(STORED[self.dtype].itemsize)
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows [stop - start, columns] as stored (BF16 as uint16); a vector is one row.
+
+        Raises DamagedFile when the file got shorter since it was opened.
+        """
+        columns = self.shape[-1]
+        kind = STORED[self.dtype]
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.start + start * columns * kind.itemsize)
+                values = np.fromfile(file, kind, (stop - start) * columns)
+        except OSError as error:
+            raise DamagedFile(f"{self.path.name} cannot be read: {error.strerror}", AGAIN) from error
+        if values.size != (stop - start) * columns:
+            raise DamagedFile(f"{self.path.name} ends inside {self.name}", AGAIN)
+        return values.reshape(stop - start, columns)
+
+
+def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
+    """The tensors of model.safetensors, or of the shards that the index names, by name.
+
+    Raises ModelNotFound when the folder holds neither, DamagedFile naming file and tensor when
+    something in them does not fit together.
+    """
+    single, index = folder / "model.safetensors", folder / INDEX
+    if single.is_file():
+        return open_file(single)
+    if not index.is_file():
+        raise ModelNotFound(
+            f"there is no model.safetensors and no {INDEX} in {folder}",
+            "pass the folder of a checkpoint in the safetensors format",
+        )
+    where = _weight_map(index)
+    shards = {name: open_file(folder / name) for name in sorted(set(where.values()))}
+    for name, tensors in shards.items():
+        if stray := sorted(t for t in tensors if where.get(t) != name):
+            raise DamagedFile(f"{name} holds tensors that the index does not place there: {_few(stray)}", AGAIN)
+    if lost := sorted(t for t, name in where.items() if t not in shards[name]):
+        raise DamagedFile(f"the shards lack tensors that {INDEX} names: {_few(lost)}", AGAIN)
+    return {t: shards[name][t] for t, name in where.items()}
+
+
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of one safetensors file, in the order of their bytes. Raises DamagedFile."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, MAX_HEADER):
+                raise DamagedFile(f"{path.name} is truncated or no safetensors file", AGAIN)
+            header = file.read(length)
+    except OSError as error:
+        raise DamagedFile(f"{path.name} cannot be read: {error.strerror}", AGAIN) from error
+    entries = _object(header, path.name)
+    entries.pop("__metadata__", None)
+    tensors = [_tensor(path, name, entry, 8 + length) for name, entry in entries.items()]
+    tensors.sort(key=lambda tensor: (tensor.start, tensor.size))
+    _check_cover(path.name, tensors, 8 + length, size)
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def _tensor(path: Path, name: str, entry: Any, base: int) -> StoredTensor:
+    def bad(what: str) -> DamagedFile:
+        return DamagedFile(f"{path.name}: tensor {name} {what}", AGAIN)
+
+    if not isinstance(entry, dict):
+        raise bad("has no description")
+    dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if dtype not in STORED:
+        raise DamagedFile(
+            f"{path.name}: tensor {name} has dtype {dtype}", f"only {', '.join(STORED)} can be converted"
+        )
+    if not _counts(shape) or not shape:
+        raise bad(f"has no usable shape ({shape})")
+    if not _counts(span) or len(span) != 2 or span[1] < span[0]:
+        raise bad(f"has no usable byte range ({span})")
+    tensor = StoredTensor(name, dtype, tuple(shape), path, base + span[0])
+    if tensor.size != span[1] - span[0]:
+        raise bad(f"has {span[1] - span[0]} bytes, but its shape {tensor.shape} needs {tensor.size}")
+    return tensor
+
+
+def _check_cover(file: str, tensors: Iterable[StoredTensor], start: int, size: int) -> None:
+    """The tensors must fill the file without overlap, hole or rest, as the format demands."""
+    end, before = start, "the header"
+    for tensor in tensors:
+        if tensor.start != end:
+            word = "overlaps" if tensor.start < end else "leaves a hole after"
+            raise DamagedFile(f"{file}: tensor {tensor.name} {word} {before}", AGAIN)
+        end, before = tensor.start + tensor.size, tensor.name
+        if end > size:
+            raise DamagedFile(f"{file} is truncated: tensor {tensor.name} ends {end - size} bytes behind it", AGAIN)
+    if end != size:
+        raise DamagedFile(f"{file} has {size - end} bytes too many behind {before}", AGAIN)
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        found = _object(index.read_bytes(), index.name).get("weight_map")
+    except OSError as error:
+        raise DamagedFile(f"{index.name} cannot be read: {error.strerror}", AGAIN) from error
+    if not isinstance(found, dict) or not found:
+        raise DamagedFile(f"{index.name} has no weight_map", AGAIN)
+    for tensor, name in found.items():
+        if not isinstance(name, str) or not _plain(name):
+            raise DamagedFile(
+                f"{index.name} places tensor {tensor} in {name!r}, which is no plain .safetensors file name", AGAIN
+            )
+        if not (index.parent / name).is_file():
+            raise DamagedFile(f"{name} is missing, which holds tensor {tensor}", AGAIN)
+    return found
+
+
+def _plain(name: str) -> bool:
+    """Only a name inside the folder may follow from a file's content, never a path."""
+    return name.endswith(".safetensors") and not any(c in name for c in '/\\:\0') and not name.startswith(".")
+
+
+def _object(text: bytes, file: str) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a name is given twice")
+        return dict(pairs)
+
+    try:
+        found = json.loads(text, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(f"{file} has a damaged header: {error}", AGAIN) from error
+    if not isinstance(found, dict):
+        raise DamagedFile(f"{file} has a damaged header: no JSON object", AGAIN)
+    return found
+
+
+def _counts(values: Any) -> bool:
+    return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**48 for v in values)
+
+
+def _few(names: list[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

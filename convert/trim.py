@@ -1,0 +1,157 @@
+"""Leave out the rows of the vocabulary that a stage never uses.
+
+Dropping a row of token_embd and output changes no other row's logit. Stage 2 reads three special
+pieces and eight codebooks; stage 1 reads text, specials and codebook 0, and writes codebook 0 and
+<EOA>. Quantised rows are whole blocks, so a finished GGUF is trimmed without quantising again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFValueType, Keys, TokenType
+from numpy.typing import NDArray
+
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.progress import Event, Progress, silent
+
+from .gguf_file import GgufFile, Tensor, Value, number, numbers, read_gguf, text, write_gguf
+from .names import EMBEDDING, OUTPUT
+from .output import partial_file
+from .vocab import (
+    CODEBOOKS,
+    CODEC_PIECE,
+    STAGE2_SPECIALS,
+    TOKENIZER_KEY,
+    Role,
+    check_pieces,
+    role_of_context,
+)
+
+BLOCK = 16 << 20
+"""Bytes copied at once."""
+ROLE_KEY, TRIMMED_KEY, VERSION_KEY = "yuegguf.role", "yuegguf.trimmed", "yuegguf.version"
+SPECIAL_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
+PER_PIECE = (Keys.Tokenizer.LIST, Keys.Tokenizer.SCORES, Keys.Tokenizer.TOKEN_TYPE)
+VOCAB_SIZE = Keys.LLM.VOCAB_SIZE.format(arch="llama")
+CONTEXT = Keys.LLM.CONTEXT_LENGTH.format(arch="llama")
+
+
+def kept_ids(pieces: Sequence[str], types: NDArray[np.int32], role: Role, name: str) -> NDArray[np.int64]:
+    """Ids that the stage uses, ascending; for the full YuE vocabulary 33,046 and 8,195.
+
+    Raises DamagedFile naming the pieces that are missing.
+    """
+    if role == "stage2":
+        check_pieces(pieces, STAGE2_SPECIALS, CODEBOOKS, name)
+        codebooks = {f"<xcodec/{k}/{c}>" for k in range(CODEBOOKS) for c in range(1024)}
+        wanted = codebooks.union(STAGE2_SPECIALS)
+        return np.array([i for i, piece in enumerate(pieces) if piece in wanted], np.int64)
+    check_pieces(pieces, ("<SOA>", "<EOA>", "<xcodec>"), 1, name)
+    dropped = [
+        types[i] == TokenType.UNUSED
+        or (CODEC_PIECE.fullmatch(piece) is not None and not piece.startswith("<xcodec/0/"))
+        for i, piece in enumerate(pieces)
+    ]
+    return np.flatnonzero(~np.array(dropped))
+
+
+def role_metadata(role: Role, trimmed: bool) -> dict[str, Value]:
+    """Which stage a file is for, whether its vocabulary is trimmed, and who wrote it."""
+    return {
+        ROLE_KEY: text(role),
+        TRIMMED_KEY: number(GGUFValueType.BOOL, trimmed),
+        VERSION_KEY: text(version("yuegguf")),
+    }
+
+
+def trim_metadata(metadata: Mapping[str, Value], kept: NDArray[np.int64], role: Role) -> dict[str, Value]:
+    """The metadata with per-piece lists shortened and special ids renumbered or left out.
+
+    The tokenizer's bytes go with the text pieces, so stage 2 loses them.
+    """
+    new_id = {int(old): new for new, old in enumerate(kept)}
+    found: dict[str, Value] = {}
+    for key, value in metadata.items():
+        if key in PER_PIECE:
+            found[key] = _pick(value, kept)
+        elif SPECIAL_ID.fullmatch(key) and not value.array:
+            if value.data in new_id:
+                found[key] = replace(value, data=new_id[value.data])
+        elif key != TOKENIZER_KEY or role == "stage1":
+            found[key] = value
+    found[VOCAB_SIZE] = number(GGUFValueType.UINT32, len(kept))
+    return found | role_metadata(role, trimmed=True)
+
+
+def trim_gguf(
+    source: Path, out: Path, role: str = "auto", overwrite: bool = False, progress: Progress = silent
+) -> Path:
+    """Write `source` without the rows its stage never uses; every other byte of it is kept.
+
+    The role is the file's own, or told by its context length. Raises ModelNotFound, DamagedFile,
+    StorageError, and RequestError when the role is unknown or nothing is left to drop.
+    """
+    model = read_gguf(source)
+    pieces, types = _token_lists(model)
+    stage = _role(model, role)
+    kept = kept_ids(pieces, types, stage, source.name)
+    if len(kept) == len(pieces):
+        raise RequestError(f"{source.name} is trimmed already", "use it as it is")
+    tensors = [_trimmed(tensor, len(kept)) for tensor in model.tensors.values()]
+    total, done = sum(tensor.size for tensor in model.tensors.values()), 0
+
+    def blocks(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
+        nonlocal done
+        stored = model.tensors[tensor.name]
+        step = max(1, BLOCK // stored.row_bytes)
+        for start in range(0, stored.rows, step):
+            rows = model.read(stored, start, min(start + step, stored.rows))
+            done += rows.size
+            if tensor.rows != stored.rows:
+                rows = rows[kept[(kept >= start) & (kept < start + step)] - start]
+            yield np.ascontiguousarray(rows)
+            progress(Event("convert", done, total, tensor.name))
+
+    with partial_file(out, overwrite) as partial:
+        write_gguf(partial, trim_metadata(model.metadata, kept, stage), tensors, blocks)
+    return out
+
+
+def _trimmed(tensor: Tensor, rows: int) -> Tensor:
+    return replace(tensor, shape=(rows, tensor.shape[1])) if tensor.name in (EMBEDDING, OUTPUT) else tensor
+
+
+def _pick(value: Value, kept: NDArray[np.int64]) -> Value:
+    if isinstance(value.data, list):
+        return replace(value, data=[value.data[i] for i in kept])
+    return numbers(value.kind, value.data[kept])
+
+
+def _token_lists(model: GgufFile) -> tuple[list[str], NDArray[np.int32]]:
+    """The pieces and their types, checked against the rows of the tensors that are cut."""
+    name = model.path.name
+    if "split.count" in model.metadata and model.metadata["split.count"].data > 1:
+        raise RequestError(f"{name} is one part of a split model", "merge its parts first")
+    lists = [model.metadata.get(key) for key in PER_PIECE]
+    if EMBEDDING not in model.tensors or lists[0] is None or lists[2] is None:
+        raise DamagedFile(f"{name} has no vocabulary", "pass a model made from a YuE checkpoint")
+    rows = len(lists[0].data)
+    if not all(found.array and len(found.data) == rows for found in lists if found is not None):
+        raise DamagedFile(f"{name} has token lists of different lengths", "convert it again")
+    for tensor in (EMBEDDING, OUTPUT):
+        if tensor in model.tensors and model.tensors[tensor].rows != rows:
+            raise DamagedFile(f"{name}: {tensor} has not {rows} rows, as the token list has", "convert it again")
+    return lists[0].texts, lists[2].data
+
+
+def _role(model: GgufFile, role: str) -> Role:
+    if role == "auto" and ROLE_KEY in model.metadata:
+        role = model.metadata[ROLE_KEY].text
+    context = model.metadata.get(CONTEXT)
+    return role_of_context(int(context.data) if context else 0, role, model.path.name)

@@ -1,0 +1,140 @@
+"""Write the four ONNX files of a codec folder from the three published checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+
+from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
+from yuegguf.errors import ModelNotFound, StorageError
+from yuegguf.progress import Event, Progress, silent
+
+from . import vocos, xcodec
+from .pth import read_state_dict
+from .weights import Floats, Weights
+
+METADATA_KEY = "yuegguf.codec"
+"""Where the JSON header lies in an ONNX file's metadata; `yuegguf.codec.ort` reads it."""
+FORMAT = 1
+"""Version of that header and of the graphs' inputs and outputs."""
+
+_CODEC = "ckpt_*.pth"
+_VOCAL = "decoder_131000.pth"
+_INSTRUMENTAL = "decoder_151000.pth"
+
+
+class Checkpoints(NamedTuple):
+    """The three files that a codec is exported from, in the order that `export_codec` takes them."""
+
+    xcodec: Path
+    vocal_decoder: Path
+    instrumental_decoder: Path
+
+
+def find_checkpoints(folder: Path) -> Checkpoints:
+    """The checkpoints in a copy of m-a-p/xcodec_mini_infer, or in one of its flatter re-packings.
+
+    Looks for `ckpt_*.pth` (the latest) in final_ckpt/, xcodec/ or the folder itself, and for the two
+    upsamplers in decoders/, vocos/ or the folder itself. The `pytorch_model.bin` of the semantic
+    checkpoint is never used: the codec's own file holds HuBERT as it was trained with it.
+    Raises ModelNotFound naming every file that is missing.
+    """
+    found = (
+        _latest(folder, ("final_ckpt", "xcodec", "."), _CODEC),
+        _latest(folder, ("decoders", "vocos", "."), _VOCAL),
+        _latest(folder, ("decoders", "vocos", "."), _INSTRUMENTAL),
+    )
+    names = (f"final_ckpt/{_CODEC}", f"decoders/{_VOCAL}", f"decoders/{_INSTRUMENTAL}")
+    codec, vocal, instrumental = found
+    if codec is None or vocal is None or instrumental is None:
+        missing = ", ".join(name for name, path in zip(names, found, strict=True) if path is None)
+        raise ModelNotFound(f"{folder} lacks {missing}", "name a copy of m-a-p/xcodec_mini_infer")
+    return Checkpoints(codec, vocal, instrumental)
+
+
+def export_codec(
+    xcodec: Path,
+    vocal_decoder: Path,
+    instrumental_decoder: Path,
+    out: Path,
+    *,
+    heads: int | None = None,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Write encoder.onnx, decoder.onnx, vocal_upsampler.onnx and instrumental_upsampler.onnx into `out`.
+
+    All four are written beside their names and renamed at the end: on failure nothing changes. `heads` is
+    for a HuBERT that is neither 64 a head nor of twelve heads. Peak memory is four times the encoder's
+    weights, 2 GB at the published size. Raises ModelNotFound, DamagedFile (naming the tensor), StorageError.
+    """
+    plan = _plan(xcodec, vocal_decoder, instrumental_decoder, heads)
+    parts: dict[Path, Path] = {}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for done, (role, build) in enumerate(plan.items()):
+            progress(Event("export", done, len(plan), role))
+            part = out / f"{role}.onnx.part"
+            parts[part] = out / f"{role}.onnx"
+            part.write_bytes(build().SerializeToString())
+        for part, final in parts.items():
+            os.replace(part, final)
+    except OSError as error:
+        raise StorageError(f"cannot write the codec to {out}: {error.strerror}") from error
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+    progress(Event("export", len(plan), len(plan), "done"))
+    return list(parts.values())
+
+
+def _plan(
+    codec: Path, vocal: Path, instrumental: Path, heads: int | None
+) -> dict[str, Callable[[], onnx.ModelProto]]:
+    """Per file the function that builds it; checkpoints are opened here, so a wrong one fails at once."""
+    weights = Weights(read_state_dict(codec, "codec_model"), codec.name)
+    tables = xcodec.codebooks(weights)
+    upsamplers = [Weights(read_state_dict(path), path.name) for path in (vocal, instrumental)]
+
+    def upsampler(role: str, weights: Weights) -> Callable[[], onnx.ModelProto]:
+        size = vocos.fft_size(weights)
+        facts = _facts(role, tables, SONG_RATE, SONG_HOP) | {"n_fft": size}
+        return lambda: _with_header(vocos.upsampler(weights, tables), facts)
+
+    return {
+        "encoder": lambda: _with_header(
+            xcodec.encoder(weights, heads), _facts("encoder", tables, CODEC_RATE, CODEC_HOP)
+        ),
+        "decoder": lambda: _with_header(
+            xcodec.decoder(weights), _facts("decoder", tables, CODEC_RATE, CODEC_HOP)
+        ),
+        "vocal_upsampler": upsampler("vocal_upsampler", upsamplers[0]),
+        "instrumental_upsampler": upsampler("instrumental_upsampler", upsamplers[1]),
+    }
+
+
+def _facts(role: str, tables: Floats, rate: int, hop: int) -> dict[str, int | str]:
+    """What a reader must know; the fingerprint is of the codebooks, which all four files share."""
+    books, bins, dim = tables.shape
+    fingerprint = hashlib.sha256(tables.astype("<f4", copy=False).tobytes()).hexdigest()
+    facts: dict[str, int | str] = {"format": FORMAT, "role": role, "fingerprint": fingerprint}
+    return facts | {"codebooks": books, "bins": bins, "width": dim, "rate": rate, "hop": hop}
+
+
+def _with_header(model: onnx.ModelProto, facts: dict[str, int | str]) -> onnx.ModelProto:
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(facts)})
+    return model
+
+
+def _latest(folder: Path, places: tuple[str, ...], pattern: str) -> Path | None:
+    """The last match by name (a checkpoint's name ends in its step) in the first place that has one."""
+    for place in places:
+        matches = sorted(path for path in (folder / place).glob(pattern) if path.is_file())
+        if matches:
+            return matches[-1]
+    return None

@@ -1,0 +1,203 @@
+"""Read the tensors of a PyTorch checkpoint without PyTorch and without running what is in it.
+
+Both containers of `torch.save` are read: the zip archive (`<root>/data.pkl`, storages as stored entries
+`<root>/data/<key>`) and the older stream (magic number, protocol, system facts, pickle, storage keys, then
+per key a count and the raw numbers). The file is memory-mapped and a tensor is looked at only when it is
+asked for, so an optimiser's half of a checkpoint costs nothing. Every offset is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.errors import DamagedFile, ModelNotFound
+
+from .pickle_vm import MAX_PICKLE_BYTES, Opaque, Pickle, Storage, TensorRef, read_pickle
+
+Span = tuple[int, int]
+"""First byte and number of bytes of a storage in its file."""
+
+_BFLOAT16 = "BFloat16Storage"
+_DTYPES = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    _BFLOAT16: "<u2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "|i1",
+    "ByteStorage": "|u1",
+    "BoolStorage": "|b1",
+}
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+_MALFORMED = (
+    ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    EOFError, OSError, NotImplementedError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What the standard library raises for bytes that are not what they claim to be."""
+
+
+class StateDict(Mapping[str, NDArray[Any]]):
+    """The named tensors of one checkpoint; each is a view of the file, made when it is asked for."""
+
+    def __init__(self, path: Path, entries: dict[Any, Any], data: mmap.mmap, spans: dict[str, Span]) -> None:
+        self.path = path
+        self._entries = {name: value for name, value in entries.items() if isinstance(name, str)}
+        self._data = data
+        self._spans = spans
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """The tensor of that name; bfloat16 comes widened to float32.
+
+        Raises KeyError where there is none, DamagedFile where it is no tensor or leaves its storage.
+        """
+        value = self._entries[name]
+        if isinstance(value, Opaque):
+            raise DamagedFile(f"{self.path.name}: {name} is made by {value.what}, which is not read")
+        if not isinstance(value, TensorRef):
+            raise DamagedFile(f"{self.path.name}: {name} is not a tensor")
+        try:
+            return _view(value, self._data, self._spans)
+        except (ValueError, KeyError) as error:
+            raise DamagedFile(f"{self.path.name}: tensor {name}: {error.args[0]}") from error
+
+
+def read_state_dict(path: Path, key: str | None = None) -> StateDict:
+    """The tensors of a checkpoint, or of the dictionary that it keeps under `key`.
+
+    Nothing in the file is executed: names in its pickle are never looked up. Raises ModelNotFound where the
+    file is not there, DamagedFile where it is no checkpoint, is truncated, or has no such key.
+    """
+    try:
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ModelNotFound(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DamagedFile(f"{path} is empty", "download it again") from error
+    try:
+        content, spans = _read_zip(path, data) if data[:2] == b"PK" else _read_legacy(data)
+    except _MALFORMED as error:
+        reason = f"{path} is not a whole PyTorch checkpoint: {error}"
+        raise DamagedFile(reason, "download it again") from error
+    return StateDict(path, _entries(path, content, key), data, spans)
+
+
+def _entries(path: Path, content: Any, key: str | None) -> dict[Any, Any]:
+    what = "the checkpoint" if key is None else f"key {key!r}"
+    if key is not None:
+        if not isinstance(content, dict) or key not in content:
+            raise DamagedFile(f"{path} has no key {key!r}", "is it the right checkpoint?")
+        content = content[key]
+    if isinstance(content, Opaque):
+        raise DamagedFile(f"{path}: {what} is made by {content.what}, which is not read")
+    if not isinstance(content, dict):
+        raise DamagedFile(f"{path}: {what} is not a dictionary of tensors")
+    return content
+
+
+def _read_zip(path: Path, data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    roots = [e.filename[: -len("data.pkl")] for e in entries if e.filename.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise ValueError("the archive has no data.pkl, or several")
+    root = roots[0]
+    spans = {e.filename: _stored(e, data) for e in entries if e.filename.startswith(root)}
+    order = spans.get(root + "byteorder")
+    if order and data[order[0] : sum(order)] != b"little":
+        raise ValueError("its numbers are big-endian")
+    start, size = spans[root + "data.pkl"]
+    if size > MAX_PICKLE_BYTES:
+        raise ValueError("its pickle is too large")
+    content = read_pickle(data[start : start + size]).value
+    prefix = root + "data/"
+    return content, {name[len(prefix) :]: s for name, s in spans.items() if name.startswith(prefix)}
+
+
+def _stored(entry: zipfile.ZipInfo, data: mmap.mmap) -> Span:
+    """Where the bytes of an uncompressed archive member lie."""
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        raise ValueError(f"{entry.filename} is compressed or encrypted, which torch.save never does")
+    header = entry.header_offset
+    if header < 0 or data[header : header + 4] != b"PK\x03\x04":
+        raise ValueError(f"{entry.filename} is not where the directory says")
+    name_bytes, extra_bytes = struct.unpack_from("<HH", data, header + 26)
+    start = header + 30 + name_bytes + extra_bytes
+    if entry.file_size != entry.compress_size or start + entry.file_size > len(data):
+        raise ValueError(f"{entry.filename} is cut off")
+    return start, entry.file_size
+
+
+def _read_legacy(data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
+    position = 0
+    parts: list[Pickle] = []
+    for _ in range(5):
+        part = read_pickle(data[position : position + MAX_PICKLE_BYTES])
+        position += part.size
+        parts.append(part)
+        if parts[0].value != _LEGACY_MAGIC:
+            raise ValueError("it is neither a zip archive nor the older stream")
+    _, protocol, system, content, keys = parts
+    if protocol.value != _LEGACY_PROTOCOL or not system.value["little_endian"]:
+        raise ValueError("it is of another protocol or byte order")
+    return content.value, _legacy_spans(data, position, keys.value, content.storages)
+
+
+def _legacy_spans(data: mmap.mmap, position: int, keys: Any, known: dict[str, Storage]) -> dict[str, Span]:
+    spans: dict[str, Span] = {}
+    for key in keys:
+        if key not in known or known[key].kind not in _DTYPES:
+            raise ValueError(f"storage {key} is of a kind that is not read")
+        (count,) = struct.unpack_from("<q", data, position)
+        size = count * np.dtype(_DTYPES[known[key].kind]).itemsize
+        position += 8
+        if count < 0 or position + size > len(data):
+            raise ValueError(f"storage {key} is cut off")
+        spans[key] = (position, size)
+        position += size
+    return spans
+
+
+def _view(tensor: TensorRef, data: mmap.mmap, spans: dict[str, Span]) -> NDArray[Any]:
+    """The array of a tensor record, after checking that it lies inside its storage."""
+    storage, shape, stride = tensor.storage, tensor.shape, tensor.stride
+    if storage.kind not in _DTYPES:
+        raise ValueError(f"numbers of kind {storage.kind} are not read")
+    if storage.key not in spans:
+        raise ValueError(f"its storage {storage.key} is not in the file")
+    dtype = np.dtype(_DTYPES[storage.kind])
+    start, size = spans[storage.key]
+    last = tensor.offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+    if min((tensor.offset, *shape, *stride)) < 0 or len(shape) > 8:
+        raise ValueError("its shape is impossible")
+    count = math.prod(shape)
+    if count == 0:
+        return np.zeros(shape, np.float32 if storage.kind == _BFLOAT16 else dtype)
+    if storage.numel * dtype.itemsize > size or max(last + 1, count) > storage.numel:
+        raise ValueError("it leaves its storage")
+    offset = start + tensor.offset * dtype.itemsize
+    view: NDArray[Any] = np.ndarray(shape, dtype, data, offset, tuple(n * dtype.itemsize for n in stride))
+    if storage.kind == _BFLOAT16:
+        return (view.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return view

@@ -1,0 +1,70 @@
+"""Stand-ins for the two engines: deterministic, tiny, and of exact arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.engine.base import Row
+from yuegguf.errors import EngineError
+
+TEXT = ("<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁[", "▁")
+SPECIALS = ("<EOD>", "<SOA>", "<EOA>", "<stage_1>", "<xcodec>", "<stage_2>")
+PIECES = (*TEXT, *SPECIALS, *(f"<xcodec/{k}/{c}>" for k in range(8) for c in range(1024)))
+
+
+class FakeEngine:
+    """Logits are a hash of everything the row was fed: any difference in what is fed shows."""
+
+    pieces: Sequence[str] = PIECES
+    metadata: Mapping[str, str] = {"yuegguf.role": "stage1"}
+
+    def __init__(self, n_ctx: int = 4096, n_rows: int = 2) -> None:
+        self.n_ctx, self.n_rows = n_ctx, n_rows
+        self.fed: list[list[int]] = [[] for _ in range(n_rows)]
+        self.calls: list[list[Row]] = []
+        self.closed = False
+
+    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        self.calls.append([Row(r.row, list(r.ids), r.want_logits) for r in rows])
+        for row in rows:
+            self.fed[row.row] += row.ids
+            if len(self.fed[row.row]) > self.n_ctx:
+                raise EngineError("context full")
+        wanted = [row.row for row in rows if row.want_logits]
+        return np.stack([self._logits(self.fed[r]) for r in wanted]) if wanted else np.empty((0, 0), np.float32)
+
+    def _logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        seed = hash(tuple(ids)) & 0xFFFFFFFF
+        return np.random.default_rng(seed).normal(0, 3, len(self.pieces)).astype(np.float32)
+
+    def forget(self, row: int, keep: int) -> None:
+        del self.fed[row][keep:]
+
+    def copy(self, src: int, dst: int) -> None:
+        self.fed[dst] = list(self.fed[src])
+
+    def save(self, row: int, path: Path) -> None:
+        np.save(path.open("wb"), np.array(self.fed[row], np.int64))
+
+    def load(self, row: int, path: Path) -> None:
+        self.fed[row] = np.load(path).tolist()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class MemoryJournal:
+    """Stage 1's draws in a dict."""
+
+    def __init__(self, sections: Sequence[Sequence[int]] = ()) -> None:
+        self.sections = {i: list(codes) for i, codes in enumerate(sections)}
+
+    def drawn(self, section: int) -> Sequence[int]:
+        return self.sections.get(section, [])
+
+    def draw(self, section: int, code: int) -> None:
+        self.sections.setdefault(section, []).append(code)

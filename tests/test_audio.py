@@ -1,0 +1,187 @@
+"""Files: what is written can be read back, the same twice, and every failure has a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from yuegguf import __version__, audio
+from yuegguf.errors import RequestError, StorageError
+
+RATE = 44_100
+TITLE = "Sör 歌 노래"
+
+
+def wave(seconds: float = 0.5) -> np.ndarray:
+    t = np.arange(round(seconds * RATE)) / RATE
+    return (0.7 * np.sin(2 * np.pi * 440 * t) + 0.2 * np.sin(2 * np.pi * 3_000 * t)).astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+@pytest.mark.parametrize("format", ["wav", "flac"])
+def test_lossless_round_trip_is_half_a_step_away(tmp_path: Path, format: audio.Format, bits: int) -> None:
+    path = tmp_path / f"song.{format}"
+    audio.write_audio(path, wave(), format, bits)
+    back, rate = audio.read_audio(path)
+    assert (back.shape, back.dtype, rate) == ((len(wave()), 1), np.float32, RATE)
+    assert soundfile.info(path).subtype == f"PCM_{bits}"
+    assert np.abs(back[:, 0] - wave()).max() <= 0.5 / 2 ** (bits - 1)
+
+
+def test_what_was_read_is_written_back_bit_for_bit(tmp_path: Path) -> None:
+    steps = np.arange(-32768, 32768, dtype=np.int16)
+    audio.write_audio(tmp_path / "a.wav", steps.astype(np.float32) / 32768)
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "a.wav", dtype="int16")[0], steps)
+
+
+def test_too_loud_is_clipped_not_wrapped(tmp_path: Path) -> None:
+    audio.write_audio(tmp_path / "a.wav", np.array([1.5, 1.0, -1.0, -7.0], np.float32))
+    samples = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
+    assert samples.tolist() == [32767, 32767, -32768, -32768]
+
+
+def test_mp3_sounds_the_same(tmp_path: Path) -> None:
+    audio.write_audio(tmp_path / "song.mp3", wave(2), "mp3")
+    back, rate = audio.read_audio(tmp_path / "song.mp3")
+    assert rate == RATE
+    assert abs(len(back) - 2 * RATE) <= 2 * 1152
+    middle = slice(RATE // 2, RATE)
+    assert np.std(back[middle, 0]) == pytest.approx(np.std(wave(2)[middle]), rel=0.01)
+
+
+@pytest.mark.parametrize("format", audio.FORMATS)
+def test_tags_can_be_read_back(tmp_path: Path, format: audio.Format) -> None:
+    path = tmp_path / f"song.{format}"
+    audio.write_audio(path, wave(), format, tags=audio.Tags(TITLE, "Ann", date="2025-01-28"))
+    with soundfile.SoundFile(path) as file:
+        found = file.copy_metadata()
+    assert (found["title"], found["artist"], found["date"]) == (TITLE, "Ann", "2025-01-28")
+    assert found["comment"] == f"AI-generated with YuE by HKUST/M-A-P (yuegguf {__version__})"
+    assert found["software"].startswith(f"yuegguf {__version__}")
+
+
+@pytest.mark.parametrize("format", audio.FORMATS)
+def test_no_tags_are_written_unless_given(tmp_path: Path, format: audio.Format) -> None:
+    path = tmp_path / f"song.{format}"
+    audio.write_audio(path, wave(), format)
+    assert b"yuegguf" not in path.read_bytes()
+    audio.write_audio(path, wave(), format, tags=audio.Tags(comment="", software=""))
+    with soundfile.SoundFile(path) as file:
+        assert not {"title", "date", "comment"} & {key for key, text in file.copy_metadata().items() if text}
+
+
+@pytest.mark.parametrize("format", audio.FORMATS)
+def test_the_same_song_gives_the_same_bytes(tmp_path: Path, format: audio.Format) -> None:
+    paths = [tmp_path / name for name in ("one", "two")]
+    for path in paths:
+        audio.write_audio(path, wave(), format, tags=audio.Tags(TITLE))
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_tags_of_broken_text_do_not_stop_the_song(tmp_path: Path) -> None:
+    for format in audio.FORMATS:
+        audio.write_audio(tmp_path / "a", wave(), format, tags=audio.Tags("a\0b\udcff"))
+        with soundfile.SoundFile(tmp_path / "a") as file:
+            assert file.title == "ab?"
+
+
+def test_a_song_of_no_samples_is_a_valid_file(tmp_path: Path) -> None:
+    audio.write_audio(tmp_path / "a.wav", np.empty(0, np.float32))
+    assert soundfile.info(tmp_path / "a.wav").frames == 0
+
+
+@pytest.mark.parametrize("format", audio.FORMATS)
+def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(tmp_path: Path, format: audio.Format) -> None:
+    resource = pytest.importorskip("resource", reason="needs POSIX file size limits")
+    path = tmp_path / "song"
+    path.write_bytes(b"the old one")
+    noise = np.random.default_rng(0).uniform(-1, 1, RATE * 3).astype(np.float32)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(StorageError, match="could not be written"):
+            audio.write_audio(path, noise, format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [file.name for file in tmp_path.iterdir()] == ["song"]
+    assert path.read_bytes() == b"the old one"
+
+
+def test_unwritable_places_are_storage_errors(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        audio.write_audio(tmp_path / "missing" / "a.wav", wave())
+    (tmp_path / "folder.wav" / "in it").mkdir(parents=True)
+    with pytest.raises(StorageError):
+        audio.write_audio(tmp_path / "folder.wav", wave())
+    assert [file.name for file in tmp_path.iterdir()] == ["folder.wav"]
+
+
+def test_unknown_formats_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    with pytest.raises(RequestError, match="ogg"):
+        audio.write_audio(path, wave(), "ogg")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="32 bits"):
+        audio.write_audio(path, wave(), "wav", 32)
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": ""})
+    with pytest.raises(RequestError, match="cannot write mp3"):
+        audio.write_audio(path, wave(), "mp3")
+    assert not list(tmp_path.iterdir())
+
+
+def _float_file(path: Path, samples: list[float], rate: int = RATE) -> None:
+    soundfile.write(path, np.array(samples, np.float32), rate, subtype="FLOAT", format="WAV")
+
+
+BAD_FILES: dict[str, Callable[[Path], object]] = {
+    "no audio file": lambda path: None,
+    "no audio file at": lambda path: path.mkdir(),
+    "could not be read": lambda path: path.write_text("these are lyrics"),
+    "could not be read as audio": lambda path: path.write_bytes(b""),
+    "holds no samples": lambda path: _float_file(path, []),
+    "not numbers": lambda path: _float_file(path, [0.0, float("nan")]),
+    "are not numbers": lambda path: _float_file(path, [0.0, float("inf")]),
+    "sample rate of 7 Hz": lambda path: _float_file(path, [0.0], 7),
+    "sample rate of 2000000 Hz": lambda path: _float_file(path, [0.0], 2_000_000),
+}
+
+
+@pytest.mark.parametrize("message", BAD_FILES)
+def test_unusable_files_are_request_errors(tmp_path: Path, message: str) -> None:
+    path = tmp_path / "given.wav"
+    BAD_FILES[message](path)
+    with pytest.raises(RequestError, match=message) as caught:
+        audio.read_audio(path)
+    assert caught.value.hint
+
+
+def test_headerless_and_impossible_names_are_request_errors(tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_bytes(b"\0" * 100)
+    for path in (tmp_path / "a.raw", tmp_path / "a\0b", tmp_path / ("x" * 5_000)):
+        with pytest.raises(RequestError):
+            audio.read_audio(path)
+
+
+def test_channels_are_kept_when_reading(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros((5, 3)), 48_000)
+    back, rate = audio.read_audio(tmp_path / "a.wav")
+    assert (back.shape, rate) == ((5, 3), 48_000)
+
+
+def test_codec_wave_is_the_mean_of_the_channels() -> None:
+    stereo = np.stack([wave(), np.zeros_like(wave())], axis=1)
+    both = audio.to_codec_wave(stereo, RATE)
+    assert (both.shape, both.dtype) == ((8_000,), np.float32)
+    np.testing.assert_allclose(both * 2, audio.to_codec_wave(stereo[:, :1], RATE), atol=1e-6)
+    np.testing.assert_array_equal(audio.to_codec_wave(stereo[:, :1], 16_000), wave())
+
+
+def test_codec_wave_equals_the_official_loader(golden: Callable[[str], Path]) -> None:
+    stereo = np.load(golden("audio.npz"))["mix_44k_stereo"].T.astype(np.float32) / 32768
+    expected = np.load(golden("codec_full.npz"))["mix_44k_mono16k"]
+    np.testing.assert_allclose(audio.to_codec_wave(stereo, RATE), expected, rtol=0, atol=2e-6)

@@ -1,0 +1,106 @@
+"""The command line: parse, call, print. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from yuegguf import __version__
+from yuegguf.cli._output import Output
+from yuegguf.cli.codes import decode, encode
+from yuegguf.cli.doctor import doctor
+from yuegguf.cli.models import convert, export_codec, models
+from yuegguf.cli.song import resume, run
+from yuegguf.errors import Interrupted, YueError
+
+SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "token_normalize_func": lambda name: name.replace("_", "-"),
+    "max_content_width": 100,
+}
+
+
+@click.group(context_settings=SETTINGS)
+@click.option(
+    "--models-dir",
+    type=click.Path(path_type=Path),
+    envvar="YUEGGUF_MODELS_DIR",
+    help="Folder of installed models.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and problems.")
+@click.version_option(__version__, prog_name="yuegguf")
+@click.pass_context
+def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool) -> None:
+    """Songs from tags and lyrics with YuE, without PyTorch: mix, vocals and instrumental.
+
+    Start with: yuegguf run --example
+    """
+    ctx.obj = Output(as_json, quiet)
+
+
+for _command in (run, resume, encode, decode, convert, export_codec, models, doctor):
+    cli.add_command(_command)
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0, or the error's own code. Never shows a traceback."""
+    sys.exit(_run(args))
+
+
+def _run(args: list[str] | None) -> int:
+    arguments = sys.argv[1:] if args is None else args
+    output = Output("--json" in arguments)
+    try:
+        code = cli(_global_flags_first(arguments), prog_name="yuegguf", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except YueError as error:
+        output.error(_with_way_back(error))
+        _debug()
+        return error.exit_code
+    except click.UsageError as error:
+        where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+        output.error(YueError(f"{error.format_message().rstrip('.')}{where}"))
+        return 2
+    except click.ClickException as error:
+        output.error(YueError(error.format_message()))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        output.error(YueError("stopped at once"))
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # a bug of ours: still one line, and a way to report it
+        kind = f"{type(error).__name__}: {error}"
+        output.error(YueError(f"unexpected {kind}", "set YUEGGUF_DEBUG=1 for details and report it"))
+        _debug()
+        return 1
+
+
+def _global_flags_first(arguments: list[str]) -> list[str]:
+    """Let --json and -q stand anywhere: `yuegguf run … --json` works like `yuegguf --json run …`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = [a for a in arguments[:end] if a in ("--json", "-q", "--quiet")]
+    rest = [a for i, a in enumerate(arguments) if i >= end or a not in ("--json", "-q", "--quiet")]
+    return flags + rest
+
+
+def _with_way_back(error: YueError) -> YueError:
+    """An error in the middle of a song says how to go on with what is kept."""
+    if error.folder is None:
+        return error
+    command = f"yuegguf resume {error.folder}"
+    if isinstance(error, Interrupted):
+        return YueError(f"{error.message}, everything so far is kept", f"go on with: {command}")
+    return YueError(error.message, f"{error.hint}; then go on with: {command}" if error.hint else command)
+
+
+def _debug() -> None:
+    if os.environ.get("YUEGGUF_DEBUG"):
+        traceback.print_exc()

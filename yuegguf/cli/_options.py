@@ -1,0 +1,193 @@
+"""Option groups that several commands share, and how they become dataclasses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from yuegguf.cli._output import Output
+from yuegguf.errors import RequestError, YueError
+from yuegguf.plan import KV_BYTES, Machine
+from yuegguf.request import FORMATS, MIXES
+from yuegguf.request import Output as SongOutput
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+pass_output = click.make_pass_decorator(Output)
+
+
+def size(value: str) -> int:
+    """A number of bytes, such as 6G, 800M or 7.5GiB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", value, re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{value!r} is not a size such as 6G or 800M")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def _stack(*options: Callable[..., Any]) -> Callable[[F], F]:
+    def apply(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+codec_option = click.option("--codec", type=PATH, help="Folder of the exported codec (*.onnx).")
+
+model_options = _stack(
+    click.option(
+        "-m",
+        "--model",
+        "--stage1-model",
+        "stage1",
+        metavar="NAME",
+        help="Stage-1 model: en-cot, zh-cot, jp-kr-cot, …-icl, nano, or a .gguf file.",
+    ),
+    click.option("--stage2-model", "stage2", metavar="NAME", help="Stage-2 model or .gguf file."),
+    click.option("--quant", metavar="TYPE", help="Quantisation to use if several are installed."),
+    codec_option,
+)
+
+machine_options = _stack(
+    click.option(
+        "-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores]."
+    ),
+    click.option(
+        "--ctx", type=click.IntRange(512, 131072), help="Most ids of context [default: as the song needs]."
+    ),
+    click.option(
+        "--kv-type",
+        "--stage1-cache-mode",
+        type=click.Choice(sorted(KV_BYTES), case_sensitive=False),
+        default="f16",
+        show_default=True,
+        help="Number type of the context's cache.",
+    ),
+    click.option(
+        "--stage2-batch",
+        "--stage2-batch-size",
+        type=click.IntRange(1, 64),
+        help="6-second chunks refined together [default: as memory allows].",
+    ),
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda[:N], metal, vulkan[:N]."
+    ),
+    click.option(
+        "--gpu-layers",
+        type=click.IntRange(-1, 1000),
+        help="Layers on the GPU [default: all, or none on cpu].",
+    ),
+    click.option("--max-memory", type=size, help="Refuse to start above this, for example 6G."),
+    click.option(
+        "--snapshot-every",
+        type=click.FloatRange(0),
+        default=60.0,
+        show_default=True,
+        metavar="SEC",
+        help="Keep the draft's caches on disk this often, for a quick resume; 0 = never.",
+    ),
+)
+
+output_options = _stack(
+    click.option(
+        "--format", "formats", default="wav", show_default=True, help=f"{', '.join(FORMATS)} (comma list)."
+    ),
+    click.option("--bits", type=int, default=16, show_default=True, help="16 or 24 (wav, flac)."),
+    click.option(
+        "--mix",
+        type=click.Choice(MIXES),
+        default="hybrid",
+        show_default=True,
+        help="hybrid: codec below 5.5 kHz, Vocos above, joined flat. upstream: the official crossover. "
+        "vocos, codec: one of them. split: codec backing, Vocos vocal.",
+    ),
+    click.option(
+        "--vocal-gain",
+        type=float,
+        default=0.0,
+        show_default=True,
+        metavar="DB",
+        help="Vocal level in the mix.",
+    ),
+    click.option(
+        "--inst-gain",
+        type=float,
+        default=0.0,
+        show_default=True,
+        metavar="DB",
+        help="Backing level in the mix.",
+    ),
+    click.option("-r", "--rescale", is_flag=True, help="Scale to peak 0.99 instead of limiting."),
+    click.option("--no-stems", is_flag=True, help="Only the mix."),
+    click.option("--no-tags", is_flag=True, help='Do not write "AI-generated with YuE" into the files.'),
+)
+
+
+def song_output(options: dict[str, Any]) -> SongOutput:
+    """Take the output options out of a command's keywords. Raises RequestError."""
+    formats = tuple(part.strip().lower() for part in options.pop("formats").split(",") if part.strip())
+    return SongOutput(
+        formats,
+        options.pop("bits"),
+        options.pop("mix"),
+        options.pop("vocal_gain"),
+        options.pop("inst_gain"),
+        options.pop("rescale"),
+        not options.pop("no_stems"),
+        not options.pop("no_tags"),
+    )
+
+
+def machine(options: dict[str, Any]) -> Machine:
+    """Take the machine options out of a command's keywords. Raises RequestError."""
+    device, layers = options.pop("device"), options.pop("gpu_layers")
+    return Machine(
+        threads=options.pop("threads"),
+        ctx=options.pop("ctx"),
+        stage2_rows=options.pop("stage2_batch"),
+        kv_type=options.pop("kv_type"),
+        gpu_layers=gpu_layers(device, layers),
+        max_memory=options.pop("max_memory"),
+        snapshot_seconds=options.pop("snapshot_every"),
+    )
+
+
+def gpu_layers(device: str, layers: int | None) -> int:
+    """Layers to put on a GPU. Raises RequestError for a device that this build does not have."""
+    kind = device.partition(":")[0].lower()
+    if kind not in ("auto", "cpu", "cuda", "metal", "vulkan"):
+        raise RequestError(f"there is no device {device!r}", "use auto, cpu, cuda, metal or vulkan")
+    if kind == "cpu":
+        return 0
+    from yuegguf.engine.llama import build_info
+
+    if build_info()["gpu"] == "yes":
+        return -1 if layers is None else layers
+    if kind != "auto" or layers:
+        raise YueError("the installed llama.cpp has no GPU support", "see: yuegguf doctor")
+    return 0
+
+
+def read_text(value: str, what: str) -> str:
+    """Text of an option that is a file name or "-" for stdin. Raises RequestError."""
+    try:
+        data = click.get_binary_stream("stdin").read() if value == "-" else Path(value).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"the {what} file {value} cannot be read ({reason})", "check the name") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{value} is not UTF-8 text", f"save the {what} as UTF-8") from error
+
+
+def text_or_file(value: str, what: str) -> str:
+    """An option that is text itself, a file's name, or "-"."""
+    if value == "-" or (len(value) < 256 and "\n" not in value and Path(value).is_file()):
+        return read_text(value, what)
+    return value

@@ -1,0 +1,116 @@
+"""What the command line says: data to stdout, talk to stderr, a progress line on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from yuegguf.errors import YueError
+from yuegguf.progress import Event
+
+SHARES = {"draft": (0.0, 0.55), "refine": (0.55, 0.95), "master": (0.95, 1.0)}
+"""Where each phase begins and ends in the whole song's work; rough, and corrected as phases pass."""
+WORDS = {"draft": "Draft", "refine": "Refine", "master": "Master", "convert": "Convert", "export": "Export"}
+
+
+class Output:
+    """How much is said, and in which form."""
+
+    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self._meter = Meter()
+
+    def result(self, data: Mapping[str, Any], lines: Sequence[str]) -> None:
+        """The command's outcome: one JSON object, or lines of text."""
+        if self.as_json:
+            click.echo(json.dumps(data, ensure_ascii=False))
+        else:
+            for line in lines:
+                click.echo(line)
+
+    def say(self, text: str) -> None:
+        """Something a person may want to know; not with -q."""
+        if not self.quiet:
+            self._meter.clear()
+            click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """Something a person should know, even with -q."""
+        self._meter.clear()
+        click.echo(f"note: {text}", err=True)
+
+    def error(self, error: YueError) -> None:
+        """One line: what is wrong and what to do next."""
+        self._meter.clear()
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        if self.as_json:
+            click.echo(
+                json.dumps({"error": {"message": error.message, "hint": error.hint, "code": error.exit_code}})
+            )
+
+    def progress(self, event: Event) -> None:
+        """Draw one step on a terminal; silent elsewhere and with -q."""
+        if not self.quiet and sys.stderr.isatty():
+            self._meter.draw(event)
+
+    def done(self) -> None:
+        """Take the progress line away."""
+        self._meter.clear()
+
+
+class Meter:
+    """One line: phase, bar, percent of the song, time left for all of it."""
+
+    def __init__(self) -> None:
+        self._started: tuple[float, float] | None = None
+        self._last = 0.0
+        self._drawn = False
+
+    def draw(self, event: Event) -> None:
+        """Redraw at most five times a second."""
+        now = time.monotonic()
+        share = whole_share(event)
+        if self._started is None:
+            self._started = (now, share)
+        if now - self._last < 0.2 and event.done < event.total:
+            return
+        self._last, self._drawn = now, True
+        bar = "█" * round(24 * share) + "░" * (24 - round(24 * share))
+        left = time_left(now - self._started[0], share, self._started[1])
+        note = f" · {event.note}" if event.note else ""
+        line = f"{WORDS.get(event.phase, event.phase)} {bar} {share:4.0%} · {left}{note}"
+        click.echo(f"\r\033[K{line[: _width()]}", err=True, nl=False)
+
+    def clear(self) -> None:
+        """Erase the line, if one was drawn."""
+        if self._drawn:
+            click.echo("\r\033[K", err=True, nl=False)
+            self._drawn = False
+
+
+def whole_share(event: Event) -> float:
+    """How much of all the work is done, 0 to 1."""
+    low, high = SHARES.get(event.phase, (0.0, 1.0))
+    return low + (high - low) * min(1.0, event.done / event.total if event.total else 1.0)
+
+
+def time_left(seconds: float, share: float, begun: float) -> str:
+    """Remaining time in words, from the time that the share since `begun` took."""
+    if share - begun < 0.005 or seconds < 2:
+        return "estimating"
+    left = round(seconds * (1 - share) / (share - begun))
+    hours, minutes = left // 3600, left % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes:02d} min left"
+    return f"{minutes} min {left % 60:02d} s left" if minutes else f"{left} s left"
+
+
+def _width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns - 1

@@ -1,0 +1,117 @@
+"""`doctor`: check this machine and say what will work."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yuegguf import machine, registry
+from yuegguf.cli._options import pass_output
+from yuegguf.cli._output import Output
+
+GIB = 2**30
+FAMILY_BYTES = {"Q4_K_M": 0.59, "Q5_K_M": 0.69, "Q6_K": 0.82, "Q8_0": 1.07, "F16": 2.0}
+"""Bytes per weight of each quantisation, block scales included (llama.cpp's own figures)."""
+STAGE1_WEIGHTS, STAGE2_WEIGHTS = 5.8e9, 1.65e9
+"""Weights of the published models with trimmed vocabularies, from their configs."""
+STAGE1_CONTEXT = 2 * 7168 * 64 * 1024
+"""Bytes of cache of a one-minute song: two rows of 7,168 ids at 64 KiB."""
+
+
+@click.command(short_help="check this machine and say what will work")
+@pass_output
+def doctor(output: Output, /) -> None:
+    """Show CPU, memory, disk, the llama.cpp and ONNX Runtime builds, audio formats, and what fits.
+
+    \b
+    yuegguf doctor
+    yuegguf doctor --json
+    """
+    facts = gather()
+    output.result(facts, report(facts))
+    if facts["problems"]:
+        click.get_current_context().exit(1)
+
+
+def gather() -> dict[str, Any]:
+    """All facts as JSON."""
+    import soundfile
+
+    from yuegguf.codec.ort import build_info as ort_info
+    from yuegguf.engine.llama import build_info as llama_info
+
+    root = registry.models_dir()
+    free = machine.available_memory()
+    formats = soundfile.available_formats()
+    facts: dict[str, Any] = {
+        "cpu": machine.cpu_name(),
+        "physical_cores": machine.physical_cores(),
+        "cpu_features": machine.cpu_features(),
+        "memory_total": machine.total_memory(),
+        "memory_available": free,
+        "disk_free": shutil.disk_usage(Path.cwd()).free,
+        "llama_cpp": llama_info(),
+        "onnx_runtime": ort_info(),
+        "audio_formats": {name: name.upper() in formats for name in ("wav", "flac", "mp3")},
+        "models_dir": str(root),
+        "models": sorted(path.name for path in root.glob("*.gguf")),
+        "codec": str(registry.installed_codec(root) or "bundled nano"),
+        "fits": {name: need <= free if free else None for name, need in needs().items()},
+    }
+    facts["problems"] = _problems(facts)
+    return facts
+
+
+def needs() -> dict[str, int]:
+    """Memory of a one-minute song with the published 7B stage 1, per quantisation, in bytes.
+
+    One model is loaded at a time, so it is the larger of the stages; stage 2 with one row.
+    """
+    stage2_row = 2703 * 256 * 1024
+    return {
+        name: int(max(STAGE1_WEIGHTS * size + STAGE1_CONTEXT, STAGE2_WEIGHTS * size + stage2_row) + 0.3 * GIB)
+        for name, size in FAMILY_BYTES.items()
+    }
+
+
+def report(facts: dict[str, Any]) -> list[str]:
+    """The facts as lines for people."""
+    missing = [name for name, there in facts["audio_formats"].items() if not there]
+    llama = facts["llama_cpp"]
+    lines = [
+        f"CPU          {facts['cpu']}, {facts['physical_cores']} physical cores",
+        f"features     {' '.join(facts['cpu_features']) or 'none that matter'}",
+        f"memory       {_gib(facts['memory_available'])} free of {_gib(facts['memory_total'])}",
+        f"disk         {_gib(facts['disk_free'])} free here",
+        f"llama.cpp    llama-cpp-python {llama['llama-cpp-python']}, GPU: {llama['gpu']}",
+        f"             {llama['system']}",
+        f"ONNX Runtime {facts['onnx_runtime']['version']}, {', '.join(facts['onnx_runtime']['providers'])}",
+        f"audio        {'wav, flac, mp3' if not missing else 'without ' + ', '.join(missing)}",
+        f"models       {', '.join(facts['models']) or 'none installed; the bundled nano sings'}",
+        f"             in {facts['models_dir']}",
+        f"codec        {facts['codec']}",
+        "what fits    a one-minute song with YuE 7B on the CPU:",
+    ]
+    for name, need in needs().items():
+        fits = facts["fits"][name]
+        word = "unknown" if fits is None else "fits" if fits else "does not fit"
+        lines.append(f"             {name:<7} needs {_gib(need)}: {word}")
+    return lines + [f"problem      {problem}" for problem in facts["problems"]]
+
+
+def _problems(facts: dict[str, Any]) -> list[str]:
+    problems = []
+    if "mp3" in [name for name, there in facts["audio_formats"].items() if not there]:
+        problems.append(
+            "mp3 cannot be written: the installed libsndfile is older than 1.1; wav and flac work"
+        )
+    if facts["disk_free"] < GIB:
+        problems.append("less than 1 GiB of disk is free here")
+    return problems
+
+
+def _gib(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / GIB:.1f} GiB"

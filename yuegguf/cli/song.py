@@ -1,0 +1,251 @@
+"""`run` and `resume`."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yuegguf.cli._options import (
+    PATH,
+    machine,
+    machine_options,
+    model_options,
+    output_options,
+    pass_output,
+    read_text,
+    song_output,
+    text_or_file,
+)
+from yuegguf.cli._output import Output
+from yuegguf.cli._signals import stop_on_signals
+from yuegguf.errors import RequestError
+from yuegguf.request import Reference, Song, SongRequest
+from yuegguf.sampling import Sampling
+
+WITHOUT_EFFECT = {
+    "keep_intermediate": "tokens and codes are always kept",
+    "keep_loaded": "one model is loaded at a time",
+    "basic_model_config": "the converted codec knows its own configuration; see --codec",
+    "resume_path": "in infer.py this names a codec checkpoint; see --codec",
+    "config_path": "the converted codec knows its own configuration; see --codec",
+    "vocal_decoder_path": "the upsamplers are part of the converted codec; see --codec",
+    "inst_decoder_path": "the upsamplers are part of the converted codec; see --codec",
+}
+"""infer.py's flags that are accepted and do nothing here, with the reason that is said."""
+
+
+def infer_options(command: Any) -> Any:
+    """infer.py's flags that have another shape here."""
+    flags = ("--keep-intermediate", "--use-audio-prompt", "--use-dual-tracks-prompt")
+    for flag in flags:
+        command = click.option(flag, is_flag=True, hidden=True)(command)
+    command = click.option("--keep-loaded", "--disable-offload-model", is_flag=True, hidden=True)(command)
+    for name in (
+        "basic-model-config",
+        "resume-path",
+        "config-path",
+        "vocal-decoder-path",
+        "inst-decoder-path",
+    ):
+        command = click.option(f"--{name}", hidden=True)(command)
+    command = click.option("--cuda-idx", type=int, hidden=True)(command)
+    return click.option("--max-new-tokens", type=click.IntRange(100), hidden=True)(command)
+
+
+@click.command(short_help="make a song from tags and lyrics")
+@click.option("-g", "--genre", help="Tags: genre, instrument, mood, gender, timbre; text, a file or -.")
+@click.option("--genre-txt", metavar="FILE", help="The same from a file; - reads stdin.")
+@click.option("--lyrics", help="Lyrics with [section] lines; text, a file or -.")
+@click.option("-l", "--lyrics-txt", metavar="FILE", help="The same from a file; - reads stdin.")
+@click.option("--example", is_flag=True, help="Use the bundled tags and lyrics.")
+@click.option(
+    "--sections",
+    "--run-n-segments",
+    default="all",
+    show_default=True,
+    help="How many (2) or which (1,3-4) to sing.",
+)
+@click.option(
+    "--segment-seconds", type=float, default=30.0, show_default=True, help="Longest a section may be."
+)
+@click.option("--ref", "--audio-prompt-path", metavar="FILE", help="Style reference: one recording.")
+@click.option("--ref-vocal", "--vocal-track-prompt-path", metavar="FILE", help="Style reference: its vocal …")
+@click.option("--ref-inst", "--instrumental-track-prompt-path", metavar="FILE", help="… and its backing.")
+@click.option("--ref-start", "--prompt-start-time", type=float, default=0.0, show_default=True, metavar="SEC")
+@click.option("--ref-end", "--prompt-end-time", type=float, default=30.0, show_default=True, metavar="SEC")
+@click.option(
+    "--seed", type=int, help="Same seed, files, backend and threads give the same song [default: random]."
+)
+@click.option("--cfg", metavar="FIRST[,REST]", default="1.5,1.2", show_default=True, help="Guidance scale.")
+@click.option(
+    "--no-cfg", "--stage1-no-guidance", is_flag=True, help="No guidance: faster, follows the prompt less."
+)
+@click.option("--top-p", type=float, default=0.93, show_default=True)
+@click.option("--top-k", type=int, default=50, show_default=True)
+@click.option("--temperature", type=float, default=1.0, show_default=True)
+@click.option("--repetition-penalty", type=float, default=1.1, show_default=True)
+@click.option(
+    "-o", "--output-dir", type=PATH, default=Path("songs"), show_default=True, help="A folder is made inside."
+)
+@click.option("--name", help="Folder and title [default: from the tags].")
+@model_options
+@machine_options
+@output_options
+@infer_options
+@pass_output
+def run(output: Output, /, output_dir: Path, name: str | None, **options: Any) -> None:
+    """Sing lyrics: a folder with mix, vocals and instrumental.
+
+    \b
+    yuegguf run --example
+    yuegguf run -g "inspiring female pop airy vocal" -l lyrics.txt --seed 7
+    yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
+    """
+    from yuegguf import runtime
+
+    _say_what_has_no_effect(output, options)
+    choice, hardware = model_choice(options), machine(_with_cuda_index(options))
+    request = song_request(options)
+    for notice in request.parsed().notices:
+        output.warn(notice)
+    found = runtime.resolve(choice, request.reference is not None)
+    if found.name == runtime.NANO:
+        output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
+    folder = runtime.start(request, found, output_dir, name, hardware)
+    output.say(
+        f"{len(request.parsed().sections)} sections, seed {request.seed}, {found.name} → {folder.path}"
+    )
+    with stop_on_signals() as stop:
+        _show(output, runtime.go_on(folder, found, hardware, output.progress, stop))
+
+
+@click.command(short_help="go on with an interrupted song")
+@click.argument("song", type=PATH, required=False)
+@click.option(
+    "-o",
+    "--output-dir",
+    type=PATH,
+    default=Path("songs"),
+    show_default=True,
+    help="Where to look for the newest.",
+)
+@model_options
+@machine_options
+@pass_output
+def resume(output: Output, /, song: Path | None, output_dir: Path, **options: Any) -> None:
+    """Go on with SONG at the exact token; without SONG, with the newest interrupted one.
+
+    \b
+    yuegguf resume
+    yuegguf resume songs/inspiring-female-pop-1a2b3c
+    """
+    from yuegguf import runtime
+    from yuegguf.song import newest_interrupted
+
+    folder = song or newest_interrupted(output_dir)
+    with stop_on_signals() as stop:
+        finished = runtime.resume(
+            folder,
+            model_choice(options),
+            machine_options=machine(options),
+            progress=output.progress,
+            stop=stop,
+        )
+    _show(output, finished)
+
+
+def model_choice(options: dict[str, Any]) -> Any:
+    """Take the model options out of a command's keywords."""
+    from yuegguf.runtime import ModelChoice
+
+    root = click.get_current_context().find_root().params.get("models_dir")
+    return ModelChoice(
+        options.pop("stage1"), options.pop("stage2"), options.pop("codec"), options.pop("quant"), root
+    )
+
+
+def song_request(options: dict[str, Any]) -> SongRequest:
+    """A request from `run`'s keywords. Raises RequestError."""
+    genre, lyrics = _texts(options)
+    seconds = options["max_new_tokens"] / 100 if options["max_new_tokens"] else options["segment_seconds"]
+    seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
+    first, rest = _guidance(options["cfg"], options["no_cfg"])
+    sampling = Sampling(
+        first,
+        rest,
+        options["repetition_penalty"],
+        options["temperature"],
+        options["top_k"],
+        options["top_p"],
+    )
+    output = song_output(options)
+    return SongRequest(
+        genre, lyrics, str(options["sections"]), seconds, seed, sampling, _reference(options), output
+    )
+
+
+def _texts(options: dict[str, Any]) -> tuple[str, str]:
+    """Tags and lyrics from whichever option names them. Raises RequestError."""
+    if options["example"]:
+        from importlib import resources
+
+        example = resources.files("yuegguf") / "data" / "example"
+        return (example / "genre.txt").read_text("utf-8"), (example / "lyrics.txt").read_text("utf-8")
+    texts = []
+    for what, hint in (("genre", '-g "female pop"'), ("lyrics", "-l lyrics.txt")):
+        text, file = options[what], options[f"{what}_txt"]
+        if (text is None) == (file is None):
+            raise click.UsageError(f"pass the {what} once: {hint} (or --example)")
+        texts.append(read_text(file, what) if file is not None else text_or_file(text, what))
+    return texts[0], texts[1]
+
+
+def _reference(options: dict[str, Any]) -> Reference | None:
+    mix, vocal, inst = options["ref"], options["ref_vocal"], options["ref_inst"]
+    wanted = options["use_audio_prompt"] or options["use_dual_tracks_prompt"]
+    if not (mix or vocal or inst):
+        if wanted:
+            raise RequestError(
+                "a reference was asked for but not named", "pass --ref, or --ref-vocal and --ref-inst"
+            )
+        return None
+    if options["use_dual_tracks_prompt"]:  # infer.py prefers the two tracks when both are given
+        mix = None
+    for path in (mix, vocal, inst):
+        if path and not Path(path).is_file():
+            raise RequestError(f"there is no audio file {path}", "check the name")
+    return Reference(mix, vocal, inst, options["ref_start"], options["ref_end"])
+
+
+def _guidance(text: str, off: bool) -> tuple[float, float]:
+    if off:
+        return 1.0, 1.0
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2):
+        raise click.BadParameter(f"{text!r} is not FIRST[,REST], such as 1.5,1.2", param_hint="--cfg")
+    return values[0], values[-1]
+
+
+def _with_cuda_index(options: dict[str, Any]) -> dict[str, Any]:
+    index = options.pop("cuda_idx")
+    if index is not None and options["device"] == "auto":
+        options["device"] = f"cuda:{index}"
+    return options
+
+
+def _say_what_has_no_effect(output: Output, options: dict[str, Any]) -> None:
+    for name, reason in WITHOUT_EFFECT.items():
+        if options.pop(name, None):
+            output.warn(f"--{name.replace('_', '-')} has no effect: {reason}")
+
+
+def _show(output: Output, song: Song) -> None:
+    output.done()
+    output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
+    output.result(song.to_json(), [str(path) for path in song.files])

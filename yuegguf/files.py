@@ -1,0 +1,61 @@
+"""Writing files so that a crash leaves the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from yuegguf.errors import StorageError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target`; on success it is flushed to disk and renamed over `target`.
+
+    Whatever happens, nothing is left beside it. Raises StorageError in plain words.
+    """
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with storage_errors(target):
+        try:
+            yield beside
+            flush(beside)
+            beside.replace(target)
+            flush(target.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turn an OSError of writing `target` into a StorageError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(target, error) from error
+
+
+def storage_error(target: Path, error: OSError) -> StorageError:
+    """The sentence for a failed write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"the disk is full: {target} could not be written", "free some space and try again"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageError(f"{target} is not writable", "choose another folder or change its permissions")
+    return StorageError(f"{target} could not be written ({error.strerror or error})", "check the path")
+
+
+def flush(path: Path) -> None:
+    """Force a file or a folder's entries to the disk; folders cannot be flushed everywhere."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if path.is_dir():
+            with suppress(OSError):
+                os.fsync(handle)
+        else:
+            os.fsync(handle)
+    finally:
+        os.close(handle)

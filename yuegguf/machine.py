@@ -1,0 +1,99 @@
+"""What this machine is: cores, memory, CPU features. Facts only; decisions are in `plan`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+FEATURES = (
+    "avx",
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "neon",
+    "asimd",
+)
+"""CPU features that llama.cpp's kernels make use of."""
+
+
+def physical_cores() -> int:
+    """Cores this process may use, hyper-threads counted once; at least 1."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    if platform.system() == "Darwin":
+        return _sysctl("hw.physicalcpu") or len(usable)
+    cores = {_siblings(cpu) for cpu in usable}
+    return max(1, min(len(cores), _quota() or len(cores)))
+
+
+def available_memory() -> int | None:
+    """Bytes that can be taken without swapping, the container's limit included; None if unknown."""
+    free = _meminfo("MemAvailable") or _sysctl("hw.memsize")
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    if limit and used is not None:
+        room = max(0, limit - used)
+        return min(free, room) if free else room
+    return free
+
+
+def total_memory() -> int | None:
+    """Bytes of memory in this machine; None if unknown."""
+    return _meminfo("MemTotal") or _sysctl("hw.memsize")
+
+
+def cpu_name() -> str:
+    """The processor's name."""
+    match = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    return match[1] if match else platform.processor() or platform.machine()
+
+
+def cpu_features() -> list[str]:
+    """The features of FEATURES that this processor has."""
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    present = set(match[1].split()) if match else set()
+    return [name for name in FEATURES if name in present]
+
+
+def _siblings(cpu: int) -> str:
+    text = _text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").strip()
+    return text or str(cpu)
+
+
+def _quota() -> int | None:
+    """CPUs that the container's quota allows, rounded up."""
+    fields = _text("/sys/fs/cgroup/cpu.max").split()
+    if len(fields) == 2 and fields[0].isdigit() and fields[1].isdigit():
+        return max(1, -(-int(fields[0]) // int(fields[1])))
+    return None
+
+
+def _cgroup(name: str) -> int | None:
+    text = _text(f"/sys/fs/cgroup/{name}").strip()
+    return int(text) if text.isdigit() else None
+
+
+def _meminfo(name: str) -> int | None:
+    match = re.search(rf"^{name}:\s+(\d+) kB$", _text("/proc/meminfo"), re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def _sysctl(name: str) -> int | None:
+    if platform.system() != "Darwin":
+        return None
+    answer = subprocess.run(
+        ["sysctl", "-n", name], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return int(answer) if answer.isdigit() else None
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,213 @@
+"""One song from request to files: open what a phase needs, run it, close it, keep the folder.
+
+Every phase starts from the folder, so running and resuming are the same function.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.audio import Tags, read_audio, to_codec_wave, write_audio
+from yuegguf.codec.base import FRAME_RATE, AudioCodec
+from yuegguf.engine.base import TokenEngine
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.plan import Plan
+from yuegguf.progress import Event, Progress, silent
+from yuegguf.request import Output, Reference, Song, SongRequest, SungSection
+from yuegguf.snapshots import CacheFolder
+from yuegguf.song import SongFolder, sections_of
+from yuegguf.stages import prompt, render, stage1, stage2
+from yuegguf.stages.stage2 import Chunk
+from yuegguf.tokenizer import Tokenizer
+from yuegguf.tokenlog import TokenLog
+from yuegguf.vocab import split_tracks, stage1_vocab, stage2_vocab
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How to open what the phases need; each is opened when its phase starts and closed after it."""
+
+    stage1: Callable[[], TokenEngine]
+    tokenizer: Callable[[TokenEngine], Tokenizer]
+    stage2: Callable[[], TokenEngine]
+    codec: Callable[[], AudioCodec]
+    cache_key: str
+    """Names the stage-1 model and options; caches of another key are not used."""
+    snapshot_seconds: float
+
+
+def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = silent) -> Song:
+    """Bring a song from wherever it is to its end.
+
+    Raises YueError of any kind; what was finished before stays in the folder, and calling this again
+    goes on there. `plan` must be the one the song was started with.
+    """
+    folder.lock()
+    phases = {"draft": _draft, "refine": _refine, "master": _master}
+    while folder.state != "done":
+        phase = folder.state
+        started = time.monotonic()
+        following = phases[phase](folder, plan, parts, progress)
+        seconds = dict(folder.fact("seconds") or {})
+        seconds[phase] = round(seconds.get(phase, 0) + time.monotonic() - started, 1)
+        folder.advance(following, seconds=seconds)
+    return finished(folder)
+
+
+def finished(folder: SongFolder) -> Song:
+    """The song of a folder whose files are written."""
+    frames = folder.load_stage1()[0].shape[1]
+    files = tuple(folder.path / name for name in folder.fact("files"))
+    return Song(folder.path, frames / FRAME_RATE, folder.request.seed, files, tuple(sung_sections(folder)))
+
+
+def sung_sections(folder: SongFolder) -> list[SungSection]:
+    """Where the sections of a drafted song lie."""
+    labels = [section.label for section in folder.request.parsed().sections]
+    _, frames = folder.load_stage1()
+    complete = [n < cap for n, cap in zip(frames, folder.request.frame_caps(), strict=False)]
+    return sections_of(labels, [int(n) for n in frames], complete)
+
+
+def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
+    request = folder.request
+    reference = _reference(folder, request, parts, progress)
+    sections = request.parsed().sections
+    with closing(parts.stage1()) as engine, _token_log(folder) as log:
+        vocab = stage1_vocab(engine.pieces)
+        encode = parts.tokenizer(engine).encode
+        draft = stage1.Draft(
+            prompt.build(encode, vocab, request.genre, sections, reference),
+            request.frame_caps(),
+            request.sampling,
+            request.seed,
+            [section.label for section in sections],
+        )
+        cache = CacheFolder(folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds)
+        sung = stage1.run(draft, engine, vocab, log, cache, progress)
+    codes = split_tracks(np.concatenate(sung))
+    folder.save_stage1(sung, codes)
+    folder.drop("cache")
+    return "refine"
+
+
+@contextmanager
+def _token_log(folder: SongFolder) -> Iterator[TokenLog]:
+    with closing(folder.token_log()) as log:
+        yield log
+
+
+def _reference(
+    folder: SongFolder, request: SongRequest, parts: Parts, progress: Progress
+) -> NDArray[np.int16] | None:
+    """The reference's codes; encoded once, then kept in the folder."""
+    wanted = request.reference
+    if wanted is None:
+        return None
+    kept = folder.load_reference()
+    if kept is None:
+        progress(Event("draft", 0, sum(request.frame_caps()), "listening to the reference"))
+        with closing(parts.codec()) as codec:
+            kept = reference_codes(wanted, codec)
+        folder.save_reference(kept)
+    return kept
+
+
+def reference_codes(wanted: Reference, codec: AudioCodec) -> NDArray[np.int16]:
+    """Encode a reference's whole files, then cut the window, as upstream does. Raises RequestError."""
+    if wanted.mix is not None:
+        return prompt.single_reference(encode_file(Path(wanted.mix), codec), wanted.start, wanted.end)
+    assert wanted.vocal
+    assert wanted.instrumental
+    vocal, instrumental = (encode_file(Path(p), codec) for p in (wanted.vocal, wanted.instrumental))
+    return prompt.dual_reference(vocal, instrumental, wanted.start, wanted.end)
+
+
+def encode_file(path: Path, codec: AudioCodec) -> NDArray[np.int16]:
+    """An audio file of any rate and channel count → codes [8, T]. Raises RequestError."""
+    return codec.encode(to_codec_wave(*read_audio(path)))
+
+
+def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
+    codes0, _ = folder.load_stage1()
+    done = {}
+    for chunk in stage2.chunks(codes0.shape[1]):
+        kept = folder.load_chunk(chunk.track, chunk.start, chunk.frames)
+        if kept is not None:
+            done[chunk] = kept
+
+    def keep(chunk: Chunk, codes: NDArray[np.int16]) -> None:
+        folder.save_chunk(chunk.track, chunk.start, codes)
+
+    with closing(parts.stage2()) as engine:
+        vocab = stage2_vocab(engine.pieces)
+        folder.save_stage2(stage2.run(codes0, engine, vocab, done, keep, progress))
+    folder.drop("chunks")
+    return "master"
+
+
+def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
+    codes = folder.load_stage2()
+    output = folder.request.output
+    with closing(parts.codec()) as codec:
+        files = write_song(codes, codec, output, folder.path, folder.request.genre, progress)
+    sections = sung_sections(folder)
+    folder.write_markers(sections)
+    folder.advance(
+        "master",
+        files=[path.name for path in files],
+        sections=[
+            {"label": s.label, "start": s.start, "seconds": s.seconds, "complete": s.complete}
+            for s in sections
+        ],
+    )
+    return "done"
+
+
+def write_song(
+    codes: NDArray[np.int16],
+    codec: AudioCodec,
+    output: Output,
+    folder: Path,
+    title: str,
+    progress: Progress = silent,
+) -> list[Path]:
+    """Codes [2, 8, T] → mix and stems in every format asked for; returns the files, mixes first.
+
+    Raises RequestError, CodecError, StorageError.
+    """
+    if codes.shape[2] == 0:
+        raise RequestError("the song has no frames", "allow longer sections with --segment-seconds")
+    stems = render.render(codes, codec, progress)
+    options = render.MixOptions(output.mix, output.vocal_gain, output.inst_gain, output.rescale)
+    waves = render.master(stems, options)
+    tracks = {"mix": waves.mix}
+    if output.stems:
+        tracks |= {"vocals": waves.vocals, "instrumental": waves.instrumental}
+    tags = Tags(title=title.strip()) if output.tags else None
+    files = []
+    for name, wave in tracks.items():
+        for kind in output.formats:
+            files.append(folder / f"{name}.{kind}")
+            write_audio(files[-1], wave, kind, output.bits, tags)
+    return files
+
+
+def check_models(folder: SongFolder, found: dict[str, dict[str, object]]) -> None:
+    """Refuse to go on with other model files than the song was started with. Raises DamagedFile."""
+    started = folder.fact("models") or {}
+    for role, facts in found.items():
+        before = started.get(role, {})
+        if before.get("fingerprint") != facts["fingerprint"]:
+            raise DamagedFile(
+                f"{facts['file']} is not the {role} model that this song was started with "
+                f"({before.get('file')})",
+                "put that file back, or start a new song",
+            )

@@ -1,0 +1,114 @@
+"""models.toml → what models exist, and where their files lie on this machine. No network."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from yuegguf.errors import ModelNotFound
+
+Role = Literal["stage1", "stage2", "codec", "upsampler"]
+PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "BF16", "F16", "F32")
+"""Which quantisation to take when several are installed: the largest that is still small."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One published model."""
+
+    id: str
+    role: Role
+    source: str
+    """Repository it is published in."""
+    licence: str
+    about: str
+    language: str = ""
+    mode: str = ""
+    """"cot" (tags and lyrics) or "icl" (with a reference)."""
+    revision: str = ""
+    """Commit of the source, possibly abbreviated; empty where unknown."""
+
+
+def load() -> tuple[ModelEntry, ...]:
+    """All entries of models.toml, in its order."""
+    packaged = resources.files("yuegguf") / "models.toml"
+    text = packaged.read_text("utf-8") if packaged.is_file() else _checkout().read_text("utf-8")
+    return tuple(ModelEntry(id=name, **facts) for name, facts in tomllib.loads(text)["model"].items())
+
+
+def models_dir() -> Path:
+    """Where installed models live: $YUEGGUF_MODELS_DIR, else the user's data folder."""
+    if "YUEGGUF_MODELS_DIR" in os.environ:
+        return Path(os.environ["YUEGGUF_MODELS_DIR"]).expanduser()
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", str(Path.home())))
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser()
+    return base / "yuegguf" / "models"
+
+
+def gguf_name(model_id: str, out_type: str) -> str:
+    """The file name of an installed language model: `en-cot-Q4_K_M.gguf`."""
+    return f"{model_id}-{out_type}.gguf"
+
+
+def installed(model_id: str, root: Path) -> dict[str, Path]:
+    """Quantisation → file of one language model in `root`."""
+    prefix = f"{model_id}-"
+    return {path.stem.removeprefix(prefix): path for path in sorted(root.glob(f"{prefix}*.gguf"))}
+
+
+def installed_codec(root: Path) -> Path | None:
+    """The folder with the exported codec in `root`, or None."""
+    folder = root / "xcodec"
+    return folder if (folder / "decoder.onnx").is_file() else None
+
+
+def find_model(name: str, quant: str | None, root: Path) -> Path:
+    """A .gguf path, or the installed file of a model id. Raises ModelNotFound saying how to get it."""
+    if name.endswith(".gguf") or os.sep in name:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
+        return path
+    entries = {entry.id: entry for entry in load()}
+    if name not in entries:
+        raise ModelNotFound(f"there is no model called {name}", f"known: nano, {', '.join(entries)}")
+    files = installed(name, root)
+    if not files:
+        source = entries[name].source
+        raise ModelNotFound(
+            f"{name} is not installed in {root}", f"get {source}, then: yuegguf convert FOLDER --name {name}"
+        )
+    if quant is None:
+        return min(files.items(), key=lambda item: _rank(item[0]))[1]
+    match = {found.lower(): path for found, path in files.items()}.get(quant.lower())
+    if match is None:
+        raise ModelNotFound(f"{name} is not installed as {quant}", f"installed: {', '.join(files)}")
+    return match
+
+
+def guess_id(folder: Path) -> str | None:
+    """The model id of a checkpoint folder that still has its repository's name, else None."""
+    parts = {part.lower() for part in folder.resolve().parts}
+    for entry in load():
+        owner, repo = entry.source.lower().split("/")
+        if repo in parts or f"models--{owner}--{repo}" in parts:
+            return entry.id
+    return None
+
+
+def _rank(quant: str) -> int:
+    return PREFERENCE.index(quant) if quant in PREFERENCE else len(PREFERENCE)
+
+
+def _checkout() -> Path:
+    """The registry of a source checkout, which is not copied into the package there."""
+    return Path(__file__).resolve().parent.parent / "models.toml"

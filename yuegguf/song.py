@@ -1,0 +1,254 @@
+"""The song folder: everything a song is, and everything needed to go on with it after a crash.
+
+song.json          the request, the models, the plan, how far it is
+tokens.log         every draw of stage 1, as it came
+reference.npy      codes of the style reference, if there is one
+cache/             stage 1's caches from time to time (deleted when stage 1 is done)
+stage1.npz         codes [2, T] of codebook 0, frames per section
+chunks/            finished 6 s chunks of stage 2 (deleted when stage 2 is done)
+stage2.npz         codes [2, 8, T]
+mix.*, vocals.*, instrumental.*, markers.txt
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf import __version__
+from yuegguf.errors import DamagedFile, RequestError, StorageError
+from yuegguf.files import replacing, storage_errors
+from yuegguf.request import FRAME_RATE, SongRequest, SungSection
+from yuegguf.tokenlog import TokenLog
+
+FORMAT = 1
+STATES = ("draft", "refine", "master", "done")
+CREDIT = "AI-generated with YuE by HKUST/M-A-P"
+
+
+class SongFolder:
+    """One song on disk. Every file but the log is written beside and renamed."""
+
+    def __init__(self, path: Path, data: dict[str, Any]) -> None:
+        self.path = path
+        self._data = data
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, parent: Path, name: str, request: SongRequest, facts: Mapping[str, Any]) -> Self:
+        """Make a new folder `<name>-<id>`; `facts` (models, plan) go into song.json. Raises StorageError."""
+        path = parent / f"{slug(name)}-{secrets.token_hex(3)}"
+        with storage_errors(path):
+            path.mkdir(parents=True)
+        data = {
+            "format": FORMAT,
+            "made_with": f"yuegguf {__version__}",
+            "credit": CREDIT,
+            "state": "draft",
+            "request": request.to_json(),
+            **facts,
+        }
+        folder = cls(path, data)
+        folder._write()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open an existing folder. Raises RequestError (no song there), DamagedFile."""
+        file = path / "song.json"
+        if not file.is_file():
+            raise RequestError(f"{path} is not a song folder", "pass a folder that holds a song.json")
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+            version = data["format"]
+            if isinstance(version, int) and version > FORMAT:
+                raise DamagedFile(f"{path} was made by a newer yuegguf", "update yuegguf to open it")
+            if version != FORMAT or data["state"] not in STATES:
+                raise ValueError(f"format {version!r}, state {data.get('state')!r}")
+            SongRequest.from_json(data["request"])
+        except (ValueError, KeyError, TypeError, AttributeError, RequestError) as error:
+            raise DamagedFile(
+                f"{file} is damaged ({error})", "restore it from a copy; nothing was changed"
+            ) from error
+        return cls(path, data)
+
+    @property
+    def state(self) -> str:
+        """Which phase comes next: draft, refine, master, or done."""
+        return str(self._data["state"])
+
+    @property
+    def request(self) -> SongRequest:
+        """What was asked."""
+        return SongRequest.from_json(self._data["request"])
+
+    def fact(self, name: str) -> Any:
+        """A value of song.json, such as "plan" or "models"; None if it is not there."""
+        return self._data.get(name)
+
+    def advance(self, state: str, **facts: Any) -> None:
+        """Enter the next phase and note facts, in one atomic write."""
+        self._data = {**self._data, **facts, "state": state}
+        self._write()
+
+    def _write(self) -> None:
+        text = json.dumps(self._data, indent=2, ensure_ascii=False) + "\n"
+        with replacing(self.path / "song.json") as beside:
+            beside.write_text(text, encoding="utf-8")
+
+    def lock(self) -> None:
+        """Claim the folder for this process until it ends. Raises StorageError if another has it."""
+        try:
+            import fcntl
+        except ImportError:  # Windows: no advisory locks of this kind
+            return
+        with storage_errors(self.path):
+            self._lock = os.open(self.path, os.O_RDONLY)  # not song.json, which is replaced as we work
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} is being worked on by another yuegguf", "wait for it to end"
+            ) from error
+
+    def token_log(self) -> TokenLog:
+        """The log of stage 1's draws. Raises DamagedFile, StorageError."""
+        return TokenLog.open(self.path / "tokens.log")
+
+    def save_reference(self, codes: NDArray[np.int16]) -> None:
+        """Keep the reference's codes, so that a resume needs no audio file."""
+        self._save_array("reference.npy", codes)
+
+    def load_reference(self) -> NDArray[np.int16] | None:
+        """The reference's codes [N], or None."""
+        file = self.path / "reference.npy"
+        return load_array(file) if file.exists() else None
+
+    def save_stage1(self, sung: Sequence[NDArray[np.int16]], codes: NDArray[np.int16]) -> None:
+        """Keep codebook 0 [2, T] and the frames of each section."""
+        frames = np.array([len(section) // 2 for section in sung], np.int64)
+        self._save_arrays("stage1.npz", {"codes": codes, "frames": frames})
+
+    def load_stage1(self) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """Codebook 0 [2, T] and frames per section. Raises DamagedFile."""
+        arrays = load_arrays(self.path / "stage1.npz", ("codes", "frames"))
+        codes, frames = arrays["codes"], arrays["frames"]
+        check_codes(codes, (2, None), "stage1.npz")
+        if frames.sum() != codes.shape[1]:
+            raise DamagedFile("stage1.npz is damaged: its sections do not add up")
+        return codes.astype(np.int16), frames.astype(np.int64)
+
+    def save_chunk(self, track: int, start: int, codes: NDArray[np.int16]) -> None:
+        """Keep a finished chunk [8, frames] of stage 2."""
+        folder = self.path / "chunks"
+        with storage_errors(folder):
+            folder.mkdir(exist_ok=True)
+        self._save_array(f"chunks/{track}-{start:06d}.npy", codes)
+
+    def load_chunk(self, track: int, start: int, frames: int) -> NDArray[np.int16] | None:
+        """A finished chunk, or None. Raises DamagedFile."""
+        file = self.path / "chunks" / f"{track}-{start:06d}.npy"
+        if not file.exists():
+            return None
+        codes = load_array(file)
+        check_codes(codes, (8, frames), file.name)
+        return codes.astype(np.int16)
+
+    def save_stage2(self, codes: NDArray[np.int16]) -> None:
+        """Keep all codes [2, 8, T]."""
+        self._save_arrays("stage2.npz", {"codes": codes})
+
+    def load_stage2(self) -> NDArray[np.int16]:
+        """All codes [2, 8, T]. Raises DamagedFile, RequestError when stage 2 is not done."""
+        file = self.path / "stage2.npz"
+        if not file.exists():
+            raise RequestError(f"{self.path} has no stage2.npz yet", f"run: yuegguf resume {self.path}")
+        codes = load_arrays(file, ("codes",))["codes"]
+        check_codes(codes, (2, 8, None), "stage2.npz")
+        return codes.astype(np.int16)
+
+    def drop(self, name: str) -> None:
+        """Delete a folder of intermediate work that is no longer needed."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def write_markers(self, sections: Sequence[SungSection]) -> None:
+        """Section times as Audacity labels: start, end, name, tab-separated."""
+        lines = [f"{s.start:.6f}\t{s.start + s.seconds:.6f}\t{s.label}\n" for s in sections]
+        with replacing(self.path / "markers.txt") as beside:
+            beside.write_text("".join(lines), encoding="utf-8")
+
+    def _save_array(self, name: str, array: NDArray[Any]) -> None:
+        with replacing(self.path / name) as beside, beside.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    def _save_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
+        with replacing(self.path / name) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+
+def sections_of(labels: Sequence[str], frames: Sequence[int], complete: Sequence[bool]) -> list[SungSection]:
+    """Section times in seconds from their frames."""
+    starts = np.concatenate([[0], np.cumsum(np.asarray(frames, np.int64))])
+    return [
+        SungSection(label, float(start) / FRAME_RATE, n / FRAME_RATE, done)
+        for label, start, n, done in zip(labels, starts, frames, complete, strict=False)
+    ]
+
+
+def slug(text: str) -> str:
+    """A short folder name from tags or a title: letters, digits and dashes."""
+    words = re.findall(r"\w+", text.lower())
+    short = "-".join(words)[:48].strip("-_")
+    return short or "song"
+
+
+def newest_interrupted(parent: Path) -> Path:
+    """The song folder in `parent` that was worked on last and is not done. Raises RequestError."""
+    candidates = sorted(parent.glob("*/song.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for file in candidates:
+        if SongFolder.open(file.parent).state != "done":
+            return file.parent
+    raise RequestError(f"there is no interrupted song in {parent}", "pass the song folder to resume")
+
+
+def load_array(file: Path) -> NDArray[Any]:
+    """Read an .npy without ever unpickling. Raises DamagedFile."""
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DamagedFile(f"{file} is not a readable .npy file") from error
+    if not isinstance(array, np.ndarray):
+        raise DamagedFile(f"{file} holds several arrays, one was expected")
+    return array
+
+
+def load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read named arrays of an .npz without ever unpickling. Raises DamagedFile."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in names}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise DamagedFile(f"{file} is damaged ({error})", "delete it and resume to make it again") from error
+
+
+def check_codes(codes: NDArray[Any], shape: Sequence[int | None], name: str) -> None:
+    """Refuse an array that cannot be codec codes of this shape. Raises DamagedFile."""
+    fits = codes.ndim == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, codes.shape, strict=True)
+    )
+    if not fits or not np.issubdtype(codes.dtype, np.integer):
+        raise DamagedFile(
+            f"{name} does not hold codes of the expected shape ({codes.dtype}{list(codes.shape)})"
+        )
+    if codes.size and (codes.min() < 0 or codes.max() >= 1024):
+        raise DamagedFile(f"{name} holds codes outside 0-1023")
