@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from yuegguf.errors import DamagedFile, RequestError
 F16_MAX = 65504.0
 TINY = 1e-30
 """Below it the 16-bit scale of a Q8_0 block is 0 anyway, and its 32-bit inverse could overflow."""
-EXPONENT = {"F32": np.uint32(0x7F800000), "F16": np.uint16(0x7C00), "BF16": np.uint16(0x7F80)}
+EXPONENT: Mapping[str, Any] = {
+    "F32": np.uint32(0x7F800000),
+    "F16": np.uint16(0x7C00),
+    "BF16": np.uint16(0x7F80),
+}
 """The exponent bits; all of them set means NaN or Inf."""
 
 
@@ -61,5 +66,6 @@ def round_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 def _check_range(largest: float, limit: float, kind: GGMLQuantizationType, name: str) -> None:
     if largest > limit:
         raise RequestError(
-            f"tensor {name} holds {largest:g}, outside the range of {kind.name}", "convert to BF16 or F32 instead"
+            f"tensor {name} holds {largest:g}, outside the range of {kind.name}",
+            "convert to BF16 or F32 instead",
         )

@@ -64,7 +64,7 @@ class Tensor:
     def row_bytes(self) -> int:
         """Bytes of one row (the last dimension)."""
         per_block, block_bytes = GGML_QUANT_SIZES[self.kind]
-        return self.shape[-1] // per_block * block_bytes
+        return self.shape[-1] // int(per_block) * int(block_bytes)
 
     @property
     def rows(self) -> int:
@@ -196,7 +196,8 @@ class _Cursor:
         (kind,) = self.unpack("I")
         if kind != _T.ARRAY:
             return self.items(kind, 1, array=False)
-        return self.items(*self.unpack("IQ"), array=True)
+        kind, count = self.unpack("IQ")
+        return self.items(kind, count, array=True)
 
     def items(self, kind: int, count: int, array: bool) -> Value:
         if kind == _T.STRING:

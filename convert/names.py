@@ -56,7 +56,9 @@ def read_config(folder: Path) -> LlamaConfig:
     """Read config.json. Raises ModelNotFound, or DamagedFile for anything but a plain LLaMA."""
     path = folder / "config.json"
     if not path.is_file():
-        raise ModelNotFound(f"there is no config.json in {folder}", "pass the folder of a published checkpoint")
+        raise ModelNotFound(
+            f"there is no config.json in {folder}", "pass the folder of a published checkpoint"
+        )
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -124,7 +126,8 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Wa
     complaints = [f"{word}: {', '.join(names)}" for word, names in lists if names]
     if complaints:
         raise DamagedFile(
-            "the checkpoint does not fit its config.json; " + "; ".join(complaints), "download the checkpoint again"
+            "the checkpoint does not fit its config.json; " + "; ".join(complaints),
+            "download the checkpoint again",
         )
 
 
@@ -173,5 +176,3 @@ def _positive(found: Mapping[str, Any], key: str, default: float) -> float:
 
 def _bad(what: str) -> DamagedFile:
     return DamagedFile(f"config.json {what}", "pass the folder of a published YuE checkpoint")
-
-

@@ -27,7 +27,9 @@ def partial_file(out: Path, overwrite: bool = False) -> Iterator[Path]:
             os.replace(partial, out)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise StorageError(f"could not write {out}: {reason}", "free some space or choose another folder") from error
+            raise StorageError(
+                f"could not write {out}: {reason}", "free some space or choose another folder"
+            ) from error
 
 
 @contextmanager

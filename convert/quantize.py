@@ -57,7 +57,8 @@ def quantize_gguf(
     name = check_type(out_type)
     if any(tensor.kind not in EXACT for tensor in read_gguf(source).tensors.values()):
         raise RequestError(
-            f"{source.name} is quantised already, and twice would lose more", "start from an F32, F16 or BF16 file"
+            f"{source.name} is quantised already, and twice would lose more",
+            "start from an F32, F16 or BF16 file",
         )
     with partial_file(out, overwrite) as partial:
         _run(source, partial, file_type(name), threads)
@@ -78,7 +79,9 @@ def _run(source: Path, partial: Path, kind: LlamaFileType, threads: int | None) 
     status = lib.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
     reason = " ".join(complaints) or f"status {status}"
     if status and "iostream" in reason:  # all that llama.cpp says of a write that failed
-        raise StorageError(f"could not write into {partial.parent}", "free some space or choose another folder")
+        raise StorageError(
+            f"could not write into {partial.parent}", "free some space or choose another folder"
+        )
     if status:
         raise EngineError(f"llama.cpp could not quantise {source.name}: {reason}")
 

@@ -81,7 +81,9 @@ def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
     shards = {name: open_file(folder / name) for name in sorted(set(where.values()))}
     for name, tensors in shards.items():
         if stray := sorted(t for t in tensors if where.get(t) != name):
-            raise DamagedFile(f"{name} holds tensors that the index does not place there: {_few(stray)}", AGAIN)
+            raise DamagedFile(
+                f"{name} holds tensors that the index does not place there: {_few(stray)}", AGAIN
+            )
     if lost := sorted(t for t, name in where.items() if t not in shards[name]):
         raise DamagedFile(f"the shards lack tensors that {INDEX} names: {_few(lost)}", AGAIN)
     return {t: shards[name][t] for t, name in where.items()}
@@ -112,6 +114,9 @@ def _tensor(path: Path, name: str, entry: Any, base: int) -> StoredTensor:
 
     if not isinstance(entry, dict):
         raise bad("has no description")
+    dtype: Any
+    shape: Any
+    span: Any
     dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
     if dtype not in STORED:
         raise DamagedFile(
@@ -136,7 +141,9 @@ def _check_cover(file: str, tensors: Iterable[StoredTensor], start: int, size: i
             raise DamagedFile(f"{file}: tensor {tensor.name} {word} {before}", AGAIN)
         end, before = tensor.start + tensor.size, tensor.name
         if end > size:
-            raise DamagedFile(f"{file} is truncated: tensor {tensor.name} ends {end - size} bytes behind it", AGAIN)
+            raise DamagedFile(
+                f"{file} is truncated: tensor {tensor.name} ends {end - size} bytes behind it", AGAIN
+            )
     if end != size:
         raise DamagedFile(f"{file} has {size - end} bytes too many behind {before}", AGAIN)
 
@@ -151,7 +158,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     for tensor, name in found.items():
         if not isinstance(name, str) or not _plain(name):
             raise DamagedFile(
-                f"{index.name} places tensor {tensor} in {name!r}, which is no plain .safetensors file name", AGAIN
+                f"{index.name} places tensor {tensor} in {name!r}, which is no plain .safetensors file name",
+                AGAIN,
             )
         if not (index.parent / name).is_file():
             raise DamagedFile(f"{name} is missing, which holds tensor {tensor}", AGAIN)
@@ -160,7 +168,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 def _plain(name: str) -> bool:
     """Only a name inside the folder may follow from a file's content, never a path."""
-    return name.endswith(".safetensors") and not any(c in name for c in '/\\:\0') and not name.startswith(".")
+    return name.endswith(".safetensors") and not any(c in name for c in "/\\:\0") and not name.startswith(".")
 
 
 def _object(text: bytes, file: str) -> dict[str, Any]:

@@ -146,7 +146,9 @@ def _token_lists(model: GgufFile) -> tuple[list[str], NDArray[np.int32]]:
         raise DamagedFile(f"{name} has token lists of different lengths", "convert it again")
     for tensor in (EMBEDDING, OUTPUT):
         if tensor in model.tensors and model.tensors[tensor].rows != rows:
-            raise DamagedFile(f"{name}: {tensor} has not {rows} rows, as the token list has", "convert it again")
+            raise DamagedFile(
+                f"{name}: {tensor} has not {rows} rows, as the token list has", "convert it again"
+            )
     return lists[0].texts, lists[2].data
 
 

@@ -96,7 +96,9 @@ def check_pieces(pieces: Sequence[str], specials: Sequence[str], codebooks: int,
         if -1 in ids:
             missing.append(f"<xcodec/{k}/{ids.index(-1)}>")
         elif ids != list(range(ids[0], ids[0] + CODES)):
-            raise DamagedFile(f"{name}: the pieces of codebook {k} are not in order", "use YuE's own tokenizer")
+            raise DamagedFile(
+                f"{name}: the pieces of codebook {k} are not in order", "use YuE's own tokenizer"
+            )
     if missing:
         raise DamagedFile(
             f"{name} has the wrong vocabulary: it lacks {', '.join(missing)}", "use YuE's own tokenizer.model"
@@ -133,7 +135,8 @@ def role_of_context(context: int, role: str, name: str) -> Role:
         raise RequestError(f"there is no role {role!r}", "give auto, stage1 or stage2")
     if context not in CONTEXT_OF_ROLE:
         raise RequestError(
-            f"{name} has a context of {context}, so its stage cannot be told", "give its role: stage1 or stage2"
+            f"{name} has a context of {context}, so its stage cannot be told",
+            "give its role: stage1 or stage2",
         )
     return CONTEXT_OF_ROLE[context]
 

@@ -119,7 +119,9 @@ def appended_pieces() -> list[str]:
 def _entry(piece: str) -> bytes:
     """One more `pieces` field (number 1) of a ModelProto: its text (1), score (2) and type (3)."""
     name = piece.encode()
-    message = b"\x0a" + _varint(len(name)) + name + b"\x15" + struct.pack("<f", 0.0) + b"\x18" + _varint(NORMAL)
+    message = (
+        b"\x0a" + _varint(len(name)) + name + b"\x15" + struct.pack("<f", 0.0) + b"\x18" + _varint(NORMAL)
+    )
     return b"\x0a" + _varint(len(message)) + message
 
 

@@ -93,14 +93,19 @@ def _rebuild_tensor(args: tuple[Any, ...]) -> Any:
     return TensorRef(storage, offset, shape, stride)
 
 
-def _pairs(args: tuple[Any, ...]) -> dict[Any, Any]:
-    """collections.OrderedDict() or OrderedDict([[key, value], …])."""
-    return {_key(key): value for key, value in (args[0] if args else ())}
+def _ordered_dict(args: tuple[Any, ...]) -> Any:
+    """collections.OrderedDict(), filled by later opcodes; with arguments it would copy, and copies multiply."""
+    return Opaque("collections.OrderedDict with arguments") if args else {}
+
+
+def _size(args: tuple[Any, ...]) -> Any:
+    """torch.Size((…))."""
+    return args[0] if args and isinstance(args[0], tuple) else Opaque("torch.Size of something else")
 
 
 _CALLS: dict[Global, Callable[[tuple[Any, ...]], Any]] = {
-    Global("collections", "OrderedDict"): _pairs,
-    Global("torch", "Size"): lambda args: tuple(args[0]) if args else (),
+    Global("collections", "OrderedDict"): _ordered_dict,
+    Global("torch", "Size"): _size,
     Global("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     Global("torch._utils", "_rebuild_parameter"): lambda args: args[0],
 }

@@ -78,8 +78,8 @@ class StateDict(Mapping[str, NDArray[Any]]):
             raise DamagedFile(f"{self.path.name}: {name} is not a tensor")
         try:
             return _view(value, self._data, self._spans)
-        except (ValueError, KeyError) as error:
-            raise DamagedFile(f"{self.path.name}: tensor {name}: {error.args[0]}") from error
+        except _MALFORMED as error:
+            raise DamagedFile(f"{self.path.name}: tensor {name} cannot be read: {error}") from error
 
 
 def read_state_dict(path: Path, key: str | None = None) -> StateDict:

@@ -50,3 +50,21 @@ def reference_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         return root / name
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference_gguf(
+    reference_checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """`reference_gguf("stage1", "F32", trim=False)` → that checkpoint converted, once a session."""
+    from yuegguf_convert.lm import convert_lm
+
+    root, made = tmp_path_factory.mktemp("gguf"), {}
+
+    def convert(name: str, out_type: str = "F32", trim: bool = True) -> Path:
+        key = f"{name}-{out_type}-{'trimmed' if trim else 'full'}.gguf"
+        if key not in made:
+            made[key] = convert_lm(reference_checkpoint(name), root / key, out_type=out_type, trim=trim)
+        return made[key]
+
+    return convert

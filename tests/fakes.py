@@ -35,7 +35,9 @@ class FakeEngine:
             if len(self.fed[row.row]) > self.n_ctx:
                 raise EngineError("context full")
         wanted = [row.row for row in rows if row.want_logits]
-        return np.stack([self._logits(self.fed[r]) for r in wanted]) if wanted else np.empty((0, 0), np.float32)
+        return (
+            np.stack([self._logits(self.fed[r]) for r in wanted]) if wanted else np.empty((0, 0), np.float32)
+        )
 
     def _logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         seed = hash(tuple(ids)) & 0xFFFFFFFF

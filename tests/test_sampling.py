@@ -98,7 +98,14 @@ def test_draws_follow_the_probabilities() -> None:
 def test_inverse_cdf_edges() -> None:
     scores = np.log(np.array([0.25, 0.5, 0.25]))
     options = Sampling(top_k=0, top_p=1.0)
-    assert [draw(scores, options, u) for u in (0.0, 0.2499, 0.2501, 0.7499, 0.7501, 1 - 2**-53)] == [0, 0, 1, 1, 2, 2]
+    assert [draw(scores, options, u) for u in (0.0, 0.2499, 0.2501, 0.7499, 0.7501, 1 - 2**-53)] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+    ]
 
 
 def test_temperature_zero_takes_the_first_of_the_best() -> None:
@@ -115,7 +122,9 @@ def test_a_masked_choice_is_never_drawn() -> None:
 def test_uniform_depends_on_each_argument_and_on_nothing_else() -> None:
     base = uniform(1, 2, 3, 4)
     assert base == uniform(1, 2, 3, 4)
-    assert len({base, uniform(2, 2, 3, 4), uniform(1, 3, 3, 4), uniform(1, 2, 4, 4), uniform(1, 2, 3, 5)}) == 5
+    assert (
+        len({base, uniform(2, 2, 3, 4), uniform(1, 3, 3, 4), uniform(1, 2, 4, 4), uniform(1, 2, 3, 5)}) == 5
+    )
     values = [uniform(9, 0, 0, i) for i in range(2000)]
     assert 0 <= min(values) < 0.01
     assert 0.99 < max(values) < 1
@@ -130,7 +139,9 @@ def test_probabilities_sum_to_one() -> None:
     assert probabilities(np.array([1000.0, 999.0, -np.inf])).sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("bad", [{"top_p": 1.2}, {"top_k": -1}, {"temperature": -1}, {"repetition_penalty": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"top_p": 1.2}, {"top_k": -1}, {"temperature": -1}, {"repetition_penalty": 0}]
+)
 def test_values_out_of_range_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(RequestError):
         Sampling(**bad)

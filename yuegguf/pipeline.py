@@ -72,7 +72,7 @@ def sung_sections(folder: SongFolder) -> list[SungSection]:
     """Where the sections of a drafted song lie."""
     labels = [section.label for section in folder.request.parsed().sections]
     _, frames = folder.load_stage1()
-    complete = [n < cap for n, cap in zip(frames, folder.request.frame_caps(), strict=False)]
+    complete = [bool(n < cap) for n, cap in zip(frames, folder.request.frame_caps(), strict=False)]
     return sections_of(labels, [int(n) for n in frames], complete)
 
 

@@ -224,7 +224,8 @@ def newest_interrupted(parent: Path) -> Path:
 def load_array(file: Path) -> NDArray[Any]:
     """Read an .npy without ever unpickling. Raises DamagedFile."""
     try:
-        array = np.load(file, allow_pickle=False)
+        with file.open("rb") as handle:  # np.load leaves a file that it cannot read open
+            array = np.load(handle, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise DamagedFile(f"{file} is not a readable .npy file") from error
     if not isinstance(array, np.ndarray):
@@ -235,7 +236,7 @@ def load_array(file: Path) -> NDArray[Any]:
 def load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Read named arrays of an .npz without ever unpickling. Raises DamagedFile."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DamagedFile(f"{file} is damaged ({error})", "delete it and resume to make it again") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -176,7 +177,7 @@ def gpu_layers(device: str, layers: int | None) -> int:
 def read_text(value: str, what: str) -> str:
     """Text of an option that is a file name or "-" for stdin. Raises RequestError."""
     try:
-        data = click.get_binary_stream("stdin").read() if value == "-" else Path(value).read_bytes()
+        data = sys.stdin.buffer.read() if value == "-" else Path(value).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RequestError(f"the {what} file {value} cannot be read ({reason})", "check the name") from error

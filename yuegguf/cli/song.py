@@ -112,7 +112,7 @@ def run(output: Output, /, output_dir: Path, name: str | None, **options: Any) -
     for notice in request.parsed().notices:
         output.warn(notice)
     found = runtime.resolve(choice, request.reference is not None)
-    if found.name == runtime.NANO:
+    if found.name == runtime.NANO and choice.stage1 is None:
         output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
     folder = runtime.start(request, found, output_dir, name, hardware)
     output.say(

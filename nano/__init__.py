@@ -1,0 +1,1 @@
+"""Development only: makes the bundled model family. Not part of the installed package."""

@@ -1,0 +1,172 @@
+"""Stage 1 on a fake engine: what is fed, what is kept, what a resume does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import PIECES, FakeEngine, MemoryJournal
+
+from yuegguf.errors import Interrupted, RequestError
+from yuegguf.progress import Event
+from yuegguf.sampling import Sampling
+from yuegguf.stages import stage1
+from yuegguf.stages.prompt import Prompt
+from yuegguf.stages.stage1 import COND, END_OF_AUDIO, UNCOND, Draft, Mark
+from yuegguf.vocab import stage1_vocab
+
+VOCAB = stage1_vocab(PIECES)
+PROMPT = Prompt(
+    header=[4, 5, 6, 7],
+    sections=[
+        [10, 11, VOCAB.soa, VOCAB.xcodec],
+        [12, VOCAB.soa, VOCAB.xcodec],
+        [13, VOCAB.soa, VOCAB.xcodec],
+    ],
+    end_of_segment=[20, 21],
+)
+DRAFT = Draft(PROMPT, caps=[12, 12, 12], sampling=Sampling(min_new_tokens=4), seed=11)
+
+
+def sing(
+    draft: Draft = DRAFT, engine: FakeEngine | None = None, journal: MemoryJournal | None = None
+) -> list[list[int]]:
+    engine = engine or FakeEngine()
+    journal = journal or MemoryJournal()
+    return [codes.tolist() for codes in stage1.run(draft, engine, VOCAB, journal)]
+
+
+def test_every_section_is_sung_on_whole_frames_within_its_cap() -> None:
+    sung = sing()
+    assert len(sung) == 3
+    assert all(len(codes) % 2 == 0 and 0 < len(codes) <= 24 for codes in sung)
+    assert all(0 <= code < 1024 for codes in sung for code in codes)
+
+
+def test_conditional_row_holds_the_official_context() -> None:
+    engine, journal = FakeEngine(), MemoryJournal()
+    first, second, third = stage1.run(DRAFT, engine, VOCAB, journal)
+    expected = [*PROMPT.header, *PROMPT.sections[0], *VOCAB.ids(first), VOCAB.eoa]
+    expected += [*PROMPT.end_of_segment, *PROMPT.sections[1], *VOCAB.ids(second), VOCAB.eoa]
+    expected += [*PROMPT.end_of_segment, *PROMPT.sections[2]]
+    assert engine.fed[COND][: len(expected)] == expected
+    last = VOCAB.ids(third)
+    assert engine.fed[COND][len(expected) :] == (last if journal.drawn(2)[-1] == END_OF_AUDIO else last[:-1])
+
+
+def test_unconditional_row_starts_at_the_separator_each_section() -> None:
+    engine = FakeEngine()
+    sung = stage1.run(DRAFT, engine, VOCAB, MemoryJournal())
+    starts = [
+        row.ids for call in engine.calls for row in call if row.row == UNCOND and row.ids == [VOCAB.xcodec]
+    ]
+    assert len(starts) == 3
+    assert engine.fed[UNCOND][0] == VOCAB.xcodec
+    assert engine.fed[UNCOND][1:] == VOCAB.ids(sung[-1])[: len(engine.fed[UNCOND]) - 1]
+
+
+def test_without_guidance_one_row_is_enough() -> None:
+    draft = replace(DRAFT, sampling=replace(DRAFT.sampling, guidance_first=1.0, guidance_rest=1.0))
+    engine = FakeEngine(n_rows=1)
+    assert len(sing(draft, engine)) == 3
+    assert {row.row for call in engine.calls for row in call} == {COND}
+
+
+def test_same_seed_same_song_and_another_seed_another() -> None:
+    assert sing() == sing()
+    assert sing() != sing(replace(DRAFT, seed=12))
+    assert sing() != sing(replace(DRAFT, candidate=1))
+
+
+def test_end_of_audio_waits_for_the_minimum_and_for_a_whole_frame() -> None:
+    class Eager(FakeEngine):
+        def _logits(self, ids: object) -> np.ndarray:
+            logits = super()._logits(ids)  # type: ignore[arg-type]
+            logits[VOCAB.eoa] = 1e6
+            return logits
+
+    journal = MemoryJournal()
+    sung = sing(replace(DRAFT, sampling=Sampling(min_new_tokens=5)), Eager(), journal)
+    assert [len(codes) for codes in sung] == [6, 6, 6]  # id 5 would split a frame
+    assert all(journal.drawn(i)[-1] == END_OF_AUDIO for i in range(3))
+
+
+@pytest.mark.parametrize("cut", [(0,), (5,), (24, 0), (24, 9), (24, 24, 1)])
+def test_resume_feeds_the_same_steps_and_ends_in_the_same_song(cut: tuple[int, ...]) -> None:
+    whole, undisturbed = MemoryJournal(), FakeEngine()
+    expected = sing(engine=undisturbed, journal=whole)
+    partial = MemoryJournal([list(whole.drawn(i))[:n] for i, n in enumerate(cut)])
+    engine = FakeEngine()
+    assert sing(engine=engine, journal=partial) == expected
+    assert partial.sections == whole.sections
+    fed = [[(row.row, row.ids) for row in call] for call in engine.calls]
+    assert fed == [[(row.row, row.ids) for row in call] for call in undisturbed.calls]
+
+
+class OneSnapshot:
+    """Takes a snapshot at one mark, and gives it back."""
+
+    def __init__(self, at: Mark) -> None:
+        self.at, self.rows, self.taken = at, [], False
+
+    def latest(self) -> Mark | None:
+        return self.at if self.taken else None
+
+    def offer(self, engine: FakeEngine, rows: int, mark: Mark) -> None:
+        if mark == self.at:
+            self.rows, self.taken = [list(row) for row in engine.fed[:rows]], True
+
+    def restore(self, engine: FakeEngine, rows: int) -> None:
+        engine.fed[:rows] = [list(row) for row in self.rows]
+
+
+@pytest.mark.parametrize("mark", [Mark(0, 1, 0), Mark(0, 6, 0), Mark(1, 7, 0), Mark(2, 3, 0)])
+def test_resume_from_a_snapshot_ends_in_the_same_song(mark: Mark) -> None:
+    whole, snapshot = MemoryJournal(), OneSnapshot(mark)
+    expected = [c.tolist() for c in stage1.run(DRAFT, FakeEngine(), VOCAB, whole, snapshot)]
+    assert snapshot.taken
+    partial = MemoryJournal([list(whole.drawn(i)) for i in range(mark.section)])
+    for code in list(whole.drawn(mark.section))[: mark.codes]:
+        partial.draw(mark.section, code)
+    engine = FakeEngine()
+    sung = stage1.run(DRAFT, engine, VOCAB, partial, snapshot)
+    assert [c.tolist() for c in sung] == expected
+    assert len(engine.calls[0][0].ids) == 1  # nothing but the last drawn id was fed again
+
+
+def test_overflow_drops_the_oldest_section_and_keeps_the_header() -> None:
+    need = stage1.context_ids(DRAFT)
+    engine = FakeEngine(n_ctx=need - 25)
+    sung = stage1.run(DRAFT, engine, VOCAB, MemoryJournal())
+    assert len(sung) == 3
+    expected = [*PROMPT.header, *PROMPT.sections[1], *VOCAB.ids(sung[1]), VOCAB.eoa]
+    expected += [*PROMPT.end_of_segment, *PROMPT.sections[2]]
+    assert engine.fed[COND][: len(expected)] == expected
+
+
+def test_a_section_that_cannot_fit_is_refused_in_words() -> None:
+    with pytest.raises(RequestError, match="section 1 needs 33 ids of context, of 32"):
+        sing(engine=FakeEngine(n_ctx=32))
+
+
+def test_interrupt_keeps_every_draw() -> None:
+    def stop(event: Event) -> None:
+        if event.done == 5:
+            raise Interrupted("stopped")
+
+    whole, journal = MemoryJournal(), MemoryJournal()
+    sing(journal=whole)
+    with pytest.raises(Interrupted):
+        stage1.run(DRAFT, FakeEngine(), VOCAB, journal, progress=stop)
+    assert journal.drawn(0) == whole.drawn(0)[:10]
+
+
+def test_progress_counts_frames_and_names_the_section() -> None:
+    events: list[Event] = []
+    draft = replace(DRAFT, labels=["verse", "chorus", "outro"])
+    sung = stage1.run(draft, FakeEngine(), VOCAB, MemoryJournal(), progress=events.append)
+    assert [e.done for e in events] == sorted(e.done for e in events)
+    assert events[-1].done == sum(len(codes) // 2 for codes in sung)
+    assert events[-1].note == "section 3 of 3, outro"
+    assert events[0].total == 36

@@ -1,0 +1,97 @@
+"""Stage 2 on a fake engine: the official sequence, the strict mask, waves, resume."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes import PIECES, FakeEngine
+
+from yuegguf.progress import Event
+from yuegguf.stages import stage2
+from yuegguf.stages.stage2 import Chunk
+from yuegguf.vocab import stage2_vocab
+
+VOCAB = stage2_vocab(PIECES)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage2, "CHUNK_FRAMES", 5)
+
+
+def codes0(frames: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 1024, (2, frames)).astype(np.int16)
+
+
+def test_grid_of_two_tracks() -> None:
+    assert stage2.chunks(637)[:4] == [
+        Chunk(0, 0, 300),
+        Chunk(0, 300, 300),
+        Chunk(0, 600, 37),
+        Chunk(1, 0, 300),
+    ]
+    assert stage2.chunks(600)[-1] == Chunk(1, 300, 300)
+    assert stage2.chunks(1) == [Chunk(0, 0, 1), Chunk(1, 0, 1)]
+    assert stage2.chunks(0) == []
+
+
+def test_a_full_chunk_feeds_2702_ids() -> None:
+    assert stage2.ROW_IDS == 2702
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_each_row_is_fed_the_official_sequence_in_seven_steps_a_frame() -> None:
+    given = codes0(5)
+    engine = FakeEngine(n_rows=2)
+    codes = stage2.run(given, engine, VOCAB)
+    for track in (0, 1):
+        ids = codes[track].astype(int) + VOCAB.codebooks[:, None]
+        flat = ids.T.ravel().tolist()
+        expected = [VOCAB.soa, VOCAB.stage_1, *ids[0], VOCAB.stage_2, *flat[:-1]]
+        assert engine.fed[track] == expected
+    assert len(engine.calls) == 7 * 5
+    assert [len(call[0].ids) for call in engine.calls[:9]] == [9, 1, 1, 1, 1, 1, 1, 2, 1]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("rows", [1, 2, 3, 6, 10])
+def test_rows_do_not_change_the_codes(rows: int) -> None:
+    given = codes0(13)
+    codes = stage2.run(given, FakeEngine(n_rows=rows), VOCAB)
+    assert codes.shape == (2, 8, 13)
+    assert (codes[:, 0] == given).all()
+    assert (codes >= 0).all()
+    assert (codes < 1024).all()
+    assert (codes == stage2.run(given, FakeEngine(n_rows=1), VOCAB)).all()
+
+
+def test_pick_stays_inside_its_codebook_and_takes_the_first_of_equals() -> None:
+    logits = np.full((1, len(PIECES)), 9.0, np.float32)
+    start = VOCAB.codebooks[3]
+    logits[0, start : start + 1024] = -5.0
+    logits[0, [start + 7, start + 9]] = -4.0
+    assert stage2.pick(logits, 3, VOCAB).tolist() == [7]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_finished_waves_are_skipped_and_unfinished_ones_run_whole() -> None:
+    given, kept = codes0(12), {}
+    expected = stage2.run(given, FakeEngine(n_rows=2), VOCAB, keep=kept.__setitem__)
+    assert sorted(kept) == stage2.chunks(12)
+    grid = stage2.chunks(12)
+    done = {chunk: kept[chunk] for chunk in grid[:3]}  # one whole wave and half of the next
+    engine, again = FakeEngine(n_rows=2), {}
+    assert (stage2.run(given, engine, VOCAB, done, again.__setitem__) == expected).all()
+    assert set(again) == set(grid[2:])
+    assert len(engine.calls[0]) == 2  # the same rows share a batch as before
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_progress_reaches_its_total_also_after_a_resume() -> None:
+    events: list[Event] = []
+    kept: dict[Chunk, np.ndarray] = {}
+    stage2.run(codes0(12), FakeEngine(n_rows=2), VOCAB, keep=kept.__setitem__)
+    done = {chunk: kept[chunk] for chunk in stage2.chunks(12)[:2]}
+    stage2.run(codes0(12), FakeEngine(n_rows=2), VOCAB, done, progress=events.append)
+    assert events[0].done == 10
+    assert events[-1].done == events[-1].total == 24
