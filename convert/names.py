@@ -20,6 +20,8 @@ from yuegguf.errors import DamagedFile, ModelNotFound
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 """GGUF names of the two tensors that have one row per piece."""
+MAX_LAYERS = 1024
+"""A config that asks for more is damaged; listing its tensors would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def read_config(folder: Path) -> LlamaConfig:
     heads, hidden = _count(found, "num_attention_heads"), _count(found, "hidden_size")
     config = LlamaConfig(
         hidden=hidden,
-        layers=_count(found, "num_hidden_layers"),
+        layers=_count(found, "num_hidden_layers", most=MAX_LAYERS),
         heads=heads,
         kv_heads=_count(found, "num_key_value_heads", heads),
         head_dim=_count(found, "head_dim", hidden // heads),
@@ -159,10 +161,10 @@ def _rope(found: Mapping[str, Any]) -> dict[str, Any]:
     return rope
 
 
-def _count(found: Mapping[str, Any], key: str, default: int | None = None) -> int:
+def _count(found: Mapping[str, Any], key: str, default: int | None = None, most: int = 2**31 - 1) -> int:
     value = found.get(key)
     value = default if value is None else value
-    if type(value) is not int or not 0 < value < 2**31:
+    if type(value) is not int or not 0 < value <= most:
         raise _bad(f"has no usable {key} ({value!r})")
     return value
 

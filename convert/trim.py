@@ -135,25 +135,34 @@ def _pick(value: Value, kept: NDArray[np.int64]) -> Value:
 
 def _token_lists(model: GgufFile) -> tuple[list[str], NDArray[np.int32]]:
     """The pieces and their types, checked against the rows of the tensors that are cut."""
-    name = model.path.name
-    if "split.count" in model.metadata and model.metadata["split.count"].data > 1:
+    name, metadata = model.path.name, model.metadata
+    if _integer(metadata.get("split.count")) > 1:
         raise RequestError(f"{name} is one part of a split model", "merge its parts first")
-    lists = [model.metadata.get(key) for key in PER_PIECE]
-    if EMBEDDING not in model.tensors or lists[0] is None or lists[2] is None:
+    pieces, types = metadata.get(Keys.Tokenizer.LIST), metadata.get(Keys.Tokenizer.TOKEN_TYPE)
+    if pieces is None or types is None or EMBEDDING not in model.tensors:
         raise DamagedFile(f"{name} has no vocabulary", "pass a model made from a YuE checkpoint")
-    rows = len(lists[0].data)
-    if not all(found.array and len(found.data) == rows for found in lists if found is not None):
-        raise DamagedFile(f"{name} has token lists of different lengths", "convert it again")
-    for tensor in (EMBEDDING, OUTPUT):
-        if tensor in model.tensors and model.tensors[tensor].rows != rows:
+    lists = [metadata[key] for key in PER_PIECE if key in metadata]
+    strings = [value.kind == GGUFValueType.STRING for value in lists]
+    rows = len(pieces.data) if pieces.array else 0
+    if strings != [True] + [False] * (len(lists) - 1) or not all(
+        v.array and len(v.data) == rows for v in lists
+    ):
+        raise DamagedFile(f"{name} has token lists of different lengths or kinds", "convert it again")
+    for tensor in (model.tensors[key] for key in (EMBEDDING, OUTPUT) if key in model.tensors):
+        if len(tensor.shape) != 2 or tensor.rows != rows:
             raise DamagedFile(
-                f"{name}: {tensor} has not {rows} rows, as the token list has", "convert it again"
+                f"{name}: {tensor.name} has not one row for each of {rows} pieces", "convert it again"
             )
-    return lists[0].texts, lists[2].data
+    return pieces.texts, types.data
 
 
 def _role(model: GgufFile, role: str) -> Role:
-    if role == "auto" and ROLE_KEY in model.metadata:
-        role = model.metadata[ROLE_KEY].text
-    context = model.metadata.get(CONTEXT)
-    return role_of_context(int(context.data) if context else 0, role, model.path.name)
+    own = model.metadata.get(ROLE_KEY)
+    if role == "auto" and own is not None and own.kind == GGUFValueType.STRING and not own.array:
+        role = own.text
+    return role_of_context(_integer(model.metadata.get(CONTEXT)), role, model.path.name)
+
+
+def _integer(value: Value | None) -> int:
+    """A whole number from the metadata; 0 when it is missing or something else."""
+    return value.data if value is not None and isinstance(value.data, int) else 0

@@ -94,7 +94,7 @@ def _rebuild_tensor(args: tuple[Any, ...]) -> Any:
 
 
 def _ordered_dict(args: tuple[Any, ...]) -> Any:
-    """collections.OrderedDict(), filled by later opcodes; with arguments it would copy, and copies multiply."""
+    """collections.OrderedDict(), which later opcodes fill; arguments would be copied, and copies multiply."""
     return Opaque("collections.OrderedDict with arguments") if args else {}
 
 

@@ -23,11 +23,12 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
-    def count(self, prefix: str) -> int:
-        """How many modules `prefix.0`, `prefix.1`, … there are."""
-        start = prefix + "."
-        numbers = {key.removeprefix(start).split(".")[0] for key in self._tensors if key.startswith(start)}
-        return next(i for i in range(len(numbers) + 1) if str(i) not in numbers)
+    def count(self, prefix: str, part: str = "", first: int = 0) -> int:
+        """How many modules `prefix.first`, `prefix.first+1`, … have tensors, or a `part` with tensors."""
+        number = first
+        while any(key.startswith(f"{prefix}.{number}.{part}") for key in self._tensors):
+            number += 1
+        return number - first
 
     def array(self, name: str, *shape: int | None) -> Floats:
         """The tensor `name` as contiguous float32; None in `shape` stands for any size.

@@ -84,8 +84,9 @@ def _channel(wave: Var) -> Var:
 def _acoustic_convs(weights: Weights) -> list[Conv]:
     """The strided convolutions of the acoustic encoder; all others keep the length."""
     convs = []
-    for i in range(1, weights.count("encoder.block") - 2):
-        module = f"encoder.block.{i}.block.{weights.count(f'encoder.block.{i}.block') - 1}"
+    for i in range(1, weights.count("encoder.block", "block", 1) + 1):
+        block = f"encoder.block.{i}.block"
+        module = f"{block}.{weights.count(block, 'block') + 1}"  # after the residual units and a snake
         kernel = weights.weight(module, None, None, None).shape[2]
         stride = stride_of(weights, module, kernel)
         convs.append((kernel, stride, (stride + 1) // 2))
@@ -98,7 +99,7 @@ def _acoustic_encoder(g: Layers, x: Var) -> Var:
     convs = _acoustic_convs(g.weights)
     for i, (_, stride, pad) in enumerate(convs, 1):
         block = f"encoder.block.{i}.block"
-        units = g.weights.count(block) - 2
+        units = g.weights.count(block, "block")
         for j in range(units):
             x = g.residual_unit(x, f"{block}.{j}", 3**j)
         x = g.conv(g.snake(x, f"{block}.{units}"), f"{block}.{units + 1}", stride=stride, pad=pad)
@@ -109,13 +110,13 @@ def _acoustic_encoder(g: Layers, x: Var) -> Var:
 def _acoustic_decoder(g: Layers, x: Var) -> Var:
     """[1, D, T] → wave [320·T]."""
     x = g.conv(x, "decoder_2.model.0")
-    blocks = g.weights.count("decoder_2.model") - 3
+    blocks = g.weights.count("decoder_2.model", "block", 1)
     strides = []
     for i in range(1, blocks + 1):
         block = f"decoder_2.model.{i}.block"
         x, stride = g.conv_transpose(g.snake(x, f"{block}.0"), f"{block}.1")
         strides.append(stride)
-        for j in range(g.weights.count(block) - 2):
+        for j in range(g.weights.count(block, "block", 2)):
             x = g.residual_unit(x, f"{block}.{j + 2}", 3**j)
     _check_hop(g.weights, "decoder", strides)
     x = g.conv(g.snake(x, f"decoder_2.model.{blocks + 1}"), f"decoder_2.model.{blocks + 2}", out=1)

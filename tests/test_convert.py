@@ -275,6 +275,7 @@ def test_truncated_checkpoints(folder: Path, part: float) -> None:
         ({"hidden_size": "64"}, "hidden_size"),
         ({"hidden_size": 128}, "instead of"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"num_hidden_layers": 2**31 - 1}, "num_hidden_layers"),
         ({"num_hidden_layers": 3}, "missing: model.layers.2.input_layernorm.weight"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps"),
         ({"num_key_value_heads": 3}, "impossible heads"),

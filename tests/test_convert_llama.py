@@ -10,8 +10,10 @@ from pathlib import Path
 import llama_cpp as lib
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 from transformers import LlamaForCausalLM
+from yuegguf_convert import trim, vocab
 from yuegguf_convert.gguf_file import read_gguf
 from yuegguf_convert.lm import convert_lm
 from yuegguf_convert.trim import trim_gguf
@@ -19,6 +21,8 @@ from yuegguf_convert.vocab import TOKENIZER_KEY
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import build_tokenizer
+from yuegguf import vocab as runtime_vocab
+from yuegguf.tokenizer import BYTES_KEY, open_tokenizer
 
 LOG: list[tuple[int, str]] = []
 CALLBACK = lib.llama_log_callback(lambda level, line, _data: LOG.append((level, line.decode())))
@@ -85,6 +89,32 @@ def test_trimming_changes_no_logit(tmp_path: Path) -> None:
     kept = [pieces.index(piece) for piece in read_gguf(short).metadata["tokenizer.ggml.tokens"].texts]
     ids = np.random.default_rng(3).integers(0, len(kept), 50).tolist()
     np.testing.assert_array_equal(logits(short, ids), logits(whole, [kept[i] for i in ids])[:, kept])
+
+
+def test_the_runtime_finds_its_keys(tmp_path: Path) -> None:
+    """The converter may not import the runtime's upper rows, so their shared names are compared here."""
+    assert (trim.ROLE_KEY, vocab.TOKENIZER_KEY) == (runtime_vocab.ROLE_KEY, BYTES_KEY)
+    assert {role: n for n, role in vocab.CONTEXT_OF_ROLE.items()} == runtime_vocab.CONTEXT_OF_ROLE
+    spec = LlamaSpec(hidden=32, layers=1, heads=2, kv_heads=2, ffn=32, vocab=9300, context=16384)
+    write_llama(tmp_path, spec, 4, build_tokenizer())
+    for role in ("stage1", "stage2"):
+        out = convert_lm(tmp_path, tmp_path / f"{role}.gguf", out_type="Q8_0", role=role)
+        metadata = read_gguf(out).metadata
+        strings = {
+            key: value.text
+            for key, value in metadata.items()
+            if key.startswith("yuegguf.") and value.kind == 8
+        }
+        pieces = metadata["tokenizer.ggml.tokens"].texts
+        runtime_vocab.check_role(strings, role, out.name)
+        if role == "stage2":
+            assert runtime_vocab.stage2_vocab(pieces).codebooks.tolist() == [3 + 1024 * k for k in range(8)]
+            continue
+        assert runtime_vocab.stage1_vocab(pieces).codebook0 == 1022
+        ids = open_tokenizer(strings, pieces, out).encode("[verse]\nHold the morning <EOA>\n")
+        plain = sentencepiece.SentencePieceProcessor()
+        plain.LoadFromSerializedProto(build_tokenizer())
+        assert ids == plain.encode("[verse]\nHold the morning <EOA>\n")
 
 
 def check_pieces(path: Path) -> list[tuple[int, str]]:

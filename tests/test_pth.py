@@ -220,7 +220,6 @@ def test_hand_written_pickles_never_run(tmp_path: Path, code: bytes, monkeypatch
         b"",
         b".",
         b"N",
-        b"\x80\x02}K\x01" + b"\x85" * 300_000 + b"Ns.",  # a deeply nested key
         b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",  # a deeply nested list
         b"\x80\x02Nr\xff\xff\xff\xff.",  # a memo index of four thousand million
         b"\x80\x02\x8b\xff\xff\xff\x7f.",  # an integer of two thousand million bytes
@@ -235,6 +234,11 @@ def test_hand_written_pickles_never_run(tmp_path: Path, code: bytes, monkeypatch
 def test_malformed_pickles_are_damaged_files(tmp_path: Path, code: bytes) -> None:
     with pytest.raises(DamagedFile):
         read_state_dict(crafted(tmp_path / "a.pth", code))["x"]
+
+
+def test_a_key_of_deeply_nested_tuples_is_not_hashed(tmp_path: Path) -> None:
+    code = b"\x80\x02}K\x01" + b"\x85" * 300_000 + b"Ns."
+    assert not list(read_state_dict(crafted(tmp_path / "a.pth", code)))
 
 
 @pytest.mark.parametrize(
@@ -314,9 +318,7 @@ def test_archives_that_torch_never_writes(tmp_path: Path) -> None:
 
 def test_a_directory_that_lies_about_sizes_is_refused(tmp_path: Path) -> None:
     whole = save(tmp_path / "a.pth", {"x": torch.ones(100)}).read_bytes()
-    at = whole.rindex(
-        b"PK\x01\x02", 0, whole.rindex(b"archive/version" if b"archive/version" in whole else b"a/version")
-    )
+    at = whole.rindex(b"PK\x01\x02")  # the last member of the directory
     lying = bytearray(whole)
     lying[at + 20 : at + 28] = b"\xf0\xff\xff\xff\xf0\xff\xff\xff"
     path = tmp_path / "lying.pth"

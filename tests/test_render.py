@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import signal
@@ -103,6 +106,25 @@ def test_a_codec_of_the_wrong_length_is_noticed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(FakeCodec, "decode", lambda self, codes: np.zeros(5, np.float32))
     with pytest.raises(CodecError, match="30 frames"):
         render(codes(30), FakeCodec())
+
+
+def test_the_real_codec_in_windows_equals_the_official_waves(
+    golden: Callable[[str], Path], reference_checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from yuegguf_onnx_codec.export import export_codec
+
+    from yuegguf.codec.ort import OrtCodec
+
+    waves, songs = np.load(golden("codec_micro.npz")), np.load(golden("vocos_micro.npz"))
+    upsamplers = reference_checkpoint("vocos_micro")
+    files = [next(reference_checkpoint("xcodec_micro").rglob("ckpt_*.pth"))]
+    files += [next(upsamplers.rglob(f"decoder_{step}.pth")) for step in (131000, 151000)]
+    export_codec(*files, tmp_path)
+    both = np.stack([waves["dec137_codes"]] * 2)
+    out = render(both, OrtCodec.open(tmp_path), window=40)
+    for row, name in enumerate(("vocal137", "inst137")):
+        np.testing.assert_allclose(out.codec[row], waves["dec137_wave16k"], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(out.song[row], songs[name], rtol=0, atol=2e-5)
 
 
 # --- mixing ---
