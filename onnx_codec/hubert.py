@@ -49,7 +49,7 @@ def _features(g: Layers, wave: Var) -> Var:
     if g.weights.count(stack) != len(STRIDES):
         raise g.weights.damaged(f"HuBERT has {g.weights.count(stack)} convolutions, expected {len(STRIDES)}")
     for i, stride in enumerate(STRIDES):
-        x = g.conv(x, f"{stack}.{i}.conv", stride=stride, pad=0)
+        x = g.conv(x, f"{stack}.{i}.conv", stride=stride, pad=0, bias=False)
         if i == 0:  # a group per channel: GroupNorm(C, C) is InstanceNorm
             scale, bias = (g.vector(f"{stack}.0.layer_norm.{p}", width(x, 1)) for p in ("weight", "bias"))
             x = op.instance_normalization(x, scale, bias, epsilon=_EPSILON)

@@ -53,9 +53,10 @@ class Layers:
         pad: int | None = None,
         dilation: int = 1,
         groups: int = 1,
+        bias: bool = True,
         norm_axis: int = 0,
     ) -> Var:
-        """Conv1d, weight-normalised or not, with or without bias; without `pad` it keeps the length.
+        """Conv1d, weight-normalised or not; without `pad` it keeps the length.
 
         `out` is the width that must come out, where a sum follows. Raises DamagedFile.
         """
@@ -67,7 +68,7 @@ class Layers:
         return op.conv(
             x,
             self.param(f"{module}.weight", kernel),
-            self._bias(module, kernel.shape[0]),
+            self.vector(f"{module}.bias", kernel.shape[0]) if bias else None,
             kernel_shape=[size],
             strides=[stride],
             pads=[edge, edge],
@@ -83,7 +84,7 @@ class Layers:
         out = op.conv_transpose(
             x,
             self.param(f"{module}.weight", kernel),
-            self._bias(module, kernel.shape[1]),
+            self.vector(f"{module}.bias", kernel.shape[1]),
             kernel_shape=[2 * stride],
             strides=[stride],
             pads=[edge, edge],
@@ -131,10 +132,6 @@ class Layers:
         model.ir_version = IR_VERSION
         model.producer_name = "yuegguf"
         return model
-
-    def _bias(self, module: str, size: int) -> Var | None:
-        name = f"{module}.bias"
-        return self.vector(name, size) if name in self.weights else None
 
 
 def gelu(x: Var) -> Var:

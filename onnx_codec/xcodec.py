@@ -125,13 +125,13 @@ def _acoustic_decoder(g: Layers, x: Var) -> Var:
 
 def _semantic_encoder(g: Layers, x: Var) -> Var:
     """[1, hidden, T] → [1, hidden, T]: convolution, then blocks of residual units and a convolution."""
-    x = g.conv(x, "encoder_semantic.conv.conv")
+    x = g.conv(x, "encoder_semantic.conv.conv", bias=False)
     for i in range(g.weights.count("encoder_semantic.conv_blocks")):
         block = f"encoder_semantic.conv_blocks.{i}"
         for j in range(g.weights.count(f"{block}.res_units")):
             unit = f"{block}.res_units.{j}"
-            y = g.conv(op.elu(x), f"{unit}.conv1.conv")
-            x = op.add(x, g.conv(op.elu(y), f"{unit}.conv2", out=width(x, 1)))
+            y = g.conv(op.elu(x), f"{unit}.conv1.conv", bias=False)
+            x = op.add(x, g.conv(op.elu(y), f"{unit}.conv2", out=width(x, 1), bias=False))
         x = g.conv(x, f"{block}.conv.conv")
     return x
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.codec.base import Track
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import replacing
 from yuegguf.song import SongFolder, check_codes, load_array
@@ -42,6 +43,11 @@ def read_track(path: Path) -> NDArray[np.int16]:
         )
     check_codes(codes, (8, None), path.name)
     return codes.astype(np.int16)
+
+
+def track_of(path: Path) -> Track:
+    """Which track a file of codes holds, by its name; a vocal unless it says otherwise."""
+    return "instrumental" if any(mark in path.stem.lower() for mark in ("itrack", "inst")) else "vocal"
 
 
 def write_track(path: Path, codes: NDArray[np.int16]) -> None:

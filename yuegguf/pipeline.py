@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.audio import Tags, read_audio, to_codec_wave, write_audio
-from yuegguf.codec.base import FRAME_RATE, AudioCodec
+from yuegguf.codec.base import FRAME_RATE, AudioCodec, Track
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.plan import Plan
@@ -186,18 +186,38 @@ def write_song(
     if codes.shape[2] == 0:
         raise RequestError("the song has no frames", "allow longer sections with --segment-seconds")
     stems = render.render(codes, codec, progress)
-    options = render.MixOptions(output.mix, output.vocal_gain, output.inst_gain, output.rescale)
-    waves = render.master(stems, options)
+    waves = render.master(stems, mix_options(output))
     tracks = {"mix": waves.mix}
     if output.stems:
         tracks |= {"vocals": waves.vocals, "instrumental": waves.instrumental}
+    return [file for name, wave in tracks.items() for file in write_wave(folder / name, wave, output, title)]
+
+
+def write_track(
+    codes: NDArray[np.int16],
+    track: Track,
+    codec: AudioCodec,
+    output: Output,
+    path: Path,
+    progress: Progress = silent,
+) -> list[Path]:
+    """One track's codes [8, T] → `path` in every format asked for. Raises CodecError, StorageError."""
+    wave = render.render_track(codes, track, codec, mix_options(output), progress)
+    return write_wave(path, wave, output, path.name)
+
+
+def write_wave(path: Path, wave: NDArray[np.float32], output: Output, title: str) -> list[Path]:
+    """One wave [S] at 44.1 kHz → `path` with the ending of every format asked for. Raises StorageError."""
     tags = Tags(title=title.strip()) if output.tags else None
-    files = []
-    for name, wave in tracks.items():
-        for kind in output.formats:
-            files.append(folder / f"{name}.{kind}")
-            write_audio(files[-1], wave, kind, output.bits, tags)
+    files = [path.with_name(f"{path.name}.{kind}") for kind in output.formats]
+    for file, kind in zip(files, output.formats, strict=True):
+        write_audio(file, wave, kind, output.bits, tags)
     return files
+
+
+def mix_options(output: Output) -> render.MixOptions:
+    """The part of the output options that the mix is made from."""
+    return render.MixOptions(output.mix, output.vocal_gain, output.inst_gain, output.rescale)
 
 
 def check_models(folder: SongFolder, found: dict[str, dict[str, object]]) -> None:

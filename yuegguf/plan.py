@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import DamagedFile, NotEnoughMemory
-from yuegguf.request import FRAME_RATE, SongRequest
+from yuegguf.request import SongRequest
 from yuegguf.stages.stage2 import ROW_IDS, chunks
 
 MAX_CONTEXT = 16384

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.lyrics import Lyrics, choose, parse
 from yuegguf.sampling import Sampling
@@ -13,7 +14,6 @@ from yuegguf.sampling import Sampling
 Format = Literal["wav", "flac", "mp3"]
 MIXES = ("hybrid", "upstream", "vocos", "codec", "split")
 FORMATS: tuple[Format, ...] = ("wav", "flac", "mp3")
-FRAME_RATE = 50
 
 
 @dataclass(frozen=True)

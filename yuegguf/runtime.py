@@ -78,9 +78,7 @@ def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
         return replace(nano, stage2=stage2, codec=choice.codec or nano.codec)
     default = DEFAULT_STAGE1_ICL if with_reference else DEFAULT_STAGE1
     stage1 = registry.find_model(choice.stage1 or default, choice.quant, choice.root)
-    stage2 = registry.find_model(
-        choice.stage2 or DEFAULT_STAGE2, choice.quant if not choice.stage2 else None, choice.root
-    )
+    stage2 = registry.find_model(choice.stage2 or DEFAULT_STAGE2, None, choice.root)
     codec = choice.codec or registry.installed_codec(choice.root)
     if codec is None:
         raise ModelNotFound(

@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf import __version__
+from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files import replacing, storage_errors
-from yuegguf.request import FRAME_RATE, SongRequest, SungSection
+from yuegguf.request import SongRequest, SungSection
 from yuegguf.tokenlog import TokenLog
 
 FORMAT = 1

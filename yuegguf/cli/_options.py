@@ -50,7 +50,7 @@ model_options = _stack(
         help="Stage-1 model: en-cot, zh-cot, jp-kr-cot, …-icl, nano, or a .gguf file.",
     ),
     click.option("--stage2-model", "stage2", metavar="NAME", help="Stage-2 model or .gguf file."),
-    click.option("--quant", metavar="TYPE", help="Quantisation to use if several are installed."),
+    click.option("--quant", metavar="TYPE", help="Quantisation of stage 1 to use if several are installed."),
     codec_option,
 )
 

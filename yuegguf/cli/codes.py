@@ -9,12 +9,15 @@ import click
 
 from yuegguf.cli._options import PATH, codec_option, output_options, pass_output, song_output
 from yuegguf.cli._output import Output
+from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
+from yuegguf.files import storage_errors
 
 
 @click.command(short_help="codes → audio: another mix or format in seconds")
 @click.argument("codes", type=PATH, nargs=-1, required=True)
 @click.option("-o", "--output-dir", type=PATH, help="Where to write [default: beside the codes].")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores].")
 @codec_option
 @output_options
@@ -24,33 +27,52 @@ def decode(
     /,
     codes: tuple[Path, ...],
     output_dir: Path | None,
+    force: bool,
     threads: int | None,
     codec: Path | None,
     **options: Any,
 ) -> None:
-    """Make audio from CODES: a song folder, a folder with *vtrack.npy and *itrack.npy, or those two files.
+    """Make audio from CODES: a song folder, a folder with *vtrack.npy and *itrack.npy, those two files,
+    or one track's file.
 
     \b
     yuegguf decode songs/my-song --mix vocos --format flac -o remix
     yuegguf decode output/stage2
     yuegguf decode cot_vtrack.npy cot_itrack.npy
+    yuegguf decode vocal.npy
     """
     from contextlib import closing
 
     from yuegguf import pipeline, runtime
-    from yuegguf.codes import read_codes
-    from yuegguf.files import storage_errors
+    from yuegguf.codes import read_codes, read_track, track_of
 
     wanted = song_output(options)
-    both = read_codes(codes)
-    target = output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent)
-    with storage_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
+    alone = track_of(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
+    loaded = read_track(codes[0]) if alone else read_codes(codes)
+    target = _target(output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent))
+    names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
+    _refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
     title = codes[0].stem
     with closing(runtime.open_codec(runtime.resolve_codec(codec_choice(codec)), threads)) as opened:
-        files = pipeline.write_song(both, opened, wanted, target, title, output.progress)
+        if alone:
+            files = pipeline.write_track(loaded, alone, opened, wanted, target / title, output.progress)
+        else:
+            files = pipeline.write_song(loaded, opened, wanted, target, title, output.progress)
     output.done()
-    output.result({"files": [str(f) for f in files], "seconds": both.shape[2] / 50}, [str(f) for f in files])
+    seconds = loaded.shape[-1] / FRAME_RATE
+    output.result({"files": [str(f) for f in files], "seconds": seconds}, [str(f) for f in files])
+
+
+def _target(folder: Path) -> Path:
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _refuse_to_replace(files: list[Path], force: bool) -> None:
+    there = [file for file in files if file.exists()]
+    if there and not force:
+        raise RequestError(f"{there[0]} is already there", "pass -o FOLDER, or --force to replace it")
 
 
 @click.command(short_help="audio → codes, as .npy files like YuE's")
@@ -85,18 +107,16 @@ def encode(
 
     from yuegguf import pipeline, runtime
     from yuegguf.codes import write_track
-    from yuegguf.files import storage_errors
 
     if end is not None and end <= start:
         raise RequestError(f"the window {start:g}-{end:g} s is empty", "pass --start < --end")
-    window = slice(round(50 * start), None if end is None else round(50 * end))
+    window = slice(round(FRAME_RATE * start), None if end is None else round(FRAME_RATE * end))
     written = []
     with closing(runtime.open_codec(runtime.resolve_codec(codec_choice(codec)), threads)) as opened:
         for file in files:
             codes = pipeline.encode_file(file, opened)[:codebooks, window]
             target = (output_dir or file.parent) / f"{file.stem}.npy"
-            with storage_errors(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
+            _target(target.parent)
             write_track(target, codes)
             written.append({"file": str(target), "codebooks": codebooks, "frames": codes.shape[1]})
     output.result({"files": written}, [str(entry["file"]) for entry in written])

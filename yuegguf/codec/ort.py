@@ -129,9 +129,7 @@ class OrtCodec:
         if not 1 <= codes.shape[0] <= header.codebooks:
             raise CodecError(f"{codes.shape[0]} rows of codes, expected 1 to {header.codebooks}")
         if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < header.bins:
-            raise CodecError(
-                f"codes {codes.min()} to {codes.max()} are not all within 0 to {header.bins - 1}"
-            )
+            raise CodecError(f"codes are {codes.min()} to {codes.max()}, expected 0 to {header.bins - 1}")
         return codes.astype(np.int64)
 
     def _run(self, role: Role, outputs: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -187,9 +185,7 @@ def read_header(path: Path, role: Role) -> Header:
     if facts["format"] > FORMAT:
         raise DamagedFile(f"{path} was written by a newer yuegguf", "update yuegguf")
     if facts.get("role") != role:
-        raise DamagedFile(
-            f"{path} holds the {facts.get('role')}, not the {role}", "rename or export it again"
-        )
+        raise DamagedFile(f"{path} holds the {facts.get('role')}, not the {role}", "export the codec again")
     return _header_of(path, role, facts)
 
 

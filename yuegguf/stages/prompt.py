@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.lyrics import Section
 from yuegguf.vocab import Stage1Vocab, interleave
 
 Encode = Callable[[str], list[int]]
 INSTRUCTION = "Generate music from the given lyrics segment by segment."
-FRAME_RATE = 50
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,30 @@ def render(
     return stems
 
 
+def render_track(
+    codes: NDArray[np.int16],
+    track: Track,
+    codec: AudioCodec,
+    options: MixOptions | None = None,
+    progress: Progress = silent,
+    window: int = WINDOW,
+) -> Wave:
+    """One track's codes [8, T] → its finished wave [882·T] at 44.1 kHz.
+
+    Made by the track's upsampler, or by the codec alone in mode "codec". Raises what the codec raises.
+    """
+    options = options or MixOptions()
+    frames, by_codec = codes.shape[1], options.mode == "codec"
+    context, hop = (CODEC_CONTEXT, CODEC_HOP) if by_codec else (SONG_CONTEXT, SONG_HOP)
+    decode = codec.decode if by_codec else partial(codec.upsample, track=track)
+    wave = np.empty(hop * frames, np.float32)
+    for start in range(0, frames, window):
+        stop = min(start + window, frames)
+        _window(wave, codes, start, stop, context, hop, decode)
+        progress(Event("master", stop, frames))
+    return _ceiling(options)(dsp.resample(wave, CODEC_RATE, SONG_RATE) if by_codec else wave)
+
+
 def _window(
     out: Wave,
     codes: NDArray[np.int16],
