@@ -12,6 +12,7 @@ from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFValueType, Keys
 from numpy.typing import NDArray
 
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.vocab import Role
 
 from .encode import encode
 from .gguf_file import Tensor, Value, number, text, write_gguf
@@ -29,7 +30,7 @@ from .output import check_free, partial_file, scratch_file
 from .quantize import DIRECT, check_type, file_type, quantize_gguf
 from .safetensors import StoredTensor, open_checkpoint
 from .trim import kept_ids, role_metadata, trim_metadata
-from .vocab import Role, Vocab, read_vocab, role_of_context, vocab_metadata
+from .vocab import Vocab, read_vocab, role_of_context, vocab_metadata
 
 BLOCK = 4 << 20
 """Values converted at once; the largest temporary is a few float32 copies of them."""

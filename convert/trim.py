@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.vocab import ROLE_KEY, TOKENIZER_KEY, Role
 
 from .gguf_file import GgufFile, Tensor, Value, number, numbers, read_gguf, text, write_gguf
 from .names import EMBEDDING, OUTPUT
@@ -27,15 +28,13 @@ from .vocab import (
     CODEBOOKS,
     CODEC_PIECE,
     STAGE2_SPECIALS,
-    TOKENIZER_KEY,
-    Role,
     check_pieces,
     role_of_context,
 )
 
 BLOCK = 16 << 20
 """Bytes copied at once."""
-ROLE_KEY, TRIMMED_KEY, VERSION_KEY = "yuegguf.role", "yuegguf.trimmed", "yuegguf.version"
+TRIMMED_KEY, VERSION_KEY = "yuegguf.trimmed", "yuegguf.version"
 SPECIAL_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
 PER_PIECE = (Keys.Tokenizer.LIST, Keys.Tokenizer.SCORES, Keys.Tokenizer.TOKEN_TYPE)
 VOCAB_SIZE = Keys.LLM.VOCAB_SIZE.format(arch="llama")

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import sentencepiece
@@ -19,14 +18,10 @@ from gguf import GGUFValueType, Keys, TokenType
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
+from yuegguf.vocab import ROLE_OF_CONTEXT, TOKENIZER_KEY, Role
 
 from .gguf_file import Value, number, numbers, text, texts
 
-Role = Literal["stage1", "stage2"]
-CONTEXT_OF_ROLE: dict[int, Role] = {16384: "stage1", 8192: "stage2"}
-"""max_position_embeddings of the published configs."""
-TOKENIZER_KEY = "yuegguf.tokenizer.model"
-"""The sentencepiece file, base64; as an array of bytes Python would need seconds to read it."""
 CODEBOOKS, CODES = 8, 1024
 """X-Codec's codebooks in a song, and the codes of each."""
 SPECIALS = ("<SOA>", "<EOA>", "<xcodec>", "<stage_1>", "<stage_2>")
@@ -133,12 +128,12 @@ def role_of_context(context: int, role: str, name: str) -> Role:
         return "stage1" if role == "stage1" else "stage2"
     if role != "auto":
         raise RequestError(f"there is no role {role!r}", "give auto, stage1 or stage2")
-    if context not in CONTEXT_OF_ROLE:
+    if context not in ROLE_OF_CONTEXT:
         raise RequestError(
             f"{name} has a context of {context}, so its stage cannot be told",
             "give its role: stage1 or stage2",
         )
-    return CONTEXT_OF_ROLE[context]
+    return ROLE_OF_CONTEXT[context]
 
 
 def _type(processor: sentencepiece.SentencePieceProcessor, i: int) -> TokenType:

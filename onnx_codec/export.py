@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,28 +70,39 @@ def export_codec(
 ) -> list[Path]:
     """Write encoder.onnx, decoder.onnx, vocal_upsampler.onnx and instrumental_upsampler.onnx into `out`.
 
-    All four are written beside their names and renamed at the end: on failure nothing changes. `heads` is
-    for a HuBERT that is neither 64 a head nor of twelve heads. Peak memory is four times the encoder's
-    weights, 2 GB at the published size. Raises ModelNotFound, DamagedFile (naming the tensor), StorageError.
+    All four are written beside their names and renamed at the end: a failure until then changes nothing.
+    `heads` is for a HuBERT that is neither 64 a head nor of twelve heads. Peak memory is four times the
+    encoder's weights, 2.3 GB at the published size. Raises ModelNotFound, DamagedFile (naming the tensor),
+    StorageError.
     """
     plan = _plan(xcodec, vocal_decoder, instrumental_decoder, heads)
     parts: dict[Path, Path] = {}
+    made = not out.exists()
     try:
-        out.mkdir(parents=True, exist_ok=True)
         for done, (role, build) in enumerate(plan.items()):
             progress(Event("export", done, len(plan), role))
+            data = build().SerializeToString()
+            out.mkdir(parents=True, exist_ok=True)
             part = out / f"{role}.onnx.part"
             parts[part] = out / f"{role}.onnx"
-            part.write_bytes(build().SerializeToString())
+            part.write_bytes(data)
         for part, final in parts.items():
             os.replace(part, final)
     except OSError as error:
         raise StorageError(f"cannot write the codec to {out}: {error.strerror}") from error
     finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+        _clean(parts, out if made else None)
     progress(Event("export", len(plan), len(plan), "done"))
     return list(parts.values())
+
+
+def _clean(parts: Iterable[Path], folder: Path | None) -> None:
+    """Remove what was not renamed, and the folder that was made for it if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for part in parts:
+            part.unlink(missing_ok=True)
+        if folder is not None:
+            folder.rmdir()
 
 
 def _plan(

@@ -29,7 +29,8 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        text = f"{self.module}.{self.name}"
+        return text if text.isprintable() else ascii(text)  # it comes from the file and goes to a terminal
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,8 +232,9 @@ class _Machine:
         self._stack.append(_call(function, tuple(args)))
 
     def build(self, _: Any) -> None:
-        self._stack.pop()  # attributes of an object: an OrderedDict's _metadata, or nothing we read
-        self._stack[-1]
+        if len(self._stack) < 2:
+            raise ValueError("a pickle gives attributes to nothing")
+        self._stack.pop()  # a state dict's _metadata, or of an object that is not read
 
     def persistent(self, argument: Any) -> None:
         value = _persistent(self._stack.pop() if argument is None else argument)

@@ -138,14 +138,14 @@ def _read_zip(path: Path, data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
 def _stored(entry: zipfile.ZipInfo, data: mmap.mmap) -> Span:
     """Where the bytes of an uncompressed archive member lie."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-        raise ValueError(f"{entry.filename} is compressed or encrypted, which torch.save never does")
+        raise ValueError(f"{entry.filename!r} is compressed or encrypted, which torch.save never does")
     header = entry.header_offset
     if header < 0 or data[header : header + 4] != b"PK\x03\x04":
-        raise ValueError(f"{entry.filename} is not where the directory says")
+        raise ValueError(f"{entry.filename!r} is not where the directory says")
     name_bytes, extra_bytes = struct.unpack_from("<HH", data, header + 26)
     start = header + 30 + name_bytes + extra_bytes
     if entry.file_size != entry.compress_size or start + entry.file_size > len(data):
-        raise ValueError(f"{entry.filename} is cut off")
+        raise ValueError(f"{entry.filename!r} is cut off")
     return start, entry.file_size
 
 
@@ -168,12 +168,12 @@ def _legacy_spans(data: mmap.mmap, position: int, keys: Any, known: dict[str, St
     spans: dict[str, Span] = {}
     for key in keys:
         if key not in known or known[key].kind not in _DTYPES:
-            raise ValueError(f"storage {key} is of a kind that is not read")
+            raise ValueError(f"storage {key!r} is of a kind that is not read")
         (count,) = struct.unpack_from("<q", data, position)
         size = count * np.dtype(_DTYPES[known[key].kind]).itemsize
         position += 8
         if count < 0 or position + size > len(data):
-            raise ValueError(f"storage {key} is cut off")
+            raise ValueError(f"storage {key!r} is cut off")
         spans[key] = (position, size)
         position += size
     return spans
@@ -183,9 +183,9 @@ def _view(tensor: TensorRef, data: mmap.mmap, spans: dict[str, Span]) -> NDArray
     """The array of a tensor record, after checking that it lies inside its storage."""
     storage, shape, stride = tensor.storage, tensor.shape, tensor.stride
     if storage.kind not in _DTYPES:
-        raise ValueError(f"numbers of kind {storage.kind} are not read")
+        raise ValueError(f"numbers of kind {storage.kind!r} are not read")
     if storage.key not in spans:
-        raise ValueError(f"its storage {storage.key} is not in the file")
+        raise ValueError(f"its storage {storage.key!r} is not in the file")
     dtype = np.dtype(_DTYPES[storage.kind])
     start, size = spans[storage.key]
     last = tensor.offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))

@@ -11,11 +11,11 @@ class Event:
     """One step forward in one phase of a song."""
 
     phase: str
-    """"draft" (stage 1), "refine" (stage 2) or "master" (rendering)."""
+    """"draft" (stage 1), "refine" (stage 2), "master" (rendering); "convert", "export"."""
     done: int
-    """Frames of the phase that are finished."""
+    """What is finished: frames of the phase; bytes read when converting, files when exporting."""
     total: int
-    """Frames of the phase in all; an upper bound in the draft, where sections may end early."""
+    """All there is to do; an upper bound in the draft, where sections may end early."""
     note: str = ""
     """What is happening, for people: "section 2 of 6, chorus"."""
 

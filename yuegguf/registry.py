@@ -72,13 +72,17 @@ def installed_codec(root: Path) -> Path | None:
 
 
 def find_model(name: str, quant: str | None, root: Path) -> Path:
-    """A .gguf path, or the installed file of a model id. Raises ModelNotFound saying how to get it."""
+    """A .gguf path, or the installed file of a model id or of a published repository's name.
+
+    Raises ModelNotFound saying how to get it.
+    """
+    entries = {entry.id: entry for entry in load()}
+    name = next((entry.id for entry in entries.values() if entry.source.lower() == name.lower()), name)
     if name.endswith(".gguf") or os.sep in name:
         path = Path(name).expanduser()
         if not path.is_file():
             raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
         return path
-    entries = {entry.id: entry for entry in load()}
     if name not in entries:
         raise ModelNotFound(f"there is no model called {name}", f"known: nano, {', '.join(entries)}")
     files = installed(name, root)

@@ -19,7 +19,7 @@ from yuegguf.request import Song, SongRequest
 from yuegguf.song import SongFolder
 from yuegguf.stages import stage2
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
-from yuegguf.vocab import check_role, stage1_vocab, stage2_vocab
+from yuegguf.vocab import Role, check_role, stage1_vocab, stage2_vocab
 
 NANO = "nano"
 DEFAULT_STAGE1, DEFAULT_STAGE2 = "en-cot", "s2-general"
@@ -72,13 +72,11 @@ def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
     """
     if choice.stage1 == NANO or _nothing_there(choice):
         nano = nano_models()
-        stage2 = (
-            registry.find_model(choice.stage2, choice.quant, choice.root) if choice.stage2 else nano.stage2
-        )
+        stage2 = _find(choice.stage2 or NANO, "stage2", None, choice.root)
         return replace(nano, stage2=stage2, codec=choice.codec or nano.codec)
     default = DEFAULT_STAGE1_ICL if with_reference else DEFAULT_STAGE1
-    stage1 = registry.find_model(choice.stage1 or default, choice.quant, choice.root)
-    stage2 = registry.find_model(choice.stage2 or DEFAULT_STAGE2, None, choice.root)
+    stage1 = _find(choice.stage1 or default, "stage1", choice.quant, choice.root)
+    stage2 = _find(choice.stage2 or DEFAULT_STAGE2, "stage2", None, choice.root)
     codec = choice.codec or registry.installed_codec(choice.root)
     if codec is None:
         raise ModelNotFound(
@@ -86,6 +84,13 @@ def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
             "get m-a-p/xcodec_mini_infer, then: yuegguf export-codec FOLDER",
         )
     return Models(stage1.stem, stage1, stage2, codec)
+
+
+def _find(name: str, role: Role, quant: str | None, root: Path) -> Path:
+    """The language model that a name stands for, the bundled ones included. Raises ModelNotFound."""
+    if name == NANO:
+        return nano_models().stage1 if role == "stage1" else nano_models().stage2
+    return registry.find_model(name, quant, root)
 
 
 def resolve_codec(choice: ModelChoice) -> Path:
@@ -226,7 +231,7 @@ def describe(models: Models) -> dict[str, dict[str, Any]]:
     """What song.json says of the models: file, size, fingerprint."""
     roles = {"stage1": models.stage1, "stage2": models.stage2, "codec": models.codec / "decoder.onnx"}
     return {
-        role: {"file": str(path), "bytes": path.stat().st_size, "fingerprint": fingerprint(path)}
+        role: {"file": str(path.absolute()), "bytes": path.stat().st_size, "fingerprint": fingerprint(path)}
         for role, path in roles.items()
         if path.is_file()
     }
@@ -262,10 +267,12 @@ def _same_models(folder: SongFolder, choice: ModelChoice | None) -> Models:
         ) from error
     if family == NANO:  # the package may have moved since
         nano = nano_models()
-        stage1, stage2, codec = nano.stage1, nano.stage2, nano.codec
+        stage1 = stage1 if stage1.exists() else nano.stage1
+        stage2 = stage2 if stage2.exists() else nano.stage2
+        codec = codec if codec.exists() else nano.codec
     if choice:
-        stage1 = registry.find_model(choice.stage1, choice.quant, choice.root) if choice.stage1 else stage1
-        stage2 = registry.find_model(choice.stage2, None, choice.root) if choice.stage2 else stage2
+        stage1 = _find(choice.stage1, "stage1", choice.quant, choice.root) if choice.stage1 else stage1
+        stage2 = _find(choice.stage2, "stage2", None, choice.root) if choice.stage2 else stage2
         codec = choice.codec or codec
     for path in (stage1, stage2, codec):
         if not path.exists():

@@ -14,9 +14,7 @@ from pathlib import Path
 import sentencepiece
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-
-BYTES_KEY = "yuegguf.tokenizer.model"
-"""GGUF metadata key under which our converter keeps the sentencepiece file, base64."""
+from yuegguf.vocab import TOKENIZER_KEY
 
 
 class Tokenizer:
@@ -47,7 +45,7 @@ def open_tokenizer(metadata: Mapping[str, str], pieces: Sequence[str], model_pat
 
     Raises ModelNotFound when there is neither, DamagedFile when it does not fit the model.
     """
-    embedded = metadata.get(BYTES_KEY)
+    embedded = metadata.get(TOKENIZER_KEY)
     if embedded is not None:
         try:
             return Tokenizer(base64.b64decode(embedded, validate=True), pieces)

@@ -66,7 +66,8 @@ class TokenLog:
             self._sections.append([])
         line += b"end\n" if code == END_OF_AUDIO else b"%d\n" % code
         with storage_errors(self._path):
-            os.write(self._handle, line)
+            while line:  # a disk that fills up takes a part, and refuses the rest
+                line = line[os.write(self._handle, line) :]
         self._sections[section].append(code)
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,11 @@ from yuegguf.errors import DamagedFile
 CODEBOOK_SIZE = 1024
 """Codes per codebook of X-Codec."""
 ROLE_KEY = "yuegguf.role"
-"""GGUF metadata key that our converter writes: "stage1" or "stage2"."""
-CONTEXT_OF_ROLE = {"stage1": 16384, "stage2": 8192}
+"""GGUF metadata key under which our converter keeps the role: "stage1" or "stage2"."""
+TOKENIZER_KEY = "yuegguf.tokenizer.model"
+"""GGUF metadata key under which our converter keeps the sentencepiece file, base64."""
+Role = Literal["stage1", "stage2"]
+ROLE_OF_CONTEXT: dict[int, Role] = {16384: "stage1", 8192: "stage2"}
 """Context length in the published configs; tells the stages of other tools' files apart."""
 
 
@@ -79,7 +83,8 @@ def check_role(metadata: Mapping[str, str], role: str, name: str) -> None:
     found = metadata.get(ROLE_KEY)
     if found is None:
         context = metadata.get("llama.context_length", "")
-        found = next((r for r, n in CONTEXT_OF_ROLE.items() if str(n) == context), role)
+        found = ROLE_OF_CONTEXT.get(int(context)) if context.isdigit() else None
+    found = found or role  # another context length says nothing
     if found != role:
         words = {"stage1": "stage-1", "stage2": "stage-2"}
         raise DamagedFile(

@@ -30,20 +30,20 @@ def doctor(output: Output, /) -> None:
     yuegguf doctor
     yuegguf doctor --json
     """
-    facts = gather()
+    chosen = click.get_current_context().find_root().params.get("models_dir")
+    facts = gather(chosen or registry.models_dir())
     output.result(facts, report(facts))
     if facts["problems"]:
         click.get_current_context().exit(1)
 
 
-def gather() -> dict[str, Any]:
-    """All facts as JSON."""
+def gather(root: Path) -> dict[str, Any]:
+    """All facts as JSON; `root` is the folder of installed models."""
     import soundfile
 
     from yuegguf.codec.ort import build_info as ort_info
     from yuegguf.engine.llama import build_info as llama_info
 
-    root = registry.models_dir()
     free = machine.available_memory()
     formats = soundfile.available_formats()
     facts: dict[str, Any] = {

@@ -76,8 +76,9 @@ class OrtCodec:
     def encode(self, wav16k: NDArray[np.float32]) -> NDArray[np.int16]:
         """Wave [S] at 16 kHz → codes [8, T], T = floor((S + 240) / 320).
 
-        The wave is encoded whole, since HuBERT normalises and attends over all of it. Raises RequestError
-        for audio that is too short or not finite, CodecError for an array of another kind.
+        The wave is encoded whole, since HuBERT normalises and attends over all of it; at the published
+        widths that takes 24 MB per second of audio. Raises RequestError for audio that is too short or not
+        finite, CodecError for an array of another kind or where memory runs out.
         """
         if wav16k.ndim != 1 or not np.issubdtype(wav16k.dtype, np.floating):
             raise CodecError(f"a wave must be one row of floats, not {wav16k.dtype} {wav16k.shape}")
