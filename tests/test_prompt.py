@@ -1,0 +1,102 @@
+"""Prompt assembly: references cut on whole frames, tags on one line, markers in calls of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import PIECES
+
+from yuegguf.errors import RequestError
+from yuegguf.lyrics import parse
+from yuegguf.stages.prompt import INSTRUCTION, build, dual_reference, header_text, single_reference
+from yuegguf.vocab import stage1_vocab
+
+VOCAB = stage1_vocab(PIECES)
+Golden = Callable[[str], Path]
+
+
+def spell(text: str) -> list[int]:
+    """A tokenizer that makes each call visible: a start id, then one id per byte."""
+    return [1, *(3 + byte for byte in text.encode())]
+
+
+def track(frames: int, start: int = 0) -> np.ndarray:
+    return np.arange(start, start + frames, dtype=np.int16)[None]
+
+
+def test_header_is_one_call_and_every_marker_its_own() -> None:
+    sections = parse("[verse]\nla\n[chorus]\nlo").sections
+    built = build(spell, VOCAB, " pop ", sections)
+    assert built.header == spell(f"{INSTRUCTION}\n[Genre] pop\n[verse]\nla\n\n\n[chorus]\nlo\n\n")
+    start = spell("[start_of_segment]")
+    assert built.sections[1] == [*start, *spell("[chorus]\nlo\n\n"), VOCAB.soa, VOCAB.xcodec]
+    assert built.end_of_segment == spell("[end_of_segment]")
+
+
+def test_reference_block_follows_the_header() -> None:
+    sections = parse("[verse]\nla").sections
+    plain = build(spell, VOCAB, "pop", sections)
+    built = build(spell, VOCAB, "pop", sections, np.array([5, 6], np.int16))
+    block = [
+        *spell("[start_of_reference]"),
+        VOCAB.soa,
+        VOCAB.xcodec,
+        VOCAB.codebook0 + 5,
+        VOCAB.codebook0 + 6,
+    ]
+    assert built.header == [*plain.header, *block, VOCAB.eoa, *spell("[end_of_reference]")]
+    assert built.sections == plain.sections
+
+
+def test_a_newline_cannot_end_the_tags() -> None:
+    assert header_text("pop\n[verse]\r\nrock\n", []) == f"{INSTRUCTION}\n[Genre] pop [verse] rock\n"
+
+
+def test_single_reference_is_codebook_0_of_the_window() -> None:
+    assert single_reference(np.vstack([track(100), track(100, 500)]), 0.5, 1.0).tolist() == list(
+        range(25, 50)
+    )
+    assert single_reference(track(100), 0.58, 0.6).tolist() == [29]  # int(0.58 · 50) would be 28
+    assert single_reference(track(10), 0.0, 30.0).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("start", [0.0, 0.01, 0.02, 0.13, 0.57])
+def test_dual_reference_always_starts_with_a_vocal_code(start: float) -> None:
+    codes = dual_reference(track(100), track(100, 500), start, 1.5)
+    assert len(codes) % 2 == 0
+    assert (codes[0::2] < 500).all()
+    assert (codes[1::2] == codes[0::2] + 500).all()
+
+
+def test_tracks_of_different_length_are_cut_to_the_shorter() -> None:
+    assert dual_reference(track(100), track(40, 500), 0, 30).tolist()[-2:] == [39, 539]
+
+
+def test_empty_window_is_refused() -> None:
+    with pytest.raises(RequestError, match="ends before its window starts"):
+        single_reference(track(40), 0.9, 2.0)
+    with pytest.raises(RequestError):
+        dual_reference(track(100), track(40), 0.9, 2.0)
+
+
+def test_windows_of_encoded_references_equal_upstream(golden: Golden) -> None:
+    """From the official encoder's codes to the reference ids inside the official prompts."""
+    codes, prompts = np.load(golden("codec_full.npz")), np.load(golden("prompts.npz"))
+
+    def official(case: str) -> list[int]:
+        ids = prompts[f"{case}__input_1"]
+        start, end = np.flatnonzero(ids == 32001)[0] + 2, np.flatnonzero(ids == 32002)[0]
+        return (ids[start:end] - 45334).tolist()
+
+    one = {name: codes[f"codes_{name}"].reshape(1, -1) for name in ("mix_16k", "vocal_16k", "inst_16k")}
+    stereo = codes["codes_mix_44k_stereo"].reshape(1, -1)
+    dual = (one["vocal_16k"], one["inst_16k"])
+    assert single_reference(one["mix_16k"], 0, 30).tolist() == official("single_default")
+    assert single_reference(one["mix_16k"], 0.5, 2.0).tolist() == official("single_0.5_2.0")
+    assert single_reference(stereo, 0, 30).tolist() == official("single_44k_stereo")
+    assert dual_reference(*dual, 0, 30).tolist() == official("dual_default")
+    assert dual_reference(*dual, 0.5, 2.0).tolist() == official("dual_0.5_2.0")
+    assert dual_reference(*dual, 0, 30).tolist() == official("both_flags")
