@@ -17,7 +17,7 @@ from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request import Song, SongRequest
 from yuegguf.song import SongFolder
-from yuegguf.stages import stage2
+from yuegguf.stages import prompt, stage1, stage2
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
 from yuegguf.vocab import Role, check_role, stage1_vocab, stage2_vocab
 
@@ -139,6 +139,7 @@ def start(
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
     made = plan_song(request, models, options)
+    check_prompt(request, models.stage1, made.n_ctx)
     check_codec(models.codec)
     facts = {"family": models.name, "models": describe(models), "plan": made.to_json()}
     return SongFolder.create(parent, name or request.genre, request, facts)
@@ -185,6 +186,19 @@ def inspect(path: Path, role: str) -> plan.ModelFacts:
     check_role(metadata, role, path.name)
     stage1_vocab(pieces) if role == "stage1" else stage2_vocab(pieces)
     return plan.model_facts(metadata, path.stat().st_size)
+
+
+def check_prompt(request: SongRequest, path: Path, n_ctx: int) -> None:
+    """Tokenise the lyrics as stage 1 will, and refuse sections that cannot fit; a reference comes on top.
+
+    Raises RequestError, and ModelNotFound or DamagedFile for the tokenizer.
+    """
+    from yuegguf.engine.llama import read_header
+
+    pieces, metadata = read_header(path)
+    encode = open_tokenizer(metadata, pieces, path).encode
+    built = prompt.build(encode, stage1_vocab(pieces), request.genre, request.parsed().sections)
+    stage1.check_context(stage1.Draft(built, request.frame_caps(), request.sampling, request.seed), n_ctx)
 
 
 def check_codec(folder: Path) -> None:

@@ -60,7 +60,11 @@ class SongFolder:
             **facts,
         }
         folder = cls(path, data)
-        folder._write()
+        try:
+            folder._write()
+        except StorageError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         return folder
 
     @classmethod

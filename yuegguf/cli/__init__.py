@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -41,7 +42,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
     Start with: yuegguf run --example
     """
-    ctx.obj = Output(as_json, quiet)
+    ctx.obj.as_json, ctx.obj.quiet = as_json, quiet
 
 
 for _command in (run, resume, encode, decode, convert, export_codec, models, doctor):
@@ -57,7 +58,8 @@ def _run(args: list[str] | None) -> int:
     arguments = sys.argv[1:] if args is None else args
     output = Output("--json" in arguments)
     try:
-        code = cli(_global_flags_first(arguments), prog_name="yuegguf", standalone_mode=False)
+        ordered = _global_flags_first(arguments)
+        code = cli(ordered, prog_name="yuegguf", standalone_mode=False, obj=output)
         return code if isinstance(code, int) else 0
     except YueError as error:
         output.error(_with_way_back(error))
@@ -95,7 +97,7 @@ def _with_way_back(error: YueError) -> YueError:
     """An error in the middle of a song says how to go on with what is kept."""
     if error.folder is None:
         return error
-    command = f"yuegguf resume {error.folder}"
+    command = f"yuegguf resume {shlex.quote(str(error.folder))}"
     if isinstance(error, Interrupted):
         return YueError(f"{error.message}, everything so far is kept", f"go on with: {command}")
     return YueError(error.message, f"{error.hint}; then go on with: {command}" if error.hint else command)

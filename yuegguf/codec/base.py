@@ -20,7 +20,7 @@ CODEC_HOP = 320
 SONG_HOP = 882
 """Samples per frame at SONG_RATE."""
 CODEBOOKS = 8
-"""Codebooks that YuE uses of the codec's twelve (yue-reference §7.5)."""
+"""Codebooks that YuE uses of the codec's twelve."""
 
 
 class AudioCodec(Protocol):

@@ -24,9 +24,9 @@ from yuegguf.progress import Event, Progress, silent
 TRACKS: tuple[Track, Track] = ("vocal", "instrumental")
 """The order of the rows of codes and stems."""
 CODEC_CONTEXT = 11
-"""Frames a side that the codec sees beyond a window: a frame depends on 10 (yue-reference §7.6)."""
+"""Frames a side that the codec sees beyond a window: a frame depends on 10."""
 SONG_CONTEXT = 30
-"""Frames a side that an upsampler sees beyond a window: a frame depends on 29 (yue-reference §7.6)."""
+"""Frames a side that an upsampler sees beyond a window: a frame depends on 29."""
 WINDOW = 500
 """Frames rendered at a time (10 s): the context costs 4 and 12 % on top."""
 

@@ -87,6 +87,17 @@ def context_ids(draft: Draft) -> int:
     )
 
 
+def check_context(draft: Draft, n_ctx: int) -> None:
+    """Refuse a section that could not be sung even alone, before hours are spent. Raises RequestError."""
+    for number, (ids, cap) in enumerate(zip(draft.prompt.sections, draft.caps, strict=True), 1):
+        need = len(draft.prompt.header) + len(ids) + 2 * cap + 1
+        if need > n_ctx:
+            raise RequestError(
+                f"section {number} needs {need} ids of context, of {n_ctx}",
+                "use a larger --ctx, a shorter --segment-seconds or fewer lyrics",
+            )
+
+
 def run(
     draft: Draft,
     engine: TokenEngine,
@@ -125,6 +136,7 @@ class _Singer:
         self.frames_done = 0
 
     def sing_all(self) -> list[NDArray[np.int16]]:
+        check_context(self.draft, self.engine.n_ctx)
         mark = self.snapshots.latest() if self.snapshots else None
         start = mark.section if mark else 0
         sung = [self._codes(i) for i in range(start)]
@@ -171,13 +183,7 @@ class _Singer:
         """Make room for a section; returns what both rows are to be fed before its first draw."""
         need = 2 * self.draft.caps[section] + 1
         first = self.first
-        while len(self._context(section)) + need > self.engine.n_ctx:
-            if self.first == section:
-                raise RequestError(
-                    f"section {section + 1} needs {len(self._context(section)) + need} ids of context, "
-                    f"of {self.engine.n_ctx}",
-                    "use a larger --ctx, a shorter --segment-seconds or fewer lyrics",
-                )
+        while self.first < section and len(self._context(section)) + need > self.engine.n_ctx:
             self.first += 1
         if self.first != first:  # the oldest sections go, so the rest moves: compute it anew
             self.engine.forget(COND, 0)

@@ -1,0 +1,200 @@
+"""The engine on llama.cpp, with the bundled stage 1: rows, caches, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from yuegguf.engine.base import Row
+from yuegguf.engine.llama import BATCH, EngineOptions, LlamaEngine, read_header
+from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
+from yuegguf.runtime import nano_models
+from yuegguf.vocab import stage1_vocab
+
+MODEL = nano_models().stage1
+LONG = [int(i) for i in np.random.default_rng(0).integers(300, 1000, 3 * BATCH + 70)]
+TEXT, OTHER = LONG[:40], LONG[40:65]
+
+
+def opened(rows: int = 3, n_ctx: int = 256, kv_type: str = "f32") -> LlamaEngine:
+    return LlamaEngine(MODEL, EngineOptions(n_ctx, rows, threads=1, kv_type=kv_type))
+
+
+@pytest.fixture
+def engine() -> Iterator[LlamaEngine]:
+    with closing(opened()) as engine:
+        yield engine
+
+
+def logits_of(engine: LlamaEngine, row: int, ids: Sequence[int]) -> NDArray[np.float32]:
+    return engine.decode([Row(row, ids)])[0].copy()
+
+
+def one_by_one(engine: LlamaEngine, row: int, ids: Sequence[int]) -> NDArray[np.float32]:
+    for i in ids:
+        last = engine.decode([Row(row, [i])])
+    return last[0].copy()
+
+
+def test_pieces_and_metadata_are_the_files(engine: LlamaEngine) -> None:
+    pieces, metadata = read_header(MODEL)
+    assert engine.pieces == pieces
+    assert engine.metadata == metadata
+    assert len(pieces) == 1000 + 22 + 1024
+    assert pieces[:3] == ("<unk>", "<s>", "</s>")
+    assert pieces[3] == "<0x00>"
+    assert pieces[1001:1003] == ("<SOA>", "<EOA>")
+    assert pieces[-1] == "<xcodec/0/1023>"
+    assert metadata["yuegguf.role"] == "stage1"
+    assert metadata["llama.context_length"] == "16384"
+    assert len(metadata["yuegguf.tokenizer.model"]) > 200_000  # longer than any fixed buffer
+    assert stage1_vocab(pieces).codebook0 == 1022
+
+
+def test_rows_do_not_see_each_other(engine: LlamaEngine) -> None:
+    alone = logits_of(engine, 0, TEXT)
+    logits_of(engine, 1, OTHER)
+    with_others = engine.decode([Row(0, [7]), Row(1, [9]), Row(2, TEXT)])
+    assert np.abs(with_others[2] - alone).max() < 1e-4
+    with closing(opened()) as fresh:
+        logits_of(fresh, 0, TEXT)
+        assert np.abs(fresh.decode([Row(0, [7])])[0] - with_others[0]).max() < 1e-4
+
+
+def test_only_wanted_rows_come_back_in_the_order_given(engine: LlamaEngine) -> None:
+    first, second = logits_of(engine, 0, TEXT), logits_of(engine, 1, OTHER)
+    for row in range(3):
+        engine.forget(row, 0)
+    answer = engine.decode([Row(1, OTHER), Row(2, TEXT, want_logits=False), Row(0, TEXT)])
+    assert answer.shape == (2, len(engine.pieces))
+    assert np.abs(answer[0] - second).max() < 1e-4
+    assert np.abs(answer[1] - first).max() < 1e-4
+    assert engine.decode([Row(1, [5], want_logits=False)]).shape == (0, len(engine.pieces))
+
+
+def test_a_long_row_in_blocks_equals_one_by_one() -> None:
+    with closing(opened(2, 2048)) as engine:
+        blocks = logits_of(engine, 0, LONG)
+        steps = one_by_one(engine, 1, LONG)
+        assert np.abs(blocks - steps).max() < 1e-4
+        engine.forget(0, 0)
+        assert (logits_of(engine, 0, LONG) == blocks).all()
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "f32"])
+def test_same_calls_same_bits(kv_type: str) -> None:
+    answers = []
+    for _ in range(2):
+        with closing(opened(2, 1024, kv_type)) as engine:
+            engine.decode([Row(0, LONG[:700]), Row(1, LONG[700:705])])
+            answers.append([engine.decode([Row(0, [i]), Row(1, [i])]).copy() for i in TEXT[:10]])
+    assert np.array_equal(*answers)
+
+
+def test_a_saved_row_comes_back_bit_for_bit(engine: LlamaEngine, tmp_path: Path) -> None:
+    logits_of(engine, 1, TEXT)
+    engine.save(1, tmp_path / "row")
+    expected = one_by_one(engine, 1, OTHER)
+    engine.load(1, tmp_path / "row")
+    assert (one_by_one(engine, 1, OTHER) == expected).all()
+    with closing(opened()) as other:
+        logits_of(other, 1, OTHER)  # what the row held before is gone
+        other.load(1, tmp_path / "row")
+        assert (one_by_one(other, 1, OTHER) == expected).all()
+
+
+def test_a_cache_of_something_else_is_refused_and_the_row_is_empty(
+    engine: LlamaEngine, tmp_path: Path
+) -> None:
+    expected = logits_of(engine, 0, TEXT)
+    engine.save(0, tmp_path / "row")
+    whole = (tmp_path / "row").read_bytes()
+    for content in (b"", b"something else", whole[: len(whole) // 2], whole[:40] + whole[41:]):
+        (tmp_path / "row").write_bytes(content)
+        with pytest.raises(DamagedFile, match="is not a cache of this model"):
+            engine.load(0, tmp_path / "row")
+        assert (logits_of(engine, 0, TEXT) == expected).all()
+    with pytest.raises(DamagedFile):
+        engine.load(0, tmp_path / "missing")
+    with pytest.raises(StorageError, match="could not write"):
+        engine.save(0, tmp_path / "no folder" / "row")
+
+
+def test_forgetting_a_tail_and_computing_it_again(engine: LlamaEngine) -> None:
+    logits_of(engine, 0, TEXT)
+    expected = one_by_one(engine, 0, OTHER)
+    engine.forget(0, len(TEXT))
+    assert (one_by_one(engine, 0, OTHER) == expected).all()
+    engine.forget(0, 10_000)  # beyond the end: nothing to drop
+    engine.forget(0, 0)
+    assert np.abs(logits_of(engine, 0, [*TEXT, *OTHER]) - expected).max() < 1e-4
+
+
+def test_a_copied_row_goes_on_like_its_source_and_apart_from_it(engine: LlamaEngine) -> None:
+    logits_of(engine, 2, OTHER)
+    logits_of(engine, 0, TEXT)
+    engine.copy(0, 2)
+    copied, source = one_by_one(engine, 2, OTHER), one_by_one(engine, 0, OTHER)
+    assert (copied == source).all()
+    logits_of(engine, 2, [5])
+    assert (logits_of(engine, 0, [9]) != logits_of(engine, 2, [9])).any()
+
+
+def test_logits_are_a_view_of_the_engines_own_buffer(engine: LlamaEngine) -> None:
+    first = engine.decode([Row(0, TEXT)])
+    kept = first.copy()
+    assert not first.flags.owndata
+    engine.decode([Row(0, OTHER)])
+    assert (first != kept).any()
+
+
+def test_a_full_context_and_a_wrong_row_are_refused_before_anything_is_fed(engine: LlamaEngine) -> None:
+    logits_of(engine, 0, LONG[:256])
+    with pytest.raises(EngineError, match="the context of 256 ids is full; use a larger --ctx"):
+        engine.decode([Row(1, [5]), Row(0, [5])])
+    with pytest.raises(EngineError, match="row 3 of 3 with 1 ids"):
+        engine.decode([Row(3, [5])])
+    with pytest.raises(EngineError, match="row -1 of 3"):
+        engine.decode([Row(-1, [5])])
+    with pytest.raises(EngineError, match="row 1 of 3 with 0 ids"):
+        engine.decode([Row(1, [])])
+    with closing(opened()) as fresh:
+        assert (logits_of(engine, 1, TEXT) == logits_of(fresh, 1, TEXT)).all()
+
+
+def test_stop_ends_a_long_prompt_but_never_a_single_step() -> None:
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(True)
+        return True
+
+    with closing(LlamaEngine(MODEL, EngineOptions(2048, 2, threads=1), stop)) as engine:
+        with pytest.raises(Interrupted, match="stopped while reading the prompt"):
+            engine.decode([Row(0, LONG)])
+        assert asked
+        asked.clear()
+        engine.decode([Row(1, [5])])
+        assert not asked
+
+
+def test_closing_twice_is_allowed() -> None:
+    engine = opened()
+    engine.close()
+    engine.close()
+
+
+def test_files_that_are_no_model(tmp_path: Path) -> None:
+    options = EngineOptions(256, 1, threads=1)
+    with pytest.raises(ModelNotFound, match="there is no model file"):
+        LlamaEngine(tmp_path / "none.gguf", options)
+    whole = MODEL.read_bytes()
+    for cut in (0, 3, 4, 23, 1000, len(whole) // 2, len(whole) - 33):  # the last 31 may be padding
+        (tmp_path / "cut.gguf").write_bytes(whole[:cut])
+        with pytest.raises(DamagedFile, match=r"cut\.gguf is not a GGUF that llama\.cpp can load"):
+            LlamaEngine(tmp_path / "cut.gguf", options)

@@ -1,0 +1,146 @@
+"""models.toml and the files on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from yuegguf import registry
+from yuegguf.errors import ModelNotFound
+from yuegguf.registry import find_model, gguf_name, guess_id, installed, installed_codec, load, models_dir
+from yuegguf.runtime import ModelChoice, nano_models, resolve, resolve_codec
+
+IDS = (
+    "en-cot", "en-icl", "zh-cot", "zh-icl", "jp-kr-cot", "jp-kr-icl", "s1-0.5b", "s2-general", "xcodec",
+    "upsampler",
+)  # fmt: skip
+
+
+def put(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+def test_ten_models_with_their_roles_and_licences() -> None:
+    entries = load()
+    assert tuple(entry.id for entry in entries) == IDS
+    assert [entry.role for entry in entries] == ["stage1"] * 7 + ["stage2", "codec", "upsampler"]
+    assert {entry.licence for entry in entries} == {"Apache-2.0"}
+    assert all(re.fullmatch(r"m-a-p/[\w.-]+", entry.source) and entry.about for entry in entries)
+    assert len({entry.source for entry in entries}) == 10
+    assert all(re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{40}|", entry.revision) for entry in entries)
+
+
+def test_stage1_ids_say_language_and_mode() -> None:
+    for entry in load()[:6]:
+        assert entry.id == f"{entry.language}-{entry.mode}"
+        assert entry.source == f"m-a-p/YuE-s1-7B-anneal-{entry.id}"
+
+
+def test_no_id_hides_the_files_of_another(tmp_path: Path) -> None:
+    put(tmp_path, *(gguf_name(name, "Q8_0") for name in IDS))
+    for name in IDS:
+        assert installed(name, tmp_path) == {"Q8_0": tmp_path / f"{name}-Q8_0.gguf"}
+
+
+@pytest.mark.parametrize(
+    ("there", "quant", "taken"),
+    [
+        (("Q4_K_M", "Q8_0", "F16"), None, "Q8_0"),
+        (("Q4_K_M", "Q5_K_M", "F32"), None, "Q5_K_M"),
+        (("Q4_K_M", "BF16"), None, "Q4_K_M"),
+        (("F32", "F16", "BF16"), None, "BF16"),
+        (("IQ4_XS", "F32"), None, "F32"),
+        (("IQ4_XS",), None, "IQ4_XS"),
+        (("Q4_K_M", "Q8_0"), "q4_k_m", "Q4_K_M"),
+    ],
+)
+def test_which_quantisation_is_taken(
+    there: tuple[str, ...], quant: str | None, taken: str, tmp_path: Path
+) -> None:
+    put(tmp_path, *(gguf_name("en-cot", name) for name in there))
+    assert find_model("en-cot", quant, tmp_path).name == f"en-cot-{taken}.gguf"
+
+
+@pytest.mark.parametrize("name", ["m-a-p/YuE-s1-7B-anneal-en-cot", "M-A-P/yue-s1-7b-anneal-EN-cot"])
+def test_a_published_repositorys_name_is_an_id(name: str, tmp_path: Path) -> None:
+    put(tmp_path, "en-cot-Q8_0.gguf")
+    assert find_model(name, None, tmp_path) == tmp_path / "en-cot-Q8_0.gguf"
+
+
+@pytest.mark.parametrize(
+    ("name", "quant", "sentence"),
+    [
+        ("zh-cot", None, "zh-cot is not installed in {root}; get m-a-p/YuE-s1-7B-anneal-zh-cot, then: yuegguf "
+         "convert FOLDER --name zh-cot"),
+        ("m-a-p/YuE-s2-1B-general", None, "s2-general is not installed in {root}; get m-a-p/YuE-s2-1B-general, "
+         "then: yuegguf convert FOLDER --name s2-general"),
+        ("en-cot", "Q4_K_M", "en-cot is not installed as Q4_K_M; installed: Q6_K, Q8_0"),
+        ("en", None, f"there is no model called en; known: nano, {', '.join(IDS)}"),
+        ("{root}/x.gguf", None, "there is no model file {root}/x.gguf; see: yuegguf models list"),
+        ("some/folder", None, "there is no model file some/folder; see: yuegguf models list"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_said_with_the_way_to_it(
+    name: str, quant: str | None, sentence: str, tmp_path: Path
+) -> None:
+    put(tmp_path, "en-cot-Q8_0.gguf", "en-cot-Q6_K.gguf")
+    with pytest.raises(ModelNotFound) as caught:
+        find_model(name.format(root=tmp_path), quant, tmp_path)
+    assert str(caught.value) == sentence.format(root=tmp_path)
+
+
+def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
+    put(tmp_path, "any name.gguf")
+    assert find_model(str(tmp_path / "any name.gguf"), None, tmp_path) == tmp_path / "any name.gguf"
+
+
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [
+        ("YuE-s1-7B-anneal-en-cot", "en-cot"),
+        ("yue-s2-1b-general", "s2-general"),
+        ("models--m-a-p--YuE-s1-7B-anneal-zh-icl/snapshots/0123abcd", "zh-icl"),
+        ("YuE-s1-7B-anneal-en-cot-copy", None),
+        ("checkpoint", None),
+    ],
+)
+def test_a_checkpoints_folder_tells_its_id(folder: str, found: str | None, tmp_path: Path) -> None:
+    assert guess_id(tmp_path / folder) == found
+
+
+def test_where_models_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.sys, "platform", "linux")
+    monkeypatch.setenv("YUEGGUF_MODELS_DIR", "~/here")
+    assert models_dir() == Path.home() / "here"
+    monkeypatch.delenv("YUEGGUF_MODELS_DIR")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert models_dir() == Path("/data/yuegguf/models")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert models_dir() == Path.home() / ".local/share/yuegguf/models"
+
+
+def test_nothing_installed_means_the_bundled_family(tmp_path: Path) -> None:
+    nano = nano_models()
+    assert resolve(ModelChoice(models_dir=tmp_path)) == nano
+    assert resolve(ModelChoice("nano", models_dir=tmp_path)) == nano
+    assert resolve(ModelChoice("nano", "nano", models_dir=tmp_path)) == nano
+    assert resolve_codec(ModelChoice(models_dir=tmp_path)) == nano.codec
+    with pytest.raises(ModelNotFound, match="en-cot is not installed"):
+        resolve(ModelChoice(quant="Q8_0", models_dir=tmp_path))
+
+
+def test_an_installed_family_is_used_whole_and_icl_with_a_reference(tmp_path: Path) -> None:
+    put(tmp_path, "en-cot-Q8_0.gguf", "en-icl-Q6_K.gguf", "s2-general-Q8_0.gguf")
+    with pytest.raises(ModelNotFound, match=r"the codec is not installed in .*yuegguf export-codec FOLDER"):
+        resolve(ModelChoice(models_dir=tmp_path))
+    put(tmp_path, "xcodec/decoder.onnx")
+    assert installed_codec(tmp_path) == tmp_path / "xcodec"
+    found = resolve(ModelChoice(models_dir=tmp_path))
+    assert (found.name, found.stage1.name) == ("en-cot-Q8_0", "en-cot-Q8_0.gguf")
+    assert (found.stage2.name, found.codec) == ("s2-general-Q8_0.gguf", tmp_path / "xcodec")
+    assert resolve(ModelChoice(models_dir=tmp_path), with_reference=True).stage1.name == "en-icl-Q6_K.gguf"
+    assert resolve(ModelChoice("nano", models_dir=tmp_path)) == nano_models()
