@@ -7,19 +7,19 @@ import random
 from pathlib import Path
 
 import pytest
-import sentencepiece
 
 from yuegguf.engine.llama import read_header
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.runtime import nano_models
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
-from yuegguf.vocab import TOKENIZER_KEY, stage1_vocab
+from yuegguf.vocab import TOKENIZER_KEY
 
 MODEL = nano_models().stage1
 PIECES, METADATA = read_header(MODEL)
 BYTES = base64.b64decode(METADATA[TOKENIZER_KEY])
 BARE = {key: value for key, value in METADATA.items() if key != TOKENIZER_KEY}
 TEXT_PIECES = 1000
+CONTROLS = ("<s>", "</s>", "<unk>", "<EOD>", "<SOA>", "<EOA>", "<xcodec>", "<stage_1>", "<xcodec/0/5>")
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +31,67 @@ def tokenizer() -> Tokenizer:
     ("text", "pieces"),
     [
         ("", []),
-        ("[verse]\n", ["▁[verse]", "<0x0A>"]),
-        ("[start_of_segment]", ["▁[start_of_segment]"]),
+        ("[verse]\n", ["▁[", "verse", "]", "<0x0A>"]),
+        ("[start_of_segment]", ["▁[", "start", "_", "of", "_", "segment", "]"]),
         ("12", ["▁", "<0x31>", "<0x32>"]),
+        ("a  b", ["▁a", "▁", "▁b"]),
         ("月", ["▁", "<0xE6>", "<0x9C>", "<0x88>"]),
+        ("<EOA>", ["▁", "<0x3C>", "E", "O", "A", "<0x3E>"]),
     ],
 )
-def test_ids_of_known_texts(text: str, pieces: list[str], tokenizer: Tokenizer) -> None:
-    found = [PIECES[i] for i in tokenizer.encode(text)]
-    processor = sentencepiece.SentencePieceProcessor(model_proto=BYTES)
-    assert found == processor.encode(text, out_type=str) or any(p.startswith("<0x") for p in found)
-    assert "".join(_text(piece) for piece in found) == (" " + text if text else "")
-    if text and not text.startswith("["):
-        assert found == pieces
+def test_pieces_of_known_texts(text: str, pieces: list[str], tokenizer: Tokenizer) -> None:
+    assert [PIECES[i] for i in tokenizer.encode(text)] == pieces
 
 
-def _text(piece: str) -> str:
-    """What a piece stands for; bytes of one character are joined by the caller's latin-1 trick."""
-    return piece.replace("▁", " ") if not piece.startswith("<0x") else chr(int(piece[3:5], 16))
+def test_no_text_gives_a_control_id(tokenizer: Tokenizer) -> None:
+    chance = random.Random(1)
+    bits = (*CONTROLS, "la", " ", "\n", "[verse]", "▁", "<0x41>", "月", "🎵", "\0")
+    for _ in range(500):
+        text = "".join(chance.choices(bits, k=8))
+        ids = tokenizer.encode(text)
+        assert all(3 <= i < TEXT_PIECES for i in ids), text
+        assert len(ids) <= len(text.encode()) + 1
+
+
+def test_the_tokenizer_inside_a_model_wins_over_the_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(b"never read")
+    found = open_tokenizer(METADATA, PIECES, tmp_path / "model.gguf")
+    assert found.encode("hello") == [PIECES.index(piece) for piece in ("▁h", "ell", "o")]
+
+
+def test_a_model_without_one_takes_the_file_beside_it(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = tmp_path / "model.gguf"
+    with pytest.raises(ModelNotFound) as caught:
+        open_tokenizer(BARE, PIECES, model)
+    beside = tmp_path / "tokenizer.model"
+    hint = f"put YuE's tokenizer.model beside it, as {beside}"
+    assert str(caught.value) == f"model.gguf carries no tokenizer; {hint}"
+    beside.write_bytes(BYTES)
+    assert open_tokenizer(BARE, PIECES, model).encode("月 la") == tokenizer.encode("月 la")
+
+
+def test_ids_are_the_models_not_the_tokenizers(tokenizer: Tokenizer) -> None:
+    """A model whose rows are in another order still gets the pieces that were meant."""
+    turned = PIECES[::-1]
+    ids = Tokenizer(BYTES, turned).encode("hold the road 7")
+    assert [turned[i] for i in ids] == [PIECES[i] for i in tokenizer.encode("hold the road 7")]
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", BYTES[: len(BYTES) // 2], b"\0" * 100])
+def test_damaged_bytes_are_refused(content: bytes) -> None:
+    with pytest.raises(DamagedFile, match="tokenizer"):
+        Tokenizer(content, PIECES)
+
+
+def test_bytes_that_are_not_base64_are_refused() -> None:
+    with pytest.raises(DamagedFile, match=r"the tokenizer inside stage1\.gguf is damaged; convert it again"):
+        open_tokenizer({TOKENIZER_KEY: "not base64!"}, PIECES, MODEL)
+
+
+def test_another_models_tokenizer_is_refused() -> None:
+    foreign = [f"word{i}" for i in range(len(PIECES))]
+    with pytest.raises(DamagedFile, match="the tokenizer does not belong to this model"):
+        Tokenizer(BYTES, foreign)
+    lacking = ["" if piece == "ell" else piece for piece in PIECES]
+    with pytest.raises(DamagedFile, match="the tokenizer does not belong to this model"):
+        Tokenizer(BYTES, lacking).encode("hello")

@@ -71,7 +71,11 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote. Raises DamagedFile."""
         try:
-            return cls(**data)
+            plan = cls(**data)
+            counts = (plan.n_ctx, plan.stage1_rows, plan.stage2_rows, plan.threads)
+            if plan.kv_type not in KV_BYTES or not all(isinstance(n, int) and n > 0 for n in counts):
+                raise TypeError("a value is out of range")
+            return plan
         except TypeError as error:
             raise DamagedFile(f"the song's plan is damaged ({error})", "start the song again") from error
 

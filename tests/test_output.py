@@ -1,0 +1,167 @@
+"""What the command line says: the progress line, words for time, one line for an error."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from yuegguf.cli import _global_flags_first, _with_way_back
+from yuegguf.cli import _output as output
+from yuegguf.cli._options import size
+from yuegguf.cli._output import Meter, Output, time_left, whole_share
+from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
+from yuegguf.progress import Event
+
+PHASES = ("draft", "refine", "master")
+
+
+def test_the_share_of_the_whole_song_never_falls() -> None:
+    shares = [whole_share(Event(phase, n, 37)) for phase in PHASES for n in range(38)]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    for last, first in ((37, 38), (75, 76)):
+        assert shares[last] == shares[first]
+
+
+@pytest.mark.parametrize(
+    ("event", "share"),
+    [
+        (Event("draft", 5, 0), 0.55),
+        (Event("draft", 9, 5), 0.55),
+        (Event("refine", 1, 2), 0.75),
+        (Event("convert", 1, 4), 0.25),
+        (Event("export", 4, 4), 1.0),
+    ],
+)
+def test_the_share_of_odd_events(event: Event, share: float) -> None:
+    assert whole_share(event) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "share", "begun", "words"),
+    [
+        (1.9, 0.5, 0.0, "estimating"),
+        (100, 0.004, 0.0, "estimating"),
+        (60, 0.5, 0.0, "1 min 00 s left"),
+        (10, 0.5, 0.0, "10 s left"),
+        (90, 0.5, 0.0, "1 min 30 s left"),
+        (3600, 0.5, 0.0, "1 h 00 min left"),
+        (3600, 0.2, 0.0, "4 h 00 min left"),
+        (10, 0.75, 0.5, "10 s left"),
+        (100, 1.0, 0.0, "0 s left"),
+    ],
+)
+def test_time_left_in_words(seconds: float, share: float, begun: float, words: str) -> None:
+    assert time_left(seconds, share, begun) == words
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal of 80 columns whose clock moves one second a look."""
+    stream = Terminal()
+    clock = iter(range(1000, 100_000))
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(output, "_width", lambda: 79)
+    return stream
+
+
+def test_the_progress_line(terminal: Terminal) -> None:
+    said = Output()
+    for done in (0, 50, 100):
+        said.progress(Event("draft", done, 100, "section 1 of 2, verse"))
+    lines = terminal.getvalue().split("\r\033[K")[1:]
+    assert lines == [
+        "Draft ░░░░░░░░░░░░░░░░░░░░░░░░   0% · estimating · section 1 of 2, verse",
+        "Draft ███████░░░░░░░░░░░░░░░░░  28% · estimating · section 1 of 2, verse",
+        "Draft █████████████░░░░░░░░░░░  55% · 2 s left · section 1 of 2, verse",
+    ]
+    said.done()
+    said.done()
+    assert terminal.getvalue().endswith("verse\r\033[K")
+
+
+def test_talk_first_takes_the_line_away(terminal: Terminal) -> None:
+    said = Output()
+    said.progress(Event("draft", 1, 2))
+    said.warn("listen")
+    assert terminal.getvalue().endswith("\r\033[Knote: listen\n")
+
+
+def test_a_long_note_is_cut_to_the_terminal(terminal: Terminal) -> None:
+    Meter().draw(Event("draft", 1, 2, "x" * 200))
+    assert len(terminal.getvalue().removeprefix("\r\033[K")) == 79
+
+
+def test_no_bar_off_a_terminal_nor_when_quiet(capsys: pytest.CaptureFixture[str], terminal: Terminal) -> None:
+    Output(quiet=True).progress(Event("draft", 1, 2))
+    assert terminal.getvalue() == ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stderr", io.StringIO())
+        Output().progress(Event("draft", 1, 2))
+        import sys
+
+        assert sys.stderr.getvalue() == ""
+
+
+def test_an_error_is_one_line_and_with_json_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=True).error(DamagedFile("bad\nfile", "do\tthis"))
+    out, err = capsys.readouterr()
+    assert err == "error: bad file; do this\n"
+    assert json.loads(out) == {"error": {"message": "bad\nfile", "hint": "do\tthis", "code": 7}}
+    Output().error(YueError("bad"))
+    assert capsys.readouterr() == ("", "error: bad\n")
+
+
+def test_results_are_lines_or_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=True).result({"title": "月"}, ["never"])
+    Output().result({"never": 1}, ["a", "b"])
+    assert capsys.readouterr().out == '{"title": "月"}\na\nb\n'
+
+
+def test_quiet_keeps_notes_and_drops_talk(capsys: pytest.CaptureFixture[str]) -> None:
+    said = Output(quiet=True)
+    said.say("hello")
+    said.warn("careful")
+    assert capsys.readouterr() == ("", "note: careful\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("6G", 6 * 2**30), ("800M", 800 * 2**20), ("7.5GiB", int(7.5 * 2**30)), ("1 kb", 1024), ("12", 12), ("2T", 2**41)],
+)  # fmt: skip
+def test_sizes(text: str, number: int) -> None:
+    assert size(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "G", "6X", "-1", "1..5G", "6 G B"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size such as 6G or 800M"):
+        size(text)
+
+
+def test_global_flags_may_stand_anywhere_before_two_dashes() -> None:
+    assert _global_flags_first(["run", "-g", "x", "--json", "-q"]) == ["--json", "-q", "run", "-g", "x"]
+    assert _global_flags_first(["decode", "--", "--json"]) == ["decode", "--", "--json"]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (Interrupted("stopped"), "stopped, everything so far is kept; go on with: yuegguf resume a/b"),
+        (RequestError("bad", "mend it"), "bad; mend it; then go on with: yuegguf resume a/b"),
+        (YueError("bad"), "bad; yuegguf resume a/b"),
+    ],
+)
+def test_an_error_in_a_song_says_how_to_go_on(error: YueError, sentence: str) -> None:
+    assert str(_with_way_back(error)) == str(error)
+    error.folder = Path("a/b")
+    assert str(_with_way_back(error)) == sentence

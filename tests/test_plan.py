@@ -1,0 +1,157 @@
+"""How a song is computed: context that always suffices, rows that fit, refusals with numbers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from yuegguf.engine.llama import read_header
+from yuegguf.errors import DamagedFile, NotEnoughMemory
+from yuegguf.plan import WORKSPACE, Machine, ModelFacts, Plan, context_for, make, model_facts
+from yuegguf.request import Reference, SongRequest
+from yuegguf.runtime import nano_models
+from yuegguf.sampling import Sampling
+from yuegguf.stages import prompt
+from yuegguf.stages.stage1 import Draft, context_ids
+from yuegguf.stages.stage2 import ROW_IDS
+from yuegguf.tokenizer import open_tokenizer
+from yuegguf.vocab import stage1_vocab
+
+GIB = 2**30
+BIG1 = ModelFacts(6 * GIB, 2 * 32 * 4 * 128, 16384)  # YuE's 7B: 64 KiB an id at f16
+BIG2 = ModelFacts(2 * GIB, 2 * 16 * 32 * 128, 8192)
+ROW2 = ROW_IDS * BIG2.kv_width * 2
+PIECES, METADATA = read_header(nano_models().stage1)
+VOCAB = stage1_vocab(PIECES)
+ENCODE = open_tokenizer(METADATA, PIECES, nano_models().stage1).encode
+WORDS = ("la", "the road was long", "月亮代表我的心", "빛나는 밤", "夢を見た", "🎵", "[x2]", "7 & 8", "Ünïcödé", "\t", "<EOA>")
+
+
+def request(seconds: float = 30, sections: int = 6, **options: object) -> SongRequest:
+    return SongRequest("pop", "[verse]\nla la\n" * sections, segment_seconds=seconds, **options)
+
+
+def random_request(chance: random.Random) -> SongRequest:
+    parts = []
+    for _ in range(chance.randint(1, 12)):
+        lines = [" ".join(chance.choices(WORDS, k=chance.randint(0, 6))) for _ in range(chance.randint(0, 5))]
+        length = chance.choice(["", f"#length {chance.randint(1, 40)}\n"])
+        parts.append(f"{length}[{chance.choice(['verse', 'chorus', 'outro'])}]\n" + "\n".join(lines) + "\n")
+    tags = " ".join(chance.choices(WORDS, k=4)) + " pop"
+    window = chance.choice([None, Reference(mix="a", start=0.0, end=chance.uniform(0.1, 30))])
+    return SongRequest(tags, "".join(parts), segment_seconds=chance.uniform(1, 40), reference=window)
+
+
+def true_ids(asked: SongRequest) -> int:
+    """All ids of a song whose sections run to their full length."""
+    reference = None
+    if asked.reference:
+        frames = round(50 * asked.reference.end) - round(50 * asked.reference.start)
+        reference = np.zeros(2 * frames, np.int16)
+    built = prompt.build(ENCODE, VOCAB, asked.genre, asked.parsed().sections, reference)
+    return context_ids(Draft(built, asked.frame_caps(), asked.sampling, 0))
+
+
+def test_context_holds_every_song_whatever_its_text() -> None:
+    chance = random.Random(5)
+    for _ in range(300):
+        asked = random_request(chance)
+        found = context_for(asked, 10**9)
+        assert found % 256 == 0
+        assert true_ids(asked) <= found <= 3 * true_ids(asked) + 2048
+
+
+def test_context_is_no_more_than_allowed() -> None:
+    assert context_for(request(), 10**9) == 18688
+    assert context_for(request(), 16384) == 16384
+    assert context_for(request(1, 1), 16384) == 512
+
+
+@pytest.mark.parametrize(
+    ("machine", "trained", "context"),
+    [
+        (Machine(), 16384, 16384),
+        (Machine(), 4096, 4096),
+        (Machine(ctx=2048), 16384, 2048),
+        (Machine(ctx=32768), 16384, 18688),  # asked for in so many words
+    ],
+)
+def test_context_follows_the_user_then_the_model(machine: Machine, trained: int, context: int) -> None:
+    assert make(request(), replace(BIG1, n_ctx_train=trained), BIG2, machine, 4, None).n_ctx == context
+
+
+@pytest.mark.parametrize(
+    ("free", "rows"),
+    [
+        (None, 4),
+        (9 * GIB, 8),
+        (8.5 * GIB, 8),
+        (64 * GIB, 10),
+    ],
+)
+def test_as_many_stage2_rows_as_memory_holds(free: float | None, rows: int) -> None:
+    made = make(request(), BIG1, BIG2, Machine(ctx=2048), 4, None if free is None else int(free))
+    assert made.stage2_rows == rows
+    if free is not None:
+        assert BIG2.bytes + rows * ROW2 + WORKSPACE <= free * 0.9
+
+
+def test_rows_are_no_more_than_the_song_has_chunks_and_at_least_one() -> None:
+    small = replace(BIG1, bytes=GIB)
+    assert make(request(1, 1), small, BIG2, Machine(), 4, 64 * GIB).stage2_rows == 2
+    assert make(request(6, 1), small, BIG2, Machine(), 4, 64 * GIB).stage2_rows == 2
+    assert make(request(7, 1), small, BIG2, Machine(), 4, 64 * GIB).stage2_rows == 4
+    tight = BIG2.bytes + ROW2 + WORKSPACE
+    assert make(request(1, 1), small, BIG2, Machine(), 4, tight).stage2_rows == 1
+    assert make(request(1, 1), small, BIG2, Machine(stage2_rows=7), 4, None).stage2_rows == 7
+
+
+def test_without_guidance_there_is_one_stage1_row() -> None:
+    assert make(request(), BIG1, BIG2, Machine(), 4, None).stage1_rows == 2
+    plain = request(sampling=Sampling(guidance_first=1, guidance_rest=1))
+    assert make(plain, BIG1, BIG2, Machine(), 4, None).stage1_rows == 1
+
+
+def test_memory_is_the_larger_of_the_two_stages() -> None:
+    made = make(request(), BIG1, BIG2, Machine(stage2_rows=1), 4, None)
+    assert made.memory == BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + WORKSPACE
+    wide = make(request(), BIG1, BIG2, Machine(ctx=512, stage2_rows=10, kv_type="f32"), 4, None)
+    assert wide.memory == BIG2.bytes + 10 * 2 * ROW2 + WORKSPACE
+
+
+def test_too_little_memory_is_refused_with_both_numbers() -> None:
+    with pytest.raises(NotEnoughMemory) as caught:
+        make(request(), BIG1, BIG2, Machine(max_memory=4 * GIB), 4, 64 * GIB)
+    assert str(caught.value) == (
+        "stage 1 needs about 8.3 GiB and 4.0 GiB may be used; use a smaller quantisation, --ctx or --no-cfg"
+    )
+    with pytest.raises(NotEnoughMemory, match=r"^stage 2 needs about 3\.0 GiB and 2\.9 GiB may be used; use a"):
+        make(request(), replace(BIG1, bytes=0, kv_width=1), BIG2, Machine(), 4, int(2.9 * GIB))
+    exact = BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + WORKSPACE
+    assert make(request(), BIG1, BIG2, Machine(max_memory=exact), 4, 1).n_ctx == 16384
+    with pytest.raises(NotEnoughMemory):
+        make(request(), BIG1, BIG2, Machine(max_memory=exact - 1), 4, None)
+
+
+def test_threads_are_the_cores_unless_said_otherwise() -> None:
+    assert make(request(), BIG1, BIG2, Machine(), 6, None).threads == 6
+    assert make(request(), BIG1, BIG2, Machine(threads=3), 6, None).threads == 3
+
+
+def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
+    made = make(request(), BIG1, BIG2, Machine(), 4, None)
+    assert Plan.from_json(made.to_json()) == made
+    for data in ({}, {**made.to_json(), "more": 1}, None, 7, {**made.to_json(), "n_ctx": "many"}):
+        with pytest.raises(DamagedFile, match="the song's plan is damaged"):
+            Plan.from_json(data)
+
+
+def test_facts_of_the_bundled_models() -> None:
+    assert model_facts(METADATA, 5) == ModelFacts(5, 2 * 2 * 2 * 16, 16384)
+    with pytest.raises(DamagedFile, match="this GGUF is not a LLaMA model"):
+        model_facts({"general.architecture": "gpt2"}, 5)
+    with pytest.raises(DamagedFile):
+        model_facts({**METADATA, "llama.attention.head_count": "0"}, 5)
