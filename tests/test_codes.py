@@ -80,9 +80,7 @@ def test_a_batch_dimension_of_one_is_taken_off(tmp_path: Path) -> None:
         (np.int16(5), "t.npy does not hold codes of the expected shape (int16[])"),
     ],
 )
-def test_what_cannot_be_a_track_is_refused(
-    array: NDArray[np.generic], sentence: str, tmp_path: Path
-) -> None:
+def test_what_cannot_be_a_track_is_refused(array: NDArray[np.generic], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(DamagedFile) as caught:
         read_track(save(tmp_path / "t.npy", array))
     assert str(caught.value) == sentence

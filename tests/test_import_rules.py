@@ -217,7 +217,8 @@ def test_a_print_is_caught() -> None:
 LIGHT = [
     name.removesuffix(".__init__")
     for name in SOURCES
-    if top(name) == "yuegguf" and name not in ("yuegguf.engine.llama", "yuegguf.codec.ort", "yuegguf.__main__")
+    if top(name) == "yuegguf"
+    and name not in ("yuegguf.engine.llama", "yuegguf.codec.ort", "yuegguf.__main__")
 ]
 
 

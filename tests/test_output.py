@@ -63,9 +63,8 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A terminal of 80 columns whose clock moves one second a look."""
+    """A terminal of 80 columns whose clock moves a second a look; no fixture, as pytest resets streams."""
     stream = Terminal()
     clock = iter(range(1000, 100_000))
     monkeypatch.setattr("sys.stderr", stream)
@@ -74,11 +73,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return stream
 
 
-def test_the_progress_line(terminal: Terminal) -> None:
-    said = Output()
+def test_the_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, said = terminal(monkeypatch), Output()
     for done in (0, 50, 100):
         said.progress(Event("draft", done, 100, "section 1 of 2, verse"))
-    lines = terminal.getvalue().split("\r\033[K")[1:]
+    lines = stream.getvalue().split("\r\033[K")[1:]
     assert lines == [
         "Draft ░░░░░░░░░░░░░░░░░░░░░░░░   0% · estimating · section 1 of 2, verse",
         "Draft ███████░░░░░░░░░░░░░░░░░  28% · estimating · section 1 of 2, verse",
@@ -86,30 +85,29 @@ def test_the_progress_line(terminal: Terminal) -> None:
     ]
     said.done()
     said.done()
-    assert terminal.getvalue().endswith("verse\r\033[K")
+    assert stream.getvalue().endswith("verse\r\033[K")
 
 
-def test_talk_first_takes_the_line_away(terminal: Terminal) -> None:
-    said = Output()
+def test_talk_first_takes_the_line_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, said = terminal(monkeypatch), Output()
     said.progress(Event("draft", 1, 2))
     said.warn("listen")
-    assert terminal.getvalue().endswith("\r\033[Knote: listen\n")
+    assert stream.getvalue().endswith("\r\033[Knote: listen\n")
 
 
-def test_a_long_note_is_cut_to_the_terminal(terminal: Terminal) -> None:
+def test_a_long_note_is_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch)
     Meter().draw(Event("draft", 1, 2, "x" * 200))
-    assert len(terminal.getvalue().removeprefix("\r\033[K")) == 79
+    assert len(stream.getvalue().removeprefix("\r\033[K")) == 79
 
 
-def test_no_bar_off_a_terminal_nor_when_quiet(capsys: pytest.CaptureFixture[str], terminal: Terminal) -> None:
+def test_no_bar_off_a_terminal_nor_when_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch)
     Output(quiet=True).progress(Event("draft", 1, 2))
-    assert terminal.getvalue() == ""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stderr", io.StringIO())
-        Output().progress(Event("draft", 1, 2))
-        import sys
-
-        assert sys.stderr.getvalue() == ""
+    pipe = io.StringIO()
+    monkeypatch.setattr("sys.stderr", pipe)
+    Output().progress(Event("draft", 1, 2))
+    assert stream.getvalue() == pipe.getvalue() == ""
 
 
 def test_an_error_is_one_line_and_with_json_one_object(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,8 +134,15 @@ def test_quiet_keeps_notes_and_drops_talk(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("6G", 6 * 2**30), ("800M", 800 * 2**20), ("7.5GiB", int(7.5 * 2**30)), ("1 kb", 1024), ("12", 12), ("2T", 2**41)],
-)  # fmt: skip
+    [
+        ("6G", 6 * 2**30),
+        ("800M", 800 * 2**20),
+        ("7.5GiB", int(7.5 * 2**30)),
+        ("1 kb", 1024),
+        ("12", 12),
+        ("2T", 2**41),
+    ],
+)
 def test_sizes(text: str, number: int) -> None:
     assert size(text) == number
 

@@ -13,9 +13,17 @@ from yuegguf.registry import find_model, gguf_name, guess_id, installed, install
 from yuegguf.runtime import ModelChoice, nano_models, resolve, resolve_codec
 
 IDS = (
-    "en-cot", "en-icl", "zh-cot", "zh-icl", "jp-kr-cot", "jp-kr-icl", "s1-0.5b", "s2-general", "xcodec",
+    "en-cot",
+    "en-icl",
+    "zh-cot",
+    "zh-icl",
+    "jp-kr-cot",
+    "jp-kr-icl",
+    "s1-0.5b",
+    "s2-general",
+    "xcodec",
     "upsampler",
-)  # fmt: skip
+)
 
 
 def put(root: Path, *names: str) -> None:
@@ -74,16 +82,24 @@ def test_a_published_repositorys_name_is_an_id(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "quant", "sentence"),
     [
-        ("zh-cot", None, "zh-cot is not installed in {root}; get m-a-p/YuE-s1-7B-anneal-zh-cot, then: yuegguf "
-         "convert FOLDER --name zh-cot"),
-        ("m-a-p/YuE-s2-1B-general", None, "s2-general is not installed in {root}; get m-a-p/YuE-s2-1B-general, "
-         "then: yuegguf convert FOLDER --name s2-general"),
+        (
+            "zh-cot",
+            None,
+            "zh-cot is not installed in {root}; get m-a-p/YuE-s1-7B-anneal-zh-cot, then: yuegguf "
+            "convert FOLDER --name zh-cot",
+        ),
+        (
+            "m-a-p/YuE-s2-1B-general",
+            None,
+            "s2-general is not installed in {root}; get m-a-p/YuE-s2-1B-general, "
+            "then: yuegguf convert FOLDER --name s2-general",
+        ),
         ("en-cot", "Q4_K_M", "en-cot is not installed as Q4_K_M; installed: Q6_K, Q8_0"),
         ("en", None, f"there is no model called en; known: nano, {', '.join(IDS)}"),
         ("{root}/x.gguf", None, "there is no model file {root}/x.gguf; see: yuegguf models list"),
         ("some/folder", None, "there is no model file some/folder; see: yuegguf models list"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_there_is_said_with_the_way_to_it(
     name: str, quant: str | None, sentence: str, tmp_path: Path
 ) -> None:

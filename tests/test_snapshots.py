@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -130,9 +131,7 @@ def test_a_torn_snapshot_is_passed_over_for_the_whole_one(
     assert keeper(tmp_path, log).latest() == Mark(0, 3, 0)
 
 
-def test_a_cache_of_another_model_or_options_is_not_used(
-    tmp_path: Path, log: TokenLog, clock: Clock
-) -> None:
+def test_a_cache_of_another_model_or_options_is_not_used(tmp_path: Path, log: TokenLog, clock: Clock) -> None:
     save(tmp_path, log, clock, Mark(1, 6, 0))
     assert keeper(tmp_path, log, "other").latest() is None
 
@@ -160,7 +159,7 @@ def test_saved_as_often_as_asked_but_never_for_more_than_a_twentieth_of_the_time
         if clock.now > before:
             taken.append(before)
     assert taken[0] == 110.0
-    gaps = [b - a for a, b in zip(taken, taken[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(taken)]
     assert set(gaps) == {2 + COST_SHARE * 2.0}  # two rows take two seconds
     assert COST_SHARE == 20
 

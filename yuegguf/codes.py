@@ -50,6 +50,13 @@ def track_of(path: Path) -> Track:
     return "instrumental" if any(mark in path.stem.lower() for mark in ("itrack", "inst")) else "vocal"
 
 
+def title_of(path: Path) -> str:
+    """What audio made from codes is called: a song's tags, else the name of the file or folder."""
+    if (path / "song.json").is_file():
+        return SongFolder.open(path).request.genre
+    return path.resolve().stem
+
+
 def write_track(path: Path, codes: NDArray[np.int16]) -> None:
     """Write codes [K, T] as YuE does: a plain int16 .npy. Raises StorageError."""
     with replacing(path) as beside, beside.open("wb") as file:

@@ -59,7 +59,7 @@ def parse(text: str) -> Lyrics:
     marks such as `[x2]` and unknown stage directions stay lyrics. Raises RequestError when there
     is nothing to sing or no label at all.
     """
-    if "\0" in text:
+    if not is_text(text):
         raise RequestError("the lyrics are not text", "pass a UTF-8 text file")
     clean = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not clean.strip():
@@ -68,6 +68,11 @@ def parse(text: str) -> Lyrics:
     for number, line in enumerate(clean.split("\n"), 1):
         parser.read(number, line)
     return parser.finish()
+
+
+def is_text(text: str) -> bool:
+    """Whether this is text, and not bytes that a command line took for text."""
+    return "\0" not in text and text.encode(errors="ignore").decode() == text
 
 
 def choose(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:

@@ -50,15 +50,29 @@ def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = sile
     goes on there. `plan` must be the one the song was started with.
     """
     folder.lock()
+    try:
+        _work(folder, plan, parts, progress)
+    finally:
+        folder.unlock()
+    return finished(folder)
+
+
+def _work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> None:
     phases = {"draft": _draft, "refine": _refine, "master": _master}
-    while folder.state != "done":
-        phase = folder.state
+    while (phase := next_phase(folder)) != "done":
         started = time.monotonic()
         following = phases[phase](folder, plan, parts, progress)
         seconds = dict(folder.fact("seconds") or {})
         seconds[phase] = round(seconds.get(phase, 0) + time.monotonic() - started, 1)
         folder.advance(following, seconds=seconds)
-    return finished(folder)
+
+
+def next_phase(folder: SongFolder) -> str:
+    """Where to go on: the phase that song.json notes, or the one whose result is gone."""
+    for phase, result in (("draft", "stage1.npz"), ("refine", "stage2.npz")):
+        if folder.state == phase or not (folder.path / result).exists():
+            return phase
+    return folder.state
 
 
 def finished(folder: SongFolder) -> Song:

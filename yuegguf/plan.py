@@ -33,6 +33,7 @@ class Machine:
     stage2_rows: int | None = None
     kv_type: str = "f16"
     gpu_layers: int = 0
+    main_gpu: int | None = None
     max_memory: int | None = None
     """Bytes; refuse to start above this instead of above what is free."""
     snapshot_seconds: float = 60.0
@@ -60,6 +61,7 @@ class Plan:
     threads: int
     kv_type: str
     gpu_layers: int
+    main_gpu: int | None
     memory: int
     """Bytes that the largest phase needs, as estimated."""
 
@@ -113,7 +115,9 @@ def make(
     need2 = stage2.bytes + rows2 * row + WORKSPACE
     _require(need2, limit, "stage 2", "a smaller quantisation or --stage2-batch 1")
     threads = machine.threads or cores
-    return Plan(n_ctx, rows1, rows2, threads, machine.kv_type, machine.gpu_layers, max(need1, need2))
+    memory = max(need1, need2)
+    gpu = (machine.gpu_layers, machine.main_gpu)
+    return Plan(n_ctx, rows1, rows2, threads, machine.kv_type, *gpu, memory)
 
 
 def context_for(request: SongRequest, most: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import Lyrics, choose, parse
+from yuegguf.lyrics import Lyrics, choose, is_text, parse
 from yuegguf.sampling import Sampling
 
 Format = Literal["wav", "flac", "mp3"]
@@ -93,7 +93,7 @@ class SongRequest:
             raise RequestError(
                 "the genre tags are empty", 'pass tags such as "inspiring female pop airy vocal"'
             )
-        if "\0" in self.genre:
+        if not is_text(self.genre):
             raise RequestError("the genre tags are not text", "pass a UTF-8 text file")
         if not 1 <= self.segment_seconds <= 150:
             raise RequestError(

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from yuegguf import machine, pipeline, plan, registry
+from yuegguf.audio import read_audio
 from yuegguf.codec.base import AudioCodec
 from yuegguf.engine.base import TokenEngine
-from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, YueError
+from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, RequestError, YueError
 from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request import Song, SongRequest
+from yuegguf.request import Reference, Song, SongRequest
 from yuegguf.song import SongFolder
 from yuegguf.stages import prompt, stage1, stage2
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
@@ -138,6 +139,8 @@ def start(
     request: SongRequest, models: Models, parent: Path, name: str | None, options: Machine
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
+    if request.reference:
+        check_reference(request.reference)
     made = plan_song(request, models, options)
     check_prompt(request, models.stage1, made.n_ctx)
     check_codec(models.codec)
@@ -159,7 +162,7 @@ def go_on(
 def _go_on(
     folder: SongFolder, models: Models, options: Machine, progress: Progress, stop: threading.Event | None
 ) -> Song:
-    if folder.state == "done":
+    if pipeline.next_phase(folder) == "done":
         return pipeline.finished(folder)
     pipeline.check_models(folder, describe(models))
     made = Plan.from_json(folder.fact("plan"))
@@ -186,6 +189,16 @@ def inspect(path: Path, role: str) -> plan.ModelFacts:
     check_role(metadata, role, path.name)
     stage1_vocab(pieces) if role == "stage1" else stage2_vocab(pieces)
     return plan.model_facts(metadata, path.stat().st_size)
+
+
+def check_reference(wanted: Reference) -> None:
+    """Read a reference's files, so that a bad one leaves no folder. Raises RequestError."""
+    for file in filter(None, (wanted.mix, wanted.vocal, wanted.instrumental)):
+        wave, rate = read_audio(Path(file))
+        if len(wave) / rate <= wanted.start:
+            raise RequestError(
+                f"{file} ends before the reference window starts", "pass an earlier --ref-start"
+            )
 
 
 def check_prompt(request: SongRequest, path: Path, n_ctx: int) -> None:
@@ -216,7 +229,9 @@ def real_parts(
     def engine(path: Path, n_ctx: int, rows: int) -> TokenEngine:
         from yuegguf.engine.llama import EngineOptions, LlamaEngine
 
-        settings = EngineOptions(n_ctx, rows, made.threads, made.kv_type, gpu_layers=made.gpu_layers)
+        settings = EngineOptions(
+            n_ctx, rows, made.threads, made.kv_type, gpu_layers=made.gpu_layers, main_gpu=made.main_gpu
+        )
         return LlamaEngine(path, settings, stop.is_set)
 
     def tokenizer(engine: TokenEngine) -> Tokenizer:

@@ -112,7 +112,7 @@ class SongFolder:
             beside.write_text(text, encoding="utf-8")
 
     def lock(self) -> None:
-        """Claim the folder for this process until it ends. Raises StorageError if another has it."""
+        """Claim the folder until `unlock` or the process's end. Raises StorageError if it is claimed."""
         try:
             import fcntl
         except ImportError:  # Windows: no advisory locks of this kind
@@ -122,9 +122,16 @@ class SongFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self.unlock()
             raise StorageError(
                 f"{self.path} is being worked on by another yuegguf", "wait for it to end"
             ) from error
+
+    def unlock(self) -> None:
+        """Give the folder free, so that the same program can resume a song that it stopped."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def token_log(self) -> TokenLog:
         """The log of stage 1's draws. Raises DamagedFile, StorageError."""
@@ -232,7 +239,9 @@ def load_array(file: Path) -> NDArray[Any]:
         with file.open("rb") as handle:  # np.load leaves a file that it cannot read open
             array = np.load(handle, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise DamagedFile(f"{file} is not a readable .npy file") from error
+        raise DamagedFile(
+            f"{file} is not a readable .npy file", "delete it, and make or copy it again"
+        ) from error
     if not isinstance(array, np.ndarray):
         raise DamagedFile(f"{file} holds several arrays, one was expected")
     return array

@@ -40,18 +40,17 @@ class TokenLog:
         with storage_errors(path):
             fresh = not path.exists()
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
-            content = path.read_bytes()
             try:
-                sections, length = parse(content, path.name)
-            except DamagedFile:
+                sections, length = parse(path.read_bytes(), path.name)
+                os.ftruncate(handle, length)
+                os.lseek(handle, 0, os.SEEK_END)
+                if not length:
+                    os.write(handle, HEADER)
+                if fresh:
+                    flush(path.parent)
+            except (DamagedFile, OSError):
                 os.close(handle)
                 raise
-            os.ftruncate(handle, length)
-            os.lseek(handle, 0, os.SEEK_END)
-            if not length:
-                os.write(handle, HEADER)
-            if fresh:
-                flush(path.parent)
         return cls(path, handle, sections)
 
     def drawn(self, section: int) -> Sequence[int]:
@@ -80,8 +79,10 @@ class TokenLog:
 
     def close(self) -> None:
         """Flush and close the file."""
-        self.sync()
-        os.close(self._handle)
+        try:
+            self.sync()
+        finally:
+            os.close(self._handle)
 
 
 def parse(content: bytes, name: str) -> tuple[list[list[int]], int]:

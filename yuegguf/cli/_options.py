@@ -153,6 +153,7 @@ def machine(options: dict[str, Any]) -> Machine:
         stage2_rows=options.pop("stage2_batch"),
         kv_type=options.pop("kv_type"),
         gpu_layers=gpu_layers(device, layers),
+        main_gpu=gpu_index(device),
         max_memory=options.pop("max_memory"),
         snapshot_seconds=options.pop("snapshot_every"),
     )
@@ -170,8 +171,18 @@ def gpu_layers(device: str, layers: int | None) -> int:
     if build_info()["gpu"] == "yes":
         return -1 if layers is None else layers
     if kind != "auto" or layers:
-        raise YueError("the installed llama.cpp has no GPU support", "see: yuegguf doctor")
+        raise YueError(
+            "the installed llama.cpp has no GPU support", "pass --device cpu, or see: yuegguf doctor"
+        )
     return 0
+
+
+def gpu_index(device: str) -> int | None:
+    """The number behind a device's colon: "cuda:1" → 1. Raises RequestError."""
+    _, colon, number = device.partition(":")
+    if colon and not number.isdigit():
+        raise RequestError(f"there is no device {device!r}", "write a number behind the colon, as in cuda:0")
+    return int(number) if colon else None
 
 
 def read_text(value: str, what: str) -> str:

@@ -44,7 +44,7 @@ def decode(
     from contextlib import closing
 
     from yuegguf import pipeline, runtime
-    from yuegguf.codes import read_codes, read_track, track_of
+    from yuegguf.codes import read_codes, read_track, title_of, track_of
 
     wanted = song_output(options)
     alone = track_of(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
@@ -52,10 +52,10 @@ def decode(
     target = _target(output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent))
     names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
     _refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
-    title = codes[0].stem
+    title = title_of(codes[0])
     with closing(runtime.open_codec(runtime.resolve_codec(codec_choice(codec)), threads)) as opened:
         if alone:
-            files = pipeline.write_track(loaded, alone, opened, wanted, target / title, output.progress)
+            files = pipeline.write_track(loaded, alone, opened, wanted, target / names[0], output.progress)
         else:
             files = pipeline.write_song(loaded, opened, wanted, target, title, output.progress)
     output.done()

@@ -40,6 +40,8 @@ class EngineOptions:
     flash_attention: bool = False
     gpu_layers: int = 0
     """Layers to put on the GPU; -1 = all."""
+    main_gpu: int | None = None
+    """Which GPU to use alone; None lets llama.cpp spread over all."""
 
 
 class _Log:
@@ -77,7 +79,7 @@ class LlamaEngine:
         """
         self.n_ctx, self.n_rows = options.n_ctx, options.n_rows
         self._stop = stop
-        self._model = _load_model(path, options.gpu_layers)
+        self._model = _load_model(path, options.gpu_layers, options.main_gpu)
         self._ctx = self._open_context(path, options)
         self._memory = lib.llama_get_memory(self._ctx)
         self._vocab = lib.llama_model_get_vocab(self._model)
@@ -234,7 +236,7 @@ class _Batch:
 
 def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """A GGUF's pieces and scalar metadata, without its weights. Raises ModelNotFound, DamagedFile."""
-    model = _load_model(path, 0, vocab_only=True)
+    model = _load_model(path, 0, None, vocab_only=True)
     vocab = lib.llama_model_get_vocab(model)
     pieces = tuple(_piece(vocab, i) for i in range(lib.llama_vocab_n_tokens(vocab)))
     metadata = _metadata(model)
@@ -242,13 +244,15 @@ def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     return pieces, metadata
 
 
-def _load_model(path: Path, gpu_layers: int, vocab_only: bool = False) -> object:
+def _load_model(path: Path, gpu_layers: int, main_gpu: int | None, vocab_only: bool = False) -> object:
     if not path.is_file():
         raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
     _start()
     _log.complaint = ""
     params = lib.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
+    if main_gpu is not None:
+        params.main_gpu, params.split_mode = main_gpu, lib.LLAMA_SPLIT_MODE_NONE
     params.vocab_only = vocab_only
     model = lib.llama_model_load_from_file(bytes(path), params)
     if not model:

@@ -1,0 +1,161 @@
+"""Real lyrics through the whole program: every section is sung, every word arrives, in any script."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+import soundfile
+from helpers import cli
+
+from yuegguf.engine.llama import read_header
+from yuegguf.lyrics import parse
+from yuegguf.runtime import nano_models
+from yuegguf.stages.prompt import header_text
+from yuegguf.tokenizer import open_tokenizer
+from yuegguf.vocab import TOKENIZER_KEY
+
+FAST = ("--segment-seconds", 1, "--threads", 1, "--seed", 5, "--model", "nano")
+Capture = pytest.CaptureFixture[str]
+
+ENGLISH = """[verse]
+The lamp is low, the harbour's asleep —
+a kettle sings what the window keeps
+
+[chorus]
+Oh, carry me over the silver hill (the silver hill!)
+"""
+CHINESE = "[verse]\n清晨的窗边，水壶在歌唱\n光落在厨房的地板上\n\n[chorus]\n进来吧，路很长\n这里有你的地方\n"
+JAPANESE = "[verse]\n朝の窓辺でやかんが歌う\n光が床にひろがって\n[chorus]\nおかえり、長い道だったね\n"
+KOREAN = "[verse]\n아침 창가에 주전자가 노래해\n[bridge]\n먼 길이었지, 어서 들어와\n"
+MIXED = """[intro]
+[verse]
+Hello 你好 こんにちは 안녕
+çà et là, naïve, Ünïcödé, 👩‍🎤🎶 e\u0301
+[outro]
+la — “la” … ñ
+"""
+TWELVE = "".join(
+    f"[{label}]\nline {i} of this song\n\n" for i, label in enumerate(["verse", "chorus"] * 6, 1)
+)
+
+CASES = [
+    ("english", ENGLISH, ["verse", "chorus"], []),
+    ("chinese", CHINESE, ["verse", "chorus"], []),
+    ("japanese", JAPANESE, ["verse", "chorus"], []),
+    ("korean", KOREAN, ["verse", "bridge"], []),
+    ("mixed", MIXED, ["intro", "verse", "outro"], []),
+    ("crlf", ENGLISH.replace("\n", "\r\n"), ["verse", "chorus"], []),
+    ("old mac", ENGLISH.replace("\n", "\r"), ["verse", "chorus"], []),
+    ("no newline at the end", ENGLISH.rstrip(), ["verse", "chorus"], []),
+    ("one section", "[chorus]\nla la la", ["chorus"], []),
+    ("twelve sections", TWELVE, ["verse", "chorus"] * 6, []),
+    ("empty section", "[intro]\n\n[verse]\nla\n[outro]", ["intro", "verse", "outro"], []),
+    (
+        "numbered",
+        "[Verse 1]\nla\n[Verse 2: soft]\nlo\n",
+        ["verse", "verse"],
+        ["line 1: [Verse 1] is sung as [verse]", "line 3: [Verse 2: soft] is sung as [verse]"],
+    ),
+    (
+        "pre-chorus",
+        "[Pre-Chorus]\nla\n[POST CHORUS]\nlo\n",
+        ["prechorus", "postchorus"],
+        ["line 1: [Pre-Chorus] is sung as [prechorus]", "line 3: [POST CHORUS] is sung as [postchorus]"],
+    ),
+    ("capitals are the model's", "[Verse]\nla\n[CHORUS]\nlo\n", ["Verse", "CHORUS"], []),
+    ("repeat inside a line", "[verse]\nla la [x2]\nlo [repeat] lo\n", ["verse"], []),
+    (
+        "repeat on its own line",
+        "[verse]\nla la\n[x2]\nlo\n",
+        ["verse"],
+        ["line 3: [x2] is not a section label; kept as lyrics"],
+    ),
+    ("control token", "[verse]\nsing <EOA> <SOA> </s>\n[chorus]\n<xcodec/0/5>\n", ["verse", "chorus"], []),
+    (
+        "segment marker",
+        "[verse]\nla [end_of_segment] lo\n",
+        ["verse"],
+        ["line 2: [end_of_segment] is a control marker of the model; removed"],
+    ),
+    (
+        "lines before the first label",
+        "hello there\n[chorus]\nla\n",
+        ["verse", "chorus"],
+        ["the lines before the first label are sung as a [verse]"],
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("YUEGGUF_MODELS_DIR", str(tmp_path / "no models"))
+
+
+@pytest.mark.parametrize(("name", "lyrics", "labels", "notices"), CASES, ids=[case[0] for case in CASES])
+def test_every_section_is_sung_and_stored(
+    name: str, lyrics: str, labels: list[str], notices: list[str], capsys: Capture, tmp_path: Path
+) -> None:
+    file = tmp_path / "lyrics.txt"
+    file.write_bytes(lyrics.encode())
+    result = cli(capsys, "run", "-g", "pop", "-l", file, *FAST, "-o", tmp_path / "songs", "--json")
+    assert result.code == 0, result.err
+    said = [line.removeprefix("note: ") for line in result.err.splitlines() if line.startswith("note: ")]
+    assert said == notices
+    assert [section["label"] for section in result.json["sections"]] == labels
+    folder = Path(result.json["folder"])
+    data = json.loads((folder / "song.json").read_text("utf-8"))
+    assert data["request"]["lyrics"] == lyrics
+    assert [section["label"] for section in data["sections"]] == labels
+    assert np.load(folder / "stage1.npz")["frames"].tolist() == [50] * len(labels)
+    assert soundfile.info(folder / "mix.wav").frames == 882 * 50 * len(labels)
+    marked = [line.split("\t")[2] for line in (folder / "markers.txt").read_text("utf-8").splitlines()]
+    assert marked == labels
+
+
+@pytest.mark.parametrize(("name", "lyrics"), [case[:2] for case in CASES], ids=[case[0] for case in CASES])
+def test_no_word_is_lost_on_the_way_to_the_model(name: str, lyrics: str) -> None:
+    """What the ids spell is what was written, but for labels, markers and blank lines."""
+    pieces, metadata = read_header(nano_models().stage1)
+    ids = open_tokenizer(metadata, pieces, nano_models().stage1)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(metadata[TOKENIZER_KEY]))
+    sections = parse(lyrics).sections
+    spelled = processor.decode(ids.encode(header_text("pop", [section.text for section in sections])))
+    words = lyrics.replace("[end_of_segment]", "").split()
+    labels = {word for word in words if word.startswith("[")} | {"1]", "2:", "soft]", "CHORUS]"}
+    at = 0
+    for word in (word for word in words if word not in labels or word in ("[x2]", "[repeat]")):
+        at = spelled.index(word, at) + len(word)
+
+
+def test_unicode_tags_and_title_survive(capsys: Capture, tmp_path: Path) -> None:
+    genre = "流行 女声 월드뮤직 naïve"
+    result = cli(
+        capsys, "run", "-g", genre, "--lyrics", CHINESE, *FAST, "-o", tmp_path, "--format", "wav,flac,mp3"
+    )
+    folder = next(path.parent for path in tmp_path.glob("*/song.json"))
+    assert result.code == 0
+    assert folder.name.startswith("流行-女声-월드뮤직-naïve-")
+    text = (folder / "song.json").read_text("utf-8")
+    assert genre in text
+    assert "清晨的窗边" in text
+    for kind in ("wav", "flac", "mp3"):
+        with soundfile.SoundFile(folder / f"mix.{kind}") as file:
+            assert file.title == genre
+
+
+def test_length_lines_set_the_length_of_their_section(capsys: Capture, tmp_path: Path) -> None:
+    lyrics = "[verse]\nla\n#length 2\n[chorus]\nlo\n[outro]\nla\n"
+    result = cli(capsys, "run", "-g", "pop", "--lyrics", lyrics, *FAST, "-o", tmp_path, "--json")
+    sections = {section["label"]: section for section in result.json["sections"]}
+    assert 1.0 <= sections["chorus"]["seconds"] <= 2.0
+    assert (sections["verse"]["seconds"], sections["outro"]["seconds"]) == (1.0, 1.0)
+    refused = cli(
+        capsys, "run", "-g", "pop", "--lyrics", "#length 500\n[verse]\nla", *FAST, "-o", tmp_path / "x"
+    )
+    assert refused.code == 5
+    assert refused.error == "error: #length 500 above [verse] is out of range; use 1 to 150"
