@@ -19,8 +19,8 @@ from helpers import Result, cli, finish, song_bytes, start
 import yuegguf
 from yuegguf.engine.llama import build_info
 from yuegguf.errors import Interrupted
+from yuegguf.models import ModelChoice, nano_models
 from yuegguf.plan import Machine
-from yuegguf.runtime import ModelChoice, nano_models
 
 GENRE, LYRICS = "warm folk  female\n", "[verse]\nla la\n[chorus]\nlo lo lo\n[outro]\nla"
 FAST = ("--segment-seconds", 1, "--threads", 1, "--seed", 5, "--model", "nano")
@@ -166,13 +166,20 @@ def test_both_spellings_of_a_flag_are_one(capsys: Capture, recordings: Path, tmp
 
 @pytest.mark.skipif(not CPU_BUILD, reason="this llama.cpp can use a GPU")
 def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(capsys: Capture, tmp_path: Path) -> None:
-    for way in (("--cuda_idx", 0), ("--device", "cuda:1"), ("--device", "metal"), ("--gpu-layers", 5)):
+    for way in (("--device", "cuda:1"), ("--device", "metal"), ("--gpu-layers", 5)):
         result = cli(capsys, "run", *OURS, *FAST, *way, "-o", tmp_path / "out")
         assert result.code == 1
         assert result.error == (
             "error: the installed llama.cpp has no GPU support; pass --device cpu, or see: yuegguf doctor"
         )
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not CPU_BUILD, reason="this llama.cpp can use a GPU")
+def test_infer_pys_cuda_index_sings_on_the_cpu_and_says_so(capsys: Capture, tmp_path: Path) -> None:
+    result = cli(capsys, "run", *OURS, *FAST, "--cuda_idx", 0, "-o", tmp_path)
+    assert result.code == 0
+    assert "note: --cuda-idx has no effect: the installed llama.cpp has no GPU support\n" in result.err
 
 
 @pytest.mark.parametrize(

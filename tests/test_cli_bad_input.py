@@ -21,7 +21,7 @@ from helpers import Result, cli, finish, song_bytes, start
 
 from yuegguf import files, tokenlog
 from yuegguf.codec.ort import METADATA_KEY
-from yuegguf.runtime import nano_models
+from yuegguf.models import nano_models
 
 LYRICS = "[verse]\nla la\n[chorus]\nlo lo"
 TEXT = ("-g", "pop", "--lyrics", LYRICS)
@@ -275,7 +275,7 @@ def test_an_error_of_ours_is_one_line_as_well(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("yuegguf.runtime.resolve", broken)
+    monkeypatch.setattr("yuegguf.models.resolve", broken)
     sentence = "unexpected ZeroDivisionError: by zero; set YUEGGUF_DEBUG=1 for details and report it"
     assert run_refused(capsys, 1, tmp_path / "out", *TEXT) == sentence
 

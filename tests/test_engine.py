@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from yuegguf.engine.base import Row
 from yuegguf.engine.llama import BATCH, EngineOptions, LlamaEngine, read_header
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
-from yuegguf.runtime import nano_models
+from yuegguf.models import nano_models
 from yuegguf.vocab import stage1_vocab
 
 MODEL = nano_models().stage1

@@ -49,7 +49,9 @@ def test_label_of_a_header_line(written: str, label: str) -> None:
     assert labels(f"{written}\nla la\n") == [label]
 
 
-@pytest.mark.parametrize("line", ["la [x2] la", "la la [x2]", "[x2]", "[2x]", "[softly and low]", "[softly] la"])
+@pytest.mark.parametrize(
+    "line", ["la [x2] la", "la la [x2]", "[x2]", "[2x]", "[softly and low]", "[softly] la"]
+)
 def test_brackets_that_are_no_label_stay_lyrics(line: str) -> None:
     parsed = parse(f"[verse]\nfirst\n{line}\nlast")
     assert [s.label for s in parsed.sections] == ["verse"]

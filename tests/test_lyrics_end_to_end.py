@@ -14,7 +14,7 @@ from helpers import cli
 
 from yuegguf.engine.llama import read_header
 from yuegguf.lyrics import parse
-from yuegguf.runtime import nano_models
+from yuegguf.models import nano_models
 from yuegguf.stages.prompt import header_text
 from yuegguf.tokenizer import open_tokenizer
 from yuegguf.vocab import TOKENIZER_KEY

@@ -10,9 +10,9 @@ import pytest
 
 from yuegguf.engine.llama import read_header
 from yuegguf.errors import DamagedFile, NotEnoughMemory
+from yuegguf.models import nano_models
 from yuegguf.plan import WORKSPACE, Machine, ModelFacts, Plan, context_for, make, model_facts
 from yuegguf.request import Reference, SongRequest
-from yuegguf.runtime import nano_models
 from yuegguf.sampling import Sampling
 from yuegguf.stages import prompt
 from yuegguf.stages.stage1 import Draft, context_ids

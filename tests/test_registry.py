@@ -9,8 +9,8 @@ import pytest
 
 from yuegguf import registry
 from yuegguf.errors import ModelNotFound
+from yuegguf.models import ModelChoice, nano_models, resolve, resolve_codec
 from yuegguf.registry import find_model, gguf_name, guess_id, installed, installed_codec, load, models_dir
-from yuegguf.runtime import ModelChoice, nano_models, resolve, resolve_codec
 
 IDS = (
     "en-cot",

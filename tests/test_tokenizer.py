@@ -11,7 +11,7 @@ import sentencepiece
 
 from yuegguf.engine.llama import read_header
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.runtime import nano_models
+from yuegguf.models import nano_models
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
 from yuegguf.vocab import TOKENIZER_KEY
 

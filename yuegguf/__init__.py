@@ -12,10 +12,23 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Event", "Sampling", "Song", "SongRequest", "YueError", "__version__", "generate", "resume"]
+__all__ = [
+    "Event",
+    "Machine",
+    "ModelChoice",
+    "Sampling",
+    "Song",
+    "SongRequest",
+    "YueError",
+    "__version__",
+    "generate",
+    "resume",
+]
 
 _HOMES = {
     "Event": "progress",
+    "Machine": "plan",
+    "ModelChoice": "models",
     "Sampling": "sampling",
     "Song": "request",
     "SongRequest": "request",

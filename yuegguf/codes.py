@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.arrays import check_codes, load_array, save_array
 from yuegguf.codec.base import Track
 from yuegguf.errors import DamagedFile, RequestError
-from yuegguf.files import replacing
-from yuegguf.song import SongFolder, check_codes, load_array
+from yuegguf.song import SongFolder
 
 MARKS = ("vtrack", "itrack")
 """How upstream and exl2 name the vocal and the instrumental file."""
@@ -59,8 +59,7 @@ def title_of(path: Path) -> str:
 
 def write_track(path: Path, codes: NDArray[np.int16]) -> None:
     """Write codes [K, T] as YuE does: a plain int16 .npy. Raises StorageError."""
-    with replacing(path) as beside, beside.open("wb") as file:
-        np.save(file, codes.astype(np.int16), allow_pickle=False)
+    save_array(path, codes.astype(np.int16))
 
 
 def _pair(paths: Sequence[Path]) -> tuple[Path, Path]:

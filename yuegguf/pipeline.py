@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from yuegguf.audio import Tags, read_audio, to_codec_wave, write_audio
 from yuegguf.codec.base import FRAME_RATE, AudioCodec, Track
 from yuegguf.engine.base import TokenEngine
-from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.errors import RequestError
 from yuegguf.plan import Plan
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request import Output, Reference, Song, SongRequest, SungSection
@@ -232,16 +232,3 @@ def write_wave(path: Path, wave: NDArray[np.float32], output: Output, title: str
 def mix_options(output: Output) -> render.MixOptions:
     """The part of the output options that the mix is made from."""
     return render.MixOptions(output.mix, output.vocal_gain, output.inst_gain, output.rescale)
-
-
-def check_models(folder: SongFolder, found: dict[str, dict[str, object]]) -> None:
-    """Refuse to go on with other model files than the song was started with. Raises DamagedFile."""
-    started = folder.fact("models") or {}
-    for role, facts in found.items():
-        before = started.get(role, {})
-        if before.get("fingerprint") != facts["fingerprint"]:
-            raise DamagedFile(
-                f"{facts['file']} is not the {role} model that this song was started with "
-                f"({before.get('file')})",
-                "put that file back, or start a new song",
-            )

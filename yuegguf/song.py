@@ -17,7 +17,6 @@ import os
 import re
 import secrets
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf import __version__
+from yuegguf.arrays import check_codes, load_array, load_arrays, save_array, save_arrays
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files import replacing, storage_errors
@@ -139,7 +139,7 @@ class SongFolder:
 
     def save_reference(self, codes: NDArray[np.int16]) -> None:
         """Keep the reference's codes, so that a resume needs no audio file."""
-        self._save_array("reference.npy", codes)
+        save_array(self.path / "reference.npy", codes)
 
     def load_reference(self) -> NDArray[np.int16] | None:
         """The reference's codes [N], or None."""
@@ -149,7 +149,7 @@ class SongFolder:
     def save_stage1(self, sung: Sequence[NDArray[np.int16]], codes: NDArray[np.int16]) -> None:
         """Keep codebook 0 [2, T] and the frames of each section."""
         frames = np.array([len(section) // 2 for section in sung], np.int64)
-        self._save_arrays("stage1.npz", {"codes": codes, "frames": frames})
+        save_arrays(self.path / "stage1.npz", {"codes": codes, "frames": frames})
 
     def load_stage1(self) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         """Codebook 0 [2, T] and frames per section. Raises DamagedFile."""
@@ -165,7 +165,7 @@ class SongFolder:
         folder = self.path / "chunks"
         with storage_errors(folder):
             folder.mkdir(exist_ok=True)
-        self._save_array(f"chunks/{track}-{start:06d}.npy", codes)
+        save_array(self.path / f"chunks/{track}-{start:06d}.npy", codes)
 
     def load_chunk(self, track: int, start: int, frames: int) -> NDArray[np.int16] | None:
         """A finished chunk, or None. Raises DamagedFile."""
@@ -178,7 +178,7 @@ class SongFolder:
 
     def save_stage2(self, codes: NDArray[np.int16]) -> None:
         """Keep all codes [2, 8, T]."""
-        self._save_arrays("stage2.npz", {"codes": codes})
+        save_arrays(self.path / "stage2.npz", {"codes": codes})
 
     def load_stage2(self) -> NDArray[np.int16]:
         """All codes [2, 8, T]. Raises DamagedFile, RequestError when stage 2 is not done."""
@@ -198,14 +198,6 @@ class SongFolder:
         lines = [f"{s.start:.6f}\t{s.start + s.seconds:.6f}\t{s.label}\n" for s in sections]
         with replacing(self.path / "markers.txt") as beside:
             beside.write_text("".join(lines), encoding="utf-8")
-
-    def _save_array(self, name: str, array: NDArray[Any]) -> None:
-        with replacing(self.path / name) as beside, beside.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-
-    def _save_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
-        with replacing(self.path / name) as beside, beside.open("wb") as file:
-            np.savez_compressed(file, **arrays)
 
 
 def sections_of(labels: Sequence[str], frames: Sequence[int], complete: Sequence[bool]) -> list[SungSection]:
@@ -231,39 +223,3 @@ def newest_interrupted(parent: Path) -> Path:
         if SongFolder.open(file.parent).state != "done":
             return file.parent
     raise RequestError(f"there is no interrupted song in {parent}", "pass the song folder to resume")
-
-
-def load_array(file: Path) -> NDArray[Any]:
-    """Read an .npy without ever unpickling. Raises DamagedFile."""
-    try:
-        with file.open("rb") as handle:  # np.load leaves a file that it cannot read open
-            array = np.load(handle, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DamagedFile(
-            f"{file} is not a readable .npy file", "delete it, and make or copy it again"
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise DamagedFile(f"{file} holds several arrays, one was expected")
-    return array
-
-
-def load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Read named arrays of an .npz without ever unpickling. Raises DamagedFile."""
-    try:
-        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DamagedFile(f"{file} is damaged ({error})", "delete it and resume to make it again") from error
-
-
-def check_codes(codes: NDArray[Any], shape: Sequence[int | None], name: str) -> None:
-    """Refuse an array that cannot be codec codes of this shape. Raises DamagedFile."""
-    fits = codes.ndim == len(shape) and all(
-        n is None or n == m for n, m in zip(shape, codes.shape, strict=True)
-    )
-    if not fits or not np.issubdtype(codes.dtype, np.integer):
-        raise DamagedFile(
-            f"{name} does not hold codes of the expected shape ({codes.dtype}{list(codes.shape)})"
-        )
-    if codes.size and (codes.min() < 0 or codes.max() >= 1024):
-        raise DamagedFile(f"{name} holds codes outside 0-1023")

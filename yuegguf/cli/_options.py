@@ -166,15 +166,20 @@ def gpu_layers(device: str, layers: int | None) -> int:
         raise RequestError(f"there is no device {device!r}", "use auto, cpu, cuda, metal or vulkan")
     if kind == "cpu":
         return 0
-    from yuegguf.engine.llama import build_info
-
-    if build_info()["gpu"] == "yes":
+    if has_gpu():
         return -1 if layers is None else layers
     if kind != "auto" or layers:
         raise YueError(
             "the installed llama.cpp has no GPU support", "pass --device cpu, or see: yuegguf doctor"
         )
     return 0
+
+
+def has_gpu() -> bool:
+    """Whether the installed llama.cpp can use a GPU."""
+    from yuegguf.engine.llama import build_info
+
+    return build_info()["gpu"] == "yes"
 
 
 def gpu_index(device: str) -> int | None:

@@ -43,7 +43,7 @@ def decode(
     """
     from contextlib import closing
 
-    from yuegguf import pipeline, runtime
+    from yuegguf import models, pipeline, runtime
     from yuegguf.codes import read_codes, read_track, title_of, track_of
 
     wanted = song_output(options)
@@ -53,7 +53,7 @@ def decode(
     names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
     _refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
     title = title_of(codes[0])
-    with closing(runtime.open_codec(runtime.resolve_codec(codec_choice(codec)), threads)) as opened:
+    with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
         if alone:
             files = pipeline.write_track(loaded, alone, opened, wanted, target / names[0], output.progress)
         else:
@@ -105,14 +105,14 @@ def encode(
     """
     from contextlib import closing
 
-    from yuegguf import pipeline, runtime
+    from yuegguf import models, pipeline, runtime
     from yuegguf.codes import write_track
 
     if end is not None and end <= start:
         raise RequestError(f"the window {start:g}-{end:g} s is empty", "pass --start < --end")
     window = slice(round(FRAME_RATE * start), None if end is None else round(FRAME_RATE * end))
     written = []
-    with closing(runtime.open_codec(runtime.resolve_codec(codec_choice(codec)), threads)) as opened:
+    with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
         for file in files:
             codes = pipeline.encode_file(file, opened)[:codebooks, window]
             target = (output_dir or file.parent) / f"{file.stem}.npy"
@@ -124,7 +124,7 @@ def encode(
 
 def codec_choice(codec: Path | None) -> Any:
     """A model choice that names the codec alone."""
-    from yuegguf.runtime import ModelChoice
+    from yuegguf.models import ModelChoice
 
     return ModelChoice(
         codec=codec, models_dir=click.get_current_context().find_root().params.get("models_dir")

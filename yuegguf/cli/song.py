@@ -10,6 +10,7 @@ import click
 
 from yuegguf.cli._options import (
     PATH,
+    has_gpu,
     machine,
     machine_options,
     model_options,
@@ -104,20 +105,19 @@ def run(output: Output, /, output_dir: Path, name: str | None, **options: Any) -
     yuegguf run -g "inspiring female pop airy vocal" -l lyrics.txt --seed 7
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
-    from yuegguf import runtime
+    from yuegguf import models, runtime
 
     _say_what_has_no_effect(output, options)
-    choice, hardware = model_choice(options), machine(_with_cuda_index(options))
+    choice, hardware = model_choice(options), machine(_with_cuda_index(output, options))
     request = song_request(options)
     for notice in request.parsed().notices:
         output.warn(notice)
-    found = runtime.resolve(choice, request.reference is not None)
-    if found.name == runtime.NANO and choice.stage1 is None:
+    found = models.resolve(choice, request.reference is not None)
+    if found.name == models.NANO and choice.stage1 is None:
         output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
     folder = runtime.start(request, found, output_dir, name, hardware)
-    output.say(
-        f"{len(request.parsed().sections)} sections, seed {request.seed}, {found.name} → {folder.path}"
-    )
+    sections = _count(len(request.parsed().sections), "section")
+    output.say(f"{sections}, seed {request.seed}, {found.name} → {folder.path}")
     with stop_on_signals() as stop:
         _show(output, runtime.go_on(folder, found, hardware, output.progress, stop))
 
@@ -159,7 +159,7 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
 
 def model_choice(options: dict[str, Any]) -> Any:
     """Take the model options out of a command's keywords."""
-    from yuegguf.runtime import ModelChoice
+    from yuegguf.models import ModelChoice
 
     root = click.get_current_context().find_root().params.get("models_dir")
     return ModelChoice(
@@ -217,7 +217,14 @@ def _reference(options: dict[str, Any]) -> Reference | None:
     for path in (mix, vocal, inst):
         if path and not Path(path).is_file():
             raise RequestError(f"there is no audio file {path}", "check the name")
-    return Reference(mix, vocal, inst, options["ref_start"], options["ref_end"])
+    return Reference(
+        _absolute(mix), _absolute(vocal), _absolute(inst), options["ref_start"], options["ref_end"]
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    """A resume may run in another folder."""
+    return str(Path(path).absolute()) if path else None
 
 
 def _guidance(text: str, off: bool) -> tuple[float, float]:
@@ -232,10 +239,14 @@ def _guidance(text: str, off: bool) -> tuple[float, float]:
     return values[0], values[-1]
 
 
-def _with_cuda_index(options: dict[str, Any]) -> dict[str, Any]:
+def _with_cuda_index(output: Output, options: dict[str, Any]) -> dict[str, Any]:
+    """infer.py's --cuda_idx: that GPU if there is one, else the CPU, as there."""
     index = options.pop("cuda_idx")
     if index is not None and options["device"] == "auto":
-        options["device"] = f"cuda:{index}"
+        if has_gpu():
+            options["device"] = f"cuda:{index}"
+        else:
+            output.warn("--cuda-idx has no effect: the installed llama.cpp has no GPU support")
     return options
 
 
@@ -243,6 +254,10 @@ def _say_what_has_no_effect(output: Output, options: dict[str, Any]) -> None:
     for name, reason in WITHOUT_EFFECT.items():
         if options.pop(name, None):
             output.warn(f"--{name.replace('_', '-')} has no effect: {reason}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _show(output: Output, song: Song) -> None:
