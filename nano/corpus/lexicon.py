@@ -1,0 +1,55 @@
+"""The words of the corpus's own lyrics, and the lines made of them."""
+
+from __future__ import annotations
+
+from nano.corpus.draws import Draws
+from nano.corpus.spelling import syllables
+
+NOUNS = [
+    "sun", "moon", "sea", "rain", "snow", "wind", "wave", "river", "water", "garden", "summer", "winter",
+    "morning", "evening", "night", "day", "dawn", "sky", "star", "tree", "bird", "bee", "road", "street",
+    "door", "window", "room", "floor", "fire", "light", "shadow", "mirror", "paper", "letter", "song",
+    "dream", "heart", "hand", "home", "hill", "stone", "silver", "lantern", "harbour", "candle", "meadow",
+    "rose", "leaf", "field", "moor", "shore", "boat", "sail", "rope", "bell", "flute", "drum", "piano",
+    "city", "tower", "bridge", "train", "wheel", "mother", "father", "sister", "brother", "lover",
+    "stranger", "dancer", "singer", "hunter", "lady", "baby", "queen", "fool", "thunder", "feather",
+    "pillow", "yellow", "valley", "tomorrow", "memory", "melody", "harmony", "kettle", "apple", "table",
+    "bottle", "world",
+]  # fmt: skip
+VERBS = [
+    "sing", "sleep", "see", "feel", "need", "keep", "leave", "meet", "hear", "run", "turn", "burn",
+    "learn", "wonder", "remember", "follow", "know", "go", "hold", "roll", "show", "grow", "blow", "open",
+    "move", "lose", "choose", "call", "fall", "walk", "talk", "paint", "carry", "find", "ride", "fly",
+    "try", "shine", "hide", "wait", "stay", "play", "pray", "wake", "make", "take", "save", "send",
+    "bend", "tell", "let", "rest", "step", "dance", "begin", "bring", "give", "live", "whisper", "gather",
+    "linger", "surrender",
+]  # fmt: skip
+ADJECTIVES = [
+    "sweet", "deep", "free", "real", "easy", "happy", "little", "silent", "open", "golden", "lonely",
+    "slow", "low", "cold", "old", "broken", "blue", "new", "true", "cool", "smooth", "gentle", "better",
+    "tender", "ever", "never", "early", "first", "dirty", "warm", "dark", "far", "hard", "tall", "calm",
+    "high", "bright", "white", "wild", "mild", "late", "brave", "safe", "pale", "grey", "ready", "heavy",
+    "many", "merry", "only", "holy",
+]  # fmt: skip
+LINKS = ["over", "under", "into", "after", "on", "by", "for", "with", "to", "in", "from", "near"]
+HEADS = ["the", "my", "your", "our", "a", "her", "no"]
+CRIES = ["oh", "hey", "la", "na", "you", "me", "we", "now", "go", "away"]
+WORDS = tuple(dict.fromkeys([*NOUNS, *VERBS, *ADJECTIVES, *LINKS, *HEADS, *CRIES]))
+"""Everything that a line of the corpus can contain, once each."""
+
+CLASSES = {"n": NOUNS, "v": VERBS, "a": ADJECTIVES, "l": LINKS, "h": HEADS, "c": CRIES}
+FORMS = (
+    "h n v l h n", "h a n", "v l h a n", "c c v l h n", "a n a n", "v h n v h n", "h n v a", "c h n v",
+    "l h a n h n v", "v h n", "a l h n", "h a n v", "n l n l n", "c c a n",
+)  # fmt: skip
+"""Lines as word classes."""
+FEWEST, MOST = 4, 8
+"""Syllables of a line."""
+
+
+def make_line(draws: Draws) -> str:
+    """A line of four to eight syllables, with a capital."""
+    while True:
+        text = " ".join(draws.choice(CLASSES[kind]) for kind in draws.choice(FORMS).split())
+        if FEWEST <= len(syllables(text)) <= MOST:
+            return text.capitalize()
