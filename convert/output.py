@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from yuegguf.errors import StorageError
+from yuegguf.files import replacing
 
 
 @contextmanager
@@ -18,18 +18,10 @@ def partial_file(out: Path, overwrite: bool = False) -> Iterator[Path]:
     Raises StorageError when `out` exists and `overwrite` is false, when its folder is missing, and
     for every OSError of the block (disk full, no permission).
     """
-    with scratch_file(out) as partial:
-        check_free(out, overwrite)
-        try:
-            yield partial
-            _sync(partial)
-            check_free(out, overwrite)
-            os.replace(partial, out)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise StorageError(
-                f"could not write {out}: {reason}", "free some space or choose another folder"
-            ) from error
+    check_free(out, overwrite)
+    with replacing(out) as partial:
+        yield partial
+        check_free(out, overwrite)  # a conversion takes minutes, in which another may have ended
 
 
 @contextmanager
@@ -51,9 +43,3 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise StorageError(f"{out} is a folder", "name a file inside it")
     if out.exists() and not overwrite:
         raise StorageError(f"{out} exists already", "choose another name, or ask to overwrite it")
-
-
-def _sync(path: Path) -> None:
-    """Put the bytes on the disk before the name, so that a crash leaves no hollow file."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -41,7 +41,7 @@ def convert(checkpoints: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for stage in ("stage1", "stage2"):
         convert_lm(checkpoints / stage, out / f"{stage}.gguf", out_type="Q8_0", overwrite=True)
-    export_codec(*find_checkpoints(checkpoints / "codec"), out)
+    export_codec(*find_checkpoints(checkpoints / "codec"), out, overwrite=True)
 
 
 def main() -> None:

@@ -137,9 +137,14 @@ def vocos(spec: CodecSpec, name: str) -> Tensors:
 
 def write(folder: Path, spec: CodecSpec = NANO) -> None:
     """Write final_ckpt/ckpt_00360000.pth and decoders/decoder_{131000,151000}.pth."""
-    _save(folder / "final_ckpt" / "ckpt_00360000.pth", xcodec(spec), "codec_model")
+    save_codec(folder, xcodec(spec))
     _save(folder / "decoders" / "decoder_131000.pth", vocos(spec, "vocal"))
     _save(folder / "decoders" / "decoder_151000.pth", vocos(spec, "instrumental"))
+
+
+def save_codec(folder: Path, tensors: Tensors) -> None:
+    """Write X-Codec's tensors where the published repository has them."""
+    _save(folder / "final_ckpt" / "ckpt_00360000.pth", tensors, "codec_model")
 
 
 def _encoder(draw: _Draw, spec: CodecSpec) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import onnx
 
 from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
 from yuegguf.errors import ModelNotFound, StorageError
+from yuegguf.files import flush, replacing, storage_errors
 from yuegguf.progress import Event, Progress, silent
 
 from . import vocos, xcodec
@@ -22,6 +22,8 @@ from .weights import Floats, Weights
 
 METADATA_KEY = "yuegguf.codec"
 """Where the JSON header lies in an ONNX file's metadata; `yuegguf.codec.ort` reads it."""
+ROLES = ("encoder", "decoder", "vocal_upsampler", "instrumental_upsampler")
+"""The four files, in the order in which they are written."""
 FORMAT = 1
 """Version of that header and of the graphs' inputs and outputs."""
 
@@ -66,6 +68,7 @@ def export_codec(
     out: Path,
     *,
     heads: int | None = None,
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> list[Path]:
     """Write encoder.onnx, decoder.onnx, vocal_upsampler.onnx and instrumental_upsampler.onnx into `out`.
@@ -73,36 +76,48 @@ def export_codec(
     All four are written beside their names and renamed at the end: a failure until then changes nothing.
     `heads` is for a HuBERT that is neither 64 a head nor of twelve heads. Peak memory is four times the
     encoder's weights, 2.3 GB at the published size. Raises ModelNotFound, DamagedFile (naming the tensor),
-    StorageError.
+    StorageError, also when one of the files exists and `overwrite` is false.
     """
+    files = {role: out / f"{role}.onnx" for role in ROLES}
+    _check_free(out, list(files.values()), overwrite)
     plan = _plan(xcodec, vocal_decoder, instrumental_decoder, heads)
-    parts: dict[Path, Path] = {}
-    made = not out.exists()
-    try:
+    with contextlib.ExitStack() as stack:
         for done, (role, build) in enumerate(plan.items()):
             progress(Event("export", done, len(plan), role))
             data = build().SerializeToString()
-            out.mkdir(parents=True, exist_ok=True)
-            part = out / f"{role}.onnx.part"
-            parts[part] = out / f"{role}.onnx"
+            if not done:  # only now: wrong checkpoints shall not leave an empty folder
+                stack.enter_context(_folder(out))
+            part = stack.enter_context(replacing(files[role]))
             part.write_bytes(data)
-        for part, final in parts.items():
-            os.replace(part, final)
-    except OSError as error:
-        raise StorageError(f"cannot write the codec to {out}: {error.strerror}") from error
-    finally:
-        _clean(parts, out if made else None)
+            flush(part)  # a full disk shows here, while no file has been renamed
     progress(Event("export", len(plan), len(plan), "done"))
-    return list(parts.values())
+    return list(files.values())
 
 
-def _clean(parts: Iterable[Path], folder: Path | None) -> None:
-    """Remove what was not renamed, and the folder that was made for it if nothing else is in it."""
-    with contextlib.suppress(OSError):
-        for part in parts:
-            part.unlink(missing_ok=True)
-        if folder is not None:
-            folder.rmdir()
+def _check_free(out: Path, files: list[Path], overwrite: bool) -> None:
+    """Raise StorageError when one of the files may not be written."""
+    for file in files:
+        if file.is_dir():
+            raise StorageError(f"{file} is a folder", "move it away, or choose another folder")
+        if file.exists() and not overwrite:
+            raise StorageError(
+                f"the codec in {out} exists already",
+                "choose another folder, or ask to overwrite it (--force)",
+            )
+
+
+@contextlib.contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make a folder for the block; it goes again when the block leaves it empty. Raises StorageError."""
+    made = not out.exists()
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                out.rmdir()
 
 
 def _plan(

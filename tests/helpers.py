@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from yuegguf.cli import _run
+from yuegguf.stages.stage1 import Draft
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,11 @@ def song_bytes(folder: Path) -> dict[str, bytes]:
         "instrumental.wav",
     )
     return {name: (folder / name).read_bytes() for name in names}
+
+
+def context_ids(draft: Draft) -> int:
+    """Ids of context that a whole draft can take up, so that nothing is dropped."""
+    marker = len(draft.prompt.end_of_segment)
+    return len(draft.prompt.header) + sum(
+        len(p) + 2 * cap + 1 + marker for p, cap in zip(draft.prompt.sections, draft.caps, strict=True)
+    )

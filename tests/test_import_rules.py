@@ -21,7 +21,7 @@ request engine.base audio tokenlog tokenizer arrays
 stages.prompt stages.render stages.stage2 song
 stages.stage1
 plan snapshots codes models engine.llama codec.ort
-pipeline
+pipeline checks
 runtime
 cli._output
 cli._options
@@ -48,7 +48,7 @@ WALLS = {
     "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.cli.models"},
 }
 """Who may import what; a package's name stands for all its modules."""
-BASE = {"errors", "progress", "codec.base", "vocab"}
+BASE = {"errors", "progress", "files", "codec.base", "vocab"}
 """All of the package that the two converters may import."""
 
 

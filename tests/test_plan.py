@@ -7,23 +7,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import context_ids
 
+from yuegguf.engine.base import BATCH
 from yuegguf.engine.llama import read_header
-from yuegguf.errors import DamagedFile, NotEnoughMemory
+from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
 from yuegguf.models import nano_models
-from yuegguf.plan import WORKSPACE, Machine, ModelFacts, Plan, context_for, make, model_facts
+from yuegguf.plan import WORKSPACE, Machine, ModelFacts, Plan, context_for, make, model_facts, revise
 from yuegguf.request import Reference, SongRequest
 from yuegguf.sampling import Sampling
 from yuegguf.stages import prompt
-from yuegguf.stages.stage1 import Draft, context_ids
+from yuegguf.stages.stage1 import Draft
 from yuegguf.stages.stage2 import ROW_IDS
 from yuegguf.tokenizer import open_tokenizer
 from yuegguf.vocab import stage1_vocab
 
 GIB = 2**30
-BIG1 = ModelFacts(6 * GIB, 2 * 32 * 4 * 128, 16384)  # YuE's 7B: 64 KiB an id at f16
-BIG2 = ModelFacts(2 * GIB, 2 * 16 * 32 * 128, 8192)
+BIG1 = ModelFacts(6 * GIB, 2 * 32 * 4 * 128, 32, 16384)  # YuE's 7B: 64 KiB an id at f16
+BIG2 = ModelFacts(2 * GIB, 2 * 16 * 32 * 128, 16, 8192)
 ROW2 = ROW_IDS * BIG2.kv_width * 2
+FIXED1 = 4 * 32 * 16384 * BATCH + WORKSPACE  # llama.cpp's attention scores: 32 heads, 4 bytes each
+FIXED2 = 4 * 16 * ROW_IDS * BATCH + WORKSPACE
 PIECES, METADATA = read_header(nano_models().stage1)
 VOCAB = stage1_vocab(PIECES)
 ENCODE = open_tokenizer(METADATA, PIECES, nano_models().stage1).encode
@@ -63,7 +67,7 @@ def true_ids(asked: SongRequest) -> int:
     if asked.reference:
         frames = round(50 * asked.reference.end) - round(50 * asked.reference.start)
         reference = np.zeros(2 * frames, np.int16)
-    built = prompt.build(ENCODE, VOCAB, asked.genre, asked.parsed().sections, reference)
+    built = prompt.build(ENCODE, VOCAB, asked.genre, asked.all_sections(), asked.parsed().sections, reference)
     return context_ids(Draft(built, asked.frame_caps(), asked.sampling, 0))
 
 
@@ -108,7 +112,7 @@ def test_as_many_stage2_rows_as_memory_holds(free: float | None, rows: int) -> N
     made = make(request(), BIG1, BIG2, Machine(ctx=2048), 4, None if free is None else int(free))
     assert made.stage2_rows == rows
     if free is not None:
-        assert BIG2.bytes + rows * ROW2 + WORKSPACE <= free * 0.9
+        assert BIG2.bytes + rows * ROW2 + FIXED2 <= free * 0.9
 
 
 def test_rows_are_no_more_than_the_song_has_chunks_and_at_least_one() -> None:
@@ -116,9 +120,10 @@ def test_rows_are_no_more_than_the_song_has_chunks_and_at_least_one() -> None:
     assert make(request(1, 1), small, BIG2, Machine(), 4, 64 * GIB).stage2_rows == 2
     assert make(request(6, 1), small, BIG2, Machine(), 4, 64 * GIB).stage2_rows == 2
     assert make(request(7, 1), small, BIG2, Machine(), 4, 64 * GIB).stage2_rows == 4
-    tight = BIG2.bytes + ROW2 + WORKSPACE
+    tight = BIG2.bytes + ROW2 + FIXED2
     assert make(request(1, 1), small, BIG2, Machine(), 4, tight).stage2_rows == 1
-    assert make(request(1, 1), small, BIG2, Machine(stage2_rows=7), 4, None).stage2_rows == 7
+    assert make(request(1, 1), small, BIG2, Machine(stage2_rows=7), 4, None).stage2_rows == 2
+    assert make(request(), small, BIG2, Machine(stage2_rows=7), 4, None).stage2_rows == 7
 
 
 def test_without_guidance_there_is_one_stage1_row() -> None:
@@ -129,22 +134,22 @@ def test_without_guidance_there_is_one_stage1_row() -> None:
 
 def test_memory_is_the_larger_of_the_two_stages() -> None:
     made = make(request(), BIG1, BIG2, Machine(stage2_rows=1), 4, None)
-    assert made.memory == BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + WORKSPACE
+    assert made.memory == BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + FIXED1
     wide = make(request(), BIG1, BIG2, Machine(ctx=512, stage2_rows=10, kv_type="f32"), 4, None)
-    assert wide.memory == BIG2.bytes + 10 * 2 * ROW2 + WORKSPACE
+    assert wide.memory == BIG2.bytes + 10 * 2 * ROW2 + FIXED2
 
 
 def test_too_little_memory_is_refused_with_both_numbers() -> None:
     with pytest.raises(NotEnoughMemory) as caught:
         make(request(), BIG1, BIG2, Machine(max_memory=4 * GIB), 4, 64 * GIB)
     assert str(caught.value) == (
-        "stage 1 needs about 8.3 GiB and 4.0 GiB may be used; use a smaller quantisation, --ctx or --no-cfg"
+        "stage 1 needs about 8.5 GiB and 4.0 GiB may be used; use a smaller quantisation, --ctx or --no-cfg"
     )
     with pytest.raises(
         NotEnoughMemory, match=r"^stage 2 needs about 3\.0 GiB and 2\.9 GiB may be used; use a"
     ):
-        make(request(), replace(BIG1, bytes=0, kv_width=1), BIG2, Machine(), 4, int(2.9 * GIB))
-    exact = BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + WORKSPACE
+        make(request(), replace(BIG1, bytes=0, kv_width=1, heads=1), BIG2, Machine(), 4, int(2.9 * GIB))
+    exact = BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + FIXED1
     assert make(request(), BIG1, BIG2, Machine(max_memory=exact), 4, 1).n_ctx == 16384
     with pytest.raises(NotEnoughMemory):
         make(request(), BIG1, BIG2, Machine(max_memory=exact - 1), 4, None)
@@ -153,6 +158,43 @@ def test_too_little_memory_is_refused_with_both_numbers() -> None:
 def test_threads_are_the_cores_unless_said_otherwise() -> None:
     assert make(request(), BIG1, BIG2, Machine(), 6, None).threads == 6
     assert make(request(), BIG1, BIG2, Machine(threads=3), 6, None).threads == 3
+
+
+def test_a_song_that_goes_on_may_change_rows_threads_and_device() -> None:
+    made = make(request(), BIG1, BIG2, Machine(), 4, None)
+    on_gpu = Machine(threads=2, stage2_rows=3, gpu_layers=-1, main_gpu=1)
+    changed = revise(made, request(), BIG1, BIG2, on_gpu, None, "draft")
+    assert (changed.threads, changed.stage2_rows, changed.gpu_layers, changed.main_gpu) == (2, 3, -1, 1)
+    assert revise(made, request(), BIG1, BIG2, Machine(), None, "draft") == made
+    assert revise(made, request(), BIG1, BIG2, Machine(ctx=16384, kv_type="f16"), None, "draft") == made
+
+
+def test_a_song_that_goes_on_keeps_its_context_and_cache_type() -> None:
+    made = make(request(), BIG1, BIG2, Machine(), 4, None)
+    for machine, words in (
+        (Machine(ctx=8192), "16384 ids of context"),
+        (Machine(kv_type="f32"), "f16 caches"),
+    ):
+        with pytest.raises(RequestError, match=f"was planned with {words}"):
+            revise(made, request(), BIG1, BIG2, machine, None, "refine")
+
+
+def test_memory_is_checked_again_for_the_phases_that_are_left() -> None:
+    made = make(request(), BIG1, BIG2, Machine(stage2_rows=1), 4, None)
+    for phase, enough in (("draft", 9 * GIB), ("refine", 4 * GIB), ("master", 1)):
+        assert revise(made, request(), BIG1, BIG2, Machine(), enough, phase) == made
+    for phase, little in (("draft", 8 * GIB), ("refine", 2 * GIB)):
+        with pytest.raises(NotEnoughMemory):
+            revise(made, request(), BIG1, BIG2, Machine(), little, phase)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"kv_type": "q8_0"}, {"threads": 0}, {"stage2_rows": -1}, {"ctx": 1}, {"snapshot_seconds": -1}],
+)
+def test_impossible_machine_options_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(RequestError):
+        Machine(**options)  # type: ignore[arg-type]
 
 
 def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
@@ -168,7 +210,7 @@ def test_facts_of_the_bundled_models() -> None:
         int(METADATA[f"llama.{key}"]) for key in ("block_count", "attention.head_count", "embedding_length")
     )
     shared = int(METADATA["llama.attention.head_count_kv"])
-    assert model_facts(METADATA, 5) == ModelFacts(5, 2 * layers * shared * (width // heads), 16384)
+    assert model_facts(METADATA, 5) == ModelFacts(5, 2 * layers * shared * (width // heads), heads, 16384)
     alone = {key: value for key, value in METADATA.items() if key != "llama.attention.head_count_kv"}
     assert model_facts(alone, 5).kv_width == 2 * layers * width
     with pytest.raises(DamagedFile, match="this GGUF is not a LLaMA model"):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fakes import PIECES, FakeEngine, MemoryJournal
+from helpers import context_ids
 
 from yuegguf.errors import Interrupted, RequestError
 from yuegguf.progress import Event
@@ -136,7 +137,7 @@ def test_resume_from_a_snapshot_ends_in_the_same_song(mark: Mark) -> None:
 
 
 def test_overflow_drops_the_oldest_section_and_keeps_the_header() -> None:
-    need = stage1.context_ids(DRAFT)
+    need = context_ids(DRAFT)
     engine = FakeEngine(n_ctx=need - 25)
     sung = stage1.run(DRAFT, engine, VOCAB, MemoryJournal())
     assert len(sung) == 3

@@ -24,6 +24,8 @@ from yuegguf.files import replacing
 Format = Literal["wav", "flac", "mp3"]
 FORMATS: tuple[Format, ...] = ("wav", "flac", "mp3")
 
+CREDIT = "AI-generated with YuE by HKUST/M-A-P"
+"""The provenance that YuE's licence asks for, in every file and song folder."""
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
 """Sample rates that we read, Hz: beyond them a header is damaged, and a resampling kernel explodes."""
 BLOCK = 1 << 18
@@ -36,8 +38,7 @@ class Tags:
 
     title: str = ""
     artist: str = ""
-    comment: str = f"AI-generated with YuE by HKUST/M-A-P (yuegguf {__version__})"
-    """The provenance that YuE's licence asks for."""
+    comment: str = f"{CREDIT} (yuegguf {__version__})"
     software: str = f"yuegguf {__version__}"
     """libsndfile appends its own name and version to it in wav and flac files."""
     date: str = ""
@@ -86,7 +87,7 @@ def write_audio(
     Raises RequestError for a format or a bit depth that cannot be written, StorageError when the disk is
     full or the folder cannot be written.
     """
-    subtype = _subtype(format, bits)
+    subtype = check_format(format, bits)
     with replacing(path) as part:
         try:
             _encode(part, wave, format, subtype, tags)
@@ -98,7 +99,8 @@ def write_audio(
             part.write_bytes(_id3(tags) + part.read_bytes())
 
 
-def _subtype(format: str, bits: int) -> str:
+def check_format(format: str, bits: int) -> str:
+    """libsndfile's name of the samples in a format. Raises RequestError for what cannot be written."""
     if format not in FORMATS:
         raise RequestError(f"{format!r} is not an audio format that we write", f"use {', '.join(FORMATS)}")
     if format == "mp3":

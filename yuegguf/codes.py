@@ -46,8 +46,14 @@ def read_track(path: Path) -> NDArray[np.int16]:
 
 
 def track_of(path: Path) -> Track:
-    """Which track a file of codes holds, by its name; a vocal unless it says otherwise."""
-    return "instrumental" if any(mark in path.stem.lower() for mark in ("itrack", "inst")) else "vocal"
+    """Which track a file of codes holds, by its name; a vocal unless it says otherwise.
+
+    YuE's own mark decides, as its names begin with the genre: `instrumental-rock_…_vtrack.npy`.
+    """
+    name = path.stem.lower()
+    if MARKS[0] in name:
+        return "vocal"
+    return "instrumental" if MARKS[1] in name or "inst" in name else "vocal"
 
 
 def title_of(path: Path) -> str:

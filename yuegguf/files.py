@@ -15,7 +15,8 @@ from yuegguf.errors import StorageError
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a path beside `target`; on success it is flushed to disk and renamed over `target`.
 
-    Whatever happens, nothing is left beside it. Raises StorageError in plain words.
+    Whatever happens, nothing is left beside it, unless the process is killed: see `sweep`. Raises
+    StorageError in plain words.
     """
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     with storage_errors(target):
@@ -26,6 +27,16 @@ def replacing(target: Path) -> Iterator[Path]:
             flush(target.parent)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left of `replacing` in a folder and below; what cannot go, stays.
+
+    Only for a folder that nobody else writes to: a file that is being written looks the same.
+    """
+    for left in folder.rglob(".*.[0-9]*.part"):
+        with suppress(OSError):
+            left.unlink()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ official one; what upstream would lose is normalised or kept as lyrics, with a n
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from yuegguf.errors import RequestError
@@ -23,6 +24,7 @@ KNOWN_LABELS = frozenset(
 _HEADER = re.compile(r"^\s*\[([^\[\]\n]+)\]\s*(.*)$")
 _UPSTREAM_LABEL = re.compile(r"^\w+$")
 _REPEAT_MARK = re.compile(r"^(x\s*\d+|\d+\s*x|repeat)$", re.IGNORECASE)
+_NUMBERED = re.compile(r"^\s*([^\W\d_]+)[\s:：-]*(?:[x×]?\s*\d+|\d+\s*[x×])\s*$", re.IGNORECASE)
 _LENGTH = re.compile(r"^\s*#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE)
 _MARKERS = ("[start_of_segment]", "[end_of_segment]", "[start_of_reference]", "[end_of_reference]")
 
@@ -171,4 +173,12 @@ def _label(written: str, rest: str) -> str | None:
         name = "".join(words[:count])
         if len(words) >= count and name in KNOWN_LABELS:
             return name
+    numbered = _NUMBERED.match(written)
+    if numbered and not rest and not _latin(numbered[1]):  # [副歌 2]
+        return numbered[1]
     return None
+
+
+def _latin(word: str) -> bool:
+    """Whether a word has letters of an alphabet whose labels are in KNOWN_LABELS."""
+    return any("LATIN" in unicodedata.name(letter, "") for letter in word)

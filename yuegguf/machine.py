@@ -23,6 +23,10 @@ FEATURES = (
 """CPU features that llama.cpp's kernels make use of."""
 
 
+CGROUP = Path("/sys/fs/cgroup")
+"""Where a container sees its own limits (cgroup v2)."""
+
+
 def physical_cores() -> int:
     """Cores this process may use, hyper-threads counted once; at least 1."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
@@ -32,12 +36,12 @@ def physical_cores() -> int:
     return max(1, min(len(cores), _quota() or len(cores)))
 
 
-def available_memory() -> int | None:
+def available_memory(cgroup: Path = CGROUP) -> int | None:
     """Bytes that can be taken without swapping, the container's limit included; None if unknown."""
     free = _meminfo("MemAvailable") or _sysctl("hw.memsize")
-    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
     if limit and used is not None:
-        room = max(0, limit - used)
+        room = max(0, limit - max(0, used - _inactive_file(cgroup)))
         return min(free, room) if free else room
     return free
 
@@ -67,14 +71,20 @@ def _siblings(cpu: int) -> str:
 
 def _quota() -> int | None:
     """CPUs that the container's quota allows, rounded up."""
-    fields = _text("/sys/fs/cgroup/cpu.max").split()
+    fields = _text(CGROUP / "cpu.max").split()
     if len(fields) == 2 and fields[0].isdigit() and fields[1].isdigit():
         return max(1, -(-int(fields[0]) // int(fields[1])))
     return None
 
 
-def _cgroup(name: str) -> int | None:
-    text = _text(f"/sys/fs/cgroup/{name}").strip()
+def _inactive_file(cgroup: Path) -> int:
+    """Bytes of page cache that the kernel drops before anything else, though they count as used."""
+    match = re.search(r"^inactive_file (\d+)$", _text(cgroup / "memory.stat"), re.MULTILINE)
+    return int(match[1]) if match else 0
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
     return int(text) if text.isdigit() else None
 
 
@@ -92,7 +102,7 @@ def _sysctl(name: str) -> int | None:
     return int(answer) if answer.isdigit() else None
 
 
-def _text(path: str) -> str:
+def _text(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -44,7 +44,7 @@ class ModelChoice:
     @property
     def root(self) -> Path:
         """The folder of installed models."""
-        return self.models_dir or registry.models_dir()
+        return Path(self.models_dir or registry.models_dir())
 
 
 def nano_models() -> Models:
@@ -65,11 +65,11 @@ def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
     if choice.stage1 == NANO or _nothing_there(choice):
         nano = nano_models()
         stage2 = _find(choice.stage2 or NANO, "stage2", None, choice.root)
-        return replace(nano, stage2=stage2, codec=choice.codec or nano.codec)
+        return replace(nano, stage2=stage2, codec=Path(choice.codec or nano.codec))
     default = DEFAULT_STAGE1_ICL if with_reference else DEFAULT_STAGE1
     stage1 = _find(choice.stage1 or default, "stage1", choice.quant, choice.root)
     stage2 = _find(choice.stage2 or DEFAULT_STAGE2, "stage2", None, choice.root)
-    codec = choice.codec or registry.installed_codec(choice.root)
+    codec = Path(choice.codec) if choice.codec else registry.installed_codec(choice.root)
     if codec is None:
         raise ModelNotFound(
             f"the codec is not installed in {choice.root}",
@@ -106,7 +106,7 @@ def of_song(folder: SongFolder, choice: ModelChoice | None = None) -> Models:
     if choice:
         stage1 = _find(choice.stage1, "stage1", choice.quant, choice.root) if choice.stage1 else stage1
         stage2 = _find(choice.stage2, "stage2", None, choice.root) if choice.stage2 else stage2
-        codec = choice.codec or codec
+        codec = Path(choice.codec or codec)
     for path in (stage1, stage2, codec):
         if not path.exists():
             raise ModelNotFound(

@@ -72,7 +72,8 @@ def next_phase(folder: SongFolder) -> str:
     for phase, result in (("draft", "stage1.npz"), ("refine", "stage2.npz")):
         if folder.state == phase or not (folder.path / result).exists():
             return phase
-    return folder.state
+    files = folder.fact("files") or ["mix"]
+    return folder.state if all((folder.path / name).exists() for name in files) else "master"
 
 
 def finished(folder: SongFolder) -> Song:
@@ -94,17 +95,21 @@ def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> 
     request = folder.request
     reference = _reference(folder, request, parts, progress)
     sections = request.parsed().sections
+
+    def warn(text: str) -> None:
+        progress(Event("draft", 0, 1, warning=text))
+
     with closing(parts.stage1()) as engine, _token_log(folder) as log:
         vocab = stage1_vocab(engine.pieces)
         encode = parts.tokenizer(engine).encode
         draft = stage1.Draft(
-            prompt.build(encode, vocab, request.genre, sections, reference),
+            prompt.build(encode, vocab, request.genre, request.all_sections(), sections, reference),
             request.frame_caps(),
             request.sampling,
             request.seed,
             [section.label for section in sections],
         )
-        cache = CacheFolder(folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds)
+        cache = CacheFolder(folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, warn)
         sung = stage1.run(draft, engine, vocab, log, cache, progress)
     codes = split_tracks(np.concatenate(sung))
     folder.save_stage1(sung, codes)
@@ -169,9 +174,9 @@ def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
 
 def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
     codes = folder.load_stage2()
-    output = folder.request.output
+    output, title = folder.request.output, str(folder.fact("title") or folder.request.genre)
     with closing(parts.codec()) as codec:
-        files = write_song(codes, codec, output, folder.path, folder.request.genre, progress)
+        files = write_song(codes, codec, output, folder.path, title, progress)
     sections = sung_sections(folder)
     folder.write_markers(sections)
     folder.advance(

@@ -6,11 +6,12 @@ The plan is stored in the song folder, because another plan is another batch sha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from yuegguf.codec.base import FRAME_RATE
-from yuegguf.errors import DamagedFile, NotEnoughMemory
+from yuegguf.engine.base import BATCH
+from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
 from yuegguf.request import SongRequest
 from yuegguf.stages.stage2 import ROW_IDS, chunks
 
@@ -19,7 +20,7 @@ MAX_CONTEXT = 16384
 MAX_STAGE2_ROWS = 10
 """More rows than this gained little where it was measured."""
 WORKSPACE = 300 * 2**20
-"""Bytes for compute buffers, Python and libraries."""
+"""Bytes for Python, libraries and llama.cpp's buffers, without the attention scores."""
 KV_BYTES = {"f16": 2, "f32": 4}
 
 
@@ -31,13 +32,28 @@ class Machine:
     ctx: int | None = None
     """Most ids of stage-1 context."""
     stage2_rows: int | None = None
-    kv_type: str = "f16"
-    gpu_layers: int = 0
+    kv_type: str | None = None
+    """Number type of the caches, f16 or f32; None = f16."""
+    gpu_layers: int | None = None
+    """Layers on the GPU; -1 = all; None = all if llama.cpp can use one."""
     main_gpu: int | None = None
     max_memory: int | None = None
     """Bytes; refuse to start above this instead of above what is free."""
     snapshot_seconds: float = 60.0
     """Keep stage 1's caches on disk this often; 0 = never."""
+
+    def __post_init__(self) -> None:
+        if self.kv_type is not None and self.kv_type not in KV_BYTES:
+            raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
+        for name, value, least in (
+            ("threads", self.threads, 1),
+            ("ctx", self.ctx, 512),
+            ("stage-2 rows", self.stage2_rows, 1),
+            ("snapshot seconds", self.snapshot_seconds, 0),
+            ("max memory", self.max_memory, 0),
+        ):
+            if value is not None and not value >= least:
+                raise RequestError(f"{name} {value} is out of range", f"use {least} or more")
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,7 @@ class ModelFacts:
     bytes: int
     kv_width: int
     """Elements of one id in the cache: 2 · layers · KV heads · head size."""
+    heads: int
     n_ctx_train: int
 
 
@@ -92,7 +109,7 @@ def model_facts(metadata: Mapping[str, str], size: int) -> ModelFacts:
         context = int(metadata["llama.context_length"])
     except (KeyError, ValueError, ZeroDivisionError) as error:
         raise DamagedFile(f"this GGUF is not a LLaMA model (no {error})", "use YuE's models") from error
-    return ModelFacts(size, 2 * layers * kv_heads * width, context)
+    return ModelFacts(size, 2 * layers * kv_heads * width, heads, context)
 
 
 def make(
@@ -104,47 +121,109 @@ def make(
     free: int | None,
 ) -> Plan:
     """Decide. `free` is in bytes, None where unknown. Raises NotEnoughMemory with the numbers."""
+    kv_type = machine.kv_type or "f16"
+    most = min(machine.ctx or MAX_CONTEXT, max(stage1.n_ctx_train, machine.ctx or 0))
     limit = machine.max_memory if machine.max_memory is not None else free
-    kv = KV_BYTES[machine.kv_type]
-    n_ctx = context_for(request, min(machine.ctx or MAX_CONTEXT, max(stage1.n_ctx_train, machine.ctx or 0)))
-    rows1 = 2 if request.sampling.guided else 1
-    need1 = stage1.bytes + rows1 * n_ctx * stage1.kv_width * kv + WORKSPACE
-    _require(need1, limit, "stage 1", "a smaller quantisation, --ctx or --no-cfg")
-    row = ROW_IDS * stage2.kv_width * kv
-    rows2 = machine.stage2_rows or _rows_that_fit(request, stage2, row, limit)
-    need2 = stage2.bytes + rows2 * row + WORKSPACE
-    _require(need2, limit, "stage 2", "a smaller quantisation or --stage2-batch 1")
-    threads = machine.threads or cores
-    memory = max(need1, need2)
-    gpu = (machine.gpu_layers, machine.main_gpu)
-    return Plan(n_ctx, rows1, rows2, threads, machine.kv_type, *gpu, memory)
+    drafted = Plan(
+        n_ctx=context_for(request, most),
+        stage1_rows=2 if request.sampling.guided else 1,
+        stage2_rows=1,
+        threads=machine.threads or cores,
+        kv_type=kv_type,
+        gpu_layers=machine.gpu_layers or 0,
+        main_gpu=machine.main_gpu,
+        memory=0,
+    )
+    rows = machine.stage2_rows or _rows_that_fit(drafted, stage2, limit)
+    plan = replace(drafted, stage2_rows=min(rows, chunk_count(request)))
+    return checked(plan, stage1, stage2, limit)
+
+
+def revise(
+    plan: Plan,
+    request: SongRequest,
+    stage1: ModelFacts,
+    stage2: ModelFacts,
+    machine: Machine,
+    free: int | None,
+    phase: str,
+) -> Plan:
+    """The plan of a song that goes on with `phase`, with what the user now says of the machine.
+
+    Threads, stage-2 rows and the device may change; context and cache type may not, since what is
+    drawn already depends on them. Raises RequestError, NotEnoughMemory.
+    """
+    fixed = "leave it out, or start a new song"
+    if machine.ctx is not None and machine.ctx < plan.n_ctx:
+        raise RequestError(
+            f"this song was planned with {plan.n_ctx} ids of context, not {machine.ctx}", fixed
+        )
+    if machine.kv_type not in (None, plan.kv_type):
+        raise RequestError(f"this song was planned with {plan.kv_type} caches", fixed)
+    changed = replace(
+        plan,
+        threads=machine.threads or plan.threads,
+        stage2_rows=min(machine.stage2_rows or plan.stage2_rows, chunk_count(request)),
+        gpu_layers=plan.gpu_layers if machine.gpu_layers is None else machine.gpu_layers,
+        main_gpu=plan.main_gpu if machine.gpu_layers is None else machine.main_gpu,
+    )
+    limit = machine.max_memory if machine.max_memory is not None else free
+    return checked(changed, stage1, stage2, limit, phase)
+
+
+def checked(
+    plan: Plan, stage1: ModelFacts, stage2: ModelFacts, limit: int | None, phase: str = "draft"
+) -> Plan:
+    """The plan with its memory filled in.
+
+    Raises NotEnoughMemory when a phase from `phase` on needs more than `limit` bytes.
+    """
+    draft = need(stage1, plan.stage1_rows, plan.n_ctx, plan.kv_type)
+    refine = need(stage2, plan.stage2_rows, ROW_IDS, plan.kv_type)
+    if limit is not None and draft > limit and phase == "draft":
+        raise _too_much("stage 1", draft, limit, "a smaller quantisation, --ctx or --no-cfg")
+    if limit is not None and refine > limit and phase in ("draft", "refine"):
+        raise _too_much("stage 2", refine, limit, "a smaller quantisation or --stage2-batch 1")
+    return replace(plan, memory=max(draft, refine))
+
+
+def need(facts: ModelFacts, rows: int, ids: int, kv_type: str) -> int:
+    """Bytes that a model takes: weights, caches, attention scores of one prompt block, the rest."""
+    caches = rows * ids * facts.kv_width * KV_BYTES[kv_type]
+    return facts.bytes + caches + 4 * facts.heads * ids * BATCH + WORKSPACE
+
+
+def chunk_count(request: SongRequest) -> int:
+    """Chunks that stage 2 has at most: more rows than that would stay empty."""
+    return max(1, len(chunks(sum(request.frame_caps()))))
 
 
 def context_for(request: SongRequest, most: int) -> int:
     """Ids of context that hold the whole song, in steps of 256, at most `most`.
 
     Counted without a tokenizer: a text never has more ids than bytes, plus one for each call's
-    leading space; markers are 7 ids each, and the lyrics appear twice (header and section prompts).
+    leading space; markers are 7 ids each; all lyrics are in the header, the sung ones in their prompts too.
     """
-    lyrics = request.parsed()
-    text = sum(len(section.text.encode()) for section in lyrics.sections)
-    ids = 2 * text + len(request.genre.encode()) + 128 + 24 * len(lyrics.sections)
+    everything, sung = request.all_sections(), request.parsed().sections
+    text = sum(len(section.text.encode()) for section in (*everything, *sung))
+    ids = text + len(request.genre.encode()) + 128 + len(everything) + 24 * len(sung)
     if request.reference:
         ids += round(2 * FRAME_RATE * (request.reference.end - request.reference.start)) + 32
     ids += sum(2 * cap + 1 for cap in request.frame_caps())
     return min(most, -(-ids // 256) * 256)
 
 
-def _rows_that_fit(request: SongRequest, stage2: ModelFacts, row: int, limit: int | None) -> int:
-    wanted = min(MAX_STAGE2_ROWS, len(chunks(sum(request.frame_caps()))))
+def _rows_that_fit(plan: Plan, stage2: ModelFacts, limit: int | None) -> int:
     if limit is None:
-        return min(wanted, 4)
-    return max(1, min(wanted, (limit * 9 // 10 - stage2.bytes - WORKSPACE) // row))
+        return 4
+    rows = MAX_STAGE2_ROWS
+    while rows > 1 and need(stage2, rows, ROW_IDS, plan.kv_type) > limit * 9 // 10:
+        rows -= 1
+    return rows
 
 
-def _require(need: int, limit: int | None, what: str, instead: str) -> None:
-    if limit is not None and need > limit:
-        raise NotEnoughMemory(
-            f"{what} needs about {need / 2**30:.1f} GiB and {limit / 2**30:.1f} GiB may be used",
-            f"use {instead}",
-        )
+def _too_much(what: str, needed: int, limit: int, instead: str) -> NotEnoughMemory:
+    return NotEnoughMemory(
+        f"{what} needs about {needed / 2**30:.1f} GiB and {limit / 2**30:.1f} GiB may be used",
+        f"use {instead}",
+    )

@@ -18,6 +18,8 @@ class Event:
     """All there is to do; an upper bound in the draft, where sections may end early."""
     note: str = ""
     """What is happening, for people: "section 2 of 6, chorus"."""
+    warning: str = ""
+    """Something a person should know; such an event is no step forward."""
 
 
 Progress = Callable[[Event], None]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from math import inf
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import Lyrics, choose, is_text, parse
+from yuegguf.lyrics import Lyrics, Section, choose, is_text, parse
 from yuegguf.sampling import Sampling
 
 Format = Literal["wav", "flac", "mp3"]
-MIXES = ("hybrid", "upstream", "vocos", "codec", "split")
-FORMATS: tuple[Format, ...] = ("wav", "flac", "mp3")
+MixMode = Literal["hybrid", "upstream", "vocos", "codec", "split"]
+MIXES: tuple[MixMode, ...] = get_args(MixMode)
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Reference:
             raise RequestError("a dual-track reference needs both tracks", "pass --ref-vocal and --ref-inst")
         if dual == (self.mix is not None):
             raise RequestError("a reference is one file or two tracks", "pass --ref, or both tracks")
-        if not 0 <= self.start < self.end:
+        if not 0 <= self.start < self.end < inf:
             raise RequestError(
                 f"the reference window {self.start:g}-{self.end:g} s is empty", "pass --ref-start < --ref-end"
             )
@@ -49,7 +51,7 @@ class Output:
     formats: tuple[Format, ...] = ("wav",)
     bits: int = 16
     """16 or 24 bits per sample; wav and flac only."""
-    mix: Literal["hybrid", "upstream", "vocos", "codec", "split"] = "hybrid"
+    mix: MixMode = "hybrid"
     vocal_gain: float = 0.0
     """dB, before the limiter."""
     inst_gain: float = 0.0
@@ -63,6 +65,8 @@ class Output:
     def __post_init__(self) -> None:
         if not self.formats or any(f not in FORMATS for f in self.formats):
             raise RequestError(f"unknown format in {','.join(self.formats)!r}", "use wav, flac, mp3")
+        if len(set(self.formats)) != len(self.formats):
+            raise RequestError("a format is named twice", "name each once, such as wav,mp3")
         if self.bits not in (16, 24):
             raise RequestError(f"{self.bits} bits per sample is not offered", "use --bits 16 or 24")
         if self.mix not in MIXES:
@@ -99,8 +103,12 @@ class SongRequest:
             raise RequestError(
                 f"sections of {self.segment_seconds:g} s are out of range", "use --segment-seconds 1 to 150"
             )
-        if not 0 <= self.seed < 2**63:
-            raise RequestError(f"seed {self.seed} is out of range", "use 0 to 2^63-1")
+        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
+            raise RequestError(f"seed {self.seed!r} is not a whole number in range", "use 0 to 2^63-1")
+
+    def all_sections(self) -> tuple[Section, ...]:
+        """Every section of the lyrics, sung or not: the model reads them all. Raises RequestError."""
+        return parse(self.lyrics).sections
 
     def parsed(self) -> Lyrics:
         """The sections to sing, and notices. Raises RequestError for lyrics that cannot be sung."""

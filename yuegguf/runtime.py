@@ -6,19 +6,17 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from yuegguf import machine, pipeline, plan
-from yuegguf.audio import read_audio
+from yuegguf import checks, machine, pipeline, plan
 from yuegguf.codec.base import AudioCodec
 from yuegguf.engine.base import TokenEngine
-from yuegguf.errors import Interrupted, RequestError, YueError
+from yuegguf.errors import Interrupted, YueError
 from yuegguf.models import ModelChoice, Models, check_same, describe, fingerprint, of_song, resolve
 from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request import Reference, Song, SongRequest
+from yuegguf.request import Song, SongRequest
 from yuegguf.song import SongFolder
-from yuegguf.stages import prompt, stage1, stage2
+from yuegguf.stages import stage2
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
-from yuegguf.vocab import check_role, stage1_vocab, stage2_vocab
 
 
 def generate(
@@ -34,12 +32,16 @@ def generate(
     """Make a song: a new folder in `output_dir` with mix, stems and everything to go on from.
 
     Setting `stop` from another thread or a signal handler ends the work within a token with
-    Interrupted; `resume` goes on. Raises YueError.
+    Interrupted; `resume` goes on. What had to be interpreted in the lyrics comes as warnings through
+    `progress`. Raises YueError.
     """
-    request.parsed()  # bad lyrics must fail before any model is read
+    notices = request.parsed().notices  # bad lyrics must fail before any model is read
+    for notice in notices:
+        progress(Event("draft", 0, 1, warning=notice))
+    options = machine_options or Machine()
     found = resolve(models or ModelChoice(), request.reference is not None)
-    folder = start(request, found, Path(output_dir), name, machine_options or Machine())
-    return go_on(folder, found, machine_options or Machine(), progress, stop)
+    folder = start(request, found, Path(output_dir), name, options)
+    return go_on(folder, found, options, progress, stop)
 
 
 def resume(
@@ -60,86 +62,52 @@ def start(
     request: SongRequest, models: Models, parent: Path, name: str | None, options: Machine
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
-    if request.reference:
-        check_reference(request.reference)
-    made = plan_song(request, models, options)
-    check_prompt(request, models.stage1, made.n_ctx)
-    check_codec(models.codec)
-    facts = {"family": models.name, "models": describe(models), "plan": made.to_json()}
-    return SongFolder.create(parent, name or request.genre, request, facts)
+    request = checks.located(request)
+    checks.check_output(request.output)
+    first, second = checks.read_models(models)
+    cores, free = machine.physical_cores(), machine.available_memory()
+    made = plan.make(request, first.facts, second.facts, with_device(options), cores, free)
+    checks.check_prompt(request, first, made.n_ctx)
+    checks.check_codec(models.codec)
+    title = name or request.genre.strip()
+    facts = {"title": title, "family": models.name, "models": describe(models), "plan": made.to_json()}
+    return SongFolder.create(parent, title, request, facts)
 
 
 def go_on(
     folder: SongFolder, models: Models, options: Machine, progress: Progress, stop: threading.Event | None
 ) -> Song:
-    """Work on a song folder until it is done. Raises YueError."""
+    """Work on a song folder until it is done. Raises YueError, with the folder in it."""
     try:
-        return _go_on(folder, models, options, progress, stop)
+        if pipeline.next_phase(folder) == "done":
+            return pipeline.finished(folder)
+        check_same(folder, models)
+        made = revised_plan(folder, models, options)
+        parts = real_parts(models, made, options, stop or threading.Event())
+        return pipeline.work(folder, made, parts, _stopping(progress, stop))
     except YueError as error:
         error.folder = folder.path
         raise
 
 
-def _go_on(
-    folder: SongFolder, models: Models, options: Machine, progress: Progress, stop: threading.Event | None
-) -> Song:
-    if pipeline.next_phase(folder) == "done":
-        return pipeline.finished(folder)
-    check_same(folder, models)
-    made = Plan.from_json(folder.fact("plan"))
-    if options.threads:
-        made = replace(made, threads=options.threads)
-    parts = real_parts(models, made, options, stop or threading.Event())
-    return pipeline.work(folder, made, parts, _stopping(progress, stop))
+def revised_plan(folder: SongFolder, models: Models, options: Machine) -> Plan:
+    """The song's plan with what the user now says of the machine; kept in the folder if it changed."""
+    before = Plan.from_json(folder.fact("plan"))
+    first, second = checks.read_models(models)
+    free, phase = machine.available_memory(), pipeline.next_phase(folder)
+    after = plan.revise(before, folder.request, first.facts, second.facts, options, free, phase)
+    if after != before:
+        folder.advance(folder.state, plan=after.to_json())
+    return after
 
 
-def plan_song(request: SongRequest, models: Models, options: Machine) -> Plan:
-    """Read both models' facts, refuse the wrong ones, and decide how to compute. Raises YueError."""
-    facts = {}
-    for role, path in (("stage1", models.stage1), ("stage2", models.stage2)):
-        facts[role] = inspect(path, role)
-    cores, free = machine.physical_cores(), machine.available_memory()
-    return plan.make(request, facts["stage1"], facts["stage2"], options, cores, free)
+def with_device(options: Machine) -> Machine:
+    """The options with the device decided: all layers on a GPU where llama.cpp can use one."""
+    if options.gpu_layers is not None:
+        return options
+    from yuegguf.engine.llama import build_info
 
-
-def inspect(path: Path, role: str) -> plan.ModelFacts:
-    """A language model's facts, without its weights. Raises DamagedFile when it is not of this role."""
-    from yuegguf.engine.llama import read_header
-
-    pieces, metadata = read_header(path)
-    check_role(metadata, role, path.name)
-    stage1_vocab(pieces) if role == "stage1" else stage2_vocab(pieces)
-    return plan.model_facts(metadata, path.stat().st_size)
-
-
-def check_reference(wanted: Reference) -> None:
-    """Read a reference's files, so that a bad one leaves no folder. Raises RequestError."""
-    for file in filter(None, (wanted.mix, wanted.vocal, wanted.instrumental)):
-        wave, rate = read_audio(Path(file))
-        if len(wave) / rate <= wanted.start:
-            raise RequestError(
-                f"{file} ends before the reference window starts", "pass an earlier --ref-start"
-            )
-
-
-def check_prompt(request: SongRequest, path: Path, n_ctx: int) -> None:
-    """Tokenise the lyrics as stage 1 will, and refuse sections that cannot fit; a reference comes on top.
-
-    Raises RequestError, and ModelNotFound or DamagedFile for the tokenizer.
-    """
-    from yuegguf.engine.llama import read_header
-
-    pieces, metadata = read_header(path)
-    encode = open_tokenizer(metadata, pieces, path).encode
-    built = prompt.build(encode, stage1_vocab(pieces), request.genre, request.parsed().sections)
-    stage1.check_context(stage1.Draft(built, request.frame_caps(), request.sampling, request.seed), n_ctx)
-
-
-def check_codec(folder: Path) -> None:
-    """Open the codec's metadata. Raises ModelNotFound, DamagedFile."""
-    from yuegguf.codec.ort import OrtCodec
-
-    OrtCodec.open(folder).close()
+    return replace(options, gpu_layers=-1 if build_info()["gpu"] == "yes" else 0)
 
 
 def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Event) -> pipeline.Parts:

@@ -6,14 +6,16 @@ large batches would not, because batch shape changes the last bits of the arithm
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from yuegguf.engine.base import TokenEngine
-from yuegguf.errors import StorageError
+from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files import flush, storage_errors
 from yuegguf.stages.stage1 import Mark
 from yuegguf.tokenlog import TokenLog
@@ -25,9 +27,20 @@ COST_SHARE = 20
 class CacheFolder:
     """The `cache/` folder of a song; see `Snapshots` in stage 1."""
 
-    def __init__(self, root: Path, log: TokenLog, key: str, seconds: float) -> None:
-        """Keep a snapshot every `seconds` (0 = never), valid for engines opened with the same `key`."""
-        self._root, self._log, self._key, self._seconds = root, log, key, seconds
+    def __init__(
+        self,
+        root: Path,
+        log: TokenLog,
+        key: str,
+        seconds: float,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Keep a snapshot every `seconds` (0 = never), valid for engines opened with the same `key`.
+
+        A snapshot is a convenience: where it cannot be written or read, `warn` is told and the song
+        goes on without.
+        """
+        self._root, self._log, self._key, self._seconds, self._warn = root, log, key, seconds, warn
         self._next = time.monotonic() + seconds
         self._mark = self._find()
 
@@ -36,20 +49,31 @@ class CacheFolder:
         return self._mark
 
     def offer(self, engine: TokenEngine, rows: int, mark: Mark) -> None:
-        """Save when it is time. Raises StorageError."""
+        """Save when it is time."""
         started = time.monotonic()
         if not self._seconds or started < self._next:
             return
         self._log.sync()  # a mark must never be ahead of the log
-        self._save(engine, rows, mark)
+        try:
+            self._save(engine, rows, mark)
+        except StorageError as error:
+            self._seconds = 0.0
+            self._warn(f"no more snapshots, a resume would take longer: {error.message}")
         taken = time.monotonic() - started
         self._next = time.monotonic() + max(self._seconds, COST_SHARE * taken)
 
     def restore(self, engine: TokenEngine, rows: int) -> None:
-        """Load the latest snapshot's rows. Raises DamagedFile."""
+        """Load the latest snapshot's rows. Raises DamagedFile; the snapshot is dropped then."""
         assert self._mark
-        for row in range(rows):
-            engine.load(row, self._root / _name(self._mark) / f"row{row}.bin")
+        folder = self._root / _name(self._mark)
+        try:
+            for row in range(rows):
+                engine.load(row, folder / f"row{row}.bin")
+        except DamagedFile:
+            self._mark = None
+            shutil.rmtree(folder, ignore_errors=True)
+            self._warn("the snapshot cannot be used, so the section is replayed from the log")
+            raise
 
     def _save(self, engine: TokenEngine, rows: int, mark: Mark) -> None:
         folder = self._root / _name(mark)
@@ -57,16 +81,16 @@ class CacheFolder:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         try:
-            sizes = []
+            hashes = []
             for row in range(rows):
                 file = folder / f"row{row}.bin"
                 engine.save(row, file)
                 with storage_errors(file):
                     flush(file)
-                    sizes.append(file.stat().st_size)
+                    hashes.append(_hash(file))
             note = {"section": mark.section, "codes": mark.codes, "first": mark.first}
             with storage_errors(folder):
-                (folder / "mark.json").write_text(json.dumps({**note, "key": self._key, "sizes": sizes}))
+                (folder / "mark.json").write_text(json.dumps({**note, "key": self._key, "hashes": hashes}))
                 flush(folder / "mark.json")
                 flush(folder)
         except StorageError:
@@ -77,16 +101,28 @@ class CacheFolder:
                 shutil.rmtree(old, ignore_errors=True)
 
     def _find(self) -> Mark | None:
-        marks = []
+        """The newest snapshot that is whole, of this engine, and not ahead of the log."""
+        found = {}
         for folder in self._root.glob("*-*"):
             with suppress(OSError, ValueError, KeyError, TypeError):  # an unfinished snapshot is not one
                 note = json.loads((folder / "mark.json").read_text())
                 mark = Mark(int(note["section"]), int(note["codes"]), int(note["first"]))
-                sizes = [(folder / f"row{row}.bin").stat().st_size for row in range(len(note["sizes"]))]
-                drawn = self._log.drawn(mark.section)
-                if sizes == note["sizes"] and note["key"] == self._key and 0 < mark.codes <= len(drawn):
-                    marks.append(mark)
-        return max(marks, key=lambda mark: (mark.section, mark.codes), default=None)
+                fits = 0 <= mark.first <= mark.section and 0 < mark.codes <= len(
+                    self._log.drawn(mark.section)
+                )
+                if fits and note["key"] == self._key and folder.name == _name(mark):
+                    found[mark] = list(note["hashes"])
+        for mark in sorted(found, key=lambda mark: (mark.section, mark.codes), reverse=True):
+            files = [self._root / _name(mark) / f"row{row}.bin" for row in range(len(found[mark]))]
+            if all(file.is_file() for file in files) and [_hash(file) for file in files] == found[mark]:
+                return mark
+            self._warn("a damaged snapshot is left aside")
+        return None
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name(mark: Mark) -> str:

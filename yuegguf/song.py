@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,15 +27,15 @@ from numpy.typing import NDArray
 
 from yuegguf import __version__
 from yuegguf.arrays import check_codes, load_array, load_arrays, save_array, save_arrays
+from yuegguf.audio import CREDIT
 from yuegguf.codec.base import FRAME_RATE
-from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.files import replacing, storage_errors
+from yuegguf.errors import DamagedFile, RequestError, StorageError, YueError
+from yuegguf.files import replacing, storage_errors, sweep
 from yuegguf.request import SongRequest, SungSection
 from yuegguf.tokenlog import TokenLog
 
 FORMAT = 1
 STATES = ("draft", "refine", "master", "done")
-CREDIT = "AI-generated with YuE by HKUST/M-A-P"
 
 
 class SongFolder:
@@ -112,20 +113,38 @@ class SongFolder:
             beside.write_text(text, encoding="utf-8")
 
     def lock(self) -> None:
-        """Claim the folder until `unlock` or the process's end. Raises StorageError if it is claimed."""
+        """Claim the folder until `unlock` or the process's end, and read song.json again.
+
+        With the claim goes what a killed process left half written. Raises StorageError when another
+        process holds the folder, DamagedFile or RequestError when song.json was spoilt since `open`.
+        """
+        if self._claim():
+            sweep(self.path)
+        try:  # whoever held the folder until now may have taken the song further
+            self._data = type(self).open(self.path)._data
+        except YueError:
+            self.unlock()
+            raise
+
+    def _claim(self) -> bool:
+        """Whether the folder is ours alone; not every system can tell."""
         try:
             import fcntl
         except ImportError:  # Windows: no advisory locks of this kind
-            return
+            return False
         with storage_errors(self.path):
             self._lock = os.open(self.path, os.O_RDONLY)  # not song.json, which is replaced as we work
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self.unlock()
             raise StorageError(
                 f"{self.path} is being worked on by another yuegguf", "wait for it to end"
             ) from error
+        except OSError:  # some network file systems know no locks, and a song can be made there as well
+            self.unlock()
+            return False
+        return True
 
     def unlock(self) -> None:
         """Give the folder free, so that the same program can resume a song that it stopped."""
@@ -217,9 +236,28 @@ def slug(text: str) -> str:
 
 
 def newest_interrupted(parent: Path) -> Path:
-    """The song folder in `parent` that was worked on last and is not done. Raises RequestError."""
-    candidates = sorted(parent.glob("*/song.json"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for file in candidates:
-        if SongFolder.open(file.parent).state != "done":
-            return file.parent
+    """The song folder in `parent` that was worked on last and is not done.
+
+    A folder that cannot be opened is passed over while there is another one to go on with. Raises its
+    DamagedFile when there is not, RequestError when every song is done.
+    """
+    unreadable: YueError | None = None
+    folders = (file.parent for file in parent.glob("*/song.json"))
+    for folder in sorted(folders, key=_last_work, reverse=True):
+        try:
+            if SongFolder.open(folder).state != "done":
+                return folder
+        except YueError as error:
+            unreadable = unreadable or error
+    if unreadable is not None:
+        raise unreadable
     raise RequestError(f"there is no interrupted song in {parent}", "pass the song folder to resume")
+
+
+def _last_work(folder: Path) -> float:
+    """When a song was worked on last, in seconds since 1970; song.json itself changes at phases only."""
+    times = [0.0]
+    for file in (folder / "song.json", folder / "tokens.log", *folder.glob("chunks/*")):
+        with suppress(OSError):  # deleted since it was listed
+            times.append(file.stat().st_mtime)
+    return max(times)

@@ -99,8 +99,11 @@ def _with_way_back(error: YueError) -> YueError:
         return error
     command = f"yuegguf resume {shlex.quote(str(error.folder))}"
     if isinstance(error, Interrupted):
-        return YueError(f"{error.message}, everything so far is kept", f"go on with: {command}")
-    return YueError(error.message, f"{error.hint}; then go on with: {command}" if error.hint else command)
+        told = YueError(f"{error.message}, everything so far is kept", f"go on with: {command}")
+    else:
+        told = YueError(error.message, f"{error.hint}; then go on with: {command}" if error.hint else command)
+    told.exit_code = error.exit_code
+    return told
 
 
 def _debug() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -63,11 +64,8 @@ machine_options = _stack(
     ),
     click.option(
         "--kv-type",
-        "--stage1-cache-mode",
         type=click.Choice(sorted(KV_BYTES), case_sensitive=False),
-        default="f16",
-        show_default=True,
-        help="Number type of the context's cache.",
+        help="Number type of the context's cache [default: f16].",
     ),
     click.option(
         "--stage2-batch",
@@ -159,20 +157,18 @@ def machine(options: dict[str, Any]) -> Machine:
     )
 
 
-def gpu_layers(device: str, layers: int | None) -> int:
-    """Layers to put on a GPU. Raises RequestError for a device that this build does not have."""
+def gpu_layers(device: str, layers: int | None) -> int | None:
+    """Layers to put on a GPU; None = decide. Raises RequestError for a device that this build lacks."""
     kind = device.partition(":")[0].lower()
     if kind not in ("auto", "cpu", "cuda", "metal", "vulkan"):
         raise RequestError(f"there is no device {device!r}", "use auto, cpu, cuda, metal or vulkan")
     if kind == "cpu":
         return 0
-    if has_gpu():
-        return -1 if layers is None else layers
-    if kind != "auto" or layers:
+    if (kind != "auto" or layers) and not has_gpu():
         raise YueError(
             "the installed llama.cpp has no GPU support", "pass --device cpu, or see: yuegguf doctor"
         )
-    return 0
+    return -1 if layers is None and kind != "auto" else layers
 
 
 def has_gpu() -> bool:
@@ -205,6 +201,6 @@ def read_text(value: str, what: str) -> str:
 
 def text_or_file(value: str, what: str) -> str:
     """An option that is text itself, a file's name, or "-"."""
-    if value == "-" or (len(value) < 256 and "\n" not in value and Path(value).is_file()):
+    if value == "-" or os.path.isfile(value):  # unlike Path.is_file, never raises
         return read_text(value, what)
     return value

@@ -54,7 +54,10 @@ class Output:
             )
 
     def progress(self, event: Event) -> None:
-        """Draw one step on a terminal; silent elsewhere and with -q."""
+        """Draw one step on a terminal; silent elsewhere and with -q. A warning is always said."""
+        if event.warning:
+            self.warn(event.warning)
+            return
         if not self.quiet and sys.stderr.isatty():
             self._meter.draw(event)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,8 @@ def decode(
     wanted = song_output(options)
     alone = track_of(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
     loaded = read_track(codes[0]) if alone else read_codes(codes)
+    if not loaded.shape[-1]:
+        raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
     target = _target(output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent))
     names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
     _refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
@@ -70,7 +75,7 @@ def _target(folder: Path) -> Path:
 
 
 def _refuse_to_replace(files: list[Path], force: bool) -> None:
-    there = [file for file in files if file.exists()]
+    there = [file for file in files if os.path.lexists(file)]  # unlike Path.exists, never raises
     if there and not force:
         raise RequestError(f"{there[0]} is already there", "pass -o FOLDER, or --force to replace it")
 
@@ -83,6 +88,7 @@ def _refuse_to_replace(files: list[Path], force: bool) -> None:
 @click.option("--start", type=click.FloatRange(0), default=0.0, show_default=True, metavar="SEC")
 @click.option("--end", type=click.FloatRange(0), metavar="SEC", help="[default: the end]")
 @click.option("-o", "--output-dir", type=PATH, help="Where to write [default: beside each file].")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores].")
 @codec_option
 @pass_output
@@ -94,6 +100,7 @@ def encode(
     start: float,
     end: float | None,
     output_dir: Path | None,
+    force: bool,
     threads: int | None,
     codec: Path | None,
 ) -> None:
@@ -108,18 +115,46 @@ def encode(
     from yuegguf import models, pipeline, runtime
     from yuegguf.codes import write_track
 
-    if end is not None and end <= start:
-        raise RequestError(f"the window {start:g}-{end:g} s is empty", "pass --start < --end")
-    window = slice(round(FRAME_RATE * start), None if end is None else round(FRAME_RATE * end))
+    window = _window(start, end)
+    targets = _targets(files, output_dir, force)
     written = []
     with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
-        for file in files:
-            codes = pipeline.encode_file(file, opened)[:codebooks, window]
-            target = (output_dir or file.parent) / f"{file.stem}.npy"
+        for file, target in zip(files, targets, strict=True):
+            whole = pipeline.encode_file(file, opened)
+            codes = whole[:codebooks, window]
+            if not codes.shape[1]:
+                seconds = whole.shape[1] / FRAME_RATE
+                raise RequestError(
+                    f"the window from {start:g} s holds nothing of {file}, which is {seconds:g} s long",
+                    "pass a longer one that begins before its end",
+                )
             _target(target.parent)
             write_track(target, codes)
             written.append({"file": str(target), "codebooks": codebooks, "frames": codes.shape[1]})
     output.result({"files": written}, [str(entry["file"]) for entry in written])
+
+
+def _window(start: float, end: float | None) -> slice:
+    """The frames between two times in seconds; an infinite end is the file's. Raises RequestError."""
+    last = math.inf if end is None else end
+    if not (math.isfinite(start) and start < last):
+        raise RequestError(f"the window {start:g}-{last:g} s is empty", "pass --start < --end")
+    first, stop = (round(min(FRAME_RATE * seconds, sys.maxsize)) for seconds in (start, last))
+    return slice(first, stop)
+
+
+def _targets(files: tuple[Path, ...], folder: Path | None, force: bool) -> list[Path]:
+    """Where the codes of each file go. Raises RequestError rather than write over anything."""
+    targets = [(folder or file.parent) / f"{file.stem}.npy" for file in files]
+    sources: dict[Path, Path] = {}
+    for file, target in zip(files, targets, strict=True):
+        other = sources.setdefault(target.resolve(), file)
+        if other is not file:
+            raise RequestError(
+                f"{other} and {file} would both become {target}", "encode one of them with another -o FOLDER"
+            )
+    _refuse_to_replace(targets, force)
+    return targets
 
 
 def codec_choice(codec: Path | None) -> Any:

@@ -17,6 +17,8 @@ FAMILY_BYTES = {"Q4_K_M": 0.59, "Q5_K_M": 0.69, "Q6_K": 0.82, "Q8_0": 1.07, "F16
 """Bytes per weight of each quantisation, block scales included (llama.cpp's own figures)."""
 STAGE1_WEIGHTS, STAGE2_WEIGHTS = 5.8e9, 1.65e9
 """Weights of the published models with trimmed vocabularies, from their configs."""
+GPU_BUILD = 'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
+"""How to get a llama.cpp that can use a GPU, where the installed one cannot."""
 STAGE1_CONTEXT = 2 * 7168 * 64 * 1024
 """Bytes of cache of a one-minute song: two rows of 7,168 ids at 64 KiB."""
 
@@ -43,6 +45,7 @@ def gather(root: Path) -> dict[str, Any]:
 
     from yuegguf.codec.ort import build_info as ort_info
     from yuegguf.engine.llama import build_info as llama_info
+    from yuegguf.engine.llama import devices
 
     free = machine.available_memory()
     formats = soundfile.available_formats()
@@ -54,6 +57,8 @@ def gather(root: Path) -> dict[str, Any]:
         "memory_available": free,
         "disk_free": shutil.disk_usage(Path.cwd()).free,
         "llama_cpp": llama_info(),
+        "devices": devices(),
+        "gpu_build": GPU_BUILD if llama_info()["gpu"] == "no" else None,
         "onnx_runtime": ort_info(),
         "audio_formats": {name: name.upper() in formats for name in ("wav", "flac", "mp3")},
         "models_dir": str(root),
@@ -88,6 +93,7 @@ def report(facts: dict[str, Any]) -> list[str]:
         f"disk         {_gib(facts['disk_free'])} free here",
         f"llama.cpp    llama-cpp-python {llama['llama-cpp-python']}, GPU: {llama['gpu']}",
         f"             {llama['system']}",
+        *_devices(facts),
         f"ONNX Runtime {facts['onnx_runtime']['version']}, {', '.join(facts['onnx_runtime']['providers'])}",
         f"audio        {'wav, flac, mp3' if not missing else 'without ' + ', '.join(missing)}",
         f"models       {', '.join(facts['models']) or 'none installed; the bundled nano sings'}",
@@ -100,6 +106,21 @@ def report(facts: dict[str, Any]) -> list[str]:
         word = "unknown" if fits is None else "fits" if fits else "does not fit"
         lines.append(f"             {name:<7} needs {_gib(need)}: {word}")
     return lines + [f"problem      {problem}" for problem in facts["problems"]]
+
+
+def _devices(facts: dict[str, Any]) -> list[str]:
+    """A line per device, and the way to a GPU where there is none."""
+    lines = [
+        f"{'device':<12} {device['name']}: {device['description']}, "
+        f"{_gib(device['memory_free'])} free of {_gib(device['memory_total'])}"
+        for device in facts["devices"]
+    ]
+    if facts["gpu_build"]:
+        lines += [
+            f"for a GPU    {facts['gpu_build']}",
+            "             (-DGGML_VULKAN=on or -DGGML_METAL=on for other GPUs than NVIDIA's)",
+        ]
+    return lines
 
 
 def _problems(facts: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from yuegguf import registry
 from yuegguf.cli._options import PATH, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
+from yuegguf.files import storage_errors
 
 
 def _root() -> Path:
@@ -62,7 +63,8 @@ def convert(
         made = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
     else:
         path = target or _install_path(source, name, out_type)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         made = convert_lm(
             source, path, out_type=out_type, role=role, trim=trim, overwrite=force, progress=output.progress
         )
@@ -83,8 +85,9 @@ def _install_path(source: Path, name: str | None, out_type: str) -> Path:
 @click.command("export-codec", short_help="published codec → ONNX")
 @click.argument("source", type=PATH)
 @click.option("-o", "--output", "target", type=PATH, help="Folder to write to [default: install it].")
+@click.option("--force", is_flag=True, help="Replace existing files.")
 @pass_output
-def export_codec(output: Output, /, source: Path, target: Path | None) -> None:
+def export_codec(output: Output, /, source: Path, target: Path | None, force: bool) -> None:
     """Export SOURCE, a folder like xcodec_mini_infer (final_ckpt/ and decoders/), to four ONNX files.
 
     \b
@@ -94,7 +97,7 @@ def export_codec(output: Output, /, source: Path, target: Path | None) -> None:
     from yuegguf_onnx_codec.export import find_checkpoints
 
     folder = target or _root() / "xcodec"
-    files = export(*find_checkpoints(source), folder, progress=output.progress)
+    files = export(*find_checkpoints(source), folder, overwrite=force, progress=output.progress)
     output.done()
     output.result({"files": [str(file) for file in files]}, [str(file) for file in files])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ WITHOUT_EFFECT = {
     "basic_model_config": "the converted codec knows its own configuration; see --codec",
     "resume_path": "in infer.py this names a codec checkpoint; see --codec",
     "config_path": "the converted codec knows its own configuration; see --codec",
+    "stage1_cache_mode": "the cache type is --kv-type; quantised caches are not offered",
+    "stage2_cache_mode": "the cache type is --kv-type; quantised caches are not offered",
+    "stage2_cache_size": "see --stage2-batch",
+    "stage1_use_exl2": "models are GGUF",
+    "stage2_use_exl2": "models are GGUF",
     "vocal_decoder_path": "the upsamplers are part of the converted codec; see --codec",
     "inst_decoder_path": "the upsamplers are part of the converted codec; see --codec",
 }
@@ -41,16 +47,11 @@ WITHOUT_EFFECT = {
 def infer_options(command: Any) -> Any:
     """infer.py's flags that have another shape here."""
     flags = ("--keep-intermediate", "--use-audio-prompt", "--use-dual-tracks-prompt")
-    for flag in flags:
+    for flag in (*flags, "--stage1-use-exl2", "--stage2-use-exl2"):
         command = click.option(flag, is_flag=True, hidden=True)(command)
     command = click.option("--keep-loaded", "--disable-offload-model", is_flag=True, hidden=True)(command)
-    for name in (
-        "basic-model-config",
-        "resume-path",
-        "config-path",
-        "vocal-decoder-path",
-        "inst-decoder-path",
-    ):
+    files = ("basic-model-config", "resume-path", "config-path", "vocal-decoder-path", "inst-decoder-path")
+    for name in (*files, "stage1-cache-mode", "stage2-cache-mode", "stage2-cache-size"):
         command = click.option(f"--{name}", hidden=True)(command)
     command = click.option("--cuda-idx", type=int, hidden=True)(command)
     return click.option("--max-new-tokens", type=click.IntRange(100), hidden=True)(command)
@@ -78,7 +79,9 @@ def infer_options(command: Any) -> Any:
 @click.option("--ref-start", "--prompt-start-time", type=float, default=0.0, show_default=True, metavar="SEC")
 @click.option("--ref-end", "--prompt-end-time", type=float, default=30.0, show_default=True, metavar="SEC")
 @click.option(
-    "--seed", type=int, help="Same seed, files, backend and threads give the same song [default: random]."
+    "--seed",
+    type=int,
+    help="Same seed, files, machine, threads and --stage2-batch give the same song [default: random].",
 )
 @click.option("--cfg", metavar="FIRST[,REST]", default="1.5,1.2", show_default=True, help="Guidance scale.")
 @click.option(
@@ -115,6 +118,8 @@ def run(output: Output, /, output_dir: Path, name: str | None, **options: Any) -
     found = models.resolve(choice, request.reference is not None)
     if found.name == models.NANO and choice.stage1 is None:
         output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
+    if request.reference and _mode(found.name) == "cot":
+        output.warn(f"{found.name} was not trained to take up a reference; an -icl model is")
     folder = runtime.start(request, found, output_dir, name, hardware)
     sections = _count(len(request.parsed().sections), "section")
     output.say(f"{sections}, seed {request.seed}, {found.name} → {folder.path}")
@@ -146,6 +151,8 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
     from yuegguf.song import newest_interrupted
 
     folder = song or newest_interrupted(output_dir)
+    if options["stage2_batch"] or options["device"] != "auto" or options["gpu_layers"] is not None:
+        output.warn("another batch or device changes the last bits: the song may go on differently")
     with stop_on_signals() as stop:
         finished = runtime.resume(
             folder,
@@ -189,6 +196,11 @@ def song_request(options: dict[str, Any]) -> SongRequest:
 
 def _texts(options: dict[str, Any]) -> tuple[str, str]:
     """Tags and lyrics from whichever option names them. Raises RequestError."""
+    named = [n for n in ("genre", "genre_txt", "lyrics", "lyrics_txt") if options[n] is not None]
+    if options["example"] and named:
+        raise click.UsageError(f"--example brings its own tags and lyrics; leave out --{named[0]}")
+    if [options[n] for n in named].count("-") > 1:
+        raise click.UsageError("only one of genre and lyrics can come from stdin")
     if options["example"]:
         from importlib import resources
 
@@ -215,16 +227,9 @@ def _reference(options: dict[str, Any]) -> Reference | None:
     if options["use_dual_tracks_prompt"]:  # infer.py prefers the two tracks when both are given
         mix = None
     for path in (mix, vocal, inst):
-        if path and not Path(path).is_file():
+        if path and not os.path.isfile(path):
             raise RequestError(f"there is no audio file {path}", "check the name")
-    return Reference(
-        _absolute(mix), _absolute(vocal), _absolute(inst), options["ref_start"], options["ref_end"]
-    )
-
-
-def _absolute(path: str | None) -> str | None:
-    """A resume may run in another folder."""
-    return str(Path(path).absolute()) if path else None
+    return Reference(mix, vocal, inst, options["ref_start"], options["ref_end"])
 
 
 def _guidance(text: str, off: bool) -> tuple[float, float]:
@@ -254,6 +259,13 @@ def _say_what_has_no_effect(output: Output, options: dict[str, Any]) -> None:
     for name, reason in WITHOUT_EFFECT.items():
         if options.pop(name, None):
             output.warn(f"--{name.replace('_', '-')} has no effect: {reason}")
+
+
+def _mode(name: str) -> str:
+    """ "cot" or "icl", of a model that is named like a published one; else empty."""
+    from yuegguf import registry
+
+    return next((entry.mode for entry in registry.load() if name.startswith(f"{entry.id}-")), "")
 
 
 def _count(number: int, what: str) -> str:

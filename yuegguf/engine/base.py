@@ -10,6 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+BATCH = 128
+"""Most ids computed at once. A prompt is read hardly faster in larger blocks, but the scores of
+attention take heads · context · block · 4 bytes: 0.27 GiB here, 1.1 GiB at llama.cpp's own 512."""
+
 
 @dataclass(frozen=True)
 class Row:

@@ -10,16 +10,15 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.engine.base import Row
+from yuegguf.engine.base import BATCH, Row
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
 
-BATCH = 512
-"""Most ids per llama_decode call; longer prompts go in blocks of this size."""
 KV_TYPES = {"f32": lib.GGML_TYPE_F32, "f16": lib.GGML_TYPE_F16}
 
 LOG_LEVEL_ERROR = 4
@@ -37,7 +36,6 @@ class EngineOptions:
     n_rows: int
     threads: int
     kv_type: str = "f16"
-    flash_attention: bool = False
     gpu_layers: int = 0
     """Layers to put on the GPU; -1 = all."""
     main_gpu: int | None = None
@@ -99,7 +97,7 @@ class LlamaEngine:
         params.n_outputs_max = options.n_rows
         params.n_threads = params.n_threads_batch = options.threads
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
-        params.flash_attn_type = int(options.flash_attention)
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED  # slower on the CPU where measured
         params.kv_unified = False
         params.no_perf = True
         context = lib.llama_init_from_model(self._model, params)
@@ -283,6 +281,43 @@ def _sized(read: Callable[..., int], model: object, index: int) -> str:
         buffer = ctypes.create_string_buffer(length + 1)
         read(model, index, buffer, len(buffer))
     return buffer.value.decode(errors="replace")
+
+
+def devices() -> list[dict[str, str | int]]:
+    """What ggml can compute on: name, description, and bytes of memory free and in all, for `doctor`.
+
+    Empty where the binding's parts lie elsewhere than they do now: nothing but a report needs this.
+    """
+    _start()
+    try:
+        count = _ggml("ggml_backend_dev_count", ctypes.c_size_t)()
+        get = _ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+        texts = {
+            field: _ggml(f"ggml_backend_dev_{field}", ctypes.c_char_p, ctypes.c_void_p)
+            for field in ("name", "description")
+        }
+        pointers = (ctypes.POINTER(ctypes.c_size_t),) * 2
+        memory = _ggml("ggml_backend_dev_memory", None, ctypes.c_void_p, *pointers)
+    except (ImportError, AttributeError, OSError, RuntimeError):
+        return []
+    found: list[dict[str, str | int]] = []
+    for device in map(get, range(count)):
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        memory(device, ctypes.byref(free), ctypes.byref(total))
+        facts = {field: (read(device) or b"").decode(errors="replace") for field, read in texts.items()}
+        found.append({**facts, "memory_free": free.value, "memory_total": total.value})
+    return found
+
+
+def _ggml(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """A function of ggml's C API, which llama-cpp-python ships and does not bind."""
+    from llama_cpp._ctypes_extensions import load_shared_library
+
+    folder = Path(lib.__file__).parent / "lib"
+    libraries = (load_shared_library(part, folder) for part in ("ggml", "ggml-base"))
+    function = next((getattr(library, name) for library in libraries if hasattr(library, name)), None)
+    function.argtypes, function.restype = arguments, result
+    return cast(Callable[..., Any], function)
 
 
 def build_info() -> dict[str, str]:

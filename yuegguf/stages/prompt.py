@@ -37,21 +37,22 @@ def build(
     encode: Encode,
     vocab: Stage1Vocab,
     genre: str,
-    sections: Sequence[Section],
+    lyrics: Sequence[Section],
+    sung: Sequence[Section],
     reference: NDArray[np.int16] | None = None,
 ) -> Prompt:
     """Assemble the prompt.
 
+    The header holds all `lyrics`, also when only some of them are `sung`, as upstream's does.
     `reference` holds codebook-0 codes [N] in stage-1 order (one track, or V0 I0 V1 I1 …).
     """
-    texts = [section.text for section in sections]
-    header = encode(header_text(genre, texts))
+    header = encode(header_text(genre, [section.text for section in lyrics]))
     if reference is not None:
         header += [*encode("[start_of_reference]"), vocab.soa, vocab.xcodec]
         header += [*vocab.ids(reference), vocab.eoa]
         header += encode("[end_of_reference]")
     start = encode("[start_of_segment]")
-    prompts = [start + encode(text) + [vocab.soa, vocab.xcodec] for text in texts]
+    prompts = [start + encode(section.text) + [vocab.soa, vocab.xcodec] for section in sung]
     return Prompt(header, prompts, encode("[end_of_segment]"))
 
 

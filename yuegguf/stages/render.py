@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from yuegguf.codec.base import CODEBOOKS, CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_
 from yuegguf.dsp import Wave
 from yuegguf.errors import CodecError, RequestError
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.request import MIXES, MixMode
 
 TRACKS: tuple[Track, Track] = ("vocal", "instrumental")
 """The order of the rows of codes and stems."""
@@ -29,8 +29,6 @@ SONG_CONTEXT = 30
 """Frames a side that an upsampler sees beyond a window: a frame depends on 29."""
 WINDOW = 500
 """Frames rendered at a time (10 s): the context costs 4 and 12 % on top."""
-
-MixMode = Literal["hybrid", "upstream", "vocos", "codec", "split"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,8 @@ class MixOptions:
     """Scale loud waves to a peak of 0.99 instead of limiting them (`--rescale` of `infer.py`)."""
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(MixMode):
-            known = ", ".join(get_args(MixMode))
-            raise RequestError(f"there is no mix called {self.mode!r}", f"use one of {known}")
+        if self.mode not in MIXES:
+            raise RequestError(f"there is no mix called {self.mode!r}", f"use one of {', '.join(MIXES)}")
         if not (isfinite(self.vocal_gain_db) and isfinite(self.instrumental_gain_db)):
             raise RequestError("a gain is not a number", "give gains in dB, for example -3")
 

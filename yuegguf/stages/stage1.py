@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.engine.base import Row, TokenEngine
-from yuegguf.errors import RequestError
+from yuegguf.errors import DamagedFile, EngineError, RequestError
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.sampling import END, Sampling, choice_logits, draw, guided_scores, penalise, uniform
 from yuegguf.stages.prompt import Prompt
@@ -79,14 +79,6 @@ class Draft:
     candidate: int = 0
 
 
-def context_ids(draft: Draft) -> int:
-    """Ids of context that the whole draft can take up, so that nothing is dropped."""
-    marker = len(draft.prompt.end_of_segment)
-    return len(draft.prompt.header) + sum(
-        len(p) + 2 * cap + 1 + marker for p, cap in zip(draft.prompt.sections, draft.caps, strict=True)
-    )
-
-
 def check_context(draft: Draft, n_ctx: int) -> None:
     """Refuse a section that could not be sung even alone, before hours are spent. Raises RequestError."""
     for number, (ids, cap) in enumerate(zip(draft.prompt.sections, draft.caps, strict=True), 1):
@@ -137,7 +129,7 @@ class _Singer:
 
     def sing_all(self) -> list[NDArray[np.int16]]:
         check_context(self.draft, self.engine.n_ctx)
-        mark = self.snapshots.latest() if self.snapshots else None
+        mark = self._restored()
         start = mark.section if mark else 0
         sung = [self._codes(i) for i in range(start)]
         self.frames_done = sum(len(codes) // 2 for codes in sung)
@@ -146,6 +138,18 @@ class _Singer:
             self.frames_done += len(sung[-1]) // 2
         return sung
 
+    def _restored(self) -> Mark | None:
+        """Load the latest snapshot; without a usable one everything is replayed, to the same bits."""
+        mark = self.snapshots.latest() if self.snapshots else None
+        if self.snapshots and mark and mark.section < len(self.draft.caps):
+            try:
+                self.snapshots.restore(self.engine, self.rows)
+                return mark
+            except DamagedFile:
+                for row in range(self.rows):
+                    self.engine.forget(row, 0)
+        return None
+
     def _codes(self, section: int) -> NDArray[np.int16]:
         return np.array([c for c in self.journal.drawn(section) if c != END_OF_AUDIO], np.int16)
 
@@ -153,8 +157,6 @@ class _Singer:
         replay = list(self.journal.drawn(section))
         cap = 2 * self.draft.caps[section]
         if mark:
-            assert self.snapshots
-            self.snapshots.restore(self.engine, self.rows)
             codes = replay[: mark.codes]
             self.first = mark.first
             self.fed = len(self._context(section)) + mark.codes - 1
@@ -225,6 +227,10 @@ class _Singer:
     def _draw(self, section: int, position: int, logits: NDArray[np.float32], seen: NDArray[np.bool_]) -> int:
         options, vocab = self.draft.sampling, self.vocab
         scores = step_scores(logits, options.guidance(section), vocab)
+        if not np.isfinite(scores).all():
+            raise EngineError(
+                "the model's output is not a number", "its file may be damaged: convert it again"
+            )
         scores = penalise(scores, seen, options.repetition_penalty)
         if position < options.min_new_tokens or position % 2:  # a section ends on a whole frame
             scores[END] = -np.inf
