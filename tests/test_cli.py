@@ -150,7 +150,9 @@ def test_infer_pys_command_line_is_understood(capsys: Capture, recordings: Path,
     }
     assert request["reference"] == reference
     assert [section["label"] for section in result.json["sections"]] == ["verse", "chorus"]
-    assert json.loads((folder / "song.json").read_text())["plan"]["stage2_rows"] == 4
+    assert (
+        json.loads((folder / "song.json").read_text())["plan"]["stage2_rows"] == 2
+    )  # all chunks of a song this short
 
 
 def test_both_spellings_of_a_flag_are_one(capsys: Capture, recordings: Path, tmp_path: Path) -> None:
@@ -679,7 +681,7 @@ def test_generate_reports_progress_and_stops_when_told(tmp_path: Path) -> None:
             stop.set()
 
     with pytest.raises(Interrupted) as caught:
-        yuegguf.generate(request, output_dir=tmp_path, name="cut", progress=stop_soon, stop=stop, **options)
+        yuegguf.generate(request, output_dir=tmp_path, name="whole", progress=stop_soon, stop=stop, **options)
     folder = caught.value.folder
     assert folder is not None
     assert (folder / "tokens.log").read_bytes().count(b"\n") == 1 + 2 + 2 * 60

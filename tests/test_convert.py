@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import base64
 import json
 import shutil
@@ -185,10 +186,10 @@ def test_an_existing_file_stays(folder: Path, tmp_path: Path) -> None:
 
 def test_a_full_disk(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_args: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("yuegguf_convert.output._sync", full)
-    with pytest.raises(StorageError, match="No space left on device"):
+    monkeypatch.setattr("yuegguf.files.flush", full)
+    with pytest.raises(StorageError, match=r"the disk is full: .*m\.gguf could not be written"):
         convert_lm(folder, tmp_path / "m.gguf", out_type="F16")
     assert leftovers(tmp_path) == []
 

@@ -91,7 +91,7 @@ def test_same_calls_same_bits(kv_type: str) -> None:
     answers = []
     for _ in range(2):
         with closing(opened(2, 1024, kv_type)) as engine:
-            engine.decode([Row(0, LONG[:700]), Row(1, LONG[700:705])])
+            engine.decode([Row(0, LONG[:-5]), Row(1, LONG[-5:])])
             answers.append([engine.decode([Row(0, [i]), Row(1, [i])]).copy() for i in TEXT[:10]])
     assert np.array_equal(*answers)
 

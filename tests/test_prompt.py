@@ -29,17 +29,24 @@ def track(frames: int, start: int = 0) -> np.ndarray:
 
 def test_header_is_one_call_and_every_marker_its_own() -> None:
     sections = parse("[verse]\nla\n[chorus]\nlo").sections
-    built = build(spell, VOCAB, " pop ", sections)
+    built = build(spell, VOCAB, " pop ", sections, sections)
     assert built.header == spell(f"{INSTRUCTION}\n[Genre] pop\n[verse]\nla\n\n\n[chorus]\nlo\n\n")
     start = spell("[start_of_segment]")
     assert built.sections[1] == [*start, *spell("[chorus]\nlo\n\n"), VOCAB.soa, VOCAB.xcodec]
     assert built.end_of_segment == spell("[end_of_segment]")
 
 
+def test_header_holds_all_lyrics_also_when_some_are_sung() -> None:
+    sections = parse("[verse]\nla\n[chorus]\nlo").sections
+    whole, one = (build(spell, VOCAB, "pop", sections, sung) for sung in (sections, sections[1:]))
+    assert one.header == whole.header
+    assert one.sections == whole.sections[1:]
+
+
 def test_reference_block_follows_the_header() -> None:
     sections = parse("[verse]\nla").sections
-    plain = build(spell, VOCAB, "pop", sections)
-    built = build(spell, VOCAB, "pop", sections, np.array([5, 6], np.int16))
+    plain = build(spell, VOCAB, "pop", sections, sections)
+    built = build(spell, VOCAB, "pop", sections, sections, np.array([5, 6], np.int16))
     block = [
         *spell("[start_of_reference]"),
         VOCAB.soa,

@@ -109,6 +109,49 @@ def test_ctrl_c_stops_within_a_token_exits_75_and_says_how_to_go_on(whole: Path,
     assert song_bytes(folder) == song_bytes(whole)
 
 
+def test_json_says_the_exit_code_and_a_tampered_cache_changes_nothing(whole: Path, tmp_path: Path) -> None:
+    process = start("run", *REQUEST, *MACHINE, "-o", tmp_path, "--json")
+    while not list(tmp_path.glob("*/cache/*/mark.json")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    result = end(process, signal.SIGINT)
+    assert (result.code, result.json["error"]["code"]) == (75, 75)
+    folder = next(tmp_path.iterdir())
+    row = next(folder.glob("cache/*/row0.bin"))
+    data = bytearray(row.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 64] = b"\x7f" * 64
+    row.write_bytes(data)
+    resumed = finish(start("resume", folder, *MACHINE))
+    assert resumed.code == 0
+    assert "note: a damaged snapshot is left aside" in resumed.err
+    assert song_bytes(folder) == song_bytes(whole)
+
+
+def test_resume_takes_new_machine_options_or_says_why_not(whole: Path, tmp_path: Path) -> None:
+    folder = fresh(tmp_path)
+    for flags, code, words in (
+        (("--max-memory", "1M"), 4, "stage 1 needs about"),
+        (("--kv-type", "f32"), 5, "was planned with f16 caches"),
+        (("--ctx", 512), 5, "ids of context"),
+    ):
+        result = finish(start("resume", folder, *flags))
+        assert result.code == code
+        assert words in result.error
+    result = finish(start("resume", folder, "-t", 1, "--stage2-batch", 3))
+    assert result.code == 0
+    assert "note: another batch or device changes the last bits" in result.err
+    assert json.loads((folder / "song.json").read_text())["plan"]["stage2_rows"] == 3
+    assert (folder / "tokens.log").read_bytes() == (whole / "tokens.log").read_bytes()
+
+
+def test_a_lost_mix_is_made_again(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "song"
+    shutil.copytree(whole, folder)
+    (folder / "mix.wav").unlink()
+    assert finish(start("resume", folder, "-t", 1)).code == 0
+    assert song_bytes(folder) == song_bytes(whole)
+
+
 def test_same_request_same_bytes_and_resume_of_a_finished_song_changes_nothing(
     whole: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import cli, start
+from helpers import cli
 
 from yuegguf import audio, machine, song
 from yuegguf.codes import track_of
@@ -227,7 +227,7 @@ def test_a_folder_that_cannot_be_opened_does_not_block_the_others(content: str, 
     aged(good, "song.json", 1000)
     assert newest_interrupted(tmp_path) == good.path
     good.advance("done")
-    with pytest.raises(DamagedFile, match="damaged|newer"):
+    with pytest.raises(DamagedFile, match=r"damaged|newer"):
         newest_interrupted(tmp_path)
 
 

@@ -9,12 +9,12 @@ import pytest
 from fakes import PIECES, FakeEngine, MemoryJournal
 from helpers import context_ids
 
-from yuegguf.errors import Interrupted, RequestError
+from yuegguf.errors import DamagedFile, EngineError, Interrupted, RequestError
 from yuegguf.progress import Event
-from yuegguf.sampling import Sampling
+from yuegguf.sampling import Sampling, penalise
 from yuegguf.stages import stage1
 from yuegguf.stages.prompt import Prompt
-from yuegguf.stages.stage1 import COND, END_OF_AUDIO, UNCOND, Draft, Mark
+from yuegguf.stages.stage1 import COND, END_OF_AUDIO, UNCOND, Draft, Mark, step_scores
 from yuegguf.vocab import stage1_vocab
 
 VOCAB = stage1_vocab(PIECES)
@@ -72,6 +72,40 @@ def test_without_guidance_one_row_is_enough() -> None:
     engine = FakeEngine(n_rows=1)
     assert len(sing(draft, engine)) == 3
     assert {row.row for call in engine.calls for row in call} == {COND}
+
+
+def test_guidance_off_scores_are_the_raw_logits() -> None:
+    """As in transformers, which adds no processor then; the penalty divides positive ones."""
+    logits = np.linspace(5, -3, len(PIECES), dtype=np.float32)[None]
+    scores = step_scores(logits, 1.0, VOCAB)
+    assert scores[0] == logits[0, VOCAB.eoa]
+    assert (scores[1:] == logits[0, VOCAB.codebook0 : VOCAB.codebook0 + 1024]).all()
+    assert penalise(scores, np.ones(1025, bool), 1.1)[-1] == scores[-1] / 1.1
+
+
+def test_a_broken_model_is_an_error_before_anything_is_logged() -> None:
+    class Broken(FakeEngine):
+        def _logits(self, ids: object) -> np.ndarray:
+            return np.full(len(PIECES), np.nan, np.float32)
+
+    journal = MemoryJournal()
+    with pytest.raises(EngineError, match="not a number"):
+        sing(engine=Broken(), journal=journal)
+    assert not journal.drawn(0)
+
+
+def test_an_unusable_snapshot_is_replayed_from_the_log() -> None:
+    class Unusable(OneSnapshot):
+        def restore(self, engine: FakeEngine, rows: int) -> None:
+            engine.fed[0] = [1, 2, 3]
+            raise DamagedFile("not a cache of this model")
+
+    whole, snapshot = MemoryJournal(), Unusable(Mark(1, 7, 0))
+    expected = [c.tolist() for c in stage1.run(DRAFT, FakeEngine(), VOCAB, whole, snapshot)]
+    partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:9]])
+    sung = stage1.run(DRAFT, FakeEngine(), VOCAB, partial, snapshot)
+    assert [c.tolist() for c in sung] == expected
+    assert partial.sections == whole.sections
 
 
 def test_same_seed_same_song_and_another_seed_another() -> None:

@@ -315,7 +315,7 @@ def _ggml(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
 
     folder = Path(lib.__file__).parent / "lib"
     libraries = (load_shared_library(part, folder) for part in ("ggml", "ggml-base"))
-    function = next((getattr(library, name) for library in libraries if hasattr(library, name)), None)
+    function: Any = next((getattr(library, name) for library in libraries if hasattr(library, name)), None)
     function.argtypes, function.restype = arguments, result
     return cast(Callable[..., Any], function)
 
