@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import soundfile
@@ -20,9 +19,7 @@ from yuegguf.codec.base import CODEC_RATE, SONG_RATE
 from yuegguf.dsp import resample
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.files import replacing
-
-Format = Literal["wav", "flac", "mp3"]
-FORMATS: tuple[Format, ...] = ("wav", "flac", "mp3")
+from yuegguf.request import FORMATS, Format
 
 CREDIT = "AI-generated with YuE by HKUST/M-A-P"
 """The provenance that YuE's licence asks for, in every file and song folder."""

@@ -13,7 +13,8 @@ from yuegguf.codec.base import FRAME_RATE
 from yuegguf.engine.base import BATCH
 from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
 from yuegguf.request import SongRequest
-from yuegguf.stages.stage2 import ROW_IDS, chunks
+from yuegguf.stages.stage2 import ROW_IDS as ROW_IDS
+from yuegguf.stages.stage2 import chunks
 
 MAX_CONTEXT = 16384
 """Context that the published stage 1 was trained for, in ids."""

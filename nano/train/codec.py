@@ -43,7 +43,9 @@ class Crops:
     def batch(self, step: int) -> Tensor:
         """A batch; two new songs replace the oldest every few steps."""
         draw = np.random.default_rng([step, 11])
-        while len(self.pool) < self.songs or step % 4 == 0 and self.next_seed <= FIRST_SEED + self.songs + step // 4:
+        while len(self.pool) < self.songs or (
+            step % 4 == 0 and self.next_seed <= FIRST_SEED + self.songs + step // 4
+        ):
             song = make_song(self.next_seed)
             self.pool = [*self.pool[-self.songs + 1 :], (song.vocal16, song.instrumental16)]
             self.next_seed += 1
@@ -83,7 +85,10 @@ def losses(model: XCodec, wave: Tensor, depth: Tensor) -> dict[str, Tensor]:
 def depths(step: int) -> Tensor:
     """How many codebooks each item uses: all for half of them, one for a quarter."""
     draw = np.random.default_rng([step, 12])
-    picks = [CODEBOOKS if u < 0.5 else 1 if u < 0.75 else int(draw.integers(2, CODEBOOKS)) for u in draw.random(BATCH)]
+    picks = [
+        CODEBOOKS if u < 0.5 else 1 if u < 0.75 else int(draw.integers(2, CODEBOOKS))
+        for u in draw.random(BATCH)
+    ]
     return torch.tensor(picks)
 
 
@@ -134,7 +139,11 @@ def train(folder: Path, minutes: float, device: str) -> None:
         terms = run.learn(crops.batch(run.step), 60 * minutes)
         run.seconds += time.monotonic() - begun
         if run.step % 50 == 0:
-            note = {"step": run.step, "seconds": round(run.seconds), **{k: round(v, 4) for k, v in terms.items()}}
+            note = {
+                "step": run.step,
+                "seconds": round(run.seconds),
+                **{k: round(v, 4) for k, v in terms.items()},
+            }
             print(json.dumps(note), flush=True)
         if time.monotonic() - kept > KEEP_SECONDS:
             run.save()

@@ -13,14 +13,14 @@ from yuegguf.cli._options import pass_output
 from yuegguf.cli._output import Output
 
 GIB = 2**30
-FAMILY_BYTES = {"Q4_K_M": 0.59, "Q5_K_M": 0.69, "Q6_K": 0.82, "Q8_0": 1.07, "F16": 2.0}
+FAMILY_BYTES = {"Q4_K_M": 0.61, "Q5_K_M": 0.69, "Q6_K": 0.82, "Q8_0": 1.07, "F16": 2.0}
 """Bytes per weight of each quantisation, block scales included (llama.cpp's own figures)."""
-STAGE1_WEIGHTS, STAGE2_WEIGHTS = 5.8e9, 1.65e9
-"""Weights of the published models with trimmed vocabularies, from their configs."""
+PUBLISHED = {"stage 1": (5.8e9, 2 * 32 * 4 * 128, 32), "stage 2": (1.65e9, 2 * 32 * 16 * 128, 16)}
+"""Weights with trimmed vocabularies, cache elements per id, heads: from the published configs."""
+ONE_MINUTE = 7168
+"""Ids of context of a one-minute song."""
 GPU_BUILD = 'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
 """How to get a llama.cpp that can use a GPU, where the installed one cannot."""
-STAGE1_CONTEXT = 2 * 7168 * 64 * 1024
-"""Bytes of cache of a one-minute song: two rows of 7,168 ids at 64 KiB."""
 
 
 @click.command(short_help="check this machine and say what will work")
@@ -75,11 +75,13 @@ def needs() -> dict[str, int]:
 
     One model is loaded at a time, so it is the larger of the stages; stage 2 with one row.
     """
-    stage2_row = 2703 * 256 * 1024
-    return {
-        name: int(max(STAGE1_WEIGHTS * size + STAGE1_CONTEXT, STAGE2_WEIGHTS * size + stage2_row) + 0.3 * GIB)
-        for name, size in FAMILY_BYTES.items()
-    }
+    from yuegguf.plan import ROW_IDS, ModelFacts, need
+
+    found = {}
+    for name, size in FAMILY_BYTES.items():
+        first, second = (ModelFacts(int(n * size), kv, heads, 0) for n, kv, heads in PUBLISHED.values())
+        found[name] = max(need(first, 2, ONE_MINUTE, "f16"), need(second, 1, ROW_IDS, "f16"))
+    return found
 
 
 def report(facts: dict[str, Any]) -> list[str]:
