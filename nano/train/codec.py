@@ -1,6 +1,6 @@
 """Train the miniature X-Codec on corpus stems.
 
-    python -m nano.train.codec FOLDER [--minutes 60] [--device cpu]
+    python -m nano.train.codec FOLDER [--steps 4000] [--device cpu]
 
 Crops of random songs' stems, batches of single tracks; waveform, multi-resolution spectrum and commitment
 losses; a random number of codebooks per item, so that codebook 0 alone says as much as it can. The state
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
@@ -34,27 +35,28 @@ KEEP_SECONDS = 120
 
 
 class Crops:
-    """Endless batches of stem crops [BATCH, 1, 320·FRAMES]; batch n is a function of n."""
+    """Endless batches of stem crops [BATCH, 1, 320·FRAMES]; batch n is a function of n alone."""
 
     def __init__(self, songs: int = 48) -> None:
-        self.songs, self.pool = songs, []
-        self.next_seed = FIRST_SEED
+        self.songs = songs
+        self.stems: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        """Seed → vocal and instrumental stem at 16 kHz."""
 
     def batch(self, step: int) -> Tensor:
-        """A batch; two new songs replace the oldest every few steps."""
+        """Crops from a window of songs that moves on by one every four steps."""
+        first = FIRST_SEED + step // 4
+        seeds = range(first, first + self.songs)
+        self.stems = {seed: self.stems.get(seed) or self._render(seed) for seed in seeds}
         draw = np.random.default_rng([step, 11])
-        while len(self.pool) < self.songs or (
-            step % 4 == 0 and self.next_seed <= FIRST_SEED + self.songs + step // 4
-        ):
-            song = make_song(self.next_seed)
-            self.pool = [*self.pool[-self.songs + 1 :], (song.vocal16, song.instrumental16)]
-            self.next_seed += 1
-        return torch.from_numpy(np.stack([self._crop(draw) for _ in range(BATCH)])[:, None])
+        return torch.from_numpy(np.stack([self._crop(draw, first) for _ in range(BATCH)])[:, None])
 
-    def _crop(self, draw: np.random.Generator) -> np.ndarray:
-        stems = self.pool[draw.integers(len(self.pool))]
-        wave = stems[int(draw.random() < 0.6)]
-        start = 320 * draw.integers(0, len(wave) // 320 - FRAMES + 1)
+    def _render(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        song = make_song(seed)
+        return song.vocal16, song.instrumental16
+
+    def _crop(self, draw: np.random.Generator, first: int) -> np.ndarray:
+        wave = self.stems[first + int(draw.integers(self.songs))][int(draw.random() < 0.6)]
+        start = 320 * int(draw.integers(0, len(wave) // 320 - FRAMES + 1))
         return wave[start : start + 320 * FRAMES]
 
 
@@ -114,10 +116,10 @@ class Run:
         torch.save({**state, "step": self.step, "seconds": self.seconds}, beside)
         beside.replace(self.path)
 
-    def learn(self, wave: Tensor, total_seconds: float) -> dict[str, float]:
-        """One step; the rate falls along a cosine of the time budget."""
-        share = min(1.0, self.seconds / total_seconds)
-        rate = 1e-3 * min(1.0, (self.step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share)))
+    def learn(self, wave: Tensor, steps: int) -> dict[str, float]:
+        """One step of `steps`; the rate falls along a cosine."""
+        share = min(1.0, self.step / steps)
+        rate = 1e-3 * min(1.0, (self.step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         terms = losses(self.model, wave.to(self.device), depths(self.step).to(self.device))
@@ -129,22 +131,18 @@ class Run:
         return {name: value.item() for name, value in terms.items()}
 
 
-def train(folder: Path, minutes: float, device: str) -> None:
-    """Train for `minutes` in all, over as many calls as it takes; then write the checkpoint."""
+def train(folder: Path, steps: int, device: str) -> None:
+    """Train until step `steps`, over as many calls as it takes; then write the checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
     run, crops, kept = Run(folder, device), Crops(), time.monotonic()
     run.model.train()
-    while run.seconds < 60 * minutes:
+    while run.step < steps:
         begun = time.monotonic()
-        terms = run.learn(crops.batch(run.step), 60 * minutes)
+        terms = run.learn(crops.batch(run.step), steps)
         run.seconds += time.monotonic() - begun
         if run.step % 50 == 0:
-            note = {
-                "step": run.step,
-                "seconds": round(run.seconds),
-                **{k: round(v, 4) for k, v in terms.items()},
-            }
-            print(json.dumps(note), flush=True)
+            note = {"step": run.step, "seconds": round(run.seconds)}
+            print(json.dumps({**note, **{k: round(v, 4) for k, v in terms.items()}}), flush=True)
         if time.monotonic() - kept > KEEP_SECONDS:
             run.save()
             kept = time.monotonic()
@@ -172,10 +170,10 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    train(options.folder, options.minutes, options.device)
+    train(options.folder, options.steps, options.device)
 
 
 if __name__ == "__main__":
