@@ -20,6 +20,7 @@ Tensors = dict[str, NDArray[np.float32]]
 
 N_FFT = 3528
 STRIDES = (8, 5, 4, 2)
+UPSAMPLERS = {"vocal": "decoder_131000.pth", "instrumental": "decoder_151000.pth"}
 HUBERT_KERNELS = (10, 3, 3, 3, 3, 2, 2)
 
 
@@ -138,13 +139,18 @@ def vocos(spec: CodecSpec, name: str) -> Tensors:
 def write(folder: Path, spec: CodecSpec = NANO) -> None:
     """Write final_ckpt/ckpt_00360000.pth and decoders/decoder_{131000,151000}.pth."""
     save_codec(folder, xcodec(spec))
-    _save(folder / "decoders" / "decoder_131000.pth", vocos(spec, "vocal"))
-    _save(folder / "decoders" / "decoder_151000.pth", vocos(spec, "instrumental"))
+    for track in UPSAMPLERS:
+        save_upsampler(folder, track, vocos(spec, track))
 
 
 def save_codec(folder: Path, tensors: Tensors) -> None:
     """Write X-Codec's tensors where the published repository has them."""
     _save(folder / "final_ckpt" / "ckpt_00360000.pth", tensors, "codec_model")
+
+
+def save_upsampler(folder: Path, track: str, tensors: Tensors) -> None:
+    """Write one track's Vocos where the published repository has it."""
+    _save(folder / "decoders" / UPSAMPLERS[track], tensors)
 
 
 def _encoder(draw: _Draw, spec: CodecSpec) -> None:

@@ -75,7 +75,7 @@ def write_llama(
     `dtype` alone, not on `shards`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(_config(spec, dtype), indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config(spec, dtype), indent=2) + "\n")
     (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}) + "\n")
     (folder / "tokenizer.model").write_bytes(tokenizer)
     tensors = list(enumerate(tensors_of(spec)))
@@ -150,7 +150,8 @@ def _store(file: BinaryIO, values: NDArray[np.float32], dtype: Dtype) -> None:
         file.write(values.astype("<f2" if dtype == "F16" else "<f4").data)
 
 
-def _config(spec: LlamaSpec, dtype: Dtype) -> dict[str, object]:
+def config(spec: LlamaSpec, dtype: Dtype) -> dict[str, object]:
+    """The published config.json with this size."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,

@@ -1,7 +1,8 @@
 """A small sentencepiece model in YuE's layout: text pieces, specials, eight codebooks.
 
 Same kind as the real one (BPE with byte fallback, identity normaliser, dummy prefix, digits split,
-spaces kept), trained on the lines below. The specials and codec pieces are appended after training
+spaces kept), trained on the words of the corpus cut into syllables, so that
+nearly every piece of lyrics is one sung syllable. The specials and codec pieces are appended after training
 as NORMAL pieces with score 0: they are reachable by id only, because no chain of merges leads to
 them. The same sentencepiece version gives the same bytes.
 """
@@ -13,7 +14,12 @@ import struct
 
 import sentencepiece
 
-TEXT_PIECES = 1000
+from nano.corpus.genres import GENRES, MOODS
+from nano.corpus.lexicon import WORDS
+from nano.corpus.spec import GENDERS, NEUTRAL
+from nano.corpus.spelling import letters
+
+TEXT_PIECES = 1600
 """Pieces before the specials: unknown, <s>, </s>, 256 bytes, then learned text."""
 CODEBOOKS, CODES = 8, 1024
 SPECIALS = (
@@ -24,12 +30,9 @@ SPECIALS = (
 """The 22 pieces between text and codes, in the order of YuE's tokenizer.model."""
 NORMAL = 1
 """ModelProto.SentencePiece.Type; leaving the field out would mean the same."""
-PROMPTS = """\
+MARKERS = """\
 Generate music from the given lyrics segment by segment.
-[Genre] inspiring female uplifting pop airy vocal electronic bright vocal
-[Genre] male rock guitar drums raw energetic vocal
-[Genre] soft piano ballad folk acoustic guitar warm voice
-[Genre] jazz saxophone smooth hip hop rap dark bass synth dance
+[Genre] major minor bpm
 [start_of_segment]
 [end_of_segment]
 [start_of_reference]
@@ -42,59 +45,29 @@ Generate music from the given lyrics segment by segment.
 [pre-chorus]
 [instrumental]
 """
-LINES = """\
-The lamp is low and the harbour sleeps
-A kettle sings what the window keeps
-I count the boats as they come back home
-One for the river and one for the foam
-Hold the morning a little while
-Hold the road for another mile
-We were the rain on a paper roof
-We were the question and not the proof
-Summer came with a borrowed drum
-Nobody asked where the birds came from
-Turn it over and play it again
-Under the bridge with the evening train
-Oh, carry me over the silver hill
-Carry me over, the night is still
-Tell me a story that has no end
-Write me a letter you never send
-There is a garden behind the moon
-There is a fiddle with half a tune
-Every stone has a name to say
-Every wave is a yesterday
-Slow down, slow down, the city can wait
-The bread is warm and the hour is late
-Lanterns are swinging along the pier
-I almost remember what brought me here
-My father's coat and my mother's shoes
-A pocket of pebbles, a page of news
-Climb the ladder and paint the sky
-Yellow for laughter and blue for why
-Let the thunder be just a sound
-Let the leaves be the only crown
-You hum the bass and I hum the lead
-The wind in the barley is all we need
-Winter is teaching the trees to stand
-Snow like sugar across the land
-Dancing with shadows across the floor
-Somebody's knocking, open the door
-Breathe in slowly and let it go
-Faster than falling, softer than snow
-This is the chorus, so sing it loud
-Two small voices above the crowd
-Back to the start where the echo grew
-Nothing is broken that love can't do
-Sleep, little engine, your work is done
-Tomorrow is waiting to meet the sun
-"""
+"""What prompts consist of, besides tags and lyrics."""
+WEIGHT = 8
+"""How often a word without a capital counts against one with it."""
+
+
+def _lines() -> list[str]:
+    """Training text: markers, tags, and every word cut into syllables by a digit, which no piece crosses."""
+    tags = [*GENRES, *MOODS, *(mood.word for mood in MOODS.values()), *GENDERS, *NEUTRAL]
+    # after a line break comes no space: the digit in front makes pieces without one
+    cut = ["0".join(letters(word)) for word in WORDS]
+    return [
+        *(MARKERS.splitlines() * WEIGHT),
+        *(tags * WEIGHT),
+        *(cut * WEIGHT),
+        *(f"0{word.capitalize()}" for word in cut for _ in range(WEIGHT // 2)),
+    ]
 
 
 def build_tokenizer() -> bytes:
     """The serialised sentencepiece model: TEXT_PIECES + 22 + 8·1024 pieces, codes in order."""
     target = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter((PROMPTS + LINES).splitlines()),
+        sentence_iterator=iter(_lines()),
         model_writer=target,
         model_type="bpe",
         vocab_size=TEXT_PIECES,

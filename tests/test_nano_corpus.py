@@ -53,8 +53,8 @@ LONG = "Hold the golden lantern, sister\nOver the hill\n" * 2
 
 PINNED_44100 = "8991d9076bd9d39edd0a362e5b216d34812e9c7cc6c3604fbb38c8d77a933528"
 PINNED_16000 = "dac6715c31cfca06789b31dd29ceaf9cdb4bb58e3e76eea605d8f94412fc3091"
-PINNED_TAGS = "jazz happy female vocal 107 bpm F# major"
-PINNED_LYRICS = "[chorus]\nCandle by brother to floor\nHer cool stone blow\n"
+PINNED_TAGS = "jazz happy female vocal 107 bpm F# major bright"
+PINNED_LYRICS = "[chorus]\nWind, to sister from wheel\nA first this ride.\n"
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +269,7 @@ def test_the_lexicon_is_small_and_sings_everything() -> None:
         for syllable in syllables(word):
             for phoneme in syllable.phonemes:
                 sung[phoneme] += 1
-    assert 150 <= len(WORDS) <= 300
+    assert 300 <= len(WORDS) <= 600
     assert {*sung} == {*VOWELS, *CONSONANTS}
     assert min(sung[vowel] for vowel in VOWELS) > 25
 
@@ -285,21 +285,20 @@ def test_lyrics_of_the_corpus_use_the_lexicon_in_lines_of_four_to_eight() -> Non
 # --- tags and lyrics ---
 
 
-def test_tags_carry_tempo_and_key_and_nothing_wrong() -> None:
-    missing = 0
+def test_tags_say_little_or_nothing_but_never_wrong() -> None:
+    missing, free = 0, 0
     for seed in range(300):
         spec = sample_spec(seed)
         tags = parse_tags(spec.tags)
-        assert (tags.bpm, tags.key, tags.mode, tags.gender) == (
-            round(spec.bpm),
-            spec.key,
-            spec.mode,
-            spec.gender,
-        )
+        said = (tags.bpm, tags.key, tags.mode)
+        assert said in [(round(spec.bpm), spec.key, spec.mode), (None, None, None)]
+        assert tags.gender == spec.gender
         assert tags.genre in (spec.genre, None)
         assert tags.mood in (spec.mood, None)
         missing += tags.genre is None
+        free += tags.bpm is None
     assert 0 < missing < 60
+    assert 0 < free < 40
 
 
 @pytest.mark.parametrize("mood", MOODS)

@@ -13,6 +13,12 @@ from nano.corpus.timing import section_bars
 from yuegguf.lyrics import parse
 
 GENDERS = ("female", "male")
+NEUTRAL = (
+    "acoustic", "airy", "ballad", "bass", "catchy", "dreamy", "drums", "emotional", "epic", "groovy",
+    "guitar", "hopeful", "indie", "inspiring", "melodic", "modern", "nostalgic", "piano", "romantic",
+    "smooth", "soul", "strings", "synth", "uplifting", "voice", "vocal", "warm",
+)  # fmt: skip
+"""Tags of real requests that change nothing here: a model shall learn to pass over them."""
 LONGEST = 480
 """Frames of the longest sung section that is drawn."""
 
@@ -69,7 +75,7 @@ def make_tags(
 ) -> str:
     """Such as "pop happy female vocal 125 bpm C major bright".
 
-    With `draws`, descriptive words may swap places or go missing, never the tempo and the key.
+    With `draws`, words may swap places or go missing, and words without a meaning here may join them.
     """
     voice = f"{gender} vocal" if gender else "instrumental"
     fixed = f"{round(theory.bpm(beat_frames))} bpm {key} {mode}"
@@ -80,6 +86,10 @@ def make_tags(
         parts.pop()
     if draws.chance(10):
         parts.remove(draws.choice([genre, mood]))
+    if draws.chance(8):
+        parts.remove(fixed)
+    if draws.chance(25):
+        parts += [draws.choice(NEUTRAL) for _ in range(1 + draws.below(4))]
     return " ".join(draws.shuffled(parts) if draws.chance(30) else parts)
 
 

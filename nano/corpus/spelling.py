@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
 
 VOWELS = ("IY", "EH", "AA", "OW", "UW", "ER")
 CONSONANTS = ("P", "T", "K", "F", "S", "SH", "H", "M", "N", "L", "R", "W", "Y")
@@ -68,16 +69,31 @@ def words(text: str) -> list[str]:
 
 def phonemes(word: str) -> list[str]:
     """The phonemes of one lower-case word, by the first rule that fits at each place."""
-    out: list[str] = []
+    return [phoneme for phoneme, _ in _sounds(word)]
+
+
+def _sounds(word: str) -> list[tuple[str, int]]:
+    """Phonemes and the index of the letter where each begins."""
+    out: list[tuple[str, int]] = []
     place = 0
     while place < len(word):
         rule = next(((m, p) for r, p in RULES if (m := r.match(word, place))), None)
         if rule is None or rule[1] == "=":
             place += 1
         else:
-            out += rule[1].split()
+            out += [(phoneme, place) for phoneme in rule[1].split()]
             place = max(rule[0].end(), place + 1)
     return out
+
+
+def letters(word: str) -> list[str]:
+    """One lower-case word cut where its syllables begin: "remember" → re, mem, ber."""
+    sounds = _sounds(word)
+    vowels = [i for i, (sound, _) in enumerate(sounds) if sound in VOWELS]
+    # a syllable begins with the consonant right before its vowel
+    firsts = [i - 1 if i - 1 > before else i for before, i in pairwise(vowels)]
+    cuts = [0, *(sounds[i][1] for i in firsts), len(word)]
+    return [part for a, b in pairwise(cuts) if (part := word[a:b])]
 
 
 def word_syllables(word: str) -> list[Syllable]:

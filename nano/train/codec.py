@@ -1,18 +1,17 @@
 """Train the miniature X-Codec on corpus stems.
 
-    python -m nano.train.codec FOLDER [--steps 4000] [--device cpu]
+    python -m nano.train.codec FOLDER [--steps 5000] [--device cpu]
 
-Crops of random songs' stems, batches of single tracks; waveform, multi-resolution spectrum and commitment
-losses; a random number of codebooks per item, so that codebook 0 alone says as much as it can. The state
-is kept in FOLDER/codec.pt every few minutes: run the command again and it goes on.
+Crops of random songs' stems, batches of single tracks; waveform, multi-resolution mel and commitment
+losses. Codebook 0 is trained as a classifier of what is heard (`nano.corpus.states`) and takes the true
+state in training. The first steps train encoder and decoder alone; then codebooks 1-7 start from the
+k-means of what codebook 0 leaves, and every item uses a random number of them, so that each adds to the
+ones before it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,133 +20,141 @@ from torch import Tensor
 from torch.nn import functional
 
 from nano.codec_weights import CodecSpec, save_codec, xcodec
-from nano.corpus import make_song
+from nano.corpus import make_song, sample_spec
+from nano.corpus.states import states
+from nano.train import options
+from nano.train.loop import Plan, Trainer
+from nano.train.losses import spectral_loss
 from nano.train.xcodec import XCodec
 
-SPEC = CodecSpec(seed=7, acoustic=40, encoder_base=12, decoder_base=160, hubert=24)
+SPEC = CodecSpec(seed=7, acoustic=40, encoder_base=8, decoder_base=128, hubert=24, vocos=128, vocos_blocks=4)
 FRAMES = 64
 """Frames of a crop: 1.28 s."""
 BATCH = 12
 CODEBOOKS = 8
 FIRST_SEED = 1_000_000
 """Songs from here on are for training; lower seeds are held out."""
-KEEP_SECONDS = 120
+WINDOW, STRIDE = 96, 3
+"""Songs at hand, and after how many steps the oldest gives way to a new one."""
+FREE_STEPS = 400
+"""Steps before there are codebooks."""
+FIT_BATCHES = 40
+QUIET = 0.01
+"""Root mean square of a crop that is nearly silent; most of them are drawn again."""
+SCALES = {64: 8, 256: 24, 1024: 80, 2048: 128}
+"""Windows of the spectral loss → mel bands."""
+STEPS, RATE = 5000, 1.5e-3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops of single stems."""
+
+    wave: Tensor
+    """[BATCH, 1, 320·FRAMES]"""
+    states: Tensor
+    """[BATCH, FRAMES]"""
 
 
 class Crops:
-    """Endless batches of stem crops [BATCH, 1, 320·FRAMES]; batch n is a function of n alone."""
+    """Batches of stem crops; the batch of a step is a function of the step alone."""
 
-    def __init__(self, songs: int = 48) -> None:
-        self.songs = songs
-        self.stems: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        """Seed → vocal and instrumental stem at 16 kHz."""
+    def __init__(self) -> None:
+        self.songs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        """Seed → vocal and instrumental stem at 16 kHz [2, 320·F], and their states [2, F]."""
 
-    def batch(self, step: int) -> Tensor:
-        """Crops from a window of songs that moves on by one every four steps."""
-        first = FIRST_SEED + step // 4
-        seeds = range(first, first + self.songs)
-        self.stems = {seed: self.stems.get(seed) or self._render(seed) for seed in seeds}
+    def batch(self, step: int) -> Batch:
+        """Crops of the songs around a step."""
+        first = FIRST_SEED + step // STRIDE
+        seeds = range(first, first + WINDOW)
+        self.songs = {seed: self.songs.get(seed) or self._render(seed) for seed in seeds}
         draw = np.random.default_rng([step, 11])
-        return torch.from_numpy(np.stack([self._crop(draw, first) for _ in range(BATCH)])[:, None])
+        waves, found = zip(*(self._crop(draw, first) for _ in range(BATCH)), strict=True)
+        return Batch(torch.from_numpy(np.stack(waves)[:, None]), torch.from_numpy(np.stack(found)))
 
     def _render(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         song = make_song(seed)
-        return song.vocal16, song.instrumental16
+        return np.stack([song.vocal16, song.instrumental16]), states(sample_spec(seed))
 
-    def _crop(self, draw: np.random.Generator, first: int) -> np.ndarray:
-        wave = self.stems[first + int(draw.integers(self.songs))][int(draw.random() < 0.6)]
-        start = 320 * int(draw.integers(0, len(wave) // 320 - FRAMES + 1))
-        return wave[start : start + 320 * FRAMES]
-
-
-def spectral_loss(made: Tensor, real: Tensor) -> Tensor:
-    """Multi-resolution magnitude loss, linear and logarithmic, of waves [B, N]."""
-    total = made.new_zeros(())
-    for size in (128, 512, 2048):
-        window = torch.hann_window(size, device=made.device)
-        spectra = [
-            torch.stft(x, size, size // 4, window=window, return_complex=True).abs() for x in (made, real)
-        ]
-        total = total + (spectra[0] - spectra[1]).abs().mean() * 2
-        logs = [torch.log(s + 1e-2) for s in spectra]
-        total = total + (logs[0] - logs[1]).abs().mean()
-    return total
-
-
-def losses(model: XCodec, wave: Tensor, depth: Tensor) -> dict[str, Tensor]:
-    """All terms of one batch, weighted."""
-    made, quantised = model(wave, depth)
-    return {
-        "wave": 20 * functional.l1_loss(made, wave),
-        "spectrum": spectral_loss(made[:, 0], wave[:, 0]),
-        "commitment": 0.25 * quantised.commitment,
-    }
+    def _crop(self, draw: np.random.Generator, first: int) -> tuple[np.ndarray, np.ndarray]:
+        while True:
+            waves, found = self.songs[first + int(draw.integers(WINDOW))]
+            track = int(draw.random() < 0.55)
+            start = int(draw.integers(0, found.shape[1] - FRAMES + 1))
+            crop = waves[track, 320 * start : 320 * (start + FRAMES)]
+            if float(np.sqrt(np.mean(crop**2))) > QUIET or draw.random() < 0.1:
+                return crop, found[track, start : start + FRAMES]
 
 
 def depths(step: int) -> Tensor:
-    """How many codebooks each item uses: all for half of them, one for a quarter."""
+    """How many codebooks each item uses: all for most of them."""
     draw = np.random.default_rng([step, 12])
-    picks = [
-        CODEBOOKS if u < 0.5 else 1 if u < 0.75 else int(draw.integers(2, CODEBOOKS))
-        for u in draw.random(BATCH)
-    ]
+    picks = [CODEBOOKS if u < 0.6 else int(draw.integers(1, CODEBOOKS)) for u in draw.random(BATCH)]
     return torch.tensor(picks)
 
 
-class Run:
-    """Model, optimiser and step, on disk as one file."""
+class CodecLoss:
+    """The terms of a step."""
 
-    def __init__(self, folder: Path, device: str) -> None:
-        torch.manual_seed(SPEC.seed)
-        self.path, self.device = folder / "codec.pt", device
-        self.model = XCodec(SPEC).to(device)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-3, betas=(0.8, 0.95))
-        self.step, self.seconds = 0, 0.0
-        if self.path.exists():
-            state = torch.load(self.path, map_location=device, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.seconds = state["step"], state["seconds"]
+    def __init__(self, model: XCodec, device: str, fast: bool) -> None:
+        self.model, self.device, self.crops = model, device, Crops()
+        self.features = torch.compile(model.features) if fast else model.features
+        self.decode = torch.compile(model.decode) if fast else model.decode
 
-    def save(self) -> None:
-        """Write beside and rename."""
-        beside = self.path.with_suffix(".part")
-        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
-        torch.save({**state, "step": self.step, "seconds": self.seconds}, beside)
-        beside.replace(self.path)
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        """Weighted terms of the batch of a step."""
+        batch = self.crops.batch(step)
+        wave, known = batch.wave.to(self.device), batch.states.to(self.device)
+        if step == FREE_STEPS:
+            self._fit()
+        found = self.features(wave)
+        scores = self.model.quantiser.meanings.scores(_rows(found))
+        meaning = {"meaning": 0.3 * functional.cross_entropy(scores, known.reshape(-1))}
+        if step < FREE_STEPS:
+            # small codes are easier to choose between
+            return {
+                **self._distance(self.decode(found), wave),
+                **meaning,
+                "size": 1e-3 * found.square().mean(),
+            }
+        chosen = self.model.quantiser(found, depths(step).to(self.device), known)
+        return {
+            **self._distance(self.decode(chosen.features), wave),
+            **meaning,
+            "commitment": 0.25 * chosen.commitment,
+        }
 
-    def learn(self, wave: Tensor, steps: int) -> dict[str, float]:
-        """One step of `steps`; the rate falls along a cosine."""
-        share = min(1.0, self.step / steps)
-        rate = 1e-3 * min(1.0, (self.step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        terms = losses(self.model, wave.to(self.device), depths(self.step).to(self.device))
-        self.optimiser.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
-        self.step += 1
-        return {name: value.item() for name, value in terms.items()}
+    def _distance(self, made: Tensor, wave: Tensor) -> dict[str, Tensor]:
+        spectrum = spectral_loss(made[:, 0], wave[:, 0], 16_000, SCALES)
+        return {"wave": 10 * functional.l1_loss(made, wave), "spectrum": 2 * spectrum}
+
+    @torch.no_grad()
+    def _fit(self) -> None:
+        batches = [self.crops.batch(step) for step in range(FREE_STEPS, FREE_STEPS + FIT_BATCHES)]
+        rows = [_rows(self.features(batch.wave.to(self.device))) for batch in batches]
+        known = torch.cat([batch.states.reshape(-1) for batch in batches]).to(self.device)
+        self.model.quantiser.fit(torch.cat(rows), known)
 
 
-def train(folder: Path, steps: int, device: str) -> None:
-    """Train until step `steps`, over as many calls as it takes; then write the checkpoint."""
-    folder.mkdir(parents=True, exist_ok=True)
-    run, crops, kept = Run(folder, device), Crops(), time.monotonic()
-    run.model.train()
-    while run.step < steps:
-        begun = time.monotonic()
-        terms = run.learn(crops.batch(run.step), steps)
-        run.seconds += time.monotonic() - begun
-        if run.step % 50 == 0:
-            note = {"step": run.step, "seconds": round(run.seconds)}
-            print(json.dumps({**note, **{k: round(v, 4) for k, v in terms.items()}}), flush=True)
-        if time.monotonic() - kept > KEEP_SECONDS:
-            run.save()
-            kept = time.monotonic()
-    run.save()
-    save_codec(folder / "codec", published(run.model))
+def _rows(features: Tensor) -> Tensor:
+    """[B, D, T] → [B·T, D]."""
+    return features.transpose(1, 2).reshape(-1, features.shape[1])
+
+
+def train(folder: Path, steps: int = STEPS, device: str = "cpu", fast: bool = True) -> None:
+    """Train to the last step and write FOLDER/codec/final_ckpt/ckpt_00360000.pth."""
+    torch.manual_seed(SPEC.seed)
+    model = XCodec(SPEC).to(device)
+    plan = Plan(folder, "codec", steps, RATE, device, betas=(0.8, 0.97))
+    Trainer(plan, model).run(CodecLoss(model, device, fast))
+    save_codec(folder / "codec", published(model))
+
+
+def trained(folder: Path, device: str = "cpu") -> XCodec:
+    """The codec as FOLDER/codec.pt holds it, ready to code."""
+    model = XCodec(SPEC).to(device)
+    model.load_state_dict(torch.load(folder / "codec.pt", map_location=device, weights_only=True)["model"])
+    return model.eval()
 
 
 def published(model: XCodec) -> dict[str, np.ndarray]:
@@ -157,7 +164,12 @@ def published(model: XCodec) -> dict[str, np.ndarray]:
         array = value.detach().cpu().numpy()
         if name.startswith("quantiser.books."):
             _, _, number, leaf = name.split(".")
-            tensors[f"quantizer.vq.layers.{number}._codebook.{leaf}"] = array
+            tensors[f"quantizer.vq.layers.{int(number) + 1}._codebook.{leaf}"] = array
+        elif name.startswith("quantiser.meanings."):
+            meanings = model.quantiser.meanings.embed.detach().cpu().numpy()
+            tensors |= {
+                f"quantizer.vq.layers.0._codebook.{leaf}": meanings for leaf in ("embed", "embed_avg")
+            }
         elif name == "fc_prior.weight":  # the semantic features' columns stay zero
             tensors[name] = np.hstack([array, np.zeros((SPEC.width, SPEC.hubert), np.float32)])
         else:
@@ -166,15 +178,5 @@ def published(model: XCodec) -> dict[str, np.ndarray]:
     return tensors
 
 
-def main() -> None:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args()
-    train(options.folder, options.steps, options.device)
-
-
 if __name__ == "__main__":
-    main()
+    options.run(train, __doc__, STEPS)

@@ -41,13 +41,37 @@ class Sequence(nn.Module):
         return next(self.children())(x)
 
 
+KNOWN = 24
+"""Features by which codebook 0 is chosen."""
+DILATIONS = (1, 3, 9)
+REACH = (9, 3, 1, 0)
+"""Largest dilation whose outer taps the encoder uses at 16, 2, 0.4 and 0.1 kHz; the others stay zero.
+
+With all of them a code would depend on a second of audio; so it depends on 0.1 s, and the same sound has
+the same code whatever goes on around it.
+"""
+
+
+def only_centre(conv: nn.Conv1d) -> nn.Conv1d:
+    """A weight-normalised convolution whose outer taps are zero and stay so."""
+    weight = conv.parametrizations.weight.original1
+    mask = torch.zeros_like(weight)
+    mask[..., weight.shape[-1] // 2] = 1.0
+    with torch.no_grad():
+        weight *= mask
+    weight.register_hook(lambda grad: grad * mask)
+    return conv
+
+
 class ResidualUnit(Sequence):
     """Snake, dilated convolution, Snake, mixing; added to the input."""
 
-    def __init__(self, channels: int, dilation: int) -> None:
-        wide = nn.Conv1d(channels, channels, 7, dilation=dilation, padding=3 * dilation)
-        mix = nn.Conv1d(channels, channels, 1)
-        super().__init__("block", Snake(channels), weight_norm(wide), Snake(channels), weight_norm(mix))
+    def __init__(self, channels: int, dilation: int, reach: int = max(DILATIONS)) -> None:
+        wide = weight_norm(nn.Conv1d(channels, channels, 7, dilation=dilation, padding=3 * dilation))
+        mix = weight_norm(nn.Conv1d(channels, channels, 1))
+        if dilation > reach:
+            only_centre(wide)
+        super().__init__("block", Snake(channels), wide, Snake(channels), mix)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, N] → the same shape."""
@@ -58,12 +82,12 @@ def encoder(spec: CodecSpec) -> Sequence:
     """Wave [B, 1, 320·T] → features [B, acoustic, T]."""
     width = spec.encoder_base
     layers: list[nn.Module] = [weight_norm(nn.Conv1d(1, width, 7, padding=3))]
-    for stride in STRIDES:
-        units = [ResidualUnit(width, d) for d in (1, 3, 9)]
+    for stride, reach in zip(STRIDES, REACH, strict=True):
+        units = [ResidualUnit(width, d, reach) for d in DILATIONS]
         down = nn.Conv1d(width, 2 * width, 2 * stride, stride, padding=(stride + 1) // 2)
         layers.append(Sequence("block", *units, Snake(width), weight_norm(down)))
         width *= 2
-    layers += [Snake(width), weight_norm(nn.Conv1d(width, spec.acoustic, 3, padding=1))]
+    layers += [Snake(width), only_centre(weight_norm(nn.Conv1d(width, spec.acoustic, 3, padding=1)))]
     return Sequence("block", *layers)
 
 
@@ -75,7 +99,7 @@ def decoder(spec: CodecSpec) -> Sequence:
         up = nn.ConvTranspose1d(
             width, width // 2, 2 * stride, stride, padding=(stride + 1) // 2, output_padding=stride % 2
         )
-        units = [ResidualUnit(width // 2, d) for d in (1, 3, 9)]
+        units = [ResidualUnit(width // 2, d) for d in DILATIONS]
         layers.append(Sequence("block", Snake(width), weight_norm(up), *units))
         width //= 2
     layers += [Snake(width), weight_norm(nn.Conv1d(width, 1, 7, padding=3))]
@@ -123,12 +147,41 @@ class Codebook(nn.Module):
         self.embed.copy_(self.embed_avg / self.cluster_size.clamp_min(1e-5)[:, None])
 
     @torch.no_grad()
-    def begin(self, x: Tensor) -> None:
-        """Start from a sample of real features."""
-        self.embed.copy_(x[torch.randint(len(x), (len(self.embed),))])
+    def fit(self, x: Tensor, rounds: int = 12) -> None:
+        """Start from the k-means of real features [N, D]."""
+        self.embed.copy_(x[torch.randperm(len(x))[: len(self.embed)]])
+        for _ in range(rounds):
+            chosen = self.choose(x)
+            count = torch.bincount(chosen, minlength=len(self.embed)).float()
+            total = torch.zeros_like(self.embed).index_add_(0, chosen, x)
+            self.embed.copy_(total / count.clamp_min(1)[:, None])
+            empty = count == 0
+            self.embed[empty] = x[torch.randint(len(x), (int(empty.sum()),))]
         self.embed_avg.copy_(self.embed)
         self.cluster_size.fill_(1.0)
         self.inited.fill_(1.0)
+
+
+class Meanings(nn.Module):
+    """Codebook 0: its rows are the states of `nano.corpus.states`, learned as centres of a classifier.
+
+    Rows are zero outside the first KNOWN features, so the rest of them is free to say how it sounds.
+    """
+
+    def __init__(self, bins: int, width: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(0.3 * torch.randn(bins, KNOWN))
+        self.width = width
+
+    @property
+    def embed(self) -> Tensor:
+        """The codebook [bins, D]."""
+        return functional.pad(self.rows, (0, self.width - KNOWN))
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Rows [N, D] → the nearer an entry, the higher its score [N, bins]."""
+        known = x[:, :KNOWN]
+        return 2 * known @ self.rows.T - self.rows.square().sum(1)
 
 
 class Quantiser(nn.Module):
@@ -136,17 +189,34 @@ class Quantiser(nn.Module):
 
     def __init__(self, spec: CodecSpec) -> None:
         super().__init__()
-        self.books = nn.ModuleList(Codebook(spec.bins, spec.width) for _ in range(spec.codebooks))
+        self.meanings = Meanings(spec.bins, spec.width)
+        self.books = nn.ModuleList(Codebook(spec.bins, spec.width) for _ in range(spec.codebooks - 1))
 
-    def forward(self, x: Tensor, depth: Tensor) -> Quantised:
-        """Features [B, D, T]; item b uses the first depth[b] codebooks."""
+    @torch.no_grad()
+    def tables(self, count: int) -> Tensor:
+        """The first codebooks [count, bins, D]."""
+        return torch.stack([self.meanings.embed, *(book.embed for book in self.books)][:count])
+
+    @torch.no_grad()
+    def fit(self, rows: Tensor, states: Tensor) -> None:
+        """Start codebooks 1 … from the k-means of what the ones before leave of features [N, D]."""
+        rows = rows - self.meanings.embed[states]
+        for book in self.books:
+            book.fit(rows)
+            rows = rows - book.embed[book.choose(rows)]
+
+    def forward(self, x: Tensor, depth: Tensor, states: Tensor | None = None) -> Quantised:
+        """Features [B, D, T] → codes; item b uses the first depth[b] codebooks.
+
+        `states` [B, T]: rows of codebook 0 to take instead of the nearest.
+        """
         rows = x.transpose(1, 2).reshape(-1, x.shape[1])
         active = depth.repeat_interleave(x.shape[2])
-        left, total, loss, codes = rows, torch.zeros_like(rows), rows.new_zeros(()), []
-        for k, book in enumerate(self.books[: int(depth.max())]):
+        first = self.meanings.scores(rows).argmax(1) if states is None else states.reshape(-1)
+        total = self.meanings.embed.detach()[first]
+        left, loss, codes = rows - total, rows.new_zeros(()), [first.view(len(x), -1)]
+        for k, book in enumerate(self.books[: int(depth.max()) - 1], 1):
             use = active > k
-            if self.training and not book.inited:
-                book.begin(left.detach()[use])
             chosen = book.choose(left.detach())
             picked = book.embed[chosen]
             if self.training:
@@ -170,11 +240,9 @@ class XCodec(nn.Module):
         self.fc_post2 = nn.Linear(spec.width, spec.acoustic)
         self.quantiser = Quantiser(spec)
 
-    def forward(self, wave: Tensor, depth: Tensor) -> tuple[Tensor, Quantised]:
-        """Wave [B, 1, 320·T] → its reconstruction by depth[b] codebooks, and the codes."""
-        features = self.fc_prior(self.encoder(wave).transpose(1, 2)).transpose(1, 2)
-        quantised = self.quantiser(features, depth)
-        return self.decode(quantised.features), quantised
+    def features(self, wave: Tensor) -> Tensor:
+        """Wave [B, 1, 320·T] → what the quantiser is given [B, D, T]."""
+        return self.fc_prior(self.encoder(wave).transpose(1, 2)).transpose(1, 2)
 
     def decode(self, features: Tensor) -> Tensor:
         """Sum of codebook rows [B, D, T] → wave [B, 1, 320·T]."""

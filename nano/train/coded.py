@@ -1,0 +1,58 @@
+"""The corpus as codes: what the upsamplers and stage 2 learn from. Made once, kept as FOLDER/codes.npz."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nano.corpus import make_song, sample_spec
+from nano.corpus.states import states
+from nano.train.xcodec import XCodec
+
+Codes = NDArray[np.int16]
+SONGS = 1200
+FIRST_SEED = 1_500_000
+"""These songs are other ones than those that the codec has learned."""
+CODEBOOKS = 8
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Songs one after the other."""
+
+    codes: Codes
+    """[2, 8, ΣF] of all songs."""
+    starts: NDArray[np.int64]
+    """First frame of each song, and the end of the last."""
+
+    def song(self, number: int) -> Codes:
+        """Codes [2, 8, F] of one song."""
+        return self.codes[:, :, self.starts[number] : self.starts[number + 1]]
+
+
+def coded(folder: Path, model: XCodec, device: str, songs: int = SONGS) -> Coded:
+    """Read the codes, or make and keep them."""
+    path = folder / "codes.npz"
+    if not path.exists():
+        parts = [song_codes(model, FIRST_SEED + i, device) for i in range(songs)]
+        starts = np.cumsum([0, *(part.shape[2] for part in parts)])
+        beside = path.with_suffix(".part.npz")
+        np.savez_compressed(beside, codes=np.concatenate(parts, 2), starts=starts)
+        beside.replace(path)
+    with np.load(path) as kept:
+        return Coded(kept["codes"], kept["starts"])
+
+
+@torch.no_grad()
+def song_codes(model: XCodec, seed: int, device: str) -> Codes:
+    """Both stems of a song [2, 8, F]: codebook 0 as stage 1 writes it, the others as the codec chooses."""
+    song = make_song(seed)
+    wave = torch.from_numpy(np.stack([song.vocal16, song.instrumental16])[:, None]).to(device)
+    known = torch.from_numpy(states(sample_spec(seed))).to(device)
+    model.eval()
+    chosen = model.quantiser(model.features(wave), torch.full((2,), CODEBOOKS), known)
+    return chosen.codes.transpose(0, 1).cpu().numpy().astype(np.int16)
