@@ -17,6 +17,7 @@ from yuegguf.files import flush, replacing, storage_errors
 from yuegguf.progress import Event, Progress, silent
 
 from . import vocos, xcodec
+from .half import with_half_weights
 from .pth import read_state_dict
 from .weights import Floats, Weights
 
@@ -68,13 +69,15 @@ def export_codec(
     out: Path,
     *,
     heads: int | None = None,
+    half: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> list[Path]:
     """Write encoder.onnx, decoder.onnx, vocal_upsampler.onnx and instrumental_upsampler.onnx into `out`.
 
     All four are written beside their names and renamed at the end: a failure until then changes nothing.
-    `heads` is for a HuBERT that is neither 64 a head nor of twelve heads. Peak memory is four times the
+    `heads` is for a HuBERT that is neither 64 a head nor of twelve heads. `half` stores large weights as
+    float16: half the size, audio that differs below -60 dB. Peak memory is four times the
     encoder's weights, 2.3 GB at the published size. Raises ModelNotFound, DamagedFile (naming the tensor),
     StorageError, also when one of the files exists and `overwrite` is false.
     """
@@ -84,7 +87,8 @@ def export_codec(
     with contextlib.ExitStack() as stack:
         for done, (role, build) in enumerate(plan.items()):
             progress(Event("export", done, len(plan), role))
-            data = build().SerializeToString()
+            model = build()
+            data = (with_half_weights(model) if half else model).SerializeToString()
             if not done:  # only now: wrong checkpoints shall not leave an empty folder
                 stack.enter_context(_folder(out))
             part = stack.enter_context(replacing(files[role]))

@@ -470,7 +470,7 @@ def test_encoding_a_window_and_fewer_codebooks_cuts_the_whole(
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Result]]:
     """A models folder made from checkpoints in the published layout by the three commands."""
-    from nano.build import write_checkpoints
+    from nano.untrained import write_checkpoints
 
     root = tmp_path_factory.mktemp("published")
     write_checkpoints(root)

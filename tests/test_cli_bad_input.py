@@ -288,7 +288,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """stage1 and stage2 with the whole vocabulary, and all four again without our own metadata."""
     from yuegguf_convert.lm import convert_lm
 
-    from nano.build import write_checkpoints
+    from nano.untrained import write_checkpoints
 
     root = tmp_path_factory.mktemp("models")
     write_checkpoints(root)

@@ -23,10 +23,10 @@ stages.prompt stages.render stages.stage2 song
 stages.stage1
 plan snapshots codes models engine.llama codec.ort
 pipeline checks
-runtime
+runtime plot
 cli._output
 cli._options
-cli.song cli.codes cli.models cli.doctor
+cli.song cli.codes cli.models cli.doctor cli.plot
 cli.__init__
 __main__
 """
@@ -39,6 +39,7 @@ NEVER = {"torch", "transformers", "torchaudio", "scipy"}
 WALLS = {
     "llama_cpp": {"yuegguf.engine.llama", "yuegguf_convert.quantize"},
     "onnxruntime": {"yuegguf.codec.ort"},
+    "matplotlib": {"yuegguf.plot"},
     "click": {f"yuegguf.{name}" for name in ROWS if name.startswith("cli.")},
     "spox": {"yuegguf_onnx_codec"},
     "onnx": {"yuegguf_onnx_codec"},

@@ -1,6 +1,6 @@
 """Train the miniature X-Codec on corpus stems.
 
-    python -m nano.train.codec FOLDER [--steps 5000] [--device cpu]
+    python -m nano.train.codec FOLDER [--steps 3600] [--device cpu]
 
 Crops of random songs' stems, batches of single tracks; waveform, multi-resolution mel and commitment
 losses. Codebook 0 is trained as a classifier of what is heard (`nano.corpus.states`) and takes the true
@@ -25,9 +25,11 @@ from nano.corpus.states import states
 from nano.train import options
 from nano.train.loop import Plan, Trainer
 from nano.train.losses import spectral_loss
-from nano.train.xcodec import XCodec
+from nano.train.xcodec import KNOWN, XCodec
 
-SPEC = CodecSpec(seed=7, acoustic=40, encoder_base=8, decoder_base=128, hubert=24, vocos=128, vocos_blocks=4)
+SPEC = CodecSpec(
+    seed=7, codebooks=8, acoustic=40, encoder_base=16, decoder_base=128, hubert=24, vocos=128, vocos_blocks=4
+)
 FRAMES = 64
 """Frames of a crop: 1.28 s."""
 BATCH = 12
@@ -43,7 +45,7 @@ QUIET = 0.01
 """Root mean square of a crop that is nearly silent; most of them are drawn again."""
 SCALES = {64: 8, 256: 24, 1024: 80, 2048: 128}
 """Windows of the spectral loss → mel bands."""
-STEPS, RATE = 5000, 1.5e-3
+STEPS, RATE = 3600, 1.5e-3
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,7 @@ class CodecLoss:
         if step == FREE_STEPS:
             self._fit()
         found = self.features(wave)
-        scores = self.model.quantiser.meanings.scores(_rows(found))
-        meaning = {"meaning": 0.3 * functional.cross_entropy(scores, known.reshape(-1))}
+        meaning = self._meaning(_rows(found), known.reshape(-1))
         if step < FREE_STEPS:
             # small codes are easier to choose between
             return {
@@ -122,6 +123,15 @@ class CodecLoss:
             **self._distance(self.decode(chosen.features), wave),
             **meaning,
             "commitment": 0.25 * chosen.commitment,
+        }
+
+    def _meaning(self, found: Tensor, known: Tensor) -> dict[str, Tensor]:
+        """How well features [N, D] tell the states [N], and how near they are to their rows."""
+        meanings = self.model.quantiser.meanings
+        centre = functional.mse_loss(found[:, :KNOWN], meanings.rows[known])
+        return {
+            "meaning": 0.1 * functional.cross_entropy(meanings.scores(found), known),
+            "centre": 0.25 * centre,
         }
 
     def _distance(self, made: Tensor, wave: Tensor) -> dict[str, Tensor]:

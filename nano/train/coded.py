@@ -1,4 +1,9 @@
-"""The corpus as codes: what the upsamplers and stage 2 learn from. Made once, kept as FOLDER/codes.npz."""
+"""The corpus as codes, which the upsamplers and stage 2 learn from.
+
+    python -m nano.train.coded FOLDER [--steps 1200] [--device cpu]
+
+Needs the trained codec in FOLDER and writes FOLDER/codes.npz; a step is a song.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,8 @@ from numpy.typing import NDArray
 
 from nano.corpus import make_song, sample_spec
 from nano.corpus.states import states
+from nano.train import options
+from nano.train.codec import trained
 from nano.train.xcodec import XCodec
 
 Codes = NDArray[np.int16]
@@ -34,17 +41,23 @@ class Coded:
         return self.codes[:, :, self.starts[number] : self.starts[number + 1]]
 
 
-def coded(folder: Path, model: XCodec, device: str, songs: int = SONGS) -> Coded:
-    """Read the codes, or make and keep them."""
-    path = folder / "codes.npz"
-    if not path.exists():
-        parts = [song_codes(model, FIRST_SEED + i, device) for i in range(songs)]
-        starts = np.cumsum([0, *(part.shape[2] for part in parts)])
-        beside = path.with_suffix(".part.npz")
-        np.savez_compressed(beside, codes=np.concatenate(parts, 2), starts=starts)
-        beside.replace(path)
-    with np.load(path) as kept:
+def coded(folder: Path) -> Coded:
+    """Read what `train` has written."""
+    with np.load(folder / "codes.npz") as kept:
         return Coded(kept["codes"], kept["starts"])
+
+
+def train(folder: Path, steps: int = SONGS, device: str = "cpu", fast: bool = True) -> None:
+    """Code that many songs, unless it is done already."""
+    path = folder / "codes.npz"
+    if path.exists():
+        return
+    model = trained(folder, device)
+    parts = [song_codes(model, FIRST_SEED + i, device) for i in range(steps)]
+    starts = np.cumsum([0, *(part.shape[2] for part in parts)])
+    beside = path.with_suffix(".part.npz")
+    np.savez_compressed(beside, codes=np.concatenate(parts, 2), starts=starts)
+    beside.replace(path)
 
 
 @torch.no_grad()
@@ -53,6 +66,9 @@ def song_codes(model: XCodec, seed: int, device: str) -> Codes:
     song = make_song(seed)
     wave = torch.from_numpy(np.stack([song.vocal16, song.instrumental16])[:, None]).to(device)
     known = torch.from_numpy(states(sample_spec(seed))).to(device)
-    model.eval()
     chosen = model.quantiser(model.features(wave), torch.full((2,), CODEBOOKS), known)
     return chosen.codes.transpose(0, 1).cpu().numpy().astype(np.int16)
+
+
+if __name__ == "__main__":
+    options.run(train, __doc__, SONGS)

@@ -1,6 +1,6 @@
 """Train the miniature stage 1 on the corpus's tags, lyrics and states.
 
-    python -m nano.train.stage1 FOLDER [--steps 4000] [--device cpu]
+    python -m nano.train.stage1 FOLDER [--steps 3000] [--device cpu]
 
 The loss is that of the next code or <EOA>. Two helps, in training only, make a small model learn in minutes
 what else takes days: one head of a middle layer is told which piece of the lyrics is being sung, and from
@@ -10,6 +10,7 @@ a middle layer the position in bar, chord, section and syllable must be readable
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,11 +163,14 @@ class Stage1(nn.Module):
 
     @torch.no_grad()
     def finish(self) -> Llama:
-        """The LLaMA with an output row for every id."""
-        kept = self.llama.lm_head.weight[self.written].clone()
-        self.llama.lm_head.weight[:] = self.other
-        self.llama.lm_head.weight[self.written] = kept
-        return self.llama
+        """The LLaMA with rows for every piece of the tokenizer."""
+        whole = Llama(replace(SPEC, vocab=len(pieces())))
+        head = self.other.repeat(whole.spec.vocab, 1)
+        head[self.written] = self.llama.lm_head.weight[self.written]
+        read = functional.pad(self.llama.model.embed_tokens.weight, (0, 0, 0, whole.spec.vocab - USED))
+        rows = {"lm_head.weight": head, "model.embed_tokens.weight": read}
+        whole.load_state_dict(self.llama.state_dict() | rows)
+        return whole
 
 
 def pointing(query: Tensor, key: Tensor, words: Tensor, sung: Tensor) -> Tensor:

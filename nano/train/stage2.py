@@ -1,6 +1,6 @@
 """Train the miniature stage 2: codebook 0 of a chunk → its codebooks 1-7.
 
-    python -m nano.train.stage2 FOLDER [--steps 4000] [--device cpu]
+    python -m nano.train.stage2 FOLDER [--steps 3000] [--device cpu]
 
 Needs the trained codec in FOLDER. A row is laid out as `yuegguf.stages.stage2` feeds it: <SOA> <stage_1>,
 the chunk's codebook 0, <stage_2>, then per frame all eight codes. Codebooks 1-7 are learned, each among its
@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from nano.lm_weights import LlamaSpec
 from nano.train import options
-from nano.train.codec import trained
 from nano.train.coded import CODEBOOKS, Coded, coded
 from nano.train.llama import Llama, rows, write
 from nano.train.loop import Plan, Trainer
@@ -27,15 +26,15 @@ from yuegguf.stages.stage2 import CHUNK_FRAMES
 from yuegguf.vocab import CODEBOOK_SIZE, stage2_vocab
 
 SEED = 2
-BATCH_FRAMES = 600
+BATCH_FRAMES = 300
 """Of a step."""
 SHORT_FRAMES = 60
-"""Most rows are this short, which costs less; every fifth batch has whole chunks."""
+"""Most rows are this short, which costs less; every fifth batch is a whole chunk."""
 NOISE = 0.05
 """Share of codes that are read as another one: at run time the model reads its own mistakes."""
 WEIGHTS = (0.25, 0.2, 0.15, 0.12, 0.1, 0.09, 0.09)
 """Of codebooks 1-7: what the first ones miss, the others cannot mend."""
-STEPS, RATE = 4000, 2e-3
+STEPS, RATE = 3000, 2e-3
 VOCAB = stage2_vocab(pieces())
 SPEC = LlamaSpec(hidden=256, layers=4, heads=4, kv_heads=2, ffn=768, vocab=len(pieces()), context=8192)
 
@@ -106,7 +105,7 @@ def noisy(codes: np.ndarray, step: int) -> np.ndarray:
 
 def train(folder: Path, steps: int = STEPS, device: str = "cpu", fast: bool = True) -> None:
     """Train to the last step and write FOLDER/stage2."""
-    songs = coded(folder, trained(folder, device), device)
+    songs = coded(folder)
     torch.manual_seed(SEED)
     model = Llama(SPEC).to(device)
     Trainer(Plan(folder, "stage2", steps, RATE, device), model).run(Stage2Loss(model, Chunks(songs), device))

@@ -89,7 +89,7 @@ class UpsamplerLoss:
 def train(folder: Path, steps: int = STEPS, device: str = "cpu", fast: bool = True) -> None:
     """Train both to the last step and write FOLDER/codec/decoders."""
     codec = trained(folder, device)
-    songs = coded(folder, codec, device)
+    songs = coded(folder)
     for number, track in enumerate(TRACKS):
         torch.manual_seed(SPEC.seed + number)
         model = Vocos(SPEC).to(device)

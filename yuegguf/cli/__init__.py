@@ -16,6 +16,7 @@ from yuegguf.cli._output import Output
 from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.doctor import doctor
 from yuegguf.cli.models import convert, export_codec, models
+from yuegguf.cli.plot import plot
 from yuegguf.cli.song import resume, run
 from yuegguf.errors import Interrupted, YueError
 
@@ -45,7 +46,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
     ctx.obj.as_json, ctx.obj.quiet = as_json, quiet
 
 
-for _command in (run, resume, encode, decode, convert, export_codec, models, doctor):
+for _command in (run, resume, encode, decode, convert, export_codec, plot, models, doctor):
     cli.add_command(_command)
 
 

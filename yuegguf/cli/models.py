@@ -85,9 +85,10 @@ def _install_path(source: Path, name: str | None, out_type: str) -> Path:
 @click.command("export-codec", short_help="published codec → ONNX")
 @click.argument("source", type=PATH)
 @click.option("-o", "--output", "target", type=PATH, help="Folder to write to [default: install it].")
+@click.option("--fp16", is_flag=True, help="Store weights in 16 bits: half the size on disk.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @pass_output
-def export_codec(output: Output, /, source: Path, target: Path | None, force: bool) -> None:
+def export_codec(output: Output, /, source: Path, target: Path | None, fp16: bool, force: bool) -> None:
     """Export SOURCE, a folder like xcodec_mini_infer (final_ckpt/ and decoders/), to four ONNX files.
 
     \b
@@ -97,7 +98,7 @@ def export_codec(output: Output, /, source: Path, target: Path | None, force: bo
     from yuegguf_onnx_codec.export import find_checkpoints
 
     folder = target or _root() / "xcodec"
-    files = export(*find_checkpoints(source), folder, overwrite=force, progress=output.progress)
+    files = export(*find_checkpoints(source), folder, half=fp16, overwrite=force, progress=output.progress)
     output.done()
     output.result({"files": [str(file) for file in files]}, [str(file) for file in files])
 

@@ -1,0 +1,79 @@
+"""Train the whole family from nothing, and bundle it.
+
+    python -m nano.train FOLDER [--jobs 2] [--device cpu]
+
+Stage 1 learns from the studio's labels, so it can be trained beside the codec; the upsamplers and stage 2
+need the codec's codes. Each part is a process of its own with its share of the cores, keeps its state in
+FOLDER, and goes on where it stopped when the command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from nano import build
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "codec": (),
+    "stage1": (),
+    "coded": ("codec",),
+    "stage2": ("coded",),
+    "upsampler": ("coded",),
+}
+"""Part → parts that must be done before it; all are modules of this package."""
+
+
+def start(part: str, folder: Path, device: str, threads: int) -> subprocess.Popen[bytes]:
+    """Begin or go on with a part; its talk goes to FOLDER/PART.log."""
+    log = (folder / f"{part}.log").open("ab")
+    command = [sys.executable, "-m", f"nano.train.{part}", str(folder), "--device", device]
+    return subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": str(threads)}
+    )
+
+
+def run(folder: Path, jobs: int, device: str) -> None:
+    """Run all parts, as many at once as there are jobs. Raises SystemExit when one fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    waiting, running, done = dict(NEEDS), dict[str, subprocess.Popen[bytes]](), set[str]()
+    try:
+        while waiting or running:
+            for part in [p for p, needs in waiting.items() if done.issuperset(needs)][: jobs - len(running)]:
+                del waiting[part]
+                running[part] = start(part, folder, device, threads)
+                print(f"{part}: begun, see {folder / part}.log", flush=True)
+            time.sleep(1)
+            for part, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[part]
+                    if process.returncode:
+                        raise SystemExit(f"{part} failed, see {folder / part}.log")
+                    done.add(part)
+                    print(f"{part}: done", flush=True)
+    finally:
+        for process in running.values():
+            process.terminate()
+
+
+def main() -> None:
+    """Parse the command line, train, convert."""
+    parser = argparse.ArgumentParser(
+        prog="nano.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--jobs", type=int, default=2, help="parts trained at once")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=build.BUNDLE, help="where the family goes")
+    options = parser.parse_args()
+    run(options.folder, options.jobs, options.device)
+    build.convert(options.folder, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The states of frames agree with the labels, and rows of training are laid out as at run time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nano.corpus import make_song, sample_spec, syllables
+from nano.corpus.arrange import arrange
+from nano.corpus.genres import GENRES, STEP_COUNT, drums
+from nano.corpus.states import (
+    CHORDS,
+    COUNT,
+    HELD,
+    HISS,
+    LEADS,
+    PITCHES,
+    SILENT,
+    STROKE,
+    STROKES,
+    VOICED_CONSONANT,
+    VOWEL_GOES_ON,
+    VOWEL_STARTS,
+    states,
+)
+from nano.train.songs import (
+    MOST_PIECES,
+    UNKNOWN,
+    free_row,
+    pieces,
+    song_row,
+    syllable_pieces,
+    tokenizer_bytes,
+)
+from yuegguf.lyrics import parse
+from yuegguf.stages.prompt import build
+from yuegguf.tokenizer import Tokenizer
+from yuegguf.vocab import split_tracks, stage1_vocab
+
+SEEDS = range(20)
+
+
+def test_the_rows_fit_into_a_codebook_without_a_gap() -> None:
+    firsts = [SILENT, VOWEL_STARTS, VOWEL_GOES_ON, VOICED_CONSONANT, HISS, STROKE, HELD, LEADS, COUNT]
+    assert firsts == sorted(set(firsts))
+    assert (firsts[:2], COUNT) == ([0, 1], 1016)
+    assert VOICED_CONSONANT - VOWEL_STARTS == 2 * 6 * len(PITCHES) == 240
+    assert len(STROKES) * len(CHORDS) == HELD - STROKE
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_vowel_starts_once_per_syllable_at_its_pitch(seed: int) -> None:
+    spec = sample_spec(seed)
+    vocal = states(spec)[0]
+    sung = [s for section in arrange(spec)[1].sections for s in section.syllables]
+    starts = np.flatnonzero((vocal >= VOWEL_STARTS) & (vocal < VOWEL_GOES_ON))
+    assert starts.tolist() == [s.vowel_start for s in sung]
+    assert [PITCHES[(vocal[i] - VOWEL_STARTS) % len(PITCHES)] for i in starts] == [s.pitch for s in sung]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_silence_is_where_the_vocal_stem_is_zero(seed: int) -> None:
+    song = make_song(seed)
+    loud = np.abs(song.vocal).reshape(-1, 882).max(axis=1)
+    assert (loud[states(song.spec)[0] == SILENT] == 0).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_strokes_are_the_patterns_of_the_genre(seed: int) -> None:
+    spec = sample_spec(seed)
+    backing = states(spec)[1]
+    struck = set(np.flatnonzero((backing >= STROKE) & (backing < HELD)).tolist())
+    expected = set()
+    for section in arrange(spec)[1].sections:
+        layers = drums(spec.genre, section.label, spec.mood in ("happy", "energetic"))
+        hits = {step for p in layers.values() for step in range(STEP_COUNT) if p[step] != "."}
+        step = spec.beat_frames // 4
+        for bar in range(section.bars):
+            expected |= {section.start + bar * 4 * spec.beat_frames + h * step for h in hits}
+    assert struck == expected
+
+
+def test_leads_play_where_nobody_sings_and_name_the_genre() -> None:
+    for seed in SEEDS:
+        spec = sample_spec(seed)
+        vocal, backing = states(spec)
+        assert (vocal[backing >= LEADS] == SILENT).all()
+        assert {*(backing[backing >= LEADS] - LEADS) // 12} <= {list(GENRES).index(spec.genre)}
+
+
+def test_a_training_row_is_what_the_runtime_feeds() -> None:
+    spec = sample_spec(5)
+    vocab = stage1_vocab(pieces())
+    lyrics = parse(spec.lyrics).sections
+    prompt = build(Tokenizer(tokenizer_bytes(), pieces()).encode, vocab, spec.tags, lyrics, lyrics)
+    row = song_row(spec)
+    labels = arrange(spec)[1].sections
+    at = len(prompt.header)
+    assert row.ids[:at].tolist() == prompt.header
+    for ids, label in zip(prompt.sections, labels, strict=True):
+        assert row.ids[at : at + len(ids)].tolist() == ids
+        at += len(ids)
+        codes = row.ids[at : at + 2 * label.frames] - vocab.codebook0
+        expected = states(spec)[:, label.start : label.start + label.frames]
+        np.testing.assert_array_equal(split_tracks(codes), expected)
+        at += len(codes)
+        assert row.ids[at] == vocab.eoa
+        assert row.targets[at - 1] == vocab.eoa
+        at += 1 + len(prompt.end_of_segment)
+    assert at == len(row.ids)
+    learned = row.targets != UNKNOWN
+    assert learned.sum() == sum(2 * label.frames + 1 for label in labels)
+    np.testing.assert_array_equal(row.targets[learned], row.ids[1:][learned[:-1]])
+
+
+def test_a_row_without_words_starts_at_the_separator() -> None:
+    spec = sample_spec(5)
+    vocab = stage1_vocab(pieces())
+    row = free_row(spec, 1)
+    assert (row.ids[0], row.ids[-1]) == (vocab.xcodec, vocab.eoa)
+    assert len(row.ids) == 2 + 2 * arrange(spec)[1].sections[1].frames
+    assert (row.words == -1).all()
+
+
+def test_every_syllable_knows_its_pieces() -> None:
+    body = "Remember, my summer night!\nIt is you"
+    found = syllable_pieces("verse", body)
+    ids = Tokenizer(tokenizer_bytes(), pieces()).encode(f"[verse]\n{body}\n\n")
+    sung = ["".join(pieces()[ids[i]] for i in places if i >= 0).replace("▁", "").lower() for places in found]
+    assert found.shape == (len(syllables(body)), MOST_PIECES)
+    assert sung[0].startswith("re")
+    assert all(text for text in sung)
+
+
+def test_pieces_of_a_sung_frame_are_those_of_its_syllable() -> None:
+    spec = sample_spec(5)
+    row = song_row(spec, 1)
+    label = arrange(spec)[1].sections[0]
+    first = int(np.flatnonzero(row.targets != UNKNOWN)[0])
+    for syllable in label.syllables[:10]:
+        place = first + 2 * (syllable.vowel_start - label.start)
+        assert row.times["sung"][place] == syllable.vowel_start - syllable.onset
+        text = "".join(pieces()[row.ids[i]] for i in row.words[place] if i >= 0)
+        assert text.strip("▁").lower()[0] in label.body.lower()

@@ -1,0 +1,33 @@
+"""`plot`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._output import Output
+from yuegguf.errors import RequestError
+
+
+@click.command(short_help="a picture of a song: waveform, spectrograms, sections")
+@click.argument("song", type=PATH)
+@click.option("-o", "--output", "target", type=PATH, help="File to write [default: SONG/plot.png].")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@pass_output
+def plot(output: Output, /, song: Path, target: Path | None, force: bool) -> None:
+    """Draw the song in folder SONG. Needs matplotlib: pip install 'yuegguf[plot]'.
+
+    \b
+    yuegguf plot songs/my-song
+    yuegguf plot songs/my-song -o my-song.svg
+    """
+    from yuegguf.plot import plot_song
+
+    file = target or song / "plot.png"
+    if os.path.lexists(file) and not force:
+        raise RequestError(f"{file} is already there", "pass -o FILE, or --force to replace it")
+    made = plot_song(song, file)
+    output.result({"file": str(made)}, [str(made)])
