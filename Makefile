@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench nano-train nano-eval clean
 
 demo: $(VENV)/.installed
 	$(BIN)/yuegguf run --example --segment-seconds 8 --seed 42 --output-dir songs
@@ -18,6 +18,15 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.stage1_step
+
+# hours on two cores; goes on where it was stopped, and ends by replacing yuegguf/data/nano
+nano-train: $(VENV)/.installed
+	$(BIN)/pip install --quiet '.[train]' && $(BIN)/pip install --quiet --editable .
+	$(BIN)/python -m nano.train nano-trained
+
+# forty songs sung by the bundled family, measured against what was asked of it
+nano-eval: $(VENV)/.installed
+	$(BIN)/python -m nano.evaluate nano-figures
 
 $(VENV)/.installed: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -114,13 +114,13 @@ class CodecLoss:
         if step < FREE_STEPS:
             # small codes are easier to choose between
             return {
-                **self._distance(self.decode(found), wave),
+                **distance(self.decode(found), wave),
                 **meaning,
                 "size": 1e-3 * found.square().mean(),
             }
         chosen = self.model.quantiser(found, depths(step).to(self.device), known)
         return {
-            **self._distance(self.decode(chosen.features), wave),
+            **distance(self.decode(chosen.features), wave),
             **meaning,
             "commitment": 0.25 * chosen.commitment,
         }
@@ -134,16 +134,18 @@ class CodecLoss:
             "centre": 0.25 * centre,
         }
 
-    def _distance(self, made: Tensor, wave: Tensor) -> dict[str, Tensor]:
-        spectrum = spectral_loss(made[:, 0], wave[:, 0], 16_000, SCALES)
-        return {"wave": 10 * functional.l1_loss(made, wave), "spectrum": 2 * spectrum}
-
     @torch.no_grad()
     def _fit(self) -> None:
         batches = [self.crops.batch(step) for step in range(FREE_STEPS, FREE_STEPS + FIT_BATCHES)]
         rows = [_rows(self.features(batch.wave.to(self.device))) for batch in batches]
         known = torch.cat([batch.states.reshape(-1) for batch in batches]).to(self.device)
         self.model.quantiser.fit(torch.cat(rows), known)
+
+
+def distance(made: Tensor, wave: Tensor) -> dict[str, Tensor]:
+    """How far decoded crops [B, 1, N] are from what was coded, weighted."""
+    spectrum = spectral_loss(made[:, 0], wave[:, 0], 16_000, SCALES)
+    return {"wave": 10 * functional.l1_loss(made, wave), "spectrum": 2 * spectrum}
 
 
 def _rows(features: Tensor) -> Tensor:

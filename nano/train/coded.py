@@ -1,6 +1,6 @@
 """The corpus as codes, which the upsamplers and stage 2 learn from.
 
-    python -m nano.train.coded FOLDER [--steps 1200] [--device cpu]
+    python -m nano.train.coded FOLDER [--steps 800] [--device cpu]
 
 Needs the trained codec in FOLDER and writes FOLDER/codes.npz; a step is a song.
 """
@@ -21,7 +21,7 @@ from nano.train.codec import trained
 from nano.train.xcodec import XCodec
 
 Codes = NDArray[np.int16]
-SONGS = 1200
+SONGS = 800
 FIRST_SEED = 1_500_000
 """These songs are other ones than those that the codec has learned."""
 CODEBOOKS = 8

@@ -1,6 +1,6 @@
 """Train the two miniature upsamplers: codes of a stem → the stem at 44.1 kHz.
 
-    python -m nano.train.upsampler FOLDER [--steps 2000] [--device cpu]
+    python -m nano.train.upsampler FOLDER [--steps 1500] [--device cpu]
 
 Needs the trained codec in FOLDER; its codebooks stay as they are.
 """
@@ -32,7 +32,7 @@ QUIET = 0.01
 """Root mean square of a crop that is nearly silent; most of them are drawn again."""
 SCALES = {128: 16, 512: 48, 1024: 80, 2048: 128}
 """Windows of the spectral loss → mel bands."""
-STEPS, RATE = 2000, 2e-3
+STEPS, RATE = 1500, 2e-3
 
 
 class Crops:
