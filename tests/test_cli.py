@@ -502,6 +502,17 @@ def test_converted_files_are_installed_under_their_ids(installed: tuple[Path, li
     assert sorted(path.name for path in models.iterdir()) == sorted([*names, "xcodec"])
 
 
+@pytest.fixture(scope="module")
+def by_files(installed: tuple[Path, list[Result]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A song of the installed family with every file named."""
+    models = installed[0]
+    files = ("--model", models / "en-cot-Q8_0.gguf", "--stage2-model", models / "s2-general-Q8_0.gguf")
+    line = ("run", *OURS, *FAST[:-2], *files, "--codec", models / "xcodec", "--json")
+    result = finish(start(*line, "-o", tmp_path_factory.mktemp("by-files")))
+    assert result.code == 0, result.err
+    return Path(result.json["folder"])
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -512,17 +523,21 @@ def test_converted_files_are_installed_under_their_ids(installed: tuple[Path, li
         ("--model", "{models}/en-cot-Q8_0.gguf", "--codec", "{models}/xcodec"),
     ],
 )
-def test_an_installed_family_sings_by_name_what_the_bundled_one_sings(
-    names: tuple[str, ...], capsys: Capture, installed: tuple[Path, list[Result]], song: Path, tmp_path: Path
+def test_an_installed_family_sings_by_name_what_its_files_sing(
+    names: tuple[str, ...],
+    capsys: Capture,
+    installed: tuple[Path, list[Result]],
+    by_files: Path,
+    tmp_path: Path,
 ) -> None:
-    """The same checkpoints, so the same song to the byte."""
+    """The same files, so the same song to the byte."""
     models = installed[0]
     args = [name.format(models=models) for name in names]
     line = ("--models-dir", models, "run", *OURS, *FAST[:-2], *args, "-o", tmp_path, "--json")
     result = cli(capsys, *line)
     assert result.code == 0, result.err
     assert "note:" not in result.err
-    assert song_bytes(Path(result.json["folder"])) == song_bytes(song)
+    assert song_bytes(Path(result.json["folder"])) == song_bytes(by_files)
 
 
 def test_an_untrimmed_f16_model_sings_too(

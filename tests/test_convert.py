@@ -25,7 +25,7 @@ from nano.tokenizer import build_tokenizer
 from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, RequestError, StorageError
 from yuegguf.progress import Event
 
-SPEC = LlamaSpec(hidden=64, layers=2, heads=8, kv_heads=2, ffn=96, vocab=9300, context=16384)
+SPEC = LlamaSpec(hidden=64, layers=2, heads=8, kv_heads=2, ffn=96, vocab=9900, context=16384)
 TOKENIZER = build_tokenizer()
 Checkpoint = Callable[[str], Path]
 
@@ -196,7 +196,7 @@ def test_a_full_disk(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_roles(tmp_path: Path) -> None:
     source = tmp_path / "checkpoint"
-    write_llama(source, LlamaSpec(64, 1, 4, 4, 64, 9300, 512), 5, TOKENIZER)
+    write_llama(source, LlamaSpec(64, 1, 4, 4, 64, 9900, 512), 5, TOKENIZER)
     with pytest.raises(RequestError, match="context of 512"):
         convert_lm(source, tmp_path / "m.gguf", out_type="F16")
     for role, count in (("stage1", 2046), ("stage2", 8195)):
@@ -312,18 +312,18 @@ def test_wrong_tokenizers(folder: Path) -> None:
     path.write_bytes(b"not a model")
     refuse(folder, DamagedFile, "not a sentencepiece model")
     path.write_bytes(whole)
-    assert sentencepiece.SentencePieceProcessor(model_file=str(path)).get_piece_size() == 9214
+    assert sentencepiece.SentencePieceProcessor(model_file=str(path)).get_piece_size() == 9814
     config = folder / "config.json"
-    config.write_text(config.read_text().replace("9300", "9213"))
+    config.write_text(config.read_text().replace("9900", "9813"))
     refuse(folder, DamagedFile, "lm_head.weight")
     path.unlink()
-    config.write_text(config.read_text().replace("9213", "9300"))
+    config.write_text(config.read_text().replace("9813", "9900"))
     refuse(folder, ModelNotFound, "tokenizer.model")
 
 
 def test_more_pieces_than_rows(tmp_path: Path) -> None:
-    write_llama(tmp_path / "checkpoint", LlamaSpec(64, 1, 4, 4, 64, 9213, 8192), 5, TOKENIZER)
-    refuse(tmp_path / "checkpoint", DamagedFile, "9214 pieces, but the model only 9213 rows")
+    write_llama(tmp_path / "checkpoint", LlamaSpec(64, 1, 4, 4, 64, 9813, 8192), 5, TOKENIZER)
+    refuse(tmp_path / "checkpoint", DamagedFile, "9814 pieces, but the model only 9813 rows")
 
 
 def test_missing_parts(folder: Path) -> None:

@@ -63,9 +63,9 @@ def logits(path: Path, ids: list[int]) -> np.ndarray:
 @pytest.mark.parametrize(
     "spec",
     [
-        LlamaSpec(hidden=96, layers=3, heads=6, kv_heads=2, ffn=160, vocab=9300, context=16384),
-        LlamaSpec(hidden=64, layers=2, heads=2, kv_heads=2, ffn=224, vocab=9214, context=8192, theta=5e5),
-        LlamaSpec(hidden=128, layers=2, heads=8, kv_heads=1, ffn=96, vocab=9300, context=8192, tied=True),
+        LlamaSpec(hidden=96, layers=3, heads=6, kv_heads=2, ffn=160, vocab=9900, context=16384),
+        LlamaSpec(hidden=64, layers=2, heads=2, kv_heads=2, ffn=224, vocab=9814, context=8192, theta=5e5),
+        LlamaSpec(hidden=128, layers=2, heads=8, kv_heads=1, ffn=96, vocab=9900, context=8192, tied=True),
     ],
 )
 def test_logits_equal_transformers(tmp_path: Path, spec: LlamaSpec) -> None:
@@ -80,7 +80,7 @@ def test_logits_equal_transformers(tmp_path: Path, spec: LlamaSpec) -> None:
 
 
 def test_trimming_changes_no_logit(tmp_path: Path) -> None:
-    spec = LlamaSpec(hidden=64, layers=2, heads=4, kv_heads=4, ffn=96, vocab=9300, context=8192)
+    spec = LlamaSpec(hidden=64, layers=2, heads=4, kv_heads=4, ffn=96, vocab=9900, context=8192)
     write_llama(tmp_path / "checkpoint", spec, 4, build_tokenizer())
     whole = convert_lm(tmp_path / "checkpoint", tmp_path / "a.gguf", out_type="Q8_0", trim=False)
     short = trim_gguf(whole, tmp_path / "b.gguf")
@@ -91,7 +91,7 @@ def test_trimming_changes_no_logit(tmp_path: Path) -> None:
 
 
 def test_the_runtime_finds_its_keys(tmp_path: Path) -> None:
-    spec = LlamaSpec(hidden=32, layers=1, heads=2, kv_heads=2, ffn=32, vocab=9300, context=16384)
+    spec = LlamaSpec(hidden=32, layers=1, heads=2, kv_heads=2, ffn=32, vocab=9900, context=16384)
     write_llama(tmp_path, spec, 4, build_tokenizer())
     for role in ("stage1", "stage2"):
         out = convert_lm(tmp_path, tmp_path / f"{role}.gguf", out_type="Q8_0", role=role)

@@ -23,7 +23,7 @@ from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import build_tokenizer
 from yuegguf.errors import DamagedFile, EngineError, ModelNotFound, RequestError, StorageError
 
-SPEC = LlamaSpec(hidden=256, layers=1, heads=4, kv_heads=2, ffn=352, vocab=9300, context=8192)
+SPEC = LlamaSpec(hidden=256, layers=1, heads=4, kv_heads=2, ffn=352, vocab=9900, context=8192)
 CUT = ("token_embd.weight", "output.weight")
 
 

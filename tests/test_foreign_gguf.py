@@ -21,7 +21,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """stage1.gguf and stage2.gguf as another converter writes them."""
     root = tmp_path_factory.mktemp("foreign")
     for stage, context in CONTEXT.items():
-        spec = LlamaSpec(hidden=64, layers=1, heads=4, kv_heads=2, ffn=96, vocab=9300, context=context)
+        spec = LlamaSpec(hidden=64, layers=1, heads=4, kv_heads=2, ffn=96, vocab=9900, context=context)
         write_llama(root / "hf" / stage, spec, 3, build_tokenizer())
         ours = convert_lm(root / "hf" / stage, root / f"ours-{stage}.gguf", out_type="F16", trim=False)
         strip(ours, root / f"{stage}.gguf")

@@ -41,7 +41,6 @@ SHORT = SongSpec(
     sections=(SectionSpec("verse", "Sing me a song\nOver the sea"), SectionSpec("outro")),
     tags=make_tags("pop", "happy", "female", 20, "C", "major"),
 )
-LONG = "Hold the golden lantern, sister\nOver the hill\n" * 2
 
 PINNED_44100 = "8991d9076bd9d39edd0a362e5b216d34812e9c7cc6c3604fbb38c8d77a933528"
 PINNED_16000 = "dac6715c31cfca06789b31dd29ceaf9cdb4bb58e3e76eea605d8f94412fc3091"

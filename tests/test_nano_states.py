@@ -7,6 +7,7 @@ import pytest
 
 from nano.corpus import make_song, sample_spec, syllables
 from nano.corpus.arrange import arrange
+from nano.corpus.details import details, sizes, told
 from nano.corpus.genres import GENRES, STEP_COUNT, drums
 from nano.corpus.states import (
     CHORDS,
@@ -142,3 +143,28 @@ def test_pieces_of_a_sung_frame_are_those_of_its_syllable() -> None:
         assert row.times["sung"][place] == syllable.vowel_start - syllable.onset
         text = "".join(pieces()[row.ids[i]] for i in row.words[place] if i >= 0)
         assert text.strip("▁").lower()[0] in label.body.lower()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ages_count_up_from_each_stroke(seed: int) -> None:
+    spec = sample_spec(seed)
+    rows = details(spec)
+    assert rows.shape == (4, arrange(spec)[1].frames)
+    assert (rows.max(axis=1) < np.array(sizes())).all()
+    for row, ages, nothing in zip(rows, (36, 72, None, 36), np.array(sizes()) - 1, strict=True):
+        if ages:
+            same = (row[1:] // ages == row[:-1] // ages) & (row[1:] < nothing) & (row[:-1] < nothing)
+            step = (row[1:] - row[:-1])[same]
+            assert set(step.tolist()) <= {0, 1} | set(range(1 - ages, 0))  # goes on, stays the oldest, begins
+    strokes = (states(spec)[1] >= STROKE) & (states(spec)[1] < HELD)
+    assert (rows[2][strokes] < sizes()[2] - 1).all()
+
+
+def test_what_is_told_has_rows_in_five_codebooks() -> None:
+    spec = sample_spec(5)
+    found = told(spec)
+    assert found.shape[:2] == (5, 2)
+    np.testing.assert_array_equal(found[0], states(spec))
+    assert (found[1:, 0] == -1).all()
+    np.testing.assert_array_equal(found[1:, 1], details(spec))
+    assert max(sizes()) < 1024

@@ -91,8 +91,13 @@ def test_codebook_0_is_chosen_by_the_known_features_alone() -> None:
     assert torch.equal(quantiser(x, one).codes, quantiser(changed, one).codes)
     nearest = torch.cdist(x[0].T, quantiser.meanings.embed).argmin(1)
     assert torch.equal(quantiser(x, one).codes[0, 0], nearest)
-    told = torch.randint(0, 1024, (1, 20))
-    assert torch.equal(quantiser(x, one, told).codes[0], told)
+    told = torch.randint(0, 1024, (2, 1, 20))
+    told[1, 0, :10] = -1
+    two = torch.tensor([2])
+    found, free = quantiser(x, two, told).codes, quantiser(x, two, told[:1]).codes
+    assert torch.equal(found[0], told[0])
+    assert torch.equal(found[1, 0, 10:], told[1, 0, 10:])
+    assert torch.equal(found[1, 0, :10], free[1, 0, :10])
 
 
 def test_more_codebooks_leave_less() -> None:

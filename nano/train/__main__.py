@@ -21,10 +21,11 @@ from nano import build
 NEEDS: dict[str, tuple[str, ...]] = {
     "codec": (),
     "stage1": (),
-    "coded": ("codec",),
+    "books": ("codec",),
+    "coded": ("books",),
     "stage2": ("coded",),
     "upsampler": ("coded",),
-    "decoder": ("codec",),
+    "decoder": ("books",),
 }
 """Part → parts that must be done before it; all are modules of this package."""
 KEEP_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(1 << 32))

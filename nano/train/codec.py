@@ -20,15 +20,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from nano.codec_weights import CodecSpec, save_codec, xcodec
-from nano.corpus import make_song, sample_spec
-from nano.corpus.states import states
+from nano.corpus import make_song
+from nano.corpus.details import told
 from nano.train import options
 from nano.train.loop import Plan, Trainer
 from nano.train.losses import spectral_loss
 from nano.train.xcodec import KNOWN, XCodec
 
 SPEC = CodecSpec(
-    seed=7, codebooks=8, acoustic=40, encoder_base=16, decoder_base=128, hubert=24, vocos=128, vocos_blocks=4
+    seed=7, codebooks=8, acoustic=40, encoder_base=16, decoder_base=128, hubert=24, vocos=112, vocos_blocks=4
 )
 FRAMES = 64
 """Frames of a crop: 1.28 s."""
@@ -54,8 +54,8 @@ class Batch:
 
     wave: Tensor
     """[BATCH, 1, 320·FRAMES]"""
-    states: Tensor
-    """[BATCH, FRAMES]"""
+    told: Tensor
+    """[5, BATCH, FRAMES] rows of codebooks 0-4 that have a meaning, else -1."""
 
 
 class Crops:
@@ -63,7 +63,7 @@ class Crops:
 
     def __init__(self) -> None:
         self.songs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        """Seed → vocal and instrumental stem at 16 kHz [2, 320·F], and their states [2, F]."""
+        """Seed → vocal and instrumental stem at 16 kHz [2, 320·F], and the rows that are told [5, 2, F]."""
 
     def batch(self, step: int) -> Batch:
         """Crops of the songs around a step."""
@@ -72,20 +72,20 @@ class Crops:
         self.songs = {seed: self.songs.get(seed) or self._render(seed) for seed in seeds}
         draw = np.random.default_rng([step, 11])
         waves, found = zip(*(self._crop(draw, first) for _ in range(BATCH)), strict=True)
-        return Batch(torch.from_numpy(np.stack(waves)[:, None]), torch.from_numpy(np.stack(found)))
+        return Batch(torch.from_numpy(np.stack(waves)[:, None]), torch.from_numpy(np.stack(found, 1)))
 
     def _render(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         song = make_song(seed)
-        return np.stack([song.vocal16, song.instrumental16]), states(sample_spec(seed))
+        return np.stack([song.vocal16, song.instrumental16]), told(song.spec)
 
     def _crop(self, draw: np.random.Generator, first: int) -> tuple[np.ndarray, np.ndarray]:
         while True:
             waves, found = self.songs[first + int(draw.integers(WINDOW))]
             track = int(draw.random() < 0.55)
-            start = int(draw.integers(0, found.shape[1] - FRAMES + 1))
+            start = int(draw.integers(0, found.shape[2] - FRAMES + 1))
             crop = waves[track, 320 * start : 320 * (start + FRAMES)]
             if float(np.sqrt(np.mean(crop**2))) > QUIET or draw.random() < 0.1:
-                return crop, found[track, start : start + FRAMES]
+                return crop, found[:, track, start : start + FRAMES]
 
 
 def depths(step: int) -> Tensor:
@@ -106,7 +106,7 @@ class CodecLoss:
     def __call__(self, step: int) -> dict[str, Tensor]:
         """Weighted terms of the batch of a step."""
         batch = self.crops.batch(step)
-        wave, known = batch.wave.to(self.device), batch.states.to(self.device)
+        wave, known = batch.wave.to(self.device), batch.told[0].to(self.device)
         if step == FREE_STEPS:
             self._fit()
         found = self.features(wave)
@@ -118,7 +118,7 @@ class CodecLoss:
                 **meaning,
                 "size": 1e-3 * found.square().mean(),
             }
-        chosen = self.model.quantiser(found, depths(step).to(self.device), known)
+        chosen = self.model.quantiser(found, depths(step).to(self.device), known[None])
         return {
             **distance(self.decode(chosen.features), wave),
             **meaning,
@@ -138,7 +138,7 @@ class CodecLoss:
     def _fit(self) -> None:
         batches = [self.crops.batch(step) for step in range(FREE_STEPS, FREE_STEPS + FIT_BATCHES)]
         rows = [_rows(self.features(batch.wave.to(self.device))) for batch in batches]
-        known = torch.cat([batch.states.reshape(-1) for batch in batches]).to(self.device)
+        known = torch.cat([batch.told[0].reshape(-1) for batch in batches]).to(self.device)
         self.model.quantiser.fit(torch.cat(rows), known)
 
 
@@ -163,9 +163,12 @@ def train(folder: Path, steps: int = STEPS, device: str = "cpu", fast: bool = Tr
 
 
 def trained(folder: Path, device: str = "cpu") -> XCodec:
-    """The codec as FOLDER/codec.pt holds it, ready to code."""
+    """The codec as FOLDER/codec.pt and, once there are, FOLDER/books.pt hold it, ready to code."""
     model = XCodec(SPEC).to(device)
     model.load_state_dict(torch.load(folder / "codec.pt", map_location=device, weights_only=True)["model"])
+    if (folder / "books.pt").exists():
+        state = torch.load(folder / "books.pt", map_location=device, weights_only=True)
+        model.quantiser.load_state_dict(state)
     return model.eval()
 
 

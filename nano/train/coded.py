@@ -1,8 +1,8 @@
 """The corpus as codes, which the upsamplers and stage 2 learn from.
 
-    python -m nano.train.coded FOLDER [--steps 800] [--device cpu]
+    python -m nano.train.coded FOLDER [--steps 500] [--device cpu]
 
-Needs the trained codec in FOLDER and writes FOLDER/codes.npz; a step is a song.
+Needs the codec and its books in FOLDER and writes FOLDER/codes.npz; a step is a song.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nano.corpus import make_song, sample_spec
-from nano.corpus.states import states
+from nano.corpus import make_song
+from nano.corpus.details import told
 from nano.train import options
 from nano.train.codec import trained
 from nano.train.xcodec import XCodec
 
 Codes = NDArray[np.int16]
-SONGS = 800
+SONGS = 500
 FIRST_SEED = 1_500_000
 """These songs are other ones than those that the codec has learned."""
 CODEBOOKS = 8
@@ -62,10 +62,10 @@ def train(folder: Path, steps: int = SONGS, device: str = "cpu", fast: bool = Tr
 
 @torch.no_grad()
 def song_codes(model: XCodec, seed: int, device: str) -> Codes:
-    """Both stems of a song [2, 8, F]: codebook 0 as stage 1 writes it, the others as the codec chooses."""
+    """Both stems of a song [2, 8, F]: codebooks with a meaning by it, the others as the codec chooses."""
     song = make_song(seed)
     wave = torch.from_numpy(np.stack([song.vocal16, song.instrumental16])[:, None]).to(device)
-    known = torch.from_numpy(states(sample_spec(seed))).to(device)
+    known = torch.from_numpy(told(song.spec)).to(device)
     chosen = model.quantiser(model.features(wave), torch.full((2,), CODEBOOKS), known)
     return chosen.codes.transpose(0, 1).cpu().numpy().astype(np.int16)
 

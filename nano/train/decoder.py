@@ -1,9 +1,9 @@
-"""Train the codec's decoder on, after its codes are fixed.
+"""Train the codec's decoder on, once the codes are fixed.
 
-    python -m nano.train.decoder FOLDER [--steps 1500] [--device cpu]
+    python -m nano.train.decoder FOLDER [--steps 1200] [--device cpu]
 
-Needs the trained codec in FOLDER and rewrites FOLDER/codec: encoder and codebooks stay as they are, so the
-codes of `coded`, and what is learned from them, stay right.
+Needs the trained codec and its books in FOLDER and rewrites FOLDER/codec: encoder and codebooks stay as
+they are, so the codes of `coded`, and what is learned from them, stay right.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nano.train.xcodec import XCodec
 
 FIRST_STEP = 100_000
 """Its batches are other ones than the codec's."""
-STEPS, RATE = 1500, 6e-4
+STEPS, RATE = 1200, 8e-4
 
 
 class DecoderLoss:
@@ -34,7 +34,8 @@ class DecoderLoss:
     def __call__(self, step: int) -> dict[str, Tensor]:
         """Weighted terms of the batch of a step."""
         batch = self.crops.batch(FIRST_STEP + step)
-        wave, known = batch.wave.to(self.device), batch.states.to(self.device)
+        wave, known = batch.wave.to(self.device), batch.told.to(self.device)
+        known[:, ::2] = -1  # every second crop as the encoder codes it, the others as the stages write it
         with torch.no_grad():
             depth = depths(FIRST_STEP + step).to(self.device)
             features = self.model.quantiser(self.model.features(wave), depth, known).features

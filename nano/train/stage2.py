@@ -1,6 +1,6 @@
 """Train the miniature stage 2: codebook 0 of a chunk → its codebooks 1-7.
 
-    python -m nano.train.stage2 FOLDER [--steps 2500] [--device cpu]
+    python -m nano.train.stage2 FOLDER [--steps 2000] [--device cpu]
 
 Needs the trained codec in FOLDER. A row is laid out as `yuegguf.stages.stage2` feeds it: <SOA> <stage_1>,
 the chunk's codebook 0, <stage_2>, then per frame all eight codes. Codebooks 1-7 are learned, each among its
@@ -34,7 +34,7 @@ NOISE = 0.05
 """Share of codes that are read as another one: at run time the model reads its own mistakes."""
 WEIGHTS = (0.25, 0.2, 0.15, 0.12, 0.1, 0.09, 0.09)
 """Of codebooks 1-7: what the first ones miss, the others cannot mend."""
-STEPS, RATE = 2500, 2e-3
+STEPS, RATE = 2000, 2e-3
 VOCAB = stage2_vocab(pieces())
 SPEC = LlamaSpec(hidden=256, layers=4, heads=4, kv_heads=2, ffn=768, vocab=len(pieces()), context=8192)
 

@@ -205,19 +205,21 @@ class Quantiser(nn.Module):
             book.fit(rows)
             rows = rows - book.embed[book.choose(rows)]
 
-    def forward(self, x: Tensor, depth: Tensor, states: Tensor | None = None) -> Quantised:
+    def forward(self, x: Tensor, depth: Tensor, told: Tensor | None = None) -> Quantised:
         """Features [B, D, T] → codes; item b uses the first depth[b] codebooks.
 
-        `states` [B, T]: rows of codebook 0 to take instead of the nearest.
+        `told` [k, B, T]: rows of the first k codebooks to take instead of the nearest; -1 = the nearest.
         """
         rows = x.transpose(1, 2).reshape(-1, x.shape[1])
         active = depth.repeat_interleave(x.shape[2])
-        first = self.meanings.scores(rows).argmax(1) if states is None else states.reshape(-1)
+        first = self.meanings.scores(rows).argmax(1)
+        first = first if told is None else _told(first, told[0])
         total = self.meanings.embed.detach()[first]
         left, loss, codes = rows - total, rows.new_zeros(()), [first.view(len(x), -1)]
         for k, book in enumerate(self.books[: int(depth.max()) - 1], 1):
             use = active > k
             chosen = book.choose(left.detach())
+            chosen = chosen if told is None or k >= len(told) else _told(chosen, told[k])
             picked = book.embed[chosen]
             if self.training:
                 book.follow(left.detach()[use], chosen[use])
@@ -227,6 +229,11 @@ class Quantiser(nn.Module):
             codes.append(chosen.view(len(x), -1))
         straight = rows + (total - rows).detach()
         return Quantised(straight.view(len(x), -1, x.shape[1]).transpose(1, 2), torch.stack(codes), loss)
+
+
+def _told(chosen: Tensor, told: Tensor) -> Tensor:
+    """Chosen rows [N], replaced where something else is told [B, T]."""
+    return torch.where(told.reshape(-1) >= 0, told.reshape(-1), chosen)
 
 
 class XCodec(nn.Module):
