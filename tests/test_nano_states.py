@@ -140,7 +140,7 @@ def test_pieces_of_a_sung_frame_are_those_of_its_syllable() -> None:
     first = int(np.flatnonzero(row.targets != UNKNOWN)[0])
     for syllable in label.syllables[:10]:
         place = first + 2 * (syllable.vowel_start - label.start)
-        assert row.times["sung"][place] == syllable.vowel_start - syllable.onset
+        assert row.facts["sung"][place] == syllable.vowel_start - syllable.onset
         text = "".join(pieces()[row.ids[i]] for i in row.words[place] if i >= 0)
         assert text.strip("▁").lower()[0] in label.body.lower()
 

@@ -13,7 +13,7 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
-from nano.corpus import SectionLabel, SongSpec
+from nano.corpus import CONSONANTS, VOWELS, SectionLabel, SongSpec
 from nano.corpus.arrange import arrange
 from nano.corpus.spelling import letters, word_syllables, words
 from nano.corpus.states import CHORDS, states
@@ -30,8 +30,11 @@ UNKNOWN = -100
 MOST_PIECES = 3
 """Of a syllable's pieces, those that are looked at."""
 TIMES = {"sixteenth": 9, "step": 16, "chord": len(CHORDS), "bars": 8, "sung": 40}
+SOUNDS = {"onset": len(CONSONANTS) + 1, "vowel": len(VOWELS) + 1, "coda": len(CONSONANTS) + 1}
+FACTS = TIMES | SOUNDS
 """What a frame is, and the number of its classes: frames since the sixteenth began, sixteenth of the bar,
-chord, bars to the section's end, frames since the syllable began."""
+chord, bars to the section's end, frames since the syllable began; and the parts of the syllable that is
+sung or comes next, 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class SongRow:
     ids: Ints
     targets: Ints
     """[N] the next id where it is a code or <EOA>, else UNKNOWN."""
-    times: dict[str, Ints]
+    facts: dict[str, Ints]
     """[N] classes of the next id's frame, or UNKNOWN."""
     words: Ints
     """[N, MOST_PIECES] places of the pieces that the next id's frame sings, or -1."""
@@ -102,7 +105,7 @@ class _Writer:
         self.ids: list[int] = list(prompt.header)
         self.learned: list[tuple[int, int]] = []
         """Spans of ids that are learned."""
-        self.times: list[tuple[int, dict[str, Ints]]] = []
+        self.facts: list[tuple[int, dict[str, Ints]]] = []
         self.words: list[tuple[int, Ints]] = []
 
     def section(self, number: int) -> None:
@@ -114,7 +117,7 @@ class _Writer:
         frames = slice(label.start, label.start + label.frames)
         self.ids += [*self.vocab.ids(interleave(*self.states[:, frames])), self.vocab.eoa]
         self.learned.append((first, len(self.ids)))
-        self.times.append((first, _times(label, self.spec.beat_frames)))
+        self.facts.append((first, _times(label, self.spec.beat_frames) | _sounds(label)))
         if len(prompt) > 1:
             sung = syllable_pieces(label.label, label.body if label.syllables else "")
             places = start + len(prompt) - 2 - _text_length(label) + sung
@@ -129,16 +132,16 @@ class _Writer:
         ids, targets = np.array(self.ids), np.full(count, UNKNOWN)
         for first, end in self.learned:
             targets[first - 1 : end - 1] = ids[first:end]
-        times = {name: np.full(count, UNKNOWN) for name in TIMES}
-        for first, found in self.times:
+        facts = {name: np.full(count, UNKNOWN) for name in FACTS}
+        for first, found in self.facts:
             for name, values in found.items():
                 both = values.repeat(2)  # a frame is two ids
-                times[name][first - 1 : first - 1 + len(both)] = both
+                facts[name][first - 1 : first - 1 + len(both)] = both
         words = np.full((count, MOST_PIECES), -1)
         for first, places in self.words:
             both = places.repeat(2, axis=0)
             words[first - 1 : first - 1 + len(both)] = both
-        return SongRow(ids, targets, times, words)
+        return SongRow(ids, targets, facts, words)
 
 
 def _text_length(label: SectionLabel) -> int:
@@ -168,6 +171,18 @@ def _times(label: SectionLabel, beat_frames: int) -> dict[str, Ints]:
         "bars": np.minimum(label.bars - frame // bar, TIMES["bars"] - 1),
         "sung": sung,
     }
+
+
+def _sounds(label: SectionLabel) -> dict[str, Ints]:
+    """Per frame of the section the parts of the syllable that is sung or comes next; 0 after the last."""
+    parts = np.zeros((len(label.syllables) + 1, 3), np.int64)
+    for row, syllable in zip(parts, label.syllables, strict=False):
+        vowel = syllable.phonemes.index(syllable.vowel)
+        before, after = syllable.phonemes[:vowel], syllable.phonemes[vowel + 1 :]
+        row[0] = CONSONANTS.index(before[0]) + 1 if before else 0
+        row[1] = VOWELS.index(syllable.vowel) + 1
+        row[2] = CONSONANTS.index(after[0]) + 1 if after else 0
+    return dict(zip(SOUNDS, parts[_now_sung(label)].T, strict=True))
 
 
 def _now_sung(label: SectionLabel) -> Ints:

@@ -4,7 +4,7 @@
 
 The loss is that of the next code or <EOA>. Two helps, in training only, make a small model learn in minutes
 what else takes days: one head of a middle layer is told which piece of the lyrics is being sung, and from
-a middle layer the position in bar, chord, section and syllable must be readable.
+a middle layer the position in bar, chord, section and syllable, and the syllable's sounds, must be readable.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nano.tokenizer import CODES, SPECIALS, TEXT_PIECES
 from nano.train import options
 from nano.train.llama import Llama, rows, write
 from nano.train.loop import Plan, Trainer
-from nano.train.songs import TIMES, UNKNOWN, SongRow, free_row, pieces, song_row, tokenizer_bytes
+from nano.train.songs import FACTS, UNKNOWN, SongRow, free_row, pieces, song_row, tokenizer_bytes
 
 USED = TEXT_PIECES + len(SPECIALS) + CODES
 """The first ids: text, specials and codebook 0; the others are never seen."""
@@ -40,8 +40,8 @@ LONGEST = 3600
 """Ids of the longest row; longer songs end with an earlier section."""
 SHARES = {"one": 0.4, "two": 0.3, "all": 0.2, "free": 0.1}
 """Of the rows: songs that end after one or two sections, whole songs, sections without words."""
-WEIGHTS = {"chord": 0.3}
-"""Of what must be readable, where it is not 0.1: the key stands in one or two pieces of the tags."""
+WEIGHTS = {"chord": 0.3, "onset": 0.3, "vowel": 0.3, "coda": 0.3}
+"""Of what must be readable, where it is not 0.1: what follows from single pieces of tags and lyrics."""
 NOISE = 0.02
 """Share of codes that are read as another one: at run time the model reads its own mistakes."""
 STEPS, RATE = 5600, 2e-3
@@ -79,14 +79,14 @@ class Stage1Loss:
         """Weighted terms of the batch of a step."""
         batch = self.songs.batch(step)
         ids, targets, words = (_padded([getattr(r, n) for r in batch], f) for n, f in _FILLS.items())
-        times = {name: _padded([row.times[name] for row in batch], UNKNOWN) for name in TIMES}
+        facts = {name: _padded([row.facts[name] for row in batch], UNKNOWN) for name in FACTS}
         read = noisy(ids, step)
         with torch.autocast(self.device, torch.bfloat16):
             return self.model.losses(
                 rows(read, self.device),
                 rows(targets, self.device),
                 rows(words, self.device),
-                {name: rows(values, self.device) for name, values in times.items()},
+                {name: rows(values, self.device) for name, values in facts.items()},
             )
 
 
@@ -117,7 +117,7 @@ class Stage1(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.llama = Llama(SPEC)
-        self.clock = nn.Linear(SPEC.hidden, sum(TIMES.values()))
+        self.clock = nn.Linear(SPEC.hidden, sum(FACTS.values()))
         self.other = nn.Parameter(torch.zeros(SPEC.hidden))
         """The output row of every id that is never written."""
         names = pieces()
@@ -129,9 +129,9 @@ class Stage1(nn.Module):
         self.register_buffer("place", place, persistent=False)
 
     def losses(
-        self, ids: Tensor, targets: Tensor, words: Tensor, times: dict[str, Tensor]
+        self, ids: Tensor, targets: Tensor, words: Tensor, facts: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Terms for ids [B, T], targets [B, T], words [B, T, 3] and times [B, T]."""
+        """Terms for ids [B, T], targets [B, T], words [B, T, 3] and facts [B, T]."""
         watched: list[Tensor] = []
 
         def watch(number: int, output: Tensor, query: Tensor, key: Tensor) -> None:
@@ -143,10 +143,10 @@ class Stage1(nn.Module):
         scores = self._scores(hidden[asked]).float()
         wanted = self.place[targets[asked]]
         output, query, key = watched
-        clock = self.clock(output[asked]).float().split(list(TIMES.values()), -1)
+        clock = self.clock(output[asked]).float().split(list(FACTS.values()), -1)
         told = [
-            WEIGHTS.get(name, 0.1) * functional.cross_entropy(part, times[name][asked], ignore_index=UNKNOWN)
-            for name, part in zip(TIMES, clock, strict=True)
+            WEIGHTS.get(name, 0.1) * functional.cross_entropy(part, facts[name][asked], ignore_index=UNKNOWN)
+            for name, part in zip(FACTS, clock, strict=True)
         ]
         sung = words[..., 0] >= 0
         pointed = pointing(query, key, words, sung).mean() if sung.any() else hidden.new_zeros(()).float()
