@@ -21,7 +21,7 @@ from yuegguf_convert.safetensors import open_checkpoint
 from yuegguf_convert.vocab import TOKENIZER_KEY
 
 from nano.lm_weights import LlamaSpec, write_llama
-from nano.tokenizer import build_tokenizer
+from nano.tokenizer import TEXT_PIECES, build_tokenizer
 from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, RequestError, StorageError
 from yuegguf.progress import Event
 
@@ -127,7 +127,7 @@ def test_metadata(folder: Path, tmp_path: Path) -> None:
         "general.name": "YuE stage 1",
         "general.license": "apache-2.0",
         "general.file_type": 32,
-        "llama.vocab_size": 1000 + 22 + 1024,
+        "llama.vocab_size": TEXT_PIECES + 22 + 1024,
         "llama.context_length": 16384,
         "llama.embedding_length": 64,
         "llama.block_count": 2,
@@ -199,7 +199,7 @@ def test_roles(tmp_path: Path) -> None:
     write_llama(source, LlamaSpec(64, 1, 4, 4, 64, 9900, 512), 5, TOKENIZER)
     with pytest.raises(RequestError, match="context of 512"):
         convert_lm(source, tmp_path / "m.gguf", out_type="F16")
-    for role, count in (("stage1", 2046), ("stage2", 8195)):
+    for role, count in (("stage1", 2646), ("stage2", 8195)):
         out = convert_lm(source, tmp_path / f"{role}.gguf", out_type="F16", role=role)
         metadata = read_gguf(out).metadata
         assert (metadata["yuegguf.role"].text, len(metadata["tokenizer.ggml.tokens"].data)) == (role, count)

@@ -106,7 +106,7 @@ def test_the_runtime_finds_its_keys(tmp_path: Path) -> None:
         if role == "stage2":
             assert runtime_vocab.stage2_vocab(pieces).codebooks.tolist() == [3 + 1024 * k for k in range(8)]
             continue
-        assert runtime_vocab.stage1_vocab(pieces).codebook0 == 1022
+        assert runtime_vocab.stage1_vocab(pieces).codebook0 == 1622
         ids = open_tokenizer(strings, pieces, out).encode("[verse]\nHold the morning <EOA>\n")
         plain = sentencepiece.SentencePieceProcessor()
         plain.LoadFromSerializedProto(build_tokenizer())

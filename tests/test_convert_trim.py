@@ -20,7 +20,7 @@ from yuegguf_convert.trim import kept_ids, trim_gguf
 from yuegguf_convert.vocab import TOKENIZER_KEY, read_vocab
 
 from nano.lm_weights import LlamaSpec, write_llama
-from nano.tokenizer import build_tokenizer
+from nano.tokenizer import TEXT_PIECES, build_tokenizer
 from yuegguf.errors import DamagedFile, EngineError, ModelNotFound, RequestError, StorageError
 
 SPEC = LlamaSpec(hidden=256, layers=1, heads=4, kv_heads=2, ffn=352, vocab=9900, context=8192)
@@ -64,7 +64,7 @@ def rewritten(source: Path, out: Path, change: Callable[[dict[str, Value]], None
 
 
 @pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K_M", "Q6_K"])
-@pytest.mark.parametrize(("role", "count"), [("stage1", 2046), ("stage2", 8195)])
+@pytest.mark.parametrize(("role", "count"), [("stage1", 2646), ("stage2", 8195)])
 def test_kept_rows_are_the_same_bytes(
     full: Callable, tmp_path: Path, kind: str, role: str, count: int
 ) -> None:
@@ -110,7 +110,7 @@ def test_a_foreign_file(full: Callable, tmp_path: Path) -> None:
         for key in [k for k in metadata if k.startswith("yuegguf.")]:
             del metadata[key]
         metadata["general.alignment"] = number(GGUFValueType.UINT32, 64)
-        metadata["tokenizer.ggml.padding_token_id"] = number(GGUFValueType.UINT32, 1001)
+        metadata["tokenizer.ggml.padding_token_id"] = number(GGUFValueType.UINT32, 1601)
         metadata["custom.note"] = text("kept")
 
     foreign = rewritten(full("Q8_0"), tmp_path / "foreign.gguf", change)
@@ -189,7 +189,7 @@ def test_damaged_ggufs(full: Callable, tmp_path: Path) -> None:
 def test_stage1_keeps_text_and_codebook_0(folder: Path) -> None:
     vocab = read_vocab(folder / "tokenizer.model", SPEC.vocab)
     kept = kept_ids(vocab.pieces, vocab.types, "stage1", "t")
-    assert kept.tolist() == list(range(1000 + 22 + 1024))
+    assert kept.tolist() == list(range(TEXT_PIECES + 22 + 1024))
 
 
 def test_real_vocabulary(reference_checkpoint: Callable[[str], Path]) -> None:

@@ -295,7 +295,7 @@ def test_doctor_shows_devices_and_the_way_to_a_gpu(capsys: Capture, monkeypatch:
 
 @pytest.mark.parametrize("command", ["convert", "export-codec"])
 def test_a_models_folder_that_cannot_be_made(command: str, capsys: Capture, tmp_path: Path) -> None:
-    from nano.build import write_checkpoints
+    from nano.untrained import write_checkpoints
 
     write_checkpoints(tmp_path)
     (tmp_path / "file").write_text("mine")
