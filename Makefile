@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint bench nano-train nano-eval clean
 
 demo: $(VENV)/.installed
-	$(BIN)/yuegguf run --example --segment-seconds 8 --seed 42 --output-dir songs
+	$(BIN)/yuegguf run --example --segment-seconds 12 --seed 42 --output-dir songs
 
 test: lint
 	$(BIN)/python -m pytest

@@ -1,7 +1,7 @@
 """What the trained family does with what it is asked: songs made through `yuegguf`, measured.
 
     python -m nano.evaluate FOLDER            the bundled family on 40 held-out requests
-    python -m nano.evaluate FOLDER --quick    eight requests
+    python -m nano.evaluate FOLDER --count 8  eight requests
 
 `requests` draws what is asked, `singing` makes and judges songs, `coding` the codec, `agreement` compares
 quantised files with F16, `report` prints the targets.

@@ -1,6 +1,6 @@
 """Train the miniature stage 1 on the corpus's tags, lyrics and states.
 
-    python -m nano.train.stage1 FOLDER [--steps 5600] [--device cpu]
+    python -m nano.train.stage1 FOLDER [--steps 7500] [--device cpu]
 
 The loss is that of the next code or <EOA>. Two helps, in training only, make a small model learn in minutes
 what else takes days: one head of a middle layer is told which piece of the lyrics is being sung, and from
@@ -44,7 +44,7 @@ WEIGHTS = {"chord": 0.3, "onset": 0.3, "vowel": 0.3, "coda": 0.3}
 """Of what must be readable, where it is not 0.1: what follows from single pieces of tags and lyrics."""
 NOISE = 0.02
 """Share of codes that are read as another one: at run time the model reads its own mistakes."""
-STEPS, RATE = 5600, 2e-3
+STEPS, RATE = 7500, 2e-3
 
 
 class Songs:
