@@ -1,4 +1,4 @@
-"""The engine on llama.cpp, with the bundled stage 1: rows, caches, errors."""
+"""The engine on llama.cpp, with random weights: rows, caches, errors."""
 
 from __future__ import annotations
 
@@ -9,20 +9,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from yuegguf_convert.lm import convert_lm
 
+from nano import tokenizer, untrained
+from nano.lm_weights import write_llama
 from yuegguf.engine.base import Row
 from yuegguf.engine.llama import BATCH, EngineOptions, LlamaEngine, read_header
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
-from yuegguf.models import nano_models
 from yuegguf.vocab import stage1_vocab
 
-MODEL = nano_models().stage1
+FILES: dict[str, Path] = {}
+"""The model, once `made` has made it. A trained one is so sharp that the last bit of a sum shows."""
 LONG = [int(i) for i in np.random.default_rng(0).integers(259, 900, 3 * BATCH + 70)]
 TEXT, OTHER = LONG[:40], LONG[40:65]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def made(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("engine")
+    pieces = tokenizer.TEXT_PIECES + len(tokenizer.appended_pieces())
+    write_llama(folder, untrained.spec(pieces, 16384), untrained.STAGE1_SEED, tokenizer.build_tokenizer())
+    FILES["stage1"] = convert_lm(folder, folder / "stage1.gguf", out_type="Q8_0")
+
+
 def opened(rows: int = 3, n_ctx: int = 256, kv_type: str = "f32") -> LlamaEngine:
-    return LlamaEngine(MODEL, EngineOptions(n_ctx, rows, threads=1, kv_type=kv_type))
+    return LlamaEngine(FILES["stage1"], EngineOptions(n_ctx, rows, threads=1, kv_type=kv_type))
 
 
 @pytest.fixture
@@ -42,7 +53,7 @@ def one_by_one(engine: LlamaEngine, row: int, ids: Sequence[int]) -> NDArray[np.
 
 
 def test_pieces_and_metadata_are_the_files(engine: LlamaEngine) -> None:
-    pieces, metadata = read_header(MODEL)
+    pieces, metadata = read_header(FILES["stage1"])
     assert engine.pieces == pieces
     assert engine.metadata == metadata
     assert pieces[:3] == ("<unk>", "<s>", "</s>")
@@ -174,7 +185,7 @@ def test_stop_ends_a_long_prompt_but_never_a_single_step() -> None:
         asked.append(True)
         return True
 
-    with closing(LlamaEngine(MODEL, EngineOptions(2048, 2, threads=1), stop)) as engine:
+    with closing(LlamaEngine(FILES["stage1"], EngineOptions(2048, 2, threads=1), stop)) as engine:
         with pytest.raises(Interrupted, match="stopped while reading the prompt"):
             engine.decode([Row(0, LONG)])
         assert asked
@@ -193,7 +204,7 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     options = EngineOptions(256, 1, threads=1)
     with pytest.raises(ModelNotFound, match="there is no model file"):
         LlamaEngine(tmp_path / "none.gguf", options)
-    whole = MODEL.read_bytes()
+    whole = FILES["stage1"].read_bytes()
     for cut in (0, 3, 4, 23, 1000, len(whole) // 2, len(whole) - 33):  # the last 31 may be padding
         (tmp_path / "cut.gguf").write_bytes(whole[:cut])
         with pytest.raises(DamagedFile, match=r"cut\.gguf is not a GGUF that llama\.cpp can load"):
