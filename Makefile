@@ -21,7 +21,7 @@ bench: $(VENV)/.installed-test
 
 # hours on two cores; goes on where it was stopped, and ends by replacing yuegguf/data/nano
 nano-train: $(VENV)/.installed
-	$(BIN)/pip install --quiet '.[train]' && $(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[train]'
 	$(BIN)/python -m nano.train nano-trained
 
 # forty songs sung by the bundled family, measured against what was asked of it
