@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,21 +10,13 @@ import pytest
 
 from yuegguf.cli import _run
 
-SING = (
-    "run",
-    "-g",
-    "pop female vocal",
-    "--lyrics",
-    "[verse]\nla la\n\n[chorus]\nla",
-    "--segment-seconds",
-    "1",
-)
+SING = 'run -g pop --lyrics "[verse] la la" --segment-seconds 1 --model nano --threads 1 --seed 5 -q'
 
 
 @pytest.fixture(scope="module")
 def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parent = tmp_path_factory.mktemp("songs")
-    assert _run([*SING, "--model", "nano", "--threads", "1", "--seed", "5", "-o", str(parent), "-q"]) == 0
+    assert _run([*shlex.split(SING), "-o", str(parent)]) == 0
     return next(parent.iterdir())
 
 

@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from nano.corpus.arrange import Event, arrange
 from nano.corpus.genres import GENRES, LABELS, MOODS, STEP_COUNT, drums
 from nano.corpus.instruments import DRUMS
-from nano.corpus.labels import Labels
 from nano.corpus.spec import SongSpec
-from nano.corpus.states import CHORDS, states
+from nano.corpus.states import CHORDS, chords, states
 from nano.corpus.theory import BEAT_FRAMES
 
 AGES = {"chord": 36, "bass": 72, "lead": 36}
@@ -74,7 +73,7 @@ def details(spec: SongSpec) -> NDArray[np.int64]:
     events, labels = arrange(spec)
     out = np.repeat(np.array(sizes())[:, None] - 1, labels.frames, axis=1)
     bass, chord, lead = GENRES[spec.genre].sounds
-    chords = _chords(labels)
+    harmony = chords(labels)
     for event in events:
         age = np.arange(event.frames)
         frames = slice(event.frame, event.frame + event.frames)
@@ -82,7 +81,7 @@ def details(spec: SongSpec) -> NDArray[np.int64]:
             case ("note", str(name), int(pitch), _, _) if name == bass:
                 out[1, frames] = pitch % 12 * AGES["bass"] + np.minimum(age, AGES["bass"] - 1)
             case ("note", str(name), _, _, _) if name == chord:
-                out[0, frames] = chords[frames] * AGES["chord"] + np.minimum(age, AGES["chord"] - 1)
+                out[0, frames] = harmony[frames] * AGES["chord"] + np.minimum(age, AGES["chord"] - 1)
             case ("note", str(name), int(pitch), _, _) if name == lead:
                 out[3, frames] = pitch % 12 * AGES["lead"] + np.minimum(age, AGES["lead"] - 1)
     out[2] = _drums(events, labels.frames)
@@ -94,14 +93,6 @@ def told(spec: SongSpec) -> NDArray[np.int64]:
     first = states(spec)
     out = np.full((5, *first.shape), -1)
     out[0], out[1:, 1] = first, details(spec)
-    return out
-
-
-def _chords(labels: Labels) -> NDArray[np.int64]:
-    out = np.zeros(labels.frames, np.int64)
-    for section in labels.sections:
-        for label in section.chords:
-            out[label.frame :] = CHORDS.index(label.name)
     return out
 
 

@@ -97,12 +97,17 @@ def _consonant(frames: NDArray[np.int64], name: str, pitch: int) -> None:
 def _accompaniment(
     genre: str, labels: Labels, lead: NDArray[np.int64], struck: dict[int, set[str]]
 ) -> NDArray[np.int64]:
-    number = _GENRES.index(genre)
-    chord = np.zeros(labels.frames, np.int64)
-    for section in labels.sections:
-        for label in section.chords:
-            chord[label.frame :] = CHORDS.index(label.name)
+    number, chord = _GENRES.index(genre), chords(labels)
     out = np.where(lead >= 0, LEADS + number * 12 + lead, HELD + number * len(CHORDS) + chord)
     for frame, names in struck.items():
         out[frame] = STROKE + STROKES.index(tuple(sorted(names))) * len(CHORDS) + chord[frame]
+    return out
+
+
+def chords(labels: Labels) -> NDArray[np.int64]:
+    """The chord of every frame [F], as its place in CHORDS."""
+    out = np.zeros(labels.frames, np.int64)
+    for section in labels.sections:
+        for label in section.chords:
+            out[label.frame :] = CHORDS.index(label.name)
     return out

@@ -19,7 +19,7 @@ from nano.corpus.spelling import letters, word_syllables, words
 from nano.corpus.states import CHORDS, states
 from nano.corpus.theory import BEATS_PER_BAR
 from nano.tokenizer import TEXT_PIECES, appended_pieces, build_tokenizer
-from yuegguf.lyrics import parse
+from yuegguf.lyrics import Section, parse
 from yuegguf.stages.prompt import Prompt, build
 from yuegguf.tokenizer import Tokenizer
 from yuegguf.vocab import Stage1Vocab, interleave, stage1_vocab
@@ -146,11 +146,7 @@ class _Writer:
 
 def _text_length(label: SectionLabel) -> int:
     tokenizer, _ = _tools()
-    return len(tokenizer.encode(_text(label.label, label.body)))
-
-
-def _text(label: str, body: str) -> str:
-    return f"[{label}]\n{body.strip()}\n\n"
+    return len(tokenizer.encode(Section(label.label, label.body).text))
 
 
 def _times(label: SectionLabel, beat_frames: int) -> dict[str, Ints]:
@@ -196,7 +192,7 @@ def _now_sung(label: SectionLabel) -> Ints:
 @lru_cache(maxsize=256)
 def syllable_pieces(label: str, body: str) -> Ints:
     """Places [S, MOST_PIECES] of each syllable's pieces among those of the section's text; -1 = no more."""
-    text = _text(label, body)
+    text = Section(label, body).text
     # the first piece begins with a space that is not in the text; a byte stands for one letter of plain text
     lengths = [
         1 if piece.startswith("<0x") else len(piece) for piece in _processor().encode(text, out_type=str)
