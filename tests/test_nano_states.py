@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nano.corpus import make_song, sample_spec, syllables
+from nano.corpus import VOWELS, make_song, sample_spec
 from nano.corpus.arrange import arrange
 from nano.corpus.details import details, sizes, told
-from nano.corpus.genres import GENRES, STEP_COUNT, drums
+from nano.corpus.genres import GENRES, MOODS, STEP_COUNT, drums
 from nano.corpus.states import (
     CHORDS,
     COUNT,
@@ -25,12 +25,15 @@ from nano.corpus.states import (
     states,
 )
 from nano.train.songs import (
-    MOST_PIECES,
+    SOUNDS,
+    TAGS,
     UNKNOWN,
     free_row,
+    last_pieces,
     pieces,
     song_row,
-    syllable_pieces,
+    tag_classes,
+    text_row,
     tokenizer_bytes,
 )
 from yuegguf.lyrics import parse
@@ -123,26 +126,50 @@ def test_a_row_without_words_starts_at_the_separator() -> None:
     assert (row.words == -1).all()
 
 
-def test_every_syllable_knows_its_pieces() -> None:
-    body = "Remember, my summer night!\nIt is you"
-    found = syllable_pieces("verse", body)
+def test_every_syllable_ends_with_a_piece_of_its_own() -> None:
+    body = "Remember, my stranger night!\nIt is you"
+    found = last_pieces("verse", body)
     ids = Tokenizer(tokenizer_bytes(), pieces()).encode(f"[verse]\n{body}\n\n")
-    sung = ["".join(pieces()[ids[i]] for i in places if i >= 0).replace("▁", "").lower() for places in found]
-    assert found.shape == (len(syllables(body)), MOST_PIECES)
-    assert sung[0].startswith("re")
-    assert all(text for text in sung)
+    sung = [pieces()[ids[place]].replace("▁", "").lower() for place in found]
+    ends = ["re", "mem", "ber", "my", "stran", "ger", "night", "it", "is", "you"]
+    assert all(end.endswith(piece) for end, piece in zip(ends, sung, strict=True))
+    assert (np.diff(found) > 0).all()
 
 
-def test_pieces_of_a_sung_frame_are_those_of_its_syllable() -> None:
+def test_the_text_says_the_sounds_that_are_sung() -> None:
     spec = sample_spec(5)
-    row = song_row(spec, 1)
-    label = arrange(spec)[1].sections[0]
+    row, label = song_row(spec, 1), arrange(spec)[1].sections[0]
     first = int(np.flatnonzero(row.targets != UNKNOWN)[0])
-    for syllable in label.syllables[:10]:
+    for syllable in label.syllables:
         place = first + 2 * (syllable.vowel_start - label.start)
         assert row.facts["sung"][place] == syllable.vowel_start - syllable.onset
-        text = "".join(pieces()[row.ids[i]] for i in row.words[place] if i >= 0)
-        assert text.strip("▁").lower()[0] in label.body.lower()
+        piece = row.words[place]
+        assert pieces()[row.ids[piece]].strip("▁").lower() in label.body.lower()
+        assert row.said["vowel"][piece] - 1 == VOWELS.index(syllable.vowel)
+        for name in SOUNDS:
+            assert row.said[name][piece] == row.facts[name][place]
+    places = {*row.words[row.words >= 0]} - {*np.flatnonzero(row.said["vowel"] != UNKNOWN)}
+    assert {pieces()[row.ids[i]] for i in places} == {"<0x0A>"}  # where nothing is left to sing
+
+
+def test_the_header_says_what_the_tags_do() -> None:
+    said = tag_classes("calm male vocal 107 bpm D# minor")
+    assert said == {"mood": [*MOODS].index("calm"), "gender": 1, "beat": 2, "key": 3, "mode": 1}
+    row = song_row(sample_spec(5), 1)
+    asked = tag_classes(sample_spec(5).tags)
+    for name, value in asked.items():
+        assert row.said[name][row.said[name] != UNKNOWN].tolist() == [value]
+    assert all((row.said[name] == UNKNOWN).all() for name in TAGS if name not in asked)
+
+
+def test_a_text_row_is_all_prompts_and_nothing_to_write() -> None:
+    spec = sample_spec(5)
+    row, whole = text_row(spec), song_row(spec)
+    assert (row.targets == UNKNOWN).all()
+    for name in row.said:
+        np.testing.assert_array_equal(
+            row.said[name][row.said[name] != UNKNOWN], whole.said[name][whole.said[name] != UNKNOWN]
+        )
 
 
 @pytest.mark.parametrize("seed", SEEDS)

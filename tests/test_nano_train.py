@@ -138,11 +138,21 @@ def test_stage_1_hears_only_codes_and_writes_a_row_for_every_piece() -> None:
 def test_pointing_is_the_attention_that_a_head_pays() -> None:
     torch.manual_seed(7)
     query, key = torch.randn(1, 6, 8), torch.randn(1, 6, 8)
-    words = torch.full((1, 6, 3), -1)
-    words[0, 4, :2] = torch.tensor([1, 2])
+    words = torch.full((1, 6), -1)
+    words[0, 4] = 2
     attention = (query[0, 4] @ key[0, :5].T * 8**-0.5).softmax(-1)
-    found = stage1.pointing(query, key, words, words[..., 0] >= 0)
-    torch.testing.assert_close(found, -(attention[1] + attention[2]).log()[None])
+    found = stage1.pointing(query, key, words)[words >= 0]
+    torch.testing.assert_close(found, -attention[2].log()[None])
+
+
+def test_only_what_is_known_is_asked_for() -> None:
+    torch.manual_seed(8)
+    reader, states = torch.nn.Linear(4, 5), torch.randn(3, 4)
+    classes = {"chord": torch.tensor([1, stage1.UNKNOWN, 0]), "step": torch.full((3,), stage1.UNKNOWN)}
+    found = stage1.read_out(reader, states, classes, {"chord": 2, "step": 3})
+    scores = reader(states)[[0, 2], :2]
+    wanted = 0.3 * torch.nn.functional.cross_entropy(scores, torch.tensor([1, 0]))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_a_stage_2_row_is_what_the_runtime_feeds() -> None:

@@ -78,12 +78,53 @@ def test_finished_waves_are_skipped_and_unfinished_ones_run_whole() -> None:
     given, kept = codes0(12), {}
     expected = stage2.run(given, FakeEngine(n_rows=2), VOCAB, keep=kept.__setitem__)
     assert sorted(kept) == stage2.chunks(12)
-    grid = stage2.chunks(12)
+    grid = sorted(stage2.chunks(12), key=lambda chunk: -chunk.frames)
     done = {chunk: kept[chunk] for chunk in grid[:3]}  # one whole wave and half of the next
     engine, again = FakeEngine(n_rows=2), {}
     assert (stage2.run(given, engine, VOCAB, done, again.__setitem__) == expected).all()
     assert set(again) == set(grid[2:])
     assert len(engine.calls[0]) == 2  # the same rows share a batch as before
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_rest_of_both_tracks_shares_the_last_batches() -> None:
+    engine = FakeEngine(n_rows=4)
+    stage2.run(codes0(12), engine, VOCAB)
+    assert len(engine.calls) == 7 * (5 + 2)
+    assert [len(call) for call in engine.calls] == [4] * 35 + [2] * 14
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_equal_chunks_are_refined_once() -> None:
+    given = codes0(12)
+    given[0, :10] = 7  # two chunks of silence
+    given[1, 5:10] = 7
+    engine, kept = FakeEngine(n_rows=1), {}
+    codes = stage2.run(given, engine, VOCAB, keep=kept.__setitem__)
+    assert len(engine.calls) == 7 * (5 + 5 + 2 + 2)
+    assert Chunk(0, 0, 5) in kept
+    assert not {Chunk(0, 5, 5), Chunk(1, 5, 5)} & set(kept)
+    assert (codes[:, 0] == given).all()
+    np.testing.assert_array_equal(codes[0, :, :5], codes[0, :, 5:10])
+    np.testing.assert_array_equal(codes[0, :, :5], codes[1, :, 5:10])
+    resumed = stage2.run(given, FakeEngine(n_rows=1), VOCAB, kept, keep=pytest.fail)
+    np.testing.assert_array_equal(resumed, codes)
+
+
+@pytest.mark.parametrize(
+    ("frames", "most", "rows"),
+    [
+        (300, 10, 2),
+        (1500, 10, 10),
+        (1500, 9, 5),  # two waves either way
+        (1525, 10, 10),  # ten full ones, then both rests: six rows would take 600 frames, not 325
+        (1800, 10, 6),
+        (3000, 4, 4),
+        (40, 10, 2),
+    ],
+)
+def test_no_more_rows_are_opened_than_save_steps(frames: int, most: int, rows: int) -> None:
+    assert stage2.rows_for(codes0(frames), most) == rows
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -36,7 +36,8 @@ class Parts:
 
     stage1: Callable[[], TokenEngine]
     tokenizer: Callable[[TokenEngine], Tokenizer]
-    stage2: Callable[[], TokenEngine]
+    stage2: Callable[[int], TokenEngine]
+    """Takes the number of rows."""
     codec: Callable[[], AudioCodec]
     cache_key: str
     """Names the stage-1 model and options; caches of another key are not used."""
@@ -165,7 +166,7 @@ def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
     def keep(chunk: Chunk, codes: NDArray[np.int16]) -> None:
         folder.save_chunk(chunk.track, chunk.start, codes)
 
-    with closing(parts.stage2()) as engine:
+    with closing(parts.stage2(stage2.rows_for(codes0, plan.stage2_rows))) as engine:
         vocab = stage2_vocab(engine.pieces)
         folder.save_stage2(stage2.run(codes0, engine, vocab, done, keep, progress))
     folder.drop("chunks")

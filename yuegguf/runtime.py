@@ -128,7 +128,7 @@ def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Eve
     return pipeline.Parts(
         stage1=lambda: engine(models.stage1, made.n_ctx, made.stage1_rows),
         tokenizer=tokenizer,
-        stage2=lambda: engine(models.stage2, stage2.ROW_IDS, made.stage2_rows),
+        stage2=lambda rows: engine(models.stage2, stage2.ROW_IDS, rows),
         codec=lambda: open_codec(models.codec, made.threads),
         cache_key=key,
         snapshot_seconds=options.snapshot_seconds,

@@ -6,15 +6,18 @@ codes V0 I0 V1 I1 …, <EOA>, end marker. Only codes and <EOA> are learned.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
-from nano.corpus import CONSONANTS, VOWELS, SectionLabel, SongSpec
+from nano.corpus import CONSONANTS, VOWELS, SectionLabel, SongSpec, theory
 from nano.corpus.arrange import arrange
+from nano.corpus.genres import GENRES, MOODS
+from nano.corpus.spec import GENDERS, parse_tags
 from nano.corpus.spelling import letters, word_syllables, words
 from nano.corpus.states import CHORDS, states
 from nano.corpus.theory import BEATS_PER_BAR
@@ -27,10 +30,15 @@ from yuegguf.vocab import Stage1Vocab, interleave, stage1_vocab
 Ints = NDArray[np.int64]
 UNKNOWN = -100
 """A target that is not asked for."""
-MOST_PIECES = 3
-"""Of a syllable's pieces, those that are looked at."""
 TIMES = {"sixteenth": 9, "step": 16, "chord": len(CHORDS), "bars": 8, "sung": 40}
 SOUNDS = {"onset": len(CONSONANTS) + 1, "vowel": len(VOWELS) + 1, "coda": len(CONSONANTS) + 1}
+TAGS: dict[str, Sequence[object]] = {
+    "genre": tuple(GENRES), "mood": tuple(MOODS), "gender": GENDERS,
+    "beat": theory.BEAT_FRAMES, "key": theory.KEYS, "mode": theory.MODES,
+}  # fmt: skip
+"""What the tags say, and its values."""
+SAID = SOUNDS | {name: len(values) for name, values in TAGS.items()}
+"""What a place in the text says: SOUNDS at the last piece of a syllable, TAGS at the end of the header."""
 FACTS = TIMES | SOUNDS
 """What a frame is, and the number of its classes: frames since the sixteenth began, sixteenth of the bar,
 chord, bars to the section's end, frames since the syllable began; and the parts of the syllable that is
@@ -47,7 +55,9 @@ class SongRow:
     facts: dict[str, Ints]
     """[N] classes of the next id's frame, or UNKNOWN."""
     words: Ints
-    """[N, MOST_PIECES] places of the pieces that the next id's frame sings, or -1."""
+    """[N] place of the last piece of the syllable that the next id's frame sings, or -1."""
+    said: dict[str, Ints]
+    """[N] classes of SAID at the places where the text says them, else UNKNOWN."""
 
 
 @lru_cache(maxsize=1)
@@ -95,39 +105,60 @@ def free_row(spec: SongSpec, section: int) -> SongRow:
     return writer.row()
 
 
+def text_row(spec: SongSpec) -> SongRow:
+    """The prompts of all sections without codes: what reading alone is learned from."""
+    tokenizer, vocab = _tools()
+    lyrics = parse(spec.lyrics).sections
+    writer = _Writer(spec, build(tokenizer.encode, vocab, spec.tags, lyrics, lyrics), vocab)
+    for number in range(len(lyrics)):
+        writer.text(number)
+    return writer.row()
+
+
 class _Writer:
     """Collects ids and targets."""
 
     def __init__(self, spec: SongSpec, prompt: Prompt, vocab: Stage1Vocab) -> None:
         self.prompt, self.vocab, self.spec = prompt, vocab, spec
-        self.states = states(spec)
         self.labels = arrange(spec)[1]
         self.ids: list[int] = list(prompt.header)
         self.learned: list[tuple[int, int]] = []
         """Spans of ids that are learned."""
         self.facts: list[tuple[int, dict[str, Ints]]] = []
         self.words: list[tuple[int, Ints]] = []
+        self.sounds: list[tuple[Ints, Ints]] = []
+
+    def text(self, number: int) -> Ints:
+        """Write a section's prompt; returns the place of each syllable and of what follows the last."""
+        label, prompt = self.labels.sections[number], self.prompt.sections[number]
+        self.ids += prompt
+        if len(prompt) == 1:  # the separator alone
+            return np.full(len(label.syllables) + 1, -1)
+        end = len(self.ids) - 2  # before <SOA> and the separator
+        places = last_pieces(label.label, label.body if label.syllables else "")
+        places = places + end - _text_length(label)
+        self.sounds.append((places, _parts(label)))
+        return np.append(places, end - 1)  # the blank line: nothing is left to sing
 
     def section(self, number: int) -> None:
+        """Write a section's prompt, codes and end."""
+        places = self.text(number)
         label = self.labels.sections[number]
-        prompt = self.prompt.sections[number]
-        start = len(self.ids)
-        self.ids += prompt
         first = len(self.ids)
         frames = slice(label.start, label.start + label.frames)
         self.ids += [*self.vocab.ids(interleave(*self.states[:, frames])), self.vocab.eoa]
         self.learned.append((first, len(self.ids)))
         self.facts.append((first, _times(label, self.spec.beat_frames) | _sounds(label)))
-        if len(prompt) > 1:
-            sung = syllable_pieces(label.label, label.body if label.syllables else "")
-            places = start + len(prompt) - 2 - _text_length(label) + sung
-            places[sung < 0] = -1
-            ends = np.full((1, MOST_PIECES), -1)
-            ends[0, 0] = start + len(prompt) - 3  # the blank line after the text: nothing is left to sing
-            self.words.append((first, np.concatenate([places, ends])[_now_sung(label)]))
+        self.words.append((first, places[_now_sung(label)]))
         self.ids += self.prompt.end_of_segment
 
+    @cached_property
+    def states(self) -> Ints:
+        """Of the whole song [2, F]."""
+        return states(self.spec)
+
     def row(self) -> SongRow:
+        """What was written."""
         count = len(self.ids)
         ids, targets = np.array(self.ids), np.full(count, UNKNOWN)
         for first, end in self.learned:
@@ -137,11 +168,29 @@ class _Writer:
             for name, values in found.items():
                 both = values.repeat(2)  # a frame is two ids
                 facts[name][first - 1 : first - 1 + len(both)] = both
-        words = np.full((count, MOST_PIECES), -1)
+        words = np.full(count, -1)
         for first, places in self.words:
-            both = places.repeat(2, axis=0)
+            both = places.repeat(2)
             words[first - 1 : first - 1 + len(both)] = both
-        return SongRow(ids, targets, facts, words)
+        return SongRow(ids, targets, facts, words, self._said(count))
+
+    def _said(self, count: int) -> dict[str, Ints]:
+        said = {name: np.full(count, UNKNOWN) for name in SAID}
+        for places, parts in self.sounds:
+            for name, values in zip(SOUNDS, parts.T, strict=True):
+                said[name][places] = values
+        if self.prompt.header:
+            for name, value in tag_classes(self.spec.tags).items():
+                said[name][len(self.prompt.header) - 1] = value
+        return said
+
+
+def tag_classes(text: str) -> dict[str, int]:
+    """What a tags line says, as places among TAGS."""
+    said = dict(vars(parse_tags(text)))
+    beat = said.pop("bpm")
+    said["beat"] = theory.beat_frames_of(beat) if beat else None
+    return {name: TAGS[name].index(value) for name, value in said.items() if value}
 
 
 def _text_length(label: SectionLabel) -> int:
@@ -171,14 +220,20 @@ def _times(label: SectionLabel, beat_frames: int) -> dict[str, Ints]:
 
 def _sounds(label: SectionLabel) -> dict[str, Ints]:
     """Per frame of the section the parts of the syllable that is sung or comes next; 0 after the last."""
-    parts = np.zeros((len(label.syllables) + 1, 3), np.int64)
-    for row, syllable in zip(parts, label.syllables, strict=False):
+    parts = np.pad(_parts(label), ((0, 1), (0, 0)))
+    return dict(zip(SOUNDS, parts[_now_sung(label)].T, strict=True))
+
+
+def _parts(label: SectionLabel) -> Ints:
+    """[S, 3] the classes of SOUNDS of each syllable."""
+    parts = np.zeros((len(label.syllables), len(SOUNDS)), np.int64)
+    for row, syllable in zip(parts, label.syllables, strict=True):
         vowel = syllable.phonemes.index(syllable.vowel)
         before, after = syllable.phonemes[:vowel], syllable.phonemes[vowel + 1 :]
         row[0] = CONSONANTS.index(before[0]) + 1 if before else 0
         row[1] = VOWELS.index(syllable.vowel) + 1
         row[2] = CONSONANTS.index(after[0]) + 1 if after else 0
-    return dict(zip(SOUNDS, parts[_now_sung(label)].T, strict=True))
+    return parts
 
 
 def _now_sung(label: SectionLabel) -> Ints:
@@ -190,23 +245,21 @@ def _now_sung(label: SectionLabel) -> Ints:
 
 
 @lru_cache(maxsize=256)
-def syllable_pieces(label: str, body: str) -> Ints:
-    """Places [S, MOST_PIECES] of each syllable's pieces among those of the section's text; -1 = no more."""
+def last_pieces(label: str, body: str) -> Ints:
+    """Places [S] of each syllable's last piece among those of the section's text."""
     text = Section(label, body).text
     # the first piece begins with a space that is not in the text; a byte stands for one letter of plain text
     lengths = [
         1 if piece.startswith("<0x") else len(piece) for piece in _processor().encode(text, out_type=str)
     ]
     ends = np.cumsum(lengths) - 1
-    begins = np.concatenate([[0], ends[:-1]])
-    out: list[Ints] = []
+    out: list[int] = []
     at = text.index("\n") + 1
     for word in words(text[at:]):
         at = text.lower().index(word, at)
         parts = letters(word) if len(word_syllables(word)) > 1 else [word]
         for part in parts if word_syllables(word) else []:
-            touched = np.flatnonzero((ends > at) & (begins < at + len(part)))[:MOST_PIECES]
-            out.append(np.pad(touched, (0, MOST_PIECES - len(touched)), constant_values=-1))
             at += len(part)
+            out.append(int(np.searchsorted(ends, at)))
         at += 0 if word_syllables(word) else len(word)
-    return np.array(out, np.int64).reshape(-1, MOST_PIECES)
+    return np.array(out, np.int64)

@@ -2,9 +2,10 @@
 
     python -m nano.train.stage1 FOLDER [--steps 7500] [--device cpu]
 
-The loss is that of the next code or <EOA>. Two helps, in training only, make a small model learn in minutes
-what else takes days: one head of a middle layer is told which piece of the lyrics is being sung, and from
-a middle layer the position in bar, chord, section and syllable, and the syllable's sounds, must be readable.
+The loss is that of the next code or <EOA>. Three helps, in training only, make a small model learn in an hour
+what else takes days: before a middle layer, every syllable's sounds must be readable at its last piece; one
+head of that layer is told which syllable is being sung; and after it the position in bar, chord, section and
+syllable, and the sounds that are sung, must be readable from any frame.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from torch.nn import functional
 from nano.corpus import SongSpec, sample_spec
 from nano.lm_weights import LlamaSpec
 from nano.tokenizer import CODES, SPECIALS, TEXT_PIECES
-from nano.train import options
+from nano.train import options, songs
 from nano.train.llama import Llama, rows, write
 from nano.train.loop import Plan, Trainer
-from nano.train.songs import FACTS, UNKNOWN, SongRow, free_row, pieces, song_row, tokenizer_bytes
+from nano.train.songs import UNKNOWN, SongRow
 
 USED = TEXT_PIECES + len(SPECIALS) + CODES
 """The first ids: text, specials and codebook 0; the others are never seen."""
@@ -33,7 +34,7 @@ SEED = 1
 FIRST_SEED = 1_000_000
 """Songs from here on are for training; lower seeds are held out."""
 WATCHED = 2
-"""The layer whose head 0 is told what is sung and whose output must tell the time."""
+"""The layer whose head 0 is told what is sung, whose input must spell and whose output must tell the time."""
 BATCH_IDS = 4096
 """Of a step, with the padding."""
 LONGEST = 3600
@@ -42,6 +43,8 @@ SHARES = {"one": 0.4, "two": 0.3, "all": 0.2, "free": 0.1}
 """Of the rows: songs that end after one or two sections, whole songs, sections without words."""
 WEIGHTS = {"chord": 0.3, "onset": 0.3, "vowel": 0.3, "coda": 0.3}
 """Of what must be readable, where it is not 0.1: what follows from single pieces of tags and lyrics."""
+READING = 150
+"""Steps at the start that read text alone: ten times as many syllables as a step with codes has."""
 NOISE = 0.02
 """Share of codes that are read as another one: at run time the model reads its own mistakes."""
 STEPS, RATE = 7500, 2e-3
@@ -53,7 +56,7 @@ class Songs:
     def batch(self, step: int) -> list[SongRow]:
         """Rows of one kind that fill BATCH_IDS."""
         draw = np.random.default_rng([step, 13])
-        kind = draw.choice(list(SHARES), p=list(SHARES.values()))
+        kind = "text" if step < READING else draw.choice(list(SHARES), p=list(SHARES.values()))
         found: list[SongRow] = []
         while True:
             row = self._row(sample_spec(FIRST_SEED + int(draw.integers(1 << 40))), kind, draw)
@@ -64,9 +67,11 @@ class Songs:
                 found.append(row)
 
     def _row(self, spec: SongSpec, kind: str, draw: np.random.Generator) -> SongRow:
+        if kind == "text":
+            return songs.text_row(spec)
         if kind == "free":
-            return free_row(spec, int(draw.integers(len(spec.sections))))
-        return song_row(spec, {"one": 1, "two": 2}.get(kind))
+            return songs.free_row(spec, int(draw.integers(len(spec.sections))))
+        return songs.song_row(spec, {"one": 1, "two": 2}.get(kind))
 
 
 class Stage1Loss:
@@ -79,23 +84,24 @@ class Stage1Loss:
         """Weighted terms of the batch of a step."""
         batch = self.songs.batch(step)
         ids, targets, words = (_padded([getattr(r, n) for r in batch], f) for n, f in _FILLS.items())
-        facts = {name: _padded([row.facts[name] for row in batch], UNKNOWN) for name in FACTS}
-        read = noisy(ids, step)
+        facts = self._named([row.facts for row in batch])
+        said = self._named([row.said for row in batch])
+        read, targets, words = (rows(values, self.device) for values in (noisy(ids, step), targets, words))
         with torch.autocast(self.device, torch.bfloat16):
-            return self.model.losses(
-                rows(read, self.device),
-                rows(targets, self.device),
-                rows(words, self.device),
-                {name: rows(values, self.device) for name, values in facts.items()},
-            )
+            return self.model.losses(read, targets, words, facts, said)
+
+    def _named(self, parts: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+        return {
+            name: rows(_padded([part[name] for part in parts], UNKNOWN), self.device) for name in parts[0]
+        }
 
 
 _FILLS = {"ids": 0, "targets": UNKNOWN, "words": -1}
 
 
 def _padded(parts: list[np.ndarray], fill: int) -> np.ndarray:
-    """Arrays [N, …] of several lengths → [B, T, …]."""
-    out = np.full((len(parts), max(map(len, parts)), *parts[0].shape[1:]), fill)
+    """Arrays [N] of several lengths → [B, T]."""
+    out = np.full((len(parts), max(map(len, parts))), fill)
     for row, part in zip(out, parts, strict=True):
         row[: len(part)] = part
     return out
@@ -117,10 +123,11 @@ class Stage1(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.llama = Llama(SPEC)
-        self.clock = nn.Linear(SPEC.hidden, sum(FACTS.values()))
+        self.clock = nn.Linear(SPEC.hidden, sum(songs.FACTS.values()))
+        self.reader = nn.Linear(SPEC.hidden, sum(songs.SAID.values()))
         self.other = nn.Parameter(torch.zeros(SPEC.hidden))
         """The output row of every id that is never written."""
-        names = pieces()
+        names = songs.pieces()
         first = names.index("<xcodec/0/0>")
         written = [names.index("<EOA>"), *range(first, first + CODES)]
         self.register_buffer("written", torch.tensor(written), persistent=False)
@@ -129,32 +136,33 @@ class Stage1(nn.Module):
         self.register_buffer("place", place, persistent=False)
 
     def losses(
-        self, ids: Tensor, targets: Tensor, words: Tensor, facts: dict[str, Tensor]
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        words: Tensor,
+        facts: dict[str, Tensor],
+        said: dict[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Terms for ids [B, T], targets [B, T], words [B, T, 3] and facts [B, T]."""
-        watched: list[Tensor] = []
+        """Terms for ids, targets, words, facts and said sounds, each [B, T]."""
+        outputs: list[Tensor] = []
+        heads: list[tuple[Tensor, Tensor]] = []
 
         def watch(number: int, output: Tensor, query: Tensor, key: Tensor) -> None:
-            if number == WATCHED:
-                watched.extend((output, query, key))
+            outputs.append(output)
+            heads.append((query, key))
 
         hidden = self.llama(ids, watch)
         asked = targets != UNKNOWN
+        count = asked.sum().clamp_min(1)
         scores = self._scores(hidden[asked]).float()
-        wanted = self.place[targets[asked]]
-        output, query, key = watched
-        clock = self.clock(output[asked]).float().split(list(FACTS.values()), -1)
-        told = [
-            WEIGHTS.get(name, 0.1) * functional.cross_entropy(part, facts[name][asked], ignore_index=UNKNOWN)
-            for name, part in zip(FACTS, clock, strict=True)
-        ]
-        sung = words[..., 0] >= 0
-        pointed = pointing(query, key, words, sung).mean() if sung.any() else hidden.new_zeros(()).float()
+        sung, piece = words >= 0, torch.stack([*said.values()]).ne(UNKNOWN).any(0)
+        query, key = heads[WATCHED]
         return {
-            "code": functional.cross_entropy(scores, wanted),
-            "size": 1e-4 * scores.logsumexp(-1).square().mean(),
-            "clock": torch.stack(told).sum(),
-            "words": 0.2 * pointed,
+            "code": functional.cross_entropy(scores, self.place[targets[asked]], reduction="sum") / count,
+            "size": 1e-4 * scores.logsumexp(-1).square().sum() / count,
+            "clock": read_out(self.clock, outputs[WATCHED][asked], _at(facts, asked), songs.FACTS),
+            "said": read_out(self.reader, outputs[WATCHED - 1][piece], _at(said, piece), songs.SAID),
+            "words": 0.2 * pointing(query, key, words)[sung].sum() / sung.sum().clamp_min(1),
         }
 
     def _scores(self, hidden: Tensor) -> Tensor:
@@ -166,7 +174,7 @@ class Stage1(nn.Module):
     @torch.no_grad()
     def finish(self) -> Llama:
         """The LLaMA with rows for every piece of the tokenizer."""
-        whole = Llama(replace(SPEC, vocab=len(pieces())))
+        whole = Llama(replace(SPEC, vocab=len(songs.pieces())))
         head = self.other.repeat(whole.spec.vocab, 1)
         head[self.written] = self.llama.lm_head.weight[self.written]
         read = functional.pad(self.llama.model.embed_tokens.weight, (0, 0, 0, whole.spec.vocab - USED))
@@ -175,14 +183,30 @@ class Stage1(nn.Module):
         return whole
 
 
-def pointing(query: Tensor, key: Tensor, words: Tensor, sung: Tensor) -> Tensor:
-    """-log of the attention [B, T, head_dim] that falls on the sung pieces, where there are some."""
+def _at(named: dict[str, Tensor], places: Tensor) -> dict[str, Tensor]:
+    return {name: values[places] for name, values in named.items()}
+
+
+def read_out(reader: nn.Linear, states: Tensor, classes: dict[str, Tensor], sizes: dict[str, int]) -> Tensor:
+    """Weighted cross-entropies of what READER makes of states [N, D]; 0 where nothing is asked."""
+    parts = reader(states).float().split(list(sizes.values()), -1)
+    found = []
+    for name, part in zip(sizes, parts, strict=True):
+        wanted = classes[name]
+        total = functional.cross_entropy(part, wanted, ignore_index=UNKNOWN, reduction="sum")
+        found.append(WEIGHTS.get(name, 0.1) * total / (wanted != UNKNOWN).sum().clamp_min(1))
+    return torch.stack(found).sum()
+
+
+def pointing(query: Tensor, key: Tensor, words: Tensor) -> Tensor:
+    """-log of the attention [B, T] that falls on the place words [B, T]; queries and keys [B, T, head_dim].
+
+    Meaningless where there is no place.
+    """
     scores = (query @ key.transpose(1, 2)).float() * query.shape[-1] ** -0.5
     future = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
-    scores = scores.masked_fill(future, -torch.inf)[sung]
-    there = words[sung]
-    picked = scores.gather(1, there.clamp_min(0)).masked_fill(there < 0, -torch.inf)
-    return scores.logsumexp(-1) - picked.logsumexp(-1)
+    scores = scores.masked_fill(future, -torch.inf)
+    return scores.logsumexp(-1) - scores.gather(2, words.clamp_min(0)[..., None])[..., 0]
 
 
 def train(folder: Path, steps: int = STEPS, device: str = "cpu", fast: bool = True) -> None:
@@ -190,7 +214,7 @@ def train(folder: Path, steps: int = STEPS, device: str = "cpu", fast: bool = Tr
     torch.manual_seed(SEED)
     model = Stage1().to(device)
     Trainer(Plan(folder, "stage1", steps, RATE, device), model).run(Stage1Loss(model, device))
-    write(folder / "stage1", model.finish(), tokenizer_bytes())
+    write(folder / "stage1", model.finish(), songs.tokenizer_bytes())
 
 
 if __name__ == "__main__":

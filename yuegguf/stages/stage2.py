@@ -4,6 +4,9 @@ Every chunk is a sequence of its own (`infer.py`, `stage2_generate`): <SOA> <sta
 codebook 0, <stage_2>, then per frame the given code again and seven picks. The last pick of a frame
 needs no logits of its own, so it goes in together with the next frame's codebook 0: seven steps a
 frame.
+
+Chunks of both tracks are rows of one batch. All but the last of each track are equally long, so filling
+the rows anew whenever one ends is the same as taking the chunks in waves, the longest first.
 """
 
 from __future__ import annotations
@@ -44,6 +47,23 @@ def chunks(frames: int) -> list[Chunk]:
     ]
 
 
+def distinct(codes0: NDArray[np.int16]) -> dict[Chunk, Chunk]:
+    """Each chunk of codebook 0 [2, T] → the first chunk with the same codes: what need not be refined twice.
+
+    Silence is the same in every chunk, and picks follow from a chunk's codes alone.
+    """
+    first: dict[bytes, Chunk] = {}
+    return {
+        chunk: first.setdefault(_outline(chunk, codes0).tobytes(), chunk) for chunk in chunks(codes0.shape[1])
+    }
+
+
+def rows_for(codes0: NDArray[np.int16], most: int) -> int:
+    """The fewest rows, at most `most`, that refine codebook 0 [2, T] in as few steps as `most` rows."""
+    lengths = [chunk.frames for chunk in _work(distinct(codes0))]
+    return min(range(1, most + 1), key=lambda rows: sum(lengths[::rows]))
+
+
 def run(
     codes0: NDArray[np.int16],
     engine: TokenEngine,
@@ -56,23 +76,35 @@ def run(
 
     Chunks go through the engine's rows in waves of fixed make-up. `done` holds chunks of an earlier
     run: a wave that is all there is skipped, any other is computed whole, so that a resume puts the
-    same rows into the same batches. `keep` gets each chunk's codes [8, frames] as soon as it ends.
+    same rows into the same batches. `keep` gets each chunk's codes [8, frames] as soon as it ends;
+    of chunks with the same codes only the first.
     """
-    grid = chunks(codes0.shape[1])
+    first_like = distinct(codes0)
+    work = _work(first_like)
     finished = dict(done or {})
-    codes = np.zeros((2, 8, codes0.shape[1]), np.int16)
-    meter = _Meter(codes0.size, progress)
-    for first in range(0, len(grid), engine.n_rows):
-        wave = grid[first : first + engine.n_rows]
+    meter = _Meter(sum(chunk.frames for chunk in work), progress)
+    for first in range(0, len(work), engine.n_rows):
+        wave = work[first : first + engine.n_rows]
         if not all(chunk in finished for chunk in wave):
             for chunk, refined in _refine(wave, codes0, engine, vocab, meter):
                 finished[chunk] = refined
                 keep(chunk, refined)
         else:
             meter.add(sum(chunk.frames for chunk in wave))
-        for chunk in wave:
-            codes[chunk.track, :, chunk.start : chunk.start + chunk.frames] = finished[chunk]
+    codes = np.zeros((2, 8, codes0.shape[1]), np.int16)
+    for chunk, first_chunk in first_like.items():
+        codes[chunk.track, :, chunk.start : chunk.start + chunk.frames] = finished[first_chunk]
     return codes
+
+
+def _work(first_like: Mapping[Chunk, Chunk]) -> list[Chunk]:
+    """The chunks that are computed, the longest first."""
+    own = [chunk for chunk, first in first_like.items() if chunk == first]
+    return sorted(own, key=lambda chunk: -chunk.frames)
+
+
+def _outline(chunk: Chunk, codes0: NDArray[np.int16]) -> NDArray[np.int16]:
+    return codes0[chunk.track, chunk.start : chunk.start + chunk.frames]
 
 
 class _Meter:
@@ -94,7 +126,7 @@ def _refine(
     """Run one wave, a chunk per row; a chunk leaves the batch, and comes out, when it is complete."""
     refined = [np.zeros((8, chunk.frames), np.int16) for chunk in wave]
     for row, chunk in enumerate(wave):
-        refined[row][0] = codes0[chunk.track, chunk.start : chunk.start + chunk.frames]
+        refined[row][0] = _outline(chunk, codes0)
         engine.forget(row, 0)
     pending = [_prompt(codes[0], vocab) for codes in refined]
     for frame in range(max(chunk.frames for chunk in wave)):
