@@ -1,6 +1,6 @@
 """Give codebooks 1-4 the meanings of `nano.corpus.details`, and fit the others to what is left.
 
-    python -m nano.train.books FOLDER [--steps 240] [--device cpu]
+    python -m nano.train.books FOLDER [--share 1] [--device cpu]
 
 Needs the trained codec in FOLDER and writes FOLDER/books.pt; a step is a song. The encoder stays as it is:
 the rows become means of its features. A row of codebooks 1-4 is the mean of what the others leave of the

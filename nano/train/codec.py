@@ -1,6 +1,6 @@
 """Train the miniature X-Codec on corpus stems.
 
-    python -m nano.train.codec FOLDER [--steps 3600] [--device cpu]
+    python -m nano.train.codec FOLDER [--share 1] [--device cpu]
 
 Crops of random songs' stems, batches of single tracks; waveform, multi-resolution mel and commitment
 losses. Codebook 0 is trained as a classifier of what is heard (`nano.corpus.states`) and takes the true

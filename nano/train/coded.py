@@ -1,6 +1,6 @@
 """The corpus as codes, which the upsamplers and stage 2 learn from.
 
-    python -m nano.train.coded FOLDER [--steps 500] [--device cpu]
+    python -m nano.train.coded FOLDER [--share 1] [--device cpu]
 
 Needs the codec and its books in FOLDER and writes FOLDER/codes.npz; a step is a song.
 """

@@ -1,6 +1,6 @@
 """Train the codec's decoder on, once the codes are fixed.
 
-    python -m nano.train.decoder FOLDER [--steps 1200] [--device cpu]
+    python -m nano.train.decoder FOLDER [--share 1] [--device cpu]
 
 Needs the trained codec and its books in FOLDER and rewrites FOLDER/codec: encoder and codebooks stay as
 they are, so the codes of `coded`, and what is learned from them, stay right.

@@ -1,25 +1,34 @@
-"""The command line that the four steps share."""
+"""The command line that all parts share."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Protocol
 
 
 class Step(Protocol):
-    """One of the four."""
+    """One of the parts."""
 
     def __call__(self, folder: Path, steps: int, device: str, fast: bool) -> None:
         """Train to that step, with everything in FOLDER."""
 
 
+def share(text: str) -> float:
+    """A share of the whole work, above 0 and at most 1. Raises ValueError."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError
+    return value
+
+
 def run(step: Step, text: str | None, steps: int) -> None:
-    """Parse FOLDER, --steps, --device and --no-compile, and train."""
+    """Parse FOLDER, --share, --device and --no-compile, and train that share of the steps."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="for states, logs and checkpoints")
-    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--share", type=share, default=1.0, help=f"of {steps} steps")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-compile", action="store_true", help="where torch.compile has no C++ compiler")
     options = parser.parse_args()
-    step(options.folder, options.steps, options.device, not options.no_compile)
+    step(options.folder, math.ceil(options.share * steps), options.device, not options.no_compile)

@@ -1,6 +1,6 @@
 """Train the miniature stage 1 on the corpus's tags, lyrics and states.
 
-    python -m nano.train.stage1 FOLDER [--steps 7500] [--device cpu]
+    python -m nano.train.stage1 FOLDER [--share 1] [--device cpu]
 
 The loss is that of the next code or <EOA>. Three helps, in training only, make a small model learn in an hour
 what else takes days: before a middle layer, every syllable's sounds must be readable at its last piece; one

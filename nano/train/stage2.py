@@ -1,6 +1,6 @@
 """Train the miniature stage 2: codebook 0 of a chunk → its codebooks 1-7.
 
-    python -m nano.train.stage2 FOLDER [--steps 2000] [--device cpu]
+    python -m nano.train.stage2 FOLDER [--share 1] [--device cpu]
 
 Needs the trained codec in FOLDER. A row is laid out as `yuegguf.stages.stage2` feeds it: <SOA> <stage_1>,
 the chunk's codebook 0, <stage_2>, then per frame all eight codes. Codebooks 1-7 are learned, each among its

@@ -1,6 +1,6 @@
 """Train the two miniature upsamplers: codes of a stem → the stem at 44.1 kHz.
 
-    python -m nano.train.upsampler FOLDER [--steps 1500] [--device cpu]
+    python -m nano.train.upsampler FOLDER [--share 1] [--device cpu]
 
 Needs the trained codec in FOLDER; its codebooks stay as they are.
 """
