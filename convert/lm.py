@@ -77,7 +77,7 @@ def convert_lm(
     kept = kept_ids(vocab.pieces, vocab.types, stage, "tokenizer.model") if trim else None
     written = name if name in DIRECT else _exact_type({key: stored[key] for key in wanted})
     parts = [_part(stored[key], want, config, written, kept) for key, want in wanted.items()]
-    metadata = _metadata(config, vocab, stage, written, kept)
+    metadata = lm_metadata(config, vocab, stage, written, kept)
     if name == written:
         _write(out, metadata, parts, overwrite, progress)
         return out
@@ -142,9 +142,11 @@ def _exact_type(stored: dict[str, StoredTensor]) -> str:
     return kinds.pop() if len(kinds) == 1 else "F32"
 
 
-def _metadata(
+def lm_metadata(
     config: LlamaConfig, vocab: Vocab, role: Role, written: str, kept: NDArray[np.int64] | None
 ) -> dict[str, Value]:
+    """A GGUF's metadata; `kept` are the ids of a trimmed vocabulary, `written` names its main type."""
+
     def count(value: int) -> Value:
         return number(GGUFValueType.UINT32, value)
 

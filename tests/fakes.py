@@ -21,6 +21,7 @@ class FakeEngine:
 
     pieces: Sequence[str] = PIECES
     metadata: Mapping[str, str] = {"yuegguf.role": "stage1"}
+    busy = 0.0
 
     def __init__(self, n_ctx: int = 4096, n_rows: int = 2) -> None:
         self.n_ctx, self.n_rows = n_ctx, n_rows

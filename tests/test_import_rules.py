@@ -20,13 +20,14 @@ files lyrics sampling registry vocab codec.__init__ codec.base engine.__init__ s
 request engine.base tokenlog tokenizer arrays
 audio
 stages.prompt stages.render stages.stage2 song
-stages.stage1
-plan snapshots codes models engine.llama codec.ort
+stages.stage1 cost
+plan snapshots codes models engine.llama codec.ort speed
 pipeline checks
 runtime plot
+forecast bench
 cli._output
 cli._options
-cli.song cli.codes cli.models cli.doctor cli.plot
+cli.song cli.codes cli.models cli.doctor cli.plot cli.bench
 cli.__init__
 __main__
 """
@@ -46,7 +47,7 @@ WALLS = {
     "gguf": {"yuegguf_convert"},
     "sentencepiece": {"yuegguf.tokenizer", "yuegguf_convert.vocab"},
     "soundfile": {"yuegguf.audio", "yuegguf.cli.doctor"},
-    "yuegguf_convert": {"yuegguf_convert", "yuegguf.cli.models"},
+    "yuegguf_convert": {"yuegguf_convert", "yuegguf.cli.models", "yuegguf.cli.bench"},
     "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.cli.models"},
 }
 """Who may import what; a package's name stands for all its modules."""

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from helpers import context_ids
 
+from yuegguf.cost import WORKSPACE, ModelFacts, model_facts
 from yuegguf.engine.base import BATCH
 from yuegguf.engine.llama import read_header
 from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
 from yuegguf.models import nano_models
-from yuegguf.plan import WORKSPACE, Machine, ModelFacts, Plan, context_for, make, model_facts, revise
+from yuegguf.plan import Machine, Plan, context_for, make, revise
 from yuegguf.request import Reference, SongRequest
 from yuegguf.sampling import Sampling
 from yuegguf.stages import prompt
@@ -140,15 +141,34 @@ def test_memory_is_the_larger_of_the_two_stages() -> None:
 
 
 def test_too_little_memory_is_refused_with_both_numbers() -> None:
-    with pytest.raises(NotEnoughMemory) as caught:
-        make(request(), BIG1, BIG2, Machine(max_memory=4 * GIB), 4, 64 * GIB)
-    assert str(caught.value) == (
-        "stage 1 needs about 8.5 GiB and 4.0 GiB may be used; use a smaller quantisation, --ctx or --no-cfg"
-    )
-    with pytest.raises(
-        NotEnoughMemory, match=r"^stage 2 needs about 3\.0 GiB and 2\.9 GiB may be used; use a"
-    ):
-        make(request(), replace(BIG1, bytes=0, kv_width=1, heads=1), BIG2, Machine(), 4, int(2.9 * GIB))
+    tiny = replace(BIG1, bytes=0, kv_width=1, heads=1)
+    told = {
+        "stage 1 needs about 8.5 GiB and 4.0 GiB may be used; a model file of at most 3.4 GiB would fit": (
+            (request(), BIG1, BIG2, Machine(), 4, 4 * GIB),
+        ),
+        "stage 1 needs about 8.5 GiB and 8.0 GiB may be used; --ctx 12288 would fit": (
+            (request(), BIG1, BIG2, Machine(max_memory=8 * GIB), 4, 64 * GIB),
+        ),
+        "stage 2 needs about 3.0 GiB and 2.9 GiB may be used; a model file of at most 1.9 GiB would fit": (
+            (request(), tiny, BIG2, Machine(), 4, int(2.9 * GIB)),
+        ),
+        "stage 2 needs about 5.0 GiB and 4.0 GiB may be used; --stage2-batch 2 would fit": (
+            (request(), tiny, BIG2, Machine(stage2_rows=4), 4, 4 * GIB),
+        ),
+        "stage 2 needs about 3.0 GiB and 0.5 GiB may be used; a machine with more memory would fit": (
+            (request(), tiny, BIG2, Machine(), 4, GIB // 2),
+        ),
+    }
+    for words, arguments in ((words, one) for words, all_of in told.items() for one in all_of):
+        with pytest.raises(NotEnoughMemory) as caught:
+            make(*arguments)
+        assert str(caught.value) == words
+
+
+def test_what_is_said_to_fit_fits() -> None:
+    assert make(request(), BIG1, BIG2, Machine(max_memory=8 * GIB, ctx=12288), 4, None).n_ctx == 12288
+    with pytest.raises(NotEnoughMemory):
+        make(request(), BIG1, BIG2, Machine(max_memory=8 * GIB, ctx=12544), 4, None)
     exact = BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + FIXED1
     assert make(request(), BIG1, BIG2, Machine(max_memory=exact), 4, 1).n_ctx == 16384
     with pytest.raises(NotEnoughMemory):
@@ -190,7 +210,15 @@ def test_memory_is_checked_again_for_the_phases_that_are_left() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"kv_type": "q8_0"}, {"threads": 0}, {"stage2_rows": -1}, {"ctx": 1}, {"snapshot_seconds": -1}],
+    [
+        {"kv_type": "q3"},
+        {"kv_type": "q8_0", "flash_attention": False},
+        {"ubatch": 0},
+        {"threads": 0},
+        {"stage2_rows": -1},
+        {"ctx": 1},
+        {"snapshot_seconds": -1},
+    ],
 )
 def test_impossible_machine_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(RequestError):
@@ -210,7 +238,9 @@ def test_facts_of_the_bundled_models() -> None:
         int(METADATA[f"llama.{key}"]) for key in ("block_count", "attention.head_count", "embedding_length")
     )
     shared = int(METADATA["llama.attention.head_count_kv"])
-    assert model_facts(METADATA, 5) == ModelFacts(5, 2 * layers * shared * (width // heads), heads, 16384)
+    assert model_facts(METADATA, 5) == ModelFacts(
+        5, 2 * layers * shared * (width // heads), heads, 16384, layers
+    )
     alone = {key: value for key, value in METADATA.items() if key != "llama.attention.head_count_kv"}
     assert model_facts(alone, 5).kv_width == 2 * layers * width
     with pytest.raises(DamagedFile, match="this GGUF is not a LLaMA model"):

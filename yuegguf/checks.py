@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from yuegguf import plan
 from yuegguf.audio import check_format, read_audio
 from yuegguf.codec.base import FRAME_RATE
+from yuegguf.cost import ModelFacts, model_facts
 from yuegguf.errors import RequestError
 from yuegguf.models import Models
-from yuegguf.plan import ModelFacts
 from yuegguf.request import Output, Reference, SongRequest
 from yuegguf.stages import prompt, stage1
 from yuegguf.tokenizer import open_tokenizer
@@ -42,7 +41,7 @@ def inspect(path: Path, role: str) -> Header:
     pieces, metadata = read_header(path)
     check_role(metadata, role, path.name)
     stage1_vocab(pieces) if role == "stage1" else stage2_vocab(pieces)
-    return Header(path, pieces, metadata, plan.model_facts(metadata, path.stat().st_size))
+    return Header(path, pieces, metadata, model_facts(metadata, path.stat().st_size))
 
 
 def check_codec(folder: Path) -> None:
@@ -85,7 +84,7 @@ def reference_frames(wanted: Reference) -> int:
     return frames
 
 
-def check_prompt(request: SongRequest, model: Header, n_ctx: int) -> None:
+def check_prompt(request: SongRequest, model: Header, n_ctx: int) -> prompt.Prompt:
     """Build the prompt as stage 1 will, and refuse sections that cannot fit into the context.
 
     Raises RequestError, and ModelNotFound or DamagedFile for the tokenizer.
@@ -99,3 +98,4 @@ def check_prompt(request: SongRequest, model: Header, n_ctx: int) -> None:
     sung = request.parsed().sections
     built = prompt.build(encode, vocab, request.genre, request.all_sections(), sung, codes)
     stage1.check_context(stage1.Draft(built, request.frame_caps(), request.sampling, request.seed), n_ctx)
+    return built

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 FEATURES = (
@@ -49,6 +50,18 @@ def available_memory(cgroup: Path = CGROUP) -> int | None:
 def total_memory() -> int | None:
     """Bytes of memory in this machine; None if unknown."""
     return _meminfo("MemTotal") or _sysctl("hw.memsize")
+
+
+def peak_memory() -> int | None:
+    """Most bytes that this process held since `forget_peak`, mapped files included; None if unknown."""
+    match = re.search(r"^VmHWM:\s+(\d+) kB$", _text("/proc/self/status"), re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def forget_peak() -> None:
+    """Begin a new peak; where the system cannot, the old one stays."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def cpu_name() -> str:

@@ -5,24 +5,30 @@ The plan is stored in the song folder, because another plan is another batch sha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from yuegguf.codec.base import FRAME_RATE
+from yuegguf.cost import KV_BYTES, ModelFacts, need
 from yuegguf.engine.base import BATCH
 from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
 from yuegguf.request import SongRequest
-from yuegguf.stages.stage2 import ROW_IDS as ROW_IDS
-from yuegguf.stages.stage2 import chunks
+from yuegguf.stages.stage2 import ROW_IDS, chunks
 
+GIB = 2**30
+STEP, SHORTEST = 256, 2048
+"""Contexts are multiples of the first; one shorter than the second is not proposed: no section fits."""
 MAX_CONTEXT = 16384
 """Context that the published stage 1 was trained for, in ids."""
 MAX_STAGE2_ROWS = 10
 """More rows than this gained little where it was measured."""
-WORKSPACE = 300 * 2**20
-"""Bytes for Python, libraries and llama.cpp's buffers, without the attention scores."""
-KV_BYTES = {"f16": 2, "f32": 4}
+GPU_BATCH = 512
+"""Ids computed at once on a GPU, which is faster the more there are."""
+DEFAULT_ROWS = 4
+"""Stage-2 rows where free memory is unknown."""
+QUANTISED = ("q8_0", "q4_0")
+"""Cache types that only flash attention can read."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,11 @@ class Machine:
     """Most ids of stage-1 context."""
     stage2_rows: int | None = None
     kv_type: str | None = None
-    """Number type of the caches, f16 or f32; None = f16."""
+    """Number type of the caches: f16, f32, q8_0 or q4_0; None = f16."""
+    flash_attention: bool | None = None
+    """None = on a GPU, and where the cache type needs it: on the CPU it was slower."""
+    ubatch: int | None = None
+    """Most ids computed at once; None = 128 on the CPU, 512 on a GPU."""
     gpu_layers: int | None = None
     """Layers on the GPU; -1 = all; None = all if llama.cpp can use one."""
     main_gpu: int | None = None
@@ -50,22 +60,14 @@ class Machine:
             ("threads", self.threads, 1),
             ("ctx", self.ctx, 512),
             ("stage-2 rows", self.stage2_rows, 1),
+            ("ubatch", self.ubatch, 1),
             ("snapshot seconds", self.snapshot_seconds, 0),
             ("max memory", self.max_memory, 0),
         ):
             if value is not None and not value >= least:
                 raise RequestError(f"{name} {value} is out of range", f"use {least} or more")
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What the plan needs to know of a language model."""
-
-    bytes: int
-    kv_width: int
-    """Elements of one id in the cache: 2 · layers · KV heads · head size."""
-    heads: int
-    n_ctx_train: int
+        if self.kv_type in QUANTISED and self.flash_attention is False:
+            raise RequestError(f"{self.kv_type} caches need flash attention", "leave it on, or use f16")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Plan:
     main_gpu: int | None
     memory: int
     """Bytes that the largest phase needs, as estimated."""
+    flash_attention: bool = False
+    ubatch: int = BATCH
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -100,19 +104,6 @@ class Plan:
             raise DamagedFile(f"the song's plan is damaged ({error})", "start the song again") from error
 
 
-def model_facts(metadata: Mapping[str, str], size: int) -> ModelFacts:
-    """Read a GGUF's scalar metadata. Raises DamagedFile when it is not a LLaMA."""
-    try:
-        layers = int(metadata["llama.block_count"])
-        heads = int(metadata["llama.attention.head_count"])
-        kv_heads = int(metadata.get("llama.attention.head_count_kv", heads))
-        width = int(metadata["llama.embedding_length"]) // heads
-        context = int(metadata["llama.context_length"])
-    except (KeyError, ValueError, ZeroDivisionError) as error:
-        raise DamagedFile(f"this GGUF is not a LLaMA model (no {error})", "use YuE's models") from error
-    return ModelFacts(size, 2 * layers * kv_heads * width, heads, context)
-
-
 def make(
     request: SongRequest,
     stage1: ModelFacts,
@@ -122,7 +113,7 @@ def make(
     free: int | None,
 ) -> Plan:
     """Decide. `free` is in bytes, None where unknown. Raises NotEnoughMemory with the numbers."""
-    kv_type = machine.kv_type or "f16"
+    kv_type, on_gpu = machine.kv_type or "f16", bool(machine.gpu_layers)
     most = min(machine.ctx or MAX_CONTEXT, max(stage1.n_ctx_train, machine.ctx or 0))
     limit = machine.max_memory if machine.max_memory is not None else free
     drafted = Plan(
@@ -134,10 +125,19 @@ def make(
         gpu_layers=machine.gpu_layers or 0,
         main_gpu=machine.main_gpu,
         memory=0,
+        flash_attention=_flash(machine, kv_type, on_gpu),
+        ubatch=machine.ubatch or (GPU_BATCH if on_gpu else BATCH),
     )
     rows = machine.stage2_rows or _rows_that_fit(drafted, stage2, limit)
     plan = replace(drafted, stage2_rows=min(rows, chunk_count(request)))
     return checked(plan, stage1, stage2, limit)
+
+
+def _flash(machine: Machine, kv_type: str, on_gpu: bool) -> bool:
+    """Flash attention as asked; else where it is known to win or is needed."""
+    if machine.flash_attention is not None:
+        return machine.flash_attention
+    return on_gpu or kv_type in QUANTISED
 
 
 def revise(
@@ -161,12 +161,16 @@ def revise(
         )
     if machine.kv_type not in (None, plan.kv_type):
         raise RequestError(f"this song was planned with {plan.kv_type} caches", fixed)
+    if machine.flash_attention not in (None, plan.flash_attention):
+        word = "with" if plan.flash_attention else "without"
+        raise RequestError(f"this song was planned {word} flash attention", fixed)
     changed = replace(
         plan,
         threads=machine.threads or plan.threads,
         stage2_rows=min(machine.stage2_rows or plan.stage2_rows, chunk_count(request)),
         gpu_layers=plan.gpu_layers if machine.gpu_layers is None else machine.gpu_layers,
         main_gpu=plan.main_gpu if machine.gpu_layers is None else machine.main_gpu,
+        ubatch=machine.ubatch or plan.ubatch,
     )
     limit = machine.max_memory if machine.max_memory is not None else free
     return checked(changed, stage1, stage2, limit, phase)
@@ -179,19 +183,27 @@ def checked(
 
     Raises NotEnoughMemory when a phase from `phase` on needs more than `limit` bytes.
     """
-    draft = need(stage1, plan.stage1_rows, plan.n_ctx, plan.kv_type)
-    refine = need(stage2, plan.stage2_rows, ROW_IDS, plan.kv_type)
+
+    def draft_bytes(ids: int) -> int:
+        return bytes_of(plan, stage1, plan.stage1_rows, ids)
+
+    def refine_bytes(rows: int) -> int:
+        return bytes_of(plan, stage2, rows, ROW_IDS)
+
+    draft, refine = draft_bytes(plan.n_ctx), refine_bytes(plan.stage2_rows)
     if limit is not None and draft > limit and phase == "draft":
-        raise _too_much("stage 1", draft, limit, "a smaller quantisation, --ctx or --no-cfg")
+        lengths = range(SHORTEST, plan.n_ctx, STEP)
+        raise _too_much("stage 1", draft, limit, _fitting("--ctx", lengths, draft_bytes, stage1, limit))
     if limit is not None and refine > limit and phase in ("draft", "refine"):
-        raise _too_much("stage 2", refine, limit, "a smaller quantisation or --stage2-batch 1")
+        rows = range(1, plan.stage2_rows)
+        instead = _fitting("--stage2-batch", rows, refine_bytes, stage2, limit)
+        raise _too_much("stage 2", refine, limit, instead)
     return replace(plan, memory=max(draft, refine))
 
 
-def need(facts: ModelFacts, rows: int, ids: int, kv_type: str) -> int:
-    """Bytes that a model takes: weights, caches, attention scores of one prompt block, the rest."""
-    caches = rows * ids * facts.kv_width * KV_BYTES[kv_type]
-    return facts.bytes + caches + 4 * facts.heads * ids * BATCH + WORKSPACE
+def bytes_of(plan: Plan, model: ModelFacts, rows: int, ids: int) -> int:
+    """What a model with that many rows of ids takes under a plan."""
+    return need(model, rows, ids, plan.kv_type, flash=plan.flash_attention, batch=plan.ubatch)
 
 
 def chunk_count(request: SongRequest) -> int:
@@ -211,20 +223,31 @@ def context_for(request: SongRequest, most: int) -> int:
     if request.reference:
         ids += round(2 * FRAME_RATE * (request.reference.end - request.reference.start)) + 32
     ids += sum(2 * cap + 1 for cap in request.frame_caps())
-    return min(most, -(-ids // 256) * 256)
+    return min(most, -(-ids // STEP) * STEP)
 
 
 def _rows_that_fit(plan: Plan, stage2: ModelFacts, limit: int | None) -> int:
     if limit is None:
-        return 4
+        return DEFAULT_ROWS
     rows = MAX_STAGE2_ROWS
-    while rows > 1 and need(stage2, rows, ROW_IDS, plan.kv_type) > limit * 9 // 10:
+    while rows > 1 and bytes_of(plan, stage2, rows, ROW_IDS) > limit * 9 // 10:
         rows -= 1
     return rows
 
 
+def _fitting(
+    option: str, values: range, bytes_with: Callable[[int], int], model: ModelFacts, limit: int
+) -> str:
+    """What would fit: the largest of the option's smaller values, else a model file of some size."""
+    fits = [value for value in values if bytes_with(value) <= limit]
+    if fits:
+        return f"{option} {fits[-1]}"
+    left = model.bytes - (bytes_with(values.start) - limit)
+    return f"a model file of at most {left / GIB:.1f} GiB" if left > 0 else "a machine with more memory"
+
+
 def _too_much(what: str, needed: int, limit: int, instead: str) -> NotEnoughMemory:
     return NotEnoughMemory(
-        f"{what} needs about {needed / 2**30:.1f} GiB and {limit / 2**30:.1f} GiB may be used",
-        f"use {instead}",
+        f"{what} needs about {needed / GIB:.1f} GiB and {limit / GIB:.1f} GiB may be used",
+        f"{instead} would fit",
     )

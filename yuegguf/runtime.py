@@ -117,14 +117,22 @@ def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Eve
         from yuegguf.engine.llama import EngineOptions, LlamaEngine
 
         settings = EngineOptions(
-            n_ctx, rows, made.threads, made.kv_type, gpu_layers=made.gpu_layers, main_gpu=made.main_gpu
+            n_ctx,
+            rows,
+            made.threads,
+            made.kv_type,
+            made.flash_attention,
+            made.ubatch,
+            made.gpu_layers,
+            made.main_gpu,
         )
         return LlamaEngine(path, settings, stop.is_set)
 
     def tokenizer(engine: TokenEngine) -> Tokenizer:
         return open_tokenizer(engine.metadata, engine.pieces, models.stage1)
 
-    key = f"{fingerprint(models.stage1)} {made.n_ctx}x{made.stage1_rows} {made.kv_type} {made.gpu_layers}"
+    key = f"{fingerprint(models.stage1)} {made.n_ctx}x{made.stage1_rows} {made.kv_type} {made.gpu_layers} "
+    key += f"{made.flash_attention}"
     return pipeline.Parts(
         stage1=lambda: engine(models.stage1, made.n_ctx, made.stage1_rows),
         tokenizer=tokenizer,

@@ -13,6 +13,7 @@ import click
 
 from yuegguf import __version__
 from yuegguf.cli._output import Output
+from yuegguf.cli.bench import bench
 from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.doctor import doctor
 from yuegguf.cli.models import convert, export_codec, models
@@ -46,7 +47,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
     ctx.obj.as_json, ctx.obj.quiet = as_json, quiet
 
 
-for _command in (run, resume, encode, decode, convert, export_codec, plot, models, doctor):
+for _command in (run, resume, encode, decode, convert, export_codec, plot, models, bench, doctor):
     cli.add_command(_command)
 
 

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import click
 
 from yuegguf.cli._output import Output
+from yuegguf.cost import KV_BYTES
 from yuegguf.errors import RequestError, YueError
-from yuegguf.plan import KV_BYTES, Machine
+from yuegguf.plan import Machine
 from yuegguf.request import FORMATS, MIXES
 from yuegguf.request import Output as SongOutput
 
@@ -65,7 +66,18 @@ machine_options = _stack(
     click.option(
         "--kv-type",
         type=click.Choice(sorted(KV_BYTES), case_sensitive=False),
-        help="Number type of the context's cache [default: f16].",
+        help="Number type of the context's cache [default: f16]; q8_0 and q4_0 need flash attention.",
+    ),
+    click.option(
+        "--flash-attn/--no-flash-attn",
+        "flash_attention",
+        default=None,
+        help="Flash attention [default: on a GPU; slower on the CPU].",
+    ),
+    click.option(
+        "--ubatch",
+        type=click.IntRange(1, 4096),
+        help="Most ids of a prompt computed at once [default: 128, on a GPU 512].",
     ),
     click.option(
         "--stage2-batch",
@@ -127,6 +139,16 @@ output_options = _stack(
 )
 
 
+def model_choice(options: dict[str, Any]) -> Any:
+    """Take the model options out of a command's keywords."""
+    from yuegguf.models import ModelChoice
+
+    root = click.get_current_context().find_root().params.get("models_dir")
+    return ModelChoice(
+        options.pop("stage1"), options.pop("stage2"), options.pop("codec"), options.pop("quant"), root
+    )
+
+
 def song_output(options: dict[str, Any]) -> SongOutput:
     """Take the output options out of a command's keywords. Raises RequestError."""
     formats = tuple(part.strip().lower() for part in options.pop("formats").split(",") if part.strip())
@@ -150,6 +172,8 @@ def machine(options: dict[str, Any]) -> Machine:
         ctx=options.pop("ctx"),
         stage2_rows=options.pop("stage2_batch"),
         kv_type=options.pop("kv_type"),
+        flash_attention=options.pop("flash_attention"),
+        ubatch=options.pop("ubatch"),
         gpu_layers=gpu_layers(device, layers),
         main_gpu=gpu_index(device),
         max_memory=options.pop("max_memory"),

@@ -117,3 +117,11 @@ def _width() -> int:
     import shutil
 
     return shutil.get_terminal_size().columns - 1
+
+
+def minutes(seconds: float) -> str:
+    """A span of time as people say it: "8 s", "12 min", "2 h 10 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    whole = round(seconds / 60)
+    return f"{whole // 60} h {whole % 60} min" if whole >= 60 else f"{whole} min"

@@ -75,7 +75,8 @@ def needs() -> dict[str, int]:
 
     One model is loaded at a time, so it is the larger of the stages; stage 2 with one row.
     """
-    from yuegguf.plan import ROW_IDS, ModelFacts, need
+    from yuegguf.cost import ModelFacts, need
+    from yuegguf.stages.stage2 import ROW_IDS
 
     found = {}
     for name, size in FAMILY_BYTES.items():

@@ -14,6 +14,7 @@ from yuegguf.cli._options import (
     has_gpu,
     machine,
     machine_options,
+    model_choice,
     model_options,
     output_options,
     pass_output,
@@ -21,9 +22,11 @@ from yuegguf.cli._options import (
     song_output,
     text_or_file,
 )
-from yuegguf.cli._output import Output
+from yuegguf.cli._output import Output, minutes
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import RequestError
+from yuegguf.models import Models
+from yuegguf.plan import Machine
 from yuegguf.request import Reference, Song, SongRequest
 from yuegguf.sampling import Sampling
 
@@ -95,12 +98,13 @@ def infer_options(command: Any) -> Any:
     "-o", "--output-dir", type=PATH, default=Path("songs"), show_default=True, help="A folder is made inside."
 )
 @click.option("--name", help="Folder and title [default: from the tags].")
+@click.option("--plan", "plan_only", is_flag=True, help="Say what it will take and why, and stop.")
 @model_options
 @machine_options
 @output_options
 @infer_options
 @pass_output
-def run(output: Output, /, output_dir: Path, name: str | None, **options: Any) -> None:
+def run(output: Output, /, output_dir: Path, name: str | None, plan_only: bool, **options: Any) -> None:
     """Sing lyrics: a folder with mix, vocals and instrumental.
 
     \b
@@ -120,6 +124,9 @@ def run(output: Output, /, output_dir: Path, name: str | None, **options: Any) -
         output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
     if request.reference and _mode(found.name) == "cot":
         output.warn(f"{found.name} was not trained to take up a reference; an -icl model is")
+    if plan_only:
+        _show_plan(output, request, found, hardware)
+        return
     folder = runtime.start(request, found, output_dir, name, hardware)
     sections = _count(len(request.parsed().sections), "section")
     output.say(f"{sections}, seed {request.seed}, {found.name} → {folder.path}")
@@ -151,7 +158,8 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
     from yuegguf.song import newest_interrupted
 
     folder = song or newest_interrupted(output_dir)
-    if options["stage2_batch"] or options["device"] != "auto" or options["gpu_layers"] is not None:
+    changed = options["stage2_batch"] or options["ubatch"] or options["device"] != "auto"
+    if changed or options["gpu_layers"] is not None:
         output.warn("another batch or device changes the last bits: the song may go on differently")
     with stop_on_signals() as stop:
         finished = runtime.resume(
@@ -162,16 +170,6 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
             stop=stop,
         )
     _show(output, finished)
-
-
-def model_choice(options: dict[str, Any]) -> Any:
-    """Take the model options out of a command's keywords."""
-    from yuegguf.models import ModelChoice
-
-    root = click.get_current_context().find_root().params.get("models_dir")
-    return ModelChoice(
-        options.pop("stage1"), options.pop("stage2"), options.pop("codec"), options.pop("quant"), root
-    )
 
 
 def song_request(options: dict[str, Any]) -> SongRequest:
@@ -266,6 +264,17 @@ def _mode(name: str) -> str:
     from yuegguf import registry
 
     return next((entry.mode for entry in registry.load() if name.startswith(f"{entry.id}-")), "")
+
+
+def _show_plan(output: Output, request: SongRequest, found: Models, hardware: Machine) -> None:
+    from yuegguf.forecast import forecast
+
+    made = forecast(request, found, hardware)
+    total = sum(made.seconds.values())
+    lines = [*made.reasons, f"memory       {max(made.memory.values()) / 2**30:.1f} GiB"]
+    lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in made.seconds.items()]
+    lines.append(f"in all       at most {minutes(total)} for {made.music:g} s of music")
+    output.result(made.to_json(), lines)
 
 
 def _count(number: int, what: str) -> str:

@@ -36,6 +36,8 @@ class TokenEngine(Protocol):
     """The scalar metadata of the model file, as text."""
     n_ctx: int
     n_rows: int
+    busy: float
+    """Seconds spent computing so far: what is left of a loop's time is the loop's own."""
 
     def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """Append ids to some rows.

@@ -7,6 +7,7 @@ KV streams: in a unified cache every row attends over the cells of all.
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,14 @@ from numpy.typing import NDArray
 from yuegguf.engine.base import BATCH, Row
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
 
-KV_TYPES = {"f32": lib.GGML_TYPE_F32, "f16": lib.GGML_TYPE_F16}
+KV_TYPES = {
+    "f32": lib.GGML_TYPE_F32,
+    "f16": lib.GGML_TYPE_F16,
+    "q8_0": lib.GGML_TYPE_Q8_0,
+    "q4_0": lib.GGML_TYPE_Q4_0,
+}
 
+FLASH = {True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED, False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED}
 LOG_LEVEL_ERROR = 4
 """ggml's GGML_LOG_LEVEL_ERROR, which the binding does not export."""
 
@@ -36,6 +43,10 @@ class EngineOptions:
     n_rows: int
     threads: int
     kv_type: str = "f16"
+    flash_attention: bool = False
+    """Needed by quantised caches; slower on the CPU where measured."""
+    batch: int = BATCH
+    """Most ids computed at once."""
     gpu_layers: int = 0
     """Layers to put on the GPU; -1 = all."""
     main_gpu: int | None = None
@@ -85,7 +96,10 @@ class LlamaEngine:
         self.pieces: Sequence[str] = tuple(_piece(self._vocab, i) for i in range(self._n_vocab))
         self.metadata: Mapping[str, str] = _metadata(self._model)
         self._used = [0] * options.n_rows
-        self._batch = _Batch(BATCH)
+        self._block = max(options.batch, 2 * options.n_rows)
+        self._batch = _Batch(self._block)
+        self.busy = 0.0
+        """Seconds spent inside llama.cpp."""
         self._abort = lib.ggml_abort_callback(lambda _data: self._stop())
         self._no_abort = lib.ggml_abort_callback()
 
@@ -93,11 +107,11 @@ class LlamaEngine:
         params = lib.llama_context_default_params()
         params.n_ctx = options.n_ctx * options.n_rows
         params.n_seq_max = options.n_rows
-        params.n_batch = params.n_ubatch = BATCH
+        params.n_batch = params.n_ubatch = max(options.batch, 2 * options.n_rows)
         params.n_outputs_max = options.n_rows
         params.n_threads = params.n_threads_batch = options.threads
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
-        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED  # slower on the CPU where measured
+        params.flash_attn_type = FLASH[options.flash_attention]
         params.kv_unified = False
         params.no_perf = True
         context = lib.llama_init_from_model(self._model, params)
@@ -117,10 +131,10 @@ class LlamaEngine:
         calls give the same bits.
         """
         self._check(rows)
-        if sum(len(row.ids) for row in rows) > BATCH:
+        if sum(len(row.ids) for row in rows) > self._block:
             for row in rows:
-                for start in range(0, len(row.ids) - 1, BATCH):
-                    block = row.ids[start : min(start + BATCH, len(row.ids) - 1)]
+                for start in range(0, len(row.ids) - 1, self._block):
+                    block = row.ids[start : min(start + self._block, len(row.ids) - 1)]
                     self._submit([Row(row.row, block, want_logits=False)])
             rows = [Row(row.row, row.ids[-1:], row.want_logits) for row in rows]
         return self._submit(rows)
@@ -139,7 +153,10 @@ class LlamaEngine:
         long = self._batch.size > 4 * self.n_rows  # asking costs a call per graph node: only in prompts
         lib.llama_set_abort_callback(self._ctx, self._abort if long else self._no_abort, ctypes.c_void_p(0))
         _log.complaint = ""
+        begun = time.perf_counter()
         status = lib.llama_decode(self._ctx, self._batch.struct)
+        pointer = lib.llama_get_logits(self._ctx) if wanted and not status else None  # waits for a GPU
+        self.busy += time.perf_counter() - begun
         if status == 2:
             raise Interrupted("stopped while reading the prompt")
         if status != 0:
@@ -147,12 +164,12 @@ class LlamaEngine:
             raise EngineError(f"llama.cpp could not decode: {detail}", "use a smaller --ctx")
         for row in rows:
             self._used[row.row] += len(row.ids)
-        return self._logits(wanted)
+        return self._logits(wanted, pointer)
 
-    def _logits(self, wanted: int) -> NDArray[np.float32]:
+    def _logits(self, wanted: int, pointer: object) -> NDArray[np.float32]:
         if not wanted:
             return np.empty((0, self._n_vocab), np.float32)
-        address = ctypes.cast(lib.llama_get_logits(self._ctx), ctypes.c_void_p).value
+        address = ctypes.cast(cast(Any, pointer), ctypes.c_void_p).value
         buffer = (ctypes.c_float * (wanted * self._n_vocab)).from_address(address or 0)
         return np.ctypeslib.as_array(buffer).reshape(wanted, self._n_vocab)
 

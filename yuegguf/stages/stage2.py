@@ -23,7 +23,9 @@ from yuegguf.vocab import CODEBOOK_SIZE, Stage2Vocab
 
 CHUNK_FRAMES = 300
 """Frames per chunk: what stage 2 was trained on."""
-ROW_IDS = 3 + CHUNK_FRAMES + 8 * CHUNK_FRAMES - 1
+PROMPT_IDS = 3
+"""Ids of a chunk's prompt besides its outline: <SOA>, <stage_1>, <stage_2>."""
+ROW_IDS = PROMPT_IDS + CHUNK_FRAMES + 8 * CHUNK_FRAMES - 1
 """Ids that one full chunk feeds: the last pick of the last frame is never fed."""
 
 

@@ -1,0 +1,162 @@
+"""A GGUF of YuE's real shapes with random weights: for measuring speed and memory without a download.
+
+Speed depends on shapes and number types, not on values. llama.cpp quantises a model of the same layers
+and minute widths; its types are taken for the large tensors, and its blocks are repeated in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType, TokenType
+from numpy.typing import NDArray
+
+from yuegguf.progress import Event, Progress, silent
+from yuegguf.vocab import Role
+
+from .gguf_file import GgufFile, Tensor, read_gguf, write_gguf
+from .lm import lm_metadata
+from .names import EMBEDDING, OUTPUT, LlamaConfig, wanted_tensors
+from .output import check_free, partial_file, scratch_file
+from .quantize import check_type, quantize_gguf
+from .trim import kept_ids
+from .vocab import CODEBOOKS, CODES, Vocab
+
+_SHARED: dict[str, Any] = {"layers": 32, "head_dim": 128, "eps": 1e-5, "theta": 10000.0, "tied": False}
+SHAPES: dict[Role, LlamaConfig] = {
+    "stage1": LlamaConfig(
+        hidden=4096, heads=32, kv_heads=4, ffn=11008, vocab=83968, context=16384, **_SHARED
+    ),
+    "stage2": LlamaConfig(hidden=2048, heads=16, kv_heads=16, ffn=5504, vocab=83840, context=8192, **_SHARED),
+}
+"""The configs of the published checkpoints."""
+TEXT_PIECES = 32000
+SPECIALS = (
+    "<EOD>", "<SOA>", "<EOA>", "<SOI>", "<EOI>", "<SOV>", "<EOV>", "<s_local>", "<e_local>", "<s_global>",
+    "<e_global>", "<semantic>", "<acoustic>", "<stage_1>", "<dac_16k>", "<dac_44k>", "<xcodec>", "<stage_2>",
+    "<semantic_mert>", "<semantic_hubert>", "<visual>", "<semanticodec>",
+)  # fmt: skip
+"""The pieces between text and codes, in the published order."""
+SUPER_BLOCK = 256
+"""Columns that the largest blocks of llama.cpp have; the rest of a row decides which types fit."""
+THIN_ROWS = 64
+"""Rows of a thin model's vocabulary and least width of a layer's matrices, times SUPER_BLOCK."""
+BLOCK = 8 << 20
+"""Bytes written at once."""
+
+
+def write_synthetic(
+    out: Path,
+    role: Role,
+    out_type: str,
+    *,
+    config: LlamaConfig | None = None,
+    trim: bool = True,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Write a random model of a stage to `out` as `out_type`, and return `out`.
+
+    `config` is the published shape unless given. The file has the size, the types and the token list
+    of a converted checkpoint, but no tokenizer. Raises RequestError for an unknown type, StorageError.
+    """
+    name = check_type(out_type)
+    check_free(out, overwrite)
+    shape = config or SHAPES[role]
+    vocab = _vocab(shape.vocab)
+    kept = kept_ids(vocab.pieces, vocab.types, role, "the synthetic vocabulary") if trim else None
+    metadata = lm_metadata(shape, vocab, role, name, kept)
+    with scratch_file(out) as exact, scratch_file(out) as thin:
+        _write_thin(exact, _thin(shape), seed)
+        model = read_gguf(quantize_gguf(exact, thin, name))
+        rows = len(kept) if kept is not None else shape.vocab
+        tensors = [
+            Tensor(want.name, model.tensors[want.name].kind, (rows, want.shape[1]))
+            if want.name in (EMBEDDING, OUTPUT)
+            else Tensor(want.name, model.tensors[want.name].kind, want.shape)
+            for want in wanted_tensors(shape).values()
+        ]
+        with partial_file(out, overwrite) as partial:
+            write_gguf(partial, metadata, tensors, _Repeater(model, tensors, progress).blocks)
+    return out
+
+
+class _Repeater:
+    """Fills large tensors with the blocks of a thin model."""
+
+    def __init__(self, model: GgufFile, tensors: list[Tensor], progress: Progress) -> None:
+        self.model, self.progress = model, progress
+        self.total, self.done = sum(tensor.size for tensor in tensors), 0
+        self.patterns: dict[GGMLQuantizationType, NDArray[np.uint8]] = {}
+
+    def blocks(self, tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
+        """The bytes of one tensor in pieces."""
+        pattern = self._pattern(tensor)
+        for start in range(0, tensor.size, pattern.size):
+            piece = pattern[: tensor.size - start]
+            yield piece
+            self.done += piece.size
+            self.progress(Event("convert", self.done, self.total, tensor.name))
+
+    def _pattern(self, tensor: Tensor) -> NDArray[np.uint8]:
+        """Whole blocks of the tensor's type, about BLOCK bytes; all norms are ones."""
+        if len(tensor.shape) == 1:
+            return np.ones(tensor.shape, np.float32).view(np.uint8)
+        if tensor.kind not in self.patterns:
+            thin = self.model.tensors[tensor.name]
+            own = self.model.read(thin, 0, thin.rows).ravel()
+            self.patterns[tensor.kind] = np.tile(own, max(1, BLOCK // own.size))
+        return self.patterns[tensor.kind]
+
+
+def _thin(config: LlamaConfig) -> LlamaConfig:
+    """The same layers and ratio of heads, so that llama.cpp chooses the same types, in few columns."""
+    heads = config.heads // config.kv_heads
+    hidden = 2 * SUPER_BLOCK + config.hidden % SUPER_BLOCK
+    if hidden % heads:
+        hidden *= heads
+    return replace(
+        config,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=1,
+        head_dim=hidden // heads,
+        ffn=2 * SUPER_BLOCK + config.ffn % SUPER_BLOCK,
+        vocab=THIN_ROWS,
+    )
+
+
+def _write_thin(path: Path, config: LlamaConfig, seed: int) -> None:
+    """Normal weights in float16, scaled so that activations keep their size."""
+    draws = np.random.default_rng(seed)
+
+    def blocks(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
+        if len(tensor.shape) == 1:
+            yield np.ones(tensor.shape, np.float32).view(np.uint8)
+        else:
+            values = draws.standard_normal(tensor.shape, np.float32) / sqrt(tensor.shape[-1])
+            yield values.astype(np.float16).view(np.uint8).ravel()
+
+    kinds = {1: GGMLQuantizationType.F32, 2: GGMLQuantizationType.F16}
+    tensors = [Tensor(w.name, kinds[len(w.shape)], w.shape) for w in wanted_tensors(config).values()]
+    names = [f"t{i}" for i in range(config.vocab)]
+    nothing = Vocab(names, np.zeros(len(names), np.float32), np.ones(len(names), np.int32), {}, b"")
+    write_gguf(path, lm_metadata(config, nothing, "stage1", "F16", None), tensors, blocks)
+
+
+def _vocab(rows: int) -> Vocab:
+    """YuE's pieces as far as they matter: text, specials, codebooks, then rows without a use."""
+    text = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁["]
+    text += [f"t{i}" for i in range(TEXT_PIECES - len(text))]
+    codes = [f"<xcodec/{k}/{c}>" for k in range(CODEBOOKS) for c in range(CODES)]
+    used = [*text, *SPECIALS, *codes]
+    pieces = used + [f"<semantic/a/{i}>" for i in range(rows - len(used))]
+    types = np.full(rows, TokenType.NORMAL, np.int32)
+    types[:3], types[3:259] = (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL), TokenType.BYTE
+    return Vocab(pieces, np.zeros(rows, np.float32), types, {}, b"")

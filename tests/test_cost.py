@@ -1,0 +1,143 @@
+"""What is foretold is the sum of its steps; what is measured is what a known machine takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeEngine
+from helpers import cli
+
+from yuegguf import speed
+from yuegguf.cost import KV_BYTES, ModelFacts, StepCost, draft_seconds, need, refine_seconds
+from yuegguf.engine.base import Row
+from yuegguf.forecast import reasons
+from yuegguf.plan import Machine, make
+from yuegguf.request import SongRequest
+
+COST = StepCost(step=0.1, row=0.02, cell=3e-5, prompt=0.004)
+
+
+def test_a_step_is_a_sum() -> None:
+    assert COST.seconds(3, 1000) == pytest.approx(0.1 + 0.06 + 0.03)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_draft_is_all_its_steps(guided: bool) -> None:
+    prompts, frames = [50, 20, 30], [7, 1, 12]
+    total, held = 0.0, 0
+    for ids, count in zip(prompts, frames, strict=True):
+        total += ids * COST.prompt
+        held += ids
+        for step in range(2 * count):
+            cells = held + step + (step if guided else 0)
+            total += COST.seconds(2 if guided else 1, cells)
+        held += 2 * count + 1
+    assert draft_seconds(COST, prompts, frames, guided) == pytest.approx(total)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 9])
+def test_refining_is_all_its_steps(rows: int) -> None:
+    lengths = [12, 12, 12, 12, 5, 3]
+    total = 0.0
+    for first in range(0, len(lengths), rows):
+        wave = lengths[first : first + rows]
+        total += COST.prompt * sum(3 + frames for frames in wave)
+        for frame in range(max(wave)):
+            here = [frames for frames in wave if frame < frames]
+            cells = sum(3 + frames + 8 * frame + 4 for frames in here)  # 4: the middle of the frame
+            total += 7 * COST.seconds(len(here), cells)
+    assert refine_seconds(COST, lengths, rows) == pytest.approx(total)
+
+
+def test_flash_attention_holds_no_scores_and_caches_shrink_with_their_type() -> None:
+    facts = ModelFacts(bytes=10**9, kv_width=1000, heads=8, n_ctx_train=0)
+    scores = 4 * 8 * 2048 * 128
+    assert need(facts, 2, 2048, "f16") - need(facts, 2, 2048, "f16", flash=True) == scores
+    caches = [need(facts, 2, 2048, kind, flash=True) for kind in ("f32", "f16", "q8_0", "q4_0")]
+    assert [a - b for a, b in pairwise(caches)] == [
+        round(2 * 2048 * 1000 * (a - b)) for a, b in ((4, 2), (2, 34 / 32), (34 / 32, 18 / 32))
+    ]
+    assert set(KV_BYTES) == {"f32", "f16", "q8_0", "q4_0"}
+
+
+class ClockedEngine(FakeEngine):
+    """Every decode takes what COST says, on a clock of its own."""
+
+    now = 0.0
+
+    def decode(self, rows: Sequence[Row]) -> np.ndarray:
+        ids = sum(len(row.ids) for row in rows)
+        if ids > len(rows):
+            self.now += ids * COST.prompt
+        else:
+            self.now += COST.seconds(len(rows), sum(len(self.fed[row.row]) for row in rows))
+        return super().decode(rows)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 10])
+def test_a_known_machine_is_measured_exactly(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ClockedEngine(n_rows=rows)
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: engine.now)
+    found = speed.measure(engine)
+    for held in (0, 100, 2000):
+        assert found.seconds(rows, rows * held) == pytest.approx(COST.seconds(rows, rows * held))
+    assert found.prompt == pytest.approx(COST.prompt)
+    assert found.cell == pytest.approx(COST.cell)
+    if rows > 1:
+        assert (found.step, found.row) == (pytest.approx(COST.step), pytest.approx(COST.row))
+    assert engine.fed == [[]] * rows
+    assert engine.now < 12  # four seconds of steps, the prompts, and at least three of each
+
+
+def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
+    notebook = speed.Notebook(tmp_path / "new" / "speed.json")
+    assert notebook.find("stage1", 2) is None
+    notebook.keep(COST, "stage1", 2)
+    assert speed.Notebook(notebook.path).find("stage1", 2) == COST
+    assert notebook.find("stage1", 3) is None
+    for damaged in ("", "[1]", '{"x": 1', json.dumps({speed._key(("a",)): {"step": 1}})):
+        notebook.path.write_text(damaged)
+        assert notebook.find("a") is None
+    notebook.keep(COST, "a")
+    assert notebook.find("a") == COST
+    speed.Notebook(Path("/proc/nowhere/speed.json")).keep(COST, "a")  # no reason to stop
+
+
+def test_every_choice_has_its_reason() -> None:
+    request = SongRequest("pop", "[verse]\nla la\n" * 6)
+    big = ModelFacts(2 << 30, 1 << 16, 32, 16384)
+    asked = Machine(threads=3, kv_type="f32", stage2_rows=2)
+    told = reasons(make(request, big, big, asked, 8, None), request, asked, None)
+    assert [line.split()[0] for line in told] == [
+        "context", "stage", "stage", "threads", "caches", "flash", "ubatch", "GPU",
+    ]  # fmt: skip
+    assert sum("as asked" in line for line in told) == 3
+    second = ModelFacts(2 << 30, 1 << 17, 16, 8192)
+    free = reasons(make(request, big, second, Machine(), 8, 8 << 30), request, Machine(), 8 << 30)
+    assert "as many as memory holds" in free[2]
+
+
+def test_a_plan_is_told_measured_once_and_nothing_is_begun(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YUEGGUF_CACHE_DIR", str(tmp_path / "cache"))
+    words = ("run", "-g", "pop", "--lyrics", "[verse]\nla la", "--segment-seconds", 2, "-m", "nano")
+    args = (*words, "-o", tmp_path / "songs", "--plan", "--threads", 1)
+    found = cli(capsys, *args, "--json").json
+    assert found["plan"]["stage2_rows"] == 2
+    assert found["music"] == 2.0
+    assert set(found["seconds"]) == {"draft", "refine", "master"}
+    assert all(seconds >= 0 for seconds in found["seconds"].values())
+    assert max(found["memory"].values()) == found["plan"]["memory"]
+    kept = (tmp_path / "cache" / "speed.json").read_bytes()
+    again = cli(capsys, *args)
+    assert "in all       at most" in again.out
+    assert (tmp_path / "cache" / "speed.json").read_bytes() == kept
+    assert not (tmp_path / "songs").exists()
+    refused = cli(capsys, *args, "--max-memory", "1M")
+    assert (refused.code, refused.out) == (4, "")

@@ -1,0 +1,146 @@
+"""`bench`: measure this machine, on the models at hand or on random ones of the real shapes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yuegguf.cli._options import PATH, machine, machine_options, model_choice, model_options, pass_output
+from yuegguf.cli._output import Output, minutes
+from yuegguf.errors import RequestError
+from yuegguf.models import Models
+from yuegguf.vocab import Role
+
+STAGES = {"1": "stage1", "2": "stage2", "render": "render"}
+SHAPES: dict[str, tuple[Role, ...]] = {
+    "real": ("stage1", "stage2"),
+    "stage1": ("stage1",),
+    "stage2": ("stage2",),
+    "nano": (),
+}
+"""What --shape names → the stages whose models are made up."""
+DEFAULT_TYPE = "Q4_0"
+"""The fastest on a CPU where it was measured."""
+
+
+@click.command(short_help="measure the speed of this machine")
+@click.option(
+    "--shape",
+    type=click.Choice(list(SHAPES)),
+    help="Random models of YuE's real shapes, made on the spot: real, stage1, stage2; or the bundled nano.",
+)
+@click.option("--synthetic", type=PATH, help="Keep those models in this folder [default: removed].")
+@click.option("--stages", default="1,2,render", show_default=True, help="What to measure (comma list).")
+@click.option(
+    "--song-seconds",
+    type=click.FloatRange(2, 3600),
+    default=60.0,
+    show_default=True,
+    help="Song to plan for.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Per stage, about."
+)
+@click.option(
+    "--far",
+    type=click.IntRange(64, 16000),
+    default=2048,
+    show_default=True,
+    help="Ids in the cache for a late step.",
+)
+@model_options
+@machine_options
+@pass_output
+def bench(
+    output: Output,
+    /,
+    shape: str | None,
+    synthetic: Path | None,
+    stages: str,
+    song_seconds: float,
+    seconds: float,
+    far: int,
+    **options: Any,
+) -> None:
+    """Time the stages: steps, a whole song, and how near to what the memory allows.
+
+    \b
+    yuegguf bench
+    yuegguf bench --shape stage2 --quant Q4_0 --stage2-batch 10
+    yuegguf bench --shape real --song-seconds 180 --json
+    """
+    from yuegguf import bench as benchmark
+
+    wanted = _stages(stages, shape)
+    choice, hardware = model_choice(options), machine(options)
+    with _models(output, choice, shape, synthetic) as found:
+        job = benchmark.Bench(found, hardware, song_seconds, seconds, far)
+        report = benchmark.run(job, wanted, output.say)
+    output.result(report, table(report))
+
+
+def _stages(text: str, shape: str | None) -> tuple[str, ...]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names or any(name not in STAGES for name in names):
+        raise RequestError(f"{text!r} are not stages", f"use {', '.join(STAGES)}")
+    wanted = tuple(STAGES[name] for name in names)
+    return (
+        tuple(name for name in wanted if name in SHAPES[shape]) if shape in ("stage1", "stage2") else wanted
+    )
+
+
+@contextmanager
+def _models(output: Output, choice: Any, shape: str | None, kept: Path | None) -> Iterator[Models]:
+    """The user's models, or made ones for as long as they are needed."""
+    from yuegguf.models import NANO, resolve
+
+    if shape is None:
+        yield resolve(choice)
+        return
+    found = resolve(replace(choice, stage1=NANO, stage2=NANO))
+    made = SHAPES[shape]
+    kind = (choice.quant or DEFAULT_TYPE).upper()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = kept or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {role: _made(output, folder / f"{role}-{kind}.gguf", role, kind) for role in made}
+        yield replace(found, name=shape, **files)
+
+
+def _made(output: Output, path: Path, role: Role, kind: str) -> Path:
+    from yuegguf_convert.synthetic import write_synthetic
+
+    if not path.exists():
+        output.say(f"making a random {role} of {kind}")
+        write_synthetic(path, role, kind)
+    return path
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """The report as lines for people."""
+    lines = [
+        f"{report['cpu']}, {report['threads']} threads, {report['bandwidth'] / 1e9:.1f} GB/s from memory",
+        f"a song of {report['song']:g} s:",
+    ]
+    for stage in report["stages"]:
+        peak = f"{stage['peak_bytes'] / 2**30:.1f} GiB" if stage["peak_bytes"] else "memory unknown"
+        lines += [
+            f"{stage['stage']}  {stage['file']}, {stage['bytes'] / 2**30:.2f} GiB, {stage['rows']} rows",
+            f"        step {stage['near_ms']:.1f} ms, at {stage['far']} ids a row {stage['far_ms']:.1f} ms, "
+            f"prompt {stage['prompt_per_second']:.0f} ids/s",
+            f"        {stage['bandwidth_share']:.0%} of the memory's bandwidth, own overhead "
+            f"{stage['overhead']:.1%}, peak {peak}",
+            f"        the song {minutes(stage['song_seconds'])}, {stage['real_time']:.2f} x its length",
+        ]
+    if "render" in report:
+        render = report["render"]
+        lines.append(
+            f"render  the song {minutes(render['song_seconds'])}, {render['real_time']:.2f} x its length"
+        )
+    return lines

@@ -1,0 +1,107 @@
+"""What computing costs: bytes before anything is loaded, seconds once a few steps were timed.
+
+Pure arithmetic over a model's shape; `speed` does the timing, `plan` the choosing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from yuegguf.engine.base import BATCH
+from yuegguf.errors import DamagedFile
+from yuegguf.stages.stage2 import PROMPT_IDS
+
+WORKSPACE = 300 * 2**20
+"""Bytes for Python, libraries and llama.cpp's buffers, without the attention scores."""
+KV_BYTES = {"f16": 2.0, "f32": 4.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+"""Number type of the caches → bytes of an element, block scales included."""
+STEPS_PER_FRAME = {"stage1": 2, "stage2": 7}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What has to be known of a language model."""
+
+    bytes: int
+    kv_width: int
+    """Elements of one id in the cache: 2 · layers · KV heads · head size."""
+    heads: int
+    n_ctx_train: int
+    layers: int = 1
+
+
+def model_facts(metadata: Mapping[str, str], size: int) -> ModelFacts:
+    """Read a GGUF's scalar metadata. Raises DamagedFile when it is not a LLaMA."""
+    try:
+        layers = int(metadata["llama.block_count"])
+        heads = int(metadata["llama.attention.head_count"])
+        kv_heads = int(metadata.get("llama.attention.head_count_kv", heads))
+        width = int(metadata["llama.embedding_length"]) // heads
+        context = int(metadata["llama.context_length"])
+    except (KeyError, ValueError, ZeroDivisionError) as error:
+        raise DamagedFile(f"this GGUF is not a LLaMA model (no {error})", "use YuE's models") from error
+    return ModelFacts(size, 2 * layers * kv_heads * width, heads, context, layers)
+
+
+def need(
+    facts: ModelFacts, rows: int, ids: int, kv_type: str, *, flash: bool = False, batch: int = BATCH
+) -> int:
+    """Bytes that a model takes: weights, caches, attention scores of one prompt block, the rest.
+
+    Flash attention never holds the scores of a whole block.
+    """
+    caches = round(rows * ids * facts.kv_width * KV_BYTES[kv_type])
+    scores = 0 if flash else 4 * facts.heads * ids * batch
+    return facts.bytes + caches + scores + WORKSPACE
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Seconds of one decode step as a sum; true while weights are read once for all rows."""
+
+    step: float
+    """Of any step: the weights are read once."""
+    row: float
+    """For each row in it."""
+    cell: float
+    """For each id that the rows' caches hold."""
+    prompt: float
+    """Of one id of a prompt, read in blocks."""
+
+    def seconds(self, rows: int, cells: int) -> float:
+        """One step of `rows` rows that hold `cells` ids together."""
+        return self.step + rows * self.row + cells * self.cell
+
+
+def draft_seconds(cost: StepCost, prompts: Sequence[int], frames: Sequence[int], guided: bool) -> float:
+    """Stage 1: ids of each section's own prompt (the header with the first) and its frames → seconds.
+
+    The context grows from section to section; the unconditional row starts anew in each.
+    """
+    total, context = 0.0, 0
+    for ids, count in zip(prompts, frames, strict=True):
+        steps = STEPS_PER_FRAME["stage1"] * count
+        context += ids
+        grown = steps * (steps - 1) // 2
+        total += ids * cost.prompt + steps * cost.seconds(1, context) + cost.cell * grown
+        if guided:
+            total += steps * cost.row + cost.cell * grown
+        context += steps + 1
+    return total
+
+
+def refine_seconds(cost: StepCost, lengths: Sequence[int], rows: int) -> float:
+    """Stage 2: frames of each chunk, the longest first, in waves of `rows` → seconds."""
+    total = 0.0
+    for start in range(0, len(lengths), rows):
+        wave = lengths[start : start + rows]
+        total += cost.prompt * sum(PROMPT_IDS + frames for frames in wave)
+        for i, frames in enumerate(sorted(wave)):
+            # between two ends the rows that are left go on together
+            before = sorted(wave)[i - 1] if i else 0
+            steps = STEPS_PER_FRAME["stage2"] * (frames - before)
+            left = wave[: len(wave) - i]
+            cells = sum(PROMPT_IDS + own for own in left) + len(left) * 4 * (before + frames)
+            total += steps * cost.seconds(len(left), cells)
+    return total

@@ -1,0 +1,152 @@
+"""What a song will cost on this machine, before it is begun: the plan, its reasons, memory and time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from yuegguf import checks, machine, plan, runtime
+from yuegguf.codec.base import FRAME_RATE
+from yuegguf.cost import StepCost, draft_seconds, refine_seconds
+from yuegguf.engine.base import TokenEngine
+from yuegguf.models import Models, fingerprint
+from yuegguf.plan import Machine, Plan
+from yuegguf.request import SongRequest
+from yuegguf.speed import Notebook, measure, measure_codec
+from yuegguf.stages.prompt import Prompt
+from yuegguf.stages.stage2 import ROW_IDS, chunks
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """At most: sections may end before their limit."""
+
+    plan: Plan
+    reasons: tuple[str, ...]
+    """A sentence per decision."""
+    memory: dict[str, int]
+    """Bytes by phase."""
+    seconds: dict[str, float]
+    """By phase; empty when nothing was measured."""
+    music: float
+    """Seconds of the song if every section runs to its limit."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "plan": self.plan.to_json(),
+            "reasons": list(self.reasons),
+            "memory": self.memory,
+            "seconds": {phase: round(value, 1) for phase, value in self.seconds.items()},
+            "music": self.music,
+        }
+
+
+def forecast(
+    request: SongRequest,
+    models: Models,
+    options: Machine,
+    *,
+    timed: bool = True,
+    notebook: Notebook | None = None,
+) -> Forecast:
+    """Plan a song and say what it will take; nothing is written but the notebook.
+
+    With `timed`, steps that were not timed before are timed now, which loads each model for some
+    seconds. Raises YueError, NotEnoughMemory among them.
+    """
+    request = checks.located(request)
+    first, second = checks.read_models(models)
+    cores, free = machine.physical_cores(), machine.available_memory()
+    options = runtime.with_device(options)
+    made = plan.make(request, first.facts, second.facts, options, cores, free)
+    prompt = checks.check_prompt(request, first, made.n_ctx)
+    memory = {
+        "draft": plan.bytes_of(made, first.facts, made.stage1_rows, made.n_ctx),
+        "refine": plan.bytes_of(made, second.facts, made.stage2_rows, ROW_IDS),
+    }
+    seconds = _seconds(request, prompt, models, made, notebook or Notebook()) if timed else {}
+    music = sum(request.frame_caps()) / FRAME_RATE
+    return Forecast(made, tuple(reasons(made, request, options, free)), memory, seconds, music)
+
+
+def _seconds(
+    request: SongRequest, prompt: Prompt, models: Models, made: Plan, notebook: Notebook
+) -> dict[str, float]:
+    parts = runtime.real_parts(models, made, Machine(), threading.Event())
+    rows, caps = made.stage2_rows, request.frame_caps()
+    draft = _known(notebook, made, "stage1", fingerprint(models.stage1), made.stage1_rows, parts.stage1)
+    refine = _known(notebook, made, "stage2", fingerprint(models.stage2), rows, lambda: parts.stage2(rows))
+    with closing(parts.codec()) as codec:
+        frame = measure_codec(codec)
+    own = [len(ids) + len(prompt.end_of_segment) for ids in prompt.sections]
+    own[0] += len(prompt.header)
+    lengths = sorted((chunk.frames for chunk in chunks(sum(caps))), reverse=True)
+    return {
+        "draft": draft_seconds(draft, own, caps, request.sampling.guided),
+        "refine": refine_seconds(refine, lengths, rows),
+        "master": frame * sum(caps),
+    }
+
+
+def _known(
+    notebook: Notebook, made: Plan, role: str, file: str, rows: int, opened: Callable[[], TokenEngine]
+) -> StepCost:
+    """What was noted of this model under this plan, or what is measured now."""
+    from yuegguf.engine.llama import build_info
+
+    where = (machine.cpu_name(), made.threads, build_info(), made.gpu_layers, made.main_gpu)
+    facts = (role, file, rows, made.kv_type, made.flash_attention, made.ubatch, *where)
+    found = notebook.find(*facts)
+    if found is None:
+        with closing(opened()) as engine:
+            found = measure(engine)
+        notebook.keep(found, *facts)
+    return found
+
+
+def reasons(made: Plan, request: SongRequest, asked: Machine, free: int | None) -> list[str]:
+    """Why each choice of a plan is as it is, a line each."""
+    guided = "guidance needs a second row" if made.stage1_rows == 2 else "no guidance, so one row"
+    whole = made.n_ctx >= plan.context_for(request, 10**9)
+    context = "holds the whole song" if whole else "the oldest sections are dropped as it fills"
+    most = plan.chunk_count(request)
+    lines = [
+        f"context      {made.n_ctx} ids: {context}",
+        f"stage 1      {made.stage1_rows} rows: {guided}",
+        f"stage 2      {made.stage2_rows} rows: {_why_rows(made, asked, most, free)}",
+        f"threads      {made.threads}: {_whose(asked.threads, 'one for each core')}",
+        f"caches       {made.kv_type}: {_whose(asked.kv_type, 'exact enough, half of f32')}",
+        f"flash        {'on' if made.flash_attention else 'off'}: "
+        + _whose(asked.flash_attention, "faster on a GPU" if made.gpu_layers else "slower on a CPU"),
+        f"ubatch       {made.ubatch}: {_whose(asked.ubatch, 'prompts gain little from more')}",
+        f"GPU layers   {_layers(made)}",
+    ]
+    return lines
+
+
+def _whose(asked: object, otherwise: str) -> str:
+    return "as asked" if asked is not None else otherwise
+
+
+def _why_rows(made: Plan, asked: Machine, most: int, free: int | None) -> str:
+    if made.stage2_rows == most:
+        return "all chunks of the song at once"
+    if asked.stage2_rows:
+        return "as asked"
+    if made.stage2_rows == plan.MAX_STAGE2_ROWS:
+        return "more would gain little"
+    if free is None and asked.max_memory is None:
+        return "free memory is unknown"
+    return "as many as memory holds"
+
+
+def _layers(made: Plan) -> str:
+    if not made.gpu_layers:
+        return "0: the CPU computes"
+    return "all" if made.gpu_layers < 0 else str(made.gpu_layers)

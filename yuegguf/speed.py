@@ -1,0 +1,152 @@
+"""How fast this machine is: a few steps of a loaded engine, timed and kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from yuegguf.codec.base import CODEBOOKS, AudioCodec
+from yuegguf.cost import StepCost
+from yuegguf.engine.base import Row, TokenEngine
+from yuegguf.errors import StorageError
+from yuegguf.files import replacing
+from yuegguf.stages.render import TRACKS
+
+NEAR, FAR = 16, 272
+"""Ids in the rows where steps are timed; the difference is what a longer cache costs."""
+FEWEST, MOST = 3, 50
+"""Steps that are timed at a place."""
+RENDER_FRAMES = 100
+
+
+def measure(engine: TokenEngine, seconds: float = 4.0, far: int = FAR) -> StepCost:
+    """Time steps of the engine's rows near the start and at `far` ids, about `seconds` in all.
+
+    A long prompt, which the far place needs, may take more. Rows are empty afterwards. Raises EngineError.
+    """
+    rows, far = engine.n_rows, min(far, engine.n_ctx - 1)
+    near = min(NEAR, far // 2)
+    ids = np.random.default_rng(0).integers(3, len(engine.pieces), far).tolist()
+    for row in range(rows):
+        engine.forget(row, 0)
+    engine.decode([Row(0, ids[:near])])
+    _spread(engine)
+    alone = _step(engine, 1, near, seconds / 4)
+    together = _step(engine, rows, near, seconds / 4) if rows > 1 else alone
+    begun = time.perf_counter()
+    engine.decode([Row(0, ids[near:])])
+    prompt = (time.perf_counter() - begun) / (far - near)
+    _spread(engine)
+    late = _step(engine, rows, far, seconds / 2)
+    for row in range(rows):
+        engine.forget(row, 0)
+    cell = max(0.0, (late - together) / (rows * (far - near)))
+    each = max(0.0, (together - alone) / (rows - 1) - cell * near) if rows > 1 else 0.0
+    return StepCost(max(0.0, alone - each - cell * near), each, cell, prompt)
+
+
+def _spread(engine: TokenEngine) -> None:
+    for row in range(1, engine.n_rows):
+        engine.copy(0, row)
+
+
+def _step(engine: TokenEngine, rows: int, held: int, seconds: float) -> float:
+    """Median seconds of a step of the first `rows` rows, each of which holds `held` ids."""
+    batch = [Row(row, [5]) for row in range(rows)]
+
+    def once() -> None:
+        engine.decode(batch)
+        for row in range(rows):
+            engine.forget(row, held)
+
+    once()
+    return _median(once, seconds)
+
+
+def _median(once: Callable[[], None], seconds: float) -> float:
+    found: list[float] = []
+    begun = time.perf_counter()
+    while len(found) < FEWEST or (len(found) < MOST and time.perf_counter() - begun < seconds):
+        start = time.perf_counter()
+        once()
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def measure_codec(codec: AudioCodec) -> float:
+    """Seconds that a frame of a song (both tracks, decoded and upsampled) takes."""
+    codes = np.random.default_rng(0).integers(0, 1024, (CODEBOOKS, RENDER_FRAMES)).astype(np.int16)
+
+    def once() -> None:
+        for track in TRACKS:
+            codec.decode(codes)
+            codec.upsample(codes, track)
+
+    once()
+    return _median(once, 0.0) / RENDER_FRAMES
+
+
+def bandwidth(threads: int, size: int = 1 << 29) -> float:
+    """Bytes a second that the cores can read from memory together: the best of a few sums over `size`."""
+    parts = np.array_split(np.ones(size // 4, np.float32), threads)
+    best = 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(5):
+            begun = time.perf_counter()
+            list(pool.map(lambda part: float(np.dot(part, part)), parts))
+            best = max(best, size / (time.perf_counter() - begun))
+    return best
+
+
+class Notebook:
+    """Measured costs on disk, under a key that says of which machine and files they are."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_dir() / "speed.json"
+
+    def find(self, *facts: object) -> StepCost | None:
+        """What was measured under these facts before."""
+        try:
+            return StepCost(**self._read()[_key(facts)])
+        except (KeyError, TypeError):
+            return None
+
+    def keep(self, cost: StepCost, *facts: object) -> None:
+        """Remember; a folder that cannot be written to is no reason to stop."""
+        with suppress(OSError, StorageError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.path) as beside:
+                beside.write_text(json.dumps({**self._read(), _key(facts): asdict(cost)}, indent=1))
+
+    def _read(self) -> dict[str, dict[str, float]]:
+        try:
+            found = json.loads(self.path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def _key(facts: tuple[object, ...]) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def cache_dir() -> Path:
+    """Where measurements are kept: $YUEGGUF_CACHE_DIR, else the user's cache folder."""
+    if "YUEGGUF_CACHE_DIR" in os.environ:
+        return Path(os.environ["YUEGGUF_CACHE_DIR"]).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "yuegguf"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "yuegguf" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "yuegguf"
