@@ -14,13 +14,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
+from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
-from benchmarks import synthetic
 from yuegguf.engine.base import Row
 from yuegguf.engine.llama import EngineOptions, LlamaEngine
 from yuegguf.machine import cpu_name, physical_cores
@@ -30,6 +31,8 @@ from yuegguf.stages.prompt import Prompt
 from yuegguf.tokenlog import TokenLog
 from yuegguf.vocab import stage1_vocab
 
+LAYERS = 6
+"""Of stage 1's 32; the widths are its own."""
 PROMPT_IDS = 460
 """Ids of the official example's first prompt."""
 
@@ -94,12 +97,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shape = synthetic.STAGE1_1B
-        synthetic.write(folder / "model.gguf", shape)
-        found = measure(folder / "model.gguf", options.steps, options.threads, folder)
+        path = folder / "model.gguf"
+        write_synthetic(path, "stage1", "Q4_0", config=replace(SHAPES["stage1"], layers=LAYERS))
+        size = path.stat().st_size
+        found = measure(path, options.steps, options.threads, folder)
     bare, separate, ours = (statistics.median(x) * 1e3 for x in (found.bare, found.separate, found.ours))
     ratio = statistics.median(a / b for a, b in zip(found.ours, found.bare, strict=True))
-    print(f"{cpu_name()}, {options.threads} threads, {synthetic.weights(shape) / 1e9:.2f} B weights, Q4_0")
+    print(f"{cpu_name()}, {options.threads} threads, {LAYERS} layers, {size / 1e9:.2f} GB, Q4_0")
     print(f"{len(found.ours)} paired steps, medians:")
     print(f"  bare llama.cpp, one batch of two rows   {bare:8.2f} ms")
     print(f"  our step, sampling and log included     {ours:8.2f} ms   {ratio:.3f} x bare")

@@ -123,7 +123,7 @@ def test_a_row_without_words_starts_at_the_separator() -> None:
     row = free_row(spec, 1)
     assert (row.ids[0], row.ids[-1]) == (vocab.xcodec, vocab.eoa)
     assert len(row.ids) == 2 + 2 * arrange(spec)[1].sections[1].frames
-    assert (row.words == -1).all()
+    assert all((places == -1).all() for places in row.looks.values())
 
 
 def test_every_syllable_ends_with_a_piece_of_its_own() -> None:
@@ -143,12 +143,14 @@ def test_the_text_says_the_sounds_that_are_sung() -> None:
     for syllable in label.syllables:
         place = first + 2 * (syllable.vowel_start - label.start)
         assert row.facts["sung"][place] == syllable.vowel_start - syllable.onset
-        piece = row.words[place]
+        piece = row.looks["syllable"][place]
         assert pieces()[row.ids[piece]].strip("▁").lower() in label.body.lower()
         assert row.said["vowel"][piece] - 1 == VOWELS.index(syllable.vowel)
         for name in SOUNDS:
             assert row.said[name][piece] == row.facts[name][place]
-    places = {*row.words[row.words >= 0]} - {*np.flatnonzero(row.said["vowel"] != UNKNOWN)}
+    places = {*row.looks["syllable"][row.looks["syllable"] >= 0]} - {
+        *np.flatnonzero(row.said["vowel"] != UNKNOWN)
+    }
     assert {pieces()[row.ids[i]] for i in places} == {"<0x0A>"}  # where nothing is left to sing
 
 
@@ -159,6 +161,7 @@ def test_the_header_says_what_the_tags_do() -> None:
     asked = tag_classes(sample_spec(5).tags)
     for name, value in asked.items():
         assert row.said[name][row.said[name] != UNKNOWN].tolist() == [value]
+        assert (row.said[name][row.looks["tags"][row.targets != UNKNOWN]] == value).all()
     assert all((row.said[name] == UNKNOWN).all() for name in TAGS if name not in asked)
 
 

@@ -64,10 +64,10 @@ class Attention(nn.Module):
         return rotate(queries, turn).to(values.dtype), keys.to(values.dtype), values
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, T, D] → the same shape; also the queries and keys of head 0 [B, T, head_dim]."""
+        """[B, T, D] → the same shape; also the queries and keys of all heads [B, heads, T, head_dim]."""
         queries, keys, values = self.parts(x, turn)
         mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2)), queries[:, 0], keys[:, 0]
+        return self.o_proj(mixed.transpose(1, 2).flatten(2)), queries, keys
 
     def _inputs(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         return self.q_proj, self.k_proj, self.v_proj
@@ -96,7 +96,7 @@ class Layer(nn.Module):
         self.self_attn, self.mlp = Attention(spec), FeedForward(spec)
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, T, D] → the same shape; also the queries and keys of head 0."""
+        """[B, T, D] → the same shape; also the queries and keys of all heads."""
         mixed, query, key = self.self_attn(self.input_layernorm(x), turn)
         x = x + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), query, key
@@ -132,7 +132,7 @@ class Llama(nn.Module):
     ) -> Tensor:
         """Ids [B, T] → what the head reads [B, T, D].
 
-        `watch` is shown every layer's number, output, and head 0's queries and keys.
+        `watch` is shown every layer's number, output, and its heads' queries and keys.
         """
         turn = rotation(ids.shape[1], self.spec, ids.device)
         x = self.model.embed_tokens(ids)

@@ -39,6 +39,8 @@ TAGS: dict[str, Sequence[object]] = {
 """What the tags say, and its values."""
 SAID = SOUNDS | {name: len(values) for name, values in TAGS.items()}
 """What a place in the text says: SOUNDS at the last piece of a syllable, TAGS at the end of the header."""
+LOOKS = ("syllable", "tags")
+"""What a frame must look at: the last piece of the syllable that is sung or comes next; the header's end."""
 FACTS = TIMES | SOUNDS
 """What a frame is, and the number of its classes: frames since the sixteenth began, sixteenth of the bar,
 chord, bars to the section's end, frames since the syllable began; and the parts of the syllable that is
@@ -54,8 +56,8 @@ class SongRow:
     """[N] the next id where it is a code or <EOA>, else UNKNOWN."""
     facts: dict[str, Ints]
     """[N] classes of the next id's frame, or UNKNOWN."""
-    words: Ints
-    """[N] place of the last piece of the syllable that the next id's frame sings, or -1."""
+    looks: dict[str, Ints]
+    """[N] by LOOKS, the place that tells of the next id's frame, or -1."""
     said: dict[str, Ints]
     """[N] classes of SAID at the places where the text says them, else UNKNOWN."""
 
@@ -168,11 +170,13 @@ class _Writer:
             for name, values in found.items():
                 both = values.repeat(2)  # a frame is two ids
                 facts[name][first - 1 : first - 1 + len(both)] = both
-        words = np.full(count, -1)
+        looks = {name: np.full(count, -1) for name in LOOKS}
         for first, places in self.words:
             both = places.repeat(2)
-            words[first - 1 : first - 1 + len(both)] = both
-        return SongRow(ids, targets, facts, words, self._said(count))
+            looks["syllable"][first - 1 : first - 1 + len(both)] = both
+        if self.prompt.header:
+            looks["tags"][targets != UNKNOWN] = len(self.prompt.header) - 1
+        return SongRow(ids, targets, facts, looks, self._said(count))
 
     def _said(self, count: int) -> dict[str, Ints]:
         said = {name: np.full(count, UNKNOWN) for name in SAID}

@@ -3,9 +3,10 @@
     python -m nano.train.stage1 FOLDER [--share 1] [--device cpu]
 
 The loss is that of the next code or <EOA>. Three helps, in training only, make a small model learn in an hour
-what else takes days: before a middle layer, every syllable's sounds must be readable at its last piece; one
-head of that layer is told which syllable is being sung; and after it the position in bar, chord, section and
-syllable, and the sounds that are sung, must be readable from any frame.
+what else takes days: before a middle layer, every syllable's sounds must be readable at its last piece and
+the tags at the end of the header; one head of that layer is told to look at the syllable that is sung and
+one at the tags; and after it the position in bar, chord, section and syllable, and the sounds that are sung,
+must be readable from any frame.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ SEED = 1
 FIRST_SEED = 1_000_000
 """Songs from here on are for training; lower seeds are held out."""
 WATCHED = 2
-"""The layer whose head 0 is told what is sung, whose input must spell and whose output must tell the time."""
+"""The layer that is told where to look, whose input must spell and whose output must tell the time."""
+HEADS = {"syllable": 0, "tags": 2}
+"""Its heads that are told, and what to look at; the two have keys of their own."""
 BATCH_IDS = 4096
 """Of a step, with the padding."""
 LONGEST = 3600
@@ -83,20 +86,16 @@ class Stage1Loss:
     def __call__(self, step: int) -> dict[str, Tensor]:
         """Weighted terms of the batch of a step."""
         batch = self.songs.batch(step)
-        ids, targets, words = (_padded([getattr(r, n) for r in batch], f) for n, f in _FILLS.items())
-        facts = self._named([row.facts for row in batch])
-        said = self._named([row.said for row in batch])
-        read, targets, words = (rows(values, self.device) for values in (noisy(ids, step), targets, words))
+        read = noisy(_padded([row.ids for row in batch], 0), step)
+        targets = _padded([row.targets for row in batch], UNKNOWN)
+        looks = self._named([row.looks for row in batch], -1)
+        facts = self._named([row.facts for row in batch], UNKNOWN)
+        said = self._named([row.said for row in batch], UNKNOWN)
         with torch.autocast(self.device, torch.bfloat16):
-            return self.model.losses(read, targets, words, facts, said)
+            return self.model.losses(rows(read, self.device), rows(targets, self.device), looks, facts, said)
 
-    def _named(self, parts: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
-        return {
-            name: rows(_padded([part[name] for part in parts], UNKNOWN), self.device) for name in parts[0]
-        }
-
-
-_FILLS = {"ids": 0, "targets": UNKNOWN, "words": -1}
+    def _named(self, parts: list[dict[str, np.ndarray]], fill: int) -> dict[str, Tensor]:
+        return {name: rows(_padded([part[name] for part in parts], fill), self.device) for name in parts[0]}
 
 
 def _padded(parts: list[np.ndarray], fill: int) -> np.ndarray:
@@ -139,11 +138,11 @@ class Stage1(nn.Module):
         self,
         ids: Tensor,
         targets: Tensor,
-        words: Tensor,
+        looks: dict[str, Tensor],
         facts: dict[str, Tensor],
         said: dict[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Terms for ids, targets, words, facts and said sounds, each [B, T]."""
+        """Terms for ids, targets, and by name looks, facts and what the text says, each [B, T]."""
         outputs: list[Tensor] = []
         heads: list[tuple[Tensor, Tensor]] = []
 
@@ -155,14 +154,15 @@ class Stage1(nn.Module):
         asked = targets != UNKNOWN
         count = asked.sum().clamp_min(1)
         scores = self._scores(hidden[asked]).float()
-        sung, piece = words >= 0, torch.stack([*said.values()]).ne(UNKNOWN).any(0)
+        piece = torch.stack([*said.values()]).ne(UNKNOWN).any(0)
         query, key = heads[WATCHED]
+        looking = [looked(query[:, n], key[:, n], looks[name]) for name, n in HEADS.items()]
         return {
             "code": functional.cross_entropy(scores, self.place[targets[asked]], reduction="sum") / count,
             "size": 1e-4 * scores.logsumexp(-1).square().sum() / count,
             "clock": read_out(self.clock, outputs[WATCHED][asked], _at(facts, asked), songs.FACTS),
             "said": read_out(self.reader, outputs[WATCHED - 1][piece], _at(said, piece), songs.SAID),
-            "words": 0.2 * pointing(query, key, words)[sung].sum() / sung.sum().clamp_min(1),
+            "looks": 0.2 * torch.stack(looking).sum(),
         }
 
     def _scores(self, hidden: Tensor) -> Tensor:
@@ -198,15 +198,21 @@ def read_out(reader: nn.Linear, states: Tensor, classes: dict[str, Tensor], size
     return torch.stack(found).sum()
 
 
-def pointing(query: Tensor, key: Tensor, words: Tensor) -> Tensor:
-    """-log of the attention [B, T] that falls on the place words [B, T]; queries and keys [B, T, head_dim].
+def looked(query: Tensor, key: Tensor, places: Tensor) -> Tensor:
+    """The mean of `pointing` where there is a place; 0 if there is none."""
+    there = places >= 0
+    return pointing(query, key, places)[there].sum() / there.sum().clamp_min(1)
+
+
+def pointing(query: Tensor, key: Tensor, places: Tensor) -> Tensor:
+    """-log of the attention [B, T] that falls on places [B, T]; queries and keys [B, T, head_dim].
 
     Meaningless where there is no place.
     """
     scores = (query @ key.transpose(1, 2)).float() * query.shape[-1] ** -0.5
     future = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
     scores = scores.masked_fill(future, -torch.inf)
-    return scores.logsumexp(-1) - scores.gather(2, words.clamp_min(0)[..., None])[..., 0]
+    return scores.logsumexp(-1) - scores.gather(2, places.clamp_min(0)[..., None])[..., 0]
 
 
 def train(folder: Path, steps: int = STEPS, device: str = "cpu", fast: bool = True) -> None:

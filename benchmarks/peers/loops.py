@@ -1,0 +1,165 @@
+"""The official loops as transformers runs them, and the best ones in PyTorch, timed at some places.
+
+Sources of the official ones: YuE `inference/infer.py`, `stage1` and `stage2_generate`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import LlamaForCausalLM
+
+from benchmarks.peers.models import LeanLlama
+
+FRAME_IDS = 8
+CHUNK = 300
+OFFICIAL_ROWS = 4
+"""Chunks that the official stage 2 takes at once."""
+SAMPLING = {"do_sample": True, "top_p": 0.93, "temperature": 1.0, "repetition_penalty": 1.1}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Seconds at two places, and in between along a line."""
+
+    near: int
+    far: int
+    near_seconds: float
+    far_seconds: float
+
+    def at(self, place: float) -> float:
+        """Seconds at any place."""
+        slope = (self.far_seconds - self.near_seconds) / (self.far - self.near)
+        return self.near_seconds + slope * (place - self.near)
+
+
+@dataclass(frozen=True)
+class Stage1Times:
+    """Of a loop with guidance."""
+
+    step: Places
+    prompt: float
+    """Seconds of one id of a prompt."""
+    kept: bool
+    """Whether the cache of the conditional row outlives a section."""
+
+    def song(self, sections: list[int], prompts: list[int]) -> float:
+        """Steps and prompt ids of each section → seconds."""
+        total, context = 0.0, 0
+        for steps, ids in zip(sections, prompts, strict=True):
+            context += ids
+            total += self.prompt * (ids if self.kept else context)
+            total += steps * self.step.at(context + steps / 2)
+            context += steps
+        return total
+
+
+def _ids(rows: int, count: int, vocab: int) -> torch.Tensor:
+    draws = np.random.default_rng(count)
+    return torch.from_numpy(draws.integers(3, vocab, (rows, count)))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def official_stage1(model: LlamaForCausalLM, near: int, far: int, steps: int) -> Stage1Times:
+    """`model.generate` with guidance: two passes a step, the whole context read anew for each section."""
+
+    def generate(place: int, count: int) -> float:
+        ids = _ids(1, place, model.config.vocab_size)
+        return _timed(
+            lambda: model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                min_new_tokens=count,
+                max_new_tokens=count,
+                guidance_scale=1.5,
+                **SAMPLING,
+            )
+        )
+
+    found = []
+    for place in (near, far):
+        first = generate(place, 1)
+        found.append((first, (generate(place, 1 + steps) - first) / steps))
+    places = Places(near, far, found[0][1], found[1][1])
+    return Stage1Times(places, found[1][0] / far, kept=False)
+
+
+def lean_stage1(model: LlamaForCausalLM, near: int, far: int, steps: int) -> Stage1Times:
+    """Both rows in one batch, caches kept and written in place, the same sampling.
+
+    Both rows are taken as long as the conditional one, as a padded batch is.
+    """
+    lean = LeanLlama(model, 2, far + steps + 1)
+    prompt = _timed(lambda: lean(_ids(1, near, model.config.vocab_size)))
+    found = []
+    for place in (near, far):
+        if lean.used < place:
+            lean(_ids(1, place - lean.used, model.config.vocab_size))
+        lean.used = place
+        next_ids = torch.full((2, 1), 5)
+        lean(next_ids)
+
+        def work(ids: torch.Tensor = next_ids) -> None:
+            for _ in range(steps):
+                sampled(lean(ids))
+
+        lean.used = place
+        found.append(_timed(work) / steps)
+    return Stage1Times(Places(near, far, found[0], found[1]), prompt / near, kept=True)
+
+
+def sampled(logits: torch.Tensor) -> int:
+    """Guidance, top-k, top-p and a draw from logits [2, vocab]."""
+    cond, uncond = logits.float().log_softmax(-1)
+    scores, places = (uncond + 1.5 * (cond - uncond)).topk(50)
+    chances = scores.softmax(-1)
+    chances[chances.cumsum(-1) - chances > SAMPLING["top_p"]] = 0
+    return int(places[torch.multinomial(chances, 1)])
+
+
+def official_stage2(model: LlamaForCausalLM) -> Callable[[int], float]:
+    """Seconds of one frame of OFFICIAL_ROWS rows by its number: everything before it is read anew."""
+
+    def frame(number: int) -> float:
+        ids = _ids(OFFICIAL_ROWS, CHUNK + 3 + FRAME_IDS * number, model.config.vocab_size)
+        mask = torch.ones_like(ids)
+        return _timed(
+            lambda: model.generate(
+                ids, attention_mask=mask, min_new_tokens=7, max_new_tokens=7, do_sample=False
+            )
+        )
+
+    return frame
+
+
+def lean_stage2(model: LlamaForCausalLM, rows: int) -> Callable[[int], float]:
+    """Seconds of one frame of `rows` rows by its number: caches kept, seven steps."""
+    lean = LeanLlama(model, rows, CHUNK + 3 + FRAME_IDS * CHUNK)
+
+    def frame(number: int) -> float:
+        lean.used = CHUNK + 3 + FRAME_IDS * number
+
+        def work() -> None:
+            lean(torch.full((rows, 2), 5)).argmax(-1)
+            for _ in range(6):
+                lean(torch.full((rows, 1), 5)).argmax(-1)
+
+        return _timed(work)
+
+    return frame
+
+
+def chunk_seconds(frame: Callable[[int], float]) -> float:
+    """A whole chunk from its first, middle and last frame, by Simpson's rule (exact for a parabola)."""
+    frame(0)
+    first, middle, last = (frame(number) for number in (0, CHUNK // 2, CHUNK - 1))
+    return CHUNK * (first + 4 * middle + last) / 6
