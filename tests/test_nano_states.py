@@ -25,6 +25,7 @@ from nano.corpus.states import (
     states,
 )
 from nano.train.songs import (
+    HARMONY,
     SOUNDS,
     TAGS,
     UNKNOWN,
@@ -160,9 +161,24 @@ def test_the_header_says_what_the_tags_do() -> None:
     row = song_row(sample_spec(5), 1)
     asked = tag_classes(sample_spec(5).tags)
     for name, value in asked.items():
-        assert row.said[name][row.said[name] != UNKNOWN].tolist() == [value]
-        assert (row.said[name][row.looks["tags"][row.targets != UNKNOWN]] == value).all()
+        assert row.said[name][row.said[name] != UNKNOWN].tolist() == [value] * 2  # the header, the section
+        assert (row.said[name][row.looks["harmony"][row.targets != UNKNOWN]] == value).all()
     assert all((row.said[name] == UNKNOWN).all() for name in TAGS if name not in asked)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_section_s_prompt_says_its_chords(seed: int) -> None:
+    spec = sample_spec(seed)
+    row = song_row(spec)
+    ends = np.unique(row.looks["harmony"])[1:]
+    assert {pieces()[row.ids[end]] for end in ends} == {"<xcodec>"}
+    for end, label in zip(ends, arrange(spec)[1].sections, strict=True):
+        assert (row.ids[end + 1 : end + 3] > 0).all()
+        bars = {name: row.said[name][end] for name in HARMONY}
+        assert [CHORDS[i] for i in bars.values()] == [chord.name for chord in label.chords[:4]]
+        shown = row.facts["chord"][end : end + 2 * label.frames : 2]
+        assert [shown[chord.frame - label.start] for chord in label.chords[:4]] == [*bars.values()]
+        assert (row.looks["harmony"][end : end + 2 * label.frames] == end).all()
 
 
 def test_a_text_row_is_all_prompts_and_nothing_to_write() -> None:

@@ -37,10 +37,14 @@ TAGS: dict[str, Sequence[object]] = {
     "beat": theory.BEAT_FRAMES, "key": theory.KEYS, "mode": theory.MODES,
 }  # fmt: skip
 """What the tags say, and its values."""
-SAID = SOUNDS | {name: len(values) for name, values in TAGS.items()}
-"""What a place in the text says: SOUNDS at the last piece of a syllable, TAGS at the end of the header."""
-LOOKS = ("syllable", "tags")
-"""What a frame must look at: the last piece of the syllable that is sung or comes next; the header's end."""
+HARMONY = {f"chord{i}": len(CHORDS) for i in range(4)}
+"""A section's first four chords: the whole progression, which follows from tags and label."""
+SAID = SOUNDS | {name: len(values) for name, values in TAGS.items()} | HARMONY
+"""What a place in the text says: SOUNDS at the last piece of a syllable, TAGS at the end of the header and of
+each section's prompt, HARMONY at the latter."""
+LOOKS = ("syllable", "harmony")
+"""What a frame must look at: the last piece of the syllable that is sung or comes next; the end of its
+section's prompt."""
 FACTS = TIMES | SOUNDS
 """What a frame is, and the number of its classes: frames since the sixteenth began, sixteenth of the bar,
 chord, bars to the section's end, frames since the syllable began; and the parts of the syllable that is
@@ -129,6 +133,8 @@ class _Writer:
         self.facts: list[tuple[int, dict[str, Ints]]] = []
         self.words: list[tuple[int, Ints]] = []
         self.sounds: list[tuple[Ints, Ints]] = []
+        self.ends: list[tuple[int, SectionLabel]] = []
+        """Last id of each section's prompt."""
 
     def text(self, number: int) -> Ints:
         """Write a section's prompt; returns the place of each syllable and of what follows the last."""
@@ -136,6 +142,7 @@ class _Writer:
         self.ids += prompt
         if len(prompt) == 1:  # the separator alone
             return np.full(len(label.syllables) + 1, -1)
+        self.ends.append((len(self.ids) - 1, label))
         end = len(self.ids) - 2  # before <SOA> and the separator
         places = last_pieces(label.label, label.body if label.syllables else "")
         places = places + end - _text_length(label)
@@ -174,8 +181,9 @@ class _Writer:
         for first, places in self.words:
             both = places.repeat(2)
             looks["syllable"][first - 1 : first - 1 + len(both)] = both
-        if self.prompt.header:
-            looks["tags"][targets != UNKNOWN] = len(self.prompt.header) - 1
+        for end, _ in self.ends:
+            looks["harmony"][end:] = end
+        looks["harmony"][targets == UNKNOWN] = -1
         return SongRow(ids, targets, facts, looks, self._said(count))
 
     def _said(self, count: int) -> dict[str, Ints]:
@@ -184,8 +192,12 @@ class _Writer:
             for name, values in zip(SOUNDS, parts.T, strict=True):
                 said[name][places] = values
         if self.prompt.header:
+            ends = [end for end, _ in self.ends]
             for name, value in tag_classes(self.spec.tags).items():
-                said[name][len(self.prompt.header) - 1] = value
+                said[name][[len(self.prompt.header) - 1, *ends]] = value
+        for end, label in self.ends:
+            for name, chord in zip(HARMONY, label.chords, strict=False):
+                said[name][end] = CHORDS.index(chord.name)
         return said
 
 

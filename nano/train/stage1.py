@@ -3,10 +3,10 @@
     python -m nano.train.stage1 FOLDER [--share 1] [--device cpu]
 
 The loss is that of the next code or <EOA>. Three helps, in training only, make a small model learn in an hour
-what else takes days: before a middle layer, every syllable's sounds must be readable at its last piece and
-the tags at the end of the header; one head of that layer is told to look at the syllable that is sung and
-one at the tags; and after it the position in bar, chord, section and syllable, and the sounds that are sung,
-must be readable from any frame.
+what else takes days. Before a middle layer, a syllable's sounds must be readable at its last piece, and tags
+and chords at the end of a section's prompt. Two heads of that layer are told to look at the syllable that is
+sung and at the prompt's end. After it, the position in bar, chord, section and syllable, the chord and the
+sounds must be readable from any frame.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FIRST_SEED = 1_000_000
 """Songs from here on are for training; lower seeds are held out."""
 WATCHED = 2
 """The layer that is told where to look, whose input must spell and whose output must tell the time."""
-HEADS = {"syllable": 0, "tags": 2}
+HEADS = {"syllable": 0, "harmony": 2}
 """Its heads that are told, and what to look at; the two have keys of their own."""
 BATCH_IDS = 4096
 """Of a step, with the padding."""
@@ -46,8 +46,8 @@ SHARES = {"one": 0.4, "two": 0.3, "all": 0.2, "free": 0.1}
 """Of the rows: songs that end after one or two sections, whole songs, sections without words."""
 WEIGHTS = {"chord": 0.3, "onset": 0.3, "vowel": 0.3, "coda": 0.3}
 """Of what must be readable, where it is not 0.1: what follows from single pieces of tags and lyrics."""
-READING = 150
-"""Steps at the start that read text alone: ten times as many syllables as a step with codes has."""
+READING = 500
+"""Steps at the start that read text alone: ten times the syllables and sections of others."""
 NOISE = 0.02
 """Share of codes that are read as another one: at run time the model reads its own mistakes."""
 STEPS, RATE = 7500, 2e-3
