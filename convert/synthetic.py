@@ -21,11 +21,11 @@ from yuegguf.vocab import Role
 
 from .gguf_file import GgufFile, Tensor, read_gguf, write_gguf
 from .lm import lm_metadata
-from .names import EMBEDDING, OUTPUT, LlamaConfig, wanted_tensors
+from .names import EMBEDDING, OUTPUT, LlamaConfig, Wanted, wanted_tensors
 from .output import check_free, partial_file, scratch_file
 from .quantize import check_type, quantize_gguf
 from .trim import kept_ids
-from .vocab import CODEBOOKS, CODES, Vocab
+from .vocab import APPENDED, CODEBOOKS, CODES, Vocab
 
 _SHARED: dict[str, Any] = {"layers": 32, "head_dim": 128, "eps": 1e-5, "theta": 10000.0, "tied": False}
 SHAPES: dict[Role, LlamaConfig] = {
@@ -36,16 +36,10 @@ SHAPES: dict[Role, LlamaConfig] = {
 }
 """The configs of the published checkpoints."""
 TEXT_PIECES = 32000
-SPECIALS = (
-    "<EOD>", "<SOA>", "<EOA>", "<SOI>", "<EOI>", "<SOV>", "<EOV>", "<s_local>", "<e_local>", "<s_global>",
-    "<e_global>", "<semantic>", "<acoustic>", "<stage_1>", "<dac_16k>", "<dac_44k>", "<xcodec>", "<stage_2>",
-    "<semantic_mert>", "<semantic_hubert>", "<visual>", "<semanticodec>",
-)  # fmt: skip
-"""The pieces between text and codes, in the published order."""
 SUPER_BLOCK = 256
 """Columns that the largest blocks of llama.cpp have; the rest of a row decides which types fit."""
-THIN_ROWS = 64
-"""Rows of a thin model's vocabulary and least width of a layer's matrices, times SUPER_BLOCK."""
+THIN_COLUMNS, THIN_ROWS = 2 * SUPER_BLOCK, 64
+"""About the columns of a thin model's matrices, and the rows of its vocabulary."""
 BLOCK = 8 << 20
 """Bytes written at once."""
 
@@ -77,14 +71,17 @@ def write_synthetic(
         model = read_gguf(quantize_gguf(exact, thin, name))
         rows = len(kept) if kept is not None else shape.vocab
         tensors = [
-            Tensor(want.name, model.tensors[want.name].kind, (rows, want.shape[1]))
-            if want.name in (EMBEDDING, OUTPUT)
-            else Tensor(want.name, model.tensors[want.name].kind, want.shape)
+            Tensor(want.name, model.tensors[want.name].kind, _cut(want, rows))
             for want in wanted_tensors(shape).values()
         ]
         with partial_file(out, overwrite) as partial:
             write_gguf(partial, metadata, tensors, _Repeater(model, tensors, progress).blocks)
     return out
+
+
+def _cut(want: Wanted, pieces: int) -> tuple[int, ...]:
+    """A tensor's shape with a row for each piece that is kept."""
+    return (pieces, want.shape[1]) if want.name in (EMBEDDING, OUTPUT) else want.shape
 
 
 class _Repeater:
@@ -118,16 +115,14 @@ class _Repeater:
 def _thin(config: LlamaConfig) -> LlamaConfig:
     """The same layers and ratio of heads, so that llama.cpp chooses the same types, in few columns."""
     heads = config.heads // config.kv_heads
-    hidden = 2 * SUPER_BLOCK + config.hidden % SUPER_BLOCK
-    if hidden % heads:
-        hidden *= heads
+    hidden = THIN_COLUMNS + config.hidden % SUPER_BLOCK
     return replace(
         config,
         hidden=hidden,
         heads=heads,
         kv_heads=1,
         head_dim=hidden // heads,
-        ffn=2 * SUPER_BLOCK + config.ffn % SUPER_BLOCK,
+        ffn=THIN_COLUMNS + config.ffn % SUPER_BLOCK,
         vocab=THIN_ROWS,
     )
 
@@ -155,7 +150,7 @@ def _vocab(rows: int) -> Vocab:
     text = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁["]
     text += [f"t{i}" for i in range(TEXT_PIECES - len(text))]
     codes = [f"<xcodec/{k}/{c}>" for k in range(CODEBOOKS) for c in range(CODES)]
-    used = [*text, *SPECIALS, *codes]
+    used = [*text, *APPENDED, *codes]
     pieces = used + [f"<semantic/a/{i}>" for i in range(rows - len(used))]
     types = np.full(rows, TokenType.NORMAL, np.int32)
     types[:3], types[3:259] = (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL), TokenType.BYTE

@@ -24,6 +24,12 @@ from .gguf_file import Value, number, numbers, text, texts
 
 CODEBOOKS, CODES = 8, 1024
 """X-Codec's codebooks in a song, and the codes of each."""
+APPENDED = (
+    "<EOD>", "<SOA>", "<EOA>", "<SOI>", "<EOI>", "<SOV>", "<EOV>", "<s_local>", "<e_local>", "<s_global>",
+    "<e_global>", "<semantic>", "<acoustic>", "<stage_1>", "<dac_16k>", "<dac_44k>", "<xcodec>", "<stage_2>",
+    "<semantic_mert>", "<semantic_hubert>", "<visual>", "<semanticodec>",
+)  # fmt: skip
+"""The pieces between text and codes, in the published order."""
 SPECIALS = ("<SOA>", "<EOA>", "<xcodec>", "<stage_1>", "<stage_2>")
 STAGE2_SPECIALS = ("<SOA>", "<stage_1>", "<stage_2>")
 """All that stage 2 reads besides codes."""

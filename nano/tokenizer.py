@@ -13,6 +13,7 @@ import io
 import struct
 
 import sentencepiece
+from yuegguf_convert.vocab import APPENDED as SPECIALS
 
 from nano.corpus.genres import GENRES, MOODS
 from nano.corpus.lexicon import WORDS
@@ -22,12 +23,6 @@ from nano.corpus.spelling import letters
 TEXT_PIECES = 1600
 """Pieces before the specials: unknown, <s>, </s>, 256 bytes, then learned text."""
 CODEBOOKS, CODES = 8, 1024
-SPECIALS = (
-    "<EOD>", "<SOA>", "<EOA>", "<SOI>", "<EOI>", "<SOV>", "<EOV>", "<s_local>", "<e_local>", "<s_global>",
-    "<e_global>", "<semantic>", "<acoustic>", "<stage_1>", "<dac_16k>", "<dac_44k>", "<xcodec>", "<stage_2>",
-    "<semantic_mert>", "<semantic_hubert>", "<visual>", "<semanticodec>",
-)  # fmt: skip
-"""The 22 pieces between text and codes, in the order of YuE's tokenizer.model."""
 NORMAL = 1
 """ModelProto.SentencePiece.Type; leaving the field out would mean the same."""
 MARKERS = """\

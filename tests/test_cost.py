@@ -117,6 +117,10 @@ def test_every_choice_has_its_reason() -> None:
         "context", "stage", "stage", "threads", "caches", "flash", "ubatch", "GPU",
     ]  # fmt: skip
     assert sum("as asked" in line for line in told) == 3
+    quantised = Machine(kv_type="q8_0")
+    assert "flash        on: q8_0 caches need it" in reasons(
+        make(request, big, big, quantised, 8, None), request, quantised, None
+    )
     second = ModelFacts(2 << 30, 1 << 17, 16, 8192)
     free = reasons(make(request, big, second, Machine(), 8, 8 << 30), request, Machine(), 8 << 30)
     assert "as many as memory holds" in free[2]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from yuegguf_convert.lm import convert_lm
+from yuegguf_convert.names import LlamaConfig
+from yuegguf_convert.synthetic import write_synthetic
 
 from nano import tokenizer, untrained
 from nano.lm_weights import write_llama
@@ -209,3 +214,60 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
         (tmp_path / "cut.gguf").write_bytes(whole[:cut])
         with pytest.raises(DamagedFile, match=r"cut\.gguf is not a GGUF that llama\.cpp can load"):
             LlamaEngine(tmp_path / "cut.gguf", options)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose heads have 64 columns: quantised caches come in blocks of 32."""
+    shape = LlamaConfig(256, 2, 4, 2, 64, 512, 41000, 16384, 1e-5, 10000.0, False)
+    folder = tmp_path_factory.mktemp("wide")
+    return write_synthetic(folder / "wide.gguf", "stage1", "F32", config=shape)
+
+
+@pytest.mark.parametrize(
+    ("options", "within"),
+    [
+        ({"flash_attention": True}, 0.02),
+        ({"flash_attention": True, "kv_type": "q8_0"}, 0.1),
+        ({"flash_attention": True, "kv_type": "q4_0"}, 1.0),
+        ({"batch": 7}, 1e-4),
+    ],
+)
+def test_other_caches_and_blocks_compute_nearly_the_same(
+    wide: Path, options: dict[str, object], within: float
+) -> None:
+    found = []
+    for settings in ({"kv_type": "f32"}, {"kv_type": "f32", **options}):
+        with closing(LlamaEngine(wide, EngineOptions(256, 2, threads=1, **settings))) as engine:
+            found.append(logits_of(engine, 1, TEXT))
+            assert engine.busy > 0
+    difference = np.abs(found[1] - found[0]).max() / found[0].std()
+    assert difference < within
+    assert difference > 0 or "batch" in options  # other arithmetic, not an ignored option
+
+
+def test_quantised_caches_without_flash_attention_are_an_error_and_not_a_crash(wide: Path) -> None:
+    with pytest.raises(EngineError, match=r"llama\.cpp could not open"):
+        LlamaEngine(wide, EngineOptions(256, 2, threads=1, kv_type="q4_0"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, "None"),
+    ],
+)
+def test_threads_do_not_spin_for_long_unless_the_user_wants_it(given: dict[str, str], expected: str) -> None:
+    """Python's view and the C library's, which OpenMP reads, set before llama.cpp is loaded."""
+    program = (
+        "import sys, os, ctypes, yuegguf.engine; assert 'llama_cpp' not in sys.modules;"
+        "get = ctypes.CDLL(None).getenv; get.restype = ctypes.c_char_p;"
+        "seen = get(b'GOMP_SPINCOUNT'); print(seen.decode() if seen else None)"
+    )
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=clean | given, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -29,13 +30,40 @@ def test_the_lean_loop_gives_the_logits_of_transformers(model: torch.nn.Module) 
         torch.testing.assert_close(logits, expected[:, place], atol=1e-5, rtol=1e-4)
 
 
-def test_every_loop_runs_and_is_timed(model: torch.nn.Module) -> None:
+@pytest.fixture
+def fed(model: torch.nn.Module) -> Iterator[list[tuple[int, ...]]]:
+    """Shapes of the ids of every pass through the model."""
+    shapes: list[tuple[int, ...]] = []
+    hook = model.model.embed_tokens.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
+    yield shapes
+    hook.remove()
+
+
+def test_the_official_stage_1_takes_two_passes_a_step_and_reads_the_context_once(
+    model: torch.nn.Module, fed: list[tuple[int, ...]]
+) -> None:
     torch.manual_seed(0)
-    for made in (loops.official_stage1(model, 8, 24, 2), loops.lean_stage1(model, 8, 24, 2)):
-        assert made.step.near_seconds > 0
-        assert made.prompt > 0
-    for frame in (loops.official_stage2(model), loops.lean_stage2(model, 3)):
-        assert frame(2) > 0
+    loops.official_stage1(model, 8, 24, 2)
+    # guidance: the second pass starts with the prompt's last id, and then both get the same new one
+    assert fed == [
+        shape for place in (8, 24) for shape in [(1, place), (1, 1), (1, place), (1, 1), *[(1, 1)] * 4]
+    ]
+
+
+def test_the_official_stage_2_reads_everything_anew_for_a_frame(
+    model: torch.nn.Module, fed: list[tuple[int, ...]]
+) -> None:
+    loops.official_stage2(model)(2)
+    assert fed == [(4, 303 + 8 * 2), *[(4, 1)] * 6]
+
+
+def test_the_lean_loops_feed_new_ids_alone(model: torch.nn.Module, fed: list[tuple[int, ...]]) -> None:
+    loops.lean_stage2(model, 3)(2)
+    assert fed == [(3, 2), *[(3, 1)] * 6]
+    fed.clear()
+    loops.lean_stage1(model, 8, 24, 2)
+    assert fed[0] == (1, 8)
+    assert [shape for shape in fed if shape[0] == 2] == [(2, 1)] * 6  # one to warm up and two, at two places
 
 
 def test_a_song_is_the_sum_of_its_steps() -> None:

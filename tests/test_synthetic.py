@@ -94,6 +94,7 @@ def test_bench_tells_of_every_stage(capsys: pytest.CaptureFixture[str], tmp_path
     [
         (("--stages", "3"), "'3' are not stages; use 1, 2, render"),
         (("--stages", ","), "',' are not stages"),
+        (("--shape", "stage1", "--stages", "2"), "--shape stage1 leaves nothing of --stages 2"),
         (("--shape", "stage2", "--quant", "Q9"), "there is no type 'Q9'"),
     ],
 )

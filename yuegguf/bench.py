@@ -84,7 +84,7 @@ class Bench:
         return SongRequest("pop", lyrics, segment_seconds=max(1.0, self.song / count))
 
 
-def run(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None] = lambda text: None) -> Any:
+def run(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> dict[str, Any]:
     """Measure "stage1", "stage2" and "render" → a JSON object. Raises YueError."""
     first, second = checks.read_models(bench.models)
     request = bench.request()

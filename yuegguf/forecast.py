@@ -19,8 +19,6 @@ from yuegguf.speed import Notebook, measure, measure_codec
 from yuegguf.stages.prompt import Prompt
 from yuegguf.stages.stage2 import ROW_IDS, chunks
 
-GIB = 2**30
-
 
 @dataclass(frozen=True)
 class Forecast:
@@ -32,7 +30,7 @@ class Forecast:
     memory: dict[str, int]
     """Bytes by phase."""
     seconds: dict[str, float]
-    """By phase; empty when nothing was measured."""
+    """By phase."""
     music: float
     """Seconds of the song if every section runs to its limit."""
 
@@ -51,14 +49,12 @@ def forecast(
     request: SongRequest,
     models: Models,
     options: Machine,
-    *,
-    timed: bool = True,
     notebook: Notebook | None = None,
 ) -> Forecast:
     """Plan a song and say what it will take; nothing is written but the notebook.
 
-    With `timed`, steps that were not timed before are timed now, which loads each model for some
-    seconds. Raises YueError, NotEnoughMemory among them.
+    Steps that were not timed before are timed now, which loads each model for some seconds.
+    Raises YueError, NotEnoughMemory among them.
     """
     request = checks.located(request)
     first, second = checks.read_models(models)
@@ -70,7 +66,7 @@ def forecast(
         "draft": plan.bytes_of(made, first.facts, made.stage1_rows, made.n_ctx),
         "refine": plan.bytes_of(made, second.facts, made.stage2_rows, ROW_IDS),
     }
-    seconds = _seconds(request, prompt, models, made, notebook or Notebook()) if timed else {}
+    seconds = _seconds(request, prompt, models, made, notebook or Notebook())
     music = sum(request.frame_caps()) / FRAME_RATE
     return Forecast(made, tuple(reasons(made, request, options, free)), memory, seconds, music)
 
@@ -84,8 +80,8 @@ def _seconds(
     refine = _known(notebook, made, "stage2", fingerprint(models.stage2), rows, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)
-    own = [len(ids) + len(prompt.end_of_segment) for ids in prompt.sections]
-    own[0] += len(prompt.header)
+    before = [prompt.header, *[prompt.end_of_segment] * (len(caps) - 1)]
+    own = [len(first) + len(ids) for first, ids in zip(before, prompt.sections, strict=True)]
     lengths = sorted((chunk.frames for chunk in chunks(sum(caps))), reverse=True)
     return {
         "draft": draft_seconds(draft, own, caps, request.sampling.guided),
@@ -116,22 +112,28 @@ def reasons(made: Plan, request: SongRequest, asked: Machine, free: int | None) 
     whole = made.n_ctx >= plan.context_for(request, 10**9)
     context = "holds the whole song" if whole else "the oldest sections are dropped as it fills"
     most = plan.chunk_count(request)
-    lines = [
+    return [
         f"context      {made.n_ctx} ids: {context}",
         f"stage 1      {made.stage1_rows} rows: {guided}",
         f"stage 2      {made.stage2_rows} rows: {_why_rows(made, asked, most, free)}",
         f"threads      {made.threads}: {_whose(asked.threads, 'one for each core')}",
         f"caches       {made.kv_type}: {_whose(asked.kv_type, 'exact enough, half of f32')}",
-        f"flash        {'on' if made.flash_attention else 'off'}: "
-        + _whose(asked.flash_attention, "faster on a GPU" if made.gpu_layers else "slower on a CPU"),
+        f"flash        {_flash(made, asked)}",
         f"ubatch       {made.ubatch}: {_whose(asked.ubatch, 'prompts gain little from more')}",
         f"GPU layers   {_layers(made)}",
     ]
-    return lines
 
 
 def _whose(asked: object, otherwise: str) -> str:
     return "as asked" if asked is not None else otherwise
+
+
+def _flash(made: Plan, asked: Machine) -> str:
+    if asked.flash_attention is not None:
+        return f"{'on' if made.flash_attention else 'off'}: as asked"
+    if not made.flash_attention:
+        return "off: slower on a CPU"
+    return "on: faster on a GPU" if made.gpu_layers else f"on: {made.kv_type} caches need it"
 
 
 def _why_rows(made: Plan, asked: Machine, most: int, free: int | None) -> str:

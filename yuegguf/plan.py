@@ -96,7 +96,7 @@ class Plan:
         """Read what `to_json` wrote. Raises DamagedFile."""
         try:
             plan = cls(**data)
-            counts = (plan.n_ctx, plan.stage1_rows, plan.stage2_rows, plan.threads)
+            counts = (plan.n_ctx, plan.stage1_rows, plan.stage2_rows, plan.threads, plan.ubatch)
             if plan.kv_type not in KV_BYTES or not all(isinstance(n, int) and n > 0 for n in counts):
                 raise TypeError("a value is out of range")
             return plan

@@ -45,9 +45,9 @@ def random_model(config: LlamaConfig, dtype: torch.dtype) -> LlamaForCausalLM:
 
 
 class LeanLlama:
-    """The same weights with caches of fixed size, written in place; rows of equal or unequal length.
+    """The same weights with caches of fixed size, written in place.
 
-    `steps` holds how far each row has come. One call takes the same number of ids for every row.
+    `used` says how many ids all rows hold; one call takes the same number of ids for every row.
     """
 
     def __init__(self, model: LlamaForCausalLM, rows: int, ids: int) -> None:

@@ -90,9 +90,11 @@ def _stages(text: str, shape: str | None) -> tuple[str, ...]:
     if not names or any(name not in STAGES for name in names):
         raise RequestError(f"{text!r} are not stages", f"use {', '.join(STAGES)}")
     wanted = tuple(STAGES[name] for name in names)
-    return (
-        tuple(name for name in wanted if name in SHAPES[shape]) if shape in ("stage1", "stage2") else wanted
-    )
+    if shape in ("stage1", "stage2"):
+        wanted = tuple(name for name in wanted if name == shape)
+    if not wanted:
+        raise RequestError(f"--shape {shape} leaves nothing of --stages {text}", "leave one of them out")
+    return wanted
 
 
 @contextmanager
