@@ -13,7 +13,17 @@ from fakes import FakeEngine
 from helpers import cli
 
 from yuegguf import speed
-from yuegguf.cost import KV_BYTES, ModelFacts, StepCost, draft_seconds, need, refine_seconds
+from yuegguf.cost import (
+    ALL,
+    GPU_WORKSPACE,
+    KV_BYTES,
+    WORKSPACE,
+    Held,
+    ModelFacts,
+    StepCost,
+    draft_seconds,
+    refine_seconds,
+)
 from yuegguf.engine.base import Row
 from yuegguf.forecast import reasons
 from yuegguf.plan import Machine, make
@@ -57,12 +67,29 @@ def test_refining_is_all_its_steps(rows: int) -> None:
 def test_flash_attention_holds_no_scores_and_caches_shrink_with_their_type() -> None:
     facts = ModelFacts(bytes=10**9, kv_width=1000, heads=8, n_ctx_train=0)
     scores = 4 * 8 * 2048 * 128
-    assert need(facts, 2, 2048, "f16") - need(facts, 2, 2048, "f16", flash=True) == scores
-    caches = [need(facts, 2, 2048, kind, flash=True) for kind in ("f32", "f16", "q8_0", "q4_0")]
+    assert Held(2, 2048).own_bytes(facts) - Held(2, 2048, flash=True).own_bytes(facts) == scores
+    caches = [Held(2, 2048, kind, flash=True).own_bytes(facts) for kind in ("f32", "f16", "q8_0", "q4_0")]
     assert [a - b for a, b in pairwise(caches)] == [
         round(2 * 2048 * 1000 * (a - b)) for a, b in ((4, 2), (2, 34 / 32), (34 / 32, 18 / 32))
     ]
     assert set(KV_BYTES) == {"f32", "f16", "q8_0", "q4_0"}
+
+
+def test_layers_on_the_gpu_move_their_weights_and_caches_there() -> None:
+    facts = ModelFacts(bytes=8 * 10**9, kv_width=1000, heads=8, n_ctx_train=0, layers=32)
+    caches, scores = 2 * 2048 * 1000 * 2, 4 * 8 * 2048 * 128
+    alone = Held(2, 2048)
+    assert alone.gpu_bytes(facts) == 0
+    for layers in (1, 8, 31):
+        held = Held(2, 2048, gpu_layers=layers)
+        moved = (facts.bytes + caches) * layers // 32
+        assert held.gpu_bytes(facts) == moved + scores + GPU_WORKSPACE
+        assert alone.own_bytes(facts) - held.own_bytes(facts) == moved
+        assert held.own_bytes(facts, shared=True) == alone.own_bytes(facts)
+    for layers in (ALL, 32, 99):
+        whole = Held(2, 2048, gpu_layers=layers)
+        assert whole.gpu_bytes(facts) == facts.bytes + caches + scores + GPU_WORKSPACE
+        assert whole.own_bytes(facts) == WORKSPACE
 
 
 class ClockedEngine(FakeEngine):
@@ -124,6 +151,16 @@ def test_every_choice_has_its_reason() -> None:
     second = ModelFacts(2 << 30, 1 << 17, 16, 8192)
     free = reasons(make(request, big, second, Machine(), 8, 8 << 30), request, Machine(), 8 << 30)
     assert "as many as memory holds" in free[2]
+    roomy = reasons(make(request, big, second, Machine(), 8, 99 << 30), request, Machine(), 99 << 30)
+    assert "16 rows: quickest for 60 chunks" in roomy[2]
+    asked = Machine(gpu=True, gpu_memory=9 << 30)
+    on_gpu = make(request, big, second, asked, 8, 99 << 30)
+    assert reasons(on_gpu, request, asked, 99 << 30)[-1] == (
+        "GPU layers   all of stage 1 and all of stage 2: as many as its memory holds"
+    )
+    full = Machine(gpu=True, gpu_memory=1 << 29)
+    nothing = reasons(make(request, big, second, full, 8, 99 << 30), request, full, 99 << 30)
+    assert nothing[-1] == "GPU layers   0: the GPU's memory holds none"
 
 
 def test_a_plan_is_told_measured_once_and_nothing_is_begun(

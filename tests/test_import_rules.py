@@ -17,10 +17,11 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 LAYERS = """
 __init__ errors progress machine dsp cli._signals
 files lyrics sampling registry vocab codec.__init__ codec.base engine.__init__ stages.__init__
-request engine.base tokenlog tokenizer arrays
+request engine.base engine.ggml tokenlog tokenizer arrays
 audio
 stages.prompt stages.render stages.stage2 song
 stages.stage1 cost
+fitting
 plan snapshots codes models engine.llama codec.ort speed
 pipeline checks
 runtime plot

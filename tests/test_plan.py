@@ -106,7 +106,8 @@ def test_context_follows_the_user_then_the_model(machine: Machine, trained: int,
         (None, 4),
         (9 * GIB, 8),
         (8.5 * GIB, 8),
-        (64 * GIB, 10),
+        (12 * GIB, 12),  # fourteen would fit
+        (64 * GIB, 16),
     ],
 )
 def test_as_many_stage2_rows_as_memory_holds(free: float | None, rows: int) -> None:
@@ -184,7 +185,11 @@ def test_a_song_that_goes_on_may_change_rows_threads_and_device() -> None:
     made = make(request(), BIG1, BIG2, Machine(), 4, None)
     on_gpu = Machine(threads=2, stage2_rows=3, gpu_layers=-1, main_gpu=1)
     changed = revise(made, request(), BIG1, BIG2, on_gpu, None, "draft")
-    assert (changed.threads, changed.stage2_rows, changed.gpu_layers, changed.main_gpu) == (2, 3, -1, 1)
+    assert (changed.threads, changed.stage2_rows, changed.main_gpu) == (2, 3, 1)
+    assert (changed.stage1_gpu_layers, changed.stage2_gpu_layers) == (-1, -1)
+    assert revise(changed, request(), BIG1, BIG2, Machine(), None, "draft") == changed
+    back = revise(changed, request(), BIG1, BIG2, Machine(gpu=False), None, "draft")
+    assert (back.stage1_gpu_layers, back.stage2_gpu_layers, back.main_gpu) == (0, 0, None)
     assert revise(made, request(), BIG1, BIG2, Machine(), None, "draft") == made
     assert revise(made, request(), BIG1, BIG2, Machine(ctx=16384, kv_type="f16"), None, "draft") == made
 
@@ -247,3 +252,57 @@ def test_facts_of_the_bundled_models() -> None:
         model_facts({"general.architecture": "gpt2"}, 5)
     with pytest.raises(DamagedFile):
         model_facts({**METADATA, "llama.attention.head_count": "0"}, 5)
+
+
+LAYERED1, LAYERED2 = replace(BIG1, layers=32), replace(BIG2, layers=16)
+
+
+def on_gpu(free: float | None, **options: object) -> Plan:
+    machine = Machine(gpu=True, gpu_memory=None if free is None else int(free * GIB), **options)  # type: ignore[arg-type]
+    return make(request(), LAYERED1, LAYERED2, machine, 4, 64 * GIB)
+
+
+def test_a_gpu_takes_as_many_layers_of_each_stage_as_it_holds() -> None:
+    whole = on_gpu(40)
+    assert (whole.stage1_gpu_layers, whole.stage2_gpu_layers) == (-1, -1)
+    assert whole.flash_attention
+    assert whole.ubatch == 512
+    assert whole.memory == WORKSPACE  # all weights and caches are on the GPU
+    assert whole.gpu_memory == max(
+        held.gpu_bytes(model) for held, model in ((whole.stage1(), LAYERED1), (whole.stage2(), LAYERED2))
+    )
+    half = on_gpu(5)
+    assert (half.stage1_gpu_layers, half.stage2_gpu_layers) == (15, -1)
+    more = replace(half.stage1(), gpu_layers=16)
+    assert half.stage1().gpu_bytes(LAYERED1) <= 4.5 * GIB < more.gpu_bytes(LAYERED1)
+    assert on_gpu(0.5).stage1_gpu_layers == on_gpu(0.5).stage2_gpu_layers == 0
+    assert on_gpu(None).stage1_gpu_layers == -1  # its memory is unknown
+
+
+def test_rows_of_stage_2_follow_the_memory_that_holds_their_caches() -> None:
+    assert on_gpu(80).stage2_rows == 30  # sixty chunks in two waves
+    assert on_gpu(80, stage2_rows=4).stage2_rows == 4
+    tight = on_gpu(8)
+    assert tight.stage2_gpu_layers == -1
+    assert tight.stage2().gpu_bytes(LAYERED2) <= 8 * GIB * 0.9
+    assert on_gpu(None).stage2_rows == 4
+
+
+def test_layers_that_are_asked_for_are_taken_or_refused() -> None:
+    assert on_gpu(40, gpu_layers=5).stage1_gpu_layers == on_gpu(40, gpu_layers=5).stage2_gpu_layers == 5
+    assert on_gpu(40, gpu_layers=0).stage1_gpu_layers == 0
+    with pytest.raises(NotEnoughMemory) as caught:
+        on_gpu(5, gpu_layers=-1)
+    told = (
+        "stage 1 needs about 8.7 GiB of the GPU's memory and 5.0 GiB may be used; --gpu-layers 17 would fit"
+    )
+    assert str(caught.value) == told
+    fitting = on_gpu(5, gpu_layers=17)
+    assert (fitting.stage1_gpu_layers, fitting.stage2_gpu_layers) == (17, -1)  # stage 2 has sixteen
+    assert on_gpu(80, gpu_layers=8).stage2_rows == 16  # half of their caches stay here
+
+
+def test_a_gpu_without_memory_of_its_own_takes_the_machines() -> None:
+    machine = Machine(gpu=True, gpu_memory=16 * GIB, shared_memory=True)
+    with pytest.raises(NotEnoughMemory, match=r"8\.0 GiB may be used; --ctx"):
+        make(request(), LAYERED1, LAYERED2, machine, 4, 8 * GIB)

@@ -267,7 +267,8 @@ def test_ggml_names_the_processor_and_its_memory() -> None:
     found = llama.devices()
     assert "CPU" in [device["name"] for device in found]
     for device in found:
-        assert set(device) == {"name", "description", "memory_free", "memory_total"}
+        assert set(device) == {"name", "description", "kind", "memory_free", "memory_total"}
+        assert device["kind"] == "cpu" or device["name"] != "CPU"
         assert 0 < int(device["memory_free"]) <= int(device["memory_total"])
 
 
@@ -279,7 +280,8 @@ def test_a_binding_without_ggmls_library_has_no_devices(
 
 
 def test_doctor_shows_devices_and_the_way_to_a_gpu(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    card = {"name": "CUDA0", "description": "Some card", "memory_free": 7 * GIB, "memory_total": 8 * GIB}
+    memory = {"memory_free": 7 * GIB, "memory_total": 8 * GIB}
+    card = {"name": "CUDA0", "description": "Some card", "kind": "gpu", **memory}
     info = llama.build_info()
     monkeypatch.setattr(llama, "devices", lambda: [card])
     for gpu in ("yes", "no"):

@@ -118,13 +118,29 @@ def test_equal_chunks_are_refined_once() -> None:
         (1500, 10, 10),
         (1500, 9, 5),  # two waves either way
         (1525, 10, 10),  # ten full ones, then both rests: six rows would take 600 frames, not 325
-        (1800, 10, 6),
+        (1800, 10, 8),  # then four, which are as cheap as two
+        (3000, 10, 8),
+        (3000, 16, 16),  # all at once, then four
         (3000, 4, 4),
         (40, 10, 2),
     ],
 )
-def test_no_more_rows_are_opened_than_save_steps(frames: int, most: int, rows: int) -> None:
+def test_rows_are_those_that_end_soonest(frames: int, most: int, rows: int) -> None:
     assert stage2.rows_for(codes0(frames), most) == rows
+
+
+def test_on_a_gpu_rows_are_the_fewest_with_the_fewest_steps() -> None:
+    assert stage2.rows_for(codes0(1800), 10, stage2.flat_effort) == 6
+    assert stage2.rows_for(codes0(3000), 32, stage2.flat_effort) == 20
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 12])
+def test_the_effort_of_a_song_is_that_of_all_its_steps(rows: int) -> None:
+    lengths = [12, 12, 12, 12, 5, 3, 3]
+    waves = [lengths[start : start + rows] for start in range(0, len(lengths), rows)]
+    steps = [sum(frame < own for own in wave) for wave in waves for frame in range(max(wave))]
+    total = sum(stage2.step_effort(busy) for busy in steps)
+    assert stage2._total_effort(lengths, rows, stage2.step_effort) == total
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -14,6 +14,10 @@ from yuegguf.stages.stage2 import PROMPT_IDS
 
 WORKSPACE = 300 * 2**20
 """Bytes for Python, libraries and llama.cpp's buffers, without the attention scores."""
+GPU_WORKSPACE = 700 * 2**20
+"""Bytes of a GPU's memory for its runtime and llama.cpp's buffers, without the attention scores."""
+ALL = -1
+"""As a number of layers: all, and the output with them."""
 KV_BYTES = {"f16": 2.0, "f32": 4.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 """Number type of the caches → bytes of an element, block scales included."""
 STEPS_PER_FRAME = {"stage1": 2, "stage2": 7}
@@ -44,16 +48,43 @@ def model_facts(metadata: Mapping[str, str], size: int) -> ModelFacts:
     return ModelFacts(size, 2 * layers * kv_heads * width, heads, context, layers)
 
 
-def need(
-    facts: ModelFacts, rows: int, ids: int, kv_type: str, *, flash: bool = False, batch: int = BATCH
-) -> int:
-    """Bytes that a model takes: weights, caches, attention scores of one prompt block, the rest.
+@dataclass(frozen=True)
+class Held:
+    """How a model is held; its bytes follow from this and its shape."""
 
-    Flash attention never holds the scores of a whole block.
-    """
-    caches = round(rows * ids * facts.kv_width * KV_BYTES[kv_type])
-    scores = 0 if flash else 4 * facts.heads * ids * batch
-    return facts.bytes + caches + scores + WORKSPACE
+    rows: int
+    ids: int
+    """Per row."""
+    kv_type: str = "f16"
+    flash: bool = False
+    """Flash attention never holds the scores of a whole block."""
+    batch: int = BATCH
+    gpu_layers: int = 0
+
+    def own_bytes(self, facts: ModelFacts, shared: bool = False) -> int:
+        """Of the machine's memory: weights, caches, attention scores of one prompt block, the rest.
+
+        `shared` where a GPU has no memory of its own.
+        """
+        here = 1.0 if shared else 1 - self._share(facts)
+        return round(here * self._layers(facts)) + (self._scores(facts) if here else 0) + WORKSPACE
+
+    def gpu_bytes(self, facts: ModelFacts) -> int:
+        """Of the GPU's memory."""
+        if not self.gpu_layers:
+            return 0
+        return round(self._share(facts) * self._layers(facts)) + self._scores(facts) + GPU_WORKSPACE
+
+    def _layers(self, facts: ModelFacts) -> int:
+        """Bytes of weights and caches."""
+        return facts.bytes + round(self.rows * self.ids * facts.kv_width * KV_BYTES[self.kv_type])
+
+    def _scores(self, facts: ModelFacts) -> int:
+        return 0 if self.flash else 4 * facts.heads * self.ids * self.batch
+
+    def _share(self, facts: ModelFacts) -> float:
+        """Of the layers, how many are on the GPU."""
+        return 1.0 if self.gpu_layers < 0 else min(1.0, self.gpu_layers / facts.layers)
 
 
 @dataclass(frozen=True)

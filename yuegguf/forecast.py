@@ -5,19 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from yuegguf import checks, machine, plan, runtime
 from yuegguf.codec.base import FRAME_RATE
-from yuegguf.cost import StepCost, draft_seconds, refine_seconds
+from yuegguf.cost import Held, StepCost, draft_seconds, refine_seconds
 from yuegguf.engine.base import TokenEngine
 from yuegguf.models import Models, fingerprint
 from yuegguf.plan import Machine, Plan
 from yuegguf.request import SongRequest
 from yuegguf.speed import Notebook, measure, measure_codec
 from yuegguf.stages.prompt import Prompt
-from yuegguf.stages.stage2 import ROW_IDS, chunks
+from yuegguf.stages.stage2 import best_rows, chunks
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def forecast(
     made = plan.make(request, first.facts, second.facts, options, cores, free)
     prompt = checks.check_prompt(request, first, made.n_ctx)
     memory = {
-        "draft": plan.bytes_of(made, first.facts, made.stage1_rows, made.n_ctx),
-        "refine": plan.bytes_of(made, second.facts, made.stage2_rows, ROW_IDS),
+        "draft": made.stage1().own_bytes(first.facts, options.shared_memory),
+        "refine": made.stage2().own_bytes(second.facts, options.shared_memory),
     }
     seconds = _seconds(request, prompt, models, made, notebook or Notebook())
     music = sum(request.frame_caps()) / FRAME_RATE
@@ -76,8 +77,8 @@ def _seconds(
 ) -> dict[str, float]:
     parts = runtime.real_parts(models, made, Machine(), threading.Event())
     rows, caps = made.stage2_rows, request.frame_caps()
-    draft = _known(notebook, made, "stage1", fingerprint(models.stage1), made.stage1_rows, parts.stage1)
-    refine = _known(notebook, made, "stage2", fingerprint(models.stage2), rows, lambda: parts.stage2(rows))
+    draft = _known(notebook, made, made.stage1(), models.stage1, parts.stage1)
+    refine = _known(notebook, made, made.stage2(), models.stage2, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)
     before = [prompt.header, *[prompt.end_of_segment] * (len(caps) - 1)]
@@ -91,13 +92,13 @@ def _seconds(
 
 
 def _known(
-    notebook: Notebook, made: Plan, role: str, file: str, rows: int, opened: Callable[[], TokenEngine]
+    notebook: Notebook, made: Plan, held: Held, path: Path, opened: Callable[[], TokenEngine]
 ) -> StepCost:
-    """What was noted of this model under this plan, or what is measured now."""
+    """What was noted of this model held like this, or what is measured now."""
     from yuegguf.engine.llama import build_info
 
-    where = (machine.cpu_name(), made.threads, build_info(), made.gpu_layers, made.main_gpu)
-    facts = (role, file, rows, made.kv_type, made.flash_attention, made.ubatch, *where)
+    where = (machine.cpu_name(), made.threads, build_info(), made.main_gpu)
+    facts = (fingerprint(path), replace(held, ids=0), *where)
     found = notebook.find(*facts)
     if found is None:
         with closing(opened()) as engine:
@@ -111,16 +112,16 @@ def reasons(made: Plan, request: SongRequest, asked: Machine, free: int | None) 
     guided = "guidance needs a second row" if made.stage1_rows == 2 else "no guidance, so one row"
     whole = made.n_ctx >= plan.context_for(request, 10**9)
     context = "holds the whole song" if whole else "the oldest sections are dropped as it fills"
-    most = plan.chunk_count(request)
+    lengths = plan.chunk_frames(request)
     return [
         f"context      {made.n_ctx} ids: {context}",
         f"stage 1      {made.stage1_rows} rows: {guided}",
-        f"stage 2      {made.stage2_rows} rows: {_why_rows(made, asked, most, free)}",
+        f"stage 2      {made.stage2_rows} rows: {_why_rows(made, asked, lengths, free)}",
         f"threads      {made.threads}: {_whose(asked.threads, 'one for each core')}",
         f"caches       {made.kv_type}: {_whose(asked.kv_type, 'exact enough, half of f32')}",
         f"flash        {_flash(made, asked)}",
         f"ubatch       {made.ubatch}: {_whose(asked.ubatch, 'prompts gain little from more')}",
-        f"GPU layers   {_layers(made)}",
+        f"GPU layers   {_layers(made, asked)}",
     ]
 
 
@@ -133,22 +134,24 @@ def _flash(made: Plan, asked: Machine) -> str:
         return f"{'on' if made.flash_attention else 'off'}: as asked"
     if not made.flash_attention:
         return "off: slower on a CPU"
-    return "on: faster on a GPU" if made.gpu_layers else f"on: {made.kv_type} caches need it"
+    return "on: faster on a GPU" if plan.uses_gpu(asked) else f"on: {made.kv_type} caches need it"
 
 
-def _why_rows(made: Plan, asked: Machine, most: int, free: int | None) -> str:
-    if made.stage2_rows == most:
+def _why_rows(made: Plan, asked: Machine, lengths: list[int], free: int | None) -> str:
+    if made.stage2_rows == len(lengths):
         return "all chunks of the song at once"
     if asked.stage2_rows:
         return "as asked"
-    if made.stage2_rows == plan.MAX_STAGE2_ROWS:
-        return "more would gain little"
+    if made.stage2_rows == best_rows(lengths, plan.most_rows(made), made.step_effort):
+        return f"quickest for {len(lengths)} chunks"
     if free is None and asked.max_memory is None:
         return "free memory is unknown"
     return "as many as memory holds"
 
 
-def _layers(made: Plan) -> str:
-    if not made.gpu_layers:
-        return "0: the CPU computes"
-    return "all" if made.gpu_layers < 0 else str(made.gpu_layers)
+def _layers(made: Plan, asked: Machine) -> str:
+    found = [made.stage1_gpu_layers, made.stage2_gpu_layers]
+    if not any(found):
+        return "0: the CPU computes" if not asked.gpu else "0: the GPU's memory holds none"
+    words = " and ".join(f"{'all' if n < 0 else n} of stage {stage}" for stage, n in enumerate(found, 1))
+    return f"{words}: {_whose(asked.gpu_layers, 'as many as its memory holds')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -28,10 +29,15 @@ CGROUP = Path("/sys/fs/cgroup")
 """Where a container sees its own limits (cgroup v2)."""
 
 
+def is_mac() -> bool:
+    """Whether this is macOS, where the GPU shares the machine's memory."""
+    return platform.system() == "Darwin"
+
+
 def physical_cores() -> int:
     """Cores this process may use, hyper-threads counted once; at least 1."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    if platform.system() == "Darwin":
+    if is_mac():
         return _sysctl("hw.physicalcpu") or len(usable)
     cores = {_siblings(cpu) for cpu in usable}
     return max(1, min(len(cores), _quota() or len(cores)))
@@ -62,6 +68,15 @@ def forget_peak() -> None:
     """Begin a new peak; where the system cannot, the old one stays."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def graphics() -> str | None:
+    """What llama.cpp has to be built for to use this machine's GPU: cuda, metal, vulkan; None without one."""
+    if is_mac():
+        return "metal"
+    if Path("/proc/driver/nvidia").is_dir() or shutil.which("nvidia-smi"):
+        return "cuda"
+    return "vulkan" if any(Path("/dev/dri").glob("renderD*")) else None
 
 
 def cpu_name() -> str:
@@ -107,7 +122,7 @@ def _meminfo(name: str) -> int | None:
 
 
 def _sysctl(name: str) -> int | None:
-    if platform.system() != "Darwin":
+    if not is_mac():
         return None
     answer = subprocess.run(
         ["sysctl", "-n", name], capture_output=True, text=True, check=False

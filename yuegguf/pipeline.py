@@ -166,7 +166,8 @@ def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
     def keep(chunk: Chunk, codes: NDArray[np.int16]) -> None:
         folder.save_chunk(chunk.track, chunk.start, codes)
 
-    with closing(parts.stage2(stage2.rows_for(codes0, plan.stage2_rows))) as engine:
+    rows = stage2.rows_for(codes0, plan.stage2_rows, plan.step_effort)
+    with closing(parts.stage2(rows)) as engine:
         vocab = stage2_vocab(engine.pieces)
         folder.save_stage2(stage2.run(codes0, engine, vocab, done, keep, progress))
     folder.drop("chunks")

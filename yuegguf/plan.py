@@ -5,24 +5,26 @@ The plan is stored in the song folder, because another plan is another batch sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from yuegguf.codec.base import FRAME_RATE
-from yuegguf.cost import KV_BYTES, ModelFacts, need
+from yuegguf.cost import ALL, KV_BYTES, Held, ModelFacts
 from yuegguf.engine.base import BATCH
-from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.fitting import Stage
 from yuegguf.request import SongRequest
-from yuegguf.stages.stage2 import ROW_IDS, chunks
+from yuegguf.stages.stage2 import ROW_IDS, best_rows, chunks, flat_effort, step_effort
 
-GIB = 2**30
 STEP, SHORTEST = 256, 2048
 """Contexts are multiples of the first; one shorter than the second is not proposed: no section fits."""
 MAX_CONTEXT = 16384
 """Context that the published stage 1 was trained for, in ids."""
-MAX_STAGE2_ROWS = 10
-"""More rows than this gained little where it was measured."""
+MAX_STAGE2_ROWS = 16
+"""llama.cpp's kernels take sixteen rows at once; more gain nothing, and a row's caches take 0.7 GB."""
+MAX_GPU_ROWS = 32
+"""A GPU gains from more of them."""
 GPU_BATCH = 512
 """Ids computed at once on a GPU, which is faster the more there are."""
 DEFAULT_ROWS = 4
@@ -45,9 +47,15 @@ class Machine:
     """None = on a GPU, and where the cache type needs it: on the CPU it was slower."""
     ubatch: int | None = None
     """Most ids computed at once; None = 128 on the CPU, 512 on a GPU."""
+    gpu: bool | None = None
+    """Whether to compute on a GPU; None = if llama.cpp can use one."""
     gpu_layers: int | None = None
-    """Layers on the GPU; -1 = all; None = all if llama.cpp can use one."""
+    """Layers on the GPU; -1 = all; None = as many as fit."""
     main_gpu: int | None = None
+    gpu_memory: int | None = None
+    """Bytes free on the GPU; None = unknown."""
+    shared_memory: bool = False
+    """The GPU has no memory of its own."""
     max_memory: int | None = None
     """Bytes; refuse to start above this instead of above what is free."""
     snapshot_seconds: float = 60.0
@@ -80,12 +88,30 @@ class Plan:
     stage2_rows: int
     threads: int
     kv_type: str
-    gpu_layers: int
     main_gpu: int | None
     memory: int
     """Bytes that the largest phase needs, as estimated."""
+    gpu_memory: int
+    """The same of the GPU's memory."""
+    stage1_gpu_layers: int = 0
+    stage2_gpu_layers: int = 0
     flash_attention: bool = False
     ubatch: int = BATCH
+
+    def stage1(self) -> Held:
+        """How stage 1 is held."""
+        return self._held(self.stage1_rows, self.n_ctx, self.stage1_gpu_layers)
+
+    def stage2(self) -> Held:
+        """How stage 2 is held."""
+        return self._held(self.stage2_rows, ROW_IDS, self.stage2_gpu_layers)
+
+    def _held(self, rows: int, ids: int, layers: int) -> Held:
+        return Held(rows, ids, self.kv_type, self.flash_attention, self.ubatch, layers)
+
+    def step_effort(self, rows: int) -> int:
+        """What a step of stage 2 costs by rows, relative (see `stage2.best_rows`)."""
+        return flat_effort(rows) if self.stage2_gpu_layers == ALL else step_effort(rows)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -113,7 +139,7 @@ def make(
     free: int | None,
 ) -> Plan:
     """Decide. `free` is in bytes, None where unknown. Raises NotEnoughMemory with the numbers."""
-    kv_type, on_gpu = machine.kv_type or "f16", bool(machine.gpu_layers)
+    kv_type, on_gpu = machine.kv_type or "f16", uses_gpu(machine)
     most = min(machine.ctx or MAX_CONTEXT, max(stage1.n_ctx_train, machine.ctx or 0))
     limit = machine.max_memory if machine.max_memory is not None else free
     drafted = Plan(
@@ -122,15 +148,42 @@ def make(
         stage2_rows=1,
         threads=machine.threads or cores,
         kv_type=kv_type,
-        gpu_layers=machine.gpu_layers or 0,
         main_gpu=machine.main_gpu,
         memory=0,
+        gpu_memory=0,
         flash_attention=_flash(machine, kv_type, on_gpu),
         ubatch=machine.ubatch or (GPU_BATCH if on_gpu else BATCH),
     )
-    rows = machine.stage2_rows or _rows_that_fit(drafted, stage2, limit)
-    plan = replace(drafted, stage2_rows=min(rows, chunk_count(request)))
-    return checked(plan, stage1, stage2, limit)
+    placed = offloaded(drafted, stage1, stage2, machine)
+    lengths = chunk_frames(request)
+    rows = machine.stage2_rows or best_rows(
+        lengths, _rows_that_fit(placed, stage2, machine, limit), placed.step_effort
+    )
+    plan = replace(placed, stage2_rows=min(rows, len(lengths)))
+    return checked(offloaded(plan, stage1, stage2, machine), stage1, stage2, machine, limit)
+
+
+def uses_gpu(machine: Machine) -> bool:
+    """Whether any layer may go to a GPU."""
+    return bool(machine.gpu_layers) or (machine.gpu_layers is None and bool(machine.gpu))
+
+
+def offloaded(plan: Plan, stage1: ModelFacts, stage2: ModelFacts, machine: Machine) -> Plan:
+    """The plan with layers on the GPU: as many as asked, else as many as fit, of each stage by itself."""
+
+    def layers(model: ModelFacts, held: Held) -> int:
+        if machine.gpu_layers is not None:
+            return ALL if machine.gpu_layers >= model.layers else machine.gpu_layers
+        if not machine.gpu:
+            return 0
+        if machine.gpu_memory is None:
+            return ALL
+        counts = (ALL, *range(model.layers - 1, 0, -1))
+        room = machine.gpu_memory * 9 // 10
+        return next((n for n in counts if replace(held, gpu_layers=n).gpu_bytes(model) <= room), 0)
+
+    first, second = layers(stage1, plan.stage1()), layers(stage2, plan.stage2())
+    return replace(plan, stage1_gpu_layers=first, stage2_gpu_layers=second)
 
 
 def _flash(machine: Machine, kv_type: str, on_gpu: bool) -> bool:
@@ -167,48 +220,45 @@ def revise(
     changed = replace(
         plan,
         threads=machine.threads or plan.threads,
-        stage2_rows=min(machine.stage2_rows or plan.stage2_rows, chunk_count(request)),
-        gpu_layers=plan.gpu_layers if machine.gpu_layers is None else machine.gpu_layers,
-        main_gpu=plan.main_gpu if machine.gpu_layers is None else machine.main_gpu,
+        stage2_rows=min(machine.stage2_rows or plan.stage2_rows, len(chunk_frames(request))),
         ubatch=machine.ubatch or plan.ubatch,
     )
+    if machine.gpu is not None or machine.gpu_layers is not None:
+        changed = replace(offloaded(changed, stage1, stage2, machine), main_gpu=machine.main_gpu)
     limit = machine.max_memory if machine.max_memory is not None else free
-    return checked(changed, stage1, stage2, limit, phase)
+    return checked(changed, stage1, stage2, machine, limit, phase)
 
 
 def checked(
-    plan: Plan, stage1: ModelFacts, stage2: ModelFacts, limit: int | None, phase: str = "draft"
+    plan: Plan,
+    stage1: ModelFacts,
+    stage2: ModelFacts,
+    machine: Machine,
+    limit: int | None,
+    phase: str = "draft",
 ) -> Plan:
     """The plan with its memory filled in.
 
-    Raises NotEnoughMemory when a phase from `phase` on needs more than `limit` bytes.
+    Raises NotEnoughMemory when a phase from `phase` on needs more than `limit` bytes, or more of the
+    GPU than is free.
     """
-
-    def draft_bytes(ids: int) -> int:
-        return bytes_of(plan, stage1, plan.stage1_rows, ids)
-
-    def refine_bytes(rows: int) -> int:
-        return bytes_of(plan, stage2, rows, ROW_IDS)
-
-    draft, refine = draft_bytes(plan.n_ctx), refine_bytes(plan.stage2_rows)
-    if limit is not None and draft > limit and phase == "draft":
-        lengths = range(SHORTEST, plan.n_ctx, STEP)
-        raise _too_much("stage 1", draft, limit, _fitting("--ctx", lengths, draft_bytes, stage1, limit))
-    if limit is not None and refine > limit and phase in ("draft", "refine"):
-        rows = range(1, plan.stage2_rows)
-        instead = _fitting("--stage2-batch", rows, refine_bytes, stage2, limit)
-        raise _too_much("stage 2", refine, limit, instead)
-    return replace(plan, memory=max(draft, refine))
+    shared, phases = machine.shared_memory, ("draft", "refine")
+    first, second = plan.stage1(), plan.stage2()
+    lengths = {n: replace(first, ids=n) for n in range(SHORTEST, first.ids, STEP)}
+    rows = {n: replace(second, rows=n) for n in range(1, second.rows)}
+    found = [
+        Stage("stage 1", stage1, first, "--ctx", lengths),
+        Stage("stage 2", stage2, second, "--stage2-batch", rows),
+    ]
+    for stage in found[phases.index(phase) if phase in phases else len(found) :]:
+        stage.check(limit, machine.gpu_memory, shared)
+    memory = max(stage.held.own_bytes(stage.model, shared) for stage in found)
+    return replace(plan, memory=memory, gpu_memory=max(stage.held.gpu_bytes(stage.model) for stage in found))
 
 
-def bytes_of(plan: Plan, model: ModelFacts, rows: int, ids: int) -> int:
-    """What a model with that many rows of ids takes under a plan."""
-    return need(model, rows, ids, plan.kv_type, flash=plan.flash_attention, batch=plan.ubatch)
-
-
-def chunk_count(request: SongRequest) -> int:
-    """Chunks that stage 2 has at most: more rows than that would stay empty."""
-    return max(1, len(chunks(sum(request.frame_caps()))))
+def chunk_frames(request: SongRequest) -> list[int]:
+    """Frames of the chunks that stage 2 has if every section runs to its limit."""
+    return [chunk.frames for chunk in chunks(sum(request.frame_caps()))] or [0]
 
 
 def context_for(request: SongRequest, most: int) -> int:
@@ -226,28 +276,20 @@ def context_for(request: SongRequest, most: int) -> int:
     return min(most, -(-ids // STEP) * STEP)
 
 
-def _rows_that_fit(plan: Plan, stage2: ModelFacts, limit: int | None) -> int:
-    if limit is None:
+def most_rows(plan: Plan) -> int:
+    """Stage-2 rows that are worth having where its layers are."""
+    return MAX_GPU_ROWS if plan.stage2_gpu_layers == ALL else MAX_STAGE2_ROWS
+
+
+def _rows_that_fit(plan: Plan, stage2: ModelFacts, machine: Machine, limit: int | None) -> int:
+    """Rows that fit into both memories; DEFAULT_ROWS where the one that holds their caches is unknown."""
+    own, gpu = limit, machine.gpu_memory
+    if (gpu if plan.stage2_gpu_layers == ALL else own) is None:
         return DEFAULT_ROWS
-    rows = MAX_STAGE2_ROWS
-    while rows > 1 and bytes_of(plan, stage2, rows, ROW_IDS) > limit * 9 // 10:
-        rows -= 1
-    return rows
 
+    def fits(rows: int) -> bool:
+        held = replace(plan.stage2(), rows=rows)
+        inside = own is None or held.own_bytes(stage2, machine.shared_memory) <= own * 9 // 10
+        return inside and (gpu is None or held.gpu_bytes(stage2) <= gpu * 9 // 10)
 
-def _fitting(
-    option: str, values: range, bytes_with: Callable[[int], int], model: ModelFacts, limit: int
-) -> str:
-    """What would fit: the largest of the option's smaller values, else a model file of some size."""
-    fits = [value for value in values if bytes_with(value) <= limit]
-    if fits:
-        return f"{option} {fits[-1]}"
-    left = model.bytes - (bytes_with(values.start) - limit)
-    return f"a model file of at most {left / GIB:.1f} GiB" if left > 0 else "a machine with more memory"
-
-
-def _too_much(what: str, needed: int, limit: int, instead: str) -> NotEnoughMemory:
-    return NotEnoughMemory(
-        f"{what} needs about {needed / GIB:.1f} GiB and {limit / GIB:.1f} GiB may be used",
-        f"{instead} would fit",
-    )
+    return next((rows for rows in range(most_rows(plan), 1, -1) if fits(rows)), 1)

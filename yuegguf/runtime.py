@@ -8,14 +8,14 @@ from pathlib import Path
 
 from yuegguf import checks, machine, pipeline, plan
 from yuegguf.codec.base import AudioCodec
+from yuegguf.cost import Held
 from yuegguf.engine.base import TokenEngine
-from yuegguf.errors import Interrupted, YueError
+from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.models import ModelChoice, Models, check_same, describe, fingerprint, of_song, resolve
 from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request import Song, SongRequest
 from yuegguf.song import SongFolder
-from yuegguf.stages import stage2
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
 
 
@@ -93,6 +93,8 @@ def go_on(
 def revised_plan(folder: SongFolder, models: Models, options: Machine) -> Plan:
     """The song's plan with what the user now says of the machine; kept in the folder if it changed."""
     before = Plan.from_json(folder.fact("plan"))
+    if options.gpu is not None or options.gpu_layers is not None:
+        options = with_device(options)
     first, second = checks.read_models(models)
     free, phase = machine.available_memory(), pipeline.next_phase(folder)
     after = plan.revise(before, folder.request, first.facts, second.facts, options, free, phase)
@@ -102,28 +104,39 @@ def revised_plan(folder: SongFolder, models: Models, options: Machine) -> Plan:
 
 
 def with_device(options: Machine) -> Machine:
-    """The options with the device decided: all layers on a GPU where llama.cpp can use one."""
-    if options.gpu_layers is not None:
-        return options
-    from yuegguf.engine.llama import build_info
+    """The options with the device decided, and what its memory holds.
 
-    return replace(options, gpu_layers=-1 if build_info()["gpu"] == "yes" else 0)
+    A GPU is used where llama.cpp can use one, unless the options say otherwise. Raises RequestError for
+    a GPU that is not there.
+    """
+    from yuegguf.engine.llama import build_info, devices
+
+    wanted = build_info()["gpu"] == "yes" if options.gpu is None else options.gpu
+    if options.gpu_layers == 0 or not (wanted or options.gpu_layers):
+        return replace(options, gpu=False)
+    gpus = [device for device in devices() if device["kind"] in ("gpu", "igpu")]
+    if options.main_gpu is not None and options.main_gpu >= len(gpus):
+        raise RequestError(f"there is no GPU number {options.main_gpu}", f"{len(gpus)} are seen, from 0 on")
+    used = gpus if options.main_gpu is None else [gpus[options.main_gpu]]
+    free = sum(int(device["memory_free"]) for device in used) or None
+    shared = machine.is_mac() or (bool(used) and all(device["kind"] == "igpu" for device in used))
+    return replace(options, gpu=True, gpu_memory=free, shared_memory=shared)
 
 
 def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Event) -> pipeline.Parts:
     """The parts that llama.cpp and ONNX Runtime are behind."""
 
-    def engine(path: Path, n_ctx: int, rows: int) -> TokenEngine:
+    def engine(path: Path, held: Held) -> TokenEngine:
         from yuegguf.engine.llama import EngineOptions, LlamaEngine
 
         settings = EngineOptions(
-            n_ctx,
-            rows,
+            held.ids,
+            held.rows,
             made.threads,
-            made.kv_type,
-            made.flash_attention,
-            made.ubatch,
-            made.gpu_layers,
+            held.kv_type,
+            held.flash,
+            held.batch,
+            held.gpu_layers,
             made.main_gpu,
         )
         return LlamaEngine(path, settings, stop.is_set)
@@ -131,12 +144,13 @@ def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Eve
     def tokenizer(engine: TokenEngine) -> Tokenizer:
         return open_tokenizer(engine.metadata, engine.pieces, models.stage1)
 
-    key = f"{fingerprint(models.stage1)} {made.n_ctx}x{made.stage1_rows} {made.kv_type} {made.gpu_layers} "
-    key += f"{made.flash_attention}"
+    first = made.stage1()
+    key = f"{fingerprint(models.stage1)} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
+    key += f"{first.flash}"
     return pipeline.Parts(
-        stage1=lambda: engine(models.stage1, made.n_ctx, made.stage1_rows),
+        stage1=lambda: engine(models.stage1, first),
         tokenizer=tokenizer,
-        stage2=lambda rows: engine(models.stage2, stage2.ROW_IDS, rows),
+        stage2=lambda rows: engine(models.stage2, replace(made.stage2(), rows=rows)),
         codec=lambda: open_codec(models.codec, made.threads),
         cache_key=key,
         snapshot_seconds=options.snapshot_seconds,

@@ -50,7 +50,7 @@ READING = 500
 """Steps at the start that read text alone: ten times the syllables and sections of others."""
 NOISE = 0.02
 """Share of codes that are read as another one: at run time the model reads its own mistakes."""
-STEPS, RATE = 7500, 2e-3
+STEPS, RATE = 8500, 2e-3
 
 
 class Songs:

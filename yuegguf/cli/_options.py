@@ -91,7 +91,7 @@ machine_options = _stack(
     click.option(
         "--gpu-layers",
         type=click.IntRange(-1, 1000),
-        help="Layers on the GPU [default: all, or none on cpu].",
+        help="Layers on the GPU; -1 = all [default: as many as fit].",
     ),
     click.option("--max-memory", type=size, help="Refuse to start above this, for example 6G."),
     click.option(
@@ -174,25 +174,30 @@ def machine(options: dict[str, Any]) -> Machine:
         kv_type=options.pop("kv_type"),
         flash_attention=options.pop("flash_attention"),
         ubatch=options.pop("ubatch"),
-        gpu_layers=gpu_layers(device, layers),
+        gpu=wants_gpu(device, layers),
+        gpu_layers=layers,
         main_gpu=gpu_index(device),
         max_memory=options.pop("max_memory"),
         snapshot_seconds=options.pop("snapshot_every"),
     )
 
 
-def gpu_layers(device: str, layers: int | None) -> int | None:
-    """Layers to put on a GPU; None = decide. Raises RequestError for a device that this build lacks."""
+def wants_gpu(device: str, layers: int | None) -> bool | None:
+    """Whether to use a GPU; None = decide. Raises RequestError for a device that this build lacks."""
     kind = device.partition(":")[0].lower()
     if kind not in ("auto", "cpu", "cuda", "metal", "vulkan"):
         raise RequestError(f"there is no device {device!r}", "use auto, cpu, cuda, metal or vulkan")
     if kind == "cpu":
-        return 0
-    if (kind != "auto" or layers) and not has_gpu():
+        if layers:
+            raise RequestError("--device cpu has no GPU layers", "leave --gpu-layers out")
+        return False
+    if kind == "auto" and not layers:
+        return None
+    if not has_gpu():
         raise YueError(
             "the installed llama.cpp has no GPU support", "pass --device cpu, or see: yuegguf doctor"
         )
-    return -1 if layers is None and kind != "auto" else layers
+    return True
 
 
 def has_gpu() -> bool:

@@ -19,7 +19,7 @@ PUBLISHED = {"stage 1": (5.8e9, 2 * 32 * 4 * 128, 32), "stage 2": (1.65e9, 2 * 3
 """Weights with trimmed vocabularies, cache elements per id, heads: from the published configs."""
 ONE_MINUTE = 7168
 """Ids of context of a one-minute song."""
-GPU_BUILD = 'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
+GPU_BUILD = "CMAKE_ARGS=-DGGML_{}=on pip install --force-reinstall --no-cache-dir llama-cpp-python"
 """How to get a llama.cpp that can use a GPU, where the installed one cannot."""
 
 
@@ -58,7 +58,8 @@ def gather(root: Path) -> dict[str, Any]:
         "disk_free": shutil.disk_usage(Path.cwd()).free,
         "llama_cpp": llama_info(),
         "devices": devices(),
-        "gpu_build": GPU_BUILD if llama_info()["gpu"] == "no" else None,
+        "graphics": machine.graphics(),
+        "gpu_build": _gpu_build() if llama_info()["gpu"] == "no" else None,
         "onnx_runtime": ort_info(),
         "audio_formats": {name: name.upper() in formats for name in ("wav", "flac", "mp3")},
         "models_dir": str(root),
@@ -70,18 +71,22 @@ def gather(root: Path) -> dict[str, Any]:
     return facts
 
 
+def _gpu_build() -> str:
+    return GPU_BUILD.format((machine.graphics() or "cuda").upper())
+
+
 def needs() -> dict[str, int]:
     """Memory of a one-minute song with the published 7B stage 1, per quantisation, in bytes.
 
     One model is loaded at a time, so it is the larger of the stages; stage 2 with one row.
     """
-    from yuegguf.cost import ModelFacts, need
+    from yuegguf.cost import Held, ModelFacts
     from yuegguf.stages.stage2 import ROW_IDS
 
     found = {}
     for name, size in FAMILY_BYTES.items():
         first, second = (ModelFacts(int(n * size), kv, heads, 0) for n, kv, heads in PUBLISHED.values())
-        found[name] = max(need(first, 2, ONE_MINUTE, "f16"), need(second, 1, ROW_IDS, "f16"))
+        found[name] = max(Held(2, ONE_MINUTE).own_bytes(first), Held(1, ROW_IDS).own_bytes(second))
     return found
 
 
@@ -119,9 +124,11 @@ def _devices(facts: dict[str, Any]) -> list[str]:
         for device in facts["devices"]
     ]
     if facts["gpu_build"]:
+        found = "this machine has one that the installed llama.cpp cannot use; rebuild with:"
+        none = "none was found; with an NVIDIA card (others: -DGGML_VULKAN=on, -DGGML_METAL=on):"
         lines += [
-            f"for a GPU    {facts['gpu_build']}",
-            "             (-DGGML_VULKAN=on or -DGGML_METAL=on for other GPUs than NVIDIA's)",
+            f"for a GPU    {found if facts['graphics'] else none}",
+            f"             {facts['gpu_build']}",
         ]
     return lines
 

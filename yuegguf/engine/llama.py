@@ -17,6 +17,7 @@ import llama_cpp as lib
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.engine import ggml
 from yuegguf.engine.base import BATCH, Row
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
 
@@ -301,40 +302,9 @@ def _sized(read: Callable[..., int], model: object, index: int) -> str:
 
 
 def devices() -> list[dict[str, str | int]]:
-    """What ggml can compute on: name, description, and bytes of memory free and in all, for `doctor`.
-
-    Empty where the binding's parts lie elsewhere than they do now: nothing but a report needs this.
-    """
+    """What llama.cpp can compute on, see `ggml.devices`."""
     _start()
-    try:
-        count = _ggml("ggml_backend_dev_count", ctypes.c_size_t)()
-        get = _ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-        texts = {
-            field: _ggml(f"ggml_backend_dev_{field}", ctypes.c_char_p, ctypes.c_void_p)
-            for field in ("name", "description")
-        }
-        pointers = (ctypes.POINTER(ctypes.c_size_t),) * 2
-        memory = _ggml("ggml_backend_dev_memory", None, ctypes.c_void_p, *pointers)
-    except (ImportError, AttributeError, OSError, RuntimeError):
-        return []
-    found: list[dict[str, str | int]] = []
-    for device in map(get, range(count)):
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        memory(device, ctypes.byref(free), ctypes.byref(total))
-        facts = {field: (read(device) or b"").decode(errors="replace") for field, read in texts.items()}
-        found.append({**facts, "memory_free": free.value, "memory_total": total.value})
-    return found
-
-
-def _ggml(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """A function of ggml's C API, which llama-cpp-python ships and does not bind."""
-    from llama_cpp._ctypes_extensions import load_shared_library
-
-    folder = Path(lib.__file__).parent / "lib"
-    libraries = (load_shared_library(part, folder) for part in ("ggml", "ggml-base"))
-    function: Any = next((getattr(library, name) for library in libraries if hasattr(library, name)), None)
-    function.argtypes, function.restype = arguments, result
-    return cast(Callable[..., Any], function)
+    return ggml.devices(Path(lib.__file__).parent / "lib")
 
 
 def build_info() -> dict[str, str]:

@@ -60,10 +60,46 @@ def distinct(codes0: NDArray[np.int16]) -> dict[Chunk, Chunk]:
     }
 
 
-def rows_for(codes0: NDArray[np.int16], most: int) -> int:
-    """The fewest rows, at most `most`, that refine codebook 0 [2, T] in as few steps as `most` rows."""
-    lengths = [chunk.frames for chunk in _work(distinct(codes0))]
-    return min(range(1, most + 1), key=lambda rows: sum(lengths[::rows]))
+Effort = Callable[[int], int]
+"""Rows of a step → what it costs beside what each row costs by itself, relative."""
+
+
+def flat_effort(rows: int) -> int:
+    """A step on a GPU: weights are read once for all rows."""
+    return 1
+
+
+def step_effort(rows: int) -> int:
+    """A step on a CPU, in percent of a step of one row (measured, see benchmarks/README.md).
+
+    llama.cpp's kernels take sixteen rows at once, then four, and what is left one by one.
+    """
+    blocks, rest = divmod(rows, 16)
+    fours, ones = divmod(rest, 4)
+    return 15 + 580 * blocks + 185 * fours + 85 * ones
+
+
+def rows_for(codes0: NDArray[np.int16], most: int, effort: Effort = step_effort) -> int:
+    """The rows, at most `most`, that refine codebook 0 [2, T] soonest; the fewest of equals."""
+    return best_rows([chunk.frames for chunk in _work(distinct(codes0))], most, effort)
+
+
+def best_rows(lengths: Sequence[int], most: int, effort: Effort = step_effort) -> int:
+    """The rows, at most `most`, in which chunks of these frames are refined soonest; the fewest of equals."""
+    longest_first = sorted(lengths, reverse=True)
+    counts = range(1, min(most, len(lengths)) + 1)
+    return min(counts, key=lambda rows: _total_effort(longest_first, rows, effort))
+
+
+def _total_effort(lengths: Sequence[int], rows: int, effort: Effort) -> int:
+    """Of the steps of all waves; lengths are those of the chunks, the longest first."""
+    total = 0
+    for start in range(0, len(lengths), rows):
+        wave = lengths[start : start + rows]
+        # the shortest leave first: between two ends, the rows that are left go on together
+        ends = [0, *reversed(wave)]
+        total += sum((ends[n] - ends[n - 1]) * effort(len(ends) - n) for n in range(1, len(ends)))
+    return total
 
 
 def run(

@@ -1,0 +1,97 @@
+"""Which device is used: what llama.cpp was built for, what it sees, and what the user says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from helpers import cli
+
+from yuegguf import machine, runtime
+from yuegguf.cli._options import wants_gpu
+from yuegguf.engine import llama
+from yuegguf.errors import RequestError
+from yuegguf.plan import Machine
+
+GIB = 2**30
+INFO = llama.build_info()
+
+
+def device(kind: str, free: int) -> dict[str, str | int]:
+    memory = {"memory_free": free * GIB, "memory_total": 24 * GIB}
+    return {"name": kind.upper(), "description": "", "kind": kind, **memory}
+
+
+CPU, CARD, SMALL, INTEGRATED = device("cpu", 20), device("gpu", 11), device("gpu", 6), device("igpu", 9)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
+    """The devices of a machine whose llama.cpp can use a GPU."""
+    found = [CPU]
+    monkeypatch.setattr(llama, "devices", lambda: found)
+    monkeypatch.setattr(llama, "build_info", lambda: {**INFO, "gpu": "yes"})
+    monkeypatch.setattr(machine, "is_mac", lambda: False)
+    return found
+
+
+def test_a_build_without_gpu_computes_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama, "build_info", lambda: {**INFO, "gpu": "no"})
+    assert runtime.with_device(Machine()) == Machine(gpu=False)
+
+
+def test_a_gpu_is_used_where_there_is_one_with_all_its_memory(seen: list[dict[str, str | int]]) -> None:
+    seen += [CARD, SMALL]
+    assert runtime.with_device(Machine()) == Machine(gpu=True, gpu_memory=17 * GIB)
+    assert runtime.with_device(Machine(main_gpu=1)) == Machine(gpu=True, gpu_memory=6 * GIB, main_gpu=1)
+
+
+def test_a_gpu_that_is_not_wanted_is_not_used(seen: list[dict[str, str | int]]) -> None:
+    seen.append(CARD)
+    for options in (Machine(gpu=False), Machine(gpu_layers=0), Machine(gpu=True, gpu_layers=0)):
+        assert runtime.with_device(options) == replace(options, gpu=False)
+
+
+def test_integrated_gpus_and_macs_share_the_machines_memory(
+    seen: list[dict[str, str | int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen.append(INTEGRATED)
+    assert runtime.with_device(Machine()) == Machine(gpu=True, gpu_memory=9 * GIB, shared_memory=True)
+    seen.append(CARD)
+    assert not runtime.with_device(Machine()).shared_memory
+    monkeypatch.setattr(machine, "is_mac", lambda: True)
+    assert runtime.with_device(Machine()).shared_memory
+
+
+def test_memory_that_cannot_be_read_is_unknown(seen: list[dict[str, str | int]]) -> None:
+    seen.clear()
+    assert runtime.with_device(Machine(gpu_layers=7)) == Machine(gpu=True, gpu_layers=7)
+
+
+def test_a_gpu_that_is_not_there_is_named(seen: list[dict[str, str | int]]) -> None:
+    seen.append(CARD)
+    with pytest.raises(RequestError, match="there is no GPU number 1"):
+        runtime.with_device(Machine(main_gpu=1))
+
+
+@pytest.mark.usefixtures("seen")
+def test_what_the_command_line_says_of_the_device() -> None:
+    assert wants_gpu("cpu", None) is wants_gpu("cpu", 0) is False
+    assert wants_gpu("auto", None) is wants_gpu("auto", 0) is None
+    assert wants_gpu("auto", -1) is wants_gpu("cuda:1", None) is wants_gpu("metal", 3) is True
+    with pytest.raises(RequestError, match="--device cpu has no GPU layers"):
+        wants_gpu("cpu", 3)
+    with pytest.raises(RequestError, match="there is no device 'tpu'"):
+        wants_gpu("tpu", None)
+
+
+def test_doctor_knows_a_card_that_this_build_cannot_use(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama, "build_info", lambda: {**INFO, "gpu": "no"})
+    monkeypatch.setattr(machine, "graphics", lambda: "cuda")
+    text = cli(capsys, "doctor").out
+    assert "for a GPU    this machine has one that the installed llama.cpp cannot use; rebuild with:" in text
+    assert "CMAKE_ARGS=-DGGML_CUDA=on pip install" in text
+    monkeypatch.setattr(machine, "graphics", lambda: None)
+    assert "for a GPU    none was found" in cli(capsys, "doctor").out

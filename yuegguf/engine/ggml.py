@@ -1,0 +1,57 @@
+"""Facts of ggml that llama.cpp's own API does not tell: the devices, through ggml's C API."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DEVICE_KINDS = ("cpu", "gpu", "igpu", "accelerator")
+"""ggml's ggml_backend_dev_type in its order."""
+NAMES = ("lib{}.so", "lib{}.dylib", "{}.dll", "lib{}.dll")
+"""What a library's file is called, by system."""
+
+
+def devices(folder: Path) -> list[dict[str, str | int]]:
+    """What the libraries in `folder` can compute on: name, description, kind, bytes of memory.
+
+    Kind is one of DEVICE_KINDS; memory is what is free and all there is. Empty where the libraries lie
+    elsewhere or lack a function: a plan without it takes a GPU's memory as unknown. llama.cpp must have
+    been started.
+    """
+    try:
+        count = _function(folder, "ggml_backend_dev_count", ctypes.c_size_t)()
+        get = _function(folder, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+        texts = {
+            field: _function(folder, f"ggml_backend_dev_{field}", ctypes.c_char_p, ctypes.c_void_p)
+            for field in ("name", "description")
+        }
+        kind = _function(folder, "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+        pointers = (ctypes.POINTER(ctypes.c_size_t),) * 2
+        memory = _function(folder, "ggml_backend_dev_memory", None, ctypes.c_void_p, *pointers)
+    except (AttributeError, OSError):
+        return []
+    found: list[dict[str, str | int]] = []
+    for device in map(get, range(count)):
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        memory(device, ctypes.byref(free), ctypes.byref(total))
+        facts = {field: (read(device) or b"").decode(errors="replace") for field, read in texts.items()}
+        facts["kind"] = dict(enumerate(DEVICE_KINDS)).get(kind(device), "other")
+        found.append({**facts, "memory_free": free.value, "memory_total": total.value})
+    return found
+
+
+def _function(folder: Path, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """A function of ggml's, from whichever library has it. Raises OSError, AttributeError."""
+    for part in ("ggml", "ggml-base"):
+        path = next((path for pattern in NAMES if (path := folder / pattern.format(part)).is_file()), None)
+        if path is None:
+            raise FileNotFoundError(f"{folder} has no library {part}")
+        library = ctypes.CDLL(str(path))
+        if hasattr(library, name):
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, result
+            found: Callable[..., Any] = function
+            return found
+    raise AttributeError(name)
