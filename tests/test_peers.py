@@ -10,6 +10,7 @@ import torch
 from yuegguf_convert.synthetic import SHAPES
 
 from benchmarks.peers import loops
+from benchmarks.peers.__main__ import table
 from benchmarks.peers.models import LeanLlama, random_model
 
 TINY = replace(SHAPES["stage1"], hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=96, vocab=300)
@@ -45,9 +46,7 @@ def test_the_official_stage_1_takes_two_passes_a_step_and_reads_the_context_once
     torch.manual_seed(0)
     loops.official_stage1(model, 8, 24, 2)
     # guidance: the second pass starts with the prompt's last id, and then both get the same new one
-    assert fed == [
-        shape for place in (8, 24) for shape in [(1, place), (1, 1), (1, place), (1, 1), *[(1, 1)] * 4]
-    ]
+    assert fed == [shape for place in (8, 24) for shape in [(1, place), (1, 1), *[(1, 1)] * 4]]
 
 
 def test_the_official_stage_2_reads_everything_anew_for_a_frame(
@@ -79,3 +78,23 @@ def test_a_song_is_the_sum_of_its_steps() -> None:
 def test_a_chunk_is_exact_for_a_parabola() -> None:
     found = loops.chunk_seconds(lambda number: 2.0 + 0.01 * number)
     assert found == pytest.approx(sum(2.0 + 0.01 * number for number in range(300)), rel=0.02)
+
+
+def test_every_draw_is_timed_by_itself(model: torch.nn.Module) -> None:
+    torch.manual_seed(0)
+    clock = loops.Clock()
+    model.generate(
+        torch.tensor([[3, 4]]), max_new_tokens=5, min_new_tokens=5, stopping_criteria=[clock], do_sample=True
+    )
+    assert len(clock.between()) == 5
+    assert all(seconds > 0 for seconds in clock.between())
+
+
+def test_the_table_names_every_loop_with_its_ratio() -> None:
+    found = {"stage1": {"ours": 10.0, "lean": 40.0}, "stage2": {"ours": 30.0, "lean": 60.0}}
+    assert table(found) == [
+        "|  | stage1 | stage2 | both | ratio |",
+        "|---|---|---|---|---|",
+        "| ours | 10 s (1.0 x) | 30 s (1.0 x) | 40 s | 1.0 |",
+        "| lean | 40 s (4.0 x) | 60 s (2.0 x) | 100 s | 2.5 |",
+    ]

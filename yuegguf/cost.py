@@ -122,7 +122,9 @@ def draft_seconds(cost: StepCost, prompts: Sequence[int], frames: Sequence[int],
     return total
 
 
-def refine_seconds(cost: StepCost, lengths: Sequence[int], rows: int) -> float:
+def refine_seconds(
+    cost: StepCost, lengths: Sequence[int], rows: int, steps: int = STEPS_PER_FRAME["stage2"]
+) -> float:
     """Stage 2: frames of each chunk, the longest first, in waves of `rows` → seconds."""
     total = 0.0
     for start in range(0, len(lengths), rows):
@@ -131,8 +133,8 @@ def refine_seconds(cost: StepCost, lengths: Sequence[int], rows: int) -> float:
         for i, frames in enumerate(sorted(wave)):
             # between two ends the rows that are left go on together
             before = sorted(wave)[i - 1] if i else 0
-            steps = STEPS_PER_FRAME["stage2"] * (frames - before)
+            taken = steps * (frames - before)
             left = wave[: len(wave) - i]
             cells = sum(PROMPT_IDS + own for own in left) + len(left) * 4 * (before + frames)
-            total += steps * cost.seconds(len(left), cells)
+            total += taken * cost.seconds(len(left), cells)
     return total

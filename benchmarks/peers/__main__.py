@@ -1,9 +1,11 @@
-"""Whole songs at the real shapes: ours, the official loop in PyTorch, and the best loop in PyTorch.
+"""Whole songs at the real shapes: ours, plain llama.cpp, the best loop in PyTorch, and the official one.
 
-    python -m benchmarks.peers [--song 60] [--type Q4_0] [--stages 1,2] [--far 2000] [--layers N]
+    python -m benchmarks.peers [--song 60] [--type Q4_0] [--stages 1,2] [--far 1000] [--layers N]
+        [--device cuda] [--only ours,plain]
 
-Steps are timed at two places (stage 2: three), a song is the sum over all of its steps. Ours is measured
-before and after the others, on the same cores. Needs 16 GiB of memory, and 6 GB of disk for Q4_0.
+Steps are timed at two places (official stage 2: three), a song is the sum over all of its steps. Ours is
+measured before and after the others, on the same cores. At the real shapes this needs 20 GiB of memory, and
+6 GB of disk for Q4_0.
 """
 
 from __future__ import annotations
@@ -15,19 +17,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from transformers import LlamaForCausalLM
 from yuegguf_convert.names import LlamaConfig
 from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
 from benchmarks.peers import loops
 from benchmarks.peers.models import random_model
-from yuegguf.cost import StepCost, draft_seconds, refine_seconds
+from yuegguf.cost import ALL, StepCost, draft_seconds, refine_seconds
+from yuegguf.engine.base import BATCH
 from yuegguf.engine.llama import EngineOptions, LlamaEngine
 from yuegguf.machine import cpu_name, physical_cores
-from yuegguf.plan import MAX_STAGE2_ROWS
+from yuegguf.plan import GPU_BATCH, MAX_STAGE2_ROWS
 from yuegguf.speed import measure
 from yuegguf.stages import stage2
 from yuegguf.vocab import Role
@@ -35,6 +39,8 @@ from yuegguf.vocab import Role
 PROMPT, LATER, SECTION_FRAMES = 460, 90, 1500
 STEPS = 6
 """Timed at each place of a PyTorch loop."""
+LEAN_ROWS = 20
+"""Most chunks that the best PyTorch loop takes at once: its caches, as long as ours, take 0.7 GB each."""
 
 
 def sections(seconds: float) -> tuple[list[int], list[int]]:
@@ -43,54 +49,105 @@ def sections(seconds: float) -> tuple[list[int], list[int]]:
     return [SECTION_FRAMES] * count, [PROMPT, *[LATER] * (count - 1)]
 
 
-def ours(role: Role, config: LlamaConfig, kind: str, far: int, folder: Path) -> StepCost:
-    """Our loop on a random model of that type."""
-    path = folder / f"{role}-{kind}.gguf"
-    if not path.exists():
-        write_synthetic(path, role, kind, config=config)
-    rows, ids = (2, 2 * SECTION_FRAMES * 2) if role == "stage1" else (MAX_STAGE2_ROWS, stage2.ROW_IDS)
-    with closing(LlamaEngine(path, EngineOptions(ids, rows, physical_cores()))) as engine:
-        return measure(engine, 10.0, far)
+@dataclass(frozen=True)
+class Setting:
+    """What is measured."""
+
+    song: float
+    """Seconds."""
+    config: LlamaConfig
+    kind: str
+    """Number type of ours and of plain llama.cpp."""
+    far: int
+    """Ids in the cache at the later of two places."""
+    folder: Path
+    device: str
+    loops: tuple[str, ...]
+
+    def llama(self, role: Role, rows: int, ids: int, *, plain: bool = False) -> StepCost:
+        """Steps of llama.cpp on a random model: as we use it, or by its defaults on the whole vocabulary."""
+        path = self.folder / f"{role}-{self.kind}-{'whole' if plain else 'trimmed'}.gguf"
+        if not path.exists():
+            write_synthetic(path, role, self.kind, config=self.config, trim=not plain)
+        on_gpu = self.device != "cpu"
+        options = EngineOptions(
+            ids,
+            rows,
+            physical_cores(),
+            flash_attention=plain or on_gpu,
+            batch=GPU_BATCH if plain or on_gpu else BATCH,
+            gpu_layers=ALL if on_gpu else 0,
+        )
+        with closing(LlamaEngine(path, options)) as engine:
+            return measure(engine, 10.0, self.far)
+
+    def compare(self, mine: Callable[[], float], others: dict[str, Callable[[], float]]) -> dict[str, float]:
+        """Seconds by loop; ours before and after the others."""
+        told("ours")
+        before, found = mine(), {}
+        for name, measured in others.items():
+            if name in self.loops:
+                told(name)
+                found[name] = measured()
+                gc.collect()
+        told("ours again")
+        return {"ours": (before + mine()) / 2, **found}
+
+    def model(self) -> LlamaForCausalLM:
+        """For PyTorch's loops."""
+        return random_model(self.config, torch.bfloat16, self.device)
 
 
-def stage_one(song: float, config: LlamaConfig, kind: str, far: int, folder: Path) -> dict[str, float]:
+def stage_one(setting: Setting) -> dict[str, float]:
     """Seconds of stage 1 by loop."""
-    frames, prompts = sections(song)
+    frames, prompts = sections(setting.song)
     steps = [2 * each for each in frames]
+    ids = max(4 * SECTION_FRAMES, setting.far + 256)
 
     def mine() -> float:
-        return draft_seconds(ours("stage1", config, kind, far, folder), prompts, frames, guided=True)
+        return draft_seconds(setting.llama("stage1", 2, ids), prompts, frames, guided=True)
 
-    before = mine()
-    model = random_model(config, torch.bfloat16)
-    told("stage 1, official")
-    official = loops.official_stage1(model, PROMPT, far, STEPS).song(steps, prompts)
-    told("stage 1, best PyTorch loop")
-    lean = loops.lean_stage1(model, PROMPT, far, STEPS).song(steps, prompts)
-    del model
-    gc.collect()
-    return {"ours": (before + mine()) / 2, "official": official, "lean": lean}
+    def plain() -> float:
+        """The rows one after the other, each in a decode of its own."""
+        alone = setting.llama("stage1", 1, ids, plain=True)
+        empty = [0] * len(prompts)
+        return draft_seconds(alone, prompts, frames, guided=False) + sum(
+            draft_seconds(alone, empty[:1], [each], guided=False) for each in frames
+        )
+
+    def official() -> float:
+        return loops.official_stage1(setting.model(), PROMPT, setting.far, STEPS).song(steps, prompts)
+
+    def lean() -> float:
+        return loops.lean_stage1(setting.model(), PROMPT, setting.far, STEPS).song(steps, prompts)
+
+    return setting.compare(mine, {"plain": plain, "lean": lean, "official": official})
 
 
-def stage_two(song: float, config: LlamaConfig, kind: str, far: int, folder: Path) -> dict[str, float]:
+def stage_two(setting: Setting) -> dict[str, float]:
     """Seconds of stage 2 by loop."""
-    lengths = [chunk.frames for chunk in stage2.chunks(sum(sections(song)[0]))]
+    frames = sum(sections(setting.song)[0])
+    lengths = sorted((chunk.frames for chunk in stage2.chunks(frames)), reverse=True)
+    rows = stage2.best_rows(lengths, MAX_STAGE2_ROWS)
 
     def mine() -> float:
-        cost = ours("stage2", config, kind, far, folder)
-        return refine_seconds(cost, sorted(lengths, reverse=True), MAX_STAGE2_ROWS)
+        return refine_seconds(setting.llama("stage2", rows, stage2.ROW_IDS), lengths, rows)
 
-    before = mine()
-    model = random_model(config, torch.bfloat16)
-    told("stage 2, official")
-    each = loops.chunk_seconds(loops.official_stage2(model))
-    official = each * len(lengths) / loops.OFFICIAL_ROWS
-    told("stage 2, best PyTorch loop")
-    lean = loops.chunk_seconds(loops.lean_stage2(model, MAX_STAGE2_ROWS))
-    del model
-    gc.collect()
-    waves = -(-len(lengths) // MAX_STAGE2_ROWS)
-    return {"ours": (before + mine()) / 2, "official": official, "lean": lean * waves}
+    def plain() -> float:
+        """One track after the other, OFFICIAL_ROWS chunks at once, eight steps a frame."""
+        cost = setting.llama("stage2", loops.OFFICIAL_ROWS, stage2.ROW_IDS, plain=True)
+        return 2 * refine_seconds(cost, lengths[::2], loops.OFFICIAL_ROWS, steps=8)
+
+    def official() -> float:
+        each = loops.chunk_seconds(loops.official_stage2(setting.model()))
+        return each * len(lengths) / loops.OFFICIAL_ROWS
+
+    def lean() -> float:
+        waves = -(-len(lengths) // LEAN_ROWS)
+        at_once = -(-len(lengths) // waves)
+        return waves * loops.chunk_seconds(loops.lean_stage2(setting.model(), at_once))
+
+    return setting.compare(mine, {"plain": plain, "lean": lean, "official": official})
 
 
 def told(text: str) -> None:
@@ -98,7 +155,7 @@ def told(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-STAGES: dict[str, tuple[Role, Callable[..., dict[str, float]]]] = {
+STAGES: dict[str, tuple[Role, Callable[[Setting], dict[str, float]]]] = {
     "1": ("stage1", stage_one),
     "2": ("stage2", stage_two),
 }
@@ -112,26 +169,40 @@ def main() -> None:
     parser.add_argument("--song", type=float, default=60.0)
     parser.add_argument("--type", default="Q4_0")
     parser.add_argument("--stages", default="1,2")
-    parser.add_argument("--far", type=int, default=2000)
+    parser.add_argument("--far", type=int, default=1000)
     parser.add_argument("--layers", type=int, help="fewer than the real 32, for a quick look")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for all of them")
+    parser.add_argument("--only", default="plain,lean,official", help="loops beside ours")
     options = parser.parse_args()
     torch.set_num_threads(physical_cores())
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         for stage in options.stages.split(","):
             role, measured = STAGES[stage]
-            layers = options.layers or SHAPES[role].layers
-            config = replace(SHAPES[role], layers=layers)
-            found[role] = measured(options.song, config, options.type, options.far, Path(name))
-    machine = f"{cpu_name()}, {physical_cores()} cores"
+            config = replace(SHAPES[role], layers=options.layers or SHAPES[role].layers)
+            wanted = tuple(options.only.split(","))
+            told(role)
+            found[role] = measured(
+                Setting(options.song, config, options.type, options.far, Path(name), options.device, wanted)
+            )
+    machine = f"{cpu_name()}, {physical_cores()} cores, {options.device}"
     print(f"{machine}, {options.type} against bfloat16, a song of {options.song:g} s")
-    total = {loop: sum(each[loop] for each in found.values()) for loop in ("ours", "lean", "official")}
-    columns = ["", *found, "both", "ratio"]
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
-    for loop, seconds in total.items():
-        cells = [f"{each[loop]:.0f} s" for each in found.values()]
-        print(f"| {loop} | {' | '.join(cells)} | {seconds:.0f} s | {seconds / total['ours']:.1f} |")
+    print("\n".join(table(found)))
     print(json.dumps({"type": options.type, "song": options.song, **found}))
+
+
+def table(found: dict[str, dict[str, float]]) -> list[str]:
+    """Seconds by loop and stage, and how many times ours."""
+    columns = ["", *found, "both", "ratio"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    names = next(iter(found.values()))
+    total = {name: sum(stage[name] for stage in found.values()) for name in names}
+    for name in names:
+        cells = [f"{stage[name]:.0f} s ({stage[name] / stage['ours']:.1f} x)" for stage in found.values()]
+        lines.append(
+            f"| {' | '.join([name, *cells])} | {total[name]:.0f} s | {total[name] / total['ours']:.1f} |"
+        )
+    return lines
 
 
 if __name__ == "__main__":

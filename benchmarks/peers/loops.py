@@ -5,13 +5,15 @@ Sources of the official ones: YuE `inference/infer.py`, `stage1` and `stage2_gen
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from benchmarks.peers.models import LeanLlama
 
@@ -58,39 +60,56 @@ class Stage1Times:
         return total
 
 
-def _ids(rows: int, count: int, vocab: int) -> torch.Tensor:
+def _ids(model: LlamaForCausalLM, rows: int, count: int) -> torch.Tensor:
     draws = np.random.default_rng(count)
-    return torch.from_numpy(draws.integers(3, vocab, (rows, count)))
+    return torch.from_numpy(draws.integers(3, model.config.vocab_size, (rows, count))).to(model.device)
 
 
 def _timed(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - begun
 
 
 def official_stage1(model: LlamaForCausalLM, near: int, far: int, steps: int) -> Stage1Times:
     """`model.generate` with guidance: two passes a step, the whole context read anew for each section."""
 
-    def generate(place: int, count: int) -> float:
-        ids = _ids(1, place, model.config.vocab_size)
-        return _timed(
-            lambda: model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                min_new_tokens=count,
-                max_new_tokens=count,
-                guidance_scale=1.5,
-                **SAMPLING,
-            )
+    def generate(place: int) -> list[float]:
+        """Seconds until the first id is drawn, and from each to the next."""
+        ids, clock = _ids(model, 1, place), Clock()
+        model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            min_new_tokens=1 + steps,
+            max_new_tokens=1 + steps,
+            guidance_scale=1.5,
+            stopping_criteria=StoppingCriteriaList([clock]),
+            **SAMPLING,
         )
+        return clock.between()
 
-    found = []
-    for place in (near, far):
-        first = generate(place, 1)
-        found.append((first, (generate(place, 1 + steps) - first) / steps))
-    places = Places(near, far, found[0][1], found[1][1])
-    return Stage1Times(places, found[1][0] / far, kept=False)
+    first, late = generate(near), generate(far)
+    places = Places(near, far, statistics.median(first[1:]), statistics.median(late[1:]))
+    return Stage1Times(places, late[0] / far, kept=False)
+
+
+class Clock(StoppingCriteria):
+    """Notes when each id was drawn, and stops nothing."""
+
+    def __init__(self) -> None:
+        self.times = [time.perf_counter()]
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+        """After each draw; reading an id waits for a GPU."""
+        int(input_ids[0, -1])
+        self.times.append(time.perf_counter())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    def between(self) -> list[float]:
+        """Seconds from each note to the next."""
+        return [later - sooner for sooner, later in pairwise(self.times)]
 
 
 def lean_stage1(model: LlamaForCausalLM, near: int, far: int, steps: int) -> Stage1Times:
@@ -99,13 +118,13 @@ def lean_stage1(model: LlamaForCausalLM, near: int, far: int, steps: int) -> Sta
     Both rows are taken as long as the conditional one, as a padded batch is.
     """
     lean = LeanLlama(model, 2, far + steps + 1)
-    prompt = _timed(lambda: lean(_ids(1, near, model.config.vocab_size)))
+    prompt = _timed(lambda: lean(_ids(model, 1, near)))
     found = []
     for place in (near, far):
         if lean.used < place:
-            lean(_ids(1, place - lean.used, model.config.vocab_size))
+            lean(_ids(model, 1, place - lean.used))
         lean.used = place
-        next_ids = torch.full((2, 1), 5)
+        next_ids = torch.full((2, 1), 5, device=model.device)
         lean(next_ids)
 
         def work(ids: torch.Tensor = next_ids) -> None:
@@ -130,7 +149,7 @@ def official_stage2(model: LlamaForCausalLM) -> Callable[[int], float]:
     """Seconds of one frame of OFFICIAL_ROWS rows by its number: everything before it is read anew."""
 
     def frame(number: int) -> float:
-        ids = _ids(OFFICIAL_ROWS, CHUNK + 3 + FRAME_IDS * number, model.config.vocab_size)
+        ids = _ids(model, OFFICIAL_ROWS, CHUNK + 3 + FRAME_IDS * number)
         mask = torch.ones_like(ids)
         return _timed(
             lambda: model.generate(
@@ -149,9 +168,8 @@ def lean_stage2(model: LlamaForCausalLM, rows: int) -> Callable[[int], float]:
         lean.used = CHUNK + 3 + FRAME_IDS * number
 
         def work() -> None:
-            lean(torch.full((rows, 2), 5)).argmax(-1)
-            for _ in range(6):
-                lean(torch.full((rows, 1), 5)).argmax(-1)
+            for count in (2, 1, 1, 1, 1, 1, 1):
+                lean(torch.full((rows, count), 5, device=model.device)).argmax(-1)
 
         return _timed(work)
 

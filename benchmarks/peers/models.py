@@ -14,7 +14,7 @@ NOISE = 1 << 20
 """Random values that are repeated in all weights: drawing six billion takes minutes."""
 
 
-def random_model(config: LlamaConfig, dtype: torch.dtype) -> LlamaForCausalLM:
+def random_model(config: LlamaConfig, dtype: torch.dtype, device: str = "cpu") -> LlamaForCausalLM:
     """A model of that shape, filled with noise in the size of trained weights."""
     theirs = TheirConfig(
         vocab_size=config.vocab,
@@ -32,15 +32,15 @@ def random_model(config: LlamaConfig, dtype: torch.dtype) -> LlamaForCausalLM:
     )
     with torch.device("meta"):
         model = LlamaForCausalLM(theirs).to(dtype)
-    model = model.to_empty(device="cpu").eval()
-    model.model.rotary_emb = LlamaRotaryEmbedding(theirs)
-    noise = 0.02 * torch.randn(NOISE, generator=torch.Generator().manual_seed(0))
+    model = model.to_empty(device=device).eval()
+    model.model.rotary_emb = LlamaRotaryEmbedding(theirs).to(device)
+    noise = 0.02 * torch.randn(NOISE, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
         for weight in model.parameters():
             flat = weight.view(-1)
             for start in range(0, len(flat), NOISE):
                 part = flat[start : start + NOISE]
-                part.copy_(noise[: len(part)] if weight.ndim > 1 else torch.ones(len(part)))
+                part.copy_(noise[: len(part)] if weight.ndim > 1 else torch.ones_like(part))
     return model
 
 
@@ -56,8 +56,8 @@ class LeanLlama:
         heads, size = self.config.num_key_value_heads, self.config.hidden_size
         self.head_dim = size // self.config.num_attention_heads
         shape = (self.config.num_hidden_layers, rows, heads, ids, self.head_dim)
-        self.keys = torch.zeros(shape, dtype=model.dtype)
-        self.values = torch.zeros(shape, dtype=model.dtype)
+        self.keys = torch.zeros(shape, dtype=model.dtype, device=model.device)
+        self.values = torch.zeros(shape, dtype=model.dtype, device=model.device)
         self.used = 0
 
     @torch.no_grad()
@@ -65,11 +65,11 @@ class LeanLlama:
         """Ids [R, N] → the last logits [R, vocab]."""
         rows, count = ids.shape
         x = self.model.embed_tokens(ids)
-        places = torch.arange(self.used, self.used + count)[None]
+        places = torch.arange(self.used, self.used + count, device=ids.device)[None]
         cos, sin = self.model.rotary_emb(x, places)
         end = self.used + count
         # with one id nothing has to be masked; a block sees what was before it and itself up to each id
-        mask = None if count == 1 else places[0][:, None] >= torch.arange(end)
+        mask = None if count == 1 else places[0][:, None] >= torch.arange(end, device=ids.device)
         for number, layer in enumerate(self.model.layers):
             own = layer.self_attn
             y = layer.input_layernorm(x)
