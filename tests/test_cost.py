@@ -50,6 +50,15 @@ def test_a_draft_is_all_its_steps(guided: bool) -> None:
     assert draft_seconds(COST, prompts, frames, guided) == pytest.approx(total)
 
 
+def test_a_draft_that_outgrows_its_context_reads_what_it_keeps_anew() -> None:
+    prompts, frames = [50, 10, 10, 10], [20, 20, 20, 20]  # 91 ids, then 51 each
+    roomy = draft_seconds(COST, prompts, frames, False)
+    assert draft_seconds(COST, prompts, frames, False, 244, 40) == roomy
+    tight = draft_seconds(COST, prompts, frames, False, 243, 40)  # the last section drops the first
+    fewer = 91 + 51 + 51 - (40 + 51 + 51)
+    assert roomy - tight == pytest.approx(40 * fewer * COST.cell - COST.prompt * (40 + 51 + 51))
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 9])
 def test_refining_is_all_its_steps(rows: int) -> None:
     lengths = [12, 12, 12, 12, 5, 3]

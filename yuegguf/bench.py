@@ -32,6 +32,8 @@ PROMPT_IDS = 460
 SECTION_SECONDS = 30.0
 LATER_IDS = 90
 """Ids of a later section's prompt."""
+HEADER_IDS = PROMPT_IDS - LATER_IDS
+"""Ids before the first section's own prompt."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,13 @@ class _Measured:
 
     def stage1(self, opened: Callable[[], TokenEngine], header: checks.Header) -> StageReport:
         caps = self.request.frame_caps()
-        prompts = [PROMPT_IDS, *[LATER_IDS] * (len(caps) - 1)]
+        prompts, ctx = [PROMPT_IDS, *[LATER_IDS] * (len(caps) - 1)], self.made.n_ctx
         return self._report(
-            "stage1", opened, header, _sing, lambda cost: draft_seconds(cost, prompts, caps, True)
+            "stage1",
+            opened,
+            header,
+            _sing,
+            lambda cost: draft_seconds(cost, prompts, caps, True, ctx, HEADER_IDS),
         )
 
     def stage2(self, opened: Callable[[], TokenEngine], header: checks.Header) -> StageReport:

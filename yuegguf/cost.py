@@ -105,20 +105,34 @@ class StepCost:
         return self.step + rows * self.row + cells * self.cell
 
 
-def draft_seconds(cost: StepCost, prompts: Sequence[int], frames: Sequence[int], guided: bool) -> float:
+def draft_seconds(
+    cost: StepCost,
+    prompts: Sequence[int],
+    frames: Sequence[int],
+    guided: bool,
+    n_ctx: int | None = None,
+    header: int = 0,
+) -> float:
     """Stage 1: ids of each section's own prompt (the header with the first) and its frames → seconds.
 
-    The context grows from section to section; the unconditional row starts anew in each.
+    The context grows from section to section; the unconditional row starts anew in each. Where a section
+    would not fit into `n_ctx` ids the oldest go, and what is left is read anew behind the header.
     """
-    total, context = 0.0, 0
-    for ids, count in zip(prompts, frames, strict=True):
-        steps = STEPS_PER_FRAME["stage1"] * count
-        context += ids
+    total, first = 0.0, 0
+    lengths = [
+        ids + STEPS_PER_FRAME["stage1"] * count + 1 for ids, count in zip(prompts, frames, strict=True)
+    ]
+    for i, (ids, count) in enumerate(zip(prompts, frames, strict=True)):
+        steps, read = STEPS_PER_FRAME["stage1"] * count, ids
+        before = sum(lengths[first:i])
+        while n_ctx is not None and first < i and before + ids + steps + 1 > n_ctx:
+            first += 1
+            before = header + sum(lengths[first:i])
+            read = before + ids
         grown = steps * (steps - 1) // 2
-        total += ids * cost.prompt + steps * cost.seconds(1, context) + cost.cell * grown
+        total += read * cost.prompt + steps * cost.seconds(1, before + ids) + cost.cell * grown
         if guided:
             total += steps * cost.row + cost.cell * grown
-        context += steps + 1
     return total
 
 

@@ -85,7 +85,7 @@ def _seconds(
     own = [len(first) + len(ids) for first, ids in zip(before, prompt.sections, strict=True)]
     lengths = sorted((chunk.frames for chunk in chunks(sum(caps))), reverse=True)
     return {
-        "draft": draft_seconds(draft, own, caps, request.sampling.guided),
+        "draft": draft_seconds(draft, own, caps, request.sampling.guided, made.n_ctx, len(prompt.header)),
         "refine": refine_seconds(refine, lengths, rows),
         "master": frame * sum(caps),
     }

@@ -270,6 +270,7 @@ def _load_model(path: Path, gpu_layers: int, main_gpu: int | None, vocab_only: b
     if main_gpu is not None:
         params.main_gpu, params.split_mode = main_gpu, lib.LLAMA_SPLIT_MODE_NONE
     params.vocab_only = vocab_only
+    params.load_mode = lib.LLAMA_LOAD_MODE_NONE  # weights are reordered: a mapped file would stay beside them
     model = lib.llama_model_load_from_file(bytes(path), params)
     if not model:
         detail = f" ({_log.complaint})" if _log.complaint else ""

@@ -1,0 +1,156 @@
+"""How time and memory grow with the song: sections of 30 s, from half a minute to five.
+
+    python -m benchmarks.growth --folder DIR [--type Q4_0] [--plot docs/growth.png]
+
+At the real shapes both stages' steps are timed once and summed for every length; with the bundled nano every
+length is sung whole, each in a process of its own, with sections that may not end early. DIR keeps the random
+models. Needs 16 GiB of memory and 5 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from yuegguf_convert.synthetic import write_synthetic
+
+from yuegguf import checks, machine, plan, runtime
+from yuegguf.bench import HEADER_IDS, LATER_IDS, PROMPT_IDS
+from yuegguf.cost import StepCost, draft_seconds, refine_seconds
+from yuegguf.models import Models, nano_models
+from yuegguf.plan import Machine, Plan
+from yuegguf.request import SongRequest
+from yuegguf.sampling import Sampling
+from yuegguf.speed import measure
+
+LENGTHS = (30, 60, 120, 300)
+SECTION = 30
+PHASES = ("draft", "refine", "master")
+
+
+def request(seconds: int) -> SongRequest:
+    """A song of whole sections that may not end early."""
+    lyrics = "[verse]\nla la la la\n\n" * (seconds // SECTION)
+    sampling = Sampling(min_new_tokens=100 * SECTION)
+    return SongRequest("pop female vocal", lyrics, segment_seconds=SECTION, seed=1, sampling=sampling)
+
+
+def sing(seconds: int) -> dict[str, Any]:
+    """One whole song with nano, in this process: seconds in all and by phase, peak bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        begun = time.perf_counter()
+        song = runtime.generate(request(seconds), output_dir=Path(name))
+        passed = time.perf_counter() - begun
+        facts = json.loads((song.folder / "song.json").read_text("utf-8"))
+    assert song.seconds == seconds, song
+    phases = {phase: facts["seconds"][phase] for phase in PHASES}
+    return {"seconds": passed, **phases, "peak": machine.peak_memory()}
+
+
+def sung(seconds: int) -> dict[str, Any]:
+    """The same in a process of its own."""
+    child = [sys.executable, "-m", "benchmarks.growth", "--sing", str(seconds)]
+    answer = subprocess.run(child, check=True, capture_output=True, text=True).stdout
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+def planned(models: Models, seconds: int) -> tuple[Plan, list[int]]:
+    """The plan of a song, and the frames of its sections."""
+    first, second = checks.read_models(models)
+    asked, free = request(seconds), machine.available_memory()
+    options = runtime.with_device(Machine())
+    made = plan.make(asked, first.facts, second.facts, options, machine.physical_cores(), free)
+    return made, asked.frame_caps()
+
+
+def timed(models: Models) -> tuple[StepCost, StepCost]:
+    """Steps of both stages as the longest song would hold them."""
+    made, _ = planned(models, LENGTHS[-1])
+    parts = runtime.real_parts(models, made, Machine(), threading.Event())
+    with closing(parts.stage1()) as engine:
+        first = measure(engine, 10.0, 2048)
+    with closing(parts.stage2(made.stage2_rows)) as engine:
+        return first, measure(engine, 10.0, 2048)
+
+
+def summed(models: Models, costs: tuple[StepCost, StepCost], seconds: int) -> dict[str, Any]:
+    """Seconds of both stages of a song, and the plan's bytes."""
+    made, frames = planned(models, seconds)
+    prompts = [PROMPT_IDS, *[LATER_IDS] * (len(frames) - 1)]
+    lengths = sorted(plan.chunk_frames(request(seconds)), reverse=True)
+    draft = draft_seconds(costs[0], prompts, frames, True, made.n_ctx, HEADER_IDS)
+    refine = refine_seconds(costs[1], lengths, made.stage2_rows)
+    return {"draft": draft, "refine": refine, "peak": made.memory, "rows": made.stage2_rows}
+
+
+def random_models(folder: Path, kind: str) -> Models:
+    """Both stages at the real shapes, with nano's codec."""
+    paths = {}
+    for role in ("stage1", "stage2"):
+        paths[role] = folder / f"{role}-{kind}.gguf"
+        if not paths[role].exists():
+            write_synthetic(paths[role], role, kind)
+    return replace(nano_models(), name="real shapes", **paths)
+
+
+def draw(found: dict[str, dict[int, dict[str, Any]]], out: Path) -> None:
+    """Two panels, time and memory over the song's length."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, (name, songs) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
+        lengths = list(songs)
+        for phase in PHASES:
+            if phase in songs[lengths[0]]:
+                axes.plot(lengths, [song[phase] / 60 for song in songs.values()], marker="o", label=phase)
+        axes.set(title=name, xlabel="seconds of music", ylabel="minutes", xlim=(0, None), ylim=(0, None))
+        memory = axes.twinx()
+        peaks = [song["peak"] / 2**30 for song in songs.values()]
+        memory.plot(lengths, peaks, marker="s", linestyle="--", color="#888888", label="memory")
+        memory.set(ylabel="GiB", ylim=(0, 1.2 * max(peaks)))
+        axes.legend(loc="upper left")
+    figure.savefig(out, dpi=100)
+
+
+def main() -> None:
+    """Measure, print a table, draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--type", default="Q4_0")
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--sing", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.sing:
+        print(json.dumps(sing(options.sing)))
+        return
+    found = {"nano, sung whole": {seconds: sung(seconds) for seconds in LENGTHS}}
+    if options.folder:
+        models = random_models(options.folder, options.type)
+        costs = timed(models)
+        real = {seconds: summed(models, costs, seconds) for seconds in LENGTHS}
+        found[f"real shapes, {options.type}, summed"] = real
+    for name, songs in found.items():
+        print(
+            f"{name}\n| music | {' | '.join(songs[LENGTHS[0]])} |\n{'|---' * (1 + len(songs[LENGTHS[0]]))}|"
+        )
+        for seconds, song in songs.items():
+            cells = [f"{v / 2**30:.2f} GiB" if k == "peak" else f"{v:.1f}" for k, v in song.items()]
+            print(f"| {seconds} s | {' | '.join(cells)} |")
+    if options.plot and len(found) > 1:
+        draw(found, options.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What a plan says it needs against what is then held: models of the real shapes, a child process each.
+
+    python -m benchmarks.plan_memory [--folder DIR] [--only N,…]
+
+The child opens the model as the plan holds it, reads a prompt in every row and takes a few steps; its peak
+counts everything resident, the mapped model file too. DIR keeps the random models for the next time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from yuegguf_convert.synthetic import write_synthetic
+
+from yuegguf import machine
+from yuegguf.cost import Held, model_facts
+from yuegguf.engine.base import Row
+from yuegguf.engine.llama import EngineOptions, LlamaEngine, read_header
+from yuegguf.stages.stage2 import ROW_IDS
+from yuegguf.vocab import Role
+
+GIB = 2**30
+PROMPT, STEPS = 300, 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and how it is held."""
+
+    role: Role
+    kind: str
+    held: Held
+
+    def path(self, folder: Path) -> Path:
+        """The model's file."""
+        return folder / f"{self.role}-{self.kind}.gguf"
+
+
+CASES = (
+    Case("stage1", "Q4_0", Held(2, 7168)),
+    Case("stage1", "Q4_K_M", Held(2, 2048)),
+    Case("stage2", "Q4_0", Held(4, ROW_IDS)),
+    Case("stage2", "Q8_0", Held(8, ROW_IDS)),
+    Case("stage2", "Q4_0", Held(16, ROW_IDS)),
+    Case("stage2", "Q4_0", Held(8, ROW_IDS, "q8_0", flash=True)),
+    Case("stage1", "Q4_0", Held(2, 7168, batch=512)),
+)
+
+
+def hold(case: Case, folder: Path) -> int:
+    """Open, read and step; returns the peak in bytes."""
+    held, path = case.held, case.path(folder)
+    options = EngineOptions(
+        held.ids, held.rows, machine.physical_cores(), held.kv_type, held.flash, held.batch, held.gpu_layers
+    )
+    with closing(LlamaEngine(path, options)) as engine:
+        engine.decode([Row(0, list(range(10, 10 + PROMPT)))])
+        for row in range(1, held.rows):
+            engine.copy(0, row)
+        for step in range(STEPS):
+            engine.decode([Row(row, [step + 10]) for row in range(held.rows)])
+        return machine.peak_memory() or 0
+
+
+def measure(number: int, folder: Path) -> tuple[int, int]:
+    """Bytes foretold, and bytes held by a process of its own."""
+    case = CASES[number]
+    path = case.path(folder)
+    if not path.exists():
+        write_synthetic(path, case.role, case.kind)
+    _, metadata = read_header(path)
+    foretold = case.held.own_bytes(model_facts(metadata, path.stat().st_size))
+    child = [sys.executable, "-m", "benchmarks.plan_memory", "--folder", str(folder), "--hold", str(number)]
+    return foretold, int(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--only", default=",".join(map(str, range(len(CASES)))))
+    parser.add_argument("--hold", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.hold is not None:
+        print(hold(CASES[options.hold], options.folder))
+        return
+    print("| model | held | foretold | held at most | ratio |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        for number in map(int, options.only.split(",")):
+            case = CASES[number]
+            foretold, found = measure(number, options.folder or Path(scratch))
+            words = ", ".join(f"{name} {value}" for name, value in asdict(case.held).items() if value)
+            sizes = f"{foretold / GIB:.2f} GiB | {found / GIB:.2f} GiB | {foretold / found:.3f}"
+            print(f"| {case.role} {case.kind} | {words} | {sizes} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
