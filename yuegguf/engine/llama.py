@@ -103,6 +103,9 @@ class LlamaEngine:
         """Seconds spent inside llama.cpp."""
         self._abort = lib.ggml_abort_callback(lambda _data: self._stop())
         self._no_abort = lib.ggml_abort_callback()
+        self._asking = False
+        self._seen_at = 0, 0
+        self._view = np.empty((0, self._n_vocab), np.float32)
 
     def _open_context(self, path: Path, options: EngineOptions) -> object:
         params = lib.llama_context_default_params()
@@ -151,8 +154,7 @@ class LlamaEngine:
 
     def _submit(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         wanted = self._batch.fill(rows, self._used)
-        long = self._batch.size > 4 * self.n_rows  # asking costs a call per graph node: only in prompts
-        lib.llama_set_abort_callback(self._ctx, self._abort if long else self._no_abort, ctypes.c_void_p(0))
+        self._ask_to_stop(self._batch.size > 4 * self.n_rows)
         _log.complaint = ""
         begun = time.perf_counter()
         status = lib.llama_decode(self._ctx, self._batch.struct)
@@ -167,12 +169,22 @@ class LlamaEngine:
             self._used[row.row] += len(row.ids)
         return self._logits(wanted, pointer)
 
+    def _ask_to_stop(self, asking: bool) -> None:
+        """Whether llama.cpp asks for `stop`: a call for each node of its graph, so only in prompts."""
+        if asking != self._asking:
+            callback = self._abort if asking else self._no_abort
+            lib.llama_set_abort_callback(self._ctx, callback, ctypes.c_void_p(0))
+            self._asking = asking
+
     def _logits(self, wanted: int, pointer: object) -> NDArray[np.float32]:
         if not wanted:
             return np.empty((0, self._n_vocab), np.float32)
-        address = ctypes.cast(cast(Any, pointer), ctypes.c_void_p).value
-        buffer = (ctypes.c_float * (wanted * self._n_vocab)).from_address(address or 0)
-        return np.ctypeslib.as_array(buffer).reshape(wanted, self._n_vocab)
+        address = ctypes.cast(cast(Any, pointer), ctypes.c_void_p).value or 0
+        if (address, wanted) != self._seen_at:  # llama.cpp's buffer stays where it is
+            buffer = (ctypes.c_float * (wanted * self._n_vocab)).from_address(address)
+            self._view = np.ctypeslib.as_array(buffer).reshape(wanted, self._n_vocab)
+            self._seen_at = address, wanted
+        return self._view
 
     def forget(self, row: int, keep: int) -> None:
         """Drop the row's cache after its first `keep` ids."""
@@ -238,16 +250,20 @@ class _Batch:
 
     def fill(self, rows: Sequence[Row], used: Sequence[int]) -> int:
         """Lay the rows out one after the other; returns how many logits rows will come back."""
-        end = 0
+        end = wanted = 0
         for row in rows:
             start, end = end, end + len(row.ids)
-            self.token[start:end] = row.ids
-            self.pos[start:end] = np.arange(used[row.row], used[row.row] + len(row.ids))
-            self.row[start:end] = row.row
-            self.want[start:end] = 0
+            first = used[row.row]
+            if end == start + 1:  # most are, and scalars are quicker
+                self.token[start], self.pos[start], self.row[start] = row.ids[0], first, row.row
+            else:
+                self.token[start:end], self.row[start:end] = row.ids, row.row
+                self.pos[start:end] = np.arange(first, first + len(row.ids))
+                self.want[start:end] = 0
             self.want[end - 1] = row.want_logits
+            wanted += row.want_logits
         self.struct.n_tokens = end
-        return int(self.want[:end].sum())
+        return wanted
 
 
 def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
