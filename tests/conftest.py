@@ -1,4 +1,4 @@
-"""Where the golden data lie, and the seeded checkpoints that belong to them."""
+"""Where the golden data lie, the seeded checkpoints that belong to them, and songs for the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from helpers import FAST, Capture, Run, cli, finish, start
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """The folder of golden data beside the checkout; tests that need it skip where it is not."""
@@ -68,3 +71,55 @@ def reference_gguf(
         return made[key]
 
     return convert
+
+
+@pytest.fixture
+def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the machine's owner has installed must not change a test."""
+    monkeypatch.setenv("YUEGGUF_MODELS_DIR", str(tmp_path / "no models"))
+
+
+@pytest.fixture
+def run(capsys: Capture, tmp_path: Path) -> Run:
+    """Sing with the given arguments; returns the song's folder."""
+
+    def sing(*args: object) -> Path:
+        result = cli(capsys, "run", *args, *FAST, "-o", tmp_path / "songs", "--json")
+        assert result.code == 0, result.err
+        return Path(result.json["folder"])
+
+    return sing
+
+
+@pytest.fixture(scope="session")
+def sung(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """`sung("-g", "pop", …)` → the folder of that finished song, sung once a session in its own process."""
+    made: dict[tuple[object, ...], Path] = {}
+
+    def sing(*args: object) -> Path:
+        if args not in made:
+            result = finish(start("run", *args, "-o", tmp_path_factory.mktemp("song"), "--json"))
+            assert result.code == 0, result.err
+            made[args] = Path(result.json["folder"])
+        return made[args]
+
+    return sing
+
+
+@pytest.fixture(scope="module")
+def song(request: pytest.FixtureRequest, sung: Run) -> Path:
+    """The finished song of the arguments that the test's module names in SONG; no test changes it."""
+    return sung(*request.module.SONG)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """a.wav: 2 s mono at 16 kHz; b.flac: 1.5 s stereo at 44.1 kHz; long.wav: 4 s at 22.05 kHz."""
+    folder, chance = tmp_path_factory.mktemp("audio"), np.random.default_rng(0)
+    for name, rate, shape in (
+        ("a.wav", 16000, 32000),
+        ("b.flac", 44100, (66150, 2)),
+        ("long.wav", 22050, 88200),
+    ):
+        soundfile.write(folder / name, 0.3 * np.sin(np.cumsum(chance.normal(0, 0.2, shape), axis=0)), rate)
+    return folder

@@ -30,15 +30,15 @@ class FakeEngine:
         self.closed = False
 
     def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
-        self.calls.append([Row(r.row, list(r.ids), r.want_logits) for r in rows])
+        self.calls.append([Row(r.row, list(r.ids), r.wanted) for r in rows])
+        logits = []
         for row in rows:
-            self.fed[row.row] += row.ids
-            if len(self.fed[row.row]) > self.n_ctx:
+            fed = self.fed[row.row]
+            fed += row.ids
+            if len(fed) > self.n_ctx:
                 raise EngineError("context full")
-        wanted = [row.row for row in rows if row.want_logits]
-        return (
-            np.stack([self._logits(self.fed[r]) for r in wanted]) if wanted else np.empty((0, 0), np.float32)
-        )
+            logits += [self._logits(fed[: len(fed) - later]) for later in range(row.wanted - 1, -1, -1)]
+        return np.stack(logits) if logits else np.empty((0, 0), np.float32)
 
     def _logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         seed = hash(tuple(ids)) & 0xFFFFFFFF

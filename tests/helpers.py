@@ -1,4 +1,4 @@
-"""Running the command line in this process or another."""
+"""Running the command line in this process or another, and what the tests of it share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,38 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nano.codec_weights import CodecSpec
 from yuegguf.cli import _run
 from yuegguf.stages.stage1 import Draft
+
+Capture = pytest.CaptureFixture[str]
+Run = Callable[..., Path]
+
+QUICK = ("--segment-seconds", 1, "--threads", 1, "--seed", 5)
+FAST = (*QUICK, "--model", "nano")
+
+GENRE, LYRICS = "warm folk  female\n", "[verse]\nla la\n[chorus]\nlo lo lo\n[outro]\nla"
+OURS = ("-g", GENRE, "--lyrics", LYRICS)
+FRAMES = 150
+"""Of the song that OURS and FAST ask for: three sections of a second."""
+
+TWO_SECTIONS = "[verse]\nla la\n[chorus]\nlo lo"
+TEXT = ("-g", "pop", "--lyrics", TWO_SECTIONS)
+
+CODEC_SPECS = {
+    "nano": CodecSpec(),
+    "other": CodecSpec(
+        seed=3, acoustic=12, encoder_base=6, decoder_base=32, hubert=64, hubert_conv=24, hubert_ffn=80,
+        hubert_layers=3, hubert_groups=16, vocos=40, vocos_blocks=3,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,11 +60,27 @@ class Result:
         return errors[0]
 
 
-def cli(capsys: pytest.CaptureFixture[str], *args: object) -> Result:
+def cli(capsys: Capture, *args: object) -> Result:
     """One command in this process."""
     capsys.readouterr()
     code = _run([str(arg) for arg in args])
     return Result(code, *capsys.readouterr())
+
+
+def refused(capsys: Capture, code: int, *args: object) -> str:
+    """The one error line of a command that must fail with this exit code and say what to do."""
+    result = cli(capsys, *args)
+    assert (result.code, result.out) == (code, ""), result
+    assert result.err.endswith("\n")
+    assert "; " in result.error or " (see: yuegguf" in result.error, "it must say what to do next"
+    return result.error.removeprefix("error: ")
+
+
+def run_refused(capsys: Capture, code: int, out: Path, *args: object) -> str:
+    """The same for `run`, which must leave no folder behind."""
+    said = refused(capsys, code, "run", *args, "-o", out)
+    assert not out.exists()
+    return said
 
 
 def start(*args: object, **environment: str) -> subprocess.Popen[str]:

@@ -132,6 +132,20 @@ def test_a_name_tells_the_track(name: str, track: str) -> None:
     assert track_of(Path(f"instruments/{name}.npy")) == track
 
 
+@pytest.mark.parametrize(
+    ("name", "track"),
+    [
+        ("instrumental-rock_tp0@93_T1@0_rp1@2_maxtk3000_vtrack", "vocal"),
+        ("instrumental-rock_tp0@93_T1@0_rp1@2_maxtk3000_itrack", "instrumental"),
+        ("vocal-jazz_itrack", "instrumental"),
+        ("Instrumental", "instrumental"),
+        ("song", "vocal"),
+    ],
+)
+def test_yues_own_mark_outweighs_the_genre_in_a_name(name: str, track: str) -> None:
+    assert track_of(Path(f"{name}.npy")) == track
+
+
 def test_written_tracks_are_plain_int16_arrays(tmp_path: Path) -> None:
     write_track(tmp_path / "t.npy", CODES[0].astype(np.int64))
     loaded = np.load(tmp_path / "t.npy", allow_pickle=False)

@@ -86,11 +86,11 @@ def test_only_wanted_rows_come_back_in_the_order_given(engine: LlamaEngine) -> N
     first, second = logits_of(engine, 0, TEXT), logits_of(engine, 1, OTHER)
     for row in range(3):
         engine.forget(row, 0)
-    answer = engine.decode([Row(1, OTHER), Row(2, TEXT, want_logits=False), Row(0, TEXT)])
+    answer = engine.decode([Row(1, OTHER), Row(2, TEXT, wanted=0), Row(0, TEXT)])
     assert answer.shape == (2, len(engine.pieces))
     assert np.abs(answer[0] - second).max() < 1e-4
     assert np.abs(answer[1] - first).max() < 1e-4
-    assert engine.decode([Row(1, [5], want_logits=False)]).shape == (0, len(engine.pieces))
+    assert engine.decode([Row(1, [5], wanted=0)]).shape == (0, len(engine.pieces))
 
 
 def test_a_long_row_in_blocks_equals_one_by_one() -> None:

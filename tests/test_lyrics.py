@@ -58,6 +58,35 @@ def test_brackets_that_are_no_label_stay_lyrics(line: str) -> None:
     assert parsed.sections[0].body == f"first\n{line}\nlast"
 
 
+@pytest.mark.parametrize(
+    ("written", "label"),
+    [
+        ("[副歌 1]", "副歌"),
+        ("[코러스 2]", "코러스"),
+        ("[サビ x2]", "サビ"),
+        ("[サビ 2x]", "サビ"),
+        ("[サビ ×2]", "サビ"),
+        ("[副歌：2]", "副歌"),
+        ("[Припев 3]", "Припев"),
+        ("[副歌]", "副歌"),
+    ],
+)
+def test_labels_of_other_scripts_may_have_a_number(written: str, label: str) -> None:
+    parsed = parse(f"[verse]\nla\n{written}\nlo")
+    assert [section.label for section in parsed.sections] == ["verse", label]
+    said = [] if written == f"[{label}]" else [f"line 3: {written} is sung as [{label}]"]
+    assert list(parsed.notices) == said
+
+
+@pytest.mark.parametrize(
+    "line", ["[softly 2]", "[doucement é 2]", "[月亮 代表 2]", "[副歌 2] 啦", "[x2]", "[×2]"]
+)
+def test_what_is_not_a_word_and_a_number_stays_lyrics(line: str) -> None:
+    parsed = parse(f"[verse]\nla\n{line}\nlo")
+    assert [section.body for section in parsed.sections] == [f"la\n{line}\nlo"]
+    assert len(parsed.notices) == 1
+
+
 def test_every_line_of_mixed_lyrics_survives() -> None:
     text = (
         "[Verse 1]\r\nStaring at the sunset\r\n月亮代表我的心 [x2]\r\n\r\n"

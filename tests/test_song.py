@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from yuegguf import audio, song
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.request import Output, Reference, SongRequest, SungSection
 from yuegguf.sampling import Sampling
@@ -130,6 +131,11 @@ def test_newest_interrupted(tmp_path: Path) -> None:
     assert newest_interrupted(tmp_path) == newer.path
     with pytest.raises(RequestError, match="no interrupted song"):
         newest_interrupted(tmp_path / "nowhere")
+
+
+def test_the_credit_is_the_same_in_folders_and_files(tmp_path: Path) -> None:
+    assert make(tmp_path).fact("credit") == audio.CREDIT == song.CREDIT
+    assert audio.Tags().comment.startswith(audio.CREDIT)
 
 
 def test_section_times_and_markers(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ class Row:
     """Which row, 0 … n_rows-1."""
     ids: Sequence[int]
     """Ids to append, at least one."""
-    want_logits: bool = True
-    """Whether the logits after the last of these ids are needed."""
+    wanted: int = 1
+    """After how many of these ids, counted from the last, the logits are needed."""
 
 
 class TokenEngine(Protocol):
@@ -42,7 +42,7 @@ class TokenEngine(Protocol):
     def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """Append ids to some rows.
 
-        Returns the logits [wanted, n_vocab] of the rows that want them, in the order given: a view,
+        Returns the logits [wanted, n_vocab] after the ids that want them, in the order given: a view,
         valid until the next call. Raises EngineError, or Interrupted when stopped in a long prompt.
         """
         ...

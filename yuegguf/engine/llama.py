@@ -112,7 +112,7 @@ class LlamaEngine:
         params.n_ctx = options.n_ctx * options.n_rows
         params.n_seq_max = options.n_rows
         params.n_batch = params.n_ubatch = max(options.batch, 2 * options.n_rows)
-        params.n_outputs_max = options.n_rows
+        params.n_outputs_max = 2 * options.n_rows  # a guess beside each row's own id
         params.n_threads = params.n_threads_batch = options.threads
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.flash_attn_type = FLASH[options.flash_attention]
@@ -139,13 +139,13 @@ class LlamaEngine:
             for row in rows:
                 for start in range(0, len(row.ids) - 1, self._block):
                     block = row.ids[start : min(start + self._block, len(row.ids) - 1)]
-                    self._submit([Row(row.row, block, want_logits=False)])
-            rows = [Row(row.row, row.ids[-1:], row.want_logits) for row in rows]
+                    self._submit([Row(row.row, block, wanted=0)])
+            rows = [Row(row.row, row.ids[-1:], row.wanted) for row in rows]
         return self._submit(rows)
 
     def _check(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            if not 0 <= row.row < self.n_rows or not row.ids:
+            if not 0 <= row.row < self.n_rows or not row.ids or row.wanted > min(2, len(row.ids)):
                 raise EngineError(f"row {row.row} of {self.n_rows} with {len(row.ids)} ids cannot be decoded")
             if self._used[row.row] + len(row.ids) > self.n_ctx:
                 raise EngineError(
@@ -259,9 +259,9 @@ class _Batch:
             else:
                 self.token[start:end], self.row[start:end] = row.ids, row.row
                 self.pos[start:end] = np.arange(first, first + len(row.ids))
-                self.want[start:end] = 0
-            self.want[end - 1] = row.want_logits
-            wanted += row.want_logits
+            self.want[start:end] = 0
+            self.want[end - row.wanted : end] = 1
+            wanted += row.wanted
         self.struct.n_tokens = end
         return wanted
 

@@ -18,6 +18,7 @@ from yuegguf.engine.base import Row, TokenEngine
 from yuegguf.errors import DamagedFile, EngineError, RequestError
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.sampling import END, Sampling, choice_logits, draw, guided_scores, penalise, uniform
+from yuegguf.stages.guess import Guesser
 from yuegguf.stages.prompt import Prompt
 from yuegguf.vocab import Stage1Vocab
 
@@ -106,6 +107,14 @@ def run(
     return _Singer(draft, engine, vocab, journal, snapshots, progress).sing_all()
 
 
+@dataclass(frozen=True)
+class Pending:
+    """Ids that both rows are to be fed next."""
+
+    cond: list[int]
+    uncond: list[int]
+
+
 class _Singer:
     """The state of one draft: which ids each row has been fed."""
 
@@ -123,9 +132,14 @@ class _Singer:
         self.rows = 2 if draft.sampling.guided else 1
         self.fed = 0
         """Ids of the current context that the conditional row holds."""
+        self.fed_uncond = 0
+        """Ids that the unconditional row holds."""
         self.first = 0
         """Oldest section in the context."""
         self.frames_done = 0
+        self.guesser = Guesser()
+        self.ahead: NDArray[np.float32] | None = None
+        """Logits after a guess that was drawn: the next draw needs no step."""
 
     def sing_all(self) -> list[NDArray[np.int16]]:
         check_context(self.draft, self.engine.n_ctx)
@@ -133,6 +147,8 @@ class _Singer:
         start = mark.section if mark else 0
         sung = [self._codes(i) for i in range(start)]
         self.frames_done = sum(len(codes) // 2 for codes in sung)
+        for code in (int(code) for codes in sung for code in codes):
+            self.guesser.learn(code)
         for section in range(start, len(self.draft.caps)):
             sung.append(self._sing(section, mark if section == start else None))
             self.frames_done += len(sung[-1]) // 2
@@ -155,34 +171,69 @@ class _Singer:
 
     def _sing(self, section: int, mark: Mark | None) -> NDArray[np.int16]:
         replay = list(self.journal.drawn(section))
-        cap = 2 * self.draft.caps[section]
-        if mark:
-            codes = replay[: mark.codes]
-            self.first = mark.first
-            self.fed = len(self._context(section)) + mark.codes - 1
-            pending = pending_uncond = [self.vocab.codebook0 + codes[-1]]
-        else:
-            codes = []
-            pending, pending_uncond = self._open_section(section)
+        codes, pending = self._begin(section, replay, mark)
         seen = self._seen(section, codes)
-        while len(codes) < cap:
-            if codes and self.snapshots and len(codes) >= len(replay):
-                self.snapshots.offer(self.engine, self.rows, Mark(section, len(codes), self.first))
-            known = len(codes) < len(replay)
-            logits = self._step(section, pending, pending_uncond, want=not known)
-            code = replay[len(codes)] if known else self._draw(section, len(codes), logits, seen)
-            if not known:
+        while len(codes) < 2 * self.draft.caps[section]:
+            guess, logits = self._look(section, codes, pending, len(replay) - len(codes))
+            if len(codes) < len(replay):
+                code = replay[len(codes)]
+            else:
+                code = self._draw(section, len(codes), logits, seen)
                 self.journal.draw(section, code)
+            if guess not in (None, code):
+                self._take_back()
             if code == END_OF_AUDIO:
                 break
             codes.append(code)
+            self.guesser.learn(code)
             seen[1 + code] = True
-            pending = pending_uncond = [self.vocab.codebook0 + code]
+            pending = Pending([self.vocab.codebook0 + code], [self.vocab.codebook0 + code])
             self._report(section, len(codes))
         return np.array(codes, np.int16)
 
-    def _open_section(self, section: int) -> tuple[list[int], list[int]]:
-        """Make room for a section; returns what both rows are to be fed before its first draw."""
+    def _begin(self, section: int, replay: Sequence[int], mark: Mark | None) -> tuple[list[int], Pending]:
+        """Codes of a section that both rows hold, and what is to be fed next."""
+        if not mark:
+            return [], self._open_section(section)
+        codes = list(replay[: mark.codes])
+        for code in codes:
+            self.guesser.learn(code)
+        self.first = mark.first
+        self.fed = len(self._context(section)) + mark.codes - 1
+        self.fed_uncond = mark.codes  # the separator, and all codes but the last
+        last = [self.vocab.codebook0 + codes[-1]]
+        return codes, Pending(last, last)
+
+    def _look(
+        self, section: int, codes: Sequence[int], pending: Pending, known: int
+    ) -> tuple[int | None, NDArray[np.float32]]:
+        """A guess that is fed now, if any, and the logits for the next draw; `known` draws are to come."""
+        if self.ahead is not None:  # the last guess was drawn
+            logits, self.ahead = self.ahead, None
+            return None, logits
+        if codes and self.snapshots and known <= 0:
+            self.snapshots.offer(self.engine, self.rows, Mark(section, len(codes), self.first))
+        guess = self._guess(section, codes)
+        unknown = known <= (0 if guess is None else 1)
+        logits, self.ahead = self._step(section, pending, guess, unknown)
+        return guess, logits
+
+    def _guess(self, section: int, codes: Sequence[int]) -> int | None:
+        """A code to feed beside both rows' own ids; None where it would cost more than it may save."""
+        guided = self.draft.sampling.guidance(section) != 1.0
+        more = len(codes) + 1 < 2 * self.draft.caps[section]
+        return self.guesser.guess() if codes and guided and more else None
+
+    def _take_back(self) -> None:
+        """Forget a guess that was not drawn."""
+        self.ahead = None
+        self.fed -= 1
+        self.engine.forget(COND, self.fed)
+        self.fed_uncond -= 1
+        self.engine.forget(UNCOND, self.fed_uncond)
+
+    def _open_section(self, section: int) -> Pending:
+        """Make room for a section; returns what is to be fed before its first draw."""
         need = 2 * self.draft.caps[section] + 1
         first = self.first
         while self.first < section and len(self._context(section)) + need > self.engine.n_ctx:
@@ -192,8 +243,9 @@ class _Singer:
             self.fed = 0
         if self.rows == 2:
             self.engine.forget(UNCOND, 0)
+            self.fed_uncond = 0
         context = self._context(section)
-        return context[self.fed :], context[-1:]
+        return Pending(context[self.fed :], context[-1:])
 
     def _context(self, section: int) -> list[int]:
         """All ids before the first code of a section, oldest kept section first."""
@@ -216,13 +268,24 @@ class _Singer:
         seen[1 + np.array(codes, np.int64)] = True
         return seen
 
-    def _step(self, section: int, cond: list[int], uncond: list[int], want: bool) -> NDArray[np.float32]:
-        rows = [Row(COND, cond, want)]
-        if self.draft.sampling.guidance(section) != 1.0:
-            rows.append(Row(UNCOND, uncond, want))
+    def _step(
+        self, section: int, pending: Pending, guess: int | None, unknown: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Feed both rows; returns their logits, and those after the guess if there is one.
+
+        Logits come, if a draw that needs them is `unknown`, for all of these ids, so that a replay has the
+        shapes of the first time.
+        """
+        both = self.draft.sampling.guidance(section) != 1.0
+        extra = [] if guess is None else [self.vocab.codebook0 + guess]
+        wanted = 1 + len(extra) if unknown else 0
+        rows = [Row(COND, [*pending.cond, *extra], wanted)]
+        if both:
+            rows.append(Row(UNCOND, [*pending.uncond, *extra], wanted))
         logits = self.engine.decode(rows)
-        self.fed += len(cond)
-        return logits
+        self.fed += len(rows[0].ids)
+        self.fed_uncond += len(rows[-1].ids) if both else 0
+        return (logits[::2], logits[1::2]) if extra else (logits, None)
 
     def _draw(self, section: int, position: int, logits: NDArray[np.float32], seen: NDArray[np.bool_]) -> int:
         options, vocab = self.draft.sampling, self.vocab

@@ -1,11 +1,8 @@
-"""The exporter: graphs against two other implementations, and what happens with wrong checkpoints."""
+"""The exported graphs against transformers, PyTorch and the official codec's inner values."""
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,29 +13,20 @@ import onnxruntime as ort
 import pytest
 import spox.opset.ai.onnx.v17 as op
 import torch
+from helpers import CODEC_SPECS as SPECS
 from spox import Tensor, argument
 from torch import nn
 from yuegguf_onnx_codec import vocos as vocos_graph
 from yuegguf_onnx_codec import xcodec as graphs
-from yuegguf_onnx_codec.export import METADATA_KEY, export_codec, find_checkpoints
 from yuegguf_onnx_codec.hubert import heads_of, mean_of_hidden_states
 from yuegguf_onnx_codec.layers import Layers, ints
 from yuegguf_onnx_codec.pth import read_state_dict
 from yuegguf_onnx_codec.weights import Weights
 
-from nano.codec_weights import CodecSpec, Tensors, vocos, write, xcodec
-from yuegguf.codec import ort as reader
-from yuegguf.codec.ort import ROLES, inverse_stft
-from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, StorageError
-from yuegguf.progress import Event
+from nano.codec_weights import CodecSpec, Tensors, vocos, xcodec
+from yuegguf.codec.ort import inverse_stft
+from yuegguf.errors import DamagedFile
 
-SPECS = {
-    "nano": CodecSpec(),
-    "other": CodecSpec(
-        seed=3, acoustic=12, encoder_base=6, decoder_base=32, hubert=64, hubert_conv=24, hubert_ffn=80,
-        hubert_layers=3, hubert_groups=16, vocos=40, vocos_blocks=3,
-    ),
-}  # fmt: skip
 EVERY_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
 
@@ -226,121 +214,6 @@ def test_weight_norm_spellings_give_the_same_graphs() -> None:
         np.testing.assert_array_equal(run(graphs.encoder(weights), wave=wave)[0], heard)
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("nano")
-    write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def exported(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("onnx") / "new" / "folder"
-    export_codec(*find_checkpoints(checkpoints), folder)
-    return folder
-
-
-def test_export_writes_four_files_below_six_megabytes(checkpoints: Path, tmp_path: Path) -> None:
-    events: list[tuple[int, int]] = []
-    files = export_codec(
-        *find_checkpoints(checkpoints), tmp_path / "a", progress=lambda e: events.append((e.done, e.total))
-    )
-    assert [file.name for file in files] == [f"{role}.onnx" for role in ROLES]
-    assert sorted((tmp_path / "a").iterdir()) == sorted(files)
-    assert sum(file.stat().st_size for file in files) < 6_000_000
-    assert events == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
-
-
-def test_headers_name_role_and_codec(exported: Path) -> None:
-    assert METADATA_KEY == reader.METADATA_KEY
-    facts = {}
-    for role in ROLES:
-        model = onnx.load(exported / f"{role}.onnx")
-        onnx.checker.check_model(model)
-        facts[role] = json.loads({p.key: p.value for p in model.metadata_props}[METADATA_KEY])
-        assert facts[role]["role"] == role
-        assert (facts[role]["codebooks"], facts[role]["bins"], facts[role]["width"]) == (8, 1024, 32)
-    assert len({entry["fingerprint"] for entry in facts.values()}) == 1
-    assert facts["vocal_upsampler"]["n_fft"] == 3528
-
-
-def test_exporting_twice_gives_the_same_bytes(checkpoints: Path, exported: Path, tmp_path: Path) -> None:
-    for file in export_codec(*find_checkpoints(checkpoints), tmp_path):
-        assert file.read_bytes() == (exported / file.name).read_bytes()
-
-
-def test_export_needs_no_torch(checkpoints: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from yuegguf_onnx_codec import *; "
-        f"export_codec(*find_checkpoints(Path({str(checkpoints)!r})), Path({str(tmp_path)!r})); "
-        "assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def spoil(tensors: dict[str, torch.Tensor], name: str, how: str) -> None:
-    if how == "missing":
-        del tensors[name]
-    elif how == "shape":
-        tensors[name] = torch.cat([tensors[name]] * 2)
-    elif how == "rank":
-        tensors[name] = tensors[name][None]
-    else:
-        tensors[name] = tensors[name].clone()
-        tensors[name].view(-1)[-1] = float(how)
-
-
-@pytest.mark.parametrize("how", ["missing", "shape", "rank", "-inf"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "encoder.block.0.weight_v",
-        "encoder.block.2.block.4.weight_g",
-        "encoder.block.5.alpha",
-        "decoder_2.model.3.block.1.bias",
-        "decoder_2.model.6.weight_v",
-        "semantic_model.encoder.pos_conv_embed.conv.weight_g",
-        "semantic_model.encoder.layers.1.attention.q_proj.weight",
-        "encoder_semantic.conv_blocks.1.res_units.0.conv2.weight",
-        "quantizer.vq.layers.7._codebook.embed",
-        "fc_post2.weight",
-    ],
-)
-def test_a_wrong_tensor_is_named_and_nothing_is_written(
-    checkpoints: Path, tmp_path: Path, name: str, how: str
-) -> None:
-    files = find_checkpoints(checkpoints)
-    content = torch.load(files.xcodec)
-    spoil(content["codec_model"], name, how)
-    torch.save(content, tmp_path / "bad.pth")
-    # a doubled weight may only show where its bias, gain or the next layer no longer fits it
-    module = name.rsplit(".", 1)[0] if how == "shape" else name
-    with pytest.raises(DamagedFile, match=re.escape(module)) as error:
-        export_codec(tmp_path / "bad.pth", files.vocal_decoder, files.instrumental_decoder, tmp_path / "out")
-    assert "bad.pth" in error.value.message
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_that_cannot_be_written(checkpoints: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"file could not be written \((File exists|Not a directory)\)"):
-        export_codec(*find_checkpoints(checkpoints), tmp_path / "file")
-    (tmp_path / "out" / "vocal_upsampler.onnx").mkdir(parents=True)
-    with pytest.raises(StorageError, match=r"vocal_upsampler\.onnx is a folder"):
-        export_codec(*find_checkpoints(checkpoints), tmp_path / "out", overwrite=True)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["vocal_upsampler.onnx"]
-
-
-def test_an_interrupted_export_leaves_nothing(checkpoints: Path, tmp_path: Path) -> None:
-    def stop(event: Event) -> None:
-        if event.note == "vocal_upsampler":
-            raise Interrupted("stopped")
-
-    with pytest.raises(Interrupted):
-        export_codec(*find_checkpoints(checkpoints), tmp_path / "out", progress=stop)
-    assert not (tmp_path / "out").exists()
-
-
 def test_attention_heads_can_be_told() -> None:
     weights = Weights(xcodec(), "drawn.pth")
     wave = audio(8000)
@@ -349,49 +222,6 @@ def test_attention_heads_can_be_told() -> None:
     assert not np.array_equal(codes[0], codes[2])
     with pytest.raises(DamagedFile, match="width 24 cannot be split into 5 heads"):
         graphs.encoder(weights, 5)
-
-
-@pytest.mark.parametrize("how", ["missing", "shape", "rank", "nan"])
-@pytest.mark.parametrize(
-    "name", ["backbone.embed.weight", "backbone.convnext.1.gamma", "head.out.weight", "head.istft.window"]
-)
-def test_a_wrong_upsampler_leaves_the_old_files(
-    checkpoints: Path, exported: Path, tmp_path: Path, name: str, how: str
-) -> None:
-    files = find_checkpoints(checkpoints)
-    tensors = torch.load(files.instrumental_decoder)
-    spoil(tensors, name, how)
-    torch.save(tensors, tmp_path / "bad.pth")
-    before = {path: path.read_bytes() for path in exported.iterdir()}
-    with pytest.raises(DamagedFile, match=re.escape(name.rsplit(".", 1)[0])):
-        export_codec(files.xcodec, files.vocal_decoder, tmp_path / "bad.pth", exported, overwrite=True)
-    assert {path: path.read_bytes() for path in exported.iterdir()} == before
-
-
-def test_an_upsampler_of_another_width_is_refused(checkpoints: Path, tmp_path: Path) -> None:
-    files = find_checkpoints(checkpoints)
-    write(tmp_path, SPECS["other"])
-    other = find_checkpoints(tmp_path)
-    with pytest.raises(DamagedFile, match=r"backbone\.embed\.weight has shape"):
-        export_codec(files.xcodec, other.vocal_decoder, other.instrumental_decoder, tmp_path / "out")
-    with pytest.raises(DamagedFile, match="no key 'codec_model'"):
-        export_codec(files.vocal_decoder, files.vocal_decoder, files.vocal_decoder, tmp_path / "out")
-
-
-def test_checkpoints_are_found_in_every_layout(tmp_path: Path) -> None:
-    layouts = (("final_ckpt", "decoders"), ("xcodec", "vocos"), (".", "."))
-    for i, (codec, decoders) in enumerate(layouts):
-        folder = tmp_path / str(i)
-        names = [f"{codec}/ckpt_00360000.pth", *(f"{decoders}/decoder_{n}1000.pth" for n in (13, 15))]
-        for name in (*names, f"{codec}/ckpt_00000100.pth", f"{codec}/hf_1_325000/pytorch_model.bin"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).touch()
-        assert list(find_checkpoints(folder)) == [folder / name for name in names]
-        (folder / names[1]).unlink()
-        with pytest.raises(ModelNotFound, match=r"lacks decoders/decoder_131000\.pth; "):
-            find_checkpoints(folder)
-    with pytest.raises(ModelNotFound, match=r"ckpt_.*131000.*151000"):
-        find_checkpoints(tmp_path / "nowhere")
 
 
 def test_features_inside_the_encoder_equal_the_official_ones(

@@ -1,0 +1,267 @@
+"""Wrong lyrics, tags, options and references: one sentence, the right exit code, no folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import QUICK as FAST
+from helpers import TEXT, Capture, cli, refused, run_refused
+from helpers import TWO_SECTIONS as LYRICS
+
+pytestmark = pytest.mark.usefixtures("no_models")
+
+
+# Lyrics, tags, options
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "sentence"),
+    [
+        (
+            ("-g", "pop", "-l", "none.txt"),
+            5,
+            "the lyrics file none.txt cannot be read (No such file or directory); check the name",
+        ),
+        (("-g", "pop", "-l", "."), 5, "the lyrics file . cannot be read (Is a directory); check the name"),
+        (
+            ("--genre-txt", "none.txt", "--lyrics", LYRICS),
+            5,
+            "the genre file none.txt cannot be read (No such file or directory); check the name",
+        ),
+        (
+            ("-g", "pop", "--lyrics", ""),
+            5,
+            "the lyrics are empty; write sections such as [verse] with their lines",
+        ),
+        (
+            ("-g", "pop", "--lyrics", " \n\t\n"),
+            5,
+            "the lyrics are empty; write sections such as [verse] with their lines",
+        ),
+        (
+            ("-g", "pop", "--lyrics", "la la"),
+            5,
+            "the lyrics have no section label; put [verse], [chorus], … on a line of its own before each "
+            "part",
+        ),
+        (
+            ("-g", " ", "--lyrics", LYRICS),
+            5,
+            'the genre tags are empty; pass tags such as "inspiring female pop airy vocal"',
+        ),
+        (("-g", "pop", "-l", "binary"), 5, "binary is not UTF-8 text; save the lyrics as UTF-8"),
+        (
+            ("--genre-txt", "binary", "--lyrics", LYRICS),
+            5,
+            "binary is not UTF-8 text; save the genre as UTF-8",
+        ),
+        (("-g", "pop", "-l", "zeros"), 5, "the lyrics are not text; pass a UTF-8 text file"),
+        (
+            ("--genre-txt", "zeros", "--lyrics", LYRICS),
+            5,
+            "the genre tags are not text; pass a UTF-8 text file",
+        ),
+        (("-g", "a\udcff", "--lyrics", LYRICS), 5, "the genre tags are not text; pass a UTF-8 text file"),
+        (("-g", "pop", "--lyrics", "[verse]\n\udce9"), 5, "the lyrics are not text; pass a UTF-8 text file"),
+        (("-g", "pop"), 2, "pass the lyrics once: -l lyrics.txt (or --example) (see: yuegguf run --help)"),
+        (
+            ("--lyrics", LYRICS),
+            2,
+            'pass the genre once: -g "female pop" (or --example) (see: yuegguf run --help)',
+        ),
+        (
+            (*TEXT, "-l", "binary"),
+            2,
+            "pass the lyrics once: -l lyrics.txt (or --example) (see: yuegguf run --help)",
+        ),
+    ],
+)
+def test_texts_that_cannot_be_sung(
+    args: tuple[str, ...],
+    code: int,
+    sentence: str,
+    capsys: Capture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
+    (tmp_path / "zeros").write_bytes(b"[verse]\n\0\0")
+    assert run_refused(capsys, code, tmp_path / "out", *args) == sentence
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "sentence"),
+    [
+        (("--top-p", "2"), 5, "top-p 2.0 is out of range; use 0 to 1"),
+        (("--top-p", "nan"), 5, "top-p nan is out of range; use 0 to 1"),
+        (("--top-k", "-1"), 5, "top-k -1 is out of range; use 0 to 1025"),
+        (("--temperature", "-1"), 5, "temperature -1.0 is out of range; use 0 to 10"),
+        (("--repetition-penalty", "0"), 5, "repetition penalty 0.0 is out of range; use 0.1 to 10"),
+        (("--cfg", "11"), 5, "guidance 11.0 is out of range; use 0 to 10"),
+        (("--bits", "12"), 5, "12 bits per sample is not offered; use --bits 16 or 24"),
+        (("--format", "ogg"), 5, "unknown format in 'ogg'; use wav, flac, mp3"),
+        (("--format", ""), 5, "unknown format in ''; use wav, flac, mp3"),
+        (("--vocal-gain", "99"), 5, "a gain is out of range; use -60 to 60 dB"),
+        (
+            ("--sections", "9-1"),
+            5,
+            "--sections 9-1 is not among the 2 sections of these lyrics; count them from 1",
+        ),
+        (("--sections", "0"), 5, "--sections 0 leaves nothing to sing; write all, 2 or 1,3-4"),
+        (("--sections", "two"), 5, "--sections 'two' is not a choice of sections; write all, 2 or 1,3-4"),
+        (
+            ("--segment-seconds", "0.5"),
+            5,
+            "sections of 0.5 s are out of range; use --segment-seconds 1 to 150",
+        ),
+        (("--seed", "-1"), 5, "seed -1 is not a whole number in range; use 0 to 2^63-1"),
+        (("--device", "quantum"), 5, "there is no device 'quantum'; use auto, cpu, cuda, metal or vulkan"),
+        (
+            ("--use-audio-prompt",),
+            5,
+            "a reference was asked for but not named; pass --ref, or --ref-vocal and --ref-inst",
+        ),
+        (("--ref", "none.wav"), 5, "there is no audio file none.wav; check the name"),
+        (
+            ("--ref-vocal", __file__),
+            5,
+            "a dual-track reference needs both tracks; pass --ref-vocal and --ref-inst",
+        ),
+        (
+            ("--ref", __file__, "--ref-vocal", __file__, "--ref-inst", __file__),
+            5,
+            "a reference is one file or two tracks; pass --ref, or both tracks",
+        ),
+        (
+            ("--ref", __file__, "--ref-start", "5", "--ref-end", "5"),
+            5,
+            "the reference window 5-5 s is empty; pass --ref-start < --ref-end",
+        ),
+        (
+            ("--cfg", "x"),
+            2,
+            "Invalid value for --cfg: 'x' is not FIRST[,REST], such as 1.5,1.2 (see: yuegguf run --help)",
+        ),
+        (
+            ("--cfg", "1,2,3"),
+            2,
+            "Invalid value for --cfg: '1,2,3' is not FIRST[,REST], such as 1.5,1.2 (see: yuegguf run --help)",
+        ),
+        (
+            ("--ctx", "100"),
+            2,
+            "Invalid value for '--ctx': 100 is not in the range 512<=x<=131072 (see: yuegguf run --help)",
+        ),
+        (
+            ("--max-memory", "much"),
+            2,
+            "Invalid value for '--max-memory': 'much' is not a size such as 6G or 800M (see: yuegguf run "
+            "--help)",
+        ),
+        (("extra",), 2, "Got unexpected extra argument (extra) (see: yuegguf run --help)"),
+        (
+            ("--max-memory", "10M"),
+            4,
+            "stage 1 needs about 0.3 GiB and 0.0 GiB may be used; a machine with more memory would fit",
+        ),
+        (
+            ("--model", "en-icl"),
+            3,
+            "en-icl is not installed in {root}; get m-a-p/YuE-s1-7B-anneal-en-icl, then: yuegguf convert "
+            "FOLDER --name en-icl",
+        ),
+        (("--model", "none.gguf"), 3, "there is no model file none.gguf; see: yuegguf models list"),
+        (
+            ("--stage2-model", "s2-general"),
+            3,
+            "s2-general is not installed in {root}; get m-a-p/YuE-s2-1B-general, then: yuegguf convert "
+            "FOLDER --name s2-general",
+        ),
+        (("--codec", "nowhere"), 3, "nowhere/encoder.onnx is not there; make it with: yuegguf export-codec"),
+    ],
+)
+def test_values_that_are_not_possible(
+    flags: tuple[str, ...], code: int, sentence: str, capsys: Capture, tmp_path: Path
+) -> None:
+    said = run_refused(capsys, code, tmp_path / "out", *TEXT, "--model", "nano", *flags)
+    assert said == sentence.format(root=tmp_path / "no models")
+
+
+def test_a_section_that_cannot_fit_is_refused_however_late_it_comes(capsys: Capture, tmp_path: Path) -> None:
+    lyrics = "[verse]\nla\n[chorus]\nlo\n#length 30\n[outro]\nla"
+    line = ("-g", "pop", "--lyrics", lyrics, *FAST, "--model", "nano", "--ctx", 512)
+    said = run_refused(capsys, 5, tmp_path / "out", *line)
+    assert re.fullmatch(
+        r"section 3 needs 30\d\d ids of context, of 512; "
+        r"use a larger --ctx, a shorter --segment-seconds or fewer lyrics",
+        said,
+    )
+
+
+def test_an_unknown_command_and_an_unread_song(capsys: Capture, tmp_path: Path) -> None:
+    assert refused(capsys, 2, "sing").startswith("No such command 'sing'")
+    assert run_refused(capsys, 2, tmp_path / "out", *TEXT, "--strange").startswith("No such option")
+    nothing = f"{tmp_path} is not a song folder; pass a folder that holds a song.json"
+    assert refused(capsys, 5, "resume", tmp_path) == nothing
+    assert refused(capsys, 5, "decode", tmp_path).endswith("; pass a song folder, or name the two files")
+    assert (
+        refused(capsys, 5, "encode", tmp_path / "a.wav")
+        == f"no audio file at {tmp_path / 'a.wav'}; check the name"
+    )
+    assert refused(capsys, 3, "convert", tmp_path, "--name", "en-cot").startswith("there is no ")
+    assert refused(capsys, 3, "export-codec", tmp_path).endswith("; name a copy of m-a-p/xcodec_mini_infer")
+
+
+def test_with_json_the_error_is_an_object_too(capsys: Capture, tmp_path: Path) -> None:
+    result = cli(capsys, "run", *TEXT, "--model", "en-cot", "--json", "-o", tmp_path / "out")
+    assert result.code == result.json["error"]["code"] == 3
+    assert result.error == f"error: {result.json['error']['message']}; {result.json['error']['hint']}"
+
+
+def test_an_error_of_ours_is_one_line_as_well(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("yuegguf.models.resolve", broken)
+    sentence = "unexpected ZeroDivisionError: by zero; set YUEGGUF_DEBUG=1 for details and report it"
+    assert run_refused(capsys, 1, tmp_path / "out", *TEXT) == sentence
+
+
+# References
+
+
+def test_references_that_cannot_be_used(capsys: Capture, tmp_path: Path) -> None:
+    line = (tmp_path / "out", *TEXT, *FAST, "--model", "nano", "--ref")
+    text = tmp_path / "text.wav"
+    text.write_text("not audio")
+    said = run_refused(capsys, 5, *line, text)
+    assert said.startswith(f"{text} could not be read as audio (")
+    assert said.endswith("; use a wav, flac, mp3 or ogg file that plays elsewhere")
+    empty, short = tmp_path / "empty.wav", tmp_path / "short.wav"
+    soundfile.write(empty, np.zeros(0), 16000)
+    assert (
+        run_refused(capsys, 5, *line, empty) == f"{empty} holds no samples; use a recording that is not empty"
+    )
+    soundfile.write(short, np.zeros(16000), 16000)
+    said = run_refused(capsys, 5, *line, short, "--ref-start", 1)
+    assert said == (
+        "the reference window 1-30 s holds no frame of the recording; "
+        "pass an earlier --ref-start or a later --ref-end"
+    )
+    run_refused(capsys, 5, *line, short, "--ref-end", 0.005)
+    said = run_refused(capsys, 5, *line, short, "--ref-end", "inf")
+    assert said == "the reference window 0-inf s is empty; pass --ref-start < --ref-end"
+
+
+def test_a_reference_too_short_for_the_codec_leaves_no_folder(capsys: Capture, tmp_path: Path) -> None:
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.zeros(100), 16000)
+    line = (tmp_path / "out", *TEXT, *FAST, "--model", "nano", "--ref", short)
+    assert "holds no frame of the recording" in run_refused(capsys, 5, *line)

@@ -1,0 +1,128 @@
+"""The whole program: as a process, its help, resuming what it left, and the same from Python."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from helpers import FAST, FRAMES, LYRICS, OURS, Capture, cli, finish, song_bytes, start
+
+import yuegguf
+from yuegguf.errors import Interrupted
+from yuegguf.models import ModelChoice, nano_models
+from yuegguf.plan import Machine
+
+SONG = (*OURS, *FAST)
+pytestmark = pytest.mark.usefixtures("no_models")
+
+
+# The whole program
+
+
+def test_python_dash_m_and_version(tmp_path: Path) -> None:
+    assert finish(start("--version")).out == f"yuegguf, version {yuegguf.__version__}\n"
+    result = finish(start("run", *OURS, *FAST, "-o", tmp_path, "--json"))
+    assert result.code == 0
+    assert result.out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "resume", "encode", "decode", "convert", "export-codec", "models", "doctor"]
+)
+def test_every_command_explains_itself_with_an_example(command: str, capsys: Capture) -> None:
+    result = cli(capsys, command, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"Usage: yuegguf {command}")
+    if command != "models":
+        assert f"  yuegguf {command.replace('_', '-')}" in result.out.split("\n", 1)[1]
+
+
+def test_resume_without_a_name_takes_the_newest_interrupted(
+    capsys: Capture, song: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "songs" / "mine"
+    shutil.copytree(song, folder)
+    data = json.loads((folder / "song.json").read_text())
+    (folder / "song.json").write_text(json.dumps({**data, "state": "draft"}))
+    for name in ("stage1.npz", "stage2.npz", "mix.wav"):
+        (folder / name).unlink()
+    result = cli(capsys, "resume", "-o", tmp_path / "songs", "--threads", 1, "--json")
+    assert result.json["folder"] == str(folder)
+    assert song_bytes(folder) == song_bytes(song)
+    nothing = cli(capsys, "resume", "-o", tmp_path / "songs")
+    assert nothing.error == (
+        f"error: there is no interrupted song in {tmp_path / 'songs'}; pass the song folder to resume"
+    )
+
+
+def test_a_song_of_other_models_is_resumed_with_them(
+    capsys: Capture, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundled stage 1 with a stage 2 of one's own, which was named relative to another folder."""
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own.gguf"
+    own.write_bytes(nano_models().stage2.read_bytes() + bytes(32))  # another file of the same weights
+    folder = Path(cli(capsys, "run", *OURS, *FAST, "--stage2-model", "own.gguf", "--json").json["folder"])
+    unrefine(folder.absolute())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    folder = tmp_path / folder
+    assert cli(capsys, "resume", folder, "--threads", 1).code == 0
+    assert song_bytes(folder) == song_bytes(song)
+    unrefine(folder)
+    own.unlink()
+    gone = cli(capsys, "resume", folder, "--threads", 1)
+    assert gone.code == 7
+    assert gone.error == (
+        f"error: {nano_models().stage2} is not the stage2 model that this song was started with ({own}); put "
+        f"that file back, or start a new song; then go on with: yuegguf resume {folder}"
+    )
+
+
+def unrefine(folder: Path) -> None:
+    """Take a finished song back to the beginning of stage 2."""
+    data = json.loads((folder / "song.json").read_text("utf-8"))
+    (folder / "song.json").write_text(json.dumps({**data, "state": "refine"}))
+    (folder / "stage2.npz").unlink()
+
+
+# From Python
+
+
+def test_generate_reports_progress_and_stops_when_told(tmp_path: Path) -> None:
+    request = yuegguf.SongRequest("pop", LYRICS, segment_seconds=1, seed=5)
+    events: list[yuegguf.Event] = []
+    options = {"machine_options": Machine(threads=1), "models": ModelChoice("nano")}
+    song = yuegguf.generate(request, output_dir=tmp_path, name="whole", progress=events.append, **options)
+    assert isinstance(song, yuegguf.Song)
+    assert (song.seconds, song.seed, len(song.files)) == (3.0, 5, 3)
+    phases = [event.phase for event in events]
+    assert phases == sorted(phases, key=("draft", "refine", "master").index)
+    assert [e.done for e in events if e.phase == "refine"][-1] == 2 * FRAMES
+    drafted = [e.done for e in events if e.phase == "draft"]
+    assert drafted == sorted(drafted)
+    assert events[-1] == yuegguf.Event("master", FRAMES, FRAMES)
+
+    stop = threading.Event()
+
+    def stop_soon(event: yuegguf.Event) -> None:
+        if event.done >= 60:
+            stop.set()
+
+    with pytest.raises(Interrupted) as caught:
+        yuegguf.generate(request, output_dir=tmp_path, name="whole", progress=stop_soon, stop=stop, **options)
+    folder = caught.value.folder
+    assert folder is not None
+    assert (folder / "tokens.log").read_bytes().count(b"\n") == 1 + 2 + 2 * 60
+    assert not (folder / "mix.wav").exists()
+    resumed = yuegguf.resume(folder, machine_options=Machine(threads=1))
+    assert song_bytes(resumed.folder) == song_bytes(song.folder)
+
+
+def test_the_bundled_models_are_found_where_the_package_is() -> None:
+    assert nano_models().stage1.parent == Path(yuegguf.__file__).parent / "data" / "nano"
+    assert sys.modules["yuegguf"].__file__

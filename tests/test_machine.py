@@ -1,0 +1,67 @@
+"""The machine: memory in a container, ggml's devices, and what doctor says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import Capture, cli
+
+from yuegguf import machine
+from yuegguf.engine import llama
+
+GIB = 2**30
+pytestmark = pytest.mark.usefixtures("no_models")
+
+
+@pytest.fixture
+def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cgroup of 8 GiB of which 7 are used, 5 of those by page cache, on a machine with 20 free."""
+    monkeypatch.setattr(machine, "_meminfo", lambda _name: 20 * GIB)
+    (tmp_path / "memory.max").write_text(f"{8 * GIB}\n")
+    (tmp_path / "memory.current").write_text(f"{7 * GIB}\n")
+    (tmp_path / "memory.stat").write_text(f"anon {2 * GIB}\nfile {5 * GIB}\ninactive_file {4 * GIB}\n")
+    return tmp_path
+
+
+def test_page_cache_is_free_memory_in_a_container(container: Path) -> None:
+    assert machine.available_memory(container) == 5 * GIB
+    (container / "memory.stat").unlink()
+    assert machine.available_memory(container) == 1 * GIB
+
+
+def test_a_container_has_no_more_than_its_limit_and_its_machine(container: Path) -> None:
+    (container / "memory.stat").write_text(f"inactive_file {9 * GIB}\n")  # a moment later than the rest
+    assert machine.available_memory(container) == 8 * GIB
+    (container / "memory.max").write_text("max\n")
+    assert machine.available_memory(container) == 20 * GIB
+    assert machine.available_memory(container / "nowhere") == 20 * GIB
+
+
+def test_ggml_names_the_processor_and_its_memory() -> None:
+    found = llama.devices()
+    assert "CPU" in [device["name"] for device in found]
+    for device in found:
+        assert set(device) == {"name", "description", "kind", "memory_free", "memory_total"}
+        assert device["kind"] == "cpu" or device["name"] != "CPU"
+        assert 0 < int(device["memory_free"]) <= int(device["memory_total"])
+
+
+def test_a_binding_without_ggmls_library_has_no_devices(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(llama.lib, "__file__", str(tmp_path / "__init__.py"))
+    assert llama.devices() == []
+
+
+def test_doctor_shows_devices_and_the_way_to_a_gpu(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = {"memory_free": 7 * GIB, "memory_total": 8 * GIB}
+    card = {"name": "CUDA0", "description": "Some card", "kind": "gpu", **memory}
+    info = llama.build_info()
+    monkeypatch.setattr(llama, "devices", lambda: [card])
+    for gpu in ("yes", "no"):
+        monkeypatch.setattr(llama, "build_info", lambda gpu=gpu: {**info, "gpu": gpu})
+        facts, text = cli(capsys, "doctor", "--json").json, cli(capsys, "doctor").out
+        assert facts["devices"] == [card]
+        assert "device       CUDA0: Some card, 7.0 GiB free of 8.0 GiB\n" in text
+        assert ("CMAKE_ARGS" in text) == ("CMAKE_ARGS" in (facts["gpu_build"] or "")) == (gpu == "no")
