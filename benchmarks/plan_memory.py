@@ -57,7 +57,7 @@ def hold(case: Case, folder: Path) -> int:
     """Open, read and step; returns the peak in bytes."""
     held, path = case.held, case.path(folder)
     options = EngineOptions(
-        held.ids, held.rows, machine.physical_cores(), held.kv_type, held.flash, held.batch, held.gpu_layers
+        held.ids, held.rows, machine.physical_cores(), held.kv_type, held.flash, held.batch
     )
     with closing(LlamaEngine(path, options)) as engine:
         engine.decode([Row(0, list(range(10, 10 + PROMPT)))])

@@ -24,10 +24,11 @@ stages.stage1 cost
 fitting
 plan snapshots codes models engine.llama codec.ort speed
 pipeline checks
-runtime plot
+runtime plot quality
 forecast bench
 cli._output
 cli._options
+cli.quality
 cli.song cli.codes cli.models cli.doctor cli.plot cli.bench
 cli.__init__
 __main__

@@ -136,8 +136,8 @@ def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Eve
             held.kv_type,
             held.flash,
             held.batch,
-            held.gpu_layers,
-            made.main_gpu,
+            gpu_layers=held.gpu_layers,
+            main_gpu=made.main_gpu,
         )
         return LlamaEngine(path, settings, stop.is_set)
 

@@ -74,17 +74,19 @@ def stage2_vocab(pieces: Sequence[str], codebooks: int = 8) -> Stage2Vocab:
     return Stage2Vocab(soa, first, second, starts)
 
 
-def check_role(metadata: Mapping[str, str], role: str, name: str) -> None:
-    """Refuse a model of the other stage. Raises DamagedFile.
+def role_of(metadata: Mapping[str, str]) -> str | None:
+    """Which stage a GGUF is; None where it does not say.
 
     Our own files say their role; other tools' files are told apart by the context length of the
     published configs.
     """
-    found = metadata.get(ROLE_KEY)
-    if found is None:
-        context = metadata.get("llama.context_length", "")
-        found = ROLE_OF_CONTEXT.get(int(context)) if context.isdigit() else None
-    found = found or role  # another context length says nothing
+    context = metadata.get("llama.context_length", "")
+    return metadata.get(ROLE_KEY) or (ROLE_OF_CONTEXT.get(int(context)) if context.isdigit() else None)
+
+
+def check_role(metadata: Mapping[str, str], role: str, name: str) -> None:
+    """Refuse a model of the other stage. Raises DamagedFile."""
+    found = role_of(metadata) or role  # another context length says nothing
     if found != role:
         words = {"stage1": "stage-1", "stage2": "stage-2"}
         raise DamagedFile(

@@ -13,6 +13,7 @@ import click
 
 from yuegguf.cli._options import PATH, machine, machine_options, model_choice, model_options, pass_output
 from yuegguf.cli._output import Output, minutes
+from yuegguf.cli.quality import quality
 from yuegguf.errors import RequestError
 from yuegguf.models import Models
 from yuegguf.vocab import Role
@@ -29,7 +30,9 @@ DEFAULT_TYPE = "Q4_0"
 """The fastest on a CPU where it was measured."""
 
 
-@click.command(short_help="measure the speed of this machine")
+@click.group(
+    short_help="measure the speed of this machine, or compare two models", invoke_without_command=True
+)
 @click.option(
     "--shape",
     type=click.Choice(list(SHAPES)),
@@ -75,6 +78,8 @@ def bench(
     yuegguf bench --shape stage2 --quant Q4_0 --stage2-batch 10
     yuegguf bench --shape real --song-seconds 180 --json
     """
+    if click.get_current_context().invoked_subcommand:
+        return
     from yuegguf import bench as benchmark
 
     wanted = _stages(stages, shape)
@@ -83,6 +88,9 @@ def bench(
         job = benchmark.Bench(found, hardware, song_seconds, seconds, far)
         report = benchmark.run(job, wanted, output.say)
     output.result(report, table(report))
+
+
+bench.add_command(quality)
 
 
 def _stages(text: str, shape: str | None) -> tuple[str, ...]:

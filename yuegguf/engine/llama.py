@@ -48,6 +48,8 @@ class EngineOptions:
     """Needed by quantised caches; slower on the CPU where measured."""
     batch: int = BATCH
     """Most ids computed at once."""
+    outputs: int = 2
+    """Most ids of a row whose logits are asked for at once."""
     gpu_layers: int = 0
     """Layers to put on the GPU; -1 = all."""
     main_gpu: int | None = None
@@ -88,7 +90,7 @@ class LlamaEngine:
         `stop` is asked during long prompts; when it says yes, `decode` raises Interrupted.
         """
         self.n_ctx, self.n_rows = options.n_ctx, options.n_rows
-        self._stop = stop
+        self._stop, self._outputs = stop, options.outputs
         self._model = _load_model(path, options.gpu_layers, options.main_gpu)
         self._ctx = self._open_context(path, options)
         self._memory = lib.llama_get_memory(self._ctx)
@@ -112,7 +114,7 @@ class LlamaEngine:
         params.n_ctx = options.n_ctx * options.n_rows
         params.n_seq_max = options.n_rows
         params.n_batch = params.n_ubatch = max(options.batch, 2 * options.n_rows)
-        params.n_outputs_max = 2 * options.n_rows  # a guess beside each row's own id
+        params.n_outputs_max = options.outputs * options.n_rows
         params.n_threads = params.n_threads_batch = options.threads
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.flash_attn_type = FLASH[options.flash_attention]
@@ -145,7 +147,7 @@ class LlamaEngine:
 
     def _check(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            if not 0 <= row.row < self.n_rows or not row.ids or row.wanted > min(2, len(row.ids)):
+            if not 0 <= row.row < self.n_rows or not row.ids or row.wanted > min(self._outputs, len(row.ids)):
                 raise EngineError(f"row {row.row} of {self.n_rows} with {len(row.ids)} ids cannot be decoded")
             if self._used[row.row] + len(row.ids) > self.n_ctx:
                 raise EngineError(

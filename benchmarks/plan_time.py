@@ -1,0 +1,62 @@
+"""What a plan says a song will take against what it then takes, phase by phase.
+
+    python -m benchmarks.plan_time [--folder DIR] [--type Q4_0] [--seconds 4] [--sections 1]
+
+Without DIR the bundled nano sings; with it random models of the real shapes, kept there, with nano's codec.
+Sections may not end early, so the plan's "at most" is what is sung.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.growth import PHASES, random_models
+from yuegguf import machine, runtime
+from yuegguf.forecast import forecast
+from yuegguf.models import nano_models
+from yuegguf.plan import Machine
+from yuegguf.request import SongRequest
+from yuegguf.sampling import Sampling
+from yuegguf.speed import Notebook
+
+
+def main() -> None:
+    """Foretell, sing, print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--type", default="Q4_0")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a section")
+    parser.add_argument("--sections", type=int, default=1)
+    options = parser.parse_args()
+    models = random_models(options.folder, options.type) if options.folder else nano_models()
+    lyrics = "[verse]\nla la la la\n\n" * options.sections
+    sampling = Sampling(min_new_tokens=round(100 * options.seconds))
+    request = SongRequest(
+        "pop female vocal", lyrics, segment_seconds=options.seconds, seed=1, sampling=sampling
+    )
+    with tempfile.TemporaryDirectory() as name:
+        plan = forecast(request, models, Machine(), Notebook(Path(name) / "speed.json"))
+        machine.forget_peak()
+        begun = time.perf_counter()
+        folder = runtime.start(request, models, Path(name), None, Machine())
+        song = runtime.go_on(folder, models, Machine(), lambda event: None, None)
+        passed = time.perf_counter() - begun
+        found = json.loads((song.folder / "song.json").read_text("utf-8"))["seconds"]
+    print(
+        f"{models.name}, {song.seconds:g} s of music\n| phase | foretold | taken | ratio |\n|---|---|---|---|"
+    )
+    rows = [(phase, plan.seconds[phase], found[phase]) for phase in PHASES]
+    for phase, foretold, taken in [*rows, ("all", sum(plan.seconds.values()), passed)]:
+        print(f"| {phase} | {foretold:.1f} s | {taken:.1f} s | {foretold / max(taken, 0.1):.2f} |")
+    peak = machine.peak_memory() or 0
+    print(f"memory: foretold {plan.plan.memory / 2**30:.2f} GiB, held at most {peak / 2**30:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

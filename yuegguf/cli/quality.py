@@ -1,0 +1,69 @@
+"""`bench quality`: how near one model file is to another on a song."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._output import Output
+from yuegguf.errors import RequestError
+
+
+@click.command(short_help="compare two model files on a song's codes")
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
+@click.option("--song", type=PATH, help="Song folder whose codes and prompt are read.")
+@click.option("--codes", type=PATH, help="Folder with the official track pair instead (stage 2 alone).")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1),
+    default=12.0,
+    show_default=True,
+    help="Of the song, from its start.",
+)
+@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores].")
+@pass_output
+def quality(
+    output: Output,
+    /,
+    first: Path,
+    second: Path,
+    song: Path | None,
+    codes: Path | None,
+    seconds: float,
+    threads: int | None,
+) -> None:
+    """Let FIRST and SECOND read the same song and compare every draw.
+
+    Both are GGUFs of the same stage and vocabulary; FIRST is the finer one. Shown by codebook: the
+    Kullback-Leibler divergence of SECOND from FIRST, best choices in common, and both perplexities.
+
+    \b
+    yuegguf bench quality en-cot-F16.gguf en-cot-Q4_K_M.gguf --song songs/inspiring-female-pop-1a2b3c
+    yuegguf bench quality s2-general-F16.gguf s2-general-Q4_0.gguf --codes official/stage2
+    """
+    from yuegguf import quality as measured
+    from yuegguf.codes import read_codes
+    from yuegguf.song import SongFolder
+
+    if song is not None and codes is None:
+        passages = measured.of_song(SongFolder.open(song), first, seconds)
+    elif codes is not None and song is None:
+        passages = measured.of_codes(read_codes([codes]), first, seconds)
+    else:
+        raise RequestError("a song's codes are needed", "pass --song FOLDER or --codes FOLDER")
+    parts = measured.compare(first, second, passages, threads)
+    whole = measured.overall(parts)
+    books = {str(k): part.to_json() for k, part in parts.items()}
+    report = {"first": str(first), "second": str(second), **whole.to_json(), "codebooks": books}
+    lines = [
+        f"{'codebook':<9} {'draws':>7} {'KL, nats':>9} {'same best':>9} {'perplexity':>11} {'second':>8}"
+    ]
+    for name, part in [*((str(k), part) for k, part in parts.items()), ("all", whole)]:
+        lines.append(
+            f"{name:<9} {part.draws:>7} {part.kl:>9.5f} {part.top1:>9.1%} "
+            f"{part.perplexity:>11.2f} {part.perplexity_second:>8.2f}"
+        )
+    output.result(report, lines)
