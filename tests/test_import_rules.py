@@ -20,7 +20,7 @@ files lyrics sampling registry vocab codec.__init__ codec.base engine.__init__ s
 request engine.base engine.ggml tokenlog tokenizer arrays
 audio
 stages.prompt stages.render stages.stage2 song
-stages.stage1 cost
+stages.stage1 cost dataset
 fitting
 plan snapshots codes models engine.llama codec.ort speed
 pipeline checks

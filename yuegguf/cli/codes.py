@@ -89,6 +89,9 @@ def _refuse_to_replace(files: list[Path], force: bool) -> None:
 @click.option("--end", type=click.FloatRange(0), metavar="SEC", help="[default: the end]")
 @click.option("-o", "--output-dir", type=PATH, help="Where to write [default: beside each file].")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option(
+    "--jsonl", type=PATH, help="Write finetuning data: one folder of songs → this file, and codes/ beside it."
+)
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores].")
 @codec_option
 @pass_output
@@ -101,20 +104,28 @@ def encode(
     end: float | None,
     output_dir: Path | None,
     force: bool,
+    jsonl: Path | None,
     threads: int | None,
     codec: Path | None,
 ) -> None:
     """Encode audio FILES to codes [codebooks, frames], 50 frames a second.
 
+    With --jsonl, FILES is one folder with a folder for each song: vocals.*, instrumental.*, lyrics.lrc with
+    timed lines and labels, tags.txt.
+
     \b
     yuegguf encode vocal.wav
     yuegguf encode song.mp3 --codebooks 1 --start 10 --end 40 -o codes
+    yuegguf encode songs-of-mine --jsonl finetune/train.jsonl
     """
     from contextlib import closing
 
     from yuegguf import models, pipeline, runtime
     from yuegguf.codes import write_track
 
+    if jsonl is not None:
+        _finetuning_data(output, files, jsonl, force, codec, threads)
+        return
     window = _window(start, end)
     targets = _targets(files, output_dir, force)
     written = []
@@ -132,6 +143,23 @@ def encode(
             write_track(target, codes)
             written.append({"file": str(target), "codebooks": codebooks, "frames": codes.shape[1]})
     output.result({"files": written}, [str(entry["file"]) for entry in written])
+
+
+def _finetuning_data(
+    output: Output, files: tuple[Path, ...], out: Path, force: bool, codec: Path | None, threads: int | None
+) -> None:
+    from contextlib import closing
+
+    from yuegguf import dataset, models, runtime
+
+    if len(files) != 1:
+        raise RequestError("--jsonl takes one folder of songs", "pass the folder that holds theirs")
+    songs = dataset.read_songs(files[0])
+    _refuse_to_replace([out], force)
+    with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
+        rows = dataset.write(songs, opened, out, output.warn)
+    seconds = sum(row["audio_length_in_sec"] for row in rows)
+    output.result({"file": str(out), "songs": len(rows), "seconds": seconds}, [str(out)])
 
 
 def _window(start: float, end: float | None) -> slice:

@@ -1,0 +1,154 @@
+"""Finetuning data: timed lyrics, rows as `finetune/README.md` has them, codes of all tracks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import cli
+
+from yuegguf import dataset
+from yuegguf.errors import RequestError
+from yuegguf.lyrics import Section
+
+LRC = """[ar: nobody]
+[00:00.00][intro]
+[00:01.20][Verse 1]
+[00:01.30] Golden river under the moon
+[00:02.00] Carry my morning
+
+[00:02.50] [chorus]
+[00:02.60] la la
+"""
+RATE = 16000
+
+
+def make_song(parent: Path, name: str = "first", seconds: float = 4.0, inst_seconds: float = 4.0) -> Path:
+    folder = parent / name
+    folder.mkdir(parents=True)
+    for track, length, pitch in (("vocals", seconds, 220), ("instrumental", inst_seconds, 110)):
+        wave = 0.2 * np.sin(2 * np.pi * pitch * np.arange(round(RATE * length)) / RATE)
+        soundfile.write(folder / f"{track}.wav", wave, RATE)
+    (folder / "lyrics.lrc").write_text(LRC, "utf-8")
+    (folder / "tags.txt").write_text("pop  female\nhappy\n", "utf-8")
+    return folder
+
+
+def test_timed_labels_open_sections() -> None:
+    found = dataset.timed_sections(LRC)
+    assert [(part.start, part.section.label) for part in found] == [
+        (0.0, "intro"), (1.2, "verse"), (2.5, "chorus"),
+    ]  # fmt: skip
+    assert found[1].section.body == "Golden river under the moon\nCarry my morning"
+    assert dataset.timed_sections("[01:02.5][verse]\n")[0] == dataset.TimedSection(62.5, Section("verse", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[00:01.00] la la\n", "line 1 comes before the first label"),
+        ("[00:01.00][verse]\nla la\n", "line 2 has no time"),
+        ("[00:02.00][verse]\n[00:01.00] la\n", "line 2 is earlier than the line before it"),
+        ("[00:02.00][verse]\n[00:03.00][x2]\n", "a line in brackets is not a section label"),
+        ("", "the lyrics are empty"),
+    ],
+)
+def test_lyrics_that_cannot_be_placed_are_refused(text: str, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        dataset.timed_sections(text)
+
+
+def test_a_row_has_the_published_fields(tmp_path: Path) -> None:
+    song = dataset.read_song(make_song(tmp_path))
+    names = {track: f"codes/{track}.npy" for track in dataset.TRACKS}
+    row = dataset.row(song, 200, names)
+    assert list(row) == [
+        "id", "codec", "vocals_codec", "instrumental_codec", "audio_length_in_sec", "msa", "genres",
+        "splitted_lyrics",
+    ]  # fmt: skip
+    assert (row["id"], row["codec"], row["vocals_codec"]) == ("first", "codes/mix.npy", "codes/vocals.npy")
+    assert (row["audio_length_in_sec"], row["genres"]) == (4.0, "pop female happy")
+    assert [(part["start"], part["end"]) for part in row["msa"]] == [(0.0, 1.2), (1.2, 2.5), (2.5, 4.0)]
+    parts = row["splitted_lyrics"]["segmented_lyrics"]
+    assert [(part["codec_frame_start"], part["codec_frame_end"]) for part in parts] == [
+        (0, 60), (60, 125), (125, 200),
+    ]  # fmt: skip
+    assert parts[2] == {
+        "offset": 2.5, "duration": 1.5, "codec_frame_start": 125, "codec_frame_end": 200,
+        "line_content": "[chorus]\nla la\n\n",
+    }  # fmt: skip
+    with pytest.raises(RequestError, match=r"a section begins at 2\.5 s of 2 s"):
+        dataset.row(song, 100, names)
+
+
+def test_a_folder_of_songs_becomes_jsonl_and_codes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    make_song(tmp_path / "songs")
+    make_song(tmp_path / "songs", "second")
+    out = tmp_path / "data" / "train.jsonl"
+    result = cli(capsys, "encode", tmp_path / "songs", "--jsonl", out, "--json")
+    assert result.code == 0, result.err
+    assert result.json == {"file": str(out), "songs": 2, "seconds": 8.0}
+    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert [row["id"] for row in rows] == ["first", "second"]
+    for row in rows:
+        tracks = [np.load(out.parent / row[key]) for key in dataset.KEYS.values()]
+        assert {(codes.shape, codes.dtype.name) for codes in tracks} == {((1, 200), "int64")}
+    vocals = tmp_path / "vocals.npy"
+    assert cli(capsys, "encode", tmp_path / "songs/first/vocals.wav", "-o", tmp_path).code == 0
+    np.testing.assert_array_equal(np.load(out.parent / rows[0]["vocals_codec"])[0], np.load(vocals)[0])
+
+
+def test_what_is_encoded_is_not_encoded_again(tmp_path: Path) -> None:
+    class Counting:
+        calls = 0
+
+        def encode(self, wave: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            return np.full((8, (len(wave) + 240) // 320), self.calls, np.int16)
+
+    song, codec = dataset.read_song(make_song(tmp_path / "songs")), Counting()
+    first = dataset.write([song], codec, tmp_path / "train.jsonl")  # type: ignore[arg-type]
+    assert codec.calls == 3
+    assert dataset.write([song], codec, tmp_path / "train.jsonl") == first  # type: ignore[arg-type]
+    assert codec.calls == 3
+
+
+def test_what_a_song_lacks_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    songs, out = tmp_path / "songs", tmp_path / "train.jsonl"
+
+    def refused() -> str:
+        result = cli(capsys, "encode", songs, "--jsonl", out)
+        assert result.code == 5
+        assert not out.exists()
+        return result.err
+
+    assert "is not a folder" in refused()
+    songs.mkdir()
+    assert "holds no song" in refused()
+    folder = make_song(songs, inst_seconds=3.0)
+    assert "first: the tracks have different lengths" in refused()
+    (folder / "tags.txt").write_text(" \n")
+    assert "tags.txt is empty" in refused()
+    (folder / "lyrics.lrc").unlink()
+    assert "lyrics.lrc cannot be read as text" in refused()
+    (folder / "vocals.wav").rename(folder / "vocal.wav")
+    assert "has no vocals" in refused()
+    assert "--jsonl takes one folder" in cli(capsys, "encode", songs, songs, "--jsonl", out).err
+
+
+def test_short_sections_are_noticed(tmp_path: Path) -> None:
+    folder = make_song(tmp_path)
+    (folder / "lyrics.lrc").write_text("[00:00.0][verse]\n[00:03.5][outro]\n", "utf-8")
+
+    class Silent:
+        def encode(self, wave: np.ndarray) -> np.ndarray:
+            return np.zeros((8, (len(wave) + 240) // 320), np.int16)
+
+    told: list[str] = []
+    dataset.write([dataset.read_song(folder)], Silent(), tmp_path / "t.jsonl", told.append)  # type: ignore[arg-type]
+    assert told == ["first: [outro] is shorter than a second; finetuning will skip it"]

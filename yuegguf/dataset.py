@@ -1,0 +1,202 @@
+"""Recordings with timed lyrics → the JSONL and codes that YuE's finetuning reads (`finetune/README.md`).
+
+One folder a song: `vocals.*`, `instrumental.*`, `lyrics.lrc`, `tags.txt`, and `mix.*` if it is not their sum.
+In the .lrc, a timed label opens a section, which ends where the next begins:
+
+    [00:12.50][verse]
+    [00:13.00] Staring at the sunset
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.arrays import check_codes, load_array, save_array
+from yuegguf.audio import read_audio, to_codec_wave
+from yuegguf.codec.base import FRAME_RATE, AudioCodec
+from yuegguf.errors import RequestError
+from yuegguf.files import replacing, storage_errors
+from yuegguf.lyrics import Section, parse
+
+TRACKS = ("mix", "vocals", "instrumental")
+KEYS = {"mix": "codec", "vocals": "vocals_codec", "instrumental": "instrumental_codec"}
+"""Track → its field in a row."""
+MOST_APART = 10
+"""Frames by which the tracks of a song may differ; finetuning skips a song with more."""
+SHORTEST = 1.0
+"""Seconds of a section; finetuning skips shorter ones."""
+
+_TIMED = re.compile(r"^\s*\[(\d+):(\d+(?:\.\d+)?)\]\s*(.*)$")
+_TAG = re.compile(r"^\s*\[[a-z#]+:.*\]\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TimedSection:
+    """A section and where it begins, in seconds."""
+
+    start: float
+    section: Section
+
+
+@dataclass(frozen=True)
+class SongFiles:
+    """What a song's folder holds."""
+
+    name: str
+    tracks: dict[str, Path]
+    """Of TRACKS; without "mix" where it is the sum of the others."""
+    sections: tuple[TimedSection, ...]
+    tags: str
+
+
+def read_songs(folder: Path) -> list[SongFiles]:
+    """All songs in the subfolders of a folder, by name. Raises RequestError naming what one lacks."""
+    if not folder.is_dir():
+        raise RequestError(f"{folder} is not a folder", "pass one that holds a folder for each song")
+    found = [read_song(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    if not found:
+        raise RequestError(f"{folder} holds no song", "make a folder for each song in it")
+    return found
+
+
+def read_song(folder: Path) -> SongFiles:
+    """One song's folder. Raises RequestError naming what it lacks."""
+    tracks = {name: path for name in TRACKS if (path := _only(folder, name))}
+    for name in ("vocals", "instrumental"):
+        if name not in tracks:
+            raise RequestError(f"{folder} has no {name}", f"put a recording there: {name}.wav")
+    lyrics, tags = (_text(folder / name) for name in ("lyrics.lrc", "tags.txt"))
+    if not tags.strip():
+        raise RequestError(f"{folder / 'tags.txt'} is empty", "write the song's genre tags into it")
+    try:
+        return SongFiles(folder.name, tracks, timed_sections(lyrics), " ".join(tags.split()))
+    except RequestError as error:
+        raise RequestError(f"{folder / 'lyrics.lrc'}: {error.message}", error.hint) from error
+
+
+def timed_sections(text: str) -> tuple[TimedSection, ...]:
+    """The sections of an .lrc. Raises RequestError where there is none, or times run backwards."""
+    starts: list[float] = []
+    plain: list[str] = []
+    latest = 0.0
+    for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
+        timed = _TIMED.match(line)
+        if not timed:
+            if line.strip() and not _TAG.match(line):
+                raise RequestError(f"line {number} has no time", "write [mm:ss.xx] before it")
+            continue
+        time, words = 60 * int(timed[1]) + float(timed[2]), timed[3].strip()
+        if time < latest:
+            raise RequestError(f"line {number} is earlier than the line before it", "put them in order")
+        latest = time
+        if words.startswith("["):
+            starts.append(time)
+        elif not starts and words:
+            raise RequestError(f"line {number} comes before the first label", "open with a timed [verse]")
+        plain.append(words)
+    sections = parse("\n".join(plain)).sections
+    if len(sections) != len(starts):
+        raise RequestError("a line in brackets is not a section label", "use [verse], [chorus], …")
+    return tuple(TimedSection(start, section) for start, section in zip(starts, sections, strict=True))
+
+
+def row(song: SongFiles, frames: int, codes: dict[str, str]) -> dict[str, Any]:
+    """A line of the JSONL; `codes` are the file names of TRACKS. Raises RequestError for late sections."""
+    length = frames / FRAME_RATE
+    starts = [part.start for part in song.sections]
+    ends = [*starts[1:], length]
+    if starts[-1] >= length:
+        raise RequestError(
+            f"{song.name}: a section begins at {starts[-1]:g} s of {length:g} s", "check lyrics.lrc"
+        )
+    spans = list(zip(song.sections, starts, ends, strict=True))
+    return {
+        "id": song.name,
+        **{KEYS[track]: name for track, name in codes.items()},
+        "audio_length_in_sec": length,
+        "msa": [{"start": a, "end": b, "label": part.section.label} for part, a, b in spans],
+        "genres": song.tags,
+        "splitted_lyrics": {
+            "segmented_lyrics": [
+                {
+                    "offset": a,
+                    "duration": b - a,
+                    "codec_frame_start": round(FRAME_RATE * a),
+                    "codec_frame_end": round(FRAME_RATE * b),
+                    "line_content": part.section.text,
+                }
+                for part, a, b in spans
+            ]
+        },
+    }
+
+
+def write(
+    songs: Sequence[SongFiles], codec: AudioCodec, out: Path, tell: Callable[[str], None] = lambda text: None
+) -> list[dict[str, Any]]:
+    """Encode songs and write OUT, with the codes in a folder `codes` beside it; returns the rows.
+
+    Codes that are there already are taken, so an interrupted run goes on. `tell` hears of sections that
+    finetuning will skip. Raises RequestError, CodecError, StorageError.
+    """
+    rows, folder = [], out.parent / "codes"
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for song in songs:
+        files = {track: folder / f"{song.name}.{track}.npy" for track in TRACKS}
+        frames = _encode(song, codec, files)
+        made = row(song, frames, {track: str(file.relative_to(out.parent)) for track, file in files.items()})
+        for part in made["msa"]:
+            if part["end"] - part["start"] < SHORTEST:
+                tell(f"{song.name}: [{part['label']}] is shorter than a second; finetuning will skip it")
+        rows.append(made)
+    with replacing(out) as beside:
+        beside.write_text("".join(json.dumps(made, ensure_ascii=False) + "\n" for made in rows), "utf-8")
+    return rows
+
+
+def _encode(song: SongFiles, codec: AudioCodec, files: dict[str, Path]) -> int:
+    """Make the codes of all tracks, each [1, T] in int64; returns T."""
+    if not all(file.is_file() for file in files.values()):
+        waves = {name: to_codec_wave(*read_audio(path)) for name, path in song.tracks.items()}
+        if "mix" not in waves:
+            length = min(len(waves["vocals"]), len(waves["instrumental"]))
+            waves["mix"] = waves["vocals"][:length] + waves["instrumental"][:length]
+        codes = {name: codec.encode(waves[name])[:1].astype(np.int64) for name in TRACKS}
+        lengths = {name: each.shape[1] for name, each in codes.items()}
+        if max(lengths.values()) - min(lengths.values()) > MOST_APART:
+            told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+            raise RequestError(
+                f"{song.name}: the tracks have different lengths ({told} frames)", "cut them alike"
+            )
+        for name, file in files.items():
+            save_array(file, codes[name][:, : min(lengths.values())])
+    return min(int(_kept(file).shape[1]) for file in files.values())
+
+
+def _kept(file: Path) -> NDArray[np.int64]:
+    codes = load_array(file)
+    check_codes(codes, (1, None), str(file))
+    return codes
+
+
+def _only(folder: Path, name: str) -> Path | None:
+    found = sorted(path for path in folder.glob(f"{name}.*") if path.suffix != ".npy")
+    if len(found) > 1:
+        raise RequestError(f"{folder} has several recordings called {name}", "leave one")
+    return found[0] if found else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} cannot be read as text", "put a UTF-8 file there") from error
