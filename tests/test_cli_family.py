@@ -163,3 +163,24 @@ def test_a_codec_that_is_there_is_replaced_on_request_only(capsys: Capture, tmp_
     assert cli(capsys, *line, "--force").code == 0
     assert (out / "decoder.onnx").stat().st_size > 1000
     assert len(list(out.iterdir())) == 4
+
+
+def test_quantize_and_trim_say_what_became_of_the_tensors(
+    installed: tuple[Path, list[Result]], capsys: Capture, tmp_path: Path
+) -> None:
+    root, _ = installed
+    source = root / "zh-cot-F16.gguf"
+    made = cli(capsys, "quantize", source, "q8_0", "-o", tmp_path / "small.gguf", "--json")
+    assert made.code == 0, made.err
+    assert made.json["bytes"] == (tmp_path / "small.gguf").stat().st_size < 0.6 * source.stat().st_size
+    assert set(made.json["tensors"]) == {"Q8_0", "F32"}
+    again = cli(capsys, "quantize", tmp_path / "small.gguf", "Q4_0", "-o", tmp_path / "worse.gguf")
+    assert again.code == 5
+    assert "is quantised already" in again.err
+    taken = cli(capsys, "quantize", source, "Q8_0", "-o", tmp_path / "small.gguf")
+    assert taken.code != 0
+    assert "--force" in taken.err
+    trimmed = cli(capsys, "trim", source, "-o", tmp_path / "trimmed.gguf", "--json")
+    assert trimmed.code == 0, trimmed.err
+    assert trimmed.json["bytes"] < source.stat().st_size
+    assert set(trimmed.json["tensors"]) == {"F16", "F32"}

@@ -29,7 +29,7 @@ forecast bench
 cli._output
 cli._options
 cli.quality
-cli.song cli.codes cli.models cli.doctor cli.plot cli.bench
+cli.song cli.codes cli.models cli.quantize cli.doctor cli.plot cli.bench
 cli.__init__
 __main__
 """
@@ -49,7 +49,10 @@ WALLS = {
     "gguf": {"yuegguf_convert"},
     "sentencepiece": {"yuegguf.tokenizer", "yuegguf_convert.vocab"},
     "soundfile": {"yuegguf.audio", "yuegguf.cli.doctor"},
-    "yuegguf_convert": {"yuegguf_convert", "yuegguf.cli.models", "yuegguf.cli.bench"},
+    "yuegguf_convert": {
+        "yuegguf_convert",
+        *(f"yuegguf.cli.{name}" for name in ("models", "bench", "quantize")),
+    },
     "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.cli.models"},
 }
 """Who may import what; a package's name stands for all its modules."""

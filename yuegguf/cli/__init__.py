@@ -18,6 +18,7 @@ from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.doctor import doctor
 from yuegguf.cli.models import convert, export_codec, models
 from yuegguf.cli.plot import plot
+from yuegguf.cli.quantize import quantize, trim
 from yuegguf.cli.song import resume, run
 from yuegguf.errors import Interrupted, YueError
 
@@ -47,7 +48,11 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
     ctx.obj.as_json, ctx.obj.quiet = as_json, quiet
 
 
-for _command in (run, resume, encode, decode, convert, export_codec, plot, models, bench, doctor):
+COMMANDS = (
+    *(run, resume, encode, decode, convert, export_codec, quantize, trim),
+    *(plot, models, bench, doctor),
+)
+for _command in COMMANDS:
     cli.add_command(_command)
 
 

@@ -1,0 +1,67 @@
+"""`quantize` and `trim`: a GGUF becomes a smaller one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._output import Output
+
+out_option = click.option("-o", "--output", "target", type=PATH, required=True, help="File to write.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
+
+
+@click.command(short_help="F32, F16 or BF16 GGUF → a quantised one")
+@click.argument("source", type=PATH)
+@click.argument("out_type", metavar="TYPE")
+@out_option
+@force_option
+@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: all].")
+@pass_output
+def quantize(
+    output: Output, /, source: Path, out_type: str, target: Path, force: bool, threads: int | None
+) -> None:
+    """Write SOURCE again as TYPE (Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, IQ4_XS, …), with llama.cpp's quantiser.
+
+    Where a row does not divide into a type's blocks, as stage 2's FFN of 5,504, llama.cpp takes the next
+    finer type for that tensor; the result says how many tensors have which.
+
+    \b
+    yuegguf quantize en-cot-BF16.gguf Q5_K_M -o en-cot-Q5_K_M.gguf
+    """
+    from yuegguf_convert.quantize import quantize_gguf
+
+    _report(output, quantize_gguf(source, target, out_type, threads, force))
+
+
+@click.command(short_help="GGUF → the same without the ids that its stage never uses")
+@click.argument("source", type=PATH)
+@out_option
+@force_option
+@click.option("--role", type=click.Choice(["auto", "stage1", "stage2"]), default="auto", show_default=True)
+@pass_output
+def trim(output: Output, /, source: Path, target: Path, force: bool, role: str) -> None:
+    """Drop rows of SOURCE's vocabulary without re-quantising; works on other tools' GGUFs too.
+
+    \b
+    yuegguf trim YuE-s2-1B-general.Q8_0.gguf -o s2-general-Q8_0.gguf
+    """
+    from yuegguf_convert.trim import trim_gguf
+
+    made = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
+    output.done()
+    _report(output, made)
+
+
+def _report(output: Output, made: Path) -> None:
+    """The file, its size, and how many tensors have which type."""
+    from yuegguf_convert.gguf_file import read_gguf
+
+    types = Counter(tensor.kind.name for tensor in read_gguf(made).tensors.values())
+    report = {"file": str(made), "bytes": made.stat().st_size, "tensors": dict(types.most_common())}
+    said = ", ".join(f"{count} of {name}" for name, count in types.most_common())
+    output.say(f"{made.stat().st_size / 2**20:.1f} MiB; tensors: {said}")
+    output.result(report, [str(made)])
