@@ -41,7 +41,7 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: Cap
     result = cli(capsys, *command.split(), "--help")
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(f"Usage: yuegguf {command}")
-    if command != "models":
+    if command not in ("models", "lyrics"):  # their parts have examples
         assert f"  yuegguf {command}" in result.out.split("\n", 1)[1]
 
 

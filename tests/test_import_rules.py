@@ -17,7 +17,7 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 LAYERS = """
 __init__ errors progress machine dsp cli._signals
 files lyrics sampling registry vocab codec.__init__ codec.base engine.__init__ stages.__init__ stages.guess
-request engine.base engine.ggml tokenlog tokenizer arrays
+fit request engine.base engine.ggml tokenlog tokenizer arrays
 audio
 stages.prompt stages.render stages.stage2 song
 stages.stage1 cost dataset
@@ -29,7 +29,7 @@ forecast bench
 cli._output
 cli._options
 cli.quality
-cli.song cli.codes cli.models cli.quantize cli.doctor cli.plot cli.bench
+cli.song cli.codes cli.lyrics cli.models cli.quantize cli.doctor cli.plot cli.bench
 cli.__init__
 __main__
 """

@@ -16,6 +16,7 @@ from yuegguf.cli._output import Output
 from yuegguf.cli.bench import bench
 from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.doctor import doctor
+from yuegguf.cli.lyrics import lyrics
 from yuegguf.cli.models import convert, export_codec, models
 from yuegguf.cli.plot import plot
 from yuegguf.cli.quantize import quantize, trim
@@ -50,7 +51,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 COMMANDS = (
     *(run, resume, encode, decode, convert, export_codec, quantize, trim),
-    *(plot, models, bench, doctor),
+    *(lyrics, plot, models, bench, doctor),
 )
 for _command in COMMANDS:
     cli.add_command(_command)

@@ -1,0 +1,80 @@
+"""`lyrics check` and `lyrics format`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from yuegguf.cli._options import pass_output, text_or_file
+from yuegguf.cli._output import Output
+from yuegguf.errors import RequestError
+from yuegguf.lyrics import Section, parse
+
+
+@click.group(short_help="look at lyrics before they are sung")
+def lyrics() -> None:
+    """Check whether lyrics fit their sections, or write them as the model will read them."""
+
+
+@lyrics.command(short_help="sections, languages, and whether the words fit")
+@click.argument("text", metavar="FILE|-")
+@click.option(
+    "--segment-seconds",
+    type=click.FloatRange(1, 150),
+    default=30.0,
+    show_default=True,
+    help="Longest that a section may be.",
+)
+@click.option("-g", "--genre", default="", help="The song's tags; rap may be faster.")
+@click.option("--strict", is_flag=True, help="Exit with 5 when a section is too long.")
+@pass_output
+def check(output: Output, /, text: str, segment_seconds: float, genre: str, strict: bool) -> None:
+    """Count what has to be sung in each section of FILE and say what to change.
+
+    \b
+    yuegguf lyrics check lyrics.txt
+    yuegguf lyrics check lyrics.txt --segment-seconds 20 --strict
+    """
+    from yuegguf.fit import NAMES, fit
+
+    parsed = parse(text_or_file(text, "lyrics"))
+    for notice in parsed.notices:
+        output.warn(notice)
+    found = [fit(section, segment_seconds, genre) for section in parsed.sections]
+    lines = [f"{len(found)} sections, at most {sum(one.seconds for one in found):g} s of music"]
+    for number, one in enumerate(found, 1):
+        told = (
+            f"{one.syllables} syllables in {one.seconds:g} s, {one.pace:.1f} a second, {NAMES[one.language]}"
+        )
+        words = one.verdict if one.verdict == "instrumental" else f"{one.verdict}: {told}"
+        lines.append(f"{number:>3} [{one.label}] {words}" + (f"; {one.advice}" if one.advice else ""))
+    report = [
+        {**asdict(one), "pace": round(one.pace, 2), "verdict": one.verdict, "advice": one.advice}
+        for one in found
+    ]
+    output.result({"sections": report, "notices": list(parsed.notices)}, lines)
+    late = [one for one in found if one.verdict == "too long"]
+    if strict and late:
+        raise RequestError(f"[{late[0].label}] will be cut off", late[0].advice)
+
+
+@lyrics.command("format", short_help="the lyrics as the model will read them")
+@click.argument("text", metavar="FILE|-")
+@pass_output
+def write(output: Output, /, text: str) -> None:
+    """Write FILE with one plain label above each section and nothing else changed; notices say what was.
+
+    \b
+    yuegguf lyrics format pasted.txt > lyrics.txt
+    """
+    parsed = parse(text_or_file(text, "lyrics"))
+    for notice in parsed.notices:
+        output.warn(notice)
+    written = "\n".join(_written(section) for section in parsed.sections)
+    output.result({"lyrics": written, "notices": list(parsed.notices)}, [written.rstrip("\n")])
+
+
+def _written(section: Section) -> str:
+    length = f"#length {section.seconds:g}\n" if section.seconds is not None else ""
+    return f"{length}[{section.label}]\n{section.body}\n"
