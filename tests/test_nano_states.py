@@ -9,6 +9,7 @@ from nano.corpus import VOWELS, make_song, sample_spec
 from nano.corpus.arrange import arrange
 from nano.corpus.details import details, sizes, told
 from nano.corpus.genres import GENRES, MOODS, STEP_COUNT, drums
+from nano.corpus.spelling import word_syllables, words
 from nano.corpus.states import (
     CHORDS,
     COUNT,
@@ -153,6 +154,22 @@ def test_the_text_says_the_sounds_that_are_sung() -> None:
         *np.flatnonzero(row.said["vowel"] != UNKNOWN)
     }
     assert {pieces()[row.ids[i]] for i in places} == {"<0x0A>"}  # where nothing is left to sing
+
+
+def test_a_syllable_knows_its_place_in_its_line() -> None:
+    spec = sample_spec(5)
+    row, label = song_row(spec, 1), arrange(spec)[1].sections[0]
+    first = int(np.flatnonzero(row.targets != UNKNOWN)[0])
+    places = [first + 2 * (syllable.vowel_start - label.start) for syllable in label.syllables]
+    counts = [sum(len(word_syllables(word)) for word in words(line)) for line in label.body.splitlines()]
+    opens = np.cumsum([0, *counts])[:-1].tolist()
+    closes = (np.cumsum(counts) - 1).tolist()
+    assert [i for i, place in enumerate(places) if row.facts["first"][place] == 2] == opens
+    assert [i for i, place in enumerate(places) if row.facts["last"][place] == 2] == closes
+    pieces_of = [row.looks["syllable"][place] for place in places]
+    assert [row.looks["next"][place] for place in places[:-1]] == pieces_of[1:]
+    for place, piece in zip(places, pieces_of, strict=True):
+        assert row.said["first"][piece] == row.facts["first"][place]
 
 
 def test_the_header_says_what_the_tags_do() -> None:

@@ -12,10 +12,11 @@ from transformers import LlamaForCausalLM
 from yuegguf_onnx_codec.export import export_codec, find_checkpoints
 
 from nano import codec_weights
+from nano.corpus import sample_spec
 from nano.lm_weights import LlamaSpec
 from nano.train import codec, llama, losses, stage1, stage2, upsampler
 from nano.train.loop import Plan, Trainer, schedule
-from nano.train.songs import pieces, tokenizer_bytes
+from nano.train.songs import pieces, song_row, tokenizer_bytes
 from nano.train.vocos import Vocos
 from nano.train.xcodec import KNOWN, XCodec
 from yuegguf.codec.ort import OrtCodec
@@ -133,6 +134,29 @@ def test_stage_1_hears_only_codes_and_writes_a_row_for_every_piece() -> None:
     rest[written] = False
     trimmed = logits[:, : stage1.USED][:, rest]
     torch.testing.assert_close(trimmed.logsumexp(-1), scores[:, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_mistakes_are_in_every_second_row_and_only_in_codes() -> None:
+    row = song_row(sample_spec(1_000_007), 1).ids
+    ids = np.stack([row, row])
+    read = stage1.noisy(ids, 3)
+    first = stage1.TEXT_PIECES + len(stage1.SPECIALS)
+    assert (read[0] == row).all()
+    assert ((read < first) == (ids < first)).all()
+    assert 0 < (read[1] != row).sum() < 0.1 * len(row)
+    assert (stage1.noisy(ids, 3) == read).all()
+    assert (stage1.noisy(ids, 4) != read).any()
+
+
+def test_a_late_span_is_what_its_track_had_nearby() -> None:
+    first = stage1.TEXT_PIECES + len(stage1.SPECIALS)
+    given = np.r_[1, 2, first + np.arange(1000)]  # every code once
+    read = given.copy()
+    stage1._delay(given, read, np.random.default_rng(1))
+    off = (read - given)[2:]
+    assert 20 < (off != 0).sum() < 80
+    assert (off % 2 == 0).all()
+    assert 2 <= np.abs(off[off != 0]).min() <= np.abs(off).max() <= 2 * stage1.FARTHEST
 
 
 def test_pointing_is_the_attention_that_a_head_pays() -> None:

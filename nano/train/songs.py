@@ -39,16 +39,18 @@ TAGS: dict[str, Sequence[object]] = {
 """What the tags say, and its values."""
 HARMONY = {f"chord{i}": len(CHORDS) for i in range(4)}
 """A section's first four chords: the whole progression, which follows from tags and label."""
-SAID = SOUNDS | {name: len(values) for name, values in TAGS.items()} | HARMONY
-"""What a place in the text says: SOUNDS at the last piece of a syllable, TAGS at the end of the header and of
-each section's prompt, HARMONY at the latter."""
-LOOKS = ("syllable", "harmony")
-"""What a frame must look at: the last piece of the syllable that is sung or comes next; the end of its
-section's prompt."""
-FACTS = TIMES | SOUNDS
+LINES = {"first": 3, "last": 3}
+"""Of a syllable: 0 for none, 1 for no, 2 where it is its line's first, its line's last."""
+SAID = SOUNDS | {name: len(values) for name, values in TAGS.items()} | HARMONY | {"first": LINES["first"]}
+"""What a place in the text says: SOUNDS, and whether it opens its line, at the last piece of a syllable; TAGS
+at the end of the header and of each section's prompt; HARMONY at the latter."""
+LOOKS = ("syllable", "next", "harmony")
+"""What a frame must look at: the last piece of the syllable that is sung or comes next; of the one after it;
+the end of its section's prompt."""
+FACTS = TIMES | SOUNDS | LINES
 """What a frame is, and the number of its classes: frames since the sixteenth began, sixteenth of the bar,
 chord, bars to the section's end, frames since the syllable began; and the parts of the syllable that is
-sung or comes next, 0 for none."""
+sung or comes next, 0 for none, and its place in its line."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,9 @@ class _Writer:
         self.learned: list[tuple[int, int]] = []
         """Spans of ids that are learned."""
         self.facts: list[tuple[int, dict[str, Ints]]] = []
-        self.words: list[tuple[int, Ints]] = []
-        self.sounds: list[tuple[Ints, Ints]] = []
+        self.words: list[tuple[int, dict[str, Ints]]] = []
+        """Places of the syllables that each frame must look at."""
+        self.sounds: list[tuple[Ints, SectionLabel]] = []
         self.ends: list[tuple[int, SectionLabel]] = []
         """Last id of each section's prompt."""
 
@@ -146,7 +149,7 @@ class _Writer:
         end = len(self.ids) - 2  # before <SOA> and the separator
         places = last_pieces(label.label, label.body if label.syllables else "")
         places = places + end - _text_length(label)
-        self.sounds.append((places, _parts(label)))
+        self.sounds.append((places, label))
         return np.append(places, end - 1)  # the blank line: nothing is left to sing
 
     def section(self, number: int) -> None:
@@ -158,7 +161,9 @@ class _Writer:
         self.ids += [*self.vocab.ids(interleave(*self.states[:, frames])), self.vocab.eoa]
         self.learned.append((first, len(self.ids)))
         self.facts.append((first, _times(label, self.spec.beat_frames) | _sounds(label)))
-        self.words.append((first, places[_now_sung(label)]))
+        now = _now_sung(label)
+        after = np.minimum(now + 1, len(places) - 1)
+        self.words.append((first, {"syllable": places[now], "next": places[after]}))
         self.ids += self.prompt.end_of_segment
 
     @cached_property
@@ -178,9 +183,9 @@ class _Writer:
                 both = values.repeat(2)  # a frame is two ids
                 facts[name][first - 1 : first - 1 + len(both)] = both
         looks = {name: np.full(count, -1) for name in LOOKS}
-        for first, places in self.words:
-            both = places.repeat(2)
-            looks["syllable"][first - 1 : first - 1 + len(both)] = both
+        for first, named in self.words:
+            for name, places in named.items():
+                looks[name][first - 1 : first - 1 + 2 * len(places)] = places.repeat(2)
         for end, _ in self.ends:
             looks["harmony"][end:] = end
         looks["harmony"][targets == UNKNOWN] = -1
@@ -188,9 +193,10 @@ class _Writer:
 
     def _said(self, count: int) -> dict[str, Ints]:
         said = {name: np.full(count, UNKNOWN) for name in SAID}
-        for places, parts in self.sounds:
-            for name, values in zip(SOUNDS, parts.T, strict=True):
+        for places, label in self.sounds:
+            for name, values in zip(SOUNDS, _parts(label).T, strict=True):
                 said[name][places] = values
+            said["first"][places] = _lines(label)["first"]
         if self.prompt.header:
             ends = [end for end, _ in self.ends]
             for name, value in tag_classes(self.spec.tags).items():
@@ -236,8 +242,18 @@ def _times(label: SectionLabel, beat_frames: int) -> dict[str, Ints]:
 
 def _sounds(label: SectionLabel) -> dict[str, Ints]:
     """Per frame of the section the parts of the syllable that is sung or comes next; 0 after the last."""
-    parts = np.pad(_parts(label), ((0, 1), (0, 0)))
-    return dict(zip(SOUNDS, parts[_now_sung(label)].T, strict=True))
+    parts, now = np.pad(_parts(label), ((0, 1), (0, 0))), _now_sung(label)
+    lines = {name: np.append(values, 0)[now] for name, values in _lines(label).items()}
+    return dict(zip(SOUNDS, parts[now].T, strict=True)) | lines
+
+
+def _lines(label: SectionLabel) -> dict[str, Ints]:
+    """[S] by LINES, the class of each syllable."""
+    counts = [sum(len(word_syllables(word)) for word in words(line)) for line in label.body.splitlines()]
+    first = np.ones(len(label.syllables) + 1, np.int64)
+    if label.syllables:
+        first[np.cumsum([0, *(count for count in counts if count)])] = 2
+    return {"first": first[:-1], "last": first[1:]}
 
 
 def _parts(label: SectionLabel) -> Ints:

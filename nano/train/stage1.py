@@ -36,20 +36,23 @@ FIRST_SEED = 1_000_000
 """Songs from here on are for training; lower seeds are held out."""
 WATCHED = 2
 """The layer that is told where to look, whose input must spell and whose output must tell the time."""
-HEADS = {"syllable": 0, "harmony": 2}
-"""Its heads that are told, and what to look at; the two have keys of their own."""
+HEADS = {"syllable": 0, "next": 1, "harmony": 2}
+"""Its heads that are told, and what to look at; the first two share their keys."""
 BATCH_IDS = 4096
 """Of a step, with the padding."""
 LONGEST = 3600
 """Ids of the longest row; longer songs end with an earlier section."""
 SHARES = {"one": 0.4, "two": 0.3, "all": 0.2, "free": 0.1}
 """Of the rows: songs that end after one or two sections, whole songs, sections without words."""
-WEIGHTS = {"chord": 0.3, "onset": 0.3, "vowel": 0.3, "coda": 0.3}
+WEIGHTS = {"chord": 0.3, "onset": 0.3, "vowel": 0.3, "coda": 0.3, "first": 0.3, "last": 0.3}
 """Of what must be readable, where it is not 0.1: what follows from single pieces of tags and lyrics."""
 READING = 500
 """Steps at the start that read text alone: ten times the syllables and sections of others."""
 NOISE = 0.02
 """Share of codes that are read as another one: at run time the model reads its own mistakes."""
+LATE, SPAN, FARTHEST = 0.05, 6, 12
+"""Share of codes that are read in spans, of SPAN frames on average, as what the track had up to FARTHEST
+frames before or after: at run time a syllable is held too long or comes too soon."""
 STEPS, RATE = 8500, 2e-3
 
 
@@ -107,13 +110,26 @@ def _padded(parts: list[np.ndarray], fill: int) -> np.ndarray:
 
 
 def noisy(ids: np.ndarray, step: int) -> np.ndarray:
-    """Every second row as it is; in the others some codes are replaced by codes of the same batch."""
+    """Every second row as it is; in the others some codes are replaced by others of the batch or track."""
     draw = np.random.default_rng([step, 14])
     codes = np.flatnonzero(ids >= TEXT_PIECES + len(SPECIALS))
     hit = codes[(draw.random(len(codes)) < NOISE) & (codes // ids.shape[1] % 2 == 1)]
     out = ids.copy()
     out.flat[hit] = ids.flat[draw.choice(codes, len(hit))]
+    for given, read in zip(ids[1::2], out[1::2], strict=True):
+        _delay(given, read, draw)
     return out
+
+
+def _delay(given: np.ndarray, read: np.ndarray, draw: np.random.Generator) -> None:
+    """Replace spans of one track in READ by what the same track of GIVEN has some frames off."""
+    codes = np.flatnonzero(given >= TEXT_PIECES + len(SPECIALS))
+    for _ in range(round(LATE * len(codes) / SPAN)):
+        frames, off = int(draw.integers(1, 2 * SPAN)), int(draw.integers(1, FARTHEST + 1))
+        span = int(draw.integers(len(codes))) + 2 * np.arange(frames)
+        source = span + 2 * off * int(draw.choice([-1, 1]))
+        there = (span < len(codes)) & (source >= 0) & (source < len(codes))
+        read[codes[span[there]]] = given[codes[source[there]]]
 
 
 class Stage1(nn.Module):
