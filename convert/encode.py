@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,17 @@ EXPONENT: Mapping[str, Any] = {
 """The exponent bits; all of them set means NaN or Inf."""
 
 
-def encode(raw: NDArray[Any], dtype: str, kind: GGMLQuantizationType, name: str) -> NDArray[np.uint8]:
+def encode(
+    raw: NDArray[Any],
+    dtype: str,
+    kind: GGMLQuantizationType,
+    name: str,
+    by_llama: Callable[[NDArray[np.float32]], NDArray[np.uint8]] | None = None,
+) -> NDArray[np.uint8]:
     """Rows of a checkpoint (BF16 as uint16) → bytes [rows, row bytes] of the GGUF type `kind`.
 
-    Raises DamagedFile for NaN or Inf, RequestError for values outside the range of `kind`; both
-    name the tensor.
+    `by_llama` takes the place of our own coding into blocks. Raises DamagedFile for NaN or Inf,
+    RequestError for values outside the range of `kind`; both name the tensor.
     """
     raw = np.ascontiguousarray(raw)
     bits = raw.view(np.uint32 if dtype == "F32" else np.uint16)
@@ -45,6 +51,8 @@ def encode(raw: NDArray[Any], dtype: str, kind: GGMLQuantizationType, name: str)
     if kind == GGMLQuantizationType.BF16:
         _check_range(largest, float.fromhex("0x1.fep127"), kind, name)
         return round_bf16(values).view(np.uint8)
+    if by_llama is not None:
+        return by_llama(values)
     _check_range(largest, 127 * F16_MAX, kind, name)
     coded: NDArray[np.uint8] = quantize(np.where(np.abs(values) < TINY, np.float32(0), values), kind)
     return coded

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +26,8 @@ from .names import (
     rotated_rows,
     wanted_tensors,
 )
-from .output import check_free, partial_file, scratch_file
-from .quantize import DIRECT, check_type, file_type, quantize_gguf
+from .output import check_free, partial_file
+from .quantize import BY_LLAMA, DIRECT, check_type, chosen_types, file_type, quantize_rows
 from .safetensors import StoredTensor, open_checkpoint
 from .trim import kept_ids, role_metadata, trim_metadata
 from .vocab import Vocab, read_vocab, role_of_context, vocab_metadata
@@ -63,10 +63,11 @@ def convert_lm(
     """Convert the checkpoint folder `source` to the GGUF file `out`, and return `out`.
 
     `out_type` is one of quantize.DIRECT or quantize.BY_LLAMA; norms stay F32. `role` "auto" goes by
-    the config's context length. `trim` drops the rows that the stage never uses. Progress counts
-    bytes read. Single and sharded checkpoints give the same bytes. Raises ModelNotFound,
-    DamagedFile (all misfits are listed before a byte is written; NaN and Inf as they are met),
-    RequestError, StorageError, EngineError; `out` appears whole or not at all.
+    the config's context length. `trim` drops the rows that the stage never uses. `threads` (for
+    llama.cpp's types) defaults to the cores. Nothing large but `out` is written. Progress counts bytes
+    read. Single and sharded checkpoints give the same bytes. Raises ModelNotFound, DamagedFile (all
+    misfits are listed before a byte is written; NaN and Inf as they are met), RequestError,
+    StorageError, EngineError; `out` appears whole or not at all.
     """
     name = check_type(out_type)
     config, stored = read_config(source), open_checkpoint(source)
@@ -75,31 +76,40 @@ def convert_lm(
     stage = role_of_context(config.context, role, source.name)
     vocab = read_vocab(source / "tokenizer.model", config.vocab)
     kept = kept_ids(vocab.pieces, vocab.types, stage, "tokenizer.model") if trim else None
-    written = name if name in DIRECT else _exact_type({key: stored[key] for key in wanted})
-    parts = [_part(stored[key], want, config, written, kept) for key, want in wanted.items()]
-    metadata = lm_metadata(config, vocab, stage, written, kept)
-    if name == written:
-        _write(out, metadata, parts, overwrite, progress)
-        return out
+    metadata = lm_metadata(config, vocab, stage, name, kept)
+    parts = [_part(stored[key], want, config, name, kept) for key, want in wanted.items()]
     check_free(out, overwrite)
-    with scratch_file(out) as exact:
-        _write(exact, metadata, parts, False, progress)
-        total = sum(part.stored.size for part in parts)
-        progress(Event("convert", total, total, f"quantising to {name}"))
-        return quantize_gguf(exact, out, name, threads, overwrite)
+    if name in BY_LLAMA:
+        kinds = chosen_types(metadata, [part.target for part in parts], name, out)
+        named = {part.target.name: part for part in parts}
+        parts = [
+            replace(named[key], target=replace(named[key].target, kind=kind)) for key, kind in kinds.items()
+        ]
+    _write(out, metadata, parts, overwrite, progress, name in BY_LLAMA, threads)
+    return out
 
 
 def _write(
-    out: Path, metadata: dict[str, Value], parts: list[_Part], overwrite: bool, progress: Progress
+    out: Path,
+    metadata: dict[str, Value],
+    parts: list[_Part],
+    overwrite: bool,
+    progress: Progress,
+    by_llama: bool,
+    threads: int | None,
 ) -> None:
     by_name = {part.target.name: part for part in parts}
     total, done = sum(part.stored.size for part in parts), 0
 
     def blocks(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
         nonlocal done
-        part = by_name[tensor.name]
+        part, name = by_name[tensor.name], by_name[tensor.name].stored.name
+
+        def coded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+            return quantize_rows(values, tensor.kind, name, threads)
+
         for raw, read in _rows(part):
-            yield encode(raw, part.stored.dtype, tensor.kind, part.stored.name)
+            yield encode(raw, part.stored.dtype, tensor.kind, name, coded if by_llama else None)
             done += read
             progress(Event("convert", done, total, tensor.name))
 
@@ -123,7 +133,7 @@ def _rows(part: _Part) -> Iterator[tuple[NDArray[Any], int]]:
 def _part(
     stored: StoredTensor, want: Wanted, config: LlamaConfig, written: str, kept: NDArray[np.int64] | None
 ) -> _Part:
-    kind = GGMLQuantizationType[written]
+    kind = GGMLQuantizationType[written if written in DIRECT else "F16"]  # else llama.cpp chooses later
     if len(want.shape) == 1:
         kind = GGMLQuantizationType.F32
     elif written == "Q8_0" and want.shape[-1] % 32:
@@ -134,12 +144,6 @@ def _part(
     if want.name in (EMBEDDING, OUTPUT) and kept is not None:
         return _Part(stored, Tensor(want.name, kind, (len(kept), want.shape[1])), kept, 1)
     return _Part(stored, Tensor(want.name, kind, want.shape), None, 1)
-
-
-def _exact_type(stored: dict[str, StoredTensor]) -> str:
-    """The type that loses nothing before llama.cpp quantises: the checkpoint's own, else F32."""
-    kinds = {tensor.dtype for tensor in stored.values() if len(tensor.shape) > 1}
-    return kinds.pop() if len(kinds) == 1 else "F32"
 
 
 def lm_metadata(

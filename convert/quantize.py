@@ -1,22 +1,31 @@
-"""Quantise a GGUF with llama.cpp's own quantiser; nothing else here imports llama_cpp.
+"""Quantise with llama.cpp's own quantiser, a whole GGUF or rows of it; nothing else here imports llama_cpp.
 
 llama.cpp chooses the type of each tensor, falls back where a row does not divide into blocks
-(stage 2's ffn_down has 5,504 columns) and keeps the metadata.
+(stage 2's ffn_down has 5,504 columns) and keeps the metadata. Its choice depends on names, columns and
+layers only, so a file of two rows per tensor tells it: a checkpoint is then quantised as it is read,
+without a 16-bit copy of it on the disk.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from gguf import GGMLQuantizationType, LlamaFileType
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, Keys, LlamaFileType
+from numpy.typing import NDArray
 
+from yuegguf.engine import ggml
 from yuegguf.errors import EngineError, RequestError, StorageError
+from yuegguf.vocab import TOKENIZER_KEY
 
-from .gguf_file import read_gguf
-from .output import partial_file
+from .gguf_file import Tensor, Value, read_gguf, write_gguf
+from .output import partial_file, scratch_file
 
 DIRECT = ("F32", "F16", "BF16", "Q8_0")
 """Types that the converter writes itself."""
@@ -26,6 +35,12 @@ BY_LLAMA = (
 )  # fmt: skip
 """Types that need llama.cpp and no importance matrix, largest first."""
 EXACT = {GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16}
+BITS = {
+    "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.8, "Q5_K_S": 5.7,
+    "Q5_1": 6.1, "Q5_0": 5.7, "Q4_K_M": 5.1, "Q4_K_S": 4.8, "Q4_1": 5.2, "Q4_0": 4.8, "IQ4_NL": 4.8,
+    "IQ4_XS": 4.6, "Q3_K_L": 4.5, "Q3_K_M": 4.2, "Q3_K_S": 3.8, "Q2_K": 3.5,
+}  # fmt: skip
+"""Bits a weight takes in a whole file, rounded up: for telling beforehand how large it can get."""
 BUFFER = 512 << 20
 """Bytes of tensor rows that llama.cpp holds at once; its default is 8 GiB."""
 LOG_ERROR = 4
@@ -64,6 +79,88 @@ def quantize_gguf(
         _run(source, partial, file_type(name), threads)
         read_gguf(partial)  # a short file is found here, before it gets its name
     return out
+
+
+def chosen_types(
+    metadata: Mapping[str, Value], tensors: Sequence[Tensor], out_type: str, beside: Path
+) -> dict[str, GGMLQuantizationType]:
+    """The type that llama.cpp gives each tensor of a model, by name, in the order of its files.
+
+    `metadata` without the token list is enough. Two small files are written beside the path `beside`
+    and removed. Raises RequestError, StorageError, EngineError.
+    """
+    name = check_type(out_type)
+    short = {key: value for key, value in metadata.items() if key not in _PER_PIECE}
+    thin = [_thin(tensor) for tensor in tensors]
+
+    def zeros(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
+        yield np.zeros(tensor.size, np.uint8)
+
+    with scratch_file(beside) as exact, scratch_file(beside) as made:
+        with partial_file(exact) as partial:
+            write_gguf(partial, short, thin, zeros)
+        quantize_gguf(exact, made, name)
+        return {tensor.name: tensor.kind for tensor in read_gguf(made).tensors.values()}
+
+
+def quantize_rows(
+    values: NDArray[np.float32], kind: GGMLQuantizationType, name: str, threads: int | None = None
+) -> NDArray[np.uint8]:
+    """Rows [rows, columns] as blocks of `kind`, [rows, row bytes], as llama.cpp makes them.
+
+    `threads` defaults to the machine's cores. Raises RequestError naming the tensor `name` when
+    the values are outside the range of `kind`.
+    """
+    values = np.ascontiguousarray(values, np.float32)
+    rows, columns = values.shape
+    block, size = GGML_QUANT_SIZES[kind]
+    out = np.empty((rows, columns // int(block) * int(size)), np.uint8)
+    quantize, valid = _ggml()
+    count = max(1, min(threads or os.cpu_count() or 1, rows))
+    edges = [rows * i // count for i in range(count + 1)]
+
+    def part(i: int) -> None:
+        start, stop = edges[i], edges[i + 1]
+        quantize(int(kind), values.ctypes.data, out.ctypes.data, start * columns, stop - start, columns, None)
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(part, range(count)))
+    if not valid(int(kind), out.ctypes.data, out.nbytes):
+        raise RequestError(
+            f"tensor {name} holds {np.abs(values).max():g}, outside the range of {kind.name}",
+            "convert to BF16 or F32 instead",
+        )
+    return out
+
+
+_PER_PIECE = (Keys.Tokenizer.LIST, Keys.Tokenizer.SCORES, Keys.Tokenizer.TOKEN_TYPE, TOKENIZER_KEY)
+"""Metadata that is large and that no choice of types depends on."""
+
+
+def _thin(tensor: Tensor) -> Tensor:
+    """The tensor with two rows of float16; one row would count as a vector, which stays as it is."""
+    if len(tensor.shape) == 1:
+        return Tensor(tensor.name, GGMLQuantizationType.F32, tensor.shape)
+    return Tensor(tensor.name, GGMLQuantizationType.F16, (2, tensor.shape[-1]))
+
+
+@cache
+def _ggml() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """ggml_quantize_chunk and ggml_validate_row_data."""
+    import llama_cpp as lib
+
+    folder, size, pointer = Path(lib.__file__).parent / "lib", ctypes.c_size_t, ctypes.c_void_p
+    try:
+        rows = (ctypes.c_int64,) * 3
+        quantize = ggml.function(
+            folder, "ggml_quantize_chunk", size, ctypes.c_int, pointer, pointer, *rows, pointer
+        )
+        valid = ggml.function(folder, "ggml_validate_row_data", ctypes.c_bool, ctypes.c_int, pointer, size)
+    except (AttributeError, OSError) as error:
+        raise EngineError(
+            f"the installed llama-cpp-python has no quantiser ({error})", "choose Q8_0 or install it again"
+        ) from error
+    return quantize, valid
 
 
 def _run(source: Path, partial: Path, kind: LlamaFileType, threads: int | None) -> None:

@@ -29,6 +29,7 @@ from .vocab import (
     CODEC_PIECE,
     STAGE2_SPECIALS,
     check_pieces,
+    embedded,
     role_of_context,
 )
 
@@ -89,11 +90,17 @@ def trim_metadata(metadata: Mapping[str, Value], kept: NDArray[np.int64], role: 
 
 
 def trim_gguf(
-    source: Path, out: Path, role: str = "auto", overwrite: bool = False, progress: Progress = silent
+    source: Path,
+    out: Path,
+    role: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+    tokenizer: bytes | None = None,
 ) -> Path:
     """Write `source` without the rows its stage never uses; every other byte of it is kept.
 
-    The role is the file's own, or told by its context length. Raises ModelNotFound, DamagedFile,
+    The role is the file's own, or told by its context length. `tokenizer`, a sentencepiece file, goes
+    into a stage-1 file that has none. Raises ModelNotFound, DamagedFile,
     StorageError, and RequestError when the role is unknown or nothing is left to drop.
     """
     model = read_gguf(source)
@@ -102,6 +109,9 @@ def trim_gguf(
     kept = kept_ids(pieces, types, stage, source.name)
     if len(kept) == len(pieces):
         raise RequestError(f"{source.name} is trimmed already", "use it as it is")
+    metadata = trim_metadata(model.metadata, kept, stage)
+    if tokenizer is not None and stage == "stage1":
+        metadata.setdefault(TOKENIZER_KEY, embedded(tokenizer, "tokenizer.model"))
     tensors = [_trimmed(tensor, len(kept)) for tensor in model.tensors.values()]
     total, done = sum(tensor.size for tensor in model.tensors.values()), 0
 
@@ -118,7 +128,7 @@ def trim_gguf(
             progress(Event("convert", done, total, tensor.name))
 
     with partial_file(out, overwrite) as partial:
-        write_gguf(partial, trim_metadata(model.metadata, kept, stage), tensors, blocks)
+        write_gguf(partial, metadata, tensors, blocks)
     return out
 
 

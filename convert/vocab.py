@@ -61,11 +61,7 @@ def read_vocab(path: Path, rows: int) -> Vocab:
     if not path.is_file():
         raise ModelNotFound(f"there is no {path}", "put YuE's tokenizer.model into the checkpoint's folder")
     model = path.read_bytes()
-    processor = sentencepiece.SentencePieceProcessor()
-    try:
-        processor.LoadFromSerializedProto(model)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise DamagedFile(f"{path.name} is not a sentencepiece model", "download it again") from error
+    processor = _processor(model, path.name)
     count = int(processor.get_piece_size())
     if count > rows:
         raise DamagedFile(
@@ -86,6 +82,12 @@ def read_vocab(path: Path, rows: int) -> Vocab:
         Keys.Tokenizer.UNK_ID: processor.unk_id(),
     }
     return Vocab(pieces, scores, types, {key: i for key, i in special.items() if i >= 0}, model)
+
+
+def embedded(model: bytes, name: str) -> Value:
+    """A sentencepiece file as metadata. Raises DamagedFile when `model` is none."""
+    _processor(model, name)
+    return text(base64.b64encode(model).decode())
 
 
 def check_pieces(pieces: Sequence[str], specials: Sequence[str], codebooks: int, name: str) -> None:
@@ -140,6 +142,15 @@ def role_of_context(context: int, role: str, name: str) -> Role:
             "give its role: stage1 or stage2",
         )
     return ROLE_OF_CONTEXT[context]
+
+
+def _processor(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DamagedFile(f"{name} is not a sentencepiece model", "download it again") from error
+    return processor
 
 
 def _type(processor: sentencepiece.SentencePieceProcessor, i: int) -> TokenType:

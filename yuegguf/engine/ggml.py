@@ -1,4 +1,4 @@
-"""Facts of ggml that llama.cpp's own API does not tell: the devices, through ggml's C API."""
+"""What llama.cpp's own API lacks and ggml's C API has: the devices here, functions for others."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def devices(folder: Path) -> list[dict[str, str | int]]:
     been started.
     """
     try:
-        count = _function(folder, "ggml_backend_dev_count", ctypes.c_size_t)()
-        get = _function(folder, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+        count = function(folder, "ggml_backend_dev_count", ctypes.c_size_t)()
+        get = function(folder, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
         texts = {
-            field: _function(folder, f"ggml_backend_dev_{field}", ctypes.c_char_p, ctypes.c_void_p)
+            field: function(folder, f"ggml_backend_dev_{field}", ctypes.c_char_p, ctypes.c_void_p)
             for field in ("name", "description")
         }
-        kind = _function(folder, "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+        kind = function(folder, "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
         pointers = (ctypes.POINTER(ctypes.c_size_t),) * 2
-        memory = _function(folder, "ggml_backend_dev_memory", None, ctypes.c_void_p, *pointers)
+        memory = function(folder, "ggml_backend_dev_memory", None, ctypes.c_void_p, *pointers)
     except (AttributeError, OSError):
         return []
     found: list[dict[str, str | int]] = []
@@ -42,16 +42,15 @@ def devices(folder: Path) -> list[dict[str, str | int]]:
     return found
 
 
-def _function(folder: Path, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """A function of ggml's, from whichever library has it. Raises OSError, AttributeError."""
+def function(folder: Path, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    """A function of ggml's, from whichever library in `folder` has it. Raises OSError, AttributeError."""
     for part in ("ggml", "ggml-base"):
         path = next((path for pattern in NAMES if (path := folder / pattern.format(part)).is_file()), None)
         if path is None:
             raise FileNotFoundError(f"{folder} has no library {part}")
         library = ctypes.CDLL(str(path))
         if hasattr(library, name):
-            function = getattr(library, name)
-            function.argtypes, function.restype = arguments, result
-            found: Callable[..., Any] = function
+            found: Callable[..., Any] = getattr(library, name)
+            found.argtypes, found.restype = arguments, result  # type: ignore[attr-defined]
             return found
     raise AttributeError(name)
