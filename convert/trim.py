@@ -89,6 +89,12 @@ def trim_metadata(metadata: Mapping[str, Value], kept: NDArray[np.int64], role: 
     return found | role_metadata(role, trimmed=True)
 
 
+def is_trimmed(path: Path) -> bool:
+    """Whether a file has been trimmed by us. Raises ModelNotFound, DamagedFile."""
+    value = read_gguf(path).metadata.get(TRIMMED_KEY)
+    return value is not None and value.kind == GGUFValueType.BOOL and bool(value.data)
+
+
 def trim_gguf(
     source: Path,
     out: Path,

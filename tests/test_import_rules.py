@@ -17,8 +17,8 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 LAYERS = """
 __init__ errors progress machine dsp cli._signals
 files lyrics sampling registry vocab codec.__init__ codec.base engine.__init__ stages.__init__ stages.guess
-fit request engine.base engine.ggml tokenlog tokenizer arrays
-audio
+fit request engine.base engine.ggml tokenlog tokenizer arrays lockfile
+audio store kit
 stages.prompt stages.render stages.stage2 song
 stages.stage1 cost dataset
 fitting
@@ -28,8 +28,8 @@ runtime plot quality
 forecast bench
 cli._output
 cli._options
-cli.quality
-cli.song cli.codes cli.lyrics cli.models cli.quantize cli.doctor cli.plot cli.bench
+cli.quality cli._making cli._describe
+cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.quantize cli.doctor cli.plot cli.bench
 cli.__init__
 __main__
 """
@@ -49,11 +49,13 @@ WALLS = {
     "gguf": {"yuegguf_convert"},
     "sentencepiece": {"yuegguf.tokenizer", "yuegguf_convert.vocab"},
     "soundfile": {"yuegguf.audio", "yuegguf.cli.doctor"},
+    "huggingface_hub": {"yuegguf.store"},
+    "httpx2": {"yuegguf.store"},
     "yuegguf_convert": {
         "yuegguf_convert",
-        *(f"yuegguf.cli.{name}" for name in ("models", "bench", "quantize")),
+        *(f"yuegguf.cli.{name}" for name in ("convert", "bench", "quantize", "_making", "_describe")),
     },
-    "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.cli.models"},
+    "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.cli.convert", "yuegguf.cli._making"},
 }
 """Who may import what; a package's name stands for all its modules."""
 BASE = {"errors", "progress", "files", "codec.base", "vocab", "engine.ggml"}
@@ -148,6 +150,11 @@ def test_converters_use_the_base_of_the_package_only(name: str) -> None:
     assert used <= BASE
 
 
+def test_only_pull_knows_the_network() -> None:
+    users = {name for name, source in SOURCES.items() if "yuegguf.store" in imports(name, source)}
+    assert users == {"yuegguf.cli.pull", "yuegguf.cli._making"}
+
+
 def test_the_lazy_names_are_their_homes() -> None:
     from yuegguf import _HOMES
 
@@ -233,6 +240,7 @@ LIGHT = [
 def loaded_after(code: str) -> list[str]:
     """The heavy packages that a fresh process holds after some code."""
     watch = ("llama_cpp", "onnxruntime", "torch", "transformers", "gguf", "onnx", "spox", "scipy")
+    watch += ("huggingface_hub", "httpx2", "requests")
     report = f"\nimport sys\nprint(*[name for name in {watch} if name in sys.modules])"
     command = [sys.executable, "-c", code + report]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

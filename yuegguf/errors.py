@@ -8,6 +8,7 @@ YueError                      1  anything else that went wrong, in one sentence
 ├── EngineError               1  llama.cpp refused something
 ├── CodecError                1  ONNX Runtime refused something
 ├── StorageError              1  disk full, folder not writable
+├── DownloadError            75  the network or the hub failed; the same command goes on
 └── Interrupted              75  stopped on request; the work so far is kept and can be resumed
 
 Exit codes 0, 2 (usage) and 130 (second Ctrl-C) belong to the command line itself.
@@ -70,6 +71,12 @@ class CodecError(YueError):
 
 class StorageError(YueError):
     """A file could not be written: disk full, no permission, not a folder."""
+
+
+class DownloadError(YueError):
+    """The network or the hub failed; what has arrived is kept, and the same command goes on."""
+
+    exit_code = 75
 
 
 class Interrupted(YueError):

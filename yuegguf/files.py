@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,18 @@ def storage_errors(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(target, error) from error
+
+
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """Refuse what the disk of `folder` cannot take, before anything is written. Raises StorageError."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    with storage_errors(folder):
+        free = shutil.disk_usage(there).free
+    if needed > free:
+        raise StorageError(
+            f"{what} needs {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free in {there}",
+            "free some space, or choose another folder with --models-dir",
+        )
 
 
 def storage_error(target: Path, error: OSError) -> StorageError:

@@ -73,7 +73,7 @@ def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
     if codec is None:
         raise ModelNotFound(
             f"the codec is not installed in {choice.root}",
-            "get m-a-p/xcodec_mini_infer, then: yuegguf export-codec FOLDER",
+            "get it with: yuegguf pull xcodec",
         )
     return Models(stage1.stem, stage1, stage2, codec)
 

@@ -11,9 +11,10 @@ class Event:
     """One step forward in one phase of a song."""
 
     phase: str
-    """"draft" (stage 1), "refine" (stage 2), "master" (rendering); "convert", "export"."""
+    """"draft" (stage 1), "refine" (stage 2), "master" (rendering); "convert", "export",
+    "download", "verify", "copy"."""
     done: int
-    """What is finished: frames of the phase; bytes read when converting, files when exporting."""
+    """What is finished: frames of the phase; files when exporting; bytes of all else."""
     total: int
     """All there is to do; an upper bound in the draft, where sections may end early."""
     note: str = ""

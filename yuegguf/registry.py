@@ -5,16 +5,32 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from yuegguf.errors import ModelNotFound
+from yuegguf.errors import ModelNotFound, RequestError
 
 Role = Literal["stage1", "stage2", "codec", "upsampler"]
 PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "BF16", "F16", "F32")
 """Which quantisation to take when several are installed: the largest that is still small."""
+
+
+CODEC_FILES = ("encoder", "vocal_upsampler", "instrumental_upsampler", "decoder")
+"""The four graphs of a codec's folder; the decoder comes last, since by it a codec counts as installed."""
+FREE = "Apache-2.0"
+"""The licence of YuE v1 as its authors publish it; any other is worth a word."""
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """A repository in which somebody else publishes a model as GGUF."""
+
+    source: str
+    licence: str
+    """As its card states it; empty where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +48,42 @@ class ModelEntry:
     """"cot" (tags and lyrics) or "icl" (with a reference)."""
     revision: str = ""
     """Commit of the source, possibly abbreviated; empty where unknown."""
+    files: tuple[str, ...] = ()
+    """Patterns of the files in the source that are needed."""
+    known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """File → its "sha256" and "bytes" at that revision, as far as they are known."""
+    gguf: tuple[Gguf, ...] = ()
+    """Other people's GGUFs of it, the one to take first in front."""
 
 
 def load() -> tuple[ModelEntry, ...]:
     """All entries of models.toml, in its order."""
-    packaged = resources.files("yuegguf") / "models.toml"
-    text = packaged.read_text("utf-8") if packaged.is_file() else _checkout().read_text("utf-8")
-    return tuple(ModelEntry(id=name, **facts) for name, facts in tomllib.loads(text)["model"].items())
+    found = _read()
+    entries = []
+    for name, facts in found["model"].items():
+        ggufs = tuple(Gguf(**gguf) for gguf in facts.pop("gguf", []))
+        files = tuple(found["files"][facts["role"]])
+        entries.append(ModelEntry(id=name, files=files, gguf=ggufs, **facts))
+    return tuple(entries)
+
+
+def sets() -> dict[str, tuple[str, ...]]:
+    """Name of a set → ids of its models."""
+    return {name: tuple(ids) for name, ids in _read()["sets"].items()}
+
+
+def entry_of(name: str) -> ModelEntry:
+    """The entry of an id or of a published repository's name. Raises RequestError."""
+    entries = load()
+    for entry in entries:
+        if name.lower() in (entry.id, entry.source.lower()):
+            return entry
+    raise RequestError(f"there is no model called {name}", _known(entry.id for entry in entries))
+
+
+def is_free(licence: str) -> bool:
+    """Whether this is the licence that YuE v1 is published under."""
+    return licence.casefold() == FREE.casefold()
 
 
 def models_dir() -> Path:
@@ -76,26 +121,27 @@ def find_model(name: str, quant: str | None, root: Path) -> Path:
 
     Raises ModelNotFound saying how to get it.
     """
-    entries = {entry.id: entry for entry in load()}
-    name = next((entry.id for entry in entries.values() if entry.source.lower() == name.lower()), name)
     if name.endswith(".gguf") or os.sep in name:
         path = Path(name).expanduser()
         if not path.is_file():
             raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
         return path
-    if name not in entries:
-        raise ModelNotFound(f"there is no model called {name}", f"known: nano, {', '.join(entries)}")
+    try:
+        name = entry_of(name).id
+    except RequestError as error:
+        raise ModelNotFound(error.message, error.hint) from error
     files = installed(name, root)
     if not files:
-        source = entries[name].source
-        raise ModelNotFound(
-            f"{name} is not installed in {root}", f"get {source}, then: yuegguf convert FOLDER --name {name}"
-        )
+        quoted = f"{name}:{quant}" if quant else name
+        raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {quoted}")
     if quant is None:
         return min(files.items(), key=lambda item: _rank(item[0]))[1]
     match = {found.lower(): path for found, path in files.items()}.get(quant.lower())
     if match is None:
-        raise ModelNotFound(f"{name} is not installed as {quant}", f"installed: {', '.join(files)}")
+        raise ModelNotFound(
+            f"{name} is not installed as {quant}, only as {', '.join(files)}",
+            f"get it with: yuegguf pull {name}:{quant}",
+        )
     return match
 
 
@@ -111,6 +157,15 @@ def guess_id(folder: Path) -> str | None:
 
 def _rank(quant: str) -> int:
     return PREFERENCE.index(quant) if quant in PREFERENCE else len(PREFERENCE)
+
+
+def _known(ids: Iterable[str]) -> str:
+    return f"known: nano, {', '.join(ids)}"
+
+
+def _read() -> dict[str, Any]:
+    packaged = resources.files("yuegguf") / "models.toml"
+    return tomllib.loads((packaged if packaged.is_file() else _checkout()).read_text("utf-8"))
 
 
 def _checkout() -> Path:

@@ -15,10 +15,12 @@ from yuegguf import __version__
 from yuegguf.cli._output import Output
 from yuegguf.cli.bench import bench
 from yuegguf.cli.codes import decode, encode
+from yuegguf.cli.convert import convert, export_codec
 from yuegguf.cli.doctor import doctor
 from yuegguf.cli.lyrics import lyrics
-from yuegguf.cli.models import convert, export_codec, models
+from yuegguf.cli.models import models
 from yuegguf.cli.plot import plot
+from yuegguf.cli.pull import pull
 from yuegguf.cli.quantize import quantize, trim
 from yuegguf.cli.song import resume, run
 from yuegguf.errors import Interrupted, YueError
@@ -50,8 +52,8 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 
 COMMANDS = (
-    *(run, resume, encode, decode, convert, export_codec, quantize, trim),
-    *(lyrics, plot, models, bench, doctor),
+    *(run, resume, pull, models, encode, decode, convert, export_codec, quantize, trim),
+    *(lyrics, plot, bench, doctor),
 )
 for _command in COMMANDS:
     cli.add_command(_command)

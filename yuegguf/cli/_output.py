@@ -16,6 +16,7 @@ from yuegguf.progress import Event
 SHARES = {"draft": (0.0, 0.55), "refine": (0.55, 0.95), "master": (0.95, 1.0)}
 """Where each phase begins and ends in the whole song's work; rough, and corrected as phases pass."""
 WORDS = {"draft": "Draft", "refine": "Refine", "master": "Master", "convert": "Convert", "export": "Export"}
+WORDS |= {"download": "Download", "verify": "Verify", "copy": "Copy"}
 
 
 class Output:

@@ -1,17 +1,22 @@
-"""`convert`, `export-codec`, `models`."""
+"""`models`: what exists, what is installed, whether it is whole, and under which licence."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from yuegguf import registry
-from yuegguf.cli._options import PATH, pass_output
+from yuegguf import checks, lockfile, registry
+from yuegguf.cli._describe import describe, lines_of
+from yuegguf.cli._options import pass_output
 from yuegguf.cli._output import Output
-from yuegguf.errors import RequestError
+from yuegguf.errors import DamagedFile, ModelNotFound, YueError
 from yuegguf.files import storage_errors
+from yuegguf.lockfile import Installed
+from yuegguf.registry import ModelEntry
 
 
 def _root() -> Path:
@@ -19,91 +24,7 @@ def _root() -> Path:
     return chosen or registry.models_dir()
 
 
-@click.command(short_help="published checkpoint → GGUF")
-@click.argument("source", type=PATH)
-@click.option(
-    "--type",
-    "out_type",
-    default="Q8_0",
-    show_default=True,
-    help="F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, …",
-)
-@click.option("--name", help="Model id to install it as, such as en-cot [default: from the folder's name].")
-@click.option("-o", "--output", "target", type=PATH, help="Write here instead of installing.")
-@click.option("--role", type=click.Choice(["auto", "stage1", "stage2"]), default="auto", show_default=True)
-@click.option(
-    "--trim/--no-trim", default=True, show_default=True, help="Leave out ids that the stage never uses."
-)
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-@pass_output
-def convert(
-    output: Output,
-    /,
-    source: Path,
-    out_type: str,
-    name: str | None,
-    target: Path | None,
-    role: str,
-    trim: bool,
-    force: bool,
-) -> None:
-    """Convert SOURCE, a folder with config.json, *.safetensors and tokenizer.model, or trim a .gguf.
-
-    \b
-    yuegguf convert YuE-s1-7B-anneal-en-cot --type Q4_K_M
-    yuegguf convert YuE-s2-1B-general
-    yuegguf convert other-tools.gguf -o trimmed.gguf
-    """
-    from yuegguf_convert.lm import convert_lm
-    from yuegguf_convert.trim import trim_gguf
-
-    if source.suffix == ".gguf" and not source.is_dir():
-        if target is None:
-            raise RequestError("a trimmed copy needs a name", "pass -o FILE")
-        made = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
-    else:
-        path = target or _install_path(source, name, out_type)
-        with storage_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        made = convert_lm(
-            source, path, out_type=out_type, role=role, trim=trim, overwrite=force, progress=output.progress
-        )
-    output.done()
-    output.result({"file": str(made), "bytes": made.stat().st_size}, [str(made)])
-
-
-def _install_path(source: Path, name: str | None, out_type: str) -> Path:
-    model_id = name or registry.guess_id(source)
-    if model_id is None:
-        known = ", ".join(entry.id for entry in registry.load() if entry.role.startswith("stage"))
-        raise RequestError(
-            f"{source} does not have a published model's name", f"pass -o FILE, or --name with one of {known}"
-        )
-    return _root() / registry.gguf_name(model_id, out_type.upper())
-
-
-@click.command("export-codec", short_help="published codec → ONNX")
-@click.argument("source", type=PATH)
-@click.option("-o", "--output", "target", type=PATH, help="Folder to write to [default: install it].")
-@click.option("--fp16", is_flag=True, help="Store weights in 16 bits: half the size on disk.")
-@click.option("--force", is_flag=True, help="Replace existing files.")
-@pass_output
-def export_codec(output: Output, /, source: Path, target: Path | None, fp16: bool, force: bool) -> None:
-    """Export SOURCE, a folder like xcodec_mini_infer (final_ckpt/ and decoders/), to four ONNX files.
-
-    \b
-    yuegguf export-codec xcodec_mini_infer
-    """
-    from yuegguf_onnx_codec.export import export_codec as export
-    from yuegguf_onnx_codec.export import find_checkpoints
-
-    folder = target or _root() / "xcodec"
-    files = export(*find_checkpoints(source), folder, half=fp16, overwrite=force, progress=output.progress)
-    output.done()
-    output.result({"files": [str(file) for file in files]}, [str(file) for file in files])
-
-
-@click.group(short_help="what models exist and which are here")
+@click.group(short_help="list, inspect, verify and remove models")
 def models() -> None:
     """Published YuE models and the files on this machine."""
 
@@ -118,20 +39,182 @@ def list_models(output: Output, /) -> None:
     yuegguf models list --json
     """
     root = _root()
-    rows = []
-    for entry in registry.load():
-        files = [str(path) for path in registry.installed(entry.id, root).values()]
-        codec = registry.installed_codec(root) if entry.role == "codec" else None
-        rows.append({**asdict(entry), "installed": files or ([str(codec)] if codec else [])})
+    lock = lockfile.read(root)
+    rows = [_row(entry, root, lock) for entry in registry.load()]
     nano = {"id": "nano", "role": "all", "about": "bundled miniature; plays when nothing is installed"}
     lines = [_line(row) for row in rows]
     lines += [f"{'nano':<12} {'all':<9} bundled   {nano['about']}", f"installed models live in {root}"]
-    output.result({"models": rows, "bundled": nano, "models_dir": str(root)}, lines)
+    lines += [f"sets for pull --set: {', '.join(registry.sets())}"]
+    output.result({"models": rows, "bundled": nano, "sets": registry.sets(), "models_dir": str(root)}, lines)
 
 
-def _line(row: dict[str, object]) -> str:
-    files = row["installed"]
-    assert isinstance(files, list)
-    state = "installed" if files else "-"
-    names = f" ({', '.join(Path(file).name for file in files)})" if files else f" · {row['source']}"
-    return f"{row['id']:<12} {row['role']:<9} {state:<9} {row['licence']:<11} {row['about']}{names}"
+def _row(entry: ModelEntry, root: Path, lock: dict[str, Installed]) -> dict[str, Any]:
+    """What is known of one model; `problems` are those that show without reading the files."""
+    files = [str(path) for path in registry.installed(entry.id, root).values()]
+    codec = registry.installed_codec(root) if entry.role == "codec" else None
+    ours = [found for found in lock.values() if found.model == entry.id]
+    gone = [found.path for found in ours if found not in lockfile.present(root, ours)]
+    facts = ("id", "role", "source", "licence", "about", "language", "mode", "revision")
+    return {
+        **{name: getattr(entry, name) for name in facts},
+        "gguf": [{"source": gguf.source, "licence": gguf.licence} for gguf in entry.gguf],
+        "installed": files or ([str(codec)] if codec else []),
+        "problems": [f"{path} is missing or has another size than when it was installed" for path in gone],
+        "licences": sorted({found.licence or "not stated" for found in ours}),
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    state = "damaged" if row["problems"] else "installed" if row["installed"] else "-"
+    names = ", ".join(Path(file).name for file in row["installed"])
+    words = f" ({names})" if names else f" · {row['source']}"
+    words += f" · {'; '.join(row['problems'])}" if row["problems"] else ""
+    others = [licence for licence in row["licences"] if not registry.is_free(licence)]
+    words += f" · installed from a source whose licence is {', '.join(others)}" if others else ""
+    return f"{row['id']:<12} {row['role']:<9} {state:<9} {row['licence']:<11} {row['about']}{words}"
+
+
+@models.command(short_help="what a model or any GGUF or ONNX file says of itself")
+@click.argument("name")
+@pass_output
+def info(output: Output, /, name: str) -> None:
+    """Show NAME's (or any .gguf or .onnx file's) size, types, vocabulary, role, source and licence.
+
+    \b
+    yuegguf models info en-cot:Q4_K_M
+    yuegguf models info somebody.gguf --json
+    """
+    root = _root()
+    lock = lockfile.read(root)
+    found = []
+    for path in _files(name, root):
+        inside = path.absolute().is_relative_to(root.absolute())
+        key = path.absolute().relative_to(root.absolute()).as_posix() if inside else ""
+        found.append(describe(path, lock.get(key)))
+    output.result({"files": found}, [line for facts in found for line in lines_of(facts)])
+
+
+@models.command(short_help="hash installed models again")
+@click.argument("names", nargs=-1, metavar="[NAME[:TYPE]]...")
+@pass_output
+def verify(output: Output, /, names: tuple[str, ...]) -> None:
+    """Compare installed files with what was installed, byte for byte; all of them without NAME.
+
+    Files that pull did not install have no hash; their headers and roles are read. Exit code 7 when a file
+    is damaged, missing or of the wrong role.
+    """
+    root = _root()
+    paths = [path for name in names for path in _files(name, root)] or _every(root)
+    rows = [_verified(path, root, output) for path in dict.fromkeys(paths)]
+    output.done()
+    lines = [f"{row['file']}: {row['state']}" for row in rows]
+    output.result(
+        {"files": rows, "ok": all(row["ok"] for row in rows)}, lines or [f"nothing is installed in {root}"]
+    )
+    if not all(row["ok"] for row in rows):
+        click.get_current_context().exit(DamagedFile.exit_code)
+
+
+def _verified(path: Path, root: Path, output: Output) -> dict[str, Any]:
+    key = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
+    entry = lockfile.read(root).get(key)
+    try:
+        if entry:
+            lockfile.check(root, entry, output.progress)
+        _check_role(path)
+    except YueError as error:
+        return {"file": str(path), "ok": False, "state": str(error)}
+    state = "as installed" if entry else "readable, and not from pull: there is no hash to compare with"
+    return {"file": str(path), "ok": True, "state": state}
+
+
+def _check_role(path: Path) -> None:
+    """Refuse a language model whose stage is not the one of its name. Raises DamagedFile."""
+    if path.suffix == ".gguf":
+        ids = [entry for entry in registry.load() if path.name.startswith(f"{entry.id}-")]
+        checks.inspect(path, ids[0].role if ids else "")
+    else:
+        describe(path, None)
+
+
+@models.command("path", short_help="where a model's file lies")
+@click.argument("name")
+@pass_output
+def path_of(output: Output, /, name: str) -> None:
+    """Print the file that NAME stands for, for use in other commands."""
+    paths = [str(path) for path in _files(name, _root(), best=True)]
+    output.result({"files": paths}, paths)
+
+
+@models.command("rm", short_help="remove an installed model")
+@click.argument("names", nargs=-1, required=True, metavar="NAME[:TYPE]...")
+@pass_output
+def remove(output: Output, /, names: tuple[str, ...]) -> None:
+    """Remove NAME in all types, or in one, with its place in the lock and its kept or unfinished download."""
+    root, gone = _root(), []
+    for name in names:
+        given, _, quant = name.partition(":")
+        entry = registry.entry_of(given)
+        paths = _installed(entry, root, quant)
+        patterns = () if quant else (f"sources/{entry.id}", f"sources/{entry.id}-*-gguf")
+        sources = [path for pattern in patterns for path in root.glob(pattern)]
+        if not paths and not sources:
+            raise ModelNotFound(f"{name} is not installed in {root}", "see: yuegguf models list")
+        lockfile.update(root, drop=[path.relative_to(root).as_posix() for path in paths])
+        for path in (*paths, *sources):
+            with storage_errors(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            gone.append(str(path))
+    output.result({"removed": gone}, gone)
+
+
+@models.command(short_help="the licence of every model, as its source states it")
+@pass_output
+def licenses(output: Output, /) -> None:
+    """Show which licence each published and each installed model is under, and who states it."""
+    published = [
+        {"model": entry.id, "source": source, "licence": licence or "not known"}
+        for entry in registry.load()
+        for source, licence in [(entry.source, entry.licence), *((g.source, g.licence) for g in entry.gguf)]
+    ]
+    held = {(e.name, e.source, e.licence or "not stated") for e in lockfile.read(_root()).values()}
+    installed = [{"model": m, "source": s, "licence": licence} for m, s, licence in sorted(held)]
+    lines = [*_licence_lines("published", published), *_licence_lines("installed", installed)]
+    lines.append(f"YuE v1 is under {registry.FREE}; its authors ask for the attribution: YuE by HKUST/M-A-P")
+    output.result({"published": published, "installed": installed}, lines)
+
+
+def _licence_lines(title: str, rows: Sequence[dict[str, str]]) -> list[str]:
+    quiet = (registry.FREE.casefold(), "not known", "not stated")
+    marks = ["" if row["licence"].casefold() in quiet else f"  (not {registry.FREE})" for row in rows]
+    return [
+        f"{title:<10} {row['model']:<16} {row['licence']:<12} {row['source']}{mark}"
+        for row, mark in zip(rows, marks, strict=True)
+    ]
+
+
+def _files(name: str, root: Path, best: bool = False) -> list[Path]:
+    """The files of a name, or the file itself. Raises ModelNotFound, RequestError."""
+    if name.endswith((".gguf", ".onnx")) or ("/" in name and Path(name).exists()):
+        path = Path(name).expanduser()
+        return sorted(path.glob("*.onnx")) if path.is_dir() else [path]
+    given, _, quant = name.partition(":")
+    entry = registry.entry_of(given)
+    found = _installed(entry, root, quant)
+    if not found:
+        raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {name}")
+    return [registry.find_model(entry.id, quant or None, root)] if best and entry.role != "codec" else found
+
+
+def _installed(entry: ModelEntry, root: Path, quant: str) -> list[Path]:
+    if entry.role == "codec":
+        return sorted((root / entry.id).glob("*.onnx"))
+    return [
+        p for kind, p in registry.installed(entry.id, root).items() if quant.lower() in ("", kind.lower())
+    ]
+
+
+def _every(root: Path) -> list[Path]:
+    """All installed files, and those that the lock names and that are gone."""
+    there = [path for entry in registry.load() for path in _installed(entry, root, "")]
+    return [*there, *(root / path for path in lockfile.read(root) if root / path not in there)]

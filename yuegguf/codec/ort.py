@@ -190,6 +190,17 @@ def read_header(path: Path, role: Role) -> Header:
     return _header_of(path, role, facts)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of any ONNX file, without its weights. Raises ModelNotFound, DamagedFile."""
+    try:
+        with path.open("rb") as file:
+            return _metadata(file, path.stat().st_size)
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"there is no file {path}") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedFile(f"{path} is damaged: {error}", "download or export it again") from error
+
+
 def build_info() -> dict[str, Any]:
     """`version` and execution `providers` of this ONNX Runtime."""
     return {"version": ort.__version__, "providers": list(ort.get_available_providers())}

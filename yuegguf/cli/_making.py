@@ -1,0 +1,166 @@
+"""What `pull` makes of a download: the job, its size on the disk, the conversion, the lock's entry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from yuegguf import __version__, checks, lockfile, registry
+from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.lockfile import Installed
+from yuegguf.progress import Progress
+from yuegguf.registry import ModelEntry
+from yuegguf.store import Snapshot, missing_bytes
+from yuegguf.vocab import ROLE_OF_CONTEXT
+
+MARGIN = 64 << 20
+"""Bytes of disk for locks, logs and the small files that tell llama.cpp's types."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One model in one quantisation, as asked for."""
+
+    entry: ModelEntry
+    quant: str
+    """Empty for the codec."""
+
+    @property
+    def name(self) -> str:
+        """As it is asked for: "en-cot:Q4_K_M", "xcodec"."""
+        return f"{self.entry.id}:{self.quant}" if self.quant else self.entry.id
+
+    @property
+    def paths(self) -> list[str]:
+        """What it becomes, below the folder of models."""
+        if self.quant:
+            return [registry.gguf_name(self.entry.id, self.quant)]
+        return [f"{self.entry.id}/{role}.onnx" for role in registry.CODEC_FILES]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What has to be fetched for it, and where to."""
+
+    wanted: Wanted
+    parts: tuple[tuple[Snapshot, Path], ...]
+    """Snapshots and their folders; the first is the model, a second one its tokenizer."""
+    result: int
+    """Most bytes that the result can have."""
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether somebody else's GGUF is fetched."""
+        return self.parts[0][0].files[0].name.endswith(".gguf")
+
+    @property
+    def folders(self) -> set[Path]:
+        """Where its download lies."""
+        return {folder for _, folder in self.parts}
+
+
+def room_needed(jobs: Sequence[Job], keep_source: bool) -> int:
+    """Bytes of disk that the jobs take at most, one after the other, beyond what is there now.
+
+    A download goes when its last job is done, unless `keep_source`.
+    """
+    now = most = 0
+    for i, job in enumerate(jobs):
+        earlier = {folder for before in jobs[:i] for folder in before.folders}
+        now += sum(missing_bytes(part, folder) for part, folder in job.parts if folder not in earlier)
+        now += job.result
+        most = max(most, now)
+        later = {folder for after in jobs[i + 1 :] for folder in after.folders}
+        now -= 0 if keep_source else sum(part.bytes for part, folder in job.parts if folder not in later)
+    return most + MARGIN if jobs else 0
+
+
+def original_job(wanted: Wanted, snapshot: Snapshot, folder: Path) -> Job:
+    """A job that converts. Raises RequestError for a type that cannot be made, ModelNotFound for gaps."""
+    entry = wanted.entry
+    for pattern in entry.files:
+        if not pattern.endswith(".index.json") and not snapshot.only([pattern]).files:
+            raise ModelNotFound(
+                f"{entry.source} has no {pattern} at {snapshot.revision[:8]}",
+                "report it: models.toml must change",
+            )
+    if not wanted.quant:
+        return Job(wanted, ((snapshot, folder),), snapshot.bytes)
+    from yuegguf_convert.quantize import BITS, check_type
+
+    try:
+        check_type(wanted.quant)
+    except RequestError as error:
+        hint = f"or take a GGUF that has it: yuegguf pull {wanted.name} --from-gguf" if entry.gguf else ""
+        raise RequestError(f"{error.message} to convert to", f"{error.hint}; {hint}".rstrip("; ")) from error
+    weights = sum(file.bytes for file in snapshot.files if file.name.endswith(".safetensors"))
+    return Job(wanted, ((snapshot, folder),), round(weights * BITS[wanted.quant] / 16))
+
+
+def make(job: Job, staging: Path, progress: Progress) -> None:
+    """Turn a download into the files of `wanted.paths`, in the folder `staging`.
+
+    Raises DamagedFile for a checkpoint that is broken or of another stage, StorageError, EngineError.
+    """
+    entry, source = job.wanted.entry, job.parts[0][1]
+    out = staging / Path(job.wanted.paths[0]).name
+    if not job.wanted.quant:
+        from yuegguf_onnx_codec.export import export_codec, find_checkpoints
+
+        export_codec(*find_checkpoints(source), staging, overwrite=True, progress=progress)
+    elif job.is_gguf:
+        _trim(job, source / job.parts[0][0].files[0].name, out, progress)
+    else:
+        from yuegguf_convert.lm import convert_lm
+        from yuegguf_convert.names import read_config
+
+        role = "auto" if read_config(source).context in ROLE_OF_CONTEXT else entry.role
+        quant = job.wanted.quant
+        convert_lm(source, out, out_type=quant, role=role, overwrite=True, progress=progress)
+    if job.wanted.quant:
+        checks.inspect(out, entry.role)
+    else:
+        checks.check_codec(staging)
+
+
+def _trim(job: Job, gguf: Path, out: Path, progress: Progress) -> None:
+    """Drop what the stage never uses; a file without such rows is taken as it is."""
+    from yuegguf_convert.trim import is_trimmed, trim_gguf
+
+    role = job.wanted.entry.role
+    if is_trimmed(gguf):
+        lockfile.copy(gguf, out, lockfile.digest(gguf), progress)
+        return
+    model = None
+    if len(job.parts) > 1:
+        model = (job.parts[1][1] / "tokenizer.model").read_bytes()
+    checks.inspect(gguf, role)
+    trim_gguf(gguf, out, role=role, overwrite=True, progress=progress, tokenizer=model)
+
+
+def lock_entry(job: Job, path: str, made: Path, progress: Progress) -> Installed:
+    """The lock's entry for a file that was made."""
+    snapshot = job.parts[0][0]
+    stated = {job.wanted.entry.source: job.wanted.entry.licence}
+    stated |= {gguf.source: gguf.licence for gguf in job.wanted.entry.gguf}
+    return Installed(
+        path,
+        job.wanted.entry.id,
+        job.wanted.quant,
+        made.stat().st_size,
+        lockfile.digest(made, progress),
+        snapshot.licence or stated[snapshot.repo],
+        snapshot.repo,
+        snapshot.revision,
+        {file.name: file.digest for part, _ in job.parts for file in part.files},
+        f"yuegguf {__version__}",
+    )
+
+
+def fetched_gguf(snapshot: Snapshot, quant: str) -> Snapshot:
+    """The part of a repository that is a GGUF of a type; without files where it has none."""
+    token = f"*[!A-Z0-9]{quant}.GGUF"
+    names = sorted(f.name for f in snapshot.files if fnmatchcase(f"/{f.name}".upper(), token))
+    return snapshot.only(names[:1])

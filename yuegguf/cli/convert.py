@@ -1,0 +1,102 @@
+"""`convert`, `export-codec`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from yuegguf import registry
+from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._output import Output
+from yuegguf.errors import RequestError
+from yuegguf.files import storage_errors
+
+
+def _root() -> Path:
+    chosen = click.get_current_context().find_root().params.get("models_dir")
+    return chosen or registry.models_dir()
+
+
+@click.command(short_help="published checkpoint → GGUF")
+@click.argument("source", type=PATH)
+@click.option(
+    "--type",
+    "out_type",
+    default="Q8_0",
+    show_default=True,
+    help="F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, …",
+)
+@click.option("--name", help="Model id to install it as, such as en-cot [default: from the folder's name].")
+@click.option("-o", "--output", "target", type=PATH, help="Write here instead of installing.")
+@click.option("--role", type=click.Choice(["auto", "stage1", "stage2"]), default="auto", show_default=True)
+@click.option(
+    "--trim/--no-trim", default=True, show_default=True, help="Leave out ids that the stage never uses."
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@pass_output
+def convert(
+    output: Output,
+    /,
+    source: Path,
+    out_type: str,
+    name: str | None,
+    target: Path | None,
+    role: str,
+    trim: bool,
+    force: bool,
+) -> None:
+    """Convert SOURCE, a folder with config.json, *.safetensors and tokenizer.model, or trim a .gguf.
+
+    \b
+    yuegguf convert YuE-s1-7B-anneal-en-cot --type Q4_K_M
+    yuegguf convert YuE-s2-1B-general
+    yuegguf convert other-tools.gguf -o trimmed.gguf
+    """
+    from yuegguf_convert.lm import convert_lm
+    from yuegguf_convert.trim import trim_gguf
+
+    if source.suffix == ".gguf" and not source.is_dir():
+        if target is None:
+            raise RequestError("a trimmed copy needs a name", "pass -o FILE")
+        made = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
+    else:
+        path = target or _install_path(source, name, out_type)
+        with storage_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        made = convert_lm(
+            source, path, out_type=out_type, role=role, trim=trim, overwrite=force, progress=output.progress
+        )
+    output.done()
+    output.result({"file": str(made), "bytes": made.stat().st_size}, [str(made)])
+
+
+def _install_path(source: Path, name: str | None, out_type: str) -> Path:
+    model_id = name or registry.guess_id(source)
+    if model_id is None:
+        known = ", ".join(entry.id for entry in registry.load() if entry.role.startswith("stage"))
+        raise RequestError(
+            f"{source} does not have a published model's name", f"pass -o FILE, or --name with one of {known}"
+        )
+    return _root() / registry.gguf_name(model_id, out_type.upper())
+
+
+@click.command("export-codec", short_help="published codec → ONNX")
+@click.argument("source", type=PATH)
+@click.option("-o", "--output", "target", type=PATH, help="Folder to write to [default: install it].")
+@click.option("--fp16", is_flag=True, help="Store weights in 16 bits: half the size on disk.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@pass_output
+def export_codec(output: Output, /, source: Path, target: Path | None, fp16: bool, force: bool) -> None:
+    """Export SOURCE, a folder like xcodec_mini_infer (final_ckpt/ and decoders/), to four ONNX files.
+
+    \b
+    yuegguf export-codec xcodec_mini_infer
+    """
+    from yuegguf_onnx_codec.export import export_codec as export
+    from yuegguf_onnx_codec.export import find_checkpoints
+
+    folder = target or _root() / "xcodec"
+    files = export(*find_checkpoints(source), folder, half=fp16, overwrite=force, progress=output.progress)
+    output.done()
+    output.result({"files": [str(file) for file in files]}, [str(file) for file in files])

@@ -1,0 +1,257 @@
+"""`pull`: published models, downloaded, verified and converted in place; offline kits.
+
+State between two runs lies in the folder of models: `sources/ID/` holds what is being downloaded, `.staged/`
+what was made of it. A result is hashed and written into the lock before it is moved to its name, so a kill
+at any moment leaves either nothing new or something that the next run finishes without a download.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yuegguf import kit, lockfile, registry, store
+from yuegguf.cli._making import Job, Wanted, fetched_gguf, lock_entry, make, original_job, room_needed
+from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._output import Output
+from yuegguf.errors import Interrupted, ModelNotFound, RequestError, StorageError
+from yuegguf.files import check_room, flush, storage_errors
+from yuegguf.lockfile import Installed
+from yuegguf.progress import Progress
+from yuegguf.store import Snapshot
+
+DEFAULT_TYPE = "Q8_0"
+KEPT = ".kept"
+"""Marks a folder of sources that the user asked to keep."""
+
+
+@click.command(short_help="download models, verified and resumable")
+@click.argument("names", nargs=-1, metavar="[NAME[:TYPE]]...")
+@click.option("--set", "set_name", metavar="SET", help="minimal, en, zh, jp-kr or all.")
+@click.option(
+    "--quant", metavar="TYPE", help=f"Type of stage 1 where NAME has none [default: {DEFAULT_TYPE}]."
+)
+@click.option(
+    "--from-gguf", is_flag=True, help="Take another publisher's GGUF and trim it, instead of converting."
+)
+@click.option("--keep-source", is_flag=True, help="Keep the downloaded originals in sources/.")
+@click.option("--to", "target", type=PATH, help="Make an offline kit in this folder instead of installing.")
+@click.option("--from", "source", type=PATH, help="Install from an offline kit; without NAME, all of it.")
+@click.option("--offline", is_flag=True, help="Never use the network: only go on with what is here.")
+@click.option("--force", is_flag=True, help="Get it again, and replace files that pull did not install.")
+@pass_output
+def pull(output: Output, /, names: tuple[str, ...], **options: Any) -> None:
+    """Download models by NAME (see `models list`), convert them in place and install them.
+
+    Killed at any moment, the same command goes on. HF_TOKEN, HF_ENDPOINT and HTTPS_PROXY work as usual.
+
+    \b
+    yuegguf pull --set minimal
+    yuegguf pull en-cot:Q4_K_M
+    yuegguf pull --set zh --quant Q5_K_M
+    yuegguf pull --set en --to /media/usb     # here, with network
+    yuegguf pull --from /media/usb            # there, without
+    """
+    chosen = click.get_current_context().find_root().params.get("models_dir") or registry.models_dir()
+    root = options["target"] or chosen
+    try:
+        if options["source"]:
+            done = _install_kit(root, names, output, options)
+        else:
+            wanted = _wanted(names, options["set_name"], options["quant"])
+            with store.alone(root):
+                done = _Puller(root, chosen, output, options).all(wanted)
+    except KeyboardInterrupt as error:
+        raise Interrupted("stopped, what has arrived is kept", store.AGAIN) from error
+    output.done()
+    files = [str(root / entry.path) for entry in done]
+    facts = [
+        {"name": entry.name, "file": file, "bytes": entry.bytes, "sha256": entry.sha256}
+        for entry, file in zip(done, files, strict=True)
+    ]
+    output.result({"models_dir": str(root), "files": facts}, files)
+
+
+def _install_kit(
+    root: Path, names: Sequence[str], output: Output, options: dict[str, Any]
+) -> list[Installed]:
+    """`--from`: copy from a kit. Raises ModelNotFound, DamagedFile, StorageError."""
+    if options["set_name"]:
+        names = [*names, *_set(options["set_name"])]
+    entries = kit.contents(options["source"], names)
+    with store.alone(root):
+        kit.transfer(options["source"], root, entries, output.progress)
+    return entries
+
+
+def _set(name: str) -> tuple[str, ...]:
+    found = registry.sets()
+    if name not in found:
+        raise RequestError(f"there is no set {name}", f"sets: {', '.join(found)}")
+    return found[name]
+
+
+def _wanted(names: Sequence[str], set_name: str | None, quant: str | None) -> list[Wanted]:
+    """Names and a set as models and types, none twice. Raises RequestError."""
+    found: dict[str, Wanted] = {}
+    for name in [*names, *(_set(set_name) if set_name else ())]:
+        given, _, own = name.partition(":")
+        entry = registry.entry_of(given)
+        if entry.role == "upsampler":
+            raise RequestError(f"{entry.id} has nothing to install", "its files are in: yuegguf pull xcodec")
+        if entry.role == "codec" and own:
+            raise RequestError(f"{entry.id} has no types", f"write: yuegguf pull {entry.id}")
+        default = quant if quant and entry.role == "stage1" else DEFAULT_TYPE
+        wanted = Wanted(entry, "" if entry.role == "codec" else (own or default).upper())
+        found[wanted.name] = wanted
+    if not found:
+        raise RequestError("no model is named", "for example: yuegguf pull --set minimal")
+    return list(found.values())
+
+
+class _Puller:
+    """One run of `pull` over a folder of models."""
+
+    def __init__(self, root: Path, donor: Path, output: Output, options: dict[str, Any]) -> None:
+        self.root, self.donor, self.output = root, donor, output
+        self.progress: Progress = output.progress
+        self.offline, self.force = options["offline"], options["force"]
+        self.keep, self.from_gguf = options["keep_source"], options["from_gguf"]
+
+    def all(self, wanted: Sequence[Wanted]) -> list[Installed]:
+        """Everything in turn; the disk is checked for all of it before the first byte."""
+        done = {one.name: self._ready(one) for one in wanted}
+        missing = [one for one in wanted if not done[one.name]]
+        jobs = [self._job(one) for one in missing]
+        check_room(self.root, room_needed(jobs, self.keep), ", ".join(one.name for one in missing))
+        for i, job in enumerate(jobs):
+            done[job.wanted.name] = self._run(job)
+            self._clean(job.folders - {folder for later in jobs[i + 1 :] for folder in later.folders})
+        self._clean({folder for one in wanted for folder in self._folders(one)})
+        return [entry for one in wanted for entry in done[one.name]]
+
+    def _ready(self, one: Wanted) -> list[Installed]:
+        """Its entries when it is installed, was made and only has to be moved, or lies in the donor."""
+        entries, given = self._entries(self.root, one), self._entries(self.donor, one)
+        if self.force:
+            return []
+        if entries and lockfile.present(self.root, entries) == entries:
+            self.output.say(f"{one.name} is installed already")
+            return entries
+        if entries and all(self._made(one, entry) for entry in entries):
+            self._place(one, entries)
+            return entries
+        if self.root != self.donor and given and lockfile.present(self.donor, given) == given:
+            kit.transfer(self.donor, self.root, given, self.progress)
+            return given
+        return []
+
+    def _entries(self, root: Path, one: Wanted) -> list[Installed]:
+        """The lock's entries, when they are as many as the model has files."""
+        known = lockfile.read(root)
+        found = [known[path] for path in one.paths if path in known]
+        return found if len(found) == len(one.paths) else []
+
+    def _made(self, one: Wanted, entry: Installed) -> bool:
+        """Whether the file of an entry is staged or in its place, whole."""
+        paths = (self._staging(one) / Path(entry.path).name, self.root / entry.path)
+        whole = (path for path in paths if path.is_file() and path.stat().st_size == entry.bytes)
+        return any(lockfile.digest(path, self.progress) == entry.sha256 for path in whole)
+
+    def _job(self, one: Wanted) -> Job:
+        """Ask the hub what there is to fetch. Raises YueError."""
+        ours = lockfile.read(self.root)
+        for path in one.paths:
+            if (self.root / path).exists() and path not in ours and not self.force:
+                raise StorageError(
+                    f"{self.root / path} exists and is not from pull", "use it, or replace it with --force"
+                )
+        folder, gguf_folder = self._folders(one)
+        if self.from_gguf and one.quant:
+            return self._gguf_job(one, gguf_folder)
+        found = self._look_up(one.entry.source, one.entry.revision, folder).only(one.entry.files)
+        store.check_known(found, one.entry.known)
+        return original_job(one, found, folder)
+
+    def _gguf_job(self, one: Wanted, folder: Path) -> Job:
+        """The first repository with a GGUF of that type, and the tokenizer that such files lack."""
+        for repo in one.entry.gguf:
+            found = fetched_gguf(self._look_up(repo.source, "", folder), one.quant)
+            if not found.files:
+                continue
+            parts = [(found, folder)]
+            if one.entry.role == "stage1":
+                place = folder / "tokenizer"
+                original = self._look_up(one.entry.source, one.entry.revision, place)
+                parts.append((original.only(["tokenizer.model"]), place))
+            return Job(one, tuple(parts), found.bytes)
+        tried = ", ".join(repo.source for repo in one.entry.gguf) or "any repository that models.toml knows"
+        raise ModelNotFound(
+            f"there is no {one.quant} GGUF of {one.entry.id} in {tried}", "leave --from-gguf out"
+        )
+
+    def _look_up(self, repo: str, revision: str, folder: Path) -> Snapshot:
+        """What the hub says, of the commit at which this download was begun if it was."""
+        begun = store.recall(folder)
+        begun = begun if begun and begun.repo == repo and begun.revision.startswith(revision) else None
+        if self.offline:
+            if begun is None:
+                raise ModelNotFound(
+                    f"{repo} is not on this machine", "run the command without --offline, or use --from"
+                )
+            return begun
+        found = store.look_up(repo, begun.revision if begun else revision)
+        if not registry.is_free(found.licence):
+            stated = found.licence or "not stated there"
+            self.output.warn(f"the licence of {repo} is {stated}; YuE v1 itself is under {registry.FREE}")
+        return found
+
+    def _run(self, job: Job) -> list[Installed]:
+        """Fetch, make, note, place."""
+        one, staging = job.wanted, self._staging(job.wanted)
+        for snapshot, folder in job.parts:
+            store.remember(snapshot, folder)
+            if self.keep:
+                (folder / KEPT).touch()
+            store.fetch(snapshot, folder, self.progress, self.offline)
+        with storage_errors(staging):
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        make(job, staging, self.progress)
+        entries = [lock_entry(job, path, staging / Path(path).name, self.progress) for path in one.paths]
+        lockfile.update(self.root, entries)
+        self._place(one, entries)
+        return entries
+
+    def _place(self, one: Wanted, entries: Sequence[Installed]) -> None:
+        """Move what was made to its name."""
+        for entry in entries:
+            made, final = self._staging(one) / Path(entry.path).name, self.root / entry.path
+            with storage_errors(final):
+                final.parent.mkdir(parents=True, exist_ok=True)
+                if made.is_file():
+                    flush(made)
+                    made.replace(final)
+                    flush(final.parent)
+        shutil.rmtree(self._staging(one), ignore_errors=True)
+
+    def _clean(self, folders: set[Path]) -> None:
+        """Remove sources that nobody asked to keep, and folders that are empty then."""
+        for folder in folders:
+            if not (folder / KEPT).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.root / ".staged", self.root / "sources"):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _folders(self, one: Wanted) -> tuple[Path, Path]:
+        """Where the originals lie, and where a GGUF does."""
+        sources = self.root / "sources"
+        return sources / one.entry.id, sources / f"{one.entry.id}-{one.quant}-gguf"
+
+    def _staging(self, one: Wanted) -> Path:
+        return self.root / ".staged" / one.name.replace(":", "-")

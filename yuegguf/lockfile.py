@@ -1,0 +1,179 @@
+"""models.lock.json: what was installed from where, to the byte. No network.
+
+It lies in the folder of installed models and names every file with its size, its SHA-256, the exact
+revision and the hashes of the files that it was made from. A file is installed when the lock names it and
+it is there; whoever wants to be sure hashes it (`check`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files import replacing, storage_errors
+from yuegguf.progress import Event, Progress, silent
+
+NAME = "models.lock.json"
+FORMAT = 1
+BLOCK = 1 << 20
+"""Bytes hashed or copied at once."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One installed file."""
+
+    path: str
+    """Below the folder of installed models: "en-cot-Q4_K_M.gguf", "xcodec/decoder.onnx"."""
+    model: str
+    """Id in models.toml."""
+    quant: str
+    """"Q4_K_M"; empty for the codec."""
+    bytes: int
+    sha256: str
+    licence: str
+    """As the source states it; empty where it does not."""
+    source: str
+    """Repository."""
+    revision: str
+    """Full commit."""
+    files: Mapping[str, str]
+    """File of the source → "sha256:…" or, for small files, git's "blob:…"."""
+    maker: str
+    """What made the file, such as "yuegguf 0.1.0"."""
+
+    @property
+    def name(self) -> str:
+        """What to say after `pull` and `rm`: "en-cot:Q4_K_M", "xcodec"."""
+        return f"{self.model}:{self.quant}" if self.quant else self.model
+
+
+def read(root: Path) -> dict[str, Installed]:
+    """Path → entry of the lock in `root`; empty where there is none. Raises DamagedFile."""
+    path = root / NAME
+    try:
+        found = json.loads(path.read_bytes())
+        if found["format"] != FORMAT:
+            raise DamagedFile(
+                f"{path} is of another version ({found['format']})", "use the yuegguf that wrote it"
+            )
+        entries = [_entry(item) for item in found["files"]]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedFile(
+            f"{path} is damaged ({error})", "delete it and pull again; model files are used without it"
+        ) from error
+    return {entry.path: entry for entry in entries}
+
+
+def update(root: Path, add: Iterable[Installed] = (), drop: Iterable[str] = ()) -> None:
+    """Add entries to the lock in `root` and take paths out. Raises DamagedFile, StorageError."""
+    dropped = set(drop)
+    entries = {path: entry for path, entry in read(root).items() if path not in dropped}
+    entries |= {entry.path: entry for entry in add}
+    listed = [asdict(entries[path]) for path in sorted(entries)]
+    text = json.dumps({"format": FORMAT, "files": listed}, indent=1, ensure_ascii=False)
+    with replacing(root / NAME) as part:
+        part.write_text(text + "\n", "utf-8")
+
+
+def named(root: Path, name: str) -> list[Installed]:
+    """Entries of "en-cot:Q4_K_M", or of "en-cot" in every quantisation. Raises DamagedFile."""
+    return [e for e in read(root).values() if name.lower() in (e.name.lower(), e.model.lower())]
+
+
+def present(root: Path, entries: Iterable[Installed]) -> list[Installed]:
+    """Those of the entries whose files are there with the right size."""
+    return [entry for entry in entries if _size(root / entry.path) == entry.bytes]
+
+
+def check(root: Path, entry: Installed, progress: Progress = silent) -> None:
+    """Hash an installed file. Raises ModelNotFound, DamagedFile saying what differs."""
+    again = f"get it again with: yuegguf pull {entry.name} --force"
+    path, size = root / entry.path, _size(root / entry.path)
+    if size is None:
+        raise ModelNotFound(f"{path} is not there", again)
+    if size != entry.bytes:
+        raise DamagedFile(f"{path} is damaged: {size} bytes instead of {entry.bytes}", again)
+    if digest(path, progress) != entry.sha256:
+        raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one in {NAME}", again)
+
+
+def digest(path: Path, progress: Progress = silent, phase: str = "verify") -> str:
+    """SHA-256 of a file as hex. Raises DamagedFile when it cannot be read."""
+    found = hashlib.sha256()
+    _feed(path, found.update, progress, phase)
+    return found.hexdigest()
+
+
+def blob_digest(path: Path) -> str:
+    """git's own hash of a file, SHA-1 over a header and the bytes. Raises DamagedFile."""
+    found = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    _feed(path, found.update, silent, "verify")
+    return found.hexdigest()
+
+
+def copy(source: Path, target: Path, expected: str, progress: Progress = silent) -> None:
+    """Copy a file whose SHA-256 must be `expected`; `target` appears whole or not at all.
+
+    Raises DamagedFile, StorageError.
+    """
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    found = hashlib.sha256()
+    with replacing(target) as part, part.open("wb") as file:
+
+        def pass_on(block: bytes) -> None:
+            found.update(block)
+            file.write(block)
+
+        _feed(source, pass_on, progress, "copy")
+        if found.hexdigest() != expected:
+            raise DamagedFile(
+                f"{source} is damaged: its SHA-256 is not the one in {NAME}", "make the kit again"
+            )
+
+
+def _feed(path: Path, take: Any, progress: Progress, phase: str) -> None:
+    """Hand a file to `take` block by block. Raises DamagedFile when it cannot be read."""
+    done, total = 0, _size(path) or 0
+    try:
+        with path.open("rb") as file:
+            blocks = iter(lambda: file.read(BLOCK), b"")
+            while block := _next(blocks, path):
+                take(block)
+                done += len(block)
+                progress(Event(phase, done, max(total, done), path.name))
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"there is no file {path}") from error
+
+
+def _next(blocks: Any, path: Path) -> bytes:
+    try:
+        return next(blocks, b"")
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _entry(item: Any) -> Installed:
+    """An entry from its JSON; a path that leads out of the folder makes the whole lock worthless."""
+    entry = Installed(**{field.name: item[field.name] for field in fields(Installed)})
+    if not plain(entry.path) or not isinstance(entry.bytes, int) or not isinstance(entry.sha256, str):
+        raise ValueError(f"an entry for {entry.path!r} makes no sense")
+    return entry
+
+
+def plain(path: str) -> bool:
+    """Whether a relative path with slashes stays below the folder that it is relative to."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not any(part in ("..", "/") or set(part) & set("\\:\0") for part in parts)
