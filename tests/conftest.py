@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +123,23 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         soundfile.write(folder / name, 0.3 * np.sin(np.cumsum(chance.normal(0, 0.2, shape), axis=0)), rate)
     return folder
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny checkpoints in the published layout: stage1/ in two shards, stage2/, codec/."""
+    from family import write_family
+
+    return write_family(tmp_path_factory.mktemp("family"))
+
+
+@pytest.fixture
+def hub(family: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """A hub on loopback that offers them, where this process looks for one."""
+    import family as offers
+    from hub import Hub, serving
+
+    with serving(Hub()) as server:
+        offers.publish(server, family, "en-cot", "zh-cot", "s2-general", "xcodec", "s1-0.5b")
+        offers.use(server.url, monkeypatch.setattr)
+        yield server

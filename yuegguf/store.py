@@ -85,7 +85,8 @@ def look_up(repo: str, revision: str = "") -> Snapshot:
     licence = str((info.card_data or {}).get("license") or "")
     if not info.sha or not files:
         raise DownloadError(f"the hub's answer about {repo} has no commit or no files", AGAIN)
-    return Snapshot(repo, info.sha, licence, tuple(file for file in files if file is not None))
+    honest = sorted((file for file in files if file is not None), key=lambda file: file.name)
+    return Snapshot(repo, info.sha, licence, tuple(honest))
 
 
 def check_known(snapshot: Snapshot, known: Mapping[str, Mapping[str, Any]]) -> None:
@@ -171,24 +172,14 @@ def alone(root: Path) -> Iterator[None]:
 
 def _download(snapshot: Snapshot, file: RemoteFile, folder: Path, moved: Any, progress: Progress) -> None:
     """Fetch one file, from where its part ends, and give it its name once it is right."""
-    from huggingface_hub.file_download import http_get
-
     hub, part = _hub(), folder / file.part
     with storage_errors(part):
         part.parent.mkdir(parents=True, exist_ok=True)
         if part.is_file() and part.stat().st_size > file.bytes:
             part.unlink()
-    url = hub.hf_hub_url(snapshot.repo, file.name, revision=snapshot.revision)
-    headers = hub.utils.build_hf_headers(library_name="yuegguf", library_version=__version__)
-    with _in_words(snapshot.repo, file.name, part), part.open("ab") as target:
-        http_get(
-            url,
-            target,
-            resume_size=part.stat().st_size,
-            headers=headers,
-            expected_size=file.bytes,
-            tqdm_class=_bar(moved),
-        )
+    with _in_words(snapshot.repo, file.name, part):
+        url = hub.hf_hub_url(snapshot.repo, file.name, revision=snapshot.revision)
+        _append(url, part, file.bytes, _bar(moved))
     if not matches(part, file, progress):
         part.unlink()
         raise DamagedFile(
@@ -198,6 +189,26 @@ def _download(snapshot: Snapshot, file: RemoteFile, folder: Path, moved: Any, pr
     with storage_errors(folder / file.name):
         flush(part)
         part.replace(folder / file.name)
+
+
+def _append(url: str, part: Path, size: int, bar: type) -> None:
+    """Bring a part to its whole size; an attempt that brings nothing is the last."""
+    import httpx2
+    from huggingface_hub.file_download import http_get
+
+    headers = _hub().utils.build_hf_headers(library_name="yuegguf", library_version=__version__)
+    before = -1
+    while True:
+        with part.open("ab") as target:
+            start = target.tell()
+            try:
+                return http_get(
+                    url, target, resume_size=start, headers=headers, expected_size=size, tqdm_class=bar
+                )
+            except httpx2.NetworkError:  # all other failures huggingface_hub itself has tried again
+                if start == before:
+                    raise
+                before = start
 
 
 def _full_revision(api: Any, repo: str, revision: str) -> str | None:
@@ -223,6 +234,8 @@ def _remote_file(sibling: Any) -> RemoteFile | None:
 def _hub() -> Any:
     """huggingface_hub, quiet and in small pieces; it is slow to import and only needed here."""
     import huggingface_hub
+    import huggingface_hub.constants
+    import huggingface_hub.utils
 
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # its warnings are told as errors below
     huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = CHUNK

@@ -1,0 +1,309 @@
+"""`pull` against a hub on loopback: what is installed, what is asked for, what every fault ends in."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from family import COMMIT, without_known_hashes
+from helpers import Capture, Result, cli
+from hub import Fault, Hub
+from yuegguf_convert.gguf_file import read_gguf
+from yuegguf_convert.lm import convert_lm
+from yuegguf_convert.trim import trim_gguf
+
+from yuegguf import lockfile, registry, store
+from yuegguf.cli._making import Wanted, original_job, room_needed
+
+EN = "m-a-p/YuE-s1-7B-anneal-en-cot"
+THEIRS = "QuantFactory/YuE-s1-7B-anneal-en-cot-GGUF"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "models"
+
+
+def pull(capsys: Capture, root: Path, *args: object) -> Result:
+    return cli(capsys, "--models-dir", root, "pull", *args)
+
+
+def files(root: Path) -> list[str]:
+    """Everything in the folder of models but the lock of a running pull."""
+    found = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    return sorted(name for name in found if name != ".pull.lock")
+
+
+def test_a_set_is_installed_and_its_sources_are_gone(
+    capsys: Capture, hub: Hub, root: Path, family: Path
+) -> None:
+    result = pull(capsys, root, "--set", "minimal", "--quant", "Q5_K_M", "--json")
+    assert (result.code, result.err) == (0, "")
+    codec = [f"xcodec/{role}.onnx" for role in registry.CODEC_FILES]
+    assert files(root) == sorted(["en-cot-Q5_K_M.gguf", "s2-general-Q8_0.gguf", "models.lock.json", *codec])
+    assert [Path(f["file"]).name for f in result.json["files"]][:2] == [
+        "en-cot-Q5_K_M.gguf",
+        "s2-general-Q8_0.gguf",
+    ]
+    made = convert_lm(family / "stage1", root.parent / "own.gguf", out_type="Q5_K_M")
+    assert (root / "en-cot-Q5_K_M.gguf").read_bytes() == made.read_bytes()
+
+
+def test_the_lock_says_where_every_byte_came_from(
+    capsys: Capture, hub: Hub, root: Path, family: Path
+) -> None:
+    pull(capsys, root, "en-cot")
+    (entry,) = lockfile.read(root).values()
+    assert (entry.path, entry.name, entry.licence) == ("en-cot-Q8_0.gguf", "en-cot:Q8_0", "apache-2.0")
+    assert (entry.source, entry.revision) == (EN, hub.repos[EN].commit)
+    assert entry.sha256 == lockfile.digest(root / entry.path)
+    shard = family / "stage1" / "model-00002-of-00002.safetensors"
+    assert entry.files[shard.name] == f"sha256:{lockfile.digest(shard)}"
+    assert entry.files["config.json"] == f"blob:{lockfile.blob_digest(family / 'stage1' / 'config.json')}"
+    assert "README.md" not in entry.files
+
+
+def test_what_is_not_needed_is_not_fetched(capsys: Capture, hub: Hub, root: Path) -> None:
+    hub.repos[EN].files |= {"pytorch_model.bin": b"x" * 9999, "../../evil.safetensors": b"y" * 9999}
+    hub.repos[EN].files["model/../../../evil.safetensors"] = b"z" * 9999
+    assert pull(capsys, root, "en-cot").code == 0
+    assert not [path for path in hub.fetched() if "bin" in path or "evil" in path or "README" in path]
+    assert not list(root.parent.rglob("evil*"))
+
+
+def test_a_second_pull_asks_for_nothing(capsys: Capture, hub: Hub, root: Path) -> None:
+    first = pull(capsys, root, "en-cot")
+    hub.asked.clear()
+    again = pull(capsys, root, "en-cot", "EN-COT:q8_0", EN)
+    assert (again.code, again.out, hub.asked) == (0, first.out, [])
+    assert "en-cot:Q8_0 is installed already" in again.err
+    assert pull(capsys, root, "en-cot", "--force").code == 0
+    assert hub.asked
+
+
+def test_two_types_of_one_model_are_one_download(capsys: Capture, hub: Hub, root: Path) -> None:
+    assert pull(capsys, root, "en-cot:Q8_0", "en-cot:Q4_K_M").code == 0
+    assert len([path for path in hub.fetched() if path.startswith("/cdn/")]) == 3  # two shards, tokenizer
+    assert files(root) == ["en-cot-Q4_K_M.gguf", "en-cot-Q8_0.gguf", "models.lock.json"]
+
+
+def test_kept_sources_serve_the_next_type_without_a_network(capsys: Capture, hub: Hub, root: Path) -> None:
+    assert pull(capsys, root, "en-cot", "--keep-source").code == 0
+    assert "sources/en-cot/model-00001-of-00002.safetensors" in files(root)
+    hub.asked.clear()
+    assert pull(capsys, root, "en-cot:F16", "--offline").code == 0
+    assert hub.asked == []
+    assert "sources/en-cot/config.json" in files(root)
+
+
+def test_offline_without_anything_here(capsys: Capture, hub: Hub, root: Path) -> None:
+    result = pull(capsys, root, "en-cot", "--offline")
+    assert result.code == 3
+    hint = "run the command without --offline, or use --from"
+    assert result.error == f"error: {EN} is not on this machine; {hint}"
+    assert hub.asked == []
+
+
+def test_an_abbreviated_revision_is_looked_up(capsys: Capture, hub: Hub, root: Path) -> None:
+    assert pull(capsys, root, "s1-0.5b").code == 0
+    assert lockfile.read(root)["s1-0.5b-Q8_0.gguf"].revision.startswith("65b4514e")
+
+
+def test_a_token_goes_to_the_hub(
+    capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    result = pull(capsys, root, "s2-general")
+    assert {"api Bearer hf_secret", "resolve Bearer hf_secret"} <= hub.tokens
+    assert "hf_secret" not in result.out + result.err + (root / "models.lock.json").read_text()
+
+
+def test_a_file_that_convert_made_is_not_replaced(capsys: Capture, hub: Hub, root: Path) -> None:
+    root.mkdir()
+    (root / "en-cot-Q8_0.gguf").write_bytes(b"mine")
+    result = pull(capsys, root, "en-cot")
+    assert (result.code, (root / "en-cot-Q8_0.gguf").read_bytes()) == (1, b"mine")
+    assert "exists and is not from pull; use it, or replace it with --force" in result.error
+    assert pull(capsys, root, "en-cot", "--force").code == 0
+    assert read_gguf(root / "en-cot-Q8_0.gguf").tensors
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["en"], 5, "there is no model called en; known: nano, en-cot"),
+        ([], 5, "no model is named; for example: yuegguf pull --set minimal"),
+        (["--set", "fr"], 5, "there is no set fr; sets: minimal, en, zh, jp-kr, all"),
+        (["en-cot:Q9"], 5, "there is no type 'Q9' to convert to; choose one of F32, .*--from-gguf"),
+        (["xcodec:Q8_0"], 5, "xcodec has no types; write: yuegguf pull xcodec"),
+        (["upsampler"], 5, "upsampler has nothing to install; its files are in: yuegguf pull xcodec"),
+        (["zh-cot", "--from-gguf"], 3, "there is no Q8_0 GGUF of zh-cot in any repository that models.toml"),
+    ],
+)
+def test_what_cannot_be_asked_for(
+    capsys: Capture, hub: Hub, root: Path, args: list[str], code: int, words: str
+) -> None:
+    result = pull(capsys, root, *args)
+    assert result.code == code
+    assert re.search(words, result.error), result.error
+    assert hub.fetched() == []
+
+
+FAULTS = [
+    (Fault("api", "401"), 3, "the hub does not give out .* HF_TOKEN"),
+    (Fault("api", "403"), 3, "the hub does not give out .* HF_TOKEN"),
+    (Fault("api", "404"), 3, r"the hub has no .* \(status 404\); check the name, and HF_ENDPOINT"),
+    (Fault("api", "429"), 75, "the hub asks to wait before more of .* run the same command again"),
+    (Fault("api", "500"), 75, "the hub failed with status 500 on .* run the same command again"),
+    (Fault("api", "html"), 75, "the answer about .* makes no sense .*; check HF_ENDPOINT"),
+    (Fault("resolve", "401"), 3, "the hub does not give out .*config.json"),
+    (Fault("resolve", "404"), 3, "the hub has no config.json of "),
+    (Fault("resolve", "500"), 75, "the hub failed with status 500 on config.json of"),
+    (Fault("cdn", "403"), 3, "the hub does not give out model-00001"),
+    (Fault("cdn", "404"), 3, "the hub has no model-00001"),
+    (Fault("cdn", "429"), 75, "the hub asks to wait before more of model-00001"),
+    (Fault("cdn", "503"), 75, "the hub failed with status 503 on model-00001"),
+    (Fault("cdn", "truncate", at=0.0), 75, "the connection to the hub failed while model-00001"),
+    (Fault("cdn", "reset"), 75, "the connection to the hub failed while model-00001"),
+    (Fault("cdn", "stall", at=0.0), 75, "the hub stopped answering while model-00001"),
+    (
+        Fault("cdn", "corrupt"),
+        7,
+        "model-00001.* arrived damaged.* it was removed; run the same command",
+    ),
+    (Fault("cdn", "longer"), 75, "model-00001.* arrived with a wrong length"),
+]
+
+
+@pytest.mark.parametrize(("fault", "code", "words"), FAULTS, ids=[f"{f.where}-{f.kind}" for f, *_ in FAULTS])
+def test_every_fault_is_a_sentence_and_the_same_command_goes_on(
+    capsys: Capture, hub: Hub, root: Path, fault: Fault, code: int, words: str
+) -> None:
+    hub.faults = [Fault(fault.where, fault.kind, at=fault.at)]
+    result = pull(capsys, root, "en-cot", "--json")
+    assert result.code == code
+    assert re.search(words, result.error), result.error
+    assert not list(root.glob("*.gguf"))
+    assert not lockfile.read(root)
+    hub.faults = []
+    assert pull(capsys, root, "en-cot").code == 0
+    assert cli(capsys, "--models-dir", root, "models", "verify").code == 0
+    assert files(root) == ["en-cot-Q8_0.gguf", "models.lock.json"]
+
+
+@pytest.mark.parametrize(("kind", "times"), [("truncate", 2), ("429", 2), ("trickle", 3)])
+def test_a_passing_fault_is_not_even_noticed(
+    capsys: Capture, hub: Hub, root: Path, kind: str, times: int
+) -> None:
+    hub.faults = [Fault("cdn", kind, times)]
+    result = pull(capsys, root, "en-cot")
+    assert (result.code, result.err) == (0, "")
+
+
+def test_half_a_file_is_gone_on_with(capsys: Capture, hub: Hub, root: Path) -> None:
+    hub.faults = [Fault("cdn", "reset", 1, at=0.5), Fault("cdn", "503")]
+    assert pull(capsys, root, "en-cot").code == 75
+    (part,) = root.rglob(".model-00001*.part")
+    kept = part.stat().st_size
+    assert kept > 0
+    hub.faults, hub.asked = [], []
+    assert pull(capsys, root, "en-cot").code == 0
+    ranges = {(path[:5], span) for method, path, span in hub.asked if span}
+    assert ranges == {("/m-a-", f"bytes={kept}-"), ("/cdn/", f"bytes={kept}-")}
+
+
+def test_a_server_without_ranges(capsys: Capture, hub: Hub, root: Path) -> None:
+    hub.faults = [Fault("cdn", "reset", 1), Fault("cdn", "503", 1), Fault("cdn", "whole")]
+    assert pull(capsys, root, "en-cot").code == 75
+    assert pull(capsys, root, "en-cot").code == 0
+    assert cli(capsys, "--models-dir", root, "models", "verify").code == 0
+
+
+def test_a_damaged_download_on_the_disk_is_fetched_again(capsys: Capture, hub: Hub, root: Path) -> None:
+    assert pull(capsys, root, "en-cot", "--keep-source").code == 0
+    shard = root / "sources/en-cot/model-00002-of-00002.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    assert pull(capsys, root, "en-cot:F16", "--offline").code == 3
+    assert pull(capsys, root, "en-cot:F16").code == 0
+    assert shard.read_bytes() != data
+
+
+def test_a_hash_that_models_toml_knows_otherwise(
+    capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = without_known_hashes()
+    found["model"]["s2-general"]["known"] = {"model.safetensors": {"sha256": "0" * 64}}  # type: ignore[index]
+    monkeypatch.setattr(registry, "_read", lambda: json.loads(json.dumps(found)))
+    result = pull(capsys, root, "s2-general")
+    assert result.code == 7
+    assert "but models.toml knows 000000" in result.error
+    assert hub.fetched() == []
+
+
+def test_a_full_disk_is_told_before_the_first_byte(
+    capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = type("usage", (), {"free": 10**6})()
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: free)
+    result = pull(capsys, root, "--set", "minimal")
+    assert result.code == 1
+    assert result.error.startswith("error: en-cot:Q8_0, s2-general:Q8_0, xcodec needs 0.1 GB of disk, and")
+    assert hub.fetched() == []
+
+
+def test_two_pulls_do_not_meet(capsys: Capture, hub: Hub, root: Path) -> None:
+    with store.alone(root):
+        result = pull(capsys, root, "en-cot")
+    assert result.code == 1
+    assert result.error == f"error: another pull is at work in {root}; wait until it has ended"
+
+
+def test_a_checkpoint_of_the_other_stage(capsys: Capture, hub: Hub, root: Path, family: Path) -> None:
+    hub.publish(EN, family / "stage2", hub.repos[EN].commit)
+    result = pull(capsys, root, "en-cot")
+    assert (result.code, files(root)) != (0, [])
+    assert "en-cot-Q8_0.gguf is a stage-2 model, but it was given as stage-1" in result.error
+    assert not list(root.glob("*.gguf"))
+
+
+def test_another_licence_is_said(capsys: Capture, hub: Hub, root: Path) -> None:
+    hub.repos[EN].licence = "cc-by-nc-4.0"
+    result = pull(capsys, root, "en-cot")
+    assert result.code == 0
+    assert f"note: the licence of {EN} is cc-by-nc-4.0; YuE v1 itself is under Apache-2.0" in result.err
+    for command in (["list"], ["licenses"], ["info", "en-cot"]):
+        assert "cc-by-nc-4.0" in cli(capsys, "--models-dir", root, "models", *command).out
+
+
+def test_another_publishers_gguf_is_trimmed_not_quantised_again(
+    capsys: Capture, hub: Hub, root: Path, family: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    name = "YuE-s1-7B-anneal-en-cot.{}.gguf"
+    for kind in ("Q5_K_M", "Q5_K_S", "Q8_0"):
+        convert_lm(family / "stage1", folder / name.format(kind), out_type=kind, trim=False)
+    whole = folder / name.format("Q5_K_M")
+    hub.publish(THEIRS, folder, COMMIT)
+    assert pull(capsys, root, "en-cot:Q5_K_M", "--from-gguf").code == 0
+    expected = trim_gguf(whole, tmp_path / "trimmed.gguf")
+    assert (root / "en-cot-Q5_K_M.gguf").read_bytes() == expected.read_bytes()
+    entry = lockfile.read(root)["en-cot-Q5_K_M.gguf"]
+    assert (entry.source, entry.revision) == (THEIRS, COMMIT)
+    assert set(entry.files) == {whole.name, "tokenizer.model"}
+    assert files(root) == ["en-cot-Q5_K_M.gguf", "models.lock.json"]
+
+
+def test_seven_billion_weights_need_the_download_and_four_and_a_half_gigabytes(tmp_path: Path) -> None:
+    sizes = (4_970_000_000, 4_970_000_000, 2_500_000_000)
+    shards = [store.RemoteFile(f"model-{i}.safetensors", size, "sha256:0") for i, size in enumerate(sizes)]
+    small = [store.RemoteFile(name, 1000, "blob:0") for name in ("config.json", "tokenizer.model")]
+    wanted = Wanted(registry.entry_of("en-cot"), "Q4_K_M")
+    job = original_job(wanted, store.Snapshot(EN, COMMIT, "", (*shards, *small)), tmp_path)
+    assert room_needed([job], False) < 12.44e9 + 4.5e9
+    second = original_job(Wanted(wanted.entry, "Q8_0"), job.parts[0][0], tmp_path / "other")
+    assert room_needed([job, second], False) < room_needed([job, second], True)
