@@ -124,6 +124,7 @@ class _Puller:
 
     def all(self, wanted: Sequence[Wanted]) -> list[Installed]:
         """Everything in turn; the disk is checked for all of it before the first byte."""
+        lockfile.sweep(self.root)
         done = {one.name: self._ready(one) for one in wanted}
         missing = [one for one in wanted if not done[one.name]]
         jobs = [self._job(one) for one in missing]
