@@ -172,15 +172,13 @@ def test_texts_that_cannot_be_sung(
         (
             ("--model", "en-icl"),
             3,
-            "en-icl is not installed in {root}; get m-a-p/YuE-s1-7B-anneal-en-icl, then: yuegguf convert "
-            "FOLDER --name en-icl",
+            "en-icl is not installed in {root}; get it with: yuegguf pull en-icl",
         ),
         (("--model", "none.gguf"), 3, "there is no model file none.gguf; see: yuegguf models list"),
         (
             ("--stage2-model", "s2-general"),
             3,
-            "s2-general is not installed in {root}; get m-a-p/YuE-s2-1B-general, then: yuegguf convert "
-            "FOLDER --name s2-general",
+            "s2-general is not installed in {root}; get it with: yuegguf pull s2-general",
         ),
         (("--codec", "nowhere"), 3, "nowhere/encoder.onnx is not there; make it with: yuegguf export-codec"),
     ],

@@ -121,7 +121,7 @@ def test_models_list_and_doctor_show_what_is_installed(
     }
     assert listed["models_dir"] == str(models)
     lines = cli(capsys, "--models-dir", models, "models", "list").out.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 13
     assert lines[0] == (
         "en-cot       stage1    installed Apache-2.0  English; sings from tags and lyrics (en-cot-Q8_0.gguf)"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,18 @@ import pytest
 from yuegguf import registry
 from yuegguf.errors import ModelNotFound
 from yuegguf.models import ModelChoice, nano_models, resolve, resolve_codec
-from yuegguf.registry import find_model, gguf_name, guess_id, installed, installed_codec, load, models_dir
+from yuegguf.registry import (
+    entry_of,
+    find_model,
+    gguf_name,
+    guess_id,
+    installed,
+    installed_codec,
+    is_free,
+    load,
+    models_dir,
+    sets,
+)
 
 IDS = (
     "en-cot",
@@ -40,6 +52,32 @@ def test_ten_models_with_their_roles_and_licences() -> None:
     assert all(re.fullmatch(r"m-a-p/[\w.-]+", entry.source) and entry.about for entry in entries)
     assert len({entry.source for entry in entries}) == 10
     assert all(re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{40}|", entry.revision) for entry in entries)
+
+
+def test_what_is_known_of_files_is_of_files_that_are_fetched() -> None:
+    for entry in load():
+        assert entry.known == {} or len(entry.revision) == 40
+        for name, facts in entry.known.items():
+            assert any(fnmatchcase(name, pattern) for pattern in entry.files)
+            assert set(facts) <= {"sha256", "bytes"}
+            assert re.fullmatch("[0-9a-f]{64}", facts["sha256"])
+
+
+def test_sets_are_whole_families() -> None:
+    assert list(sets()) == ["minimal", "en", "zh", "jp-kr", "all"]
+    for ids in sets().values():
+        roles = [entry_of(name).role for name in ids]
+        assert (roles.count("stage2"), roles.count("codec")) == (1, 1)
+        assert set(roles[:-2]) == {"stage1"}
+    assert set(sets()["all"]) == {entry.id for entry in load()} - {"s1-0.5b", "upsampler"}
+
+
+def test_other_publishers_say_their_own_licence() -> None:
+    found = {gguf.source: gguf.licence for entry in load() for gguf in entry.gguf}
+    assert found["tensorblock/YuE-s1-7B-anneal-en-cot-GGUF"] == "CC-BY-NC-4.0"
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+-GGUF", source) for source in found)
+    assert is_free("apache-2.0")
+    assert not is_free("")
 
 
 def test_stage1_ids_say_language_and_mode() -> None:
@@ -85,16 +123,18 @@ def test_a_published_repositorys_name_is_an_id(name: str, tmp_path: Path) -> Non
         (
             "zh-cot",
             None,
-            "zh-cot is not installed in {root}; get m-a-p/YuE-s1-7B-anneal-zh-cot, then: yuegguf "
-            "convert FOLDER --name zh-cot",
+            "zh-cot is not installed in {root}; get it with: yuegguf pull zh-cot",
         ),
         (
             "m-a-p/YuE-s2-1B-general",
             None,
-            "s2-general is not installed in {root}; get m-a-p/YuE-s2-1B-general, "
-            "then: yuegguf convert FOLDER --name s2-general",
+            "s2-general is not installed in {root}; get it with: yuegguf pull s2-general",
         ),
-        ("en-cot", "Q4_K_M", "en-cot is not installed as Q4_K_M; installed: Q6_K, Q8_0"),
+        (
+            "en-cot",
+            "Q4_K_M",
+            "en-cot is not installed as Q4_K_M, only as Q6_K, Q8_0; get it with: yuegguf pull en-cot:Q4_K_M",
+        ),
         ("en", None, f"there is no model called en; known: nano, {', '.join(IDS)}"),
         ("{root}/x.gguf", None, "there is no model file {root}/x.gguf; see: yuegguf models list"),
         ("some/folder", None, "there is no model file some/folder; see: yuegguf models list"),
@@ -151,7 +191,7 @@ def test_nothing_installed_means_the_bundled_family(tmp_path: Path) -> None:
 
 def test_an_installed_family_is_used_whole_and_icl_with_a_reference(tmp_path: Path) -> None:
     put(tmp_path, "en-cot-Q8_0.gguf", "en-icl-Q6_K.gguf", "s2-general-Q8_0.gguf")
-    with pytest.raises(ModelNotFound, match=r"the codec is not installed in .*yuegguf export-codec FOLDER"):
+    with pytest.raises(ModelNotFound, match=r"the codec is not installed in .*yuegguf pull xcodec"):
         resolve(ModelChoice(models_dir=tmp_path))
     put(tmp_path, "xcodec/decoder.onnx")
     assert installed_codec(tmp_path) == tmp_path / "xcodec"

@@ -121,15 +121,15 @@ def find_model(name: str, quant: str | None, root: Path) -> Path:
 
     Raises ModelNotFound saying how to get it.
     """
-    if name.endswith(".gguf") or os.sep in name:
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
-        return path
     try:
         name = entry_of(name).id
     except RequestError as error:
-        raise ModelNotFound(error.message, error.hint) from error
+        if not (name.endswith(".gguf") or os.sep in name):
+            raise ModelNotFound(error.message, error.hint) from error
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list") from None
+        return path
     files = installed(name, root)
     if not files:
         quoted = f"{name}:{quant}" if quant else name
