@@ -63,6 +63,8 @@ class Hub:
     on_bytes: Callable[[int], None] = lambda sent: None
     """Called whenever some have."""
     url: str = ""
+    cdn: str = ""
+    """Where large files come from: the same server, but under another host's name."""
 
     def publish(self, name: str, folder: Path, commit: str, licence: str | None = "apache-2.0") -> None:
         """Offer the files of a folder."""
@@ -90,6 +92,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     hub.url = f"http://127.0.0.1:{server.server_port}"
+    hub.cdn = f"http://localhost:{server.server_port}"
     try:
         yield hub
     finally:
@@ -177,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         if len(data) < LARGE:
             return self.file(data, headers, body, fault)
         headers |= {"X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(len(data))}
-        return self.send(302, {**headers, "Location": f"/cdn/{sha}"}, b"")
+        return self.send(302, {**headers, "Location": f"{self.hub.cdn}/cdn/{sha}"}, b"")
 
     def by_hash(self, path: str) -> bytes:
         every = (data for repo in self.hub.repos.values() for data in repo.files.values())

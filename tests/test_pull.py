@@ -10,12 +10,13 @@ import pytest
 from family import COMMIT, without_known_hashes
 from helpers import Capture, Result, cli
 from hub import Fault, Hub
+from huggingface_hub import constants
 from yuegguf_convert.gguf_file import read_gguf
 from yuegguf_convert.lm import convert_lm
 from yuegguf_convert.trim import trim_gguf
 
 from yuegguf import lockfile, registry, store
-from yuegguf.cli._making import Wanted, original_job, room_needed
+from yuegguf.cli._making import KEPT, Wanted, original_job, room_needed
 
 EN = "m-a-p/YuE-s1-7B-anneal-en-cot"
 THEIRS = "QuantFactory/YuE-s1-7B-anneal-en-cot-GGUF"
@@ -111,12 +112,12 @@ def test_an_abbreviated_revision_is_looked_up(capsys: Capture, hub: Hub, root: P
     assert lockfile.read(root)["s1-0.5b-Q8_0.gguf"].revision.startswith("65b4514e")
 
 
-def test_a_token_goes_to_the_hub(
+def test_a_token_goes_to_the_hub_alone(
     capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     result = pull(capsys, root, "s2-general")
-    assert {"api Bearer hf_secret", "resolve Bearer hf_secret"} <= hub.tokens
+    assert hub.tokens == {"api Bearer hf_secret", "resolve Bearer hf_secret"}  # and not to another host
     assert "hf_secret" not in result.out + result.err + (root / "models.lock.json").read_text()
 
 
@@ -296,6 +297,58 @@ def test_another_publishers_gguf_is_trimmed_not_quantised_again(
     assert (entry.source, entry.revision) == (THEIRS, COMMIT)
     assert set(entry.files) == {whole.name, "tokenizer.model"}
     assert files(root) == ["en-cot-Q5_K_M.gguf", "models.lock.json"]
+
+
+def test_a_gguf_that_is_trimmed_already_is_taken_as_it_is(
+    capsys: Capture, hub: Hub, root: Path, family: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    made = convert_lm(family / "stage1", folder / "yue_q8_0.gguf", out_type="Q8_0")
+    hub.publish(THEIRS, folder, COMMIT)
+    assert pull(capsys, root, "en-cot", "--from-gguf").code == 0
+    assert (root / "en-cot-Q8_0.gguf").read_bytes() == made.read_bytes()
+
+
+@pytest.mark.parametrize("trim", [True, False])
+def test_a_gguf_of_the_other_stage_is_refused(
+    capsys: Capture, hub: Hub, root: Path, family: Path, tmp_path: Path, trim: bool
+) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    convert_lm(family / "stage2", folder / "yue-Q8_0.gguf", out_type="Q8_0", trim=trim)
+    hub.publish(THEIRS, folder, COMMIT)
+    result = pull(capsys, root, "en-cot", "--from-gguf")
+    assert result.code == 7
+    assert "is a stage-2 model, but it was given as stage-1" in result.error
+    assert not list(root.glob("*.gguf"))
+
+
+def test_the_hubs_own_switch_for_offline(
+    capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    result = pull(capsys, root, "en-cot")
+    assert (result.code, hub.asked) == (3, [])
+    assert f"{EN} is not here, and HF_HUB_OFFLINE forbids the network; unset it" in result.error
+
+
+def test_nobody_answers(capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    result = pull(capsys, root, "en-cot")
+    assert result.code == 75
+    assert f"error: the connection to the hub failed while {EN} was fetched" in result.error
+
+
+def test_kept_sources_are_not_counted_as_room_to_come(tmp_path: Path) -> None:
+    files = (store.RemoteFile("model.safetensors", 10**9, "sha256:0"),)
+    files += tuple(store.RemoteFile(name, 10, "blob:0") for name in ("config.json", "tokenizer.model"))
+    snapshot, entry = store.Snapshot(EN, COMMIT, "", files), registry.entry_of("en-cot")
+    jobs = [original_job(Wanted(entry, kind), snapshot, tmp_path / kind) for kind in ("F16", "BF16")]
+    freed = room_needed(jobs, False)
+    (tmp_path / "F16").mkdir()
+    (tmp_path / "F16" / KEPT).touch()
+    assert room_needed(jobs, False) == room_needed(jobs, True) == freed + 10**9 + 20
 
 
 def test_seven_billion_weights_need_the_download_and_four_and_a_half_gigabytes(tmp_path: Path) -> None:

@@ -26,11 +26,12 @@ KILLS = 50
 WANTED = ("en-cot:Q4_K_M", "s2-general", "xcodec")
 
 ZYGOTE = """
-import json, os, sys
+import json, os, signal, sys
 sys.path[:0] = json.loads(sys.argv[1])
 import family, huggingface_hub.file_download, huggingface_hub.utils, httpx2, llama_cpp, onnxruntime
 import yuegguf.checks, yuegguf.cli, yuegguf_convert.lm, yuegguf_onnx_codec.export
 family.use(sys.argv[2], setattr, 4096)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for line in sys.stdin:
     if not (pid := os.fork()):
         os.dup2(2, 1)
@@ -51,7 +52,9 @@ class Commands:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
 
-    def run(self, *args: object, kill_at: int | None = None, kill_after: float = 0.0) -> int:
+    def run(
+        self, *args: object, kill_at: int | None = None, kill_after: float = 0.0, number: int = signal.SIGKILL
+    ) -> int:
         """The exit code, negative when killed: `kill_after` seconds after `kill_at` bytes have gone out."""
         assert self.zygote.stdin is not None
         assert self.zygote.stdout is not None
@@ -59,9 +62,9 @@ class Commands:
         pid = 0
 
         def look(sent: int) -> None:
-            if kill_at is not None and sent - begun >= kill_at and not fired.is_set():
+            if pid and kill_at is not None and sent - begun >= kill_at and not fired.is_set():
                 fired.set()
-                threading.Timer(kill_after, self._kill, (pid,)).start() if kill_after else self._kill(pid)
+                self._later(kill_after, pid, number)
 
         self.hub.on_bytes = look
         self.zygote.stdin.write(json.dumps([str(arg) for arg in args]) + "\n")
@@ -73,10 +76,12 @@ class Commands:
         return code
 
     @staticmethod
-    def _kill(pid: int) -> None:
-        if pid:
+    def _later(seconds: float, pid: int, number: int) -> None:
+        def kill() -> None:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
+
+        threading.Timer(seconds, kill).start() if seconds else kill()
 
     def close(self) -> None:
         assert self.zygote.stdin is not None
@@ -178,3 +183,13 @@ def test_bytes_that_were_here_are_not_fetched_again(commands: Commands, tmp_path
         commands.run("--models-dir", root, "pull", "en-cot", kill_at=whole // 12)
     assert commands.run("--models-dir", root, "pull", "en-cot") == 0
     assert hub.sent < 1.2 * whole
+
+
+def test_ctrl_c_stops_at_once_and_says_how_to_go_on(commands: Commands, tmp_path: Path) -> None:
+    root, hub = tmp_path / "models", commands.hub
+    hub.faults = [Fault("cdn", "trickle")]
+    code = commands.run("--models-dir", root, "pull", "en-cot", kill_at=200_000, number=signal.SIGINT)
+    assert code == 75
+    assert not list(root.glob("*.gguf"))
+    hub.faults = []
+    assert commands.run("--models-dir", root, "pull", "en-cot") == 0

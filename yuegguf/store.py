@@ -74,19 +74,18 @@ def look_up(repo: str, revision: str = "") -> Snapshot:
     Raises ModelNotFound, DownloadError.
     """
     hub, api = _hub(), _api()
-    with _in_words(repo):
-        info = api.model_info(
-            repo,
-            revision=_full_revision(api, repo, revision),
-            files_metadata=True,
-            timeout=hub.constants.HF_HUB_DOWNLOAD_TIMEOUT,
-        )
-    files = [_remote_file(sibling) for sibling in info.siblings or []]
-    licence = str((info.card_data or {}).get("license") or "")
-    if not info.sha or not files:
-        raise DownloadError(f"the hub's answer about {repo} has no commit or no files", AGAIN)
+    try:
+        with _in_words(repo):
+            full, wait = _full_revision(api, repo, revision), hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
+            info = api.model_info(repo, revision=full, files_metadata=True, timeout=wait)
+        files = [_remote_file(sibling) for sibling in info.siblings]
+        licence = str((info.card_data or {}).get("license") or "")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, or not that of a hub
+        raise DownloadError(
+            f"the answer about {repo} makes no sense ({type(error).__name__})", "check HF_ENDPOINT"
+        ) from error
     honest = sorted((file for file in files if file is not None), key=lambda file: file.name)
-    return Snapshot(repo, info.sha, licence, tuple(honest))
+    return Snapshot(repo, str(info.sha), licence, tuple(honest))
 
 
 def check_known(snapshot: Snapshot, known: Mapping[str, Mapping[str, Any]]) -> None:
@@ -161,12 +160,13 @@ def matches(path: Path, file: RemoteFile, progress: Progress = silent) -> bool:
 @contextmanager
 def alone(root: Path) -> Iterator[None]:
     """Keep a second pull out of `root`; a killed one leaves nothing behind. Raises StorageError."""
-    with storage_errors(root), ExitStack() as stack:
-        root.mkdir(parents=True, exist_ok=True)
-        try:
-            stack.enter_context(_hub().utils.WeakFileLock(root / ".pull.lock", timeout=0.5))
-        except TimeoutError as error:
-            raise StorageError(f"another pull is at work in {root}", "wait until it has ended") from error
+    with ExitStack() as stack:
+        with storage_errors(root):
+            root.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(_hub().utils.WeakFileLock(root / ".pull.lock", timeout=0.5))
+            except TimeoutError as error:
+                raise StorageError(f"another pull is at work in {root}", "wait until it has ended") from error
         yield
 
 
@@ -293,10 +293,6 @@ def _in_words(repo: str, file: str = "", target: Path | None = None) -> Iterator
         if error.errno is None:  # huggingface_hub's own: the length was not the announced one
             raise DownloadError(f"{what} arrived with a wrong length", AGAIN) from error
         raise storage_error(target or Path(), error) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # an answer that is no JSON of a hub's
-        raise DownloadError(
-            f"the answer about {what} makes no sense ({type(error).__name__})", "check HF_ENDPOINT"
-        ) from error
 
 
 def _refused(what: str, status: int) -> YueError:

@@ -15,6 +15,8 @@ from yuegguf.registry import ModelEntry
 from yuegguf.store import Snapshot, missing_bytes
 from yuegguf.vocab import ROLE_OF_CONTEXT
 
+KEPT = ".kept"
+"""Marks a folder of sources that the user asked to keep."""
 MARGIN = 64 << 20
 """Bytes of disk for locks, logs and the small files that tell llama.cpp's types."""
 
@@ -67,13 +69,15 @@ def room_needed(jobs: Sequence[Job], keep_source: bool) -> int:
     A download goes when its last job is done, unless `keep_source`.
     """
     now = most = 0
+    kept = {folder for job in jobs for folder in job.folders if (folder / KEPT).exists()}
     for i, job in enumerate(jobs):
         earlier = {folder for before in jobs[:i] for folder in before.folders}
         now += sum(missing_bytes(part, folder) for part, folder in job.parts if folder not in earlier)
         now += job.result
         most = max(most, now)
         later = {folder for after in jobs[i + 1 :] for folder in after.folders}
-        now -= 0 if keep_source else sum(part.bytes for part, folder in job.parts if folder not in later)
+        spent = [] if keep_source else [part for part, folder in job.parts if folder not in later | kept]
+        now -= sum(part.bytes for part in spent)
     return most + MARGIN if jobs else 0
 
 

@@ -102,6 +102,10 @@ def verify(output: Output, /, names: tuple[str, ...]) -> None:
 
     Files that pull did not install have no hash; their headers and roles are read. Exit code 7 when a file
     is damaged, missing or of the wrong role.
+
+    \b
+    yuegguf models verify
+    yuegguf models verify en-cot:Q4_K_M --json
     """
     root = _root()
     paths = [path for name in names for path in _files(name, root)] or _every(root)
@@ -141,7 +145,11 @@ def _check_role(path: Path) -> None:
 @click.argument("name")
 @pass_output
 def path_of(output: Output, /, name: str) -> None:
-    """Print the file that NAME stands for, for use in other commands."""
+    """Print the file that NAME stands for, for use in other commands.
+
+    \b
+    yuegguf models path en-cot:Q4_K_M
+    """
     paths = [str(path) for path in _files(name, _root(), best=True)]
     output.result({"files": paths}, paths)
 
@@ -150,7 +158,11 @@ def path_of(output: Output, /, name: str) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME[:TYPE]...")
 @pass_output
 def remove(output: Output, /, names: tuple[str, ...]) -> None:
-    """Remove NAME in all types, or in one, with its place in the lock and its kept or unfinished download."""
+    """Remove NAME in all types, or in one, with its place in the lock and its kept or unfinished download.
+
+    \b
+    yuegguf models rm en-icl en-cot:Q8_0
+    """
     root, gone = _root(), []
     for name in names:
         given, _, quant = name.partition(":")
@@ -171,7 +183,11 @@ def remove(output: Output, /, names: tuple[str, ...]) -> None:
 @models.command(short_help="the licence of every model, as its source states it")
 @pass_output
 def licenses(output: Output, /) -> None:
-    """Show which licence each published and each installed model is under, and who states it."""
+    """Show which licence each published and each installed model is under, and who states it.
+
+    \b
+    yuegguf models licenses
+    """
     published = [
         {"model": entry.id, "source": source, "licence": licence or "not known"}
         for entry in registry.load()

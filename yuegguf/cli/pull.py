@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from yuegguf import kit, lockfile, registry, store
-from yuegguf.cli._making import Job, Wanted, fetched_gguf, lock_entry, make, original_job, room_needed
+from yuegguf.cli._making import KEPT, Job, Wanted, fetched_gguf, lock_entry, make, original_job, room_needed
 from yuegguf.cli._options import PATH, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import Interrupted, ModelNotFound, RequestError, StorageError
@@ -25,8 +25,6 @@ from yuegguf.progress import Progress
 from yuegguf.store import Snapshot
 
 DEFAULT_TYPE = "Q8_0"
-KEPT = ".kept"
-"""Marks a folder of sources that the user asked to keep."""
 
 
 @click.command(short_help="download models, verified and resumable")
