@@ -42,4 +42,4 @@ def check_free(out: Path, overwrite: bool) -> None:
     if out.is_dir():
         raise StorageError(f"{out} is a folder", "name a file inside it")
     if out.exists() and not overwrite:
-        raise StorageError(f"{out} exists already", "choose another name, or ask to overwrite it")
+        raise StorageError(f"{out} exists already", "choose another name, or ask to overwrite it (--force)")

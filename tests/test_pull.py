@@ -167,7 +167,7 @@ FAULTS = [
     (Fault("cdn", "429"), 75, "the hub asks to wait before more of model-00001"),
     (Fault("cdn", "503"), 75, "the hub failed with status 503 on model-00001"),
     (Fault("cdn", "truncate", at=0.0), 75, "the connection to the hub failed while model-00001"),
-    (Fault("cdn", "reset"), 75, "the connection to the hub failed while model-00001"),
+    (Fault("cdn", "reset", at=0.0), 75, "the connection to the hub failed while model-00001"),
     (Fault("cdn", "stall", at=0.0), 75, "the hub stopped answering while model-00001"),
     (
         Fault("cdn", "corrupt"),
@@ -194,7 +194,7 @@ def test_every_fault_is_a_sentence_and_the_same_command_goes_on(
     assert files(root) == ["en-cot-Q8_0.gguf", "models.lock.json"]
 
 
-@pytest.mark.parametrize(("kind", "times"), [("truncate", 2), ("429", 2), ("trickle", 3)])
+@pytest.mark.parametrize(("kind", "times"), [("truncate", 2), ("reset", 1), ("429", 2), ("trickle", 3)])
 def test_a_passing_fault_is_not_even_noticed(
     capsys: Capture, hub: Hub, root: Path, kind: str, times: int
 ) -> None:
@@ -204,7 +204,7 @@ def test_a_passing_fault_is_not_even_noticed(
 
 
 def test_half_a_file_is_gone_on_with(capsys: Capture, hub: Hub, root: Path) -> None:
-    hub.faults = [Fault("cdn", "reset", 1, at=0.5), Fault("cdn", "503")]
+    hub.faults = [Fault("cdn", "truncate", 1, at=0.5), Fault("cdn", "503")]
     assert pull(capsys, root, "en-cot").code == 75
     (part,) = root.rglob(".model-00001*.part")
     kept = part.stat().st_size
@@ -216,7 +216,7 @@ def test_half_a_file_is_gone_on_with(capsys: Capture, hub: Hub, root: Path) -> N
 
 
 def test_a_server_without_ranges(capsys: Capture, hub: Hub, root: Path) -> None:
-    hub.faults = [Fault("cdn", "reset", 1), Fault("cdn", "503", 1), Fault("cdn", "whole")]
+    hub.faults = [Fault("cdn", "truncate", 1), Fault("cdn", "503", 1), Fault("cdn", "whole")]
     assert pull(capsys, root, "en-cot").code == 75
     assert pull(capsys, root, "en-cot").code == 0
     assert cli(capsys, "--models-dir", root, "models", "verify").code == 0
