@@ -17,6 +17,8 @@ from yuegguf_convert.trim import trim_gguf
 
 from yuegguf import lockfile, registry, store
 from yuegguf.cli._making import KEPT, Wanted, original_job, room_needed
+from yuegguf.cli._output import Output
+from yuegguf.progress import Event
 
 EN = "m-a-p/YuE-s1-7B-anneal-en-cot"
 THEIRS = "QuantFactory/YuE-s1-7B-anneal-en-cot-GGUF"
@@ -349,6 +351,22 @@ def test_kept_sources_are_not_counted_as_room_to_come(tmp_path: Path) -> None:
     (tmp_path / "F16").mkdir()
     (tmp_path / "F16" / KEPT).touch()
     assert room_needed(jobs, False) == room_needed(jobs, True) == freed + 10**9 + 20
+
+
+def test_the_disk_never_holds_more_than_download_and_result(
+    capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(_output: Output, _event: Event) -> None:
+        seen.append(sum(path.stat().st_size for path in root.rglob("*") if path.is_file()))
+
+    monkeypatch.setattr(Output, "progress", look)
+    assert pull(capsys, root, "en-cot:Q4_K_M").code == 0
+    source = sum(len(data) for name, data in hub.repos[EN].files.items() if name != "README.md")
+    result = (root / "en-cot-Q4_K_M.gguf").stat().st_size
+    notes = 4096  # the lock and what the hub said
+    assert source < max(seen) < source + result + notes
 
 
 def test_seven_billion_weights_need_the_download_and_four_and_a_half_gigabytes(tmp_path: Path) -> None:
