@@ -16,9 +16,10 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
 LAYERS = """
 __init__ errors progress machine dsp cli._signals
-files lyrics sampling registry vocab codec.__init__ codec.base engine.__init__ stages.__init__ stages.guess
+files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
+stages.__init__ stages.guess
 fit request engine.base engine.ggml tokenlog tokenizer arrays
-audio
+audio engine.batch
 stages.prompt stages.render stages.stage2 song
 stages.stage1 cost dataset
 fitting
@@ -29,14 +30,14 @@ forecast bench
 cli._output
 cli._options
 cli.quality
-cli.song cli.codes cli.lyrics cli.models cli.quantize cli.doctor cli.plot cli.bench
+cli.song cli.codes cli.lyrics cli.models cli.lora cli.quantize cli.doctor cli.plot cli.bench
 cli.__init__
 __main__
 """
 """Every module of the package, lowest row first: one imports from rows above its own, never its own row."""
 ROWS = {name: row for row, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()}
 
-LAZY_NAMES = {"errors", "models", "plan", "progress", "request", "runtime", "sampling"}
+LAZY_NAMES = {"errors", "lora", "models", "plan", "progress", "request", "runtime", "sampling"}
 """What `yuegguf.__getattr__` imports when asked; a name in a table, not an import."""
 NEVER = {"torch", "transformers", "torchaudio", "scipy"}
 WALLS = {
@@ -51,12 +52,12 @@ WALLS = {
     "soundfile": {"yuegguf.audio", "yuegguf.cli.doctor"},
     "yuegguf_convert": {
         "yuegguf_convert",
-        *(f"yuegguf.cli.{name}" for name in ("models", "bench", "quantize")),
+        *(f"yuegguf.cli.{name}" for name in ("models", "bench", "lora", "quantize")),
     },
     "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.cli.models"},
 }
 """Who may import what; a package's name stands for all its modules."""
-BASE = {"errors", "progress", "files", "codec.base", "vocab"}
+BASE = {"errors", "progress", "files", "codec.base", "lora", "vocab"}
 """All of the package that the two converters may import."""
 
 

@@ -16,6 +16,7 @@ from yuegguf.cli._output import Output
 from yuegguf.cli.bench import bench
 from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.doctor import doctor
+from yuegguf.cli.lora import convert_lora, merge_lora
 from yuegguf.cli.lyrics import lyrics
 from yuegguf.cli.models import convert, export_codec, models
 from yuegguf.cli.plot import plot
@@ -51,6 +52,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 COMMANDS = (
     *(run, resume, encode, decode, convert, export_codec, quantize, trim),
+    *(convert_lora, merge_lora),
     *(lyrics, plot, models, bench, doctor),
 )
 for _command in COMMANDS:

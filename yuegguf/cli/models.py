@@ -12,6 +12,7 @@ from yuegguf.cli._options import PATH, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
 from yuegguf.files import storage_errors
+from yuegguf.models import lora_path
 
 
 def _root() -> Path:
@@ -125,8 +126,11 @@ def list_models(output: Output, /) -> None:
         rows.append({**asdict(entry), "installed": files or ([str(codec)] if codec else [])})
     nano = {"id": "nano", "role": "all", "about": "bundled miniature; plays when nothing is installed"}
     lines = [_line(row) for row in rows]
-    lines += [f"{'nano':<12} {'all':<9} bundled   {nano['about']}", f"installed models live in {root}"]
-    output.result({"models": rows, "bundled": nano, "models_dir": str(root)}, lines)
+    loras = [path.stem for path in sorted(lora_path("*", root).parent.glob("*.gguf"))]
+    lines += [f"{'nano':<12} {'all':<9} bundled   {nano['about']}"]
+    lines += [f"LoRA adapters for --lora: {', '.join(loras)}"] if loras else []
+    lines += [f"installed models live in {root}"]
+    output.result({"models": rows, "bundled": nano, "loras": loras, "models_dir": str(root)}, lines)
 
 
 def _line(row: dict[str, object]) -> str:
