@@ -15,8 +15,9 @@ from helpers import FAST, TEXT, Capture, cli, refused, song_bytes
 
 import yuegguf
 from yuegguf import checks, runtime
+from yuegguf.errors import RequestError
 from yuegguf.lora import Lora
-from yuegguf.models import ModelChoice, describe_loras, fingerprint, nano_models, resolve
+from yuegguf.models import ModelChoice, describe_loras, find_lora, fingerprint, nano_models, resolve
 from yuegguf.plan import Machine, Plan
 from yuegguf.song import SongFolder
 
@@ -150,6 +151,19 @@ def test_caches_plans_and_measurements_know_the_adapters(root: Path, song: Path)
     assert used.stage1_key != plain.stage1_key == fingerprint(plain.stage1)
     more = checks.read_models(used)[0].facts.bytes - checks.read_models(plain)[0].facts.bytes
     assert more == lora.path.stat().st_size == describe_loras(used)[0]["bytes"]
+
+
+def test_a_name_is_the_installed_adapter_even_beside_the_folder_it_was_made_of(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Path("opera").is_dir()
+    installed = root / "loras" / "opera.gguf"
+    assert find_lora(Lora(Path("opera"), 0.5), root) == Lora(installed, 0.5)
+    with pytest.raises(RequestError, match="opera is a folder, not a GGUF adapter; convert it first"):
+        find_lora(Lora(Path("opera")), tmp_path / "empty")
+    shutil.copy(installed, tmp_path / "mine.gguf")
+    assert find_lora(Lora(Path("mine.gguf")), root).path == tmp_path / "mine.gguf"
 
 
 def test_models_list_names_the_adapters(root: Path, capsys: Capture) -> None:

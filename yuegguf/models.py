@@ -197,12 +197,13 @@ def lora_path(name: str, root: Path) -> Path:
 def find_lora(lora: Lora, root: Path) -> Lora:
     """The adapter with the file that its path or name stands for. Raises ModelNotFound, RequestError."""
     path = lora.path.expanduser()
+    if path.name == str(path) and path.suffix != ".gguf" and not path.is_file():
+        installed = lora_path(path.name, root)
+        path = path if path.is_dir() and not installed.is_file() else installed
     if path.is_dir():
         raise RequestError(
             f"{path} is a folder, not a GGUF adapter", f"convert it first: yuegguf convert-lora {path}"
         )
-    if not path.is_file() and path.suffix != ".gguf" and path.name == str(path):
-        path = lora_path(path.name, root)
     if not path.is_file():
         raise ModelNotFound(f"there is no LoRA adapter {path}", "make it with: yuegguf convert-lora FOLDER")
     return replace(lora, path=path.absolute())
