@@ -123,7 +123,7 @@ def numbers(kind: GGUFValueType, values: Sequence[float] | NDArray[Any]) -> Valu
 def read_gguf(path: Path) -> GgufFile:
     """Read the head of a GGUF. Raises ModelNotFound, or DamagedFile saying what does not fit."""
     if not path.is_file():
-        raise ModelNotFound(f"there is no file {path}")
+        raise ModelNotFound(f"there is no file {path}", "check the name")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFValueType, Keys
 from numpy.typing import NDArray
 
-from yuegguf.progress import Event, Progress, silent
+from yuegguf.progress import Progress, silent
 from yuegguf.vocab import Role
 
-from .encode import encode
-from .gguf_file import Tensor, Value, number, text, write_gguf
+from .gguf_file import Tensor, Value, number, text
 from .names import (
     EMBEDDING,
     OUTPUT,
@@ -26,27 +24,14 @@ from .names import (
     rotated_rows,
     wanted_tensors,
 )
-from .output import check_free, partial_file
-from .quantize import BY_LLAMA, DIRECT, check_type, chosen_types, file_type, quantize_rows
+from .output import check_free
+from .parts import Part, write_parts
+from .quantize import DIRECT, check_type, chosen_types, file_type, quantize_rows
 from .safetensors import StoredTensor, open_checkpoint
 from .trim import kept_ids, role_metadata, trim_metadata
 from .vocab import Vocab, read_vocab, role_of_context, vocab_metadata
 
-BLOCK = 4 << 20
-"""Values converted at once; the largest temporary is a few float32 copies of them."""
 SOURCE_URL = "https://github.com/multimodal-art-projection/YuE"
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One tensor on its way from the checkpoint to the GGUF."""
-
-    stored: StoredTensor
-    target: Tensor
-    order: NDArray[np.int64] | None
-    """The stored row of each target row; None keeps all in place."""
-    unit: int
-    """Rows that a block must not part: a head of a rotated tensor."""
 
 
 def convert_lm(
@@ -79,60 +64,23 @@ def convert_lm(
     metadata = lm_metadata(config, vocab, stage, name, kept)
     parts = [_part(stored[key], want, config, name, kept) for key, want in wanted.items()]
     check_free(out, overwrite)
-    if name in BY_LLAMA:
-        kinds = chosen_types(metadata, [part.target for part in parts], name, out)
-        named = {part.target.name: part for part in parts}
-        parts = [
-            replace(named[key], target=replace(named[key].target, kind=kind)) for key, kind in kinds.items()
-        ]
-    _write(out, metadata, parts, overwrite, progress, name in BY_LLAMA, threads)
+    if name in DIRECT:
+        write_parts(out, metadata, parts, overwrite, progress)
+        return out
+    kinds = chosen_types(metadata, [part.target for part in parts], name, out)
+    named = {part.target.name: part for part in parts}
+    parts = [replace(named[key], target=replace(named[key].target, kind=kind)) for key, kind in kinds.items()]
+
+    def coded(values: NDArray[np.float32], tensor: Tensor, name: str) -> NDArray[np.uint8]:
+        return quantize_rows(values, tensor.kind, name, threads)
+
+    write_parts(out, metadata, parts, overwrite, progress, coded)
     return out
-
-
-def _write(
-    out: Path,
-    metadata: dict[str, Value],
-    parts: list[_Part],
-    overwrite: bool,
-    progress: Progress,
-    by_llama: bool,
-    threads: int | None,
-) -> None:
-    by_name = {part.target.name: part for part in parts}
-    total, done = sum(part.stored.size for part in parts), 0
-
-    def blocks(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
-        nonlocal done
-        part, name = by_name[tensor.name], by_name[tensor.name].stored.name
-
-        def coded(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-            return quantize_rows(values, tensor.kind, name, threads)
-
-        for raw, read in _rows(part):
-            yield encode(raw, part.stored.dtype, tensor.kind, name, coded if by_llama else None)
-            done += read
-            progress(Event("convert", done, total, tensor.name))
-
-    with partial_file(out, overwrite) as partial:
-        write_gguf(partial, metadata, [part.target for part in parts], blocks)
-
-
-def _rows(part: _Part) -> Iterator[tuple[NDArray[Any], int]]:
-    """Blocks of rows in the target's order, with the bytes read for each."""
-    shape = part.stored.shape
-    rows = 1 if len(shape) == 1 else shape[0]
-    step = max(part.unit, BLOCK // shape[-1] // part.unit * part.unit)
-    for start in range(0, rows, step):
-        raw = part.stored.rows(start, min(start + step, rows))
-        size = raw.nbytes
-        if part.order is not None:
-            raw = raw[part.order[(part.order >= start) & (part.order < start + step)] - start]
-        yield raw, size
 
 
 def _part(
     stored: StoredTensor, want: Wanted, config: LlamaConfig, written: str, kept: NDArray[np.int64] | None
-) -> _Part:
+) -> Part:
     kind = GGMLQuantizationType[written if written in DIRECT else "F16"]  # else llama.cpp chooses later
     if len(want.shape) == 1:
         kind = GGMLQuantizationType.F32
@@ -140,10 +88,10 @@ def _part(
         kind = GGMLQuantizationType.F16  # rows that no block divides, as llama.cpp's converter does
     if want.rotated:
         order = rotated_rows(want.shape[0], config.head_dim)
-        return _Part(stored, Tensor(want.name, kind, want.shape), order, config.head_dim)
+        return Part(stored, Tensor(want.name, kind, want.shape), order, config.head_dim)
     if want.name in (EMBEDDING, OUTPUT) and kept is not None:
-        return _Part(stored, Tensor(want.name, kind, (len(kept), want.shape[1])), kept, 1)
-    return _Part(stored, Tensor(want.name, kind, want.shape), None, 1)
+        return Part(stored, Tensor(want.name, kind, (len(kept), want.shape[1])), kept, 1)
+    return Part(stored, Tensor(want.name, kind, want.shape), None, 1)
 
 
 def lm_metadata(

@@ -53,6 +53,11 @@ class Wanted:
     rotated: bool = False
     """A q or k projection, whose rows are reordered."""
 
+    @property
+    def matrix(self) -> bool:
+        """Whether it is more than a vector."""
+        return len(self.shape) == 2
+
 
 def read_config(folder: Path) -> LlamaConfig:
     """Read config.json. Raises ModelNotFound, or DamagedFile for anything but a plain LLaMA."""

@@ -115,7 +115,7 @@ def test_each_direct_type(tmp_path: Path, dtype: str, out_type: str, shards: int
 
 def test_block_size_does_not_show(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = convert_lm(folder, tmp_path / "a.gguf", out_type="Q8_0")
-    monkeypatch.setattr("yuegguf_convert.lm.BLOCK", 7 * 64)
+    monkeypatch.setattr("yuegguf_convert.parts.BLOCK", 7 * 64)
     assert convert_lm(folder, tmp_path / "b.gguf", out_type="Q8_0").read_bytes() == whole.read_bytes()
 
 

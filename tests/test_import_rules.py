@@ -16,9 +16,10 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
 LAYERS = """
 __init__ errors progress machine dsp cli._signals
-files lyrics sampling registry vocab codec.__init__ codec.base engine.__init__ stages.__init__ stages.guess
+files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
+stages.__init__ stages.guess
 fit request engine.base engine.ggml tokenlog tokenizer arrays lockfile
-audio store kit
+audio store kit engine.batch
 stages.prompt stages.render stages.stage2 song
 stages.stage1 cost dataset
 fitting
@@ -29,14 +30,15 @@ forecast bench
 cli._output
 cli._options
 cli.quality cli._making cli._describe
-cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.quantize cli.doctor cli.plot cli.bench
+cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.lora
+cli.quantize cli.doctor cli.plot cli.bench
 cli.__init__
 __main__
 """
 """Every module of the package, lowest row first: one imports from rows above its own, never its own row."""
 ROWS = {name: row for row, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()}
 
-LAZY_NAMES = {"errors", "models", "plan", "progress", "request", "runtime", "sampling"}
+LAZY_NAMES = {"errors", "lora", "models", "plan", "progress", "request", "runtime", "sampling"}
 """What `yuegguf.__getattr__` imports when asked; a name in a table, not an import."""
 NEVER = {"torch", "transformers", "torchaudio", "scipy"}
 WALLS = {
@@ -53,12 +55,12 @@ WALLS = {
     "httpx2": {"yuegguf.store"},
     "yuegguf_convert": {
         "yuegguf_convert",
-        *(f"yuegguf.cli.{name}" for name in ("convert", "bench", "quantize", "_making", "_describe")),
+        *(f"yuegguf.cli.{name}" for name in ("convert", "bench", "lora", "quantize", "_making", "_describe")),
     },
     "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.cli.convert", "yuegguf.cli._making"},
 }
 """Who may import what; a package's name stands for all its modules."""
-BASE = {"errors", "progress", "files", "codec.base", "vocab", "engine.ggml"}
+BASE = {"errors", "progress", "files", "codec.base", "lora", "vocab", "engine.ggml"}
 """All of the package that the two converters may import."""
 
 

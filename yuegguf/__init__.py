@@ -14,6 +14,7 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = [
     "Event",
+    "Lora",
     "Machine",
     "ModelChoice",
     "Output",
@@ -29,6 +30,7 @@ __all__ = [
 
 _HOMES = {
     "Event": "progress",
+    "Lora": "lora",
     "Machine": "plan",
     "ModelChoice": "models",
     "Output": "request",

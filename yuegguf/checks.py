@@ -12,6 +12,7 @@ from yuegguf.audio import check_format, read_audio
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.cost import ModelFacts, model_facts
 from yuegguf.errors import RequestError
+from yuegguf.lora import Lora
 from yuegguf.models import Models
 from yuegguf.request import Output, Reference, SongRequest
 from yuegguf.stages import prompt, stage1
@@ -30,8 +31,20 @@ class Header:
 
 
 def read_models(models: Models) -> tuple[Header, Header]:
-    """Stage 1's and stage 2's headers. Raises ModelNotFound, DamagedFile for a model of another role."""
-    return inspect(models.stage1, "stage1"), inspect(models.stage2, "stage2")
+    """Stage 1's and stage 2's headers; stage 1's bytes count its adapters.
+
+    Raises ModelNotFound, DamagedFile for a model of another role or an adapter that does not fit.
+    """
+    first = inspect(models.stage1, "stage1")
+    size = first.facts.bytes + sum(inspect_lora(lora, first) for lora in models.loras)
+    return replace(first, facts=replace(first.facts, bytes=size)), inspect(models.stage2, "stage2")
+
+
+def inspect_lora(lora: Lora, model: Header) -> int:
+    """An adapter's bytes. Raises ModelNotFound, DamagedFile when it does not fit the model."""
+    from yuegguf.engine.llama import read_adapter
+
+    return read_adapter(lora.path, model.metadata, model.path)
 
 
 def inspect(path: Path, role: str) -> Header:

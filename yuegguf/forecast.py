@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from yuegguf import checks, machine, plan, runtime
@@ -77,8 +76,9 @@ def _seconds(
 ) -> dict[str, float]:
     parts = runtime.real_parts(models, made, Machine(), threading.Event())
     rows, caps = made.stage2_rows, request.frame_caps()
-    draft = _known(notebook, made, made.stage1(), models.stage1, parts.stage1)
-    refine = _known(notebook, made, made.stage2(), models.stage2, lambda: parts.stage2(rows))
+    draft = _known(notebook, made, made.stage1(), models.stage1_key, parts.stage1)
+    second = fingerprint(models.stage2)
+    refine = _known(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)
     before = [prompt.header, *[prompt.end_of_segment] * (len(caps) - 1)]
@@ -92,13 +92,13 @@ def _seconds(
 
 
 def _known(
-    notebook: Notebook, made: Plan, held: Held, path: Path, opened: Callable[[], TokenEngine]
+    notebook: Notebook, made: Plan, held: Held, key: str, opened: Callable[[], TokenEngine]
 ) -> StepCost:
     """What was noted of this model held like this, or what is measured now."""
     from yuegguf.engine.llama import build_info
 
     where = (machine.cpu_name(), made.threads, build_info(), made.main_gpu)
-    facts = (fingerprint(path), replace(held, ids=0), *where)
+    facts = (key, replace(held, ids=0), *where)
     found = notebook.find(*facts)
     if found is None:
         with closing(opened()) as engine:

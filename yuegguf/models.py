@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from yuegguf import registry
-from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
+from yuegguf.lora import MOST, Lora
 from yuegguf.song import SongFolder
 from yuegguf.vocab import Role
 
@@ -28,6 +29,14 @@ class Models:
     stage2: Path
     codec: Path
     """Folder of the exported codec."""
+    loras: tuple[Lora, ...] = ()
+    """Adapters of stage 1."""
+
+    @property
+    def stage1_key(self) -> str:
+        """Names what stage 1 computes: its file's fingerprint, and those of adapters that are not off."""
+        used = [f"{fingerprint(lora.path)}*{lora.scale!r}" for lora in self.loras if lora.scale]
+        return " ".join([fingerprint(self.stage1), *used])
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,8 @@ class ModelChoice:
     codec: Path | None = None
     quant: str | None = None
     models_dir: Path | None = None
+    loras: tuple[Lora, ...] = ()
+    """Adapters of stage 1, at most two; names stand for installed ones."""
 
     @property
     def root(self) -> Path:
@@ -60,8 +71,12 @@ def nano_models() -> Models:
 def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
     """Find the model files.
 
-    With nothing asked and nothing installed this is the bundled `nano`. Raises ModelNotFound.
+    With nothing asked and nothing installed this is the bundled `nano`. Raises ModelNotFound, RequestError.
     """
+    return replace(_family(choice, with_reference), loras=_find_loras(choice))
+
+
+def _family(choice: ModelChoice, with_reference: bool) -> Models:
     if choice.stage1 == NANO or _nothing_there(choice):
         nano = nano_models()
         stage2 = _find(choice.stage2 or NANO, "stage2", None, choice.root)
@@ -94,7 +109,8 @@ def of_song(folder: SongFolder, choice: ModelChoice | None = None) -> Models:
         stage1, stage2 = (Path(noted[role]["file"]) for role in ("stage1", "stage2"))
         codec = Path(noted["codec"]["file"]).parent
         family = str(folder.fact("family"))
-    except (KeyError, TypeError) as error:
+        loras = tuple(Lora(Path(n["file"]), float(n["scale"])) for n in folder.fact("loras") or [])
+    except (KeyError, TypeError, ValueError, RequestError) as error:
         raise DamagedFile(
             f"{folder.path} does not say which models it uses", "start the song again"
         ) from error
@@ -107,13 +123,19 @@ def of_song(folder: SongFolder, choice: ModelChoice | None = None) -> Models:
         stage1 = _find(choice.stage1, "stage1", choice.quant, choice.root) if choice.stage1 else stage1
         stage2 = _find(choice.stage2, "stage2", None, choice.root) if choice.stage2 else stage2
         codec = Path(choice.codec or codec)
+        loras = _find_loras(choice) or loras
     for path in (stage1, stage2, codec):
         if not path.exists():
             raise ModelNotFound(
                 f"the song's model {path} is gone",
                 "put it back, or name it with --stage1-model, --stage2-model, --codec",
             )
-    return Models(family, stage1, stage2, codec)
+    for lora in loras:
+        if not lora.path.is_file():
+            raise ModelNotFound(
+                f"the song's LoRA adapter {lora.path} is gone", "put it back, or start a new song"
+            )
+    return Models(family, stage1, stage2, codec, loras)
 
 
 def check_same(folder: SongFolder, models: Models) -> None:
@@ -127,16 +149,33 @@ def check_same(folder: SongFolder, models: Models) -> None:
                 f"({before.get('file')})",
                 "put that file back, or start a new song",
             )
+    before, now = folder.fact("loras") or [], describe_loras(models)
+    if [_bits(facts) for facts in before] != [_bits(facts) for facts in now]:
+        names = ", ".join(f"{facts.get('file')} at {facts.get('scale')}" for facts in before)
+        raise DamagedFile(
+            f"the LoRA adapters are not those that this song was started with ({names or 'none'})",
+            "put those files back, or start a new song",
+        )
+
+
+def _bits(facts: dict[str, Any]) -> tuple[Any, Any]:
+    """What of an adapter changes a song."""
+    return facts.get("fingerprint"), facts.get("scale")
 
 
 def describe(models: Models) -> dict[str, dict[str, Any]]:
     """What song.json says of the models: file, size, fingerprint."""
     roles = {"stage1": models.stage1, "stage2": models.stage2, "codec": models.codec / "decoder.onnx"}
-    return {
-        role: {"file": str(path.absolute()), "bytes": path.stat().st_size, "fingerprint": fingerprint(path)}
-        for role, path in roles.items()
-        if path.is_file()
-    }
+    return {role: _describe_file(path) for role, path in roles.items() if path.is_file()}
+
+
+def describe_loras(models: Models) -> list[dict[str, Any]]:
+    """What song.json says of the adapters: file, size, fingerprint, scale."""
+    return [{**_describe_file(lora.path), "scale": lora.scale} for lora in models.loras]
+
+
+def _describe_file(path: Path) -> dict[str, Any]:
+    return {"file": str(path.absolute()), "bytes": path.stat().st_size, "fingerprint": fingerprint(path)}
 
 
 def fingerprint(path: Path) -> str:
@@ -148,6 +187,37 @@ def fingerprint(path: Path) -> str:
         file.seek(max(0, size - 2**20))
         digest.update(file.read(2**20))
     return digest.hexdigest()
+
+
+def lora_path(name: str, root: Path) -> Path:
+    """Where `convert-lora` installs the adapter of a name."""
+    return root / "loras" / f"{name}.gguf"
+
+
+def find_lora(lora: Lora, root: Path) -> Lora:
+    """The adapter with the file that its path or name stands for. Raises ModelNotFound, RequestError."""
+    path = lora.path.expanduser()
+    if path.name == str(path) and path.suffix != ".gguf" and not path.is_file():
+        installed = lora_path(path.name, root)
+        path = path if path.is_dir() and not installed.is_file() else installed
+    if path.is_dir():
+        raise RequestError(
+            f"{path} is a folder, not a GGUF adapter", f"convert it first: yuegguf convert-lora {path}"
+        )
+    if not path.is_file():
+        raise ModelNotFound(f"there is no LoRA adapter {path}", "make it with: yuegguf convert-lora FOLDER")
+    return replace(lora, path=path.absolute())
+
+
+def _find_loras(choice: ModelChoice) -> tuple[Lora, ...]:
+    """The adapters' files. Raises ModelNotFound, and RequestError when there are too many."""
+    found = tuple(find_lora(lora, choice.root) for lora in choice.loras)
+    if sum(lora.scale != 0 for lora in found) > MOST:
+        raise RequestError(
+            f"llama.cpp adds more than {MOST} LoRA adapters in an order that may change from run to run",
+            "put the others into the model first: yuegguf merge-lora",
+        )
+    return found
 
 
 def _find(name: str, role: Role, quant: str | None, root: Path) -> Path:

@@ -11,7 +11,8 @@ from yuegguf.codec.base import AudioCodec
 from yuegguf.cost import Held
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import Interrupted, RequestError, YueError
-from yuegguf.models import ModelChoice, Models, check_same, describe, fingerprint, of_song, resolve
+from yuegguf.lora import Lora
+from yuegguf.models import ModelChoice, Models, check_same, describe, describe_loras, of_song, resolve
 from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request import Song, SongRequest
@@ -70,7 +71,13 @@ def start(
     checks.check_prompt(request, first, made.n_ctx)
     checks.check_codec(models.codec)
     title = name or request.genre.strip()
-    facts = {"title": title, "family": models.name, "models": describe(models), "plan": made.to_json()}
+    facts = {
+        "title": title,
+        "family": models.name,
+        "models": describe(models),
+        "loras": describe_loras(models),
+        "plan": made.to_json(),
+    }
     return SongFolder.create(parent, title, request, facts)
 
 
@@ -126,7 +133,7 @@ def with_device(options: Machine) -> Machine:
 def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Event) -> pipeline.Parts:
     """The parts that llama.cpp and ONNX Runtime are behind."""
 
-    def engine(path: Path, held: Held) -> TokenEngine:
+    def engine(path: Path, held: Held, loras: tuple[Lora, ...] = ()) -> TokenEngine:
         from yuegguf.engine.llama import EngineOptions, LlamaEngine
 
         settings = EngineOptions(
@@ -138,6 +145,7 @@ def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Eve
             held.batch,
             gpu_layers=held.gpu_layers,
             main_gpu=made.main_gpu,
+            loras=loras,
         )
         return LlamaEngine(path, settings, stop.is_set)
 
@@ -145,10 +153,10 @@ def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Eve
         return open_tokenizer(engine.metadata, engine.pieces, models.stage1)
 
     first = made.stage1()
-    key = f"{fingerprint(models.stage1)} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
+    key = f"{models.stage1_key} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
     key += f"{first.flash}"
     return pipeline.Parts(
-        stage1=lambda: engine(models.stage1, first),
+        stage1=lambda: engine(models.stage1, first, models.loras),
         tokenizer=tokenizer,
         stage2=lambda rows: engine(models.stage2, replace(made.stage2(), rows=rows)),
         codec=lambda: open_codec(models.codec, made.threads),

@@ -17,6 +17,7 @@ from yuegguf.cli.bench import bench
 from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.convert import convert, export_codec
 from yuegguf.cli.doctor import doctor
+from yuegguf.cli.lora import convert_lora, merge_lora
 from yuegguf.cli.lyrics import lyrics
 from yuegguf.cli.models import models
 from yuegguf.cli.plot import plot
@@ -53,7 +54,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 COMMANDS = (
     *(run, resume, pull, models, encode, decode, convert, export_codec, quantize, trim),
-    *(lyrics, plot, bench, doctor),
+    *(convert_lora, merge_lora, lyrics, plot, bench, doctor),
 )
 for _command in COMMANDS:
     cli.add_command(_command)

@@ -14,6 +14,7 @@ import click
 from yuegguf.cli._output import Output
 from yuegguf.cost import KV_BYTES
 from yuegguf.errors import RequestError, YueError
+from yuegguf.lora import Lora
 from yuegguf.plan import Machine
 from yuegguf.request import FORMATS, MIXES
 from yuegguf.request import Output as SongOutput
@@ -54,6 +55,14 @@ model_options = _stack(
     click.option("--stage2-model", "stage2", metavar="NAME", help="Stage-2 model or .gguf file."),
     click.option("--quant", metavar="TYPE", help="Quantisation of stage 1 to use if several are installed."),
     codec_option,
+)
+
+lora_option = click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="FILE[:SCALE]",
+    help="LoRA adapter of stage 1, a GGUF or an installed name; twice for two [default scale: 1].",
 )
 
 machine_options = _stack(
@@ -140,12 +149,17 @@ output_options = _stack(
 
 
 def model_choice(options: dict[str, Any]) -> Any:
-    """Take the model options out of a command's keywords."""
+    """Take the model options out of a command's keywords. Raises RequestError for a scale of --lora."""
     from yuegguf.models import ModelChoice
 
     root = click.get_current_context().find_root().params.get("models_dir")
     return ModelChoice(
-        options.pop("stage1"), options.pop("stage2"), options.pop("codec"), options.pop("quant"), root
+        options.pop("stage1"),
+        options.pop("stage2"),
+        options.pop("codec"),
+        options.pop("quant"),
+        root,
+        tuple(Lora.parse(text) for text in options.pop("loras", ())),
     )
 
 

@@ -120,7 +120,7 @@ def _models(output: Output, choice: Any, shape: str | None, kept: Path | None) -
         folder = kept or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         files = {role: _made(output, folder / f"{role}-{kind}.gguf", role, kind) for role in made}
-        yield replace(found, name=shape, **files)
+        yield replace(found, name=shape, stage1=files["stage1"], stage2=files["stage2"])
 
 
 def _made(output: Output, path: Path, role: Role, kind: str) -> Path:

@@ -16,6 +16,7 @@ from yuegguf.cli._output import Output
 from yuegguf.errors import DamagedFile, ModelNotFound, YueError
 from yuegguf.files import storage_errors
 from yuegguf.lockfile import Installed
+from yuegguf.models import lora_path
 from yuegguf.registry import ModelEntry
 
 
@@ -43,9 +44,12 @@ def list_models(output: Output, /) -> None:
     rows = [_row(entry, root, lock) for entry in registry.load()]
     nano = {"id": "nano", "role": "all", "about": "bundled miniature; plays when nothing is installed"}
     lines = [_line(row) for row in rows]
-    lines += [f"{'nano':<12} {'all':<9} bundled   {nano['about']}", f"installed models live in {root}"]
-    lines += [f"sets for pull --set: {', '.join(registry.sets())}"]
-    output.result({"models": rows, "bundled": nano, "sets": registry.sets(), "models_dir": str(root)}, lines)
+    loras = [path.stem for path in sorted(lora_path("*", root).parent.glob("*.gguf"))]
+    lines += [f"{'nano':<12} {'all':<9} bundled   {nano['about']}"]
+    lines += [f"LoRA adapters for --lora: {', '.join(loras)}"] if loras else []
+    lines += [f"installed models live in {root}", f"sets for pull --set: {', '.join(registry.sets())}"]
+    facts = {"models": rows, "bundled": nano, "sets": registry.sets(), "loras": loras}
+    output.result({**facts, "models_dir": str(root)}, lines)
 
 
 def _row(entry: ModelEntry, root: Path, lock: dict[str, Installed]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import click
 from yuegguf.cli._options import (
     PATH,
     has_gpu,
+    lora_option,
     machine,
     machine_options,
     model_choice,
@@ -100,6 +101,7 @@ def infer_options(command: Any) -> Any:
 @click.option("--name", help="Folder and title [default: from the tags].")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what it will take and why, and stop.")
 @model_options
+@lora_option
 @machine_options
 @output_options
 @infer_options
@@ -129,7 +131,8 @@ def run(output: Output, /, output_dir: Path, name: str | None, plan_only: bool, 
         return
     folder = runtime.start(request, found, output_dir, name, hardware)
     sections = _count(len(request.parsed().sections), "section")
-    output.say(f"{sections}, seed {request.seed}, {found.name} → {folder.path}")
+    voice = " + ".join([found.name, *map(str, found.loras)])
+    output.say(f"{sections}, seed {request.seed}, {voice} → {folder.path}")
     with stop_on_signals() as stop:
         _show(output, runtime.go_on(folder, found, hardware, output.progress, stop))
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from yuegguf.engine import ggml
 from yuegguf.engine.base import BATCH, Row
-from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
+from yuegguf.engine.batch import Batch
+from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError, YueError
+from yuegguf.lora import Lora, check_adapter, llama_weights
 
 KV_TYPES = {
     "f32": lib.GGML_TYPE_F32,
@@ -29,6 +31,7 @@ KV_TYPES = {
 }
 
 FLASH = {True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED, False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED}
+LIBRARIES = Path(lib.__file__).parent / "lib"
 LOG_LEVEL_ERROR = 4
 """ggml's GGML_LOG_LEVEL_ERROR, which the binding does not export."""
 
@@ -54,6 +57,8 @@ class EngineOptions:
     """Layers to put on the GPU; -1 = all."""
     main_gpu: int | None = None
     """Which GPU to use alone; None lets llama.cpp spread over all."""
+    loras: tuple[Lora, ...] = ()
+    """Adapters of the model; not loaded where their scale is 0."""
 
 
 class _Log:
@@ -85,14 +90,20 @@ class LlamaEngine:
     """One model with `n_rows` rows; see TokenEngine for the methods."""
 
     def __init__(self, path: Path, options: EngineOptions, stop: StopCheck = lambda: False) -> None:
-        """Load a GGUF. Raises ModelNotFound, DamagedFile or EngineError (not enough memory for the cache).
+        """Load a GGUF and its adapters.
+
+        Raises ModelNotFound, DamagedFile or EngineError (not enough memory for the cache).
 
         `stop` is asked during long prompts; when it says yes, `decode` raises Interrupted.
         """
         self.n_ctx, self.n_rows = options.n_ctx, options.n_rows
         self._stop, self._outputs = stop, options.outputs
         self._model = _load_model(path, options.gpu_layers, options.main_gpu)
-        self._ctx = self._open_context(path, options)
+        try:
+            self._ctx = self._open_context(path, options)
+        except YueError:
+            lib.llama_model_free(self._model)  # and the adapters with it
+            raise
         self._memory = lib.llama_get_memory(self._ctx)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))
@@ -100,7 +111,7 @@ class LlamaEngine:
         self.metadata: Mapping[str, str] = _metadata(self._model)
         self._used = [0] * options.n_rows
         self._block = max(options.batch, 2 * options.n_rows)
-        self._batch = _Batch(self._block)
+        self._batch = Batch(lib.llama_batch(), self._block)
         self.busy = 0.0
         """Seconds spent inside llama.cpp."""
         self._abort = lib.ggml_abort_callback(lambda _data: self._stop())
@@ -110,6 +121,8 @@ class LlamaEngine:
         self._view = np.empty((0, self._n_vocab), np.float32)
 
     def _open_context(self, path: Path, options: EngineOptions) -> object:
+        used = [lora for lora in options.loras if lora.scale]
+        adapters = [_load_adapter(self._model, lora.path, path) for lora in used]
         params = lib.llama_context_default_params()
         params.n_ctx = options.n_ctx * options.n_rows
         params.n_seq_max = options.n_rows
@@ -122,12 +135,16 @@ class LlamaEngine:
         params.no_perf = True
         context = lib.llama_init_from_model(self._model, params)
         if not context:
-            lib.llama_model_free(self._model)
             raise EngineError(
                 f"llama.cpp could not open {path.name} with {options.n_rows} rows of {options.n_ctx} ids"
                 + (f" ({_log.complaint})" if _log.complaint else ""),
                 "use a smaller --ctx or --stage2-batch",
             )
+        handles = (lib.llama_adapter_lora_p_ctypes * len(used))(*adapters)
+        scales = (ctypes.c_float * len(used))(*(lora.scale for lora in used))
+        if used and lib.llama_set_adapters_lora(context, handles, len(used), scales):
+            lib.llama_free(context)
+            raise EngineError(f"llama.cpp could not use {', '.join(map(str, used))}", "leave --lora out")
         return context
 
     def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
@@ -225,49 +242,6 @@ class LlamaEngine:
             self._model = None
 
 
-class _Batch:
-    """llama_batch over arrays of our own, filled without allocation."""
-
-    def __init__(self, capacity: int) -> None:
-        self.token = np.zeros(capacity, np.int32)
-        self.pos = np.zeros(capacity, np.int32)
-        self.count = np.ones(capacity, np.int32)
-        self.row = np.zeros(capacity, np.int32)
-        self.want = np.zeros(capacity, np.int8)
-        self.pointers = self.row.ctypes.data + np.arange(capacity, dtype=np.uintp) * self.row.itemsize
-        self.struct = lib.llama_batch()
-        for name, array in (
-            ("token", self.token),
-            ("pos", self.pos),
-            ("n_seq_id", self.count),
-            ("seq_id", self.pointers),
-            ("logits", self.want),
-        ):
-            kind = dict(lib.llama_batch._fields_)[name]
-            setattr(self.struct, name, ctypes.cast(ctypes.c_void_p(array.ctypes.data), kind))
-
-    @property
-    def size(self) -> int:
-        return int(self.struct.n_tokens)
-
-    def fill(self, rows: Sequence[Row], used: Sequence[int]) -> int:
-        """Lay the rows out one after the other; returns how many logits rows will come back."""
-        end = wanted = 0
-        for row in rows:
-            start, end = end, end + len(row.ids)
-            first = used[row.row]
-            if end == start + 1:  # most are, and scalars are quicker
-                self.token[start], self.pos[start], self.row[start] = row.ids[0], first, row.row
-            else:
-                self.token[start:end], self.row[start:end] = row.ids, row.row
-                self.pos[start:end] = np.arange(first, first + len(row.ids))
-            self.want[start:end] = 0
-            self.want[end - row.wanted : end] = 1
-            wanted += row.wanted
-        self.struct.n_tokens = end
-        return wanted
-
-
 def read_header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """A GGUF's pieces and scalar metadata, without its weights. Raises ModelNotFound, DamagedFile."""
     model = _load_model(path, 0, None, vocab_only=True)
@@ -294,6 +268,29 @@ def _load_model(path: Path, gpu_layers: int, main_gpu: int | None, vocab_only: b
         detail = f" ({_log.complaint})" if _log.complaint else ""
         raise DamagedFile(f"{path.name} is not a GGUF that llama.cpp can load{detail}", "convert it again")
     return model
+
+
+def read_adapter(path: Path, metadata: Mapping[str, str], base: Path) -> int:
+    """Check a LoRA adapter against the metadata of the model in `base`; returns the adapter's bytes.
+
+    Raises ModelNotFound, DamagedFile saying what does not fit.
+    """
+    _start()
+    check_adapter(ggml.read_head(LIBRARIES, path), llama_weights(metadata), base.name)
+    return path.stat().st_size
+
+
+def _load_adapter(model: object, path: Path, base: Path) -> object:
+    """An adapter in memory; the model frees it. Must be there before a context is opened."""
+    read_adapter(path, _metadata(model), base)
+    _log.complaint = ""
+    adapter = lib.llama_adapter_lora_init(model, bytes(path))
+    if not adapter:
+        detail = f" ({_log.complaint})" if _log.complaint else ""
+        raise DamagedFile(
+            f"{path.name} is not an adapter that llama.cpp can load{detail}", "convert it again"
+        )
+    return adapter
 
 
 def _piece(vocab: object, token: int) -> str:
@@ -323,7 +320,7 @@ def _sized(read: Callable[..., int], model: object, index: int) -> str:
 def devices() -> list[dict[str, str | int]]:
     """What llama.cpp can compute on, see `ggml.devices`."""
     _start()
-    return ggml.devices(Path(lib.__file__).parent / "lib")
+    return ggml.devices(LIBRARIES)
 
 
 def build_info() -> dict[str, str]:

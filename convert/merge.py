@@ -1,0 +1,109 @@
+"""LoRA adapters added into a model's own weights, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType
+from numpy.typing import NDArray
+
+from yuegguf.errors import RequestError
+from yuegguf.lora import HALVES, Lora, check_adapter, factor
+from yuegguf.progress import Event, Progress, silent
+
+from .encode import encode, widen
+from .gguf_file import GgufFile, Tensor, read_gguf, texts, write_gguf
+from .lora import changeable, head_of, llama_of
+from .output import partial_file
+from .parts import BLOCK
+from .quantize import EXACT
+from .safetensors import STORED
+
+LORAS_KEY = "yuegguf.loras"
+"""Metadata of a merged model: what was added, in order, as FILE:SCALE."""
+
+
+@dataclass(frozen=True)
+class _Adapter:
+    file: GgufFile
+    alpha: float
+    scale: float
+
+    def change(self, weight: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """B [out, rank], scaled, and A [rank, in] of a weight; None where it does not change it."""
+        a, b = (self.file.tensors.get(weight + half) for half in HALVES)
+        if a is None or b is None or not self.scale:
+            return None
+        by = np.float32(factor(self.alpha, a.shape[0], self.scale))
+        return by * _values(self.file, b, 0, b.rows), _values(self.file, a, 0, a.rows)
+
+
+def merge_loras(
+    base: Path, loras: Sequence[Lora], out: Path, *, overwrite: bool = False, progress: Progress = silent
+) -> Path:
+    """Write `base` with scale · alpha / rank · B·A of every adapter added to its weights, and return `out`.
+
+    Types stay, so F16 and BF16 weights are rounded once. Raises ModelNotFound, DamagedFile for an adapter
+    that does not fit, RequestError for a quantised base, StorageError; `out` appears whole or not at all.
+    """
+    model = read_gguf(base)
+    _check_exact(model, "merge into the F32, F16 or BF16 file, then: yuegguf quantize")
+    adapters = [_open(lora, model) for lora in loras]
+    tensors = list(model.tensors.values())
+    total, done = sum(tensor.size for tensor in tensors), 0
+
+    def blocks(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
+        nonlocal done
+        changes = [change for each in adapters if (change := each.change(tensor.name)) is not None]
+        step = max(1, BLOCK // tensor.shape[-1])
+        for start in range(0, tensor.rows, step):
+            block = _block(model, tensor, changes, start, min(start + step, tensor.rows))
+            done += block.size
+            yield block
+            progress(Event("convert", done, total, tensor.name))
+
+    metadata = model.metadata | {LORAS_KEY: texts(map(str, loras))}
+    with partial_file(out, overwrite) as partial:
+        write_gguf(partial, metadata, tensors, blocks)
+    return out
+
+
+def _block(
+    model: GgufFile,
+    tensor: Tensor,
+    changes: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    start: int,
+    stop: int,
+) -> NDArray[np.uint8]:
+    """Rows of a tensor with the changes added, as they are stored; untouched ones to the bit."""
+    if not changes:
+        return model.read(tensor, start, stop)
+    values = _values(model, tensor, start, stop)
+    for b, a in changes:
+        values = values + b[start:stop] @ a
+    return encode(values, "F32", tensor.kind, tensor.name)
+
+
+def _values(file: GgufFile, tensor: Tensor, start: int, stop: int) -> NDArray[np.float32]:
+    """Rows [stop - start, columns] of an F32, F16 or BF16 tensor."""
+    kind = tensor.kind.name
+    return widen(file.read(tensor, start, stop).view(STORED[kind]), kind)
+
+
+def _open(lora: Lora, model: GgufFile) -> _Adapter:
+    file = read_gguf(lora.path)
+    head, names = head_of(file), [want.name for want in changeable(llama_of(model)).values()]
+    weights = {name: (t.shape[0], t.shape[1]) for name in names if (t := model.tensors.get(name))}
+    check_adapter(head, weights, model.path.name)
+    _check_exact(file, "convert the adapter again with: yuegguf convert-lora FOLDER")
+    return _Adapter(file, head.alpha, lora.scale)
+
+
+def _check_exact(file: GgufFile, hint: str) -> None:
+    kinds = {tensor.kind for tensor in file.tensors.values()} - EXACT
+    if kinds:
+        names = ", ".join(sorted(GGMLQuantizationType(kind).name for kind in kinds))
+        raise RequestError(f"{file.path.name} is quantised ({names}), which nothing can be added to", hint)

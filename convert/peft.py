@@ -1,0 +1,103 @@
+"""A LoRA adapter as PEFT saves it: adapter_config.json and adapter_model.safetensors.
+
+YuE's finetuning trains r 64, alpha 32 on q_proj, k_proj, v_proj and o_proj of stage 1. What PEFT can do
+besides (DoRA, biases, whole modules, weights that were changed before training) does not fit into the
+two matrices that llama.cpp adds, and is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from yuegguf.errors import DamagedFile, ModelNotFound
+
+from .safetensors import StoredTensor, open_file
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+REFUSED: Mapping[str, str] = {
+    "use_dora": "DoRA, whose magnitudes come on top of the two matrices",
+    "modules_to_save": "whole modules of its own",
+    "lora_bias": "biases",
+    "rank_pattern": "other ranks for some modules",
+    "alpha_pattern": "other scales for some modules",
+    "trainable_token_indices": "embeddings of its own",
+    "target_parameters": "parameters that are no linear layer",
+    "layer_replication": "layers of its own",
+    "alora_invocation_tokens": "aLoRA, which waits for certain ids",
+    "use_qalora": "QALoRA, which pools its input",
+    "use_bdlora": "block-diagonal matrices",
+    "arrow_config": "routing between adapters",
+    "monteclora_config": "sampled weights",
+    "kasa_config": "KaSA, which scales by singular values and changes the base",
+}
+"""Keys that may not be set → what they bring."""
+PLAIN_STARTS = ("gaussian", "eva", "orthogonal")
+"""Values of init_lora_weights that leave the base model as it was; true, false and null do too."""
+MERGE = "merge it with PEFT's merge_and_unload, then: yuegguf convert FOLDER"
+
+
+@dataclass(frozen=True)
+class PeftConfig:
+    """What adapter_config.json says of a plain LoRA."""
+
+    rank: int
+    alpha: float
+    """As llama.cpp means it: B·A is multiplied by alpha / rank."""
+
+
+def read_peft(folder: Path) -> tuple[PeftConfig, dict[str, StoredTensor]]:
+    """The configuration and the tensors of an adapter; their values stay on disk.
+
+    Raises ModelNotFound, DamagedFile for anything but a plain LoRA.
+    """
+    if not (folder / CONFIG).is_file():
+        raise ModelNotFound(f"there is no {CONFIG} in {folder}", "pass the folder that PEFT saved")
+    config = _config(_object(folder / CONFIG))
+    if not (folder / WEIGHTS).is_file():
+        raise ModelNotFound(
+            f"there is no {WEIGHTS} in {folder}", "save the adapter with save_pretrained (safetensors)"
+        )
+    return config, open_file(folder / WEIGHTS)
+
+
+def peft_name(name: str, half: str) -> str:
+    """model.layers.0.self_attn.q_proj.weight, "A" → what PEFT calls that half."""
+    return f"base_model.model.{name.removesuffix('.weight')}.lora_{half}.weight"
+
+
+def _config(found: Mapping[str, Any]) -> PeftConfig:
+    if found.get("peft_type") != "LORA":
+        raise _bad(f"describes {found.get('peft_type')!r}, not a LoRA", "pass a LoRA adapter")
+    for key, what in REFUSED.items():
+        if found.get(key):
+            raise _bad(f"asks for {key}: {what}", MERGE)
+    if found.get("bias", "none") != "none":
+        raise _bad(f"asks for bias {found['bias']!r}: biases, which YuE does not have", MERGE)
+    start = found.get("init_lora_weights")
+    if isinstance(start, str) and start.lower() not in PLAIN_STARTS:
+        raise _bad(f"asks for init_lora_weights {start!r}, which changes the base model", MERGE)
+    rank, alpha = found.get("r"), found.get("lora_alpha")
+    if type(rank) is not int or not 0 < rank < 2**16:
+        raise _bad(f"has no usable r ({rank!r})", "save the adapter again")
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 < alpha < float("inf"):
+        raise _bad(f"has no usable lora_alpha ({alpha!r})", "save the adapter again")
+    return PeftConfig(rank, alpha * sqrt(rank) if found.get("use_rslora") else float(alpha))
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _bad(f"is damaged: {error}", "save the adapter again") from error
+    if not isinstance(found, dict):
+        raise _bad("is damaged: no JSON object", "save the adapter again")
+    return found
+
+
+def _bad(what: str, hint: str) -> DamagedFile:
+    return DamagedFile(f"{CONFIG} {what}", hint)

@@ -1,0 +1,165 @@
+"""LoRA adapters: which ones, how strongly, and what a GGUF adapter must hold to fit a LLaMA.
+
+For a weight W [out, in] an adapter holds A [rank, in] and B [out, rank]; the model then computes with
+W + scale · alpha / rank · B·A. Names and metadata: llama.cpp, convert_lora_to_gguf.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Self
+
+from yuegguf.errors import DamagedFile, RequestError
+
+MOST = 2
+"""llama.cpp keeps them in a hash table by address: the order of three, and with it the last bits of the
+sum, was another one in 17 of 150 loads; that of two never was."""
+HALVES = (".lora_a", ".lora_b")
+ALPHA = "adapter.lora.alpha"
+WANTED = {"general.type": "adapter", "adapter.type": "lora", "general.architecture": "llama"}
+MAKE = "make one with: yuegguf convert-lora FOLDER"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """An adapter and how strongly it works. Raises RequestError for a scale that is no number."""
+
+    path: Path
+    """A GGUF adapter, or the name of an installed one."""
+    scale: float = 1.0
+    """1 = as trained; 0 = not at all: it is not even loaded."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+        if not isfinite(self.scale):
+            raise RequestError(f"{self.scale} is not a LoRA scale", "write a number, as in opera.gguf:0.8")
+
+    def __str__(self) -> str:
+        return f"{self.path.name}:{self.scale:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """FILE or FILE:SCALE. Raises RequestError."""
+        name, colon, tail = text.rpartition(":")
+        try:
+            scale = float(tail)
+        except ValueError:  # a colon of the name's own, as in C:\\opera.gguf
+            return cls(Path(text))
+        return cls(Path(name), scale) if colon else cls(Path(text))
+
+
+@dataclass(frozen=True)
+class AdapterHead:
+    """What a GGUF says of itself, without its values."""
+
+    name: str
+    """The file's."""
+    values: Mapping[str, str | float | None]
+    """Metadata: texts and float32 numbers; None for what is of another type."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Tensors, in numpy's order of dimensions."""
+
+    @property
+    def alpha(self) -> float:
+        """Divided by the rank it scales B·A; 0 = neither alpha nor rank do, as llama.cpp has it."""
+        return float(self.values.get(ALPHA) or 0.0)
+
+
+def factor(alpha: float, rank: int, scale: float) -> float:
+    """What B·A is multiplied by."""
+    return scale * alpha / rank if alpha else scale
+
+
+def check_adapter(head: AdapterHead, weights: Mapping[str, tuple[int, int]], base: str) -> None:
+    """Compare an adapter with the weights [out, in] of the model in file `base`.
+
+    Raises DamagedFile: llama.cpp would end the whole program over some of what is refused here.
+    """
+    for key, wanted in WANTED.items():
+        if head.values.get(key) != wanted:
+            raise DamagedFile(
+                f"{head.name} is not a LoRA adapter of a LLaMA: its {key} is {head.values.get(key)!r}", MAKE
+            )
+    alpha = head.values.get(ALPHA, 0.0)
+    if not isinstance(alpha, float) or not isfinite(alpha):
+        raise DamagedFile(f"{head.name} is damaged: its {ALPHA} is no 32-bit number", MAKE)
+    if "adapter.alora.invocation_tokens" in head.values:
+        raise DamagedFile(f"{head.name} is an adapter that waits for certain ids (aLoRA)", "use a plain LoRA")
+    if complaints := misfits(head.shapes, weights):
+        raise DamagedFile(
+            f"{head.name} does not fit {base}: {complaints}", "use the model that it was trained on"
+        )
+
+
+def misfits(
+    tensors: Mapping[str, tuple[int, ...]],
+    weights: Mapping[str, tuple[int, int]],
+    rank: int | None = None,
+    called: Mapping[str, str] | None = None,
+) -> str:
+    """Why tensors such as blk.0.attn_q.weight.lora_a do not fit weights [out, in]; empty when they do.
+
+    `rank` is what it must be everywhere; None = any. `called` says how a message names a tensor.
+    """
+    names = called or {}
+    halves = {f"{weight}{half}" for weight in weights for half in HALVES}
+    partners = [weight + half for weight in weights for half in HALVES if weight + _other(half) in tensors]
+    shaped = [
+        f"{names.get(name, name)} {tensors[name]} instead of {wanted}"
+        for weight, shape in weights.items()
+        for name, wanted in _wanted(tensors, weight, shape, rank)
+        if tensors[name] != wanted
+    ]
+    lists = (
+        ("missing", [names.get(name, name) for name in partners if name not in tensors]),
+        ("unknown", [names.get(name, name) for name in tensors if name not in halves]),
+        ("of another shape", shaped),
+    )
+    if not tensors:
+        return "it holds no tensors"
+    return "; ".join(f"{word}: {_few(found)}" for word, found in lists if found)
+
+
+def _wanted(
+    tensors: Mapping[str, tuple[int, ...]], weight: str, shape: tuple[int, int], rank: int | None
+) -> Iterable[tuple[str, tuple[int, int]]]:
+    """The halves of a weight that are both there, and the shapes that they must have."""
+    a, b = (weight + half for half in HALVES)
+    if a in tensors and b in tensors:
+        rank = tensors[a][0] if rank is None else rank
+        yield from ((a, (rank, shape[1])), (b, (shape[0], rank)))
+
+
+def _other(half: str) -> str:
+    return HALVES[1 - HALVES.index(half)]
+
+
+def _few(names: list[str], most: int = 6) -> str:
+    """The first names of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def llama_weights(metadata: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """The weights [out, in] of a LLaMA's layers that an adapter can change. Raises DamagedFile."""
+    try:
+        heads = int(metadata["llama.attention.head_count"])
+        kv_heads = int(metadata.get("llama.attention.head_count_kv", heads))
+        hidden, ffn = (int(metadata[f"llama.{key}_length"]) for key in ("embedding", "feed_forward"))
+        width = int(metadata.get("llama.attention.key_length", hidden // heads))
+        layers = int(metadata["llama.block_count"])
+    except (KeyError, ValueError, ZeroDivisionError) as error:
+        raise DamagedFile(f"this GGUF is not a LLaMA model (no {error})", "use YuE's models") from error
+    q, kv = heads * width, kv_heads * width
+    shapes = {
+        "attn_q": (q, hidden),
+        "attn_k": (kv, hidden),
+        "attn_v": (kv, hidden),
+        "attn_output": (hidden, q),
+        "ffn_gate": (ffn, hidden),
+        "ffn_up": (ffn, hidden),
+        "ffn_down": (hidden, ffn),
+    }
+    return {f"blk.{i}.{name}.weight": shape for i in range(layers) for name, shape in shapes.items()}
