@@ -120,7 +120,8 @@ def _models(output: Output, choice: Any, shape: str | None, kept: Path | None) -
         folder = kept or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         files = {role: _made(output, folder / f"{role}-{kind}.gguf", role, kind) for role in made}
-        yield replace(found, name=shape, stage1=files["stage1"], stage2=files["stage2"])
+        first, second = (files.get("stage1", found.stage1), files.get("stage2", found.stage2))
+        yield replace(found, name=shape, stage1=first, stage2=second)
 
 
 def _made(output: Output, path: Path, role: Role, kind: str) -> Path:
