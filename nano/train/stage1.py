@@ -2,11 +2,11 @@
 
     python -m nano.train.stage1 FOLDER [--share 1] [--device cpu]
 
-The loss is that of the next code or <EOA>. Three helps, in training only, make a small model learn in an hour
-what else takes days. Before a middle layer, a syllable's sounds must be readable at its last piece, and tags
-and chords at the end of a section's prompt. Two heads of that layer are told to look at the syllable that is
-sung and at the prompt's end. After it, the position in bar, chord, section and syllable, the chord and the
-sounds must be readable from any frame.
+The loss is that of the next code or <EOA>. Three helps, in training only, make a small model learn in hours
+what else takes days. Before a middle layer, a syllable's sounds and whether it opens its line must be
+readable at its last piece, and tags and chords at the end of a section's prompt. Three heads of that layer
+are told to look at the syllable that is sung, at the next one and at the prompt's end. After it, the position
+in bar, chord, section, line and syllable, the chord and the sounds must be readable from any frame.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ NOISE = 0.02
 LATE, SPAN, FARTHEST = 0.05, 6, 12
 """Share of codes that are read in spans, of SPAN frames on average, as what the track had up to FARTHEST
 frames before or after: at run time a syllable is held too long or comes too soon."""
-STEPS, RATE = 8500, 2e-3
+STEPS, RATE = 12_000, 2e-3
 
 
 class Songs:
