@@ -50,7 +50,7 @@ def test_ggml_names_the_processor_and_its_memory() -> None:
 def test_a_binding_without_ggmls_library_has_no_devices(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(llama.lib, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(llama, "LIBRARIES", tmp_path)
     assert llama.devices() == []
 
 
