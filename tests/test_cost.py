@@ -59,6 +59,17 @@ def test_a_draft_that_outgrows_its_context_reads_what_it_keeps_anew() -> None:
     assert roomy - tight == pytest.approx(40 * fewer * COST.cell - COST.prompt * (40 + 51 + 51))
 
 
+def test_the_header_stays_when_sections_were_dropped() -> None:
+    """The fourth section drops the first; the fifth fits beside header and two, and is read alone."""
+    prompts, frames = [50, 10, 10, 10, 10], [20, 20, 20, 20, 1]
+    room = 91 + 3 * 51 - 1
+    total = draft_seconds(COST, prompts, frames, False, room, 40)
+    before = draft_seconds(COST, prompts[:4], frames[:4], False, room, 40)
+    context = 40 + 3 * 51 + 10
+    assert context + 3 <= room
+    assert total - before == pytest.approx(COST.prompt * 10 + 2 * COST.seconds(1, context) + COST.cell)
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 9])
 def test_refining_is_all_its_steps(rows: int) -> None:
     lengths = [12, 12, 12, 12, 5, 3]

@@ -275,7 +275,7 @@ def test_a_gpu_takes_as_many_layers_of_each_stage_as_it_holds() -> None:
     assert (half.stage1_gpu_layers, half.stage2_gpu_layers) == (15, -1)
     more = replace(half.stage1(), gpu_layers=16)
     assert half.stage1().gpu_bytes(LAYERED1) <= 4.5 * GIB < more.gpu_bytes(LAYERED1)
-    assert on_gpu(0.5).stage1_gpu_layers == on_gpu(0.5).stage2_gpu_layers == 0
+    assert on_gpu(0.5) == make(request(), LAYERED1, LAYERED2, Machine(), 4, 64 * GIB)  # as without a GPU
     assert on_gpu(None).stage1_gpu_layers == -1  # its memory is unknown
 
 

@@ -124,7 +124,7 @@ def draft_seconds(
     ]
     for i, (ids, count) in enumerate(zip(prompts, frames, strict=True)):
         steps, read = STEPS_PER_FRAME["stage1"] * count, ids
-        before = sum(lengths[first:i])
+        before = (header if first else 0) + sum(lengths[first:i])
         while n_ctx is not None and first < i and before + ids + steps + 1 > n_ctx:
             first += 1
             before = header + sum(lengths[first:i])

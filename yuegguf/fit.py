@@ -8,7 +8,6 @@ Latin script, signs in Chinese, blocks in Korean, morae in Japanese.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
@@ -102,11 +101,7 @@ def syllables(text: str) -> int:
             count += kanji
         elif sign not in _SMALL:
             count += 1
-    return count + sum(_latin_syllables(word) for word in _words(text))
-
-
-def _words(text: str) -> Iterator[str]:
-    return iter(_WORD.findall(_SIGN.sub(" ", text)))
+    return count + sum(_latin_syllables(word) for word in _WORD.findall(_SIGN.sub(" ", text)))
 
 
 def _latin_syllables(word: str) -> int:

@@ -155,6 +155,8 @@ def make(
         ubatch=machine.ubatch or (GPU_BATCH if on_gpu else BATCH),
     )
     placed = offloaded(drafted, stage1, stage2, machine)
+    if on_gpu and not (placed.stage1_gpu_layers or placed.stage2_gpu_layers):  # its memory holds no layer
+        return make(request, stage1, stage2, replace(machine, gpu=False), cores, free)
     lengths = chunk_frames(request)
     rows = machine.stage2_rows or best_rows(
         lengths, _rows_that_fit(placed, stage2, machine, limit), placed.step_effort

@@ -146,23 +146,28 @@ def compare(
     draws = [draw for passage in passages for draw in passage.draws]
     if not draws:
         raise RequestError("the song holds nothing that this stage draws", "pass a longer one")
-    longest = max(len(passage.ids) for passage in passages)
-    read = [_opened(path, longest, threads) for path in (first, second)]
-    if read[0].pieces != read[1].pieces:
-        for engine in read:
-            engine.close()
-        raise RequestError(
-            f"{first.name} and {second.name} have other vocabularies", "trim both alike: yuegguf convert"
-        )
+    pieces, first_scores = _read(first, passages, threads)
+    _, second_scores = _read(second, passages, threads, pieces)
     found: dict[int, list[tuple[float, bool, float, float]]] = {}
-    with closing(read[0]) as one, closing(read[1]) as other:
-        for passage in passages:
-            pairs = zip(_scores(one, passage), _scores(other, passage), passage.draws, strict=True)
-            for p, q, draw in pairs:
-                same = bool(p.argmax() == q.argmax())
-                facts = float(np.sum(np.exp(p) * (p - q))), same, -p[draw.chosen], -q[draw.chosen]
-                found.setdefault(draw.codebook, []).append(facts)
+    for p, q, draw in zip(first_scores, second_scores, draws, strict=True):
+        divergence = float(np.sum(np.exp(p, dtype=np.float64) * (p - q)))
+        facts = divergence, bool(p.argmax() == q.argmax()), -float(p[draw.chosen]), -float(q[draw.chosen])
+        found.setdefault(draw.codebook, []).append(facts)
     return {codebook: _summed(facts) for codebook, facts in sorted(found.items())}
+
+
+def _read(
+    path: Path, passages: Sequence[Passage], threads: int | None, pieces: Sequence[str] | None = None
+) -> tuple[Sequence[str], list[NDArray[np.float32]]]:
+    """A file's pieces, which must be PIECES, and its scores for every draw; one model is held at a time."""
+    with closing(_opened(path, max(len(passage.ids) for passage in passages), threads)) as engine:
+        if pieces is not None and engine.pieces != pieces:
+            raise RequestError(
+                f"{path.name} and the file before it have other vocabularies",
+                "trim both alike: yuegguf convert",
+            )
+        scores = [each.astype(np.float32) for passage in passages for each in _scores(engine, passage)]
+        return engine.pieces, scores
 
 
 def overall(parts: dict[int, Agreement]) -> Agreement:

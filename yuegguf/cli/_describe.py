@@ -9,7 +9,7 @@ from typing import Any
 from yuegguf import lockfile, registry
 from yuegguf.errors import ModelNotFound, RequestError
 from yuegguf.lockfile import Installed
-from yuegguf.vocab import ROLE_KEY, ROLE_OF_CONTEXT, TOKENIZER_KEY
+from yuegguf.vocab import TOKENIZER_KEY, role_of
 
 SHOWN = 16
 """Values of an array that are shown at most."""
@@ -53,8 +53,7 @@ def _gguf(path: Path) -> dict[str, Any]:
 
     model = read_gguf(path)
     values = {key: _plain(value) for key, value in model.metadata.items()}
-    context = values.get("llama.context_length")
-    told = values.get(ROLE_KEY) or ROLE_OF_CONTEXT.get(context if isinstance(context, int) else 0)
+    told = role_of({key: str(value) for key, value in values.items()})
     pieces = model.metadata.get("tokenizer.ggml.tokens")
     types = Counter(tensor.kind.name for tensor in model.tensors.values())
     notes = [] if told else ["its stage cannot be told: neither its role nor its context length is YuE's"]
@@ -70,7 +69,7 @@ def _gguf(path: Path) -> dict[str, Any]:
         "tensor types": dict(types.most_common()),
         "pieces": len(pieces.data) if pieces and pieces.array else 0,
         "trimmed": bool(values.get("yuegguf.trimmed", False)),
-        "context": context,
+        "context": values.get("llama.context_length"),
         "metadata": {key: value for key, value in values.items() if key != TOKENIZER_KEY},
         "notes": notes,
     }

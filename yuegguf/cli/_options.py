@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from yuegguf import registry
 from yuegguf.cli._output import Output
 from yuegguf.cost import KV_BYTES
 from yuegguf.errors import RequestError, YueError
@@ -22,6 +23,13 @@ from yuegguf.request import Output as SongOutput
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 pass_output = click.make_pass_decorator(Output)
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
+
+
+def models_root() -> Path:
+    """The folder of installed models that the command line names, or the default one."""
+    chosen = click.get_current_context().find_root().params.get("models_dir")
+    return Path(chosen or registry.models_dir())
 
 
 def size(value: str) -> int:
@@ -152,13 +160,12 @@ def model_choice(options: dict[str, Any]) -> Any:
     """Take the model options out of a command's keywords. Raises RequestError for a scale of --lora."""
     from yuegguf.models import ModelChoice
 
-    root = click.get_current_context().find_root().params.get("models_dir")
     return ModelChoice(
         options.pop("stage1"),
         options.pop("stage2"),
         options.pop("codec"),
         options.pop("quant"),
-        root,
+        models_root(),
         tuple(Lora.parse(text) for text in options.pop("loras", ())),
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._options import PATH, codec_option, output_options, pass_output, song_output
+from yuegguf.cli._options import PATH, codec_option, models_root, output_options, pass_output, song_output
 from yuegguf.cli._output import Output
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
@@ -189,6 +189,4 @@ def codec_choice(codec: Path | None) -> Any:
     """A model choice that names the codec alone."""
     from yuegguf.models import ModelChoice
 
-    return ModelChoice(
-        codec=codec, models_dir=click.get_current_context().find_root().params.get("models_dir")
-    )
+    return ModelChoice(codec=codec, models_dir=models_root())

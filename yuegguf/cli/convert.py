@@ -7,15 +7,10 @@ from pathlib import Path
 import click
 
 from yuegguf import registry
-from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._options import PATH, force_option, models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
 from yuegguf.files import storage_errors
-
-
-def _root() -> Path:
-    chosen = click.get_current_context().find_root().params.get("models_dir")
-    return chosen or registry.models_dir()
 
 
 @click.command(short_help="published checkpoint → GGUF")
@@ -33,7 +28,7 @@ def _root() -> Path:
 @click.option(
     "--trim/--no-trim", default=True, show_default=True, help="Leave out ids that the stage never uses."
 )
-@click.option("--force", is_flag=True, help="Replace an existing file.")
+@force_option
 @pass_output
 def convert(
     output: Output,
@@ -78,7 +73,7 @@ def _install_path(source: Path, name: str | None, out_type: str) -> Path:
         raise RequestError(
             f"{source} does not have a published model's name", f"pass -o FILE, or --name with one of {known}"
         )
-    return _root() / registry.gguf_name(model_id, out_type.upper())
+    return models_root() / registry.gguf_name(model_id, out_type.upper())
 
 
 @click.command("export-codec", short_help="published codec → ONNX")
@@ -96,7 +91,7 @@ def export_codec(output: Output, /, source: Path, target: Path | None, fp16: boo
     from yuegguf_onnx_codec.export import export_codec as export
     from yuegguf_onnx_codec.export import find_checkpoints
 
-    folder = target or _root() / "xcodec"
+    folder = target or models_root() / "xcodec"
     files = export(*find_checkpoints(source), folder, half=fp16, overwrite=force, progress=output.progress)
     output.done()
     output.result({"files": [str(file) for file in files]}, [str(file) for file in files])

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from yuegguf import machine, registry
-from yuegguf.cli._options import pass_output
+from yuegguf.cli._options import models_root, pass_output
 from yuegguf.cli._output import Output
 
 GIB = 2**30
@@ -32,8 +32,7 @@ def doctor(output: Output, /) -> None:
     yuegguf doctor
     yuegguf doctor --json
     """
-    chosen = click.get_current_context().find_root().params.get("models_dir")
-    facts = gather(chosen or registry.models_dir())
+    facts = gather(models_root())
     output.result(facts, report(facts))
     if facts["problems"]:
         click.get_current_context().exit(1)

@@ -6,19 +6,11 @@ from pathlib import Path
 
 import click
 
-from yuegguf import registry
-from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._options import PATH, force_option, models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.files import storage_errors
 from yuegguf.lora import Lora
 from yuegguf.models import find_lora, lora_path
-
-force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
-
-
-def _root() -> Path:
-    chosen = click.get_current_context().find_root().params.get("models_dir")
-    return chosen or registry.models_dir()
 
 
 @click.command("convert-lora", short_help="PEFT LoRA adapter → GGUF adapter")
@@ -45,7 +37,7 @@ def convert_lora(
     """
     from yuegguf_convert.lora import convert_lora as convert
 
-    path = target or lora_path(name or source.resolve().name, _root())
+    path = target or lora_path(name or source.resolve().name, models_root())
     if target is None:
         with storage_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +61,7 @@ def merge_lora(output: Output, /, base: Path, adapters: tuple[str, ...], target:
     """
     from yuegguf_convert.merge import merge_loras
 
-    found = [find_lora(Lora.parse(text), _root()) for text in adapters]
+    found = [find_lora(Lora.parse(text), models_root()) for text in adapters]
     made = merge_loras(base, found, target, overwrite=force, progress=output.progress)
     output.done()
     report = {"file": str(made), "bytes": made.stat().st_size, "loras": [str(lora) for lora in found]}

@@ -11,18 +11,13 @@ import click
 
 from yuegguf import checks, lockfile, registry
 from yuegguf.cli._describe import describe, lines_of
-from yuegguf.cli._options import pass_output
+from yuegguf.cli._options import models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import DamagedFile, ModelNotFound, YueError
 from yuegguf.files import storage_errors
 from yuegguf.lockfile import Installed
 from yuegguf.models import lora_path
 from yuegguf.registry import ModelEntry
-
-
-def _root() -> Path:
-    chosen = click.get_current_context().find_root().params.get("models_dir")
-    return chosen or registry.models_dir()
 
 
 @click.group(short_help="list, inspect, verify and remove models")
@@ -39,7 +34,7 @@ def list_models(output: Output, /) -> None:
     yuegguf models list
     yuegguf models list --json
     """
-    root = _root()
+    root = models_root()
     lock = lockfile.read(root)
     rows = [_row(entry, root, lock) for entry in registry.load()]
     nano = {"id": "nano", "role": "all", "about": "bundled miniature; plays when nothing is installed"}
@@ -88,7 +83,7 @@ def info(output: Output, /, name: str) -> None:
     yuegguf models info en-cot:Q4_K_M
     yuegguf models info somebody.gguf --json
     """
-    root = _root()
+    root = models_root()
     lock = lockfile.read(root)
     found = []
     for path in _files(name, root):
@@ -111,7 +106,7 @@ def verify(output: Output, /, names: tuple[str, ...]) -> None:
     yuegguf models verify
     yuegguf models verify en-cot:Q4_K_M --json
     """
-    root = _root()
+    root = models_root()
     paths = [path for name in names for path in _files(name, root)] or _every(root)
     rows = [_verified(path, root, output) for path in dict.fromkeys(paths)]
     output.done()
@@ -154,7 +149,7 @@ def path_of(output: Output, /, name: str) -> None:
     \b
     yuegguf models path en-cot:Q4_K_M
     """
-    paths = [str(path) for path in _files(name, _root(), best=True)]
+    paths = [str(path) for path in _files(name, models_root(), best=True)]
     output.result({"files": paths}, paths)
 
 
@@ -167,7 +162,7 @@ def remove(output: Output, /, names: tuple[str, ...]) -> None:
     \b
     yuegguf models rm en-icl en-cot:Q8_0
     """
-    root, gone = _root(), []
+    root, gone = models_root(), []
     for name in names:
         given, _, quant = name.partition(":")
         entry = registry.entry_of(given)
@@ -197,7 +192,7 @@ def licenses(output: Output, /) -> None:
         for entry in registry.load()
         for source, licence in [(entry.source, entry.licence), *((g.source, g.licence) for g in entry.gguf)]
     ]
-    held = {(e.name, e.source, e.licence or "not stated") for e in lockfile.read(_root()).values()}
+    held = {(e.name, e.source, e.licence or "not stated") for e in lockfile.read(models_root()).values()}
     installed = [{"model": m, "source": s, "licence": licence} for m, s, licence in sorted(held)]
     lines = [*_licence_lines("published", published), *_licence_lines("installed", installed)]
     lines.append(f"YuE v1 is under {registry.FREE}; its authors ask for the attribution: YuE by HKUST/M-A-P")

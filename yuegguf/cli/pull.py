@@ -16,7 +16,7 @@ import click
 
 from yuegguf import kit, lockfile, registry, store
 from yuegguf.cli._making import KEPT, Job, Wanted, fetched_gguf, lock_entry, make, original_job, room_needed
-from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._options import PATH, models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import Interrupted, ModelNotFound, RequestError, StorageError
 from yuegguf.files import check_room, flush, storage_errors
@@ -54,7 +54,7 @@ def pull(output: Output, /, names: tuple[str, ...], **options: Any) -> None:
     yuegguf pull --set en --to /media/usb     # here, with network
     yuegguf pull --from /media/usb            # there, without
     """
-    chosen = click.get_current_context().find_root().params.get("models_dir") or registry.models_dir()
+    chosen = models_root()
     root = options["target"] or chosen
     try:
         if options["source"]:

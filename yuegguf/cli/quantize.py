@@ -7,11 +7,10 @@ from pathlib import Path
 
 import click
 
-from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._options import PATH, force_option, pass_output
 from yuegguf.cli._output import Output
 
 out_option = click.option("-o", "--output", "target", type=PATH, required=True, help="File to write.")
-force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
 @click.command(short_help="F32, F16 or BF16 GGUF → a quantised one")

@@ -274,7 +274,9 @@ def _show_plan(output: Output, request: SongRequest, found: Models, hardware: Ma
 
     made = forecast(request, found, hardware)
     total = sum(made.seconds.values())
-    lines = [*made.reasons, f"memory       {max(made.memory.values()) / 2**30:.1f} GiB"]
+    lines = [*made.reasons, f"memory       {made.plan.memory / 2**30:.1f} GiB"]
+    if made.plan.gpu_memory:
+        lines.append(f"GPU memory   {made.plan.gpu_memory / 2**30:.1f} GiB")
     lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in made.seconds.items()]
     lines.append(f"in all       at most {minutes(total)} for {made.music:g} s of music")
     output.result(made.to_json(), lines)

@@ -3,7 +3,9 @@
 With guidance a step computes two ids, and four cost hardly more where weights are read for all of them at
 once (4-bit weights on a CPU: 3 %; see benchmarks/README.md). A guess is fed beside each row's own id: if it
 is then drawn, the next draw needs no step. Codes repeat: after the same two codes of the same track a real
-song went on alike in 18 of 100 cases. Draws never depend on guesses.
+song went on alike in 18 of 100 cases. A code is drawn the same way whether it was guessed or not; only the
+batch that its logits come from has another shape, and so other last bits. The same codes give the same
+guesses, and so a resume the same batches.
 """
 
 from __future__ import annotations
