@@ -78,7 +78,7 @@ def timed(models: Models) -> tuple[StepCost, StepCost]:
     made, _ = planned(models, LENGTHS[-1])
     parts = runtime.real_parts(models, made, Machine(), threading.Event())
     with closing(parts.stage1()) as engine:
-        first = measure(engine, 10.0, 2048, made.stage1_ids)
+        first = measure(engine, 10.0, 2048)
     with closing(parts.stage2(made.stage2_rows)) as engine:
         return first, measure(engine, 10.0, 2048)
 

@@ -244,7 +244,7 @@ def test_facts_of_the_bundled_models() -> None:
     )
     shared = int(METADATA["llama.attention.head_count_kv"])
     assert model_facts(METADATA, 5) == ModelFacts(
-        5, 2 * layers * shared * (width // heads), heads, 16384, layers, file_type=7
+        5, 2 * layers * shared * (width // heads), heads, 16384, layers
     )
     alone = {key: value for key, value in METADATA.items() if key != "llama.attention.head_count_kv"}
     assert model_facts(alone, 5).kv_width == 2 * layers * width
@@ -252,30 +252,6 @@ def test_facts_of_the_bundled_models() -> None:
         model_facts({"general.architecture": "gpt2"}, 5)
     with pytest.raises(DamagedFile):
         model_facts({**METADATA, "llama.attention.head_count": "0"}, 5)
-
-
-def test_a_code_is_always_guessed_where_that_costs_nothing() -> None:
-    """Q4_0 is llama.cpp's file type 2; on a GPU the weights are read once for all ids."""
-
-    def guessed(file_type: int | None, machine: Machine) -> float:
-        model = replace(BIG1, file_type=file_type, layers=32)
-        return make(request(), model, BIG2, machine, 4, None).guess_from
-
-    assert [guessed(kind, Machine()) for kind in (2, 15, 7, 1, None)] == [0.0, 0.3, 0.3, 0.3, 0.3]
-    assert guessed(15, Machine(gpu_layers=99)) == 0.0
-    assert guessed(15, Machine(gpu_layers=5)) == 0.3
-
-
-def test_a_song_that_goes_on_guesses_as_it_did() -> None:
-    made = make(request(), replace(BIG1, file_type=2), BIG2, Machine(), 4, None)
-    other = revise(made, request(), replace(BIG1, file_type=15), BIG2, Machine(gpu_layers=99), None, "draft")
-    assert (other.guess_from, other.stage1_ids) == (0.0, 2)
-    older = {key: value for key, value in made.to_json().items() if key != "guess_from"}
-    assert Plan.from_json(older).guess_from == 0.3
-    unguided = make(
-        request(sampling=Sampling(guidance_first=1, guidance_rest=1)), BIG1, BIG2, Machine(), 4, None
-    )
-    assert unguided.stage1_ids == 1
 
 
 LAYERED1, LAYERED2 = replace(BIG1, layers=32), replace(BIG2, layers=16)

@@ -131,7 +131,7 @@ class _Measured:
             "stage1",
             opened,
             header,
-            lambda engine, seconds: _sing(engine, seconds, self.made.guess_from),
+            _sing,
             lambda cost: draft_seconds(cost, prompts, caps, True, ctx, HEADER_IDS),
         )
 
@@ -155,8 +155,7 @@ class _Measured:
         with closing(opened()) as engine:
             overhead = loop(engine, self.bench.seconds / 2)
             far = min(self.bench.far, engine.n_ctx - 1)
-            ids = self.made.stage1_ids if stage == "stage1" else 1
-            cost = speed.measure(engine, self.bench.seconds / 2, far, ids)
+            cost = speed.measure(engine, self.bench.seconds / 2, far)
             rows = engine.n_rows
         late = cost.seconds(rows, rows * far)
         moved = _moved(header.facts, rows * far, self.made.kv_type)
@@ -215,14 +214,14 @@ def _watched(engine: TokenEngine, seconds: float, loop: Callable[[_Watch], objec
     return watch
 
 
-def _sing(engine: TokenEngine, seconds: float, guess_from: float) -> float:
+def _sing(engine: TokenEngine, seconds: float) -> float:
     """Draw ids as for a song; returns the loop's overhead."""
     vocab = stage1_vocab(engine.pieces)
     ids = np.random.default_rng(1).integers(3, vocab.soa, min(PROMPT_IDS, engine.n_ctx // 4)).tolist()
     prompt = Prompt([], [[*ids, vocab.soa, vocab.xcodec]], [])
     frames = (engine.n_ctx - len(ids) - 8) // 2
     sampling = Sampling(min_new_tokens=2 * frames)
-    draft = stage1.Draft(prompt, [frames], sampling, 1, guess_from=guess_from)
+    draft = stage1.Draft(prompt, [frames], sampling, 1)
     with tempfile.TemporaryDirectory() as folder, closing(TokenLog.open(Path(folder) / "log")) as log:
         watch = _watched(engine, seconds, lambda watch: stage1.run(draft, engine, vocab, log, None, watch))
     return watch.overhead

@@ -33,8 +33,6 @@ class ModelFacts:
     heads: int
     n_ctx_train: int
     layers: int = 1
-    file_type: int | None = None
-    """llama.cpp's number for the type of most weights."""
 
 
 def model_facts(metadata: Mapping[str, str], size: int) -> ModelFacts:
@@ -45,10 +43,9 @@ def model_facts(metadata: Mapping[str, str], size: int) -> ModelFacts:
         kv_heads = int(metadata.get("llama.attention.head_count_kv", heads))
         width = int(metadata["llama.embedding_length"]) // heads
         context = int(metadata["llama.context_length"])
-        file_type = int(metadata["general.file_type"]) if "general.file_type" in metadata else None
     except (KeyError, ValueError, ZeroDivisionError) as error:
         raise DamagedFile(f"this GGUF is not a LLaMA model (no {error})", "use YuE's models") from error
-    return ModelFacts(size, 2 * layers * kv_heads * width, heads, context, layers, file_type)
+    return ModelFacts(size, 2 * layers * kv_heads * width, heads, context, layers)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def _seconds(
 ) -> dict[str, float]:
     parts = runtime.real_parts(models, made, Machine(), threading.Event())
     rows, caps = made.stage2_rows, request.frame_caps()
-    draft = _known(notebook, made, made.stage1(), models.stage1_key, parts.stage1, made.stage1_ids)
+    draft = _known(notebook, made, made.stage1(), models.stage1_key, parts.stage1)
     second = fingerprint(models.stage2)
     refine = _known(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
@@ -92,17 +92,17 @@ def _seconds(
 
 
 def _known(
-    notebook: Notebook, made: Plan, held: Held, key: str, opened: Callable[[], TokenEngine], ids: int = 1
+    notebook: Notebook, made: Plan, held: Held, key: str, opened: Callable[[], TokenEngine]
 ) -> StepCost:
     """What was noted of this model held like this, or what is measured now."""
     from yuegguf.engine.llama import build_info
 
     where = (machine.cpu_name(), made.threads, build_info(), made.main_gpu)
-    facts = (key, replace(held, ids=0), ids, *where)
+    facts = (key, replace(held, ids=0), *where)
     found = notebook.find(*facts)
     if found is None:
         with closing(opened()) as engine:
-            found = measure(engine, ids=ids)
+            found = measure(engine)
         notebook.keep(found, *facts)
     return found
 
@@ -115,7 +115,7 @@ def reasons(made: Plan, request: SongRequest, asked: Machine, free: int | None) 
     lengths = plan.chunk_frames(request)
     return [
         f"context      {made.n_ctx} ids: {context}",
-        f"stage 1      {made.stage1_rows} rows: {guided}{_guesses(made)}",
+        f"stage 1      {made.stage1_rows} rows: {guided}",
         f"stage 2      {made.stage2_rows} rows: {_why_rows(made, asked, lengths, free)}",
         f"threads      {made.threads}: {_whose(asked.threads, 'one for each core')}",
         f"caches       {made.kv_type}: {_whose(asked.kv_type, 'exact enough, half of f32')}",
@@ -123,10 +123,6 @@ def reasons(made: Plan, request: SongRequest, asked: Machine, free: int | None) 
         f"ubatch       {made.ubatch}: {_whose(asked.ubatch, 'prompts gain little from more')}",
         f"GPU layers   {_layers(made, asked)}",
     ]
-
-
-def _guesses(made: Plan) -> str:
-    return "; a guess beside each id, which costs nothing here" if made.stage1_ids == 2 else ""
 
 
 def _whose(asked: object, otherwise: str) -> str:

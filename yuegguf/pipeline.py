@@ -109,7 +109,6 @@ def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> 
             request.sampling,
             request.seed,
             [section.label for section in sections],
-            guess_from=plan.guess_from,
         )
         cache = CacheFolder(folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, warn)
         sung = stage1.run(draft, engine, vocab, log, cache, progress)

@@ -15,7 +15,6 @@ from yuegguf.engine.base import BATCH
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.fitting import Stage
 from yuegguf.request import SongRequest
-from yuegguf.stages.guess import ALWAYS, LIKELY
 from yuegguf.stages.stage2 import ROW_IDS, best_rows, chunks, flat_effort, step_effort
 
 STEP, SHORTEST = 256, 2048
@@ -32,8 +31,6 @@ DEFAULT_ROWS = 4
 """Stage-2 rows where free memory is unknown."""
 QUANTISED = ("q8_0", "q4_0")
 """Cache types that only flash attention can read."""
-Q4_0 = 2
-"""llama.cpp's file type whose kernels take four ids sooner than two one by one (see benchmarks/README.md)."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +97,6 @@ class Plan:
     stage2_gpu_layers: int = 0
     flash_attention: bool = False
     ubatch: int = BATCH
-    guess_from: float = LIKELY
-    """How likely stage 1's next code must be to be fed beside the last one (see `stages.guess`)."""
-
-    @property
-    def stage1_ids(self) -> int:
-        """Ids of each row in most steps of stage 1."""
-        return 2 if self.stage1_rows == 2 and self.guess_from == ALWAYS else 1
 
     def stage1(self) -> Held:
         """How stage 1 is held."""
@@ -172,11 +162,7 @@ def make(
         lengths, _rows_that_fit(placed, stage2, machine, limit), placed.step_effort
     )
     plan = replace(placed, stage2_rows=min(rows, len(lengths)))
-    plan = offloaded(plan, stage1, stage2, machine)
-    # a GPU, too, reads the weights once for all ids of a step
-    free_guess = stage1.file_type == Q4_0 or plan.stage1_gpu_layers == ALL
-    plan = replace(plan, guess_from=ALWAYS if free_guess else LIKELY)
-    return checked(plan, stage1, stage2, machine, limit)
+    return checked(offloaded(plan, stage1, stage2, machine), stage1, stage2, machine, limit)
 
 
 def uses_gpu(machine: Machine) -> bool:

@@ -30,26 +30,25 @@ FEWEST, MOST = 3, 50
 RENDER_FRAMES = 100
 
 
-def measure(engine: TokenEngine, seconds: float = 4.0, far: int = FAR, ids: int = 1) -> StepCost:
+def measure(engine: TokenEngine, seconds: float = 4.0, far: int = FAR) -> StepCost:
     """Time steps of the engine's rows near the start and at `far` ids, about `seconds` in all.
 
-    Steps of all rows feed `ids` to each. A long prompt, which the far place needs, may take more. Rows are
-    empty afterwards. Raises EngineError.
+    A long prompt, which the far place needs, may take more. Rows are empty afterwards. Raises EngineError.
     """
-    rows, far = engine.n_rows, min(far, engine.n_ctx - ids)
+    rows, far = engine.n_rows, min(far, engine.n_ctx - 1)
     near = min(NEAR, far // 2)
-    prefix = np.random.default_rng(0).integers(3, len(engine.pieces), far).tolist()
+    ids = np.random.default_rng(0).integers(3, len(engine.pieces), far).tolist()
     for row in range(rows):
         engine.forget(row, 0)
-    engine.decode([Row(0, prefix[:near])])
+    engine.decode([Row(0, ids[:near])])
     _spread(engine)
     alone = _step(engine, 1, near, seconds / 4)
-    together = _step(engine, rows, near, seconds / 4, ids) if rows > 1 else alone
+    together = _step(engine, rows, near, seconds / 4) if rows > 1 else alone
     begun = time.perf_counter()
-    engine.decode([Row(0, prefix[near:])])
+    engine.decode([Row(0, ids[near:])])
     prompt = (time.perf_counter() - begun) / (far - near)
     _spread(engine)
-    late = _step(engine, rows, far, seconds / 2, ids)
+    late = _step(engine, rows, far, seconds / 2)
     for row in range(rows):
         engine.forget(row, 0)
     cell = max(0.0, (late - together) / (rows * (far - near)))
@@ -62,9 +61,9 @@ def _spread(engine: TokenEngine) -> None:
         engine.copy(0, row)
 
 
-def _step(engine: TokenEngine, rows: int, held: int, seconds: float, ids: int = 1) -> float:
-    """Median seconds of a step of the first `rows` rows, each of which holds `held` ids and is fed `ids`."""
-    batch = [Row(row, [5] * ids, ids) for row in range(rows)]
+def _step(engine: TokenEngine, rows: int, held: int, seconds: float) -> float:
+    """Median seconds of a step of the first `rows` rows, each of which holds `held` ids."""
+    batch = [Row(row, [5]) for row in range(rows)]
 
     def once() -> None:
         engine.decode(batch)

@@ -79,9 +79,7 @@ class Setting:
             gpu_layers=ALL if on_gpu else 0,
         )
         with closing(LlamaEngine(path, options)) as engine:
-            # ours feeds a guess beside each id where four ids cost less than two: at Q4_0
-            ids = 2 if role == "stage1" and self.kind == "Q4_0" and not plain else 1
-            return measure(engine, 10.0, self.far, ids)
+            return measure(engine, 10.0, self.far)
 
     def compare(self, mine: Callable[[], float], others: dict[str, Callable[[], float]]) -> dict[str, float]:
         """Seconds by loop; ours before and after the others."""

@@ -1,7 +1,7 @@
 """What stage 1 is likely to draw next: so that two draws can share a step.
 
-With guidance a step computes two ids, and four cost little more where weights are read for all of them at
-once, or even less (Q4_0 on a CPU: see benchmarks/README.md). A guess is fed beside each row's own id: if it
+With guidance a step computes two ids, and four cost hardly more where weights are read for all of them at
+once (4-bit weights on a CPU: 3 %; see benchmarks/README.md). A guess is fed beside each row's own id: if it
 is then drawn, the next draw needs no step. Codes repeat: after the same two codes of the same track a real
 song went on alike in 18 of 100 cases. A code is drawn the same way whether it was guessed or not; only the
 batch that its logits come from has another shape, and so other last bits. The same codes give the same
@@ -11,18 +11,14 @@ guesses, and so a resume the same batches.
 from __future__ import annotations
 
 TRACKS = 2
-LIKELY = 0.3
-"""Where a guess costs something: the least share of what followed before, and of one more unknown case."""
-ALWAYS = 0.0
-"""Where it costs nothing."""
+LEAST = 0.3
+"""Guess when at least this share of what followed before, and of one more unknown case, is the same."""
 
 
 class Guesser:
     """Learns the codes V0 I0 V1 I1 … of a song as they come; a pure function of them."""
 
-    def __init__(self, least: float = LIKELY) -> None:
-        """Guess only what came in at least this share of cases."""
-        self._least = least
+    def __init__(self) -> None:
         self._codes: list[int] = []
         self._after: dict[tuple[int, ...], dict[int, int]] = {}
         self._best: dict[tuple[int, ...], tuple[int, int, int]] = {}
@@ -41,13 +37,11 @@ class Guesser:
 
     def guess(self) -> int | None:
         """The code that follows the one learned last, or None where nothing is likely enough."""
-        contexts = self._contexts()
-        for context in contexts:
+        for context in self._contexts():
             if context in self._best:
                 best, most, total = self._best[context]
-                return best if most >= self._least * (total + 1) else None
-        # nothing is known: that the track stays as it was costs nothing to guess
-        return self._codes[-TRACKS] if contexts and self._least == ALWAYS else None
+                return best if most >= LEAST * (total + 1) else None
+        return None
 
     def _contexts(self) -> list[tuple[int, ...]]:
         """The last two codes of the track whose turn it is, then the last alone."""

@@ -18,7 +18,7 @@ from yuegguf.engine.base import Row, TokenEngine
 from yuegguf.errors import DamagedFile, EngineError, RequestError
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.sampling import END, Sampling, choice_logits, draw, guided_scores, penalise, uniform
-from yuegguf.stages.guess import LIKELY, Guesser
+from yuegguf.stages.guess import Guesser
 from yuegguf.stages.prompt import Prompt
 from yuegguf.vocab import Stage1Vocab
 
@@ -78,8 +78,6 @@ class Draft:
     labels: Sequence[str] = ()
     """Section names for the progress notes."""
     candidate: int = 0
-    guess_from: float = LIKELY
-    """How likely a code must be to be guessed (see `guess`)."""
 
 
 def check_context(draft: Draft, n_ctx: int) -> None:
@@ -139,7 +137,7 @@ class _Singer:
         self.first = 0
         """Oldest section in the context."""
         self.frames_done = 0
-        self.guesser = Guesser(draft.guess_from)
+        self.guesser = Guesser()
         self.ahead: NDArray[np.float32] | None = None
         """Logits after a guess that was drawn: the next draw needs no step."""
 
