@@ -77,7 +77,7 @@ def timed(models: Models) -> tuple[StepCost, StepCost]:
     """Steps of both stages as the longest song would hold them."""
     made, _ = planned(models, LENGTHS[-1])
     parts = runtime.real_parts(models, made, Machine(), threading.Event())
-    with closing(parts.stage1()) as engine:
+    with closing(parts.stage1(1)) as engine:
         first = measure(engine, 10.0, 2048)
     with closing(parts.stage2(made.stage2_rows)) as engine:
         return first, measure(engine, 10.0, 2048)

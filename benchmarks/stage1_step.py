@@ -27,6 +27,7 @@ from yuegguf.engine.llama import EngineOptions, LlamaEngine
 from yuegguf.machine import cpu_name, physical_cores
 from yuegguf.sampling import Sampling
 from yuegguf.stages import stage1
+from yuegguf.stages.draft import Draft
 from yuegguf.stages.prompt import Prompt
 from yuegguf.tokenlog import TokenLog
 from yuegguf.vocab import stage1_vocab
@@ -82,7 +83,7 @@ def measure(path: Path, steps: int, threads: int, folder: Path) -> PairedEngine:
     ids = np.random.default_rng(1).integers(300, 20_000, PROMPT_IDS - 2).tolist()
     prompt = Prompt([], [[*ids, vocab.soa, vocab.xcodec]], [])
     log = TokenLog.open(folder / "tokens.log")
-    draft = stage1.Draft(prompt, [steps // 2], Sampling(min_new_tokens=steps), seed=1)
+    draft = Draft(prompt, [steps // 2], Sampling(min_new_tokens=steps), seed=1)
     stage1.run(draft, engine, vocab, log)
     log.close()
     engine.close()

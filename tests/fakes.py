@@ -65,9 +65,17 @@ class MemoryJournal:
 
     def __init__(self, sections: Sequence[Sequence[int]] = ()) -> None:
         self.sections = {i: list(codes) for i, codes in enumerate(sections)}
+        self.attempts: dict[int, int] = {}
 
     def drawn(self, section: int) -> Sequence[int]:
         return self.sections.get(section, [])
 
     def draw(self, section: int, code: int) -> None:
         self.sections.setdefault(section, []).append(code)
+
+    def redraw(self, section: int, keep: int) -> None:
+        del self.sections[section][keep:]
+        self.attempts[section] = self.attempt(section) + 1
+
+    def attempt(self, section: int) -> int:
+        return self.attempts.get(section, 0)

@@ -15,7 +15,7 @@ import pytest
 
 from nano.codec_weights import CodecSpec
 from yuegguf.cli import _run
-from yuegguf.stages.stage1 import Draft
+from yuegguf.stages.draft import Draft
 
 Capture = pytest.CaptureFixture[str]
 Run = Callable[..., Path]

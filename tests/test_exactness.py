@@ -22,7 +22,8 @@ from yuegguf.lyrics import Lyrics, Section, parse
 from yuegguf.request import SongRequest
 from yuegguf.sampling import END, Sampling, log_normaliser, penalise, survivors
 from yuegguf.stages import prompt, stage1, stage2
-from yuegguf.stages.stage1 import Draft, step_scores
+from yuegguf.stages.draft import END_OF_AUDIO, Draft
+from yuegguf.stages.stage1 import step_scores
 from yuegguf.tokenizer import open_tokenizer
 from yuegguf.vocab import Stage1Vocab, split_tracks, stage1_vocab, stage2_vocab
 
@@ -154,7 +155,7 @@ def test_greedy_stage1_ids_token_for_token(
         assert [*two.header, *two.sections[0]] == data["seg1_input_ids"].tolist()
     for i, codes in enumerate(sung, 1):
         expected = data[f"seg{i}_new_ids"]
-        ended = [32002] if journal.drawn(i - 1)[-1] == stage1.END_OF_AUDIO else []
+        ended = [32002] if journal.drawn(i - 1)[-1] == END_OF_AUDIO else []
         assert (codes.astype(int) + 45334).tolist() + ended == expected.tolist()
     tracks = split_tracks(np.concatenate(sung))
     assert (tracks[0] == data["vocals"][0]).all()

@@ -12,8 +12,9 @@ from test_stage1 import DRAFT, PROMPT, VOCAB, OneSnapshot
 
 from yuegguf.sampling import Sampling
 from yuegguf.stages import stage1
+from yuegguf.stages.draft import END_OF_AUDIO, Draft, Mark
 from yuegguf.stages.guess import Guesser
-from yuegguf.stages.stage1 import COND, END_OF_AUDIO, UNCOND, Draft, Mark
+from yuegguf.stages.stage1 import COND, UNCOND
 
 LONG = replace(DRAFT, caps=[30, 30, 30], sampling=Sampling(min_new_tokens=4, top_p=0.9))
 

@@ -18,7 +18,7 @@ from yuegguf.plan import Machine, Plan, context_for, make, revise
 from yuegguf.request import Reference, SongRequest
 from yuegguf.sampling import Sampling
 from yuegguf.stages import prompt
-from yuegguf.stages.stage1 import Draft
+from yuegguf.stages.draft import Draft
 from yuegguf.stages.stage2 import ROW_IDS
 from yuegguf.tokenizer import open_tokenizer
 from yuegguf.vocab import stage1_vocab

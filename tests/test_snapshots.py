@@ -14,7 +14,7 @@ from yuegguf import snapshots
 from yuegguf.engine.base import Row
 from yuegguf.errors import StorageError
 from yuegguf.snapshots import COST_SHARE, CacheFolder
-from yuegguf.stages.stage1 import Mark
+from yuegguf.stages.draft import Mark
 from yuegguf.tokenlog import TokenLog
 
 
@@ -74,7 +74,7 @@ def save(root: Path, log: TokenLog, clock: Clock, mark: Mark, key: str = "k") ->
     """One snapshot, taken now."""
     cache = keeper(root, log, key)
     clock.now += 11
-    cache.offer(fed(clock), 2, mark)
+    cache.offer(fed(clock), range(2), mark)
     return root / "cache" / f"{mark.section}-{mark.codes}"
 
 
@@ -85,7 +85,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, log: TokenLog, clock: Clock) -
     cache = keeper(tmp_path, log)
     assert cache.latest() == mark
     engine = SlowEngine(clock)
-    cache.restore(engine, 2)
+    cache.restore(engine, range(2))
     assert engine.fed == [[1, 2, 3], [9]]
 
 
@@ -155,7 +155,7 @@ def test_saved_as_often_as_asked_but_never_for_more_than_a_twentieth_of_the_time
     for _ in range(300):
         clock.now += 1
         before = clock.now
-        cache.offer(engine, 2, Mark(1, 6, 0))
+        cache.offer(engine, range(2), Mark(1, 6, 0))
         if clock.now > before:
             taken.append(before)
     assert taken[0] == 110.0
@@ -167,7 +167,7 @@ def test_saved_as_often_as_asked_but_never_for_more_than_a_twentieth_of_the_time
 def test_zero_seconds_means_never(tmp_path: Path, log: TokenLog, clock: Clock) -> None:
     cache = keeper(tmp_path, log, seconds=0)
     clock.now += 1e6
-    cache.offer(fed(clock), 2, Mark(1, 6, 0))
+    cache.offer(fed(clock), range(2), Mark(1, 6, 0))
     assert not (tmp_path / "cache").exists()
 
 
@@ -182,9 +182,9 @@ def test_a_failed_save_leaves_the_old_snapshot(tmp_path: Path, log: TokenLog, cl
 
     engine.save = full  # type: ignore[method-assign]
     clock.now += 11
-    cache.offer(engine, 2, Mark(1, 9, 0))  # the song goes on without snapshots
+    cache.offer(engine, range(2), Mark(1, 9, 0))  # the song goes on without snapshots
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["0-3"]
     assert keeper(tmp_path, log).latest() == Mark(0, 3, 0)
     clock.now += 1000
-    cache.offer(fed(clock), 2, Mark(1, 9, 0))
+    cache.offer(fed(clock), range(2), Mark(1, 9, 0))
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["0-3"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,9 @@ from yuegguf.errors import DamagedFile, EngineError, Interrupted, RequestError
 from yuegguf.progress import Event
 from yuegguf.sampling import Sampling, penalise
 from yuegguf.stages import stage1
+from yuegguf.stages.draft import END_OF_AUDIO, Draft, Mark
 from yuegguf.stages.prompt import Prompt
-from yuegguf.stages.stage1 import COND, END_OF_AUDIO, UNCOND, Draft, Mark, step_scores
+from yuegguf.stages.stage1 import COND, UNCOND, step_scores
 from yuegguf.vocab import stage1_vocab
 
 VOCAB = stage1_vocab(PIECES)
@@ -96,7 +98,7 @@ def test_a_broken_model_is_an_error_before_anything_is_logged() -> None:
 
 def test_an_unusable_snapshot_is_replayed_from_the_log() -> None:
     class Unusable(OneSnapshot):
-        def restore(self, engine: FakeEngine, rows: int) -> None:
+        def restore(self, engine: FakeEngine, rows: Sequence[int]) -> None:
             engine.fed[0] = [1, 2, 3]
             raise DamagedFile("not a cache of this model")
 
@@ -148,12 +150,13 @@ class OneSnapshot:
     def latest(self) -> Mark | None:
         return self.at if self.taken else None
 
-    def offer(self, engine: FakeEngine, rows: int, mark: Mark) -> None:
+    def offer(self, engine: FakeEngine, rows: Sequence[int], mark: Mark) -> None:
         if mark == self.at:
-            self.rows, self.taken = [list(row) for row in engine.fed[:rows]], True
+            self.rows, self.taken = [list(engine.fed[row]) for row in rows], True
 
-    def restore(self, engine: FakeEngine, rows: int) -> None:
-        engine.fed[:rows] = [list(row) for row in self.rows]
+    def restore(self, engine: FakeEngine, rows: Sequence[int]) -> None:
+        for row, fed in zip(rows, self.rows, strict=True):
+            engine.fed[row] = list(fed)
 
 
 @pytest.mark.parametrize("mark", [Mark(0, 1, 0), Mark(0, 6, 0), Mark(1, 7, 0), Mark(2, 3, 0)])

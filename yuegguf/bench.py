@@ -23,6 +23,7 @@ from yuegguf.progress import Event
 from yuegguf.request import SongRequest
 from yuegguf.sampling import Sampling
 from yuegguf.stages import stage1, stage2
+from yuegguf.stages.draft import Draft
 from yuegguf.stages.prompt import Prompt
 from yuegguf.tokenlog import TokenLog
 from yuegguf.vocab import stage1_vocab, stage2_vocab
@@ -99,7 +100,7 @@ def run(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> d
     measured = _Measured(bench, made, request, bytes_per_second)
     if "stage1" in stages:
         tell("stage 1")
-        found.append(measured.stage1(parts.stage1, first))
+        found.append(measured.stage1(lambda: parts.stage1(1), first))
     if "stage2" in stages:
         tell("stage 2")
         found.append(measured.stage2(lambda: parts.stage2(made.stage2_rows), second))
@@ -221,7 +222,7 @@ def _sing(engine: TokenEngine, seconds: float) -> float:
     prompt = Prompt([], [[*ids, vocab.soa, vocab.xcodec]], [])
     frames = (engine.n_ctx - len(ids) - 8) // 2
     sampling = Sampling(min_new_tokens=2 * frames)
-    draft = stage1.Draft(prompt, [frames], sampling, 1)
+    draft = Draft(prompt, [frames], sampling, 1)
     with tempfile.TemporaryDirectory() as folder, closing(TokenLog.open(Path(folder) / "log")) as log:
         watch = _watched(engine, seconds, lambda watch: stage1.run(draft, engine, vocab, log, None, watch))
     return watch.overhead

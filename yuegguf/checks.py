@@ -15,7 +15,8 @@ from yuegguf.errors import RequestError
 from yuegguf.lora import Lora
 from yuegguf.models import Models
 from yuegguf.request import Output, Reference, SongRequest
-from yuegguf.stages import prompt, stage1
+from yuegguf.stages import prompt
+from yuegguf.stages.draft import Draft, check_context
 from yuegguf.tokenizer import open_tokenizer
 from yuegguf.vocab import check_role, stage1_vocab, stage2_vocab
 
@@ -110,5 +111,5 @@ def check_prompt(request: SongRequest, model: Header, n_ctx: int) -> prompt.Prom
     encode = open_tokenizer(model.metadata, model.pieces, model.path).encode
     sung = request.parsed().sections
     built = prompt.build(encode, vocab, request.genre, request.all_sections(), sung, codes)
-    stage1.check_context(stage1.Draft(built, request.frame_caps(), request.sampling, request.seed), n_ctx)
+    check_context(Draft(built, request.frame_caps(), request.sampling, request.seed), n_ctx)
     return built

@@ -76,7 +76,7 @@ def _seconds(
 ) -> dict[str, float]:
     parts = runtime.real_parts(models, made, Machine(), threading.Event())
     rows, caps = made.stage2_rows, request.frame_caps()
-    draft = _known(notebook, made, made.stage1(), models.stage1_key, parts.stage1)
+    draft = _known(notebook, made, made.stage1(), models.stage1_key, lambda: parts.stage1(1))
     second = fingerprint(models.stage2)
     refine = _known(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:

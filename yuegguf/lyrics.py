@@ -79,26 +79,31 @@ def is_text(text: str) -> bool:
 
 def choose(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:
     """Pick sections: "all", "2" (the first two) or "1,3-4" (those). Raises RequestError."""
+    return tuple(sections[number - 1] for number in numbers(len(sections), spec))
+
+
+def numbers(count: int, spec: str) -> list[int]:
+    """The same as numbers from 1 on, of `count` sections. Raises RequestError."""
     spec = spec.strip().lower()
     if spec == "all":
-        return sections
+        return list(range(1, count + 1))
     if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", spec):
         raise RequestError(f"--sections {spec!r} is not a choice of sections", "write all, 2 or 1,3-4")
     if spec.isdigit():
         if int(spec) == 0:
             raise RequestError("--sections 0 leaves nothing to sing", "write all, 2 or 1,3-4")
-        return sections[: int(spec)]
-    chosen: list[Section] = []
+        return list(range(1, min(int(spec), count) + 1))
+    chosen: list[int] = []
     for part in spec.split(","):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
-        if not 1 <= low <= high <= len(sections):
+        if not 1 <= low <= high <= count:
             raise RequestError(
-                f"--sections {part} is not among the {len(sections)} sections of these lyrics",
+                f"--sections {part} is not among the {count} sections of these lyrics",
                 "count them from 1",
             )
-        chosen += sections[low - 1 : high]
-    return tuple(chosen)
+        chosen += range(low, high + 1)
+    return chosen
 
 
 class _Parser:

@@ -6,42 +6,28 @@ Every phase starts from the folder, so running and resuming are the same functio
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf import drafting
 from yuegguf.audio import Tags, read_audio, to_codec_wave, write_audio
-from yuegguf.codec.base import FRAME_RATE, AudioCodec, Track
-from yuegguf.engine.base import TokenEngine
+from yuegguf.codec.base import FRAME_RATE, SONG_HOP, AudioCodec, Track
+from yuegguf.drafting import Heard
 from yuegguf.errors import RequestError
+from yuegguf.given import given_track
+from yuegguf.parts import Parts
 from yuegguf.plan import Plan
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request import Output, Reference, Song, SongRequest, SungSection
-from yuegguf.snapshots import CacheFolder
+from yuegguf.request import GivenTrack, Output, Reference, Song, SongRequest, SungSection
 from yuegguf.song import SongFolder, sections_of
-from yuegguf.stages import prompt, render, stage1, stage2
+from yuegguf.stages import prompt, render, stage2
+from yuegguf.stages.draft import Forced
 from yuegguf.stages.stage2 import Chunk
-from yuegguf.tokenizer import Tokenizer
-from yuegguf.tokenlog import TokenLog
-from yuegguf.vocab import split_tracks, stage1_vocab, stage2_vocab
-
-
-@dataclass(frozen=True)
-class Parts:
-    """How to open what the phases need; each is opened when its phase starts and closed after it."""
-
-    stage1: Callable[[], TokenEngine]
-    tokenizer: Callable[[TokenEngine], Tokenizer]
-    stage2: Callable[[int], TokenEngine]
-    """Takes the number of rows."""
-    codec: Callable[[], AudioCodec]
-    cache_key: str
-    """Names the stage-1 model and options; caches of another key are not used."""
-    snapshot_seconds: float
+from yuegguf.vocab import stage2_vocab
 
 
 def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = silent) -> Song:
@@ -61,11 +47,36 @@ def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = sile
 def _work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> None:
     phases = {"draft": _draft, "refine": _refine, "master": _master}
     while (phase := next_phase(folder)) != "done":
-        started = time.monotonic()
-        following = phases[phase](folder, plan, parts, progress)
+        with _timed([folder], phase) as following:
+            following.append(phases[phase](folder, plan, parts, progress))
+
+
+@contextmanager
+def _timed(folders: Sequence[SongFolder], phase: str) -> Iterator[list[str]]:
+    """Note what a phase took, and the one that follows, which the caller appends."""
+    started, following = time.monotonic(), list[str]()
+    yield following
+    for folder in folders:
         seconds = dict(folder.fact("seconds") or {})
         seconds[phase] = round(seconds.get(phase, 0) + time.monotonic() - started, 1)
-        folder.advance(following, seconds=seconds)
+        folder.advance(following[0], seconds=seconds)
+
+
+def draft_together(
+    folders: Sequence[SongFolder], plan: Plan, parts: Parts, progress: Progress = silent
+) -> None:
+    """Draft the candidates of one song side by side; a folder whose draft is done is left alone.
+
+    Raises YueError; what was drawn stays in the folders, and calling this again goes on there.
+    """
+    with ExitStack() as locks:
+        for folder in folders:
+            folder.lock()
+            locks.callback(folder.unlock)
+        left = [folder for folder in folders if next_phase(folder) == "draft"]
+        if left:
+            with _timed(left, "draft") as following:
+                following.append(_draft_all(left, parts, progress))
 
 
 def next_phase(folder: SongFolder) -> str:
@@ -93,35 +104,39 @@ def sung_sections(folder: SongFolder) -> list[SungSection]:
 
 
 def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
-    request = folder.request
-    reference = _reference(folder, request, parts, progress)
-    sections = request.parsed().sections
+    return _draft_all([folder], parts, progress)
 
-    def warn(text: str) -> None:
-        progress(Event("draft", 0, 1, warning=text))
 
-    with closing(parts.stage1()) as engine, _token_log(folder) as log:
-        vocab = stage1_vocab(engine.pieces)
-        encode = parts.tokenizer(engine).encode
-        draft = stage1.Draft(
-            prompt.build(encode, vocab, request.genre, request.all_sections(), sections, reference),
-            request.frame_caps(),
-            request.sampling,
-            request.seed,
-            [section.label for section in sections],
-        )
-        cache = CacheFolder(folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, warn)
-        sung = stage1.run(draft, engine, vocab, log, cache, progress)
-    codes = split_tracks(np.concatenate(sung))
-    folder.save_stage1(sung, codes)
-    folder.drop("cache")
+def _draft_all(folders: Sequence[SongFolder], parts: Parts, progress: Progress) -> str:
+    # recordings are encoded before the big model is loaded
+    drafting.draft(folders, [_heard(folder, parts, progress) for folder in folders], parts, progress)
     return "refine"
 
 
-@contextmanager
-def _token_log(folder: SongFolder) -> Iterator[TokenLog]:
-    with closing(folder.token_log()) as log:
-        yield log
+def _heard(folder: SongFolder, parts: Parts, progress: Progress) -> Heard:
+    """What stage 1 is to hear: the reference, and the given track."""
+    request = folder.request
+    reference, track = _reference(folder, request, parts, progress), _track(folder, parts)
+    if track is None or request.track is None:
+        return Heard(reference)
+    return Heard(reference, Forced(row_of(request.track), track[0], request.track.file is not None))
+
+
+def row_of(track: GivenTrack) -> int:
+    """Its row among codes and stems."""
+    return render.TRACKS.index(track.track)
+
+
+def _track(folder: SongFolder, parts: Parts) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
+    """The given track's codes and recording; made once, then kept in the folder."""
+    request = folder.request
+    if request.track is None:
+        return None
+    if (kept := folder.load_track()) is None:
+        with closing(parts.codec()) as codec:
+            kept = given_track(request.track, codec, sum(request.frame_caps()))
+        folder.save_track(*kept)
+    return kept
 
 
 def _reference(
@@ -157,8 +172,37 @@ def encode_file(path: Path, codec: AudioCodec) -> NDArray[np.int16]:
 
 def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
     codes0, _ = folder.load_stage1()
+    base, track = folder.load_base(), _track(folder, parts)
+    first, last = (0, codes0.shape[1])
+    if base and base.refined:  # chunks are counted from where it ends
+        first, last = base.before.shape[2], last - base.after.shape[2]
+    tracks = [row for row in stage2.BOTH if track is None or row != row_of(_given(folder))]
+    new = _refined(folder, codes0[:, first:last], tracks, plan, parts, progress)
+    if track is not None:
+        new[row_of(_given(folder))] = track[0][:, first:last]
+    whole = [base.before, new, base.after] if base and base.refined else [new]
+    folder.save_stage2(np.concatenate(whole, axis=2))
+    folder.drop("chunks")
+    return "master"
+
+
+def _given(folder: SongFolder) -> GivenTrack:
+    wanted = folder.request.track
+    assert wanted
+    return wanted
+
+
+def _refined(
+    folder: SongFolder,
+    codes0: NDArray[np.int16],
+    tracks: Sequence[int],
+    plan: Plan,
+    parts: Parts,
+    progress: Progress,
+) -> NDArray[np.int16]:
+    """Codebook 0 [2, T] → codes [2, 8, T] of some tracks; every chunk is kept as it ends."""
     done = {}
-    for chunk in stage2.chunks(codes0.shape[1]):
+    for chunk in stage2.chunks(codes0.shape[1], tracks):
         kept = folder.load_chunk(chunk.track, chunk.start, chunk.frames)
         if kept is not None:
             done[chunk] = kept
@@ -166,19 +210,20 @@ def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
     def keep(chunk: Chunk, codes: NDArray[np.int16]) -> None:
         folder.save_chunk(chunk.track, chunk.start, codes)
 
-    rows = stage2.rows_for(codes0, plan.stage2_rows, plan.step_effort)
+    if not codes0.shape[1]:
+        return np.zeros((2, 8, 0), np.int16)
+    rows = stage2.rows_for(codes0, plan.stage2_rows, plan.step_effort, tracks)
     with closing(parts.stage2(rows)) as engine:
         vocab = stage2_vocab(engine.pieces)
-        folder.save_stage2(stage2.run(codes0, engine, vocab, done, keep, progress))
-    folder.drop("chunks")
-    return "master"
+        return stage2.run(codes0, engine, vocab, done, keep, progress, tracks)
 
 
 def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
     codes = folder.load_stage2()
     output, title = folder.request.output, str(folder.fact("title") or folder.request.genre)
+    recording = recording_of(folder, codes.shape[2])
     with closing(parts.codec()) as codec:
-        files = write_song(codes, codec, output, folder.path, title, progress)
+        files = write_song(codes, codec, output, folder.path, title, progress, recording)
     sections = sung_sections(folder)
     folder.write_markers(sections)
     folder.advance(
@@ -192,6 +237,15 @@ def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
     return "done"
 
 
+def recording_of(folder: SongFolder, frames: int) -> render.Recording | None:
+    """The given track of a song as it is heard, or None. Raises DamagedFile."""
+    wanted, kept = folder.request.track, folder.load_track()
+    if wanted is None or wanted.re_encode or kept is None:
+        return None
+    wave = kept[1]
+    return render.Recording(row_of(wanted), None if wave is None else wave[: SONG_HOP * frames])
+
+
 def write_song(
     codes: NDArray[np.int16],
     codec: AudioCodec,
@@ -199,6 +253,7 @@ def write_song(
     folder: Path,
     title: str,
     progress: Progress = silent,
+    recording: render.Recording | None = None,
 ) -> list[Path]:
     """Codes [2, 8, T] → mix and stems in every format asked for; returns the files, mixes first.
 
@@ -206,8 +261,8 @@ def write_song(
     """
     if codes.shape[2] == 0:
         raise RequestError("the song has no frames", "allow longer sections with --segment-seconds")
-    stems = render.render(codes, codec, progress)
-    waves = render.master(stems, mix_options(output))
+    stems = render.render(codes, codec, progress, without=recording.row if recording else None)
+    waves = render.master(stems, mix_options(output), recording)
     tracks = {"mix": waves.mix}
     if output.stems:
         tracks |= {"vocals": waves.vocals, "instrumental": waves.instrumental}

@@ -137,14 +137,18 @@ def make(
     machine: Machine,
     cores: int,
     free: int | None,
+    takes: int = 1,
 ) -> Plan:
-    """Decide. `free` is in bytes, None where unknown. Raises NotEnoughMemory with the numbers."""
+    """Decide, for a song that is drafted beside its other `takes`.
+
+    `free` is in bytes, None where unknown. Raises NotEnoughMemory with the numbers.
+    """
     kv_type, on_gpu = machine.kv_type or "f16", uses_gpu(machine)
     most = min(machine.ctx or MAX_CONTEXT, max(stage1.n_ctx_train, machine.ctx or 0))
     limit = machine.max_memory if machine.max_memory is not None else free
     drafted = Plan(
         n_ctx=context_for(request, most),
-        stage1_rows=2 if request.sampling.guided else 1,
+        stage1_rows=takes * (2 if request.sampling.guided else 1),
         stage2_rows=1,
         threads=machine.threads or cores,
         kv_type=kv_type,
@@ -156,13 +160,14 @@ def make(
     )
     placed = offloaded(drafted, stage1, stage2, machine)
     if on_gpu and not (placed.stage1_gpu_layers or placed.stage2_gpu_layers):  # its memory holds no layer
-        return make(request, stage1, stage2, replace(machine, gpu=False), cores, free)
+        return make(request, stage1, stage2, replace(machine, gpu=False), cores, free, takes)
     lengths = chunk_frames(request)
     rows = machine.stage2_rows or best_rows(
         lengths, _rows_that_fit(placed, stage2, machine, limit), placed.step_effort
     )
     plan = replace(placed, stage2_rows=min(rows, len(lengths)))
-    return checked(offloaded(plan, stage1, stage2, machine), stage1, stage2, machine, limit)
+    made = checked(offloaded(plan, stage1, stage2, machine), stage1, stage2, machine, limit)
+    return replace(made, stage1_rows=made.stage1_rows // takes)
 
 
 def uses_gpu(machine: Machine) -> bool:

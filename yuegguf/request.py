@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from yuegguf.codec.base import FRAME_RATE
+from yuegguf.codec.base import FRAME_RATE, Track
 from yuegguf.errors import RequestError
 from yuegguf.lyrics import Lyrics, Section, choose, is_text, parse
 from yuegguf.sampling import Sampling
@@ -42,6 +44,27 @@ class Reference:
             raise RequestError(
                 f"the reference window {self.start:g}-{self.end:g} s is empty", "pass --ref-start < --ref-end"
             )
+
+
+@dataclass(frozen=True)
+class GivenTrack:
+    """A track that is not made: the other one is made to it."""
+
+    track: Track
+    file: str | None = None
+    """Its recording; None = it is silent."""
+    offset: float = 0.0
+    """Seconds into the recording where the song begins."""
+    frames: int | None = None
+    """Of the recording from there on, which is then the song's length."""
+    re_encode: bool = False
+    """Hear the recording as the codec gives it back; else as it is."""
+
+    def __post_init__(self) -> None:
+        if self.track not in get_args(Track):
+            raise RequestError(f"there is no track {self.track!r}", "use vocal or instrumental")
+        if not 0 <= self.offset < inf:
+            raise RequestError(f"the offset {self.offset:g} s is out of range", "use --offset 0 or more")
 
 
 @dataclass(frozen=True)
@@ -90,6 +113,12 @@ class SongRequest:
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
     reference: Reference | None = None
+    track: GivenTrack | None = None
+    """A track that is given, silent or recorded."""
+    candidate: int = 0
+    """Which of the takes that one seed gives."""
+    retries: int = 2
+    """How often a section that is plainly broken is drawn anew."""
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
@@ -105,6 +134,8 @@ class SongRequest:
             )
         if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
             raise RequestError(f"seed {self.seed!r} is not a whole number in range", "use 0 to 2^63-1")
+        if not (isinstance(self.retries, int) and 0 <= self.retries <= 100):
+            raise RequestError(f"{self.retries!r} retries are out of range", "use --retries 0 to 100")
 
     def all_sections(self) -> tuple[Section, ...]:
         """Every section of the lyrics, sung or not: the model reads them all. Raises RequestError."""
@@ -122,11 +153,11 @@ class SongRequest:
         return Lyrics(chosen, lyrics.notices)
 
     def frame_caps(self) -> list[int]:
-        """Most frames of each section to sing."""
-        return [
-            round(FRAME_RATE * (s.seconds if s.seconds is not None else self.segment_seconds))
-            for s in self.parsed().sections
-        ]
+        """Most frames of each section to sing; to a recording the sections are as long as it in all."""
+        seconds = [section.seconds for section in self.parsed().sections]
+        if self.track is not None and self.track.frames is not None:
+            return shares(seconds, self.track.frames)
+        return [round(FRAME_RATE * (self.segment_seconds if s is None else s)) for s in seconds]
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` gives back an equal request."""
@@ -141,6 +172,8 @@ class SongRequest:
             output = dict(parts.get("output", {}))
             output["formats"] = tuple(output.get("formats", ("wav",)))
             parts["output"] = Output(**output)
+            if parts.get("track"):
+                parts["track"] = GivenTrack(**parts["track"])
             if parts.get("reference"):
                 parts["reference"] = Reference(**parts["reference"])
             return cls(**parts)
@@ -148,6 +181,23 @@ class SongRequest:
             raise RequestError(
                 f"this is not a song request ({error})", "see the fields in the README"
             ) from error
+
+
+def shares(seconds: Sequence[float | None], frames: int) -> list[int]:
+    """Frames of each section, `frames` in all: its seconds where it has some, the rest in equal parts.
+
+    Raises RequestError where they do not add up.
+    """
+    fixed = [None if s is None else round(FRAME_RATE * s) for s in seconds]
+    open_count, rest = fixed.count(None), frames - sum(count or 0 for count in fixed)
+    if rest < open_count or (rest and not open_count):
+        raise RequestError(
+            f"the #length lines do not fit the recording's {frames / FRAME_RATE:g} s",
+            "leave a section without one: it takes what is left",
+        )
+    ends = [rest * n // open_count for n in range(open_count + 1)] if open_count else []
+    parts = iter(end - start for start, end in pairwise(ends))
+    return [next(parts) if count is None else count for count in fixed]
 
 
 @dataclass(frozen=True)

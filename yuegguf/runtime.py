@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from yuegguf import checks, machine, pipeline, plan
 from yuegguf.codec.base import AudioCodec
@@ -13,6 +14,7 @@ from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.lora import Lora
 from yuegguf.models import ModelChoice, Models, check_same, describe, describe_loras, of_song, resolve
+from yuegguf.parts import Parts
 from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request import Song, SongRequest
@@ -63,22 +65,31 @@ def start(
     request: SongRequest, models: Models, parent: Path, name: str | None, options: Machine
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
+    request, facts = prepared(request, models, name, options)
+    return SongFolder.create(parent, facts["title"], request, facts)
+
+
+def prepared(
+    request: SongRequest, models: Models, name: str | None, options: Machine, takes: int = 1
+) -> tuple[SongRequest, dict[str, Any]]:
+    """The request with its files found, and the facts of its song.json, once all is checked.
+
+    Raises YueError.
+    """
     request = checks.located(request)
     checks.check_output(request.output)
     first, second = checks.read_models(models)
     cores, free = machine.physical_cores(), machine.available_memory()
-    made = plan.make(request, first.facts, second.facts, with_device(options), cores, free)
+    made = plan.make(request, first.facts, second.facts, with_device(options), cores, free, takes)
     checks.check_prompt(request, first, made.n_ctx)
     checks.check_codec(models.codec)
-    title = name or request.genre.strip()
-    facts = {
-        "title": title,
+    return request, {
+        "title": name or request.genre.strip(),
         "family": models.name,
         "models": describe(models),
         "loras": describe_loras(models),
         "plan": made.to_json(),
     }
-    return SongFolder.create(parent, title, request, facts)
 
 
 def go_on(
@@ -91,7 +102,7 @@ def go_on(
         check_same(folder, models)
         made = revised_plan(folder, models, options)
         parts = real_parts(models, made, options, stop or threading.Event())
-        return pipeline.work(folder, made, parts, _stopping(progress, stop))
+        return pipeline.work(folder, made, parts, stopping(progress, stop))
     except YueError as error:
         error.folder = folder.path
         raise
@@ -130,7 +141,7 @@ def with_device(options: Machine) -> Machine:
     return replace(options, gpu=True, gpu_memory=free, shared_memory=shared)
 
 
-def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Event) -> pipeline.Parts:
+def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Event) -> Parts:
     """The parts that llama.cpp and ONNX Runtime are behind."""
 
     def engine(path: Path, held: Held, loras: tuple[Lora, ...] = ()) -> TokenEngine:
@@ -155,8 +166,8 @@ def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Eve
     first = made.stage1()
     key = f"{models.stage1_key} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
     key += f"{first.flash}"
-    return pipeline.Parts(
-        stage1=lambda: engine(models.stage1, first, models.loras),
+    return Parts(
+        stage1=lambda takes: engine(models.stage1, replace(first, rows=takes * first.rows), models.loras),
         tokenizer=tokenizer,
         stage2=lambda rows: engine(models.stage2, replace(made.stage2(), rows=rows)),
         codec=lambda: open_codec(models.codec, made.threads),
@@ -172,7 +183,7 @@ def open_codec(folder: Path, threads: int | None = None) -> AudioCodec:
     return OrtCodec.open(folder, threads or machine.physical_cores())
 
 
-def _stopping(progress: Progress, stop: threading.Event | None) -> Progress:
+def stopping(progress: Progress, stop: threading.Event | None) -> Progress:
     """Progress that ends the work once `stop` is set; every event is a point where nothing is lost."""
 
     def report(event: Event) -> None:

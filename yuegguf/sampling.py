@@ -118,12 +118,12 @@ def probabilities(scores: Scores) -> Scores:
     return np.asarray(weights / weights.sum())
 
 
-def uniform(seed: int, candidate: int, section: int, position: int) -> float:
-    """A number in [0, 1) that depends on these four alone (Philox4x64-10, counter-based).
+def uniform(seed: int, candidate: int, section: int, position: int, attempt: int = 0) -> float:
+    """A number in [0, 1) that depends on these five alone (Philox4x64-10, counter-based).
 
     So a draw is the same however the song was interrupted, resumed or batched.
     """
-    counter = (position, section, candidate, 0)
+    counter = (position, section, candidate, attempt)
     bits = np.random.Philox(key=seed & (2**128 - 1), counter=np.array(counter, np.uint64)).random_raw()
     return float(int(bits) >> 11) * 2.0**-53
 

@@ -10,14 +10,14 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files import flush, storage_errors
-from yuegguf.stages.stage1 import Mark
+from yuegguf.stages.draft import Mark
 from yuegguf.tokenlog import TokenLog
 
 COST_SHARE = 20
@@ -48,7 +48,7 @@ class CacheFolder:
         """The newest snapshot that fits the log and the engine."""
         return self._mark
 
-    def offer(self, engine: TokenEngine, rows: int, mark: Mark) -> None:
+    def offer(self, engine: TokenEngine, rows: Sequence[int], mark: Mark) -> None:
         """Save when it is time."""
         started = time.monotonic()
         if not self._seconds or started < self._next:
@@ -62,33 +62,34 @@ class CacheFolder:
         taken = time.monotonic() - started
         self._next = time.monotonic() + max(self._seconds, COST_SHARE * taken)
 
-    def restore(self, engine: TokenEngine, rows: int) -> None:
+    def restore(self, engine: TokenEngine, rows: Sequence[int]) -> None:
         """Load the latest snapshot's rows. Raises DamagedFile; the snapshot is dropped then."""
         assert self._mark
         folder = self._root / _name(self._mark)
         try:
-            for row in range(rows):
-                engine.load(row, folder / f"row{row}.bin")
+            for place, row in enumerate(rows):
+                engine.load(row, folder / f"row{place}.bin")
         except DamagedFile:
             self._mark = None
             shutil.rmtree(folder, ignore_errors=True)
             self._warn("the snapshot cannot be used, so the section is replayed from the log")
             raise
 
-    def _save(self, engine: TokenEngine, rows: int, mark: Mark) -> None:
+    def _save(self, engine: TokenEngine, rows: Sequence[int], mark: Mark) -> None:
         folder = self._root / _name(mark)
         with storage_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         try:
             hashes = []
-            for row in range(rows):
-                file = folder / f"row{row}.bin"
+            for place, row in enumerate(rows):
+                file = folder / f"row{place}.bin"
                 engine.save(row, file)
                 with storage_errors(file):
                     flush(file)
                     hashes.append(_hash(file))
             note = {"section": mark.section, "codes": mark.codes, "first": mark.first}
+            note["attempt"] = self._log.attempt(mark.section)
             with storage_errors(folder):
                 (folder / "mark.json").write_text(json.dumps({**note, "key": self._key, "hashes": hashes}))
                 flush(folder / "mark.json")
@@ -110,7 +111,8 @@ class CacheFolder:
                 fits = 0 <= mark.first <= mark.section and 0 < mark.codes <= len(
                     self._log.drawn(mark.section)
                 )
-                if fits and note["key"] == self._key and folder.name == _name(mark):
+                same = int(note["attempt"]) == self._log.attempt(mark.section)  # not of draws thrown away
+                if fits and same and note["key"] == self._key and folder.name == _name(mark):
                     found[mark] = list(note["hashes"])
         for mark in sorted(found, key=lambda mark: (mark.section, mark.codes), reverse=True):
             files = [self._root / _name(mark) / f"row{row}.bin" for row in range(len(found[mark]))]

@@ -3,6 +3,8 @@
 song.json          the request, the models, the plan, how far it is
 tokens.log         every draw of stage 1, as it came
 reference.npy      codes of the style reference, if there is one
+base.npz           what the song goes on from, if it goes on from another
+track.npz          codes of the given track, if there is one, and its recording
 cache/             stage 1's caches from time to time (deleted when stage 1 is done)
 stage1.npz         codes [2, T] of codebook 0, frames per section
 chunks/            finished 6 s chunks of stage 2 (deleted when stage 2 is done)
@@ -19,6 +21,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,11 +31,33 @@ from numpy.typing import NDArray
 from yuegguf import __version__
 from yuegguf.arrays import check_codes, load_array, load_arrays, save_array, save_arrays
 from yuegguf.audio import CREDIT
-from yuegguf.codec.base import FRAME_RATE
+from yuegguf.codec.base import CODEBOOKS, FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, StorageError, YueError
 from yuegguf.files import replacing, storage_errors, sweep
 from yuegguf.request import SongRequest, SungSection
+from yuegguf.stages.draft import Given
 from yuegguf.tokenlog import TokenLog
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a song begins and ends with that is not its own draw."""
+
+    given: Given
+    frames: tuple[int, ...]
+    """Of each given section, the begun one too."""
+    before: NDArray[np.int16]
+    """Codes [2, 8, G] of the given part, or [2, 1, G] where stage 2 has not been yet."""
+    after_frames: tuple[int, ...]
+    """Of each section that follows what is drawn, as it was."""
+    after: NDArray[np.int16]
+    """Their codes [2, 8 or 1, A]."""
+
+    @property
+    def refined(self) -> bool:
+        """Whether stage 2 has nothing to do for it."""
+        return bool(self.before.shape[1] == CODEBOOKS)
+
 
 FORMAT = 1
 STATES = ("draft", "refine", "master", "done")
@@ -49,7 +74,11 @@ class SongFolder:
     @classmethod
     def create(cls, parent: Path, name: str, request: SongRequest, facts: Mapping[str, Any]) -> Self:
         """Make a new folder `<name>-<id>`; `facts` (models, plan) go into song.json. Raises StorageError."""
-        path = parent / f"{slug(name)}-{secrets.token_hex(3)}"
+        return cls.create_at(new_path(parent, name), request, facts)
+
+    @classmethod
+    def create_at(cls, path: Path, request: SongRequest, facts: Mapping[str, Any]) -> Self:
+        """Make this new folder. Raises StorageError."""
         with storage_errors(path):
             path.mkdir(parents=True)
         data = {
@@ -165,10 +194,9 @@ class SongFolder:
         file = self.path / "reference.npy"
         return load_array(file) if file.exists() else None
 
-    def save_stage1(self, sung: Sequence[NDArray[np.int16]], codes: NDArray[np.int16]) -> None:
+    def save_stage1(self, frames: Sequence[int], codes: NDArray[np.int16]) -> None:
         """Keep codebook 0 [2, T] and the frames of each section."""
-        frames = np.array([len(section) // 2 for section in sung], np.int64)
-        save_arrays(self.path / "stage1.npz", {"codes": codes, "frames": frames})
+        save_arrays(self.path / "stage1.npz", {"codes": codes, "frames": np.array(frames, np.int64)})
 
     def load_stage1(self) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         """Codebook 0 [2, T] and frames per section. Raises DamagedFile."""
@@ -178,6 +206,45 @@ class SongFolder:
         if frames.sum() != codes.shape[1]:
             raise DamagedFile("stage1.npz is damaged: its sections do not add up")
         return codes.astype(np.int16), frames.astype(np.int64)
+
+    def save_base(self, base: Base) -> None:
+        """Keep what the song goes on from. Raises StorageError."""
+        counts = {"frames": base.frames, "after_frames": base.after_frames}
+        given = [base.given.sections, base.given.codes]
+        arrays = {name: np.array(values, np.int64) for name, values in {**counts, "given": given}.items()}
+        save_arrays(self.path / "base.npz", {**arrays, "before": base.before, "after": base.after})
+
+    def load_base(self) -> Base | None:
+        """What the song goes on from, or None. Raises DamagedFile."""
+        if not (self.path / "base.npz").exists():
+            return None
+        names = ("given", "frames", "before", "after_frames", "after")
+        found = load_arrays(self.path / "base.npz", names)
+        books = CODEBOOKS if found["before"].shape[1:2] == (CODEBOOKS,) else 1
+        for name, frames in (("before", "frames"), ("after", "after_frames")):
+            check_codes(found[name], (2, books, int(found[frames].sum())), "base.npz")
+        return Base(
+            Given(*found["given"].tolist()),
+            tuple(found["frames"].tolist()),
+            found["before"].astype(np.int16),
+            tuple(found["after_frames"].tolist()),
+            found["after"].astype(np.int16),
+        )
+
+    def save_track(self, codes: NDArray[np.int16], wave: NDArray[np.float32] | None) -> None:
+        """Keep the given track: its codes [8, T], and its recording [882·T] if it has one."""
+        save_arrays(self.path / "track.npz", {"codes": codes, **({} if wave is None else {"wave": wave})})
+
+    def load_track(self) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
+        """The given track's codes and recording, or None. Raises DamagedFile."""
+        file = self.path / "track.npz"
+        if not file.exists():
+            return None
+        codes = load_arrays(file, ("codes",))["codes"]
+        check_codes(codes, (CODEBOOKS, None), "track.npz")
+        recorded = self.request.track is not None and self.request.track.file is not None
+        wave = load_arrays(file, ("wave",))["wave"] if recorded else None
+        return codes.astype(np.int16), wave
 
     def save_chunk(self, track: int, start: int, codes: NDArray[np.int16]) -> None:
         """Keep a finished chunk [8, frames] of stage 2."""
@@ -226,6 +293,11 @@ def sections_of(labels: Sequence[str], frames: Sequence[int], complete: Sequence
         SungSection(label, float(start) / FRAME_RATE, n / FRAME_RATE, done)
         for label, start, n, done in zip(labels, starts, frames, complete, strict=False)
     ]
+
+
+def new_path(parent: Path, name: str) -> Path:
+    """Where a song called `name` goes: `<name>-<id>`."""
+    return parent / f"{slug(name)}-{secrets.token_hex(3)}"
 
 
 def slug(text: str) -> str:

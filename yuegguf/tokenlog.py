@@ -5,8 +5,12 @@
     813
     27
     end
+    section 1
+    700
+    again 0
 
-Codes alternate vocal, instrumental; `end` is the model's own end of the section. Codes, not ids, so
+Codes alternate vocal, instrumental; `end` is the model's own end of the section; `again N` throws
+all but the section's first N codes away, and it is drawn anew. Codes, not ids, so
 a log outlives the vocabulary of one file. A last line cut by a crash is dropped when read.
 """
 
@@ -15,6 +19,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -27,11 +32,21 @@ SYNC_SECONDS = 1.0
 """Longest time that a draw may be lost to a power cut; a killed process loses none."""
 
 
+@dataclass
+class Drawn:
+    """What a log says."""
+
+    sections: list[list[int]] = field(default_factory=list)
+    attempts: dict[int, int] = field(default_factory=dict)
+    """Section → how often it was begun anew."""
+
+
 class TokenLog:
     """All draws of one song, in memory and on disk."""
 
-    def __init__(self, path: Path, handle: int, sections: list[list[int]]) -> None:
-        self._path, self._handle, self._sections = path, handle, sections
+    def __init__(self, path: Path, handle: int, drawn: Drawn) -> None:
+        self._path, self._handle = path, handle
+        self._sections, self._attempts = drawn.sections, drawn.attempts
         self._synced = time.monotonic()
 
     @classmethod
@@ -41,7 +56,7 @@ class TokenLog:
             fresh = not path.exists()
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
             try:
-                sections, length = parse(path.read_bytes(), path.name)
+                drawn, length = parse(path.read_bytes(), path.name)
                 os.ftruncate(handle, length)
                 os.lseek(handle, 0, os.SEEK_END)
                 if not length:
@@ -51,7 +66,7 @@ class TokenLog:
             except (DamagedFile, OSError):
                 os.close(handle)
                 raise
-        return cls(path, handle, sections)
+        return cls(path, handle, drawn)
 
     def drawn(self, section: int) -> Sequence[int]:
         """The draws of a section; END_OF_AUDIO may be the last."""
@@ -63,11 +78,24 @@ class TokenLog:
         while section >= len(self._sections):
             line += b"section %d\n" % len(self._sections)
             self._sections.append([])
-        line += b"end\n" if code == END_OF_AUDIO else b"%d\n" % code
+        self._write(line + (b"end\n" if code == END_OF_AUDIO else b"%d\n" % code))
+        self._sections[section].append(code)
+
+    def redraw(self, section: int, keep: int = 0) -> None:
+        """Throw away the last section's draws but its first `keep`. Raises StorageError."""
+        assert section == len(self._sections) - 1
+        self._write(b"again %d\n" % keep)
+        del self._sections[section][keep:]
+        self._attempts[section] = self.attempt(section) + 1
+
+    def attempt(self, section: int) -> int:
+        """How often a section was begun anew."""
+        return self._attempts.get(section, 0)
+
+    def _write(self, line: bytes) -> None:
         with storage_errors(self._path):
             while line:  # a disk that fills up takes a part, and refuses the rest
                 line = line[os.write(self._handle, line) :]
-        self._sections[section].append(code)
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()
 
@@ -85,8 +113,8 @@ class TokenLog:
             os.close(self._handle)
 
 
-def parse(content: bytes, name: str) -> tuple[list[list[int]], int]:
-    """A log's bytes → draws per section, and how many bytes of it are whole lines.
+def parse(content: bytes, name: str) -> tuple[Drawn, int]:
+    """A log's bytes → what was drawn, and how many bytes of it are whole lines.
 
     Raises DamagedFile naming the line when anything but the tail is wrong.
     """
@@ -95,21 +123,29 @@ def parse(content: bytes, name: str) -> tuple[list[list[int]], int]:
     if not whole:
         if content.strip(b"\0") and not HEADER.startswith(content.rstrip(b"\0")):
             raise DamagedFile(f"{name} is not a token log")
-        return [], 0
+        return Drawn(), 0
     if not whole.startswith(HEADER):
         newer = whole.startswith(b"yuegguf tokens ")
         raise DamagedFile(
             f"{name} is {'of a newer version' if newer else 'not a token log'}",
             "update yuegguf" if newer else "",
         )
-    sections: list[list[int]] = []
+    drawn = Drawn()
     for number, line in enumerate(whole[len(HEADER) :].split(b"\n")[:-1], 2):
-        if not _read_line(line, sections):
+        if not _read_line(line, drawn):
             raise DamagedFile(f"{name} is damaged in line {number}", "the song cannot be resumed from it")
-    return sections, len(whole)
+    return drawn, len(whole)
 
 
-def _read_line(line: bytes, sections: list[list[int]]) -> bool:
+def _read_line(line: bytes, drawn: Drawn) -> bool:
+    sections = drawn.sections
+    if line.startswith(b"again ") and line[6:].isdigit() and sections:
+        last = len(sections) - 1
+        drawn.attempts[last] = drawn.attempts.get(last, 0) + 1
+        keep = int(line[6:])
+        known = keep <= len(sections[last])
+        del sections[last][keep:]
+        return known
     if line == b"section %d" % len(sections):
         sections.append([])
         return True

@@ -191,7 +191,14 @@ def song_request(options: dict[str, Any]) -> SongRequest:
     )
     output = song_output(options)
     return SongRequest(
-        genre, lyrics, str(options["sections"]), seconds, seed, sampling, _reference(options), output
+        genre,
+        lyrics,
+        str(options["sections"]),
+        seconds,
+        seed,
+        sampling,
+        reference=_reference(options),
+        output=output,
     )
 
 

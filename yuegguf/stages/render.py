@@ -63,6 +63,16 @@ class Stems:
 
 
 @dataclass(frozen=True)
+class Recording:
+    """A track that is not made from codes but given."""
+
+    row: int
+    """Of codes and stems."""
+    wave: Wave | None
+    """[882·T] at 44.1 kHz; None = silence."""
+
+
+@dataclass(frozen=True)
 class Master:
     """What is written: three waves [882·T] at 44.1 kHz."""
 
@@ -72,9 +82,13 @@ class Master:
 
 
 def render(
-    codes: NDArray[np.int16], codec: AudioCodec, progress: Progress = silent, window: int = WINDOW
+    codes: NDArray[np.int16],
+    codec: AudioCodec,
+    progress: Progress = silent,
+    window: int = WINDOW,
+    without: int | None = None,
 ) -> Stems:
-    """Codes [2, 8, T] (vocal, instrumental) → stems at 16 and 44.1 kHz.
+    """Codes [2, 8, T] (vocal, instrumental) → stems at 16 and 44.1 kHz; silence in the row `without`.
 
     Works in windows of `window` frames with enough context on both sides that the result equals
     decoding the whole song at once; only the returned arrays grow with it. One "master" event a window.
@@ -85,12 +99,13 @@ def render(
         raise RequestError(f"codes of shape {codes.shape} cannot be rendered", "they must be [2, 8, frames]")
     frames = codes.shape[2]
     stems = Stems(
-        np.empty((len(TRACKS), CODEC_HOP * frames), np.float32),
-        np.empty((len(TRACKS), SONG_HOP * frames), np.float32),
+        np.zeros((len(TRACKS), CODEC_HOP * frames), np.float32),
+        np.zeros((len(TRACKS), SONG_HOP * frames), np.float32),
     )
+    made = [(row, track) for row, track in enumerate(TRACKS) if row != without]
     for start in range(0, frames, window):
         stop = min(start + window, frames)
-        for row, track in enumerate(TRACKS):
+        for row, track in made:
             _window(stems.codec[row], codes[row], start, stop, CODEC_CONTEXT, CODEC_HOP, codec.decode)
             upsample = partial(codec.upsample, track=track)
             _window(stems.song[row], codes[row], start, stop, SONG_CONTEXT, SONG_HOP, upsample)
@@ -140,18 +155,26 @@ def _window(
     out[start * hop : stop * hop] = wave[(start - first) * hop : (stop - first) * hop]
 
 
-def master(stems: Stems, options: MixOptions | None = None) -> Master:
+def master(stems: Stems, options: MixOptions | None = None, recording: Recording | None = None) -> Master:
     """Stems → the mix and both tracks, each [882·T] at 44.1 kHz, mono, no sample above ±0.99.
 
     Only the mode "upstream" may exceed that: the official file is not limited (`infer.py`). There the
     stems are clamped as upstream's are; every other mode limits with a smooth gain. Tracks that need no
-    limiting are returned without a copy.
+    limiting are returned without a copy. A `recording`, whose row of the stems is silent, goes into the mix
+    as it is.
     """
     options = options or MixOptions()
     ceiling = _ceiling(options)
-    official = options.mode == "upstream"
-    mix = _upstream_mix(stems, options) if official else ceiling(_mix(stems, options))
-    vocals, instrumental = (ceiling(_track(stems, row, options.mode)) for row in range(len(TRACKS)))
+    tracks = [_track(stems, row, options.mode) for row in range(len(TRACKS))]
+    heard = recording.wave if recording else None
+    if recording and heard is not None:
+        tracks[recording.row] = heard
+        mix = ceiling(_mix(stems, options) + np.float32(_gains(options)[recording.row]) * heard)
+    elif options.mode == "upstream":
+        mix = _upstream_mix(stems, options)
+    else:
+        mix = ceiling(_mix(stems, options))
+    vocals, instrumental = map(ceiling, tracks)
     return Master(mix, vocals, instrumental)
 
 
@@ -181,10 +204,15 @@ def _track(stems: Stems, row: int, mode: MixMode) -> Wave:
 
 def _sum(waves: NDArray[np.float32] | list[Wave], options: MixOptions) -> Wave:
     """Vocal + instrumental, each with its gain."""
-    vocal, instrumental = (10 ** (db / 20) for db in (options.vocal_gain_db, options.instrumental_gain_db))
+    vocal, instrumental = _gains(options)
     total: Wave = waves[0] * np.float32(vocal)
     total += waves[1] if instrumental == 1 else waves[1] * np.float32(instrumental)
     return total
+
+
+def _gains(options: MixOptions) -> tuple[float, float]:
+    """Of the vocal and the instrumental, as factors."""
+    return 10 ** (options.vocal_gain_db / 20), 10 ** (options.instrumental_gain_db / 20)
 
 
 def _ceiling(options: MixOptions) -> Callable[[Wave], Wave]:

@@ -3,92 +3,33 @@
 The conditional row keeps its cache from section to section; the unconditional row starts anew at
 each section's last prompt id and gets the same new ids, so both are one batch per step. What was
 already drawn is replayed through the very same steps, so a resumed song goes on bit for bit.
+
+Several candidates of a song share the prompt's computation and then their steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.engine.base import Row, TokenEngine
-from yuegguf.errors import DamagedFile, EngineError, RequestError
+from yuegguf.errors import DamagedFile, EngineError
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.sampling import END, Sampling, choice_logits, draw, guided_scores, penalise, uniform
+from yuegguf.sampling import END, choice_logits, draw, guided_scores, penalise, uniform
+from yuegguf.stages.choir import Choir, Reports
+from yuegguf.stages.draft import END_OF_AUDIO, Draft, Journal, Mark, Part, Snapshots, check_context, context
 from yuegguf.stages.guess import Guesser
-from yuegguf.stages.prompt import Prompt
 from yuegguf.vocab import Stage1Vocab
 
-END_OF_AUDIO = -1
-"""The model's own end of a section, in a journal."""
 COND, UNCOND = 0, 1
+JUDGED_EVERY = 100
+"""Codes between two looks of the judge: two seconds would be too late for a loop, a draw too dear."""
 
-
-class Journal(Protocol):
-    """Remembers every draw; a section's list may end with END_OF_AUDIO."""
-
-    def drawn(self, section: int) -> Sequence[int]:
-        """The codes of a section that are already drawn."""
-        ...
-
-    def draw(self, section: int, code: int) -> None:
-        """Keep one more draw before anything is made of it."""
-        ...
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A point of the song whose caches can be saved: before the last drawn id is fed."""
-
-    section: int
-    codes: int
-    """Codes of this section drawn so far, at least one."""
-    first: int
-    """Oldest section that is still in the context."""
-
-
-class Snapshots(Protocol):
-    """Keeps the engine's caches from time to time, so that a resume need not replay much."""
-
-    def latest(self) -> Mark | None:
-        """The newest usable mark."""
-        ...
-
-    def offer(self, engine: TokenEngine, rows: int, mark: Mark) -> None:
-        """A chance to save now; may decline."""
-        ...
-
-    def restore(self, engine: TokenEngine, rows: int) -> None:
-        """Load the caches of the latest mark into the engine."""
-        ...
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What stage 1 is asked to do."""
-
-    prompt: Prompt
-    caps: Sequence[int]
-    """Most frames of each section."""
-    sampling: Sampling
-    seed: int
-    labels: Sequence[str] = ()
-    """Section names for the progress notes."""
-    candidate: int = 0
-
-
-def check_context(draft: Draft, n_ctx: int) -> None:
-    """Refuse a section that could not be sung even alone, before hours are spent. Raises RequestError."""
-    for number, (ids, cap) in enumerate(zip(draft.prompt.sections, draft.caps, strict=True), 1):
-        need = len(draft.prompt.header) + len(ids) + 2 * cap + 1
-        if need > n_ctx:
-            raise RequestError(
-                f"section {number} needs {need} ids of context, of {n_ctx}",
-                "use a larger --ctx, a shorter --segment-seconds or fewer lyrics",
-            )
+Logits = NDArray[np.float32]
+Codes = NDArray[np.int16]
 
 
 def run(
@@ -98,13 +39,31 @@ def run(
     journal: Journal,
     snapshots: Snapshots | None = None,
     progress: Progress = silent,
-) -> list[NDArray[np.int16]]:
+) -> list[Codes]:
     """Sing every section.
 
     Returns per section its codes [2·frames] (vocal first), without the end mark. Raises RequestError
     when one section does not fit into the context, EngineError, Interrupted.
     """
-    return _Singer(draft, engine, vocab, journal, snapshots, progress).sing_all()
+    return run_together([Part(draft, journal, snapshots)], engine, vocab, progress)[0]
+
+
+def run_together(
+    parts: Sequence[Part], engine: TokenEngine, vocab: Stage1Vocab, progress: Progress = silent
+) -> list[list[Codes]]:
+    """Sing candidates of one song, in batches of all that are still singing; see `run`.
+
+    The engine needs `rows` (two with guidance, else one) for each. Draws of a candidate are its own: beside
+    others only the last bits of its logits are those of a larger batch.
+    """
+    for part in parts:
+        check_context(part.draft, engine.n_ctx)
+    alone = len(parts) == 1
+    singers = [_Singer(part, engine, vocab, number, alone) for number, part in enumerate(parts)]
+    marks = [singer.restored() for singer in singers]
+    songs = [singer.sing_all(mark) for singer, mark in zip(singers, marks, strict=True)]
+    report = Reports(singers, progress)
+    return Choir(songs, engine, report).sing(alike=not alone and not any(marks))
 
 
 @dataclass(frozen=True)
@@ -116,45 +75,48 @@ class Pending:
 
 
 class _Singer:
-    """The state of one draft: which ids each row has been fed."""
+    """The state of one candidate: which ids each of its rows has been fed.
 
-    def __init__(
-        self,
-        draft: Draft,
-        engine: TokenEngine,
-        vocab: Stage1Vocab,
-        journal: Journal,
-        snapshots: Snapshots | None,
-        progress: Progress,
-    ) -> None:
-        self.draft, self.engine, self.vocab = draft, engine, vocab
-        self.journal, self.snapshots, self.progress = journal, snapshots, progress
-        self.rows = 2 if draft.sampling.guided else 1
+    Its methods that sing are generators: they yield the rows of a step and are sent its logits.
+    """
+
+    def __init__(self, part: Part, engine: TokenEngine, vocab: Stage1Vocab, number: int, alone: bool) -> None:
+        """The `number` of several says which rows are its own; one that sings `alone` guesses."""
+        self.draft, self.journal, self.snapshots = part.draft, part.journal, part.snapshots
+        self.engine, self.vocab, self.alone = engine, vocab, alone
+        count = 2 if part.draft.sampling.guided else 1
+        self.rows = range(number * count, (number + 1) * count)
+        self.event = Event("draft", 0, sum(part.draft.caps))
+        self.warnings: list[str] = []
+        """Not told yet."""
         self.fed = 0
         """Ids of the current context that the conditional row holds."""
         self.fed_uncond = 0
         """Ids that the unconditional row holds."""
+        self.opened = 0
+        """Ids that the conditional row held before the prompt of this section."""
         self.first = 0
         """Oldest section in the context."""
+        self.sung: list[Codes] = []
         self.frames_done = 0
         self.guesser = Guesser()
-        self.ahead: NDArray[np.float32] | None = None
+        self.ahead: Logits | None = None
         """Logits after a guess that was drawn: the next draw needs no step."""
 
-    def sing_all(self) -> list[NDArray[np.int16]]:
-        check_context(self.draft, self.engine.n_ctx)
-        mark = self._restored()
-        start = mark.section if mark else 0
-        sung = [self._codes(i) for i in range(start)]
-        self.frames_done = sum(len(codes) // 2 for codes in sung)
-        for code in (int(code) for codes in sung for code in codes):
-            self.guesser.learn(code)
-        for section in range(start, len(self.draft.caps)):
-            sung.append(self._sing(section, mark if section == start else None))
-            self.frames_done += len(sung[-1]) // 2
-        return sung
+    def sing_all(self, mark: Mark | None) -> Generator[list[Row], Logits, list[Codes]]:
+        """From a restored mark on, or from the beginning."""
+        self.sung = [self._codes(i) for i in range(mark.section if mark else self.draft.given.sections)]
+        self._settle()
+        while len(self.sung) < len(self.draft.caps):
+            section = len(self.sung)
+            codes = yield from self._sing(section, mark)
+            mark = None
+            if codes is not None:
+                self.sung.append(np.array(codes, np.int16))
+                self.frames_done += len(codes) // 2
+        return self.sung
 
-    def _restored(self) -> Mark | None:
+    def restored(self) -> Mark | None:
         """Load the latest snapshot; without a usable one everything is replayed, to the same bits."""
         mark = self.snapshots.latest() if self.snapshots else None
         if self.snapshots and mark and mark.section < len(self.draft.caps):
@@ -162,75 +124,107 @@ class _Singer:
                 self.snapshots.restore(self.engine, self.rows)
                 return mark
             except DamagedFile:
-                for row in range(self.rows):
+                for row in self.rows:
                     self.engine.forget(row, 0)
         return None
 
-    def _codes(self, section: int) -> NDArray[np.int16]:
+    def _settle(self) -> None:
+        """Count and learn the sections that are sung."""
+        self.frames_done = sum(len(codes) // 2 for codes in self.sung)
+        self.guesser = Guesser()
+        for code in (int(code) for codes in self.sung for code in codes):
+            self.guesser.learn(code)
+
+    def _codes(self, section: int) -> Codes:
         return np.array([c for c in self.journal.drawn(section) if c != END_OF_AUDIO], np.int16)
 
-    def _sing(self, section: int, mark: Mark | None) -> NDArray[np.int16]:
+    def _sing(self, section: int, mark: Mark | None) -> Generator[list[Row], Logits, list[int] | None]:
+        """The codes of a section, or None where they are so bad that it has to be sung anew."""
         replay = list(self.journal.drawn(section))
         codes, pending = self._begin(section, replay, mark)
         seen = self._seen(section, codes)
-        while len(codes) < 2 * self.draft.caps[section]:
-            guess, logits = self._look(section, codes, pending, len(replay) - len(codes))
+        ended = False
+        while len(codes) < 2 * self.draft.caps[section] and not ended:
+            guess, logits = yield from self._look(section, codes, pending, len(replay) - len(codes))
             if len(codes) < len(replay):
                 code = replay[len(codes)]
             else:
-                code = self._draw(section, len(codes), logits, seen)
+                code = self._next(section, len(codes), logits, seen)
                 self.journal.draw(section, code)
             if guess not in (None, code):
                 self._take_back()
-            if code == END_OF_AUDIO:
-                break
-            codes.append(code)
-            self.guesser.learn(code)
-            seen[1 + code] = True
-            pending = Pending([self.vocab.codebook0 + code], [self.vocab.codebook0 + code])
-            self._report(section, len(codes))
-        return np.array(codes, np.int16)
+            ended = code == END_OF_AUDIO
+            if not ended:
+                codes.append(code)
+                self.guesser.learn(code)
+                seen[1 + code] = True
+                pending = Pending([self.vocab.codebook0 + code], [self.vocab.codebook0 + code])
+                self._report(section, len(codes))
+            if self._is_bad(section, codes, ended, len(replay)):
+                self._begin_anew(section)
+                return None
+        return codes
 
     def _begin(self, section: int, replay: Sequence[int], mark: Mark | None) -> tuple[list[int], Pending]:
-        """Codes of a section that both rows hold, and what is to be fed next."""
-        if not mark:
-            return [], self._open_section(section)
-        codes = list(replay[: mark.codes])
+        """Codes of a section that need no step any more, and what is to be fed next."""
+        given = self.draft.begun(section)
+        codes = list(replay[: mark.codes if mark else given])
         for code in codes:
             self.guesser.learn(code)
-        self.first = mark.first
+        last = [self.vocab.codebook0 + code for code in codes[-1:]]
+        if not mark:
+            opened = self._open_section(section)
+            # the unconditional row starts at the last id that is not drawn (`generate` of transformers)
+            return codes, Pending(opened.cond + self._ids(codes), last or opened.uncond)
+        self.first, self.opened = mark.first, 0
         self.fed = len(self._context(section)) + mark.codes - 1
-        self.fed_uncond = mark.codes  # the separator, and all codes but the last
-        last = [self.vocab.codebook0 + codes[-1]]
+        # the separator and all codes but the last; or from the last given one on
+        self.fed_uncond = mark.codes - given
         return codes, Pending(last, last)
+
+    def _ids(self, codes: Sequence[int]) -> list[int]:
+        return [self.vocab.codebook0 + code for code in codes]
 
     def _look(
         self, section: int, codes: Sequence[int], pending: Pending, known: int
-    ) -> tuple[int | None, NDArray[np.float32]]:
+    ) -> Generator[list[Row], Logits, tuple[int | None, Logits]]:
         """A guess that is fed now, if any, and the logits for the next draw; `known` draws are to come."""
         if self.ahead is not None:  # the last guess was drawn
             logits, self.ahead = self.ahead, None
             return None, logits
-        if codes and self.snapshots and known <= 0:
+        drawn = len(codes) > self.draft.begun(section)
+        if drawn and self.snapshots and known <= 0:
             self.snapshots.offer(self.engine, self.rows, Mark(section, len(codes), self.first))
-        guess = self._guess(section, codes)
+        guess = self._guess(section, codes) if drawn else None
         unknown = known <= (0 if guess is None else 1)
-        logits, self.ahead = self._step(section, pending, guess, unknown)
+        logits, self.ahead = yield from self._step(section, pending, guess, unknown)
         return guess, logits
 
     def _guess(self, section: int, codes: Sequence[int]) -> int | None:
         """A code to feed beside both rows' own ids; None where it would cost more than it may save."""
+        if len(codes) + 1 >= 2 * self.draft.caps[section]:
+            return None
         guided = self.draft.sampling.guidance(section) != 1.0
-        more = len(codes) + 1 < 2 * self.draft.caps[section]
-        return self.guesser.guess() if codes and guided and more else None
+        forced = self._forced(len(codes))
+        if forced is not None:
+            return forced
+        return self.guesser.guess() if guided and self.alone else None
+
+    def _forced(self, position: int) -> int | None:
+        """The code that a given track has at this draw of a section."""
+        forced = self.draft.forced
+        if forced is None or position % 2 != forced.track:
+            return None
+        return int(forced.codes[self.frames_done + position // 2])
 
     def _take_back(self) -> None:
         """Forget a guess that was not drawn."""
         self.ahead = None
         self.fed -= 1
-        self.engine.forget(COND, self.fed)
-        self.fed_uncond -= 1
-        self.engine.forget(UNCOND, self.fed_uncond)
+        self.engine.forget(self.rows[COND], self.fed)
+        if self.fed_uncond:
+            self.fed_uncond -= 1
+            self.engine.forget(self.rows[UNCOND], self.fed_uncond)
 
     def _open_section(self, section: int) -> Pending:
         """Make room for a section; returns what is to be fed before its first draw."""
@@ -239,38 +233,54 @@ class _Singer:
         while self.first < section and len(self._context(section)) + need > self.engine.n_ctx:
             self.first += 1
         if self.first != first:  # the oldest sections go, so the rest moves: compute it anew
-            self.engine.forget(COND, 0)
+            self.engine.forget(self.rows[COND], 0)
             self.fed = 0
-        if self.rows == 2:
-            self.engine.forget(UNCOND, 0)
+        self.opened = self.fed
+        if len(self.rows) > 1:
+            self.engine.forget(self.rows[UNCOND], 0)
             self.fed_uncond = 0
-        context = self._context(section)
-        return Pending(context[self.fed :], context[-1:])
+        ids = self._context(section)
+        return Pending(ids[self.fed :], ids[-1:])
 
     def _context(self, section: int) -> list[int]:
-        """All ids before the first code of a section, oldest kept section first."""
-        prompt, ids = self.draft.prompt, list(self.draft.prompt.header)
-        for i in range(self.first, section + 1):
-            if i > self.first:
-                ids += prompt.end_of_segment
-            ids += prompt.sections[i]
-            if i < section:
-                ids += [*self.vocab.ids(self._codes(i)), self.vocab.eoa]
-        return ids
+        return context(self.draft, self.vocab, self.sung, self.first, section)
+
+    def _is_bad(self, section: int, codes: Sequence[int], ended: bool, known: int) -> bool:
+        """Whether the judge wants these codes drawn anew; they were good when they were replayed."""
+        draft, count = self.draft, len(codes)
+        last = ended or count == 2 * draft.caps[section]
+        again = self.journal.attempt(section) < draft.retries
+        due = last or (again and count % JUDGED_EVERY == 0)
+        verdict = draft.judge(section, codes, last) if draft.judge and due and count >= known else None
+        if verdict is None:
+            return False
+        fate = "is drawn anew" if again else "is kept: it was drawn anew often enough"
+        self.warnings.append(f"section {section + 1} {verdict} and {fate}")
+        return again
+
+    def _begin_anew(self, section: int) -> None:
+        """Forget a section's draws; the conditional row goes back to what it held before its prompt.
+
+        Its prompt is read again, so that a resume, which never saw the bad draws, has the same bits.
+        """
+        self.journal.redraw(section, self.draft.begun(section))
+        self.ahead, self.fed = None, self.opened
+        self.engine.forget(self.rows[COND], self.fed)
+        self._settle()
 
     def _seen(self, section: int, codes: Sequence[int]) -> NDArray[np.bool_]:
         """Which choices the context holds [1025]; upstream penalises all of them."""
         seen = np.zeros(1025, bool)
-        context = np.array(self._context(section), np.int64)
-        seen[END] = bool((context == self.vocab.eoa).any())
-        offsets = context - self.vocab.codebook0
+        ids = np.array(self._context(section), np.int64)
+        seen[END] = bool((ids == self.vocab.eoa).any())
+        offsets = ids - self.vocab.codebook0
         seen[1 + offsets[(offsets >= 0) & (offsets < 1024)]] = True
         seen[1 + np.array(codes, np.int64)] = True
         return seen
 
     def _step(
         self, section: int, pending: Pending, guess: int | None, unknown: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    ) -> Generator[list[Row], Logits, tuple[Logits, Logits | None]]:
         """Feed both rows; returns their logits, and those after the guess if there is one.
 
         Logits come, if a draw that needs them is `unknown`, for all of these ids, so that a replay has the
@@ -279,26 +289,40 @@ class _Singer:
         both = self.draft.sampling.guidance(section) != 1.0
         extra = [] if guess is None else [self.vocab.codebook0 + guess]
         wanted = 1 + len(extra) if unknown else 0
-        rows = [Row(COND, [*pending.cond, *extra], wanted)]
+        rows = [Row(self.rows[COND], [*pending.cond, *extra], wanted)]
         if both:
-            rows.append(Row(UNCOND, [*pending.uncond, *extra], wanted))
-        logits = self.engine.decode(rows)
+            rows.append(Row(self.rows[UNCOND], [*pending.uncond, *extra], wanted))
+        logits = yield rows
         self.fed += len(rows[0].ids)
         self.fed_uncond += len(rows[-1].ids) if both else 0
         return (logits[::2], logits[1::2]) if extra else (logits, None)
 
-    def _draw(self, section: int, position: int, logits: NDArray[np.float32], seen: NDArray[np.bool_]) -> int:
-        options, vocab = self.draft.sampling, self.vocab
-        scores = step_scores(logits, options.guidance(section), vocab)
+    def _next(self, section: int, position: int, logits: Logits, seen: NDArray[np.bool_]) -> int:
+        """A code or END_OF_AUDIO."""
+        new, forced = position - self.draft.begun(section), self._forced(position)
+        # a section ends on a whole frame
+        may_end = new >= self.draft.sampling.min_new_tokens and position % 2 == 0
+        if self.draft.forced and self.draft.forced.whole:
+            may_end = False
+        if forced is not None and not may_end:
+            return forced
+        code = self._draw(section, position, logits, seen, may_end)
+        return code if forced is None or code == END_OF_AUDIO else forced
+
+    def _draw(
+        self, section: int, position: int, logits: Logits, seen: NDArray[np.bool_], may_end: bool
+    ) -> int:
+        draft, options = self.draft, self.draft.sampling
+        scores = step_scores(logits, options.guidance(section), self.vocab)
         if not np.isfinite(scores).all():
             raise EngineError(
                 "the model's output is not a number", "its file may be damaged: convert it again"
             )
         scores = penalise(scores, seen, options.repetition_penalty)
-        if position < options.min_new_tokens or position % 2:  # a section ends on a whole frame
+        if not may_end:
             scores[END] = -np.inf
-        chance = uniform(self.draft.seed, self.draft.candidate, section, position)
-        choice = draw(scores, options, chance)
+        attempt = self.journal.attempt(section)
+        choice = draw(scores, options, uniform(draft.seed, draft.candidate, section, position, attempt))
         return END_OF_AUDIO if choice == END else choice - 1
 
     def _report(self, section: int, count: int) -> None:
@@ -306,10 +330,10 @@ class _Singer:
         done = self.frames_done + count // 2
         name = f", {labels[section]}" if labels else ""
         note = f"section {section + 1} of {len(caps)}{name}"
-        self.progress(Event("draft", done, self.frames_done + sum(caps[section:]), note))
+        self.event = Event("draft", done, self.frames_done + sum(caps[section:]), note)
 
 
-def step_scores(logits: NDArray[np.float32], scale: float, vocab: Stage1Vocab) -> NDArray[np.float64]:
+def step_scores(logits: Logits, scale: float, vocab: Stage1Vocab) -> NDArray[np.float64]:
     """Logits [1 or 2, n_vocab] of one step → scores of the choices [1025], before the penalty.
 
     With guidance off upstream adds no processor, so the raw logits stay as they are.

@@ -40,23 +40,28 @@ class Chunk:
     frames: int
 
 
-def chunks(frames: int) -> list[Chunk]:
-    """The grid over both tracks: full chunks of 300 frames, then the rest, track by track."""
+BOTH = (0, 1)
+"""The tracks."""
+
+
+def chunks(frames: int, tracks: Sequence[int] = BOTH) -> list[Chunk]:
+    """The grid over the tracks: full chunks of 300 frames, then the rest, track by track."""
     return [
         Chunk(track, start, min(CHUNK_FRAMES, frames - start))
-        for track in (0, 1)
+        for track in tracks
         for start in range(0, frames, CHUNK_FRAMES)
     ]
 
 
-def distinct(codes0: NDArray[np.int16]) -> dict[Chunk, Chunk]:
+def distinct(codes0: NDArray[np.int16], tracks: Sequence[int] = BOTH) -> dict[Chunk, Chunk]:
     """Each chunk of codebook 0 [2, T] → the first chunk with the same codes: what need not be refined twice.
 
     Silence is the same in every chunk, and picks follow from a chunk's codes alone.
     """
     first: dict[bytes, Chunk] = {}
     return {
-        chunk: first.setdefault(_outline(chunk, codes0).tobytes(), chunk) for chunk in chunks(codes0.shape[1])
+        chunk: first.setdefault(_outline(chunk, codes0).tobytes(), chunk)
+        for chunk in chunks(codes0.shape[1], tracks)
     }
 
 
@@ -79,9 +84,11 @@ def step_effort(rows: int) -> int:
     return 15 + 580 * blocks + 185 * fours + 85 * ones
 
 
-def rows_for(codes0: NDArray[np.int16], most: int, effort: Effort = step_effort) -> int:
+def rows_for(
+    codes0: NDArray[np.int16], most: int, effort: Effort = step_effort, tracks: Sequence[int] = BOTH
+) -> int:
     """The rows, at most `most`, that refine codebook 0 [2, T] soonest; the fewest of equals."""
-    return best_rows([chunk.frames for chunk in _work(distinct(codes0))], most, effort)
+    return best_rows([chunk.frames for chunk in _work(distinct(codes0, tracks))], most, effort)
 
 
 def best_rows(lengths: Sequence[int], most: int, effort: Effort = step_effort) -> int:
@@ -109,15 +116,16 @@ def run(
     done: Mapping[Chunk, NDArray[np.int16]] | None = None,
     keep: Callable[[Chunk, NDArray[np.int16]], None] = lambda chunk, codes: None,
     progress: Progress = silent,
+    tracks: Sequence[int] = BOTH,
 ) -> NDArray[np.int16]:
-    """Codebook 0 [2, T] → codes [2, 8, T].
+    """Codebook 0 [2, T] → codes [2, 8, T]; those of a track that is not among `tracks` are all 0.
 
     Chunks go through the engine's rows in waves of fixed make-up. `done` holds chunks of an earlier
     run: a wave that is all there is skipped, any other is computed whole, so that a resume puts the
     same rows into the same batches. `keep` gets each chunk's codes [8, frames] as soon as it ends;
     of chunks with the same codes only the first.
     """
-    first_like = distinct(codes0)
+    first_like = distinct(codes0, tracks)
     work = _work(first_like)
     finished = dict(done or {})
     meter = _Meter(sum(chunk.frames for chunk in work), progress)

@@ -1,0 +1,85 @@
+"""Stage 1 of a song folder: what it is asked, and where its draws and codes go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.parts import Parts
+from yuegguf.progress import Event, Progress
+from yuegguf.snapshots import CacheFolder
+from yuegguf.song import SongFolder
+from yuegguf.stages import prompt, stage1
+from yuegguf.stages.draft import Draft, Forced, Given, Part
+from yuegguf.vocab import Stage1Vocab, split_tracks, stage1_vocab
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What stage 1 hears besides the lyrics."""
+
+    reference: NDArray[np.int16] | None = None
+    """Codebook 0 in stage-1 order [N]."""
+    forced: Forced | None = None
+
+
+def draft(folders: Sequence[SongFolder], heard: Sequence[Heard], parts: Parts, progress: Progress) -> None:
+    """Stage 1 of candidates of one song, or of a song alone; their codes are in the folders then.
+
+    Raises YueError; what was drawn is kept.
+    """
+    with closing(parts.stage1(len(folders))) as engine, ExitStack() as logs:
+        vocab, encode = stage1_vocab(engine.pieces), parts.tokenizer(engine).encode
+        found = []
+        for folder, ears in zip(folders, heard, strict=True):
+            log = logs.enter_context(closing(folder.token_log()))
+            cache = CacheFolder(
+                folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, _warner(progress)
+            )
+            found.append(Part(draft_of(folder, encode, vocab, ears), log, cache))
+        sung = stage1.run_together(found, engine, vocab, progress)
+    for folder, sections in zip(folders, sung, strict=True):
+        _keep_draft(folder, sections)
+
+
+def _warner(progress: Progress) -> Callable[[str], None]:
+    return lambda text: progress(Event("draft", 0, 1, warning=text))
+
+
+def draft_of(
+    folder: SongFolder,
+    encode: prompt.Encode,
+    vocab: Stage1Vocab,
+    heard: Heard,
+) -> Draft:
+    """What stage 1 is asked for a song."""
+    request, base = folder.request, folder.load_base()
+    sections, caps = request.parsed().sections, request.frame_caps()
+    built = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, heard.reference)
+    drawn = len(caps) - (len(base.after_frames) if base else 0)
+    if base:
+        caps[: base.given.sections] = base.frames[: base.given.sections]
+    return Draft(
+        replace(built, sections=built.sections[:drawn]),
+        caps[:drawn],
+        request.sampling,
+        request.seed,
+        [section.label for section in sections],
+        candidate=request.candidate,
+        given=base.given if base else Given(),
+        forced=heard.forced,
+        retries=request.retries,
+    )
+
+
+def _keep_draft(folder: SongFolder, sung: Sequence[NDArray[np.int16]]) -> None:
+    base, codes, frames = folder.load_base(), split_tracks(np.concatenate(sung)), [len(c) // 2 for c in sung]
+    if base:
+        codes = np.concatenate([codes, base.after[:, 0]], axis=1)
+        frames += base.after_frames
+    folder.save_stage1(frames, codes)
+    folder.drop("cache")
