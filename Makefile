@@ -16,8 +16,13 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# half an hour on an idle machine with 24 GiB: every table of benchmarks/README.md that needs no checkpoint
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.stage1_step
+	$(BIN)/python -m benchmarks.peers --far 1000
+	$(BIN)/python -m benchmarks.growth --folder bench-models --plot docs/growth.png
+	$(BIN)/python -m benchmarks.plan_memory --folder bench-models
+	$(BIN)/python -m benchmarks.plan_time --folder bench-models
 
 # hours on two cores; goes on where it was stopped, and ends by replacing yuegguf/data/nano
 nano-train: $(VENV)/.installed

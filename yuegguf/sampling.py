@@ -8,6 +8,8 @@ a strict mask by construction. Only guidance looks at the whole vocabulary, for 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,11 @@ from yuegguf.errors import RequestError
 
 END = 0
 """Index of end-of-audio among the choices; choice 1 + c is code c."""
+
+LOWEST = float(np.finfo(np.float64).min)
+"""Of the scores that are not minus infinity."""
+CHANCES = 256
+"""Positions whose random numbers are made at once."""
 
 Scores = NDArray[np.float64]
 
@@ -71,8 +78,8 @@ def choice_logits(logits: NDArray[np.float32], eoa: int, codebook0: int) -> Scor
 
 def log_normaliser(logits: NDArray[np.float32]) -> float:
     """log Σ exp over a whole logits row [n_vocab]."""
-    top = logits.max()
-    return float(top) + float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
+    top = np.maximum.reduce(logits)
+    return float(top) + log(np.add.reduce(np.exp(logits - top), dtype=np.float64))
 
 
 def guided_scores(
@@ -89,8 +96,9 @@ def guided_scores(
 
 def penalise(scores: Scores, seen: NDArray[np.bool_], penalty: float) -> Scores:
     """Make every choice that the context holds less likely, once (`RepetitionPenaltyLogitsProcessor`)."""
-    lowered = np.where(scores < 0, scores * penalty, scores / penalty)
-    return np.where(seen, lowered, scores)
+    found, old = scores.copy(), scores[seen]
+    found[seen] = np.where(old < 0, old * penalty, old / penalty)
+    return found
 
 
 def survivors(scores: Scores, options: Sampling) -> tuple[NDArray[np.intp], Scores]:
@@ -98,24 +106,27 @@ def survivors(scores: Scores, options: Sampling) -> tuple[NDArray[np.intp], Scor
 
     Ties with the k-th best are kept; the id that crosses top_p is kept; the best always is.
     """
-    kept = np.flatnonzero(np.isfinite(scores))
-    values = scores[kept] / (options.temperature or 1.0)
+    values = scores / (options.temperature or 1.0)
+    lowest = LOWEST
     if options.top_k and len(values) > options.top_k:
-        cut = np.partition(values, -options.top_k)[-options.top_k]
-        kept, values = kept[values >= cut], values[values >= cut]
+        lowest = max(lowest, np.partition(values, -options.top_k)[-options.top_k])
+    kept = np.flatnonzero(values >= lowest)
+    values = values[kept]
     if options.top_p < 1.0:
-        order = np.lexsort((-kept, values))  # ascending; of equal scores the lower index is the better
-        below = np.cumsum(probabilities(values)[order]) <= 1.0 - options.top_p
+        # ascending; of equal scores the lower index is the better
+        order = len(values) - 1 - values[::-1].argsort(kind="stable")
+        below = probabilities(values)[order].cumsum() <= 1.0 - options.top_p
         below[-1] = False
-        stay = np.sort(order[~below])
+        stay = order[~below]
+        stay.sort()
         kept, values = kept[stay], values[stay]
     return kept, values
 
 
 def probabilities(scores: Scores) -> Scores:
     """Softmax in float64."""
-    weights = np.exp(scores - scores.max())
-    return np.asarray(weights / weights.sum())
+    weights = np.exp(scores - np.maximum.reduce(scores))
+    return np.asarray(weights / np.add.reduce(weights))
 
 
 def uniform(seed: int, candidate: int, section: int, position: int, attempt: int = 0) -> float:
@@ -123,9 +134,15 @@ def uniform(seed: int, candidate: int, section: int, position: int, attempt: int
 
     So a draw is the same however the song was interrupted, resumed or batched.
     """
-    counter = (position, section, candidate, attempt)
-    bits = np.random.Philox(key=seed & (2**128 - 1), counter=np.array(counter, np.uint64)).random_raw()
-    return float(int(bits) >> 11) * 2.0**-53
+    return _chances(seed, candidate, section, attempt, position // CHANCES)[position % CHANCES]
+
+
+@lru_cache(maxsize=32)
+def _chances(seed: int, candidate: int, section: int, attempt: int, block: int) -> list[float]:
+    """The numbers of CHANCES positions at once: a counter gives four, of which the first is taken."""
+    counter = np.array((block * CHANCES, section, candidate, attempt), np.uint64)
+    bits = np.random.Philox(key=seed & (2**128 - 1), counter=counter).random_raw(4 * CHANCES)[::4]
+    return [(bit >> 11) * 2.0**-53 for bit in bits.tolist()]
 
 
 def draw(scores: Scores, options: Sampling, chance: float) -> int:
@@ -133,6 +150,6 @@ def draw(scores: Scores, options: Sampling, chance: float) -> int:
     if options.temperature == 0:
         return int(np.argmax(scores))
     kept, values = survivors(scores, options)
-    total = np.cumsum(probabilities(values))
-    place = int(np.searchsorted(total, chance * total[-1], side="right"))
+    total = probabilities(values).cumsum()
+    place = int(total.searchsorted(chance * total[-1], side="right"))
     return int(kept[min(place, len(kept) - 1)])
