@@ -5,14 +5,24 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from yuegguf import checks, machine, pipeline, plan
+from yuegguf import checks, machine, pipeline, plan, voices
 from yuegguf.codec.base import AudioCodec
 from yuegguf.cost import Held
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.lora import Lora
-from yuegguf.models import ModelChoice, Models, check_same, describe, describe_loras, of_song, resolve
+from yuegguf.models import (
+    ModelChoice,
+    Models,
+    check_same,
+    describe,
+    describe_loras,
+    of_song,
+    reference_notice,
+    resolve,
+)
 from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request import Song, SongRequest
@@ -40,7 +50,10 @@ def generate(
     for notice in notices:
         progress(Event("draft", 0, 1, warning=notice))
     options = machine_options or Machine()
-    found = resolve(models or ModelChoice(), request.reference is not None)
+    choice = models or ModelChoice()
+    found = resolve(choice, request.reference is not None)
+    for notice in reference_notices(request, choice, found):
+        progress(Event("draft", 0, 1, warning=notice))
     folder = start(request, found, Path(output_dir), name, options)
     return go_on(folder, found, options, progress, stop)
 
@@ -71,14 +84,39 @@ def start(
     checks.check_prompt(request, first, made.n_ctx)
     checks.check_codec(models.codec)
     title = name or request.genre.strip()
-    facts = {
+    folder = SongFolder.create(parent, title, request, _facts(title, models, made))
+    if request.reference is not None and request.reference.voice is not None:
+        folder.save_reference(voices.load(request.reference.voice).codes)
+    return folder
+
+
+def _facts(title: str, models: Models, made: Plan) -> dict[str, Any]:
+    """What song.json says beside the request."""
+    return {
         "title": title,
         "family": models.name,
         "models": describe(models),
         "loras": describe_loras(models),
         "plan": made.to_json(),
     }
-    return SongFolder.create(parent, title, request, facts)
+
+
+def reference_notices(request: SongRequest, choice: ModelChoice, found: Models) -> list[str]:
+    """What to know, before a song is made, of its reference and the models that were found for it.
+
+    Raises RequestError, ModelNotFound, DamagedFile.
+    """
+    if request.reference is None:
+        return []
+    notices = [reference_notice(choice, found)]
+    if request.reference.voice is not None:
+        voice = voices.load(request.reference.voice)
+        if voice.codec != checks.codec_id(found.codec):
+            notices.append(
+                f"the voice {voice.name} was saved with another codec and will sound otherwise; "
+                f"save it again from {' and '.join(voice.sources)}"
+            )
+    return [notice for notice in notices if notice]
 
 
 def go_on(
