@@ -250,7 +250,7 @@ def test_references_that_cannot_be_used(capsys: Capture, tmp_path: Path) -> None
     soundfile.write(short, np.zeros(16000), 16000)
     said = run_refused(capsys, 5, *line, short, "--ref-start", 1)
     assert said == (
-        "the reference window 1-30 s holds no frame of the recording; "
+        "the reference window 1-30 s holds nothing of the recording, which is 1 s long; "
         "pass an earlier --ref-start or a later --ref-end"
     )
     run_refused(capsys, 5, *line, short, "--ref-end", 0.005)
@@ -262,4 +262,4 @@ def test_a_reference_too_short_for_the_codec_leaves_no_folder(capsys: Capture, t
     short = tmp_path / "short.wav"
     soundfile.write(short, np.zeros(100), 16000)
     line = (tmp_path / "out", *TEXT, *FAST, "--model", "nano", "--ref", short)
-    assert "holds no frame of the recording" in run_refused(capsys, 5, *line)
+    assert "holds nothing of the recording, which is 0 s long; " in run_refused(capsys, 5, *line)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from helpers import FAST, GENRE, LYRICS, OURS, Capture, Run, cli, song_bytes
 
 import yuegguf
@@ -94,6 +95,7 @@ def test_infer_pys_command_line_is_understood(capsys: Capture, recordings: Path,
         "mix": str(recordings / "a.wav"),
         "vocal": None,
         "instrumental": None,
+        "voice": None,
         "start": 0.5,
         "end": 1.5,
     }
@@ -208,6 +210,43 @@ def test_a_dual_reference_alternates_and_ends_with_the_shorter(
         found = reference(run(*OURS, *way, "--prompt_start_time", 1))
         assert (found[0::2] == vocal[50:75]).all()
         assert (found[1::2] == backing[50:75]).all()
+
+
+def test_tracks_of_different_length_are_cut_with_a_notice(
+    capsys: Capture, recordings: Path, tmp_path: Path
+) -> None:
+    pair = ("--ref-vocal", recordings / "b.flac", "--ref-inst", recordings / "long.wav")
+    result = cli(capsys, "run", *OURS, *FAST, *pair, "-o", tmp_path, "--json")
+    assert result.code == 0
+    notice = "note: b.flac is 1.5 s and long.wav is 4 s long: the longer track is cut to the shorter\n"
+    assert notice in result.err
+    folder = Path(result.json["folder"])
+    assert len(reference(folder)) == 150
+    wanted = request_of(folder)["reference"]
+    assert (wanted["start"], wanted["end"]) == (0.0, 1.5)  # what there is, not the 30 s that were asked for
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "channels"),
+    [
+        ("WAV", 8000, 1),
+        ("WAV", 96000, 6),
+        ("FLAC", 22050, 2),
+        ("OGG", 48000, 2),
+        ("AIFF", 11025, 1),
+        ("MP3", 44100, 2),
+    ],
+)
+def test_any_format_rate_and_channel_count_is_a_reference(
+    kind: str, rate: int, channels: int, capsys: Capture, tmp_path: Path
+) -> None:
+    wave = 0.2 * np.sin(np.arange(rate)[:, None] * np.arange(1, channels + 1) / 30)
+    file = tmp_path / f"a.{kind.lower()}"
+    soundfile.write(file, wave, rate, format=kind)
+    samples = -(-soundfile.info(file).frames * 16000 // rate)  # a lossy format may add some
+    result = cli(capsys, "run", *OURS, *FAST, "--ref", file, "-o", tmp_path / "songs", "--json")
+    assert result.code == 0, result.err
+    assert len(reference(Path(result.json["folder"]))) == (samples + 240) // 320
 
 
 def test_a_reference_changes_the_song(run: Run, song: Path, recordings: Path) -> None:

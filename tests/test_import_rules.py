@@ -21,7 +21,7 @@ stages.__init__ stages.guess
 fit request engine.base engine.ggml tokenlog tokenizer arrays lockfile
 audio store kit engine.batch
 stages.prompt stages.render stages.stage2
-stages.draft stages.choir cost dataset given parts
+stages.draft stages.choir cost dataset given parts voices
 stages.stage1 song
 fitting extend
 plan snapshots codes models engine.llama codec.ort speed
@@ -34,7 +34,7 @@ cli._output
 cli._options
 cli.quality cli._making cli._describe
 cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.lora
-cli.quantize cli.doctor cli.plot cli.bench
+cli.quantize cli.doctor cli.plot cli.bench cli.voice
 cli.__init__
 __main__
 """

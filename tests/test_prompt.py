@@ -11,7 +11,7 @@ from fakes import PIECES
 
 from yuegguf.errors import RequestError
 from yuegguf.lyrics import parse
-from yuegguf.stages.prompt import INSTRUCTION, build, dual_reference, header_text, single_reference
+from yuegguf.stages.prompt import INSTRUCTION, build, cut, dual_reference, header_text, single_reference
 from yuegguf.vocab import stage1_vocab
 
 VOCAB = stage1_vocab(PIECES)
@@ -82,11 +82,37 @@ def test_tracks_of_different_length_are_cut_to_the_shorter() -> None:
     assert dual_reference(track(100), track(40, 500), 0, 30).tolist()[-2:] == [39, 539]
 
 
-def test_empty_window_is_refused() -> None:
-    with pytest.raises(RequestError, match="ends before its window starts"):
-        single_reference(track(40), 0.9, 2.0)
-    with pytest.raises(RequestError):
-        dual_reference(track(100), track(40), 0.9, 2.0)
+@pytest.mark.parametrize(
+    ("start", "end", "window"),
+    [
+        (0.8, 2.0, "0.8-2 s"),
+        (0.9, 1e308, "0.9-1e+308 s"),
+        (0.0, 0.009, "0-0.009 s"),
+        (0.501, 0.509, "0.501-0.509 s"),
+    ],
+)
+def test_a_window_without_a_frame_is_refused_with_the_recordings_length(
+    start: float, end: float, window: str
+) -> None:
+    sentence = (
+        f"the reference window {window} holds nothing of the recording, which is 0.8 s long; "
+        "pass an earlier --ref-start or a later --ref-end"
+    )
+    for make in (
+        lambda: single_reference(track(40), start, end),
+        lambda: dual_reference(track(100), track(40), start, end),
+    ):
+        with pytest.raises(RequestError) as caught:
+            make()
+        assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("frames", [1, 40, 1499, 7777])
+def test_a_window_is_cut_on_whole_frames_and_ends_with_the_recording(frames: int) -> None:
+    length = frames / 50
+    assert cut(0, 30, frames) == slice(0, min(frames, 1500))
+    assert cut(0, length, frames) == cut(0, length + 1e9, frames) == slice(0, frames)
+    assert cut(length - 0.02, length, frames) == slice(frames - 1, frames)
 
 
 def test_windows_of_encoded_references_equal_upstream(golden: Golden) -> None:

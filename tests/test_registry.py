@@ -10,7 +10,7 @@ import pytest
 
 from yuegguf import registry
 from yuegguf.errors import ModelNotFound
-from yuegguf.models import ModelChoice, nano_models, resolve, resolve_codec
+from yuegguf.models import ModelChoice, nano_models, reference_notice, resolve, resolve_codec
 from yuegguf.registry import (
     entry_of,
     find_model,
@@ -199,4 +199,57 @@ def test_an_installed_family_is_used_whole_and_icl_with_a_reference(tmp_path: Pa
     assert (found.name, found.stage1.name) == ("en-cot-Q8_0", "en-cot-Q8_0.gguf")
     assert (found.stage2.name, found.codec) == ("s2-general-Q8_0.gguf", tmp_path / "xcodec")
     assert resolve(ModelChoice(models_dir=tmp_path), with_reference=True).stage1.name == "en-icl-Q6_K.gguf"
+
+
+FAMILY = ("s2-general-Q8_0.gguf", "xcodec/decoder.onnx")
+COT, ICL = "en-cot-Q8_0.gguf", "en-icl-Q6_K.gguf"
+
+
+INSTEAD = "en-icl-Q6_K sings instead of {asked}, which was not trained to take up a reference"
+PULL = "{name} was not trained to take up a reference; get en-icl with: yuegguf pull en-icl"
+PASS = "{name} was not trained to take up a reference; pass --model en-icl"
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "quant", "found", "notice"),
+    [
+        ((COT, ICL), None, None, ICL, ""),
+        (("zh-cot-Q8_0.gguf", "zh-icl-Q8_0.gguf", COT), None, None, "zh-icl-Q8_0.gguf", ""),
+        ((COT, ICL), "en-icl", None, ICL, ""),
+        ((COT, ICL), "en-cot", None, ICL, INSTEAD),
+        ((COT, ICL), "m-a-p/YuE-s1-7B-anneal-en-cot", None, ICL, INSTEAD),
+        ((COT, ICL), "en-cot", "q6_k", ICL, INSTEAD),
+        ((COT, ICL), "en-cot", "q8_0", COT, PASS),
+        ((COT, ICL), "{root}/en-cot-Q8_0.gguf", None, COT, PASS),
+        ((COT, "zh-icl-Q8_0.gguf"), "en-cot", None, COT, PULL),
+        (("s1-0.5b-Q8_0.gguf",), "s1-0.5b", None, "s1-0.5b-Q8_0.gguf", PULL),
+    ],
+)
+def test_a_reference_is_sung_by_the_icl_model_of_the_language(
+    there: tuple[str, ...], asked: str | None, quant: str | None, found: str, notice: str, tmp_path: Path
+) -> None:
+    put(tmp_path, *there, *FAMILY)
+    name = asked.format(root=tmp_path) if asked else None
+    choice = ModelChoice(name, quant=quant, models_dir=tmp_path)
+    models = resolve(choice, with_reference=True)
+    assert models.stage1.name == found
+    assert reference_notice(choice, models) == notice.format(asked=asked, name=models.name)
+
+
+def test_without_any_icl_model_one_is_asked_for(tmp_path: Path) -> None:
+    put(tmp_path, COT, *FAMILY)
+    with pytest.raises(ModelNotFound) as caught:
+        resolve(ModelChoice(models_dir=tmp_path), with_reference=True)
+    assert str(caught.value) == (
+        f"a reference needs an -icl model, and none is installed in {tmp_path}; "
+        "get one with: yuegguf pull en-icl"
+    )
+
+
+def test_the_bundled_family_takes_up_a_reference_itself(tmp_path: Path) -> None:
+    put(tmp_path, COT, *FAMILY)
+    nano = ModelChoice("nano", models_dir=tmp_path)
+    assert reference_notice(nano, resolve(nano, with_reference=True)) == ""
+    nothing = ModelChoice(models_dir=tmp_path / "empty")
+    assert resolve(nothing, with_reference=True) == nano_models()
     assert resolve(ModelChoice("nano", models_dir=tmp_path)) == nano_models()

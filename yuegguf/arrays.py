@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile
 from yuegguf.files import replacing
+
+UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+"""What zipfile raises for damage: a wrong sum, a broken stream, a method or an encryption that it lacks."""
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
@@ -45,7 +49,7 @@ def load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             return {name: archive[name] for name in names}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, *UNREADABLE) as error:
         raise DamagedFile(f"{file} is damaged ({error})", "delete it and resume to make it again") from error
 
 

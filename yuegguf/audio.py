@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from yuegguf import __version__
-from yuegguf.codec.base import CODEC_RATE, SONG_RATE
+from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SHORTEST, SONG_RATE
 from yuegguf.dsp import resample
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.files import replacing
@@ -70,6 +70,12 @@ def to_codec_wave(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     Mean over the channels first, then resampling: the order of `load_audio_mono` (`infer.py`).
     """
     return resample(wave.mean(axis=1, dtype=np.float32), rate, CODEC_RATE)
+
+
+def codec_frames(samples: int, rate: int) -> int:
+    """Frames that the codec makes of a recording; 0 where it is too short to be encoded."""
+    samples16k = -(-samples * CODEC_RATE // rate)
+    return (samples16k + 240) // CODEC_HOP if samples16k >= SHORTEST else 0
 
 
 def write_audio(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from yuegguf.audio import check_format, read_audio
+from yuegguf import voices
+from yuegguf.audio import check_format, codec_frames, read_audio
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.cost import ModelFacts, model_facts
-from yuegguf.errors import RequestError
 from yuegguf.lora import Lora
 from yuegguf.models import Models
 from yuegguf.request import Output, Reference, SongRequest
@@ -65,6 +66,14 @@ def check_codec(folder: Path) -> None:
     OrtCodec.open(folder).close()
 
 
+def codec_id(folder: Path) -> str:
+    """What tells a codec from others: a hash of its codebooks. Raises ModelNotFound, DamagedFile."""
+    from yuegguf.codec.ort import OrtCodec
+
+    with closing(OrtCodec.open(folder, need=("encoder",))) as codec:
+        return codec.fingerprint
+
+
 def check_output(output: Output) -> None:
     """Refuse formats that this machine cannot write. Raises RequestError."""
     for kind in output.formats:
@@ -72,30 +81,39 @@ def check_output(output: Output) -> None:
 
 
 def located(request: SongRequest) -> SongRequest:
-    """The request with absolute file names, since a resume may run in another folder."""
-    if request.reference is None:
-        return request
-    old = request.reference
-    mix, vocal, instrumental = (
-        str(Path(file).absolute()) if file else None for file in (old.mix, old.vocal, old.instrumental)
-    )
-    new = replace(old, mix=mix, vocal=vocal, instrumental=instrumental)
-    return replace(request, reference=new)
+    """The request with its reference `located`. Raises RequestError, DamagedFile."""
+    found = located_reference(request.reference) if request.reference is not None else None
+    return replace(request, reference=found)
 
 
-def reference_frames(wanted: Reference) -> int:
-    """Frames of a reference's window, from its files' lengths. Raises RequestError."""
-    lengths = []
-    for file in filter(None, (wanted.mix, wanted.vocal, wanted.instrumental)):
-        wave, rate = read_audio(Path(file))
-        lengths.append(len(wave) / rate)
-    frames = round(FRAME_RATE * min(wanted.end, *lengths)) - round(FRAME_RATE * wanted.start)
-    if frames < 1:
-        raise RequestError(
-            f"the reference window {wanted.start:g}-{wanted.end:g} s holds no frame of the recording",
-            "pass an earlier --ref-start or a later --ref-end",
-        )
-    return frames
+def located_reference(wanted: Reference) -> Reference:
+    """The reference with absolute file names, since a resume may run in another folder.
+
+    Its window becomes what of it the recording or the voice holds, in whole frames. Raises RequestError
+    where that is nothing, DamagedFile for a voice.
+    """
+    if wanted.voice is not None:
+        voice = voices.load(wanted.voice)
+        return replace(wanted, start=voice.start, end=voice.end)
+    named = {"mix": wanted.mix, "vocal": wanted.vocal, "instrumental": wanted.instrumental}
+    files = {track: Path(file).absolute() for track, file in named.items() if file is not None}
+    window = prompt.cut(wanted.start, wanted.end, min(recording_frames(file) for file in files.values()))
+    start, end = window.start / FRAME_RATE, window.stop / FRAME_RATE
+    return replace(wanted, **{track: str(file) for track, file in files.items()}, start=start, end=end)
+
+
+def recording_frames(file: Path) -> int:
+    """Frames that the codec will make of a recording. Raises RequestError."""
+    wave, rate = read_audio(file)
+    return codec_frames(len(wave), rate)
+
+
+def reference_size(wanted: Reference) -> int:
+    """Codes of a located reference. Raises RequestError, DamagedFile for a voice."""
+    if wanted.voice is not None:
+        return len(voices.load(wanted.voice).codes)
+    frames = round(FRAME_RATE * wanted.end) - round(FRAME_RATE * wanted.start)
+    return frames if wanted.mix is not None else 2 * frames
 
 
 def check_prompt(request: SongRequest, model: Header, n_ctx: int) -> prompt.Prompt:
@@ -105,8 +123,7 @@ def check_prompt(request: SongRequest, model: Header, n_ctx: int) -> prompt.Prom
     """
     codes = None
     if request.reference:
-        tracks = 1 if request.reference.mix else 2
-        codes = np.zeros(tracks * reference_frames(request.reference), np.int16)
+        codes = np.zeros(reference_size(request.reference), np.int16)
     vocab = stage1_vocab(model.pieces)
     encode = open_tokenizer(model.metadata, model.pieces, model.path).encode
     sung = request.parsed().sections

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,6 @@ from yuegguf.vocab import Role
 
 NANO = "nano"
 DEFAULT_STAGE1, DEFAULT_STAGE2 = "en-cot", "s2-general"
-DEFAULT_STAGE1_ICL = "en-icl"
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def _family(choice: ModelChoice, with_reference: bool) -> Models:
         nano = nano_models()
         stage2 = _find(choice.stage2 or NANO, "stage2", None, choice.root)
         return replace(nano, stage2=stage2, codec=Path(choice.codec or nano.codec))
-    default = DEFAULT_STAGE1_ICL if with_reference else DEFAULT_STAGE1
-    stage1 = _find(choice.stage1 or default, "stage1", choice.quant, choice.root)
+    name = _taking_up(choice) if with_reference else choice.stage1 or DEFAULT_STAGE1
+    stage1 = _find(name, "stage1", choice.quant, choice.root)
     stage2 = _find(choice.stage2 or DEFAULT_STAGE2, "stage2", None, choice.root)
     codec = Path(choice.codec) if choice.codec else registry.installed_codec(choice.root)
     if codec is None:
@@ -91,6 +91,50 @@ def _family(choice: ModelChoice, with_reference: bool) -> Models:
             "get it with: yuegguf pull xcodec",
         )
     return Models(stage1.stem, stage1, stage2, codec)
+
+
+def _taking_up(choice: ModelChoice) -> str:
+    """The stage-1 model for a song with a reference: the -icl one of the language, if it is installed.
+
+    Where no model was asked for, any installed -icl one, English first. Raises ModelNotFound.
+    """
+    entries = [entry for entry in registry.load() if entry.mode == "icl"]
+    if choice.stage1 is None:
+        found = next((entry.id for entry in entries if registry.installed(entry.id, choice.root)), None)
+        if found is None:
+            raise ModelNotFound(
+                f"a reference needs an -icl model, and none is installed in {choice.root}",
+                f"get one with: yuegguf pull {entries[0].id}",
+            )
+        return found
+    partner = _partner(choice.stage1)
+    there = [quant.lower() for quant in registry.installed(partner, choice.root)] if partner else []
+    fits = choice.quant.lower() in there if choice.quant else bool(there)
+    return partner if partner and fits else choice.stage1
+
+
+def _partner(name: str) -> str | None:
+    """The -icl model of a -cot model's name or repository; None for every other name and for files."""
+    with suppress(RequestError):
+        entry = registry.entry_of(name)
+        if entry.id.endswith("-cot"):
+            return entry.id.removesuffix("cot") + "icl"
+    return None
+
+
+def reference_notice(choice: ModelChoice, found: Models) -> str:
+    """What to know of the model that was found for a song with a reference; empty if nothing."""
+    entry = next((e for e in registry.load() if found.name.startswith(f"{e.id}-")), None)
+    if entry is None:
+        return ""
+    if entry.mode == "cot":
+        icl = _partner(entry.id) or "en-icl"
+        there = bool(registry.installed(icl, choice.root))
+        advice = f"pass --model {icl}" if there else f"get {icl} with: yuegguf pull {icl}"
+        return f"{found.name} was not trained to take up a reference; {advice}"
+    if choice.stage1 and _partner(choice.stage1) == entry.id:
+        return f"{found.name} sings instead of {choice.stage1}, which was not trained to take up a reference"
+    return ""
 
 
 def resolve_codec(choice: ModelChoice) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf import drafting
+from yuegguf import drafting, voices
 from yuegguf.audio import Tags, read_audio, to_codec_wave, write_audio
 from yuegguf.codec.base import FRAME_RATE, SONG_HOP, AudioCodec, Track
 from yuegguf.drafting import Heard
@@ -148,21 +148,46 @@ def _reference(
         return None
     kept = folder.load_reference()
     if kept is None:
-        progress(Event("draft", 0, sum(request.frame_caps()), "listening to the reference"))
-        with closing(parts.codec()) as codec:
-            kept = reference_codes(wanted, codec)
+        if wanted.voice is not None:
+            kept = voices.load(wanted.voice).codes
+        else:
+            progress(Event("draft", 0, sum(request.frame_caps()), "listening to the reference"))
+            with closing(parts.codec()) as codec:
+                kept = reference_codes(wanted, codec, progress)
         folder.save_reference(kept)
     return kept
 
 
-def reference_codes(wanted: Reference, codec: AudioCodec) -> NDArray[np.int16]:
-    """Encode a reference's whole files, then cut the window, as upstream does. Raises RequestError."""
+def reference_codes(wanted: Reference, codec: AudioCodec, progress: Progress = silent) -> NDArray[np.int16]:
+    """Encode a reference's whole files, then cut the window, as upstream does → codes [N].
+
+    Tracks of different length are cut to the shorter, with a warning. Raises RequestError.
+    """
     if wanted.mix is not None:
         return prompt.single_reference(encode_file(Path(wanted.mix), codec), wanted.start, wanted.end)
     assert wanted.vocal
     assert wanted.instrumental
-    vocal, instrumental = (encode_file(Path(p), codec) for p in (wanted.vocal, wanted.instrumental))
+    vocal, instrumental = encode_stems(Path(wanted.vocal), Path(wanted.instrumental), codec, progress)
     return prompt.dual_reference(vocal, instrumental, wanted.start, wanted.end)
+
+
+def encode_stems(
+    vocal: Path, instrumental: Path, codec: AudioCodec, progress: Progress = silent
+) -> NDArray[np.int16]:
+    """The two recordings of one song → codes [2, 8, T]; the longer is cut to the shorter, with a warning.
+
+    Raises RequestError.
+    """
+    tracks = [encode_file(path, codec) for path in (vocal, instrumental)]
+    lengths = [track.shape[1] for track in tracks]
+    if lengths[0] != lengths[1]:
+        told = (
+            f"{path.name} is {n / FRAME_RATE:g} s"
+            for path, n in zip((vocal, instrumental), lengths, strict=True)
+        )
+        text = f"{' and '.join(told)} long: the longer track is cut to the shorter"
+        progress(Event("draft", 0, 1, warning=text))
+    return np.stack([track[:, : min(lengths)] for track in tracks])
 
 
 def encode_file(path: Path, codec: AudioCodec) -> NDArray[np.int16]:

@@ -88,15 +88,24 @@ def is_free(licence: str) -> bool:
 
 def models_dir() -> Path:
     """Where installed models live: $YUEGGUF_MODELS_DIR, else the user's data folder."""
-    if "YUEGGUF_MODELS_DIR" in os.environ:
-        return Path(os.environ["YUEGGUF_MODELS_DIR"]).expanduser()
+    return _folder("YUEGGUF_MODELS_DIR", "models")
+
+
+def voices_dir() -> Path:
+    """Where saved voices live: $YUEGGUF_VOICES_DIR, else beside the models in the user's data folder."""
+    return _folder("YUEGGUF_VOICES_DIR", "voices")
+
+
+def _folder(variable: str, name: str) -> Path:
+    if variable in os.environ:
+        return Path(os.environ[variable]).expanduser()
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Application Support"
     elif sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", str(Path.home())))
     else:
         base = Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser()
-    return base / "yuegguf" / "models"
+    return base / "yuegguf" / name
 
 
 def gguf_name(model_id: str, out_type: str) -> str:

@@ -29,6 +29,8 @@ class Reference:
     vocal: str | None = None
     """The vocal of a dual-track reference; needs `instrumental` too."""
     instrumental: str | None = None
+    voice: str | None = None
+    """Name of a saved voice, which brings its own window."""
     start: float = 0.0
     """Seconds into the file where the reference begins."""
     end: float = 30.0
@@ -38,8 +40,12 @@ class Reference:
         dual = self.vocal is not None or self.instrumental is not None
         if dual and (self.vocal is None or self.instrumental is None):
             raise RequestError("a dual-track reference needs both tracks", "pass --ref-vocal and --ref-inst")
-        if dual == (self.mix is not None):
+        if dual and self.mix is not None:
             raise RequestError("a reference is one file or two tracks", "pass --ref, or both tracks")
+        if self.voice is not None and (dual or self.mix is not None):
+            raise RequestError("a voice is a reference already", "pass --voice, or recordings with --ref")
+        if not dual and self.mix is None and self.voice is None:
+            raise RequestError("a reference names no recording", "pass --ref, both tracks, or --voice")
         if not 0 <= self.start < self.end < inf:
             raise RequestError(
                 f"the reference window {self.start:g}-{self.end:g} s is empty", "pass --ref-start < --ref-end"

@@ -7,18 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from yuegguf import checks, machine, pipeline, plan
+from yuegguf import checks, machine, pipeline, plan, voices
 from yuegguf.codec.base import AudioCodec
 from yuegguf.cost import Held
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.lora import Lora
-from yuegguf.models import ModelChoice, Models, check_same, describe, describe_loras, of_song, resolve
+from yuegguf.models import (
+    ModelChoice,
+    Models,
+    check_same,
+    describe,
+    describe_loras,
+    of_song,
+    reference_notice,
+    resolve,
+)
 from yuegguf.parts import Parts
 from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request import Song, SongRequest
-from yuegguf.song import SongFolder
+from yuegguf.song import SongFolder, new_path
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
 
 
@@ -42,7 +51,10 @@ def generate(
     for notice in notices:
         progress(Event("draft", 0, 1, warning=notice))
     options = machine_options or Machine()
-    found = resolve(models or ModelChoice(), request.reference is not None)
+    choice = models or ModelChoice()
+    found = resolve(choice, request.reference is not None)
+    for notice in reference_notices(request, choice, found):
+        progress(Event("draft", 0, 1, warning=notice))
     folder = start(request, found, Path(output_dir), name, options)
     return go_on(folder, found, options, progress, stop)
 
@@ -66,7 +78,15 @@ def start(
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
     request, facts = prepared(request, models, name, options)
-    return SongFolder.create(parent, facts["title"], request, facts)
+    return created(new_path(parent, facts["title"]), request, facts)
+
+
+def created(path: Path, request: SongRequest, facts: dict[str, Any]) -> SongFolder:
+    """A new song folder, with the codes of its voice if it has one. Raises YueError."""
+    folder = SongFolder.create_at(path, request, facts)
+    if request.reference is not None and request.reference.voice is not None:
+        folder.save_reference(voices.load(request.reference.voice).codes)
+    return folder
 
 
 def prepared(
@@ -90,6 +110,24 @@ def prepared(
         "loras": describe_loras(models),
         "plan": made.to_json(),
     }
+
+
+def reference_notices(request: SongRequest, choice: ModelChoice, found: Models) -> list[str]:
+    """What to know, before a song is made, of its reference and the models that were found for it.
+
+    Raises RequestError, ModelNotFound, DamagedFile.
+    """
+    if request.reference is None:
+        return []
+    notices = [reference_notice(choice, found)]
+    if request.reference.voice is not None:
+        voice = voices.load(request.reference.voice)
+        if voice.codec != checks.codec_id(found.codec):
+            notices.append(
+                f"the voice {voice.name} was saved with another codec and will sound otherwise; "
+                f"save it again from {' and '.join(voice.sources)}"
+            )
+    return [notice for notice in notices if notice]
 
 
 def go_on(

@@ -190,9 +190,13 @@ class SongFolder:
         save_array(self.path / "reference.npy", codes)
 
     def load_reference(self) -> NDArray[np.int16] | None:
-        """The reference's codes [N], or None."""
+        """The reference's codes [N], or None. Raises DamagedFile."""
         file = self.path / "reference.npy"
-        return load_array(file) if file.exists() else None
+        if not file.exists():
+            return None
+        codes = load_array(file)
+        check_codes(codes, (None,), file.name)
+        return codes.astype(np.int16)
 
     def save_stage1(self, frames: Sequence[int], codes: NDArray[np.int16]) -> None:
         """Keep codebook 0 [2, T] and the frames of each section."""

@@ -90,7 +90,7 @@ def _folders(
     try:
         for number, place in enumerate(places):
             asked = replace(request, candidate=request.candidate + number)
-            found.append(SongFolder.create_at(place, asked, facts))
+            found.append(runtime.created(place, asked, facts))
             if source:
                 _begin(found[-1], *source)
     except YueError:

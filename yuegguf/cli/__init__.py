@@ -24,6 +24,7 @@ from yuegguf.cli.plot import plot
 from yuegguf.cli.pull import pull
 from yuegguf.cli.quantize import quantize, trim
 from yuegguf.cli.song import resume, run
+from yuegguf.cli.voice import voice
 from yuegguf.errors import Interrupted, YueError
 
 SETTINGS = {
@@ -54,7 +55,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 COMMANDS = (
     *(run, resume, pull, models, encode, decode, convert, export_codec, quantize, trim),
-    *(convert_lora, merge_lora, lyrics, plot, bench, doctor),
+    *(convert_lora, merge_lora, lyrics, voice, plot, bench, doctor),
 )
 for _command in COMMANDS:
     cli.add_command(_command)

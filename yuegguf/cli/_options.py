@@ -17,7 +17,7 @@ from yuegguf.cost import KV_BYTES
 from yuegguf.errors import RequestError, YueError
 from yuegguf.lora import Lora
 from yuegguf.plan import Machine
-from yuegguf.request import FORMATS, MIXES
+from yuegguf.request import FORMATS, MIXES, Reference
 from yuegguf.request import Output as SongOutput
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,6 +49,9 @@ def _stack(*options: Callable[..., Any]) -> Callable[[F], F]:
     return apply
 
 
+threads_option = click.option(
+    "-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores]."
+)
 codec_option = click.option("--codec", type=PATH, help="Folder of the exported codec (*.onnx).")
 
 model_options = _stack(
@@ -74,9 +77,7 @@ lora_option = click.option(
 )
 
 machine_options = _stack(
-    click.option(
-        "-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores]."
-    ),
+    threads_option,
     click.option(
         "--ctx", type=click.IntRange(512, 131072), help="Most ids of context [default: as the song needs]."
     ),
@@ -154,6 +155,35 @@ output_options = _stack(
     click.option("--no-stems", is_flag=True, help="Only the mix."),
     click.option("--no-tags", is_flag=True, help='Do not write "AI-generated with YuE" into the files.'),
 )
+
+
+reference_options = _stack(
+    click.option("--ref", "--audio-prompt-path", metavar="FILE", help="Style reference: one recording."),
+    click.option(
+        "--ref-vocal", "--vocal-track-prompt-path", metavar="FILE", help="Style reference: its vocal …"
+    ),
+    click.option("--ref-inst", "--instrumental-track-prompt-path", metavar="FILE", help="… and its backing."),
+    click.option(
+        "--ref-start", "--prompt-start-time", type=float, default=0.0, show_default=True, metavar="SEC"
+    ),
+    click.option(
+        "--ref-end", "--prompt-end-time", type=float, default=30.0, show_default=True, metavar="SEC"
+    ),
+)
+
+
+def recordings(mix: str | None, vocal: str | None, inst: str | None, start: float, end: float) -> Reference:
+    """A reference from the options above. Raises RequestError, also for a file that is not there."""
+    for path in (mix, vocal, inst):
+        if path and not os.path.isfile(path):
+            raise RequestError(f"there is no audio file {path}", "check the name")
+    return Reference(mix, vocal, inst, start=start, end=end)
+
+
+def given(*names: str) -> bool:
+    """Whether any of these options was named, and is not just at its default."""
+    context = click.get_current_context()
+    return any(context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT for name in names)
 
 
 def model_choice(options: dict[str, Any]) -> Any:

@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._options import PATH, codec_option, models_root, output_options, pass_output, song_output
+from yuegguf.cli._options import (
+    PATH,
+    codec_option,
+    models_root,
+    output_options,
+    pass_output,
+    song_output,
+    threads_option,
+)
 from yuegguf.cli._output import Output
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
@@ -21,7 +29,7 @@ from yuegguf.files import storage_errors
 @click.argument("codes", type=PATH, nargs=-1, required=True)
 @click.option("-o", "--output-dir", type=PATH, help="Where to write [default: beside the codes].")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores].")
+@threads_option
 @codec_option
 @output_options
 @pass_output
@@ -92,7 +100,7 @@ def _refuse_to_replace(files: list[Path], force: bool) -> None:
 @click.option(
     "--jsonl", type=PATH, help="Write finetuning data: one folder of songs → this file, and codes/ beside it."
 )
-@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores].")
+@threads_option
 @codec_option
 @pass_output
 def encode(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from yuegguf.cli._options import (
     PATH,
+    given,
     has_gpu,
     lora_option,
     machine,
@@ -20,6 +20,8 @@ from yuegguf.cli._options import (
     output_options,
     pass_output,
     read_text,
+    recordings,
+    reference_options,
     song_output,
     text_or_file,
 )
@@ -77,11 +79,8 @@ def infer_options(command: Any) -> Any:
 @click.option(
     "--segment-seconds", type=float, default=30.0, show_default=True, help="Longest a section may be."
 )
-@click.option("--ref", "--audio-prompt-path", metavar="FILE", help="Style reference: one recording.")
-@click.option("--ref-vocal", "--vocal-track-prompt-path", metavar="FILE", help="Style reference: its vocal …")
-@click.option("--ref-inst", "--instrumental-track-prompt-path", metavar="FILE", help="… and its backing.")
-@click.option("--ref-start", "--prompt-start-time", type=float, default=0.0, show_default=True, metavar="SEC")
-@click.option("--ref-end", "--prompt-end-time", type=float, default=30.0, show_default=True, metavar="SEC")
+@reference_options
+@click.option("--voice", metavar="NAME", help="Style reference: a saved voice; see: yuegguf voice.")
 @click.option(
     "--seed",
     type=int,
@@ -124,8 +123,8 @@ def run(output: Output, /, output_dir: Path, name: str | None, plan_only: bool, 
     found = models.resolve(choice, request.reference is not None)
     if found.name == models.NANO and choice.stage1 is None:
         output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
-    if request.reference and _mode(found.name) == "cot":
-        output.warn(f"{found.name} was not trained to take up a reference; an -icl model is")
+    for notice in runtime.reference_notices(request, choice, found):
+        output.warn(notice)
     if plan_only:
         _show_plan(output, request, found, hardware)
         return
@@ -226,6 +225,10 @@ def _texts(options: dict[str, Any]) -> tuple[str, str]:
 def _reference(options: dict[str, Any]) -> Reference | None:
     mix, vocal, inst = options["ref"], options["ref_vocal"], options["ref_inst"]
     wanted = options["use_audio_prompt"] or options["use_dual_tracks_prompt"]
+    if options["voice"] is not None:
+        if mix or vocal or inst or given("ref_start", "ref_end"):
+            raise click.UsageError("--voice brings its own recording and window; leave out --ref…")
+        return Reference(voice=options["voice"])
     if not (mix or vocal or inst):
         if wanted:
             raise RequestError(
@@ -234,10 +237,7 @@ def _reference(options: dict[str, Any]) -> Reference | None:
         return None
     if options["use_dual_tracks_prompt"]:  # infer.py prefers the two tracks when both are given
         mix = None
-    for path in (mix, vocal, inst):
-        if path and not os.path.isfile(path):
-            raise RequestError(f"there is no audio file {path}", "check the name")
-    return Reference(mix, vocal, inst, options["ref_start"], options["ref_end"])
+    return recordings(mix, vocal, inst, options["ref_start"], options["ref_end"])
 
 
 def _guidance(text: str, off: bool) -> tuple[float, float]:
@@ -267,13 +267,6 @@ def _say_what_has_no_effect(output: Output, options: dict[str, Any]) -> None:
     for name, reason in WITHOUT_EFFECT.items():
         if options.pop(name, None):
             output.warn(f"--{name.replace('_', '-')} has no effect: {reason}")
-
-
-def _mode(name: str) -> str:
-    """ "cot" or "icl", of a model that is named like a published one; else empty."""
-    from yuegguf import registry
-
-    return next((entry.mode for entry in registry.load() if name.startswith(f"{entry.id}-")), "")
 
 
 def _show_plan(output: Output, request: SongRequest, found: Models, hardware: Machine) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from yuegguf.codec.base import CODEBOOKS, CODEC_HOP, SONG_HOP, Track
+from yuegguf.codec.base import CODEBOOKS, CODEC_HOP, SHORTEST, SONG_HOP, Track
 from yuegguf.errors import CodecError, DamagedFile, ModelNotFound, RequestError
 
 Role = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsampler"]
@@ -27,8 +27,6 @@ METADATA_KEY = "yuegguf.codec"
 """The exporter's key of the JSON header."""
 FORMAT = 1
 """The newest header that this version reads."""
-MIN_SAMPLES = CODEC_HOP - 8
-"""Shortest wave that X-Codec's convolutions can take; gives one frame."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,11 @@ class OrtCodec:
         _check_same_codec(files)
         return cls(files, threads)
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the codebooks: codes of a codec with another one mean something else."""
+        return next(iter(self._files.values()))[1].fingerprint
+
     def encode(self, wav16k: NDArray[np.float32]) -> NDArray[np.int16]:
         """Wave [S] at 16 kHz → codes [8, T], T = floor((S + 240) / 320).
 
@@ -82,10 +85,10 @@ class OrtCodec:
         """
         if wav16k.ndim != 1 or not np.issubdtype(wav16k.dtype, np.floating):
             raise CodecError(f"a wave must be one row of floats, not {wav16k.dtype} {wav16k.shape}")
-        if wav16k.size < MIN_SAMPLES:
+        if wav16k.size < SHORTEST:
             raise RequestError(
                 f"the audio is too short: {wav16k.size} samples at 16 kHz",
-                f"the codec needs at least {MIN_SAMPLES}, 20 ms",
+                f"the codec needs at least {SHORTEST}, 20 ms",
             )
         if not np.isfinite(wav16k).all():
             raise RequestError("the audio holds NaN or infinity", "convert it to a plain WAV file first")

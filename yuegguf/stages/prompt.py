@@ -64,7 +64,7 @@ def header_text(genre: str, texts: Sequence[str]) -> str:
 
 def single_reference(codes: NDArray[np.int16], start: float, end: float) -> NDArray[np.int16]:
     """One track's codes [K, T] → codebook 0 of the window. Raises RequestError for an empty one."""
-    return _filled(codes[0, _frame(start) : _frame(end)])
+    return codes[0, cut(start, end, codes.shape[1])].astype(np.int16)
 
 
 def dual_reference(
@@ -74,16 +74,17 @@ def dual_reference(
 
     The longer track is cut to the shorter one. Raises RequestError for an empty window.
     """
-    frames = min(vocal.shape[1], instrumental.shape[1], _frame(end))
-    window = slice(_frame(start), frames)
-    return _filled(interleave(vocal[0, window], instrumental[0, window]))
+    window = cut(start, end, min(vocal.shape[1], instrumental.shape[1]))
+    return interleave(vocal[0, window], instrumental[0, window])
 
 
-def _frame(seconds: float) -> int:
-    return round(FRAME_RATE * seconds)
-
-
-def _filled(codes: NDArray[np.int16]) -> NDArray[np.int16]:
-    if not codes.size:
-        raise RequestError("the reference ends before its window starts", "pass an earlier --ref-start")
-    return codes.astype(np.int16)
+def cut(start: float, end: float, frames: int) -> slice:
+    """Whole frames between two times in seconds, of a reference of `frames`. Raises RequestError."""
+    first, last = (round(FRAME_RATE * min(seconds, frames / FRAME_RATE)) for seconds in (start, end))
+    if first >= last:
+        raise RequestError(
+            f"the reference window {start:g}-{end:g} s holds nothing of the recording, "
+            f"which is {frames / FRAME_RATE:g} s long",
+            "pass an earlier --ref-start or a later --ref-end",
+        )
+    return slice(first, last)

@@ -1,0 +1,147 @@
+"""`voice save`, `voice list`, `voice info` and `voice rm`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yuegguf.cli._options import (
+    codec_option,
+    models_root,
+    pass_output,
+    recordings,
+    reference_options,
+    threads_option,
+)
+from yuegguf.cli._output import Output
+from yuegguf.errors import YueError
+from yuegguf.voices import Voice
+
+
+@click.group(short_help="save, list and remove voices: references without their recordings")
+def voice() -> None:
+    """References kept as codes, a few KB each, for run --voice NAME.
+
+    They lie in $YUEGGUF_VOICES_DIR, by default beside the installed models.
+    """
+
+
+@voice.command(short_help="keep a recording's window as a voice")
+@click.argument("name")
+@reference_options
+@click.option("--force", is_flag=True, help="Replace a voice of that name.")
+@threads_option
+@codec_option
+@pass_output
+def save(
+    output: Output, /, name: str, force: bool, codec: Path | None, threads: int | None, **options: Any
+) -> None:
+    """Encode a recording, or the vocal and the backing of one, and keep the window as voice NAME.
+
+    \b
+    yuegguf voice save anna --ref anna.mp3 --ref-start 42 --ref-end 72
+    yuegguf voice save duo --ref-vocal vocal.wav --ref-inst backing.wav
+    """
+    from contextlib import closing
+
+    from yuegguf import checks, models, pipeline, runtime, voices
+
+    if not (options["ref"] or options["ref_vocal"] or options["ref_inst"]):
+        raise click.UsageError("pass the recording: --ref FILE, or --ref-vocal FILE --ref-inst FILE")
+    voices.check_free(name, force)  # before minutes of encoding
+    parts = (options[key] for key in ("ref", "ref_vocal", "ref_inst", "ref_start", "ref_end"))
+    wanted = checks.located_reference(recordings(*parts))
+    folder = models.resolve_codec(models.ModelChoice(codec=codec, models_dir=models_root()))
+    with closing(runtime.open_codec(folder, threads)) as opened:
+        codes = pipeline.reference_codes(wanted, opened, output.progress)
+    files = (wanted.mix, wanted.vocal, wanted.instrumental)
+    made = voices.Voice(
+        name,
+        codes,
+        dual=wanted.mix is None,
+        sources=tuple(Path(file).name for file in files if file),
+        start=wanted.start,
+        codec=checks.codec_id(folder),
+        saved=datetime.now(UTC).date().isoformat(),
+    )
+    path = voices.save(made, replace=force)
+    output.say(f"sing with it: yuegguf run --voice {name} …")
+    output.result({**made.to_json(), "file": str(path)}, [str(path)])
+
+
+@voice.command("list", short_help="all saved voices")
+@pass_output
+def list_voices(output: Output, /) -> None:
+    """List all voices: length, recording, date.
+
+    \b
+    yuegguf voice list
+    yuegguf voice list --json
+    """
+    from yuegguf import registry, voices
+
+    rows: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for name in voices.names():
+        try:
+            found = voices.load(name)
+        except YueError as error:  # one damaged file must not hide the others
+            output.warn(str(error))
+            rows.append({"name": name, "problem": error.message})
+        else:
+            rows.append(found.to_json())
+            lines.append(_line(found))
+    folder = registry.voices_dir()
+    if not rows:
+        output.say(f"no voice is saved in {folder}; save one with: yuegguf voice save NAME --ref FILE")
+    output.result({"voices": rows, "folder": str(folder)}, lines)
+
+
+@voice.command(short_help="where a voice came from")
+@click.argument("name")
+@pass_output
+def info(output: Output, /, name: str) -> None:
+    """Show which recording and window NAME was made from, when, and with which codec.
+
+    \b
+    yuegguf voice info anna
+    """
+    from yuegguf import voices
+
+    found = voices.load(name)
+    path = voices.path_of(name)
+    lines = [
+        f"recording  {' + '.join(found.sources)}",
+        f"window     {found.start:g}-{found.end:g} s: {found.seconds:g} s, {_kind(found)}",
+        f"saved      {found.saved}",
+        f"codec      {found.codec}",
+        f"file       {path}, {path.stat().st_size} bytes",
+    ]
+    output.result({**found.to_json(), "file": str(path), "bytes": path.stat().st_size}, lines)
+
+
+@voice.command(short_help="delete a voice")
+@click.argument("name")
+@pass_output
+def rm(output: Output, /, name: str) -> None:
+    """Delete voice NAME. Songs that use it keep their own copy of it.
+
+    \b
+    yuegguf voice rm anna
+    """
+    from yuegguf import voices
+
+    path = voices.remove(name)
+    output.result({"removed": str(path)}, [f"removed {path}"])
+
+
+def _line(found: Voice) -> str:
+    sources = " + ".join(found.sources)
+    return f"{found.name:<16} {found.seconds:>5g} s  {_kind(found):<18} {sources}  {found.saved}"
+
+
+def _kind(found: Voice) -> str:
+    return "vocal and backing" if found.dual else "one recording"
