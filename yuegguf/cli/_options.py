@@ -122,6 +122,50 @@ machine_options = _stack(
     ),
 )
 
+sampling_options = _stack(
+    click.option(
+        "--seed",
+        type=int,
+        help="Same seed, files, machine, threads and --stage2-batch give the same song [default: random].",
+    ),
+    click.option(
+        "--cfg", metavar="FIRST[,REST]", default="1.5,1.2", show_default=True, help="Guidance scale."
+    ),
+    click.option(
+        "--no-cfg", "--stage1-no-guidance", is_flag=True, help="No guidance: faster, follows the prompt less."
+    ),
+    click.option("--top-p", type=float, default=0.93, show_default=True),
+    click.option("--top-k", type=int, default=50, show_default=True),
+    click.option("--temperature", type=float, default=1.0, show_default=True),
+    click.option("--repetition-penalty", type=float, default=1.1, show_default=True),
+)
+
+take_option = click.option(
+    "--take",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Of the takes that the seed gives with -n, only this one.",
+)
+
+retries_option = click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=2,
+    show_default=True,
+    help="Draw a section that is plainly broken (silent, a loop) again, at most so often.",
+)
+
+takes_option = click.option(
+    "-n",
+    "--candidates",
+    "takes",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Takes to draft side by side; choose with: yuegguf takes.",
+)
+
 output_options = _stack(
     click.option(
         "--format", "formats", default="wav", show_default=True, help=f"{', '.join(FORMATS)} (comma list)."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import click
 
 from yuegguf.cli._options import (
     PATH,
-    given,
     has_gpu,
     lora_option,
     machine,
@@ -19,19 +17,13 @@ from yuegguf.cli._options import (
     model_options,
     output_options,
     pass_output,
-    read_text,
-    recordings,
     reference_options,
-    song_output,
-    text_or_file,
 )
 from yuegguf.cli._output import Output, minutes
 from yuegguf.cli._signals import stop_on_signals
-from yuegguf.errors import RequestError
 from yuegguf.models import Models
 from yuegguf.plan import Machine
-from yuegguf.request import Reference, Song, SongRequest
-from yuegguf.sampling import Sampling
+from yuegguf.request import Song, SongRequest
 
 WITHOUT_EFFECT = {
     "keep_intermediate": "tokens and codes are always kept",
@@ -82,18 +74,13 @@ def infer_options(command: Any) -> Any:
 @reference_options
 @click.option("--voice", metavar="NAME", help="Style reference: a saved voice; see: yuegguf voice.")
 @click.option(
-    "--seed",
-    type=int,
-    help="Same seed, files, machine, threads and --stage2-batch give the same song [default: random].",
+    "--instrumental", is_flag=True, help="No vocal: it is forced to silence; lyrics may be left out."
 )
-@click.option("--cfg", metavar="FIRST[,REST]", default="1.5,1.2", show_default=True, help="Guidance scale.")
-@click.option(
-    "--no-cfg", "--stage1-no-guidance", is_flag=True, help="No guidance: faster, follows the prompt less."
-)
-@click.option("--top-p", type=float, default=0.93, show_default=True)
-@click.option("--top-k", type=int, default=50, show_default=True)
-@click.option("--temperature", type=float, default=1.0, show_default=True)
-@click.option("--repetition-penalty", type=float, default=1.1, show_default=True)
+@click.option("--a-cappella", is_flag=True, help="No backing: it is forced to silence.")
+@sampling_options
+@retries_option
+@takes_option
+@take_option
 @click.option(
     "-o", "--output-dir", type=PATH, default=Path("songs"), show_default=True, help="A folder is made inside."
 )
@@ -172,84 +159,6 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
             stop=stop,
         )
     _show(output, finished)
-
-
-def song_request(options: dict[str, Any]) -> SongRequest:
-    """A request from `run`'s keywords. Raises RequestError."""
-    genre, lyrics = _texts(options)
-    seconds = options["max_new_tokens"] / 100 if options["max_new_tokens"] else options["segment_seconds"]
-    seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
-    first, rest = _guidance(options["cfg"], options["no_cfg"])
-    sampling = Sampling(
-        first,
-        rest,
-        options["repetition_penalty"],
-        options["temperature"],
-        options["top_k"],
-        options["top_p"],
-    )
-    output = song_output(options)
-    return SongRequest(
-        genre,
-        lyrics,
-        str(options["sections"]),
-        seconds,
-        seed,
-        sampling,
-        reference=_reference(options),
-        output=output,
-    )
-
-
-def _texts(options: dict[str, Any]) -> tuple[str, str]:
-    """Tags and lyrics from whichever option names them. Raises RequestError."""
-    named = [n for n in ("genre", "genre_txt", "lyrics", "lyrics_txt") if options[n] is not None]
-    if options["example"] and named:
-        raise click.UsageError(f"--example brings its own tags and lyrics; leave out --{named[0]}")
-    if [options[n] for n in named].count("-") > 1:
-        raise click.UsageError("only one of genre and lyrics can come from stdin")
-    if options["example"]:
-        from importlib import resources
-
-        example = resources.files("yuegguf") / "data" / "example"
-        return (example / "genre.txt").read_text("utf-8"), (example / "lyrics.txt").read_text("utf-8")
-    texts = []
-    for what, hint in (("genre", '-g "female pop"'), ("lyrics", "-l lyrics.txt")):
-        text, file = options[what], options[f"{what}_txt"]
-        if (text is None) == (file is None):
-            raise click.UsageError(f"pass the {what} once: {hint} (or --example)")
-        texts.append(read_text(file, what) if file is not None else text_or_file(text, what))
-    return texts[0], texts[1]
-
-
-def _reference(options: dict[str, Any]) -> Reference | None:
-    mix, vocal, inst = options["ref"], options["ref_vocal"], options["ref_inst"]
-    wanted = options["use_audio_prompt"] or options["use_dual_tracks_prompt"]
-    if options["voice"] is not None:
-        if mix or vocal or inst or given("ref_start", "ref_end"):
-            raise click.UsageError("--voice brings its own recording and window; leave out --ref…")
-        return Reference(voice=options["voice"])
-    if not (mix or vocal or inst):
-        if wanted:
-            raise RequestError(
-                "a reference was asked for but not named", "pass --ref, or --ref-vocal and --ref-inst"
-            )
-        return None
-    if options["use_dual_tracks_prompt"]:  # infer.py prefers the two tracks when both are given
-        mix = None
-    return recordings(mix, vocal, inst, options["ref_start"], options["ref_end"])
-
-
-def _guidance(text: str, off: bool) -> tuple[float, float]:
-    if off:
-        return 1.0, 1.0
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 2):
-        raise click.BadParameter(f"{text!r} is not FIRST[,REST], such as 1.5,1.2", param_hint="--cfg")
-    return values[0], values[-1]
 
 
 def _with_cuda_index(output: Output, options: dict[str, Any]) -> dict[str, Any]:
