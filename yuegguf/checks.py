@@ -30,13 +30,16 @@ class Header:
     facts: ModelFacts
 
 
-def read_models(models: Models) -> tuple[Header, Header]:
-    """Stage 1's and stage 2's headers; stage 1's bytes count its adapters.
+def read_models(models: Models, preview: bool = False) -> tuple[Header, Header]:
+    """Stage 1's and stage 2's headers; stage 1's bytes count its adapters, and what a preview decodes with.
 
     Raises ModelNotFound, DamagedFile for a model of another role or an adapter that does not fit.
     """
     first = inspect(models.stage1, "stage1")
     size = first.facts.bytes + sum(inspect_lora(lora, first) for lora in models.loras)
+    if preview:
+        decoder = models.codec / "decoder.onnx"
+        size += decoder.stat().st_size if decoder.is_file() else 0  # a lost codec is refused by `check_codec`
     return replace(first, facts=replace(first.facts, bytes=size)), inspect(models.stage2, "stage2")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from yuegguf.codec.base import FRAME_RATE, AudioCodec, Track
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import RequestError
 from yuegguf.plan import Plan
+from yuegguf.preview import Preview, previewed
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request import Output, Reference, Song, SongRequest, SungSection
 from yuegguf.snapshots import CacheFolder
@@ -45,7 +46,7 @@ class Parts:
 
 
 def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = silent) -> Song:
-    """Bring a song from wherever it is to its end.
+    """Bring a song from wherever it is to its end, or to the end of the draft that was asked for.
 
     Raises YueError of any kind; what was finished before stays in the folder, and calling this again
     goes on there. `plan` must be the one the song was started with.
@@ -59,7 +60,7 @@ def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = sile
 
 
 def _work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> None:
-    phases = {"draft": _draft, "refine": _refine, "master": _master}
+    phases = {"draft": _draft, "sketch": _sketch, "refine": _refine, "master": _master}
     while (phase := next_phase(folder)) != "done":
         started = time.monotonic()
         following = phases[phase](folder, plan, parts, progress)
@@ -69,19 +70,31 @@ def _work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> N
 
 
 def next_phase(folder: SongFolder) -> str:
-    """Where to go on: the phase that song.json notes, or the one whose result is gone."""
-    for phase, result in (("draft", "stage1.npz"), ("refine", "stage2.npz")):
-        if folder.state == phase or not (folder.path / result).exists():
-            return phase
-    files = folder.fact("files") or ["mix"]
-    return folder.state if all((folder.path / name).exists() for name in files) else "master"
+    """Where to go on: the phase that song.json notes, or the one whose result is gone.
+
+    "done" where all is there that was asked for, which may be a draft.
+    """
+    if folder.state == "draft" or not (folder.path / "stage1.npz").exists():
+        return "draft"
+    if folder.state == "refine" and folder.early.draft:
+        return "done" if _there(folder, "draft_files") else "sketch"
+    if folder.state == "refine" or not (folder.path / "stage2.npz").exists():
+        return "refine"
+    return folder.state if _there(folder, "files") else "master"
+
+
+def _there(folder: SongFolder, fact: str) -> bool:
+    """Whether the files that song.json notes are in the folder; false if it notes none."""
+    names = folder.fact(fact) or []
+    return bool(names) and all((folder.path / name).exists() for name in names)
 
 
 def finished(folder: SongFolder) -> Song:
-    """The song of a folder whose files are written."""
+    """The song of a folder whose files are written, or the draft where it rests."""
     frames = folder.load_stage1()[0].shape[1]
-    files = tuple(folder.path / name for name in folder.fact("files"))
-    return Song(folder.path, frames / FRAME_RATE, folder.request.seed, files, tuple(sung_sections(folder)))
+    files = tuple(folder.path / name for name in folder.fact("draft_files" if folder.rests else "files"))
+    sections = tuple(sung_sections(folder))
+    return Song(folder.path, frames / FRAME_RATE, folder.request.seed, files, sections, folder.rests)
 
 
 def sung_sections(folder: SongFolder) -> list[SungSection]:
@@ -112,10 +125,30 @@ def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> 
             guess_from=plan.guess_from,
         )
         cache = CacheFolder(folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, warn)
-        sung = stage1.run(draft, engine, vocab, log, cache, progress)
+        preview = _preview(folder, parts, warn)
+        with previewed(preview, log.drawn, len(sections), progress) as listening:
+            sung = stage1.run(draft, engine, vocab, log, cache, listening)
     codes = split_tracks(np.concatenate(sung))
     folder.save_stage1(sung, codes)
     folder.drop("cache")
+    return "refine"
+
+
+def _preview(folder: SongFolder, parts: Parts, warn: Callable[[str], None]) -> Preview | None:
+    seconds = folder.early.preview_seconds
+    comment = Tags().comment if folder.request.output.tags else ""
+    return Preview(folder.path / "preview.wav", parts.codec, seconds, comment, warn) if seconds else None
+
+
+def _sketch(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
+    """A quick rendering of what stage 1 drew, for the user to judge."""
+    codes, _ = folder.load_stage1()
+    progress(Event("draft", codes.shape[1], codes.shape[1], "writing the draft"))
+    output = replace(folder.request.output, stems=folder.early.draft == "stems")
+    with closing(parts.codec()) as codec:
+        files = write_draft(codes, codec, output, folder.path, _title(folder))
+    folder.write_markers(sung_sections(folder))
+    folder.advance("refine", draft_files=[path.name for path in files])
     return "refine"
 
 
@@ -177,9 +210,8 @@ def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
 
 def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
     codes = folder.load_stage2()
-    output, title = folder.request.output, str(folder.fact("title") or folder.request.genre)
     with closing(parts.codec()) as codec:
-        files = write_song(codes, codec, output, folder.path, title, progress)
+        files = write_song(codes, codec, folder.request.output, folder.path, _title(folder), progress)
     sections = sung_sections(folder)
     folder.write_markers(sections)
     folder.advance(
@@ -205,14 +237,33 @@ def write_song(
 
     Raises RequestError, CodecError, StorageError.
     """
-    if codes.shape[2] == 0:
+    _check_frames(codes)
+    waves = render.master(render.render(codes, codec, progress), mix_options(output))
+    return _write(waves, ("mix", "vocals", "instrumental"), output, folder, title)
+
+
+def write_draft(
+    codes: NDArray[np.int16], codec: AudioCodec, output: Output, folder: Path, title: str
+) -> list[Path]:
+    """Codebook 0 [2, T] → `draft` and the drafts of both tracks, by the codec alone; as `write_song`."""
+    _check_frames(codes)
+    stems = render.Stems(render.rough(codes, codec), np.empty((2, 0), np.float32))
+    waves = render.master(stems, replace(mix_options(output), mode="codec"))
+    return _write(waves, ("draft", "draft-vocals", "draft-instrumental"), output, folder, title)
+
+
+def _check_frames(codes: NDArray[np.int16]) -> None:
+    if codes.shape[-1] == 0:
         raise RequestError("the song has no frames", "allow longer sections with --segment-seconds")
-    stems = render.render(codes, codec, progress)
-    waves = render.master(stems, mix_options(output))
-    tracks = {"mix": waves.mix}
-    if output.stems:
-        tracks |= {"vocals": waves.vocals, "instrumental": waves.instrumental}
-    return [file for name, wave in tracks.items() for file in write_wave(folder / name, wave, output, title)]
+
+
+def _write(
+    waves: render.Master, names: tuple[str, str, str], output: Output, folder: Path, title: str
+) -> list[Path]:
+    """Write the mix, and both tracks if stems are wanted, under these names."""
+    tracks = dict(zip(names, (waves.mix, waves.vocals, waves.instrumental), strict=True))
+    wanted = names if output.stems else names[:1]
+    return [file for name in wanted for file in write_wave(folder / name, tracks[name], output, title)]
 
 
 def write_track(
@@ -235,6 +286,10 @@ def write_wave(path: Path, wave: NDArray[np.float32], output: Output, title: str
     for file, kind in zip(files, output.formats, strict=True):
         write_audio(file, wave, kind, output.bits, tags)
     return files
+
+
+def _title(folder: SongFolder) -> str:
+    return str(folder.fact("title") or folder.request.genre)
 
 
 def mix_options(output: Output) -> render.MixOptions:

@@ -7,6 +7,8 @@ cache/             stage 1's caches from time to time (deleted when stage 1 is d
 stage1.npz         codes [2, T] of codebook 0, frames per section
 chunks/            finished 6 s chunks of stage 2 (deleted when stage 2 is done)
 stage2.npz         codes [2, 8, T]
+preview.wav        what stage 1 has drawn so far, if that was asked for
+draft.*, draft-vocals.*, draft-instrumental.*
 mix.*, vocals.*, instrumental.*, markers.txt
 """
 
@@ -29,6 +31,7 @@ from yuegguf import __version__
 from yuegguf.arrays import check_codes, load_array, load_arrays, save_array, save_arrays
 from yuegguf.audio import CREDIT
 from yuegguf.codec.base import FRAME_RATE
+from yuegguf.early import Early
 from yuegguf.errors import DamagedFile, RequestError, StorageError, YueError
 from yuegguf.files import replacing, storage_errors, sweep
 from yuegguf.request import SongRequest, SungSection
@@ -82,6 +85,7 @@ class SongFolder:
             if version != FORMAT or data["state"] not in STATES:
                 raise ValueError(f"format {version!r}, state {data.get('state')!r}")
             SongRequest.from_json(data["request"])
+            Early.from_json(data.get("early"))
         except (ValueError, KeyError, TypeError, AttributeError, RequestError) as error:
             raise DamagedFile(
                 f"{file} is damaged ({error})", "restore it from a copy; nothing was changed"
@@ -97,6 +101,16 @@ class SongFolder:
     def request(self) -> SongRequest:
         """What was asked."""
         return SongRequest.from_json(self._data["request"])
+
+    @property
+    def early(self) -> Early:
+        """What is to be heard before the song is finished."""
+        return Early.from_json(self._data.get("early"))
+
+    @property
+    def rests(self) -> bool:
+        """Whether the draft that was asked for is done, so that the next step is the user's."""
+        return bool(self.state == "refine" and self.early.draft and self.fact("draft_files"))
 
     def fact(self, name: str) -> Any:
         """A value of song.json, such as "plan" or "models"; None if it is not there."""
@@ -236,22 +250,26 @@ def slug(text: str) -> str:
 
 
 def newest_interrupted(parent: Path) -> Path:
-    """The song folder in `parent` that was worked on last and is not done.
+    """The song folder in `parent` that was worked on last and is not where it was asked to go.
 
     A folder that cannot be opened is passed over while there is another one to go on with. Raises its
-    DamagedFile when there is not, RequestError when every song is done.
+    DamagedFile when there is not, RequestError when every song is done, or rests as a draft.
     """
     unreadable: YueError | None = None
+    rested = False
     folders = (file.parent for file in parent.glob("*/song.json"))
     for folder in sorted(folders, key=_last_work, reverse=True):
         try:
-            if SongFolder.open(folder).state != "done":
+            opened = SongFolder.open(folder)
+            if opened.state != "done" and not opened.rests:
                 return folder
+            rested = rested or opened.rests
         except YueError as error:
             unreadable = unreadable or error
     if unreadable is not None:
         raise unreadable
-    raise RequestError(f"there is no interrupted song in {parent}", "pass the song folder to resume")
+    hint = "go on with a draft: yuegguf refine SONG" if rested else "pass the song folder to resume"
+    raise RequestError(f"there is no interrupted song in {parent}", hint)
 
 
 def _last_work(folder: Path) -> float:

@@ -23,6 +23,7 @@ from yuegguf.cli.models import models
 from yuegguf.cli.plot import plot
 from yuegguf.cli.pull import pull
 from yuegguf.cli.quantize import quantize, trim
+from yuegguf.cli.refine import refine
 from yuegguf.cli.song import resume, run
 from yuegguf.errors import Interrupted, YueError
 
@@ -53,7 +54,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 
 COMMANDS = (
-    *(run, resume, pull, models, encode, decode, convert, export_codec, quantize, trim),
+    *(run, resume, refine, pull, models, encode, decode, convert, export_codec, quantize, trim),
     *(convert_lora, merge_lora, lyrics, plot, bench, doctor),
 )
 for _command in COMMANDS:

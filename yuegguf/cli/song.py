@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from yuegguf.cli._early import draft_options, early, preview_options, preview_seconds
 from yuegguf.cli._options import (
     PATH,
     has_gpu,
@@ -100,6 +103,8 @@ def infer_options(command: Any) -> Any:
 )
 @click.option("--name", help="Folder and title [default: from the tags].")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what it will take and why, and stop.")
+@draft_options
+@preview_options
 @model_options
 @lora_option
 @machine_options
@@ -111,12 +116,14 @@ def run(output: Output, /, output_dir: Path, name: str | None, plan_only: bool, 
 
     \b
     yuegguf run --example
+    yuegguf run --example --draft --preview
     yuegguf run -g "inspiring female pop airy vocal" -l lyrics.txt --seed 7
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
     from yuegguf import models, runtime
 
     _say_what_has_no_effect(output, options)
+    heard = early(options)
     choice, hardware = model_choice(options), machine(_with_cuda_index(output, options))
     request = song_request(options)
     for notice in request.parsed().notices:
@@ -129,10 +136,14 @@ def run(output: Output, /, output_dir: Path, name: str | None, plan_only: bool, 
     if plan_only:
         _show_plan(output, request, found, hardware)
         return
-    folder = runtime.start(request, found, output_dir, name, hardware)
+    folder = runtime.start(request, found, output_dir, name, hardware, heard)
     sections = _count(len(request.parsed().sections), "section")
     voice = " + ".join([found.name, *map(str, found.loras)])
     output.say(f"{sections}, seed {request.seed}, {voice} → {folder.path}")
+    if heard.preview_seconds:
+        output.say(f"growing while stage 1 sings: {folder.path / 'preview.wav'}")
+    if heard.draft:
+        output.draft_only()
     with stop_on_signals() as stop:
         _show(output, runtime.go_on(folder, found, hardware, output.progress, stop))
 
@@ -147,30 +158,47 @@ def run(output: Output, /, output_dir: Path, name: str | None, plan_only: bool, 
     show_default=True,
     help="Where to look for the newest.",
 )
+@preview_options
 @model_options
 @machine_options
 @pass_output
 def resume(output: Output, /, song: Path | None, output_dir: Path, **options: Any) -> None:
     """Go on with SONG at the exact token; without SONG, with the newest interrupted one.
 
+    A song of `run --draft` stops after its draft again; `refine` takes it further. A preview goes on if
+    there was one.
+
     \b
     yuegguf resume
     yuegguf resume songs/inspiring-female-pop-1a2b3c
     """
     from yuegguf import runtime
-    from yuegguf.song import newest_interrupted
+    from yuegguf.song import SongFolder, newest_interrupted
 
     folder = song or newest_interrupted(output_dir)
+    begun, preview = SongFolder.open(folder), preview_seconds(options)
+    if begun.early.draft:
+        output.draft_only()
+    if preview and begun.state != "draft":
+        output.warn("--preview has no effect: stage 1 is done")
+    go_on(output, runtime.resume, folder, options, preview_seconds=preview)
+
+
+def go_on(
+    output: Output, work: Callable[..., Song], folder: Path, options: dict[str, Any], **also: Any
+) -> None:
+    """Let `work` (runtime.resume or refine) go on with a folder on a command's machine; show the song."""
     changed = options["stage2_batch"] or options["ubatch"] or options["device"] != "auto"
     if changed or options["gpu_layers"] is not None:
         output.warn("another batch or device changes the last bits: the song may go on differently")
     with stop_on_signals() as stop:
-        finished = runtime.resume(
+        finished = work(
             folder,
             model_choice(options),
             machine_options=machine(options),
             progress=output.progress,
             stop=stop,
+            **also,
         )
     _show(output, finished)
 
@@ -289,4 +317,6 @@ def _count(number: int, what: str) -> str:
 def _show(output: Output, song: Song) -> None:
     output.done()
     output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
+    if song.draft:
+        output.say(f"this is the draft; go on with: yuegguf refine {shlex.quote(str(song.folder))}")
     output.result(song.to_json(), [str(path) for path in song.files])
