@@ -16,32 +16,34 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
 LAYERS = """
 __init__ errors progress machine dsp cli._signals
-files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
+early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
 stages.__init__ stages.guess
-fit request engine.base engine.ggml tokenlog tokenizer arrays lockfile
+fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
 audio store kit engine.batch
 stages.prompt stages.render stages.stage2
 stages.draft stages.choir cost dataset given parts voices
-stages.stage1 song
+stages.stage1 song base
 fitting extend
-plan snapshots codes models engine.llama codec.ort speed
-drafting
+plan snapshots preview codes models engine.llama codec.ort speed
+drafting output
 pipeline checks
 runtime plot quality
 takes
 forecast bench
 cli._output
-cli._options
+cli._options cli._early
+cli._request cli._finish
 cli.quality cli._making cli._describe
 cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.lora
-cli.quantize cli.doctor cli.plot cli.bench cli.voice
+cli.quantize cli.doctor cli.plot cli.bench cli.voice cli.refine
+cli.extend cli.stems cli.takes
 cli.__init__
 __main__
 """
 """Every module of the package, lowest row first: one imports from rows above its own, never its own row."""
 ROWS = {name: row for row, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()}
 
-LAZY_NAMES = {"errors", "lora", "models", "plan", "progress", "request", "runtime", "sampling"}
+LAZY_NAMES = {"early", "errors", "lora", "models", "plan", "progress", "request", "runtime", "sampling"}
 """What `yuegguf.__getattr__` imports when asked; a name in a table, not an import."""
 NEVER = {"torch", "transformers", "torchaudio", "scipy"}
 WALLS = {

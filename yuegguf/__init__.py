@@ -13,6 +13,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
+    "Early",
     "Event",
     "Lora",
     "Machine",
@@ -25,10 +26,12 @@ __all__ = [
     "YueError",
     "__version__",
     "generate",
+    "refine",
     "resume",
 ]
 
 _HOMES = {
+    "Early": "early",
     "Event": "progress",
     "Lora": "lora",
     "Machine": "plan",
@@ -40,6 +43,7 @@ _HOMES = {
     "SongRequest": "request",
     "YueError": "errors",
     "generate": "runtime",
+    "refine": "runtime",
     "resume": "runtime",
 }
 

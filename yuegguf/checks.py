@@ -32,13 +32,16 @@ class Header:
     facts: ModelFacts
 
 
-def read_models(models: Models) -> tuple[Header, Header]:
-    """Stage 1's and stage 2's headers; stage 1's bytes count its adapters.
+def read_models(models: Models, preview: bool = False) -> tuple[Header, Header]:
+    """Stage 1's and stage 2's headers; stage 1's bytes count its adapters, and what a preview decodes with.
 
     Raises ModelNotFound, DamagedFile for a model of another role or an adapter that does not fit.
     """
     first = inspect(models.stage1, "stage1")
     size = first.facts.bytes + sum(inspect_lora(lora, first) for lora in models.loras)
+    if preview:
+        decoder = models.codec / "decoder.onnx"
+        size += decoder.stat().st_size if decoder.is_file() else 0  # a lost codec is refused by `check_codec`
     return replace(first, facts=replace(first.facts, bytes=size)), inspect(models.stage2, "stage2")
 
 
@@ -81,9 +84,12 @@ def check_output(output: Output) -> None:
 
 
 def located(request: SongRequest) -> SongRequest:
-    """The request with its reference `located`. Raises RequestError, DamagedFile."""
+    """The request with its reference and its recording `located`. Raises RequestError, DamagedFile."""
     found = located_reference(request.reference) if request.reference is not None else None
-    return replace(request, reference=found)
+    track = request.track
+    if track is not None and track.file is not None:
+        track = replace(track, file=str(Path(track.file).absolute()))
+    return replace(request, reference=found, track=track)
 
 
 def located_reference(wanted: Reference) -> Reference:

@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.audio import Tags
+from yuegguf.base import load_base
 from yuegguf.parts import Parts
+from yuegguf.preview import Preview, previewed
 from yuegguf.progress import Event, Progress
 from yuegguf.snapshots import CacheFolder
 from yuegguf.song import SongFolder
@@ -34,20 +37,29 @@ def draft(folders: Sequence[SongFolder], heard: Sequence[Heard], parts: Parts, p
     """
     with closing(parts.stage1(len(folders))) as engine, ExitStack() as logs:
         vocab, encode = stage1_vocab(engine.pieces), parts.tokenizer(engine).encode
-        found = []
+        found, listening = [], progress
         for folder, ears in zip(folders, heard, strict=True):
             log = logs.enter_context(closing(folder.token_log()))
             cache = CacheFolder(
                 folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, _warner(progress)
             )
-            found.append(Part(draft_of(folder, encode, vocab, ears), log, cache))
-        sung = stage1.run_together(found, engine, vocab, progress)
+            draft = draft_of(folder, encode, vocab, ears)
+            preview = _preview(folder, parts, _warner(progress))
+            listening = logs.enter_context(previewed(preview, log.drawn, len(draft.caps), listening))
+            found.append(Part(draft, log, cache))
+        sung = stage1.run_together(found, engine, vocab, listening)
     for folder, sections in zip(folders, sung, strict=True):
         _keep_draft(folder, sections)
 
 
 def _warner(progress: Progress) -> Callable[[str], None]:
     return lambda text: progress(Event("draft", 0, 1, warning=text))
+
+
+def _preview(folder: SongFolder, parts: Parts, warn: Callable[[str], None]) -> Preview | None:
+    seconds = folder.early.preview_seconds
+    comment = Tags().comment if folder.request.output.tags else ""
+    return Preview(folder.path / "preview.wav", parts.codec, seconds, comment, warn) if seconds else None
 
 
 def draft_of(
@@ -57,7 +69,7 @@ def draft_of(
     heard: Heard,
 ) -> Draft:
     """What stage 1 is asked for a song."""
-    request, base = folder.request, folder.load_base()
+    request, base = folder.request, load_base(folder.path)
     sections, caps = request.parsed().sections, request.frame_caps()
     built = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, heard.reference)
     drawn = len(caps) - (len(base.after_frames) if base else 0)
@@ -77,7 +89,11 @@ def draft_of(
 
 
 def _keep_draft(folder: SongFolder, sung: Sequence[NDArray[np.int16]]) -> None:
-    base, codes, frames = folder.load_base(), split_tracks(np.concatenate(sung)), [len(c) // 2 for c in sung]
+    base, codes, frames = (
+        load_base(folder.path),
+        split_tracks(np.concatenate(sung)),
+        [len(c) // 2 for c in sung],
+    )
     if base:
         codes = np.concatenate([codes, base.after[:, 0]], axis=1)
         frames += base.after_frames

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.base import Base
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.lyrics import numbers, parse
 from yuegguf.request import SongRequest
-from yuegguf.song import Base
 from yuegguf.stages.draft import END_OF_AUDIO, Given
 from yuegguf.vocab import interleave
 

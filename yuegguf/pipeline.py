@@ -8,21 +8,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf import drafting, voices
-from yuegguf.audio import Tags, read_audio, to_codec_wave, write_audio
-from yuegguf.codec.base import FRAME_RATE, SONG_HOP, AudioCodec, Track
+from yuegguf.audio import read_audio, to_codec_wave
+from yuegguf.base import load_base
+from yuegguf.codec.base import FRAME_RATE, SONG_HOP, AudioCodec
 from yuegguf.drafting import Heard
-from yuegguf.errors import RequestError
 from yuegguf.given import given_track
+from yuegguf.output import write_draft, write_song
 from yuegguf.parts import Parts
 from yuegguf.plan import Plan
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request import GivenTrack, Output, Reference, Song, SongRequest, SungSection
+from yuegguf.request import GivenTrack, Reference, Song, SongRequest, SungSection
 from yuegguf.song import SongFolder, sections_of
 from yuegguf.stages import prompt, render, stage2
 from yuegguf.stages.draft import Forced
@@ -31,7 +33,7 @@ from yuegguf.vocab import stage2_vocab
 
 
 def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = silent) -> Song:
-    """Bring a song from wherever it is to its end.
+    """Bring a song from wherever it is to its end, or to the end of the draft that was asked for.
 
     Raises YueError of any kind; what was finished before stays in the folder, and calling this again
     goes on there. `plan` must be the one the song was started with.
@@ -45,7 +47,7 @@ def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = sile
 
 
 def _work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> None:
-    phases = {"draft": _draft, "refine": _refine, "master": _master}
+    phases = {"draft": _draft, "sketch": _sketch, "refine": _refine, "master": _master}
     while (phase := next_phase(folder)) != "done":
         with _timed([folder], phase) as following:
             following.append(phases[phase](folder, plan, parts, progress))
@@ -80,19 +82,31 @@ def draft_together(
 
 
 def next_phase(folder: SongFolder) -> str:
-    """Where to go on: the phase that song.json notes, or the one whose result is gone."""
-    for phase, result in (("draft", "stage1.npz"), ("refine", "stage2.npz")):
-        if folder.state == phase or not (folder.path / result).exists():
-            return phase
-    files = folder.fact("files") or ["mix"]
-    return folder.state if all((folder.path / name).exists() for name in files) else "master"
+    """Where to go on: the phase that song.json notes, or the one whose result is gone.
+
+    "done" where all is there that was asked for, which may be a draft.
+    """
+    if folder.state == "draft" or not (folder.path / "stage1.npz").exists():
+        return "draft"
+    if folder.state == "refine" and folder.early.draft:
+        return "done" if _there(folder, "draft_files") else "sketch"
+    if folder.state == "refine" or not (folder.path / "stage2.npz").exists():
+        return "refine"
+    return folder.state if _there(folder, "files") else "master"
+
+
+def _there(folder: SongFolder, fact: str) -> bool:
+    """Whether the files that song.json notes are in the folder; false if it notes none."""
+    names = folder.fact(fact) or []
+    return bool(names) and all((folder.path / name).exists() for name in names)
 
 
 def finished(folder: SongFolder) -> Song:
-    """The song of a folder whose files are written."""
+    """The song of a folder whose files are written, or the draft where it rests."""
     frames = folder.load_stage1()[0].shape[1]
-    files = tuple(folder.path / name for name in folder.fact("files"))
-    return Song(folder.path, frames / FRAME_RATE, folder.request.seed, files, tuple(sung_sections(folder)))
+    files = tuple(folder.path / name for name in folder.fact("draft_files" if folder.rests else "files"))
+    sections = tuple(sung_sections(folder))
+    return Song(folder.path, frames / FRAME_RATE, folder.request.seed, files, sections, folder.rests)
 
 
 def sung_sections(folder: SongFolder) -> list[SungSection]:
@@ -119,7 +133,7 @@ def _heard(folder: SongFolder, parts: Parts, progress: Progress) -> Heard:
     reference, track = _reference(folder, request, parts, progress), _track(folder, parts)
     if track is None or request.track is None:
         return Heard(reference)
-    return Heard(reference, Forced(row_of(request.track), track[0], request.track.file is not None))
+    return Heard(reference, Forced(row_of(request.track), track[0][0], request.track.file is not None))
 
 
 def row_of(track: GivenTrack) -> int:
@@ -137,6 +151,19 @@ def _track(folder: SongFolder, parts: Parts) -> tuple[NDArray[np.int16], NDArray
             kept = given_track(request.track, codec, sum(request.frame_caps()))
         folder.save_track(*kept)
     return kept
+
+
+def _sketch(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
+    """A quick rendering of what stage 1 drew, for the user to judge."""
+    codes, _ = folder.load_stage1()
+    progress(Event("draft", codes.shape[1], codes.shape[1], "writing the draft"))
+    output = replace(folder.request.output, stems=folder.early.draft == "stems")
+    with closing(parts.codec()) as codec:
+        recording = recording_of(folder, codes.shape[1])
+        files = write_draft(codes, codec, output, folder.path, _title(folder), recording)
+    folder.write_markers(sung_sections(folder))
+    folder.advance("refine", draft_files=[path.name for path in files])
+    return "refine"
 
 
 def _reference(
@@ -197,7 +224,7 @@ def encode_file(path: Path, codec: AudioCodec) -> NDArray[np.int16]:
 
 def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
     codes0, _ = folder.load_stage1()
-    base, track = folder.load_base(), _track(folder, parts)
+    base, track = load_base(folder.path), _track(folder, parts)
     first, last = (0, codes0.shape[1])
     if base and base.refined:  # chunks are counted from where it ends
         first, last = base.before.shape[2], last - base.after.shape[2]
@@ -245,10 +272,10 @@ def _refined(
 
 def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
     codes = folder.load_stage2()
-    output, title = folder.request.output, str(folder.fact("title") or folder.request.genre)
     recording = recording_of(folder, codes.shape[2])
     with closing(parts.codec()) as codec:
-        files = write_song(codes, codec, output, folder.path, title, progress, recording)
+        output = folder.request.output
+        files = write_song(codes, codec, output, folder.path, _title(folder), progress, recording)
     sections = sung_sections(folder)
     folder.write_markers(sections)
     folder.advance(
@@ -271,51 +298,5 @@ def recording_of(folder: SongFolder, frames: int) -> render.Recording | None:
     return render.Recording(row_of(wanted), None if wave is None else wave[: SONG_HOP * frames])
 
 
-def write_song(
-    codes: NDArray[np.int16],
-    codec: AudioCodec,
-    output: Output,
-    folder: Path,
-    title: str,
-    progress: Progress = silent,
-    recording: render.Recording | None = None,
-) -> list[Path]:
-    """Codes [2, 8, T] → mix and stems in every format asked for; returns the files, mixes first.
-
-    Raises RequestError, CodecError, StorageError.
-    """
-    if codes.shape[2] == 0:
-        raise RequestError("the song has no frames", "allow longer sections with --segment-seconds")
-    stems = render.render(codes, codec, progress, without=recording.row if recording else None)
-    waves = render.master(stems, mix_options(output), recording)
-    tracks = {"mix": waves.mix}
-    if output.stems:
-        tracks |= {"vocals": waves.vocals, "instrumental": waves.instrumental}
-    return [file for name, wave in tracks.items() for file in write_wave(folder / name, wave, output, title)]
-
-
-def write_track(
-    codes: NDArray[np.int16],
-    track: Track,
-    codec: AudioCodec,
-    output: Output,
-    path: Path,
-    progress: Progress = silent,
-) -> list[Path]:
-    """One track's codes [8, T] → `path` in every format asked for. Raises CodecError, StorageError."""
-    wave = render.render_track(codes, track, codec, mix_options(output), progress)
-    return write_wave(path, wave, output, path.name)
-
-
-def write_wave(path: Path, wave: NDArray[np.float32], output: Output, title: str) -> list[Path]:
-    """One wave [S] at 44.1 kHz → `path` with the ending of every format asked for. Raises StorageError."""
-    tags = Tags(title=title.strip()) if output.tags else None
-    files = [path.with_name(f"{path.name}.{kind}") for kind in output.formats]
-    for file, kind in zip(files, output.formats, strict=True):
-        write_audio(file, wave, kind, output.bits, tags)
-    return files
-
-
-def mix_options(output: Output) -> render.MixOptions:
-    """The part of the output options that the mix is made from."""
-    return render.MixOptions(output.mix, output.vocal_gain, output.inst_gain, output.rescale)
+def _title(folder: SongFolder) -> str:
+    return str(folder.fact("title") or folder.request.genre)

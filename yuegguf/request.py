@@ -220,7 +220,7 @@ class SungSection:
 
 @dataclass(frozen=True)
 class Song:
-    """A finished song on disk."""
+    """A finished song on disk, or its draft."""
 
     folder: Path
     seconds: float
@@ -228,6 +228,8 @@ class Song:
     files: tuple[Path, ...]
     """The audio files, mix first."""
     sections: tuple[SungSection, ...]
+    draft: bool = False
+    """Whether it rests after stage 1: the files are a quick rendering of codebook 0."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with paths as text."""

@@ -10,6 +10,7 @@ from typing import Any
 from yuegguf import checks, machine, pipeline, plan, voices
 from yuegguf.codec.base import AudioCodec
 from yuegguf.cost import Held
+from yuegguf.early import Early
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.lora import Lora
@@ -38,11 +39,13 @@ def generate(
     *,
     name: str | None = None,
     machine_options: Machine | None = None,
+    early: Early | None = None,
     progress: Progress = silent,
     stop: threading.Event | None = None,
 ) -> Song:
     """Make a song: a new folder in `output_dir` with mix, stems and everything to go on from.
 
+    With `early` it may be heard before: a preview during stage 1, or a draft that `refine` goes on with.
     Setting `stop` from another thread or a signal handler ends the work within a token with
     Interrupted; `resume` goes on. What had to be interpreted in the lyrics comes as warnings through
     `progress`. Raises YueError.
@@ -55,7 +58,7 @@ def generate(
     found = resolve(choice, request.reference is not None)
     for notice in reference_notices(request, choice, found):
         progress(Event("draft", 0, 1, warning=notice))
-    folder = start(request, found, Path(output_dir), name, options)
+    folder = start(request, found, Path(output_dir), name, options, early)
     return go_on(folder, found, options, progress, stop)
 
 
@@ -64,20 +67,60 @@ def resume(
     models: ModelChoice | None = None,
     *,
     machine_options: Machine | None = None,
+    preview_seconds: float | None = None,
     progress: Progress = silent,
     stop: threading.Event | None = None,
 ) -> Song:
-    """Go on with an interrupted song at the exact token. Raises YueError."""
+    """Go on with an interrupted song at the exact token, to where it was asked to go. Raises YueError.
+
+    A song that was asked for its draft stops there again; `refine` takes it further. `preview_seconds`
+    replaces the song's own (0 = no preview).
+    """
     opened = SongFolder.open(Path(folder))
+    if preview_seconds is not None:
+        _note_early(opened, preview_seconds=preview_seconds)
     found = of_song(opened, models)
     return go_on(opened, found, machine_options or Machine(), progress, stop)
 
 
+def refine(
+    folder: Path | str,
+    models: ModelChoice | None = None,
+    *,
+    machine_options: Machine | None = None,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> Song:
+    """Take a song whose draft is done to its end. Raises YueError."""
+    opened = SongFolder.open(Path(folder))
+    if pipeline.next_phase(opened) == "draft":
+        raise RequestError(f"{folder} is still in its draft", f"finish it with: yuegguf resume {folder}")
+    found = of_song(opened, models)
+    _note_early(opened, draft="")
+    return go_on(opened, found, machine_options or Machine(), progress, stop)
+
+
+def _note_early(folder: SongFolder, **changes: Any) -> None:
+    """Change what is to be heard early, in a folder that nobody else works on. Raises StorageError."""
+    folder.lock()
+    try:
+        early = replace(folder.early, **changes)
+        if early != folder.early:
+            folder.advance(folder.state, early=early.to_json())
+    finally:
+        folder.unlock()
+
+
 def start(
-    request: SongRequest, models: Models, parent: Path, name: str | None, options: Machine
+    request: SongRequest,
+    models: Models,
+    parent: Path,
+    name: str | None,
+    options: Machine,
+    early: Early | None = None,
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
-    request, facts = prepared(request, models, name, options)
+    request, facts = prepared(request, models, name, options, early)
     return created(new_path(parent, facts["title"]), request, facts)
 
 
@@ -90,7 +133,12 @@ def created(path: Path, request: SongRequest, facts: dict[str, Any]) -> SongFold
 
 
 def prepared(
-    request: SongRequest, models: Models, name: str | None, options: Machine, takes: int = 1
+    request: SongRequest,
+    models: Models,
+    name: str | None,
+    options: Machine,
+    early: Early | None = None,
+    takes: int = 1,
 ) -> tuple[SongRequest, dict[str, Any]]:
     """The request with its files found, and the facts of its song.json, once all is checked.
 
@@ -98,7 +146,8 @@ def prepared(
     """
     request = checks.located(request)
     checks.check_output(request.output)
-    first, second = checks.read_models(models)
+    early = early or Early()
+    first, second = checks.read_models(models, bool(early.preview_seconds))
     cores, free = machine.physical_cores(), machine.available_memory()
     made = plan.make(request, first.facts, second.facts, with_device(options), cores, free, takes)
     checks.check_prompt(request, first, made.n_ctx)
@@ -109,6 +158,7 @@ def prepared(
         "models": describe(models),
         "loras": describe_loras(models),
         "plan": made.to_json(),
+        "early": early.to_json(),
     }
 
 
@@ -151,7 +201,7 @@ def revised_plan(folder: SongFolder, models: Models, options: Machine) -> Plan:
     before = Plan.from_json(folder.fact("plan"))
     if options.gpu is not None or options.gpu_layers is not None:
         options = with_device(options)
-    first, second = checks.read_models(models)
+    first, second = checks.read_models(models, bool(folder.early.preview_seconds))
     free, phase = machine.available_memory(), pipeline.next_phase(folder)
     after = plan.revise(before, folder.request, first.facts, second.facts, options, free, phase)
     if after != before:

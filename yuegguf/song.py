@@ -9,6 +9,8 @@ cache/             stage 1's caches from time to time (deleted when stage 1 is d
 stage1.npz         codes [2, T] of codebook 0, frames per section
 chunks/            finished 6 s chunks of stage 2 (deleted when stage 2 is done)
 stage2.npz         codes [2, 8, T]
+preview.wav        what stage 1 has drawn so far, if that was asked for
+draft.*, draft-vocals.*, draft-instrumental.*
 mix.*, vocals.*, instrumental.*, markers.txt
 """
 
@@ -21,7 +23,6 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,32 +33,11 @@ from yuegguf import __version__
 from yuegguf.arrays import check_codes, load_array, load_arrays, save_array, save_arrays
 from yuegguf.audio import CREDIT
 from yuegguf.codec.base import CODEBOOKS, FRAME_RATE
+from yuegguf.early import Early
 from yuegguf.errors import DamagedFile, RequestError, StorageError, YueError
 from yuegguf.files import replacing, storage_errors, sweep
 from yuegguf.request import SongRequest, SungSection
-from yuegguf.stages.draft import Given
 from yuegguf.tokenlog import TokenLog
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a song begins and ends with that is not its own draw."""
-
-    given: Given
-    frames: tuple[int, ...]
-    """Of each given section, the begun one too."""
-    before: NDArray[np.int16]
-    """Codes [2, 8, G] of the given part, or [2, 1, G] where stage 2 has not been yet."""
-    after_frames: tuple[int, ...]
-    """Of each section that follows what is drawn, as it was."""
-    after: NDArray[np.int16]
-    """Their codes [2, 8 or 1, A]."""
-
-    @property
-    def refined(self) -> bool:
-        """Whether stage 2 has nothing to do for it."""
-        return bool(self.before.shape[1] == CODEBOOKS)
-
 
 FORMAT = 1
 STATES = ("draft", "refine", "master", "done")
@@ -111,6 +91,7 @@ class SongFolder:
             if version != FORMAT or data["state"] not in STATES:
                 raise ValueError(f"format {version!r}, state {data.get('state')!r}")
             SongRequest.from_json(data["request"])
+            Early.from_json(data.get("early"))
         except (ValueError, KeyError, TypeError, AttributeError, RequestError) as error:
             raise DamagedFile(
                 f"{file} is damaged ({error})", "restore it from a copy; nothing was changed"
@@ -126,6 +107,16 @@ class SongFolder:
     def request(self) -> SongRequest:
         """What was asked."""
         return SongRequest.from_json(self._data["request"])
+
+    @property
+    def early(self) -> Early:
+        """What is to be heard before the song is finished."""
+        return Early.from_json(self._data.get("early"))
+
+    @property
+    def rests(self) -> bool:
+        """Whether the draft that was asked for is done, so that the next step is the user's."""
+        return bool(self.state == "refine" and self.early.draft and self.fact("draft_files"))
 
     def fact(self, name: str) -> Any:
         """A value of song.json, such as "plan" or "models"; None if it is not there."""
@@ -211,30 +202,6 @@ class SongFolder:
             raise DamagedFile("stage1.npz is damaged: its sections do not add up")
         return codes.astype(np.int16), frames.astype(np.int64)
 
-    def save_base(self, base: Base) -> None:
-        """Keep what the song goes on from. Raises StorageError."""
-        counts = {"frames": base.frames, "after_frames": base.after_frames}
-        given = [base.given.sections, base.given.codes]
-        arrays = {name: np.array(values, np.int64) for name, values in {**counts, "given": given}.items()}
-        save_arrays(self.path / "base.npz", {**arrays, "before": base.before, "after": base.after})
-
-    def load_base(self) -> Base | None:
-        """What the song goes on from, or None. Raises DamagedFile."""
-        if not (self.path / "base.npz").exists():
-            return None
-        names = ("given", "frames", "before", "after_frames", "after")
-        found = load_arrays(self.path / "base.npz", names)
-        books = CODEBOOKS if found["before"].shape[1:2] == (CODEBOOKS,) else 1
-        for name, frames in (("before", "frames"), ("after", "after_frames")):
-            check_codes(found[name], (2, books, int(found[frames].sum())), "base.npz")
-        return Base(
-            Given(*found["given"].tolist()),
-            tuple(found["frames"].tolist()),
-            found["before"].astype(np.int16),
-            tuple(found["after_frames"].tolist()),
-            found["after"].astype(np.int16),
-        )
-
     def save_track(self, codes: NDArray[np.int16], wave: NDArray[np.float32] | None) -> None:
         """Keep the given track: its codes [8, T], and its recording [882·T] if it has one."""
         save_arrays(self.path / "track.npz", {"codes": codes, **({} if wave is None else {"wave": wave})})
@@ -312,22 +279,26 @@ def slug(text: str) -> str:
 
 
 def newest_interrupted(parent: Path) -> Path:
-    """The song folder in `parent` that was worked on last and is not done.
+    """The song folder in `parent` that was worked on last and is not where it was asked to go.
 
     A folder that cannot be opened is passed over while there is another one to go on with. Raises its
-    DamagedFile when there is not, RequestError when every song is done.
+    DamagedFile when there is not, RequestError when every song is done, or rests as a draft.
     """
     unreadable: YueError | None = None
+    rested = False
     folders = (file.parent for file in parent.glob("*/song.json"))
     for folder in sorted(folders, key=_last_work, reverse=True):
         try:
-            if SongFolder.open(folder).state != "done":
+            opened = SongFolder.open(folder)
+            if opened.state != "done" and not opened.rests:
                 return folder
+            rested = rested or opened.rests
         except YueError as error:
             unreadable = unreadable or error
     if unreadable is not None:
         raise unreadable
-    raise RequestError(f"there is no interrupted song in {parent}", "pass the song folder to resume")
+    hint = "go on with a draft: yuegguf refine SONG" if rested else "pass the song folder to resume"
+    raise RequestError(f"there is no interrupted song in {parent}", hint)
 
 
 def _last_work(folder: Path) -> float:

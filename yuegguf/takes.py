@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 
 from yuegguf import pipeline, runtime
+from yuegguf.base import save_base
+from yuegguf.early import Early
 from yuegguf.errors import RequestError, YueError
 from yuegguf.extend import Continuation, Extension, Sung, extend
 from yuegguf.files import storage_errors
 from yuegguf.models import Models, check_same
 from yuegguf.plan import Machine
 from yuegguf.progress import Progress
-from yuegguf.request import SongRequest
+from yuegguf.request import Song, SongRequest
 from yuegguf.song import SongFolder, new_path
 
 MOST = 16
@@ -31,11 +33,20 @@ MOST = 16
 
 
 def start(
-    request: SongRequest, models: Models, parent: Path, name: str | None, options: Machine, count: int
+    request: SongRequest,
+    models: Models,
+    parent: Path,
+    name: str | None,
+    options: Machine,
+    count: int,
+    early: Early | None = None,
 ) -> list[SongFolder]:
-    """Folders of `count` takes of a request, once everything is checked. Raises YueError."""
+    """Folders of `count` takes of a request, once everything is checked; takes rest after their drafts.
+
+    Raises YueError.
+    """
     _check_count(count)
-    request, facts = runtime.prepared(request, models, name, options, count)
+    request, facts = runtime.prepared(request, models, name, options, _drafts(early, count), count)
     return _folders(new_path(parent, facts["title"]), request, facts, count, None)
 
 
@@ -52,7 +63,9 @@ def start_extension(
     _check_count(count)
     continuation = extend(read_sung(song), wanted)
     title = name or str(song.fact("title") or song.request.genre.strip())
-    request, facts = runtime.prepared(continuation.request, models, title, options, count)
+    request, facts = runtime.prepared(
+        continuation.request, models, title, options, _drafts(None, count), count
+    )
     facts["from"] = {"folder": song.path.name, "seed": song.request.seed}
     return _folders(new_path(parent, title), request, facts, count, (song, continuation))
 
@@ -70,6 +83,12 @@ def read_sung(song: SongFolder) -> Sung:
     refined = (song.path / "stage2.npz").exists()
     codes = song.load_stage2() if refined else codes0[:, None]
     return Sung(song.request, frames.tolist(), codes)
+
+
+def _drafts(early: Early | None, count: int) -> Early:
+    """Takes are drafts, from which some are chosen."""
+    early = early or Early()
+    return early if count == 1 or early.draft else replace(early, draft="mix")
 
 
 def _check_count(count: int) -> None:
@@ -101,7 +120,7 @@ def _folders(
 
 def _begin(folder: SongFolder, song: SongFolder, continuation: Continuation) -> None:
     """Put what the song goes on from into its folder."""
-    folder.save_base(continuation.base)
+    save_base(folder.path, continuation.base)
     reference = song.load_reference()
     if reference is not None:
         folder.save_reference(reference)
@@ -145,8 +164,11 @@ def draft(
     options: Machine,
     progress: Progress,
     stop: threading.Event | None,
-) -> None:
-    """Draft takes side by side; calling it again goes on. Raises YueError, with their folder in it."""
+) -> list[Song]:
+    """Draft takes side by side, and write their drafts; calling it again goes on.
+
+    Raises YueError, with their folder in it.
+    """
     parent = folders[0].path.parent if len(folders) > 1 else folders[0].path
     try:
         for folder in folders:
@@ -154,6 +176,7 @@ def draft(
         made = runtime.revised_plan(folders[0], models, options)
         parts = runtime.real_parts(models, made, options, stop or threading.Event())
         pipeline.draft_together(folders, made, parts, runtime.stopping(progress, stop))
+        return [runtime.go_on(folder, models, options, progress, stop) for folder in folders]
     except YueError as error:
         error.folder = parent
         raise

@@ -17,13 +17,17 @@ from yuegguf.cli.bench import bench
 from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.convert import convert, export_codec
 from yuegguf.cli.doctor import doctor
+from yuegguf.cli.extend import extend
 from yuegguf.cli.lora import convert_lora, merge_lora
 from yuegguf.cli.lyrics import lyrics
 from yuegguf.cli.models import models
 from yuegguf.cli.plot import plot
 from yuegguf.cli.pull import pull
 from yuegguf.cli.quantize import quantize, trim
+from yuegguf.cli.refine import refine
 from yuegguf.cli.song import resume, run
+from yuegguf.cli.stems import stems
+from yuegguf.cli.takes import takes
 from yuegguf.cli.voice import voice
 from yuegguf.errors import Interrupted, YueError
 
@@ -54,7 +58,22 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 
 COMMANDS = (
-    *(run, resume, pull, models, encode, decode, convert, export_codec, quantize, trim),
+    *(
+        run,
+        resume,
+        refine,
+        extend,
+        stems,
+        takes,
+        pull,
+        models,
+        encode,
+        decode,
+        convert,
+        export_codec,
+        quantize,
+        trim,
+    ),
     *(convert_lora, merge_lora, lyrics, voice, plot, bench, doctor),
 )
 for _command in COMMANDS:

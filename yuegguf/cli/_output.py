@@ -13,8 +13,11 @@ import click
 from yuegguf.errors import YueError
 from yuegguf.progress import Event
 
-SHARES = {"draft": (0.0, 0.55), "refine": (0.55, 0.95), "master": (0.95, 1.0)}
+Shares = Mapping[str, tuple[float, float]]
+SHARES: Shares = {"draft": (0.0, 0.55), "refine": (0.55, 0.95), "master": (0.95, 1.0)}
 """Where each phase begins and ends in the whole song's work; rough, and corrected as phases pass."""
+DRAFT_SHARES: Shares = {"draft": (0.0, 1.0)}
+"""The same of a song that stops after its draft."""
 WORDS = {"draft": "Draft", "refine": "Refine", "master": "Master", "convert": "Convert", "export": "Export"}
 WORDS |= {"download": "Download", "verify": "Verify", "copy": "Copy"}
 
@@ -25,6 +28,10 @@ class Output:
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json, self.quiet = as_json, quiet
         self._meter = Meter()
+
+    def draft_only(self) -> None:
+        """Count the draft as the whole work from now on."""
+        self._meter = Meter(DRAFT_SHARES)
 
     def result(self, data: Mapping[str, Any], lines: Sequence[str]) -> None:
         """The command's outcome: one JSON object, or lines of text."""
@@ -70,7 +77,8 @@ class Output:
 class Meter:
     """One line: phase, bar, percent of the song, time left for all of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, shares: Shares = SHARES) -> None:
+        self._shares = shares
         self._started: tuple[float, float] | None = None
         self._last = 0.0
         self._drawn = False
@@ -78,7 +86,7 @@ class Meter:
     def draw(self, event: Event) -> None:
         """Redraw at most five times a second."""
         now = time.monotonic()
-        share = whole_share(event)
+        share = whole_share(event, self._shares)
         if self._started is None:
             self._started = (now, share)
         if now - self._last < 0.2 and event.done < event.total:
@@ -97,9 +105,9 @@ class Meter:
             self._drawn = False
 
 
-def whole_share(event: Event) -> float:
+def whole_share(event: Event, shares: Shares = SHARES) -> float:
     """How much of all the work is done, 0 to 1."""
-    low, high = SHARES.get(event.phase, (0.0, 1.0))
+    low, high = shares.get(event.phase, (0.0, 1.0))
     return low + (high - low) * min(1.0, event.done / event.total if event.total else 1.0)
 
 

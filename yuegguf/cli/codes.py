@@ -54,7 +54,8 @@ def decode(
     """
     from contextlib import closing
 
-    from yuegguf import models, pipeline, runtime
+    from yuegguf import models, runtime
+    from yuegguf import output as files_of
     from yuegguf.codes import read_codes, read_track, title_of, track_of
 
     wanted = song_output(options)
@@ -68,9 +69,9 @@ def decode(
     title = title_of(codes[0])
     with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
         if alone:
-            files = pipeline.write_track(loaded, alone, opened, wanted, target / names[0], output.progress)
+            files = files_of.write_track(loaded, alone, opened, wanted, target / names[0], output.progress)
         else:
-            files = pipeline.write_song(loaded, opened, wanted, target, title, output.progress)
+            files = files_of.write_song(loaded, opened, wanted, target, title, output.progress)
     output.done()
     seconds = loaded.shape[-1] / FRAME_RATE
     output.result({"files": [str(f) for f in files], "seconds": seconds}, [str(f) for f in files])

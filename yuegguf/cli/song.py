@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from yuegguf.cli._early import draft_options, early, preview_options, preview_seconds
+from yuegguf.cli._finish import finish, go_on_together, show
 from yuegguf.cli._options import (
     PATH,
     has_gpu,
@@ -18,8 +21,13 @@ from yuegguf.cli._options import (
     output_options,
     pass_output,
     reference_options,
+    retries_option,
+    sampling_options,
+    take_option,
+    takes_option,
 )
 from yuegguf.cli._output import Output, minutes
+from yuegguf.cli._request import song_request
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.models import Models
 from yuegguf.plan import Machine
@@ -86,23 +94,31 @@ def infer_options(command: Any) -> Any:
 )
 @click.option("--name", help="Folder and title [default: from the tags].")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what it will take and why, and stop.")
+@draft_options
+@preview_options
 @model_options
 @lora_option
 @machine_options
 @output_options
 @infer_options
 @pass_output
-def run(output: Output, /, output_dir: Path, name: str | None, plan_only: bool, **options: Any) -> None:
+def run(
+    output: Output, /, output_dir: Path, name: str | None, plan_only: bool, takes: int, **options: Any
+) -> None:
     """Sing lyrics: a folder with mix, vocals and instrumental.
 
     \b
     yuegguf run --example
+    yuegguf run --example --draft --preview
+    yuegguf run --example --instrumental -n 4
     yuegguf run -g "inspiring female pop airy vocal" -l lyrics.txt --seed 7
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
     from yuegguf import models, runtime
+    from yuegguf import takes as library
 
     _say_what_has_no_effect(output, options)
+    heard = early(options)
     choice, hardware = model_choice(options), machine(_with_cuda_index(output, options))
     request = song_request(options)
     for notice in request.parsed().notices:
@@ -115,12 +131,11 @@ def run(output: Output, /, output_dir: Path, name: str | None, plan_only: bool, 
     if plan_only:
         _show_plan(output, request, found, hardware)
         return
-    folder = runtime.start(request, found, output_dir, name, hardware)
-    sections = _count(len(request.parsed().sections), "section")
-    voice = " + ".join([found.name, *map(str, found.loras)])
-    output.say(f"{sections}, seed {request.seed}, {voice} → {folder.path}")
-    with stop_on_signals() as stop:
-        _show(output, runtime.go_on(folder, found, hardware, output.progress, stop))
+    if takes > 1:
+        folders = library.start(request, found, output_dir, name, hardware, takes, heard)
+    else:
+        folders = [runtime.start(request, found, output_dir, name, hardware, heard)]
+    finish(output, folders, found, hardware)
 
 
 @click.command(short_help="go on with an interrupted song")
@@ -133,32 +148,53 @@ def run(output: Output, /, output_dir: Path, name: str | None, plan_only: bool, 
     show_default=True,
     help="Where to look for the newest.",
 )
+@preview_options
 @model_options
 @machine_options
 @pass_output
 def resume(output: Output, /, song: Path | None, output_dir: Path, **options: Any) -> None:
     """Go on with SONG at the exact token; without SONG, with the newest interrupted one.
 
+    A song of `run --draft` stops after its draft again; `refine` takes it further. A preview goes on if
+    there was one.
+
     \b
     yuegguf resume
     yuegguf resume songs/inspiring-female-pop-1a2b3c
     """
     from yuegguf import runtime
-    from yuegguf.song import newest_interrupted
+    from yuegguf import takes as library
+    from yuegguf.song import SongFolder, newest_interrupted
 
     folder = song or newest_interrupted(output_dir)
+    if takes := library.of(folder):
+        go_on_together(output, takes, model_choice(options), machine(options))
+        return
+    begun, preview = SongFolder.open(folder), preview_seconds(options)
+    if begun.early.draft:
+        output.draft_only()
+    if preview and begun.state != "draft":
+        output.warn("--preview has no effect: stage 1 is done")
+    go_on(output, runtime.resume, folder, options, preview_seconds=preview)
+
+
+def go_on(
+    output: Output, work: Callable[..., Song], folder: Path, options: dict[str, Any], **also: Any
+) -> None:
+    """Let `work` (runtime.resume or refine) go on with a folder on a command's machine; show the song."""
     changed = options["stage2_batch"] or options["ubatch"] or options["device"] != "auto"
     if changed or options["gpu_layers"] is not None:
         output.warn("another batch or device changes the last bits: the song may go on differently")
     with stop_on_signals() as stop:
-        finished = runtime.resume(
+        finished = work(
             folder,
             model_choice(options),
             machine_options=machine(options),
             progress=output.progress,
             stop=stop,
+            **also,
         )
-    _show(output, finished)
+    show(output, finished)
 
 
 def _with_cuda_index(output: Output, options: dict[str, Any]) -> dict[str, Any]:
@@ -189,13 +225,3 @@ def _show_plan(output: Output, request: SongRequest, found: Models, hardware: Ma
     lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in made.seconds.items()]
     lines.append(f"in all       at most {minutes(total)} for {made.music:g} s of music")
     output.result(made.to_json(), lines)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _show(output: Output, song: Song) -> None:
-    output.done()
-    output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
-    output.result(song.to_json(), [str(path) for path in song.files])

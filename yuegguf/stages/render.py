@@ -106,11 +106,36 @@ def render(
     for start in range(0, frames, window):
         stop = min(start + window, frames)
         for row, track in made:
-            _window(stems.codec[row], codes[row], start, stop, CODEC_CONTEXT, CODEC_HOP, codec.decode)
+            span = slice(CODEC_HOP * start, CODEC_HOP * stop)
+            stems.codec[row, span] = _window(codes[row], start, stop, CODEC_CONTEXT, CODEC_HOP, codec.decode)
             upsample = partial(codec.upsample, track=track)
-            _window(stems.song[row], codes[row], start, stop, SONG_CONTEXT, SONG_HOP, upsample)
+            span = slice(SONG_HOP * start, SONG_HOP * stop)
+            stems.song[row, span] = _window(codes[row], start, stop, SONG_CONTEXT, SONG_HOP, upsample)
         progress(Event("master", stop, frames))
     return stems
+
+
+def rough(
+    codes: NDArray[np.int16],
+    codec: AudioCodec,
+    start: int = 0,
+    stop: int | None = None,
+    window: int = WINDOW,
+) -> NDArray[np.float32]:
+    """Codebook 0 of both tracks [2, T] → frames `start` … `stop` of their waves at 16 kHz [2, 320·frames].
+
+    What stage 1 alone sounds like. In windows as in `render`: any part of the song has the samples that
+    decoding all of it at once gives. What the codec raises passes.
+    """
+    stop = codes.shape[1] if stop is None else stop
+    waves = np.empty((len(TRACKS), CODEC_HOP * (stop - start)), np.float32)
+    for first in range(start, stop, window):
+        last = min(first + window, stop)
+        span = slice(CODEC_HOP * (first - start), CODEC_HOP * (last - start))
+        for row in range(len(TRACKS)):
+            one = codes[row : row + 1]
+            waves[row, span] = _window(one, first, last, CODEC_CONTEXT, CODEC_HOP, codec.decode)
+    return waves
 
 
 def render_track(
@@ -132,27 +157,26 @@ def render_track(
     wave = np.empty(hop * frames, np.float32)
     for start in range(0, frames, window):
         stop = min(start + window, frames)
-        _window(wave, codes, start, stop, context, hop, decode)
+        wave[hop * start : hop * stop] = _window(codes, start, stop, context, hop, decode)
         progress(Event("master", stop, frames))
     return _ceiling(options)(dsp.resample(wave, CODEC_RATE, SONG_RATE) if by_codec else wave)
 
 
 def _window(
-    out: Wave,
     codes: NDArray[np.int16],
     start: int,
     stop: int,
     context: int,
     hop: int,
     decode: Callable[[NDArray[np.int16]], Wave],
-) -> None:
-    """Decode frames start … stop with their context, and keep only their own samples."""
+) -> Wave:
+    """Decode frames start … stop with their context; returns only their own samples."""
     first = max(0, start - context)
     part = codes[:, first : stop + context]
     wave = decode(part)
     if wave.shape != (part.shape[1] * hop,):
         raise CodecError(f"{part.shape[1]} frames became an array of shape {wave.shape}")
-    out[start * hop : stop * hop] = wave[(start - first) * hop : (stop - first) * hop]
+    return wave[(start - first) * hop : (stop - first) * hop]
 
 
 def master(stems: Stems, options: MixOptions | None = None, recording: Recording | None = None) -> Master:

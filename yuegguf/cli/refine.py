@@ -1,0 +1,29 @@
+"""`refine`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yuegguf.cli._options import PATH, machine_options, model_options, pass_output
+from yuegguf.cli._output import Output
+from yuegguf.cli.song import go_on
+
+
+@click.command(short_help="make a song of a draft")
+@click.argument("song", type=PATH)
+@model_options
+@machine_options
+@pass_output
+def refine(output: Output, /, song: Path, **options: Any) -> None:
+    """Take SONG, whose draft is done, to its end: stage 2, then mix and stems.
+
+    \b
+    yuegguf run --example --draft
+    yuegguf refine songs/inspiring-female-pop-1a2b3c
+    """
+    from yuegguf import runtime
+
+    go_on(output, runtime.refine, song, options)

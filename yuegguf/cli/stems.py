@@ -1,0 +1,111 @@
+"""`stems`: one track is given, the other is made to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yuegguf.cli._finish import finish
+from yuegguf.cli._options import (
+    PATH,
+    lora_option,
+    machine,
+    machine_options,
+    model_choice,
+    model_options,
+    output_options,
+    pass_output,
+    read_text,
+    sampling_options,
+    song_output,
+    takes_option,
+    text_or_file,
+)
+from yuegguf.cli._output import Output
+from yuegguf.cli._request import sampling_of, seed_of
+from yuegguf.codec.base import FRAME_RATE
+from yuegguf.request import GivenTrack, SongRequest
+
+LONGEST = 30.0
+"""Seconds of a section of a recording whose lyrics nobody wrote."""
+
+
+@click.command(short_help="a backing for a vocal, or a vocal for a backing")
+@click.option("--vocal", metavar="FILE", help="The vocal that is there: a backing is made for it.")
+@click.option("--inst", metavar="FILE", help="The backing that is there: a vocal is made for it.")
+@click.option(
+    "--offset",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SEC",
+    help="Begin this far into the recording.",
+)
+@click.option(
+    "--re-encode/--keep-original",
+    default=False,
+    help="Hear the recording as the codec gives it back, or as it is [default: as it is].",
+)
+@click.option("-g", "--genre", required=True, help="Tags: genre, instrument, mood, gender, timbre.")
+@click.option("-l", "--lyrics-txt", metavar="FILE", help="Lyrics; not needed for a backing.")
+@sampling_options
+@click.option(
+    "-o", "--output-dir", type=PATH, default=Path("songs"), show_default=True, help="A folder is made inside."
+)
+@click.option("--name", help="Folder and title [default: from the tags].")
+@takes_option
+@model_options
+@lora_option
+@machine_options
+@output_options
+@pass_output
+def stems(output: Output, /, **options: Any) -> None:
+    """Make the missing track to a recording of the other one; it sets the song's length.
+
+    Sections share it evenly; a #length line above a section in the lyrics gives that one its seconds.
+
+    \b
+    yuegguf stems --vocal voice.wav -g "folk guitar warm female vocal" -l lyrics.txt
+    yuegguf stems --inst backing.flac -g "pop airy female vocal" -l lyrics.txt -n 4
+    """
+    from yuegguf import given, models, runtime
+    from yuegguf import takes as library
+
+    track = _recording(options)
+    frames = given.recorded_frames(track)
+    lyrics = options["lyrics_txt"]
+    if lyrics is None and track.track == "instrumental":
+        raise click.UsageError("a vocal needs words: pass -l lyrics.txt")
+    wordless = given.sections_for(frames / FRAME_RATE, LONGEST)
+    request = SongRequest(
+        text_or_file(options["genre"], "genre"),
+        read_text(lyrics, "lyrics") if lyrics else wordless,
+        seed=seed_of(options),
+        sampling=sampling_of(options),
+        track=replace(track, frames=frames),
+        output=song_output(options),
+    )
+    choice, hardware = model_choice(options), machine(options)
+    found = models.resolve(choice, False)
+    if options["takes"] > 1:
+        folders = library.start(
+            request, found, options["output_dir"], options["name"], hardware, options["takes"]
+        )
+    else:
+        folders = [runtime.start(request, found, options["output_dir"], options["name"], hardware)]
+    finish(output, folders, found, hardware)
+
+
+def _recording(options: dict[str, Any]) -> GivenTrack:
+    """The track that is there. Raises UsageError, RequestError."""
+    vocal, inst = options["vocal"], options["inst"]
+    if (vocal is None) == (inst is None):
+        raise click.UsageError("pass the track that is there: --vocal FILE or --inst FILE")
+    return GivenTrack(
+        "vocal" if vocal else "instrumental",
+        vocal or inst,
+        options["offset"],
+        re_encode=options["re_encode"],
+    )

@@ -1,0 +1,90 @@
+"""`takes`: several drafts of one song, of which some are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yuegguf.cli._options import PATH, machine, machine_options, model_choice, model_options, pass_output
+from yuegguf.cli._output import Output
+from yuegguf.cli._signals import stop_on_signals
+
+
+@click.group(short_help="several drafts of one song: list them, keep some")
+def takes() -> None:
+    """Takes of one song, which `run -n` and `extend -n` draft side by side.
+
+    \b
+    yuegguf run --example -n 4
+    yuegguf takes list songs/inspiring-female-pop-1a2b3c
+    yuegguf takes keep songs/inspiring-female-pop-1a2b3c 2
+    """
+
+
+@takes.command("list", short_help="what takes there are")
+@click.argument("folder", type=PATH)
+@pass_output
+def list_takes(output: Output, /, folder: Path) -> None:
+    """List the takes in FOLDER: how far each is, how long, and its seed line.
+
+    \b
+    yuegguf takes list songs/inspiring-female-pop-1a2b3c
+    """
+    from yuegguf import pipeline
+    from yuegguf import takes as library
+    from yuegguf.codec.base import FRAME_RATE
+
+    rows, lines = [], []
+    for take in library.chosen(folder, [])[1]:
+        frames = library.frames(take)
+        row = {
+            "take": take.path.name,
+            "state": "draft" if take.rests else pipeline.next_phase(take),
+            "seconds": None if frames is None else frames / FRAME_RATE,
+            "seed": take.request.seed,
+            "candidate": take.request.candidate,
+        }
+        rows.append(row)
+        length = "not drafted yet" if frames is None else f"{frames / FRAME_RATE:.2f} s"
+        line = f"--seed {row['seed']} --take {take.request.candidate + 1}"
+        lines.append(f"{take.path.name:<9} {row['state']:<7} {length:<16} {line}")
+    output.result({"takes": rows}, lines)
+
+
+@takes.command("keep", short_help="finish some takes, and say what becomes of the others")
+@click.argument("folder", type=PATH)
+@click.argument("numbers", type=click.IntRange(1), nargs=-1, required=True)
+@click.option("--delete-others", is_flag=True, help="Delete the takes that are not kept.")
+@model_options
+@machine_options
+@pass_output
+def keep(
+    output: Output, /, folder: Path, numbers: tuple[int, ...], delete_others: bool, **options: Any
+) -> None:
+    """Make whole songs of the takes of these NUMBERS; the others stay drafts unless they are deleted.
+
+    \b
+    yuegguf takes keep songs/inspiring-female-pop-1a2b3c 2
+    yuegguf takes keep songs/inspiring-female-pop-1a2b3c 1 3 --delete-others
+    """
+    from yuegguf import runtime
+    from yuegguf import takes as library
+
+    kept, others = library.chosen(folder, numbers)
+    choice, hardware = model_choice(options), machine(options)
+    songs = []
+    with stop_on_signals() as stop:
+        for take in kept:
+            output.say(f"{take.path}")
+            songs.append(
+                runtime.refine(
+                    take.path, choice, machine_options=hardware, progress=output.progress, stop=stop
+                )
+            )
+            output.done()
+    if delete_others:
+        library.delete(others)
+    files = [str(file) for song in songs for file in song.files]
+    output.result({"songs": [song.to_json() for song in songs]}, files)

@@ -1,0 +1,42 @@
+"""What can be heard of a song before it is finished: a draft after stage 1, a preview during it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any, Literal, Self, get_args
+
+from yuegguf.errors import RequestError
+
+DraftFiles = Literal["", "mix", "stems"]
+PREVIEW_SECONDS = 4.0
+"""Music between two writings of a preview, unless said otherwise."""
+
+
+@dataclass(frozen=True)
+class Early:
+    """Kept in song.json as "early", so that a resume does what the song was started for."""
+
+    draft: DraftFiles = ""
+    """Stop after stage 1, with a quick rendering of the mix, or of the mix and both tracks."""
+    preview_seconds: float = 0.0
+    """Write on `preview.wav` during stage 1 whenever this much music is new; 0 = no preview."""
+
+    def __post_init__(self) -> None:
+        if self.draft not in get_args(DraftFiles):
+            raise RequestError(f"there is no draft of {self.draft!r}", "use mix or stems")
+        seconds = self.preview_seconds
+        if not isfinite(seconds) or (seconds and seconds < 0.5):
+            raise RequestError(f"a preview every {seconds:g} s is out of range", "use 0.5 s or more")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; `from_json` gives back an equal one."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any] | None) -> Self:
+        """Read what `to_json` wrote; None, as older songs have, is nothing early. Raises RequestError."""
+        try:
+            return cls(**(data or {}))
+        except TypeError as error:
+            raise RequestError(f"song.json's early is not understood ({error})", "remove it") from error
