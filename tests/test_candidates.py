@@ -16,7 +16,7 @@ from yuegguf.stages import stage1
 from yuegguf.stages.draft import Draft, Given, Mark, Part
 
 COUNT = 4
-DRAFTS = [replace(LONG, candidate=number) for number in range(COUNT)]
+DRAFTS = [replace(LONG, candidate=number, guesses=False) for number in range(COUNT)]
 
 
 def together(

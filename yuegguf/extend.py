@@ -84,7 +84,7 @@ def extend(song: Sung, wanted: Extension) -> Continuation:
     request = replace(
         old,
         seed=wanted.seed,
-        candidate=0,
+        take=0,
         lyrics=wanted.lyrics or old.lyrics,
         segment_seconds=wanted.segment_seconds or old.segment_seconds,
     )

@@ -121,8 +121,8 @@ class SongRequest:
     reference: Reference | None = None
     track: GivenTrack | None = None
     """A track that is given, silent or recorded."""
-    candidate: int = 0
-    """Which of the takes that one seed gives."""
+    take: int = 0
+    """Which of the takes that one seed gives, from 1 on; 0 = a song that is drawn by itself."""
     retries: int = 2
     """How often a section that is plainly broken is drawn anew."""
     output: Output = field(default_factory=Output)
@@ -140,6 +140,8 @@ class SongRequest:
             )
         if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
             raise RequestError(f"seed {self.seed!r} is not a whole number in range", "use 0 to 2^63-1")
+        if not (isinstance(self.take, int) and self.take >= 0):
+            raise RequestError(f"there is no take {self.take!r}", "count them from 1")
         if not (isinstance(self.retries, int) and 0 <= self.retries <= 100):
             raise RequestError(f"{self.retries!r} retries are out of range", "use --retries 0 to 100")
 

@@ -107,8 +107,8 @@ def _folders(
     places = [path] if count == 1 else [path / f"take-{number}" for number in range(1, count + 1)]
     found = []
     try:
-        for number, place in enumerate(places):
-            asked = replace(request, candidate=request.candidate + number)
+        for number, place in enumerate(places, 1):
+            asked = request if count == 1 else replace(request, take=number)
             found.append(runtime.created(place, asked, facts))
             if source:
                 _begin(found[-1], *source)

@@ -142,8 +142,8 @@ sampling_options = _stack(
 
 take_option = click.option(
     "--take",
-    type=click.IntRange(1),
-    default=1,
+    type=click.IntRange(0),
+    default=0,
     metavar="N",
     help="Of the takes that the seed gives with -n, only this one.",
 )

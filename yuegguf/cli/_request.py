@@ -30,7 +30,7 @@ def song_request(options: dict[str, Any]) -> SongRequest:
         sampling_of(options),
         reference=_reference(options),
         track=track,
-        candidate=options["take"] - 1,
+        take=options["take"],
         retries=options["retries"],
         output=song_output(options),
     )

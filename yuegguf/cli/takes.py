@@ -44,11 +44,10 @@ def list_takes(output: Output, /, folder: Path) -> None:
             "state": "draft" if take.rests else pipeline.next_phase(take),
             "seconds": None if frames is None else frames / FRAME_RATE,
             "seed": take.request.seed,
-            "candidate": take.request.candidate,
         }
         rows.append(row)
         length = "not drafted yet" if frames is None else f"{frames / FRAME_RATE:.2f} s"
-        line = f"--seed {row['seed']} --take {take.request.candidate + 1}"
+        line = f"--seed {row['seed']} --take {take.request.take}"
         lines.append(f"{take.path.name:<9} {row['state']:<7} {length:<16} {line}")
     output.result({"takes": rows}, lines)
 

@@ -103,6 +103,8 @@ class Draft:
     labels: Sequence[str] = ()
     """Section names for the progress notes."""
     candidate: int = 0
+    guesses: bool = True
+    """Whether the next code may be fed with the last one (see `guess`): not where candidates fill a batch."""
     given: Given = Given()
     forced: Forced | None = None
     judge: Judge | None = None

@@ -58,12 +58,11 @@ def run_together(
     """
     for part in parts:
         check_context(part.draft, engine.n_ctx)
-    alone = len(parts) == 1
-    singers = [_Singer(part, engine, vocab, number, alone) for number, part in enumerate(parts)]
+    singers = [_Singer(part, engine, vocab, number) for number, part in enumerate(parts)]
     marks = [singer.restored() for singer in singers]
     songs = [singer.sing_all(mark) for singer, mark in zip(singers, marks, strict=True)]
     report = Reports(singers, progress)
-    return Choir(songs, engine, report).sing(alike=not alone and not any(marks))
+    return Choir(songs, engine, report).sing(alike=len(parts) > 1 and not any(marks))
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,10 @@ class _Singer:
     Its methods that sing are generators: they yield the rows of a step and are sent its logits.
     """
 
-    def __init__(self, part: Part, engine: TokenEngine, vocab: Stage1Vocab, number: int, alone: bool) -> None:
-        """The `number` of several says which rows are its own; one that sings `alone` guesses."""
+    def __init__(self, part: Part, engine: TokenEngine, vocab: Stage1Vocab, number: int) -> None:
+        """The `number` of several says which rows are its own."""
         self.draft, self.journal, self.snapshots = part.draft, part.journal, part.snapshots
-        self.engine, self.vocab, self.alone = engine, vocab, alone
+        self.engine, self.vocab = engine, vocab
         count = 2 if part.draft.sampling.guided else 1
         self.rows = range(number * count, (number + 1) * count)
         self.event = Event("draft", 0, sum(part.draft.caps))
@@ -208,7 +207,7 @@ class _Singer:
         forced = self._forced(len(codes))
         if forced is not None:
             return forced
-        return self.guesser.guess() if guided and self.alone else None
+        return self.guesser.guess() if guided and self.draft.guesses else None
 
     def _forced(self, position: int) -> int | None:
         """The code that a given track has at this draw of a section."""

@@ -1,0 +1,177 @@
+"""A song that goes on from another: what stays, what is drawn, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import Capture, cli, refused
+
+from yuegguf.arrays import load_arrays
+from yuegguf.base import load_base
+from yuegguf.errors import RequestError
+from yuegguf.extend import Extension, Sung, extend
+from yuegguf.request import SongRequest
+from yuegguf.stages.draft import END_OF_AUDIO, Given
+from yuegguf.tokenlog import TokenLog
+from yuegguf.vocab import split_tracks
+
+LYRICS = "[verse]\nla\n\n[chorus]\nlo\n\n[bridge]\nli\n\n[outro]\nlu\n"
+REQUEST = SongRequest("pop", LYRICS, sections="3", segment_seconds=2, seed=1)
+FRAMES = (100, 60, 80)
+CODES = np.random.default_rng(1).integers(0, 1024, (2, 8, sum(FRAMES))).astype(np.int16)
+SONG = Sung(REQUEST, FRAMES, CODES)
+
+
+def test_the_next_section_follows_whole_ones() -> None:
+    made = extend(SONG, Extension(7))
+    assert (made.request.sections, made.request.seed) == ("1,2,3,4", 7)
+    assert made.base.given == Given(3)
+    assert made.base.frames == FRAMES
+    assert (made.base.before == CODES).all()
+    assert made.base.after.shape == (2, 8, 0)
+    assert [len(draws) for draws in made.draws] == [201, 121, 161]
+    assert all(draws[-1] == END_OF_AUDIO for draws in made.draws)
+    drawn = [code for draws in made.draws for code in draws if code != END_OF_AUDIO]
+    assert (split_tracks(drawn) == CODES[:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "same", "given", "frames", "sections"),
+    [
+        (0.5, False, Given(3), (100, 60, 55), "1,2,3,4"),
+        (0.5, True, Given(2, 110), (100, 60, 55), "1,2,3"),
+        (1.6, False, Given(2), (100, 60), "1,2,3"),
+        (1.6, True, Given(1, 120), (100, 60), "1,2"),
+        (2.0, True, Given(1, 80), (100, 40), "1,2"),
+        (3.0, True, Given(0, 180), (90,), "1-1"),
+        (3.0, False, Given(1), (90,), "1,2"),
+    ],
+)
+def test_rewinding_cuts_where_it_falls(
+    seconds: float, same: bool, given: Given, frames: tuple[int, ...], sections: str
+) -> None:
+    wanted = Extension(7, rewind=seconds, same_section=same)
+    made = extend(SONG, wanted)
+    assert (made.base.given, made.base.frames, made.request.sections) == (given, frames, sections)
+    assert (made.base.before == CODES[:, :, : sum(frames)]).all()
+    begun = [draws[-1] == END_OF_AUDIO for draws in made.draws]
+    assert begun == [True] * given.sections + [False] * (len(frames) - given.sections)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_retake_keeps_what_is_before_and_if_asked_what_is_after(keep: bool) -> None:
+    made = extend(SONG, Extension(7, retake=2, keep_after=keep))
+    assert made.base.given == Given(1)
+    assert (made.base.before == CODES[:, :, :100]).all()
+    assert made.request.sections == ("1,2,3" if keep else "1,2")
+    assert made.base.after_frames == ((80,) if keep else ())
+    assert (made.base.after == CODES[:, :, 160 if keep else 240 :]).all()
+
+
+def test_new_lyrics_bring_more_sections() -> None:
+    more = LYRICS + "\n[verse]\nle\n\n[outro]\nly\n"
+    made = extend(SONG, Extension(7, lyrics=more, sections="2"))
+    assert (made.request.lyrics, made.request.sections) == (more, "1,2,3,4,5")
+    assert extend(SONG, Extension(7, lyrics=more, sections="all")).request.sections == "1,2,3,4,5,6"
+    assert extend(SONG, Extension(7, lyrics=more, sections="5-6")).request.sections == "1,2,3,5,6"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rewind": 5.0}, "the song is 4.8 s long, so nothing is left"),
+        ({"retake": 4}, "there is no section 4 to retake"),
+        ({"retake": 1, "rewind": 1.0}, "a retake adds nothing"),
+        ({"keep_after": True}, "--keep-after belongs to --retake"),
+        ({"sections": "9"}, None),
+        ({"sections": "7-8"}, "--sections 7-8 is not among the 4 sections"),
+        ({"sections": "0"}, "all 4 sections of the lyrics are sung"),
+        ({"lyrics": "[verse]\nla\n"}, "all 1 sections of the lyrics are sung"),
+        ({"rewind": 2.8, "same_section": True}, "section 1 has 2 s of at most 2 s already"),
+    ],
+)
+def test_what_cannot_be_is_said(options: dict[str, object], message: str | None) -> None:
+    if message is None:
+        assert extend(SONG, Extension(7, **options)).request.sections == "1,2,3,4"  # type: ignore[arg-type]
+        return
+    with pytest.raises(RequestError, match=message):
+        extend(SONG, Extension(7, **options))  # type: ignore[arg-type]
+
+
+MACHINE = ("--threads", 1, "--stage2-batch", 2)
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short song of nano, two of whose three sections are sung."""
+    from yuegguf import Machine, generate
+
+    request = SongRequest("pop", LYRICS, sections="2", segment_seconds=3, seed=4)
+    options = Machine(threads=1, stage2_rows=2)
+    return generate(request, output_dir=tmp_path_factory.mktemp("song"), machine_options=options).folder
+
+
+def codes_of(folder: Path) -> np.ndarray:
+    return load_arrays(folder / "stage2.npz", ("codes",))["codes"]
+
+
+def test_what_is_given_comes_out_as_it_was_and_is_not_refined_again(
+    song: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    made = cli(capsys, "extend", song, "--seed", 2, "-o", tmp_path, *MACHINE, "--json").json
+    folder = Path(made["folder"])
+    before, after = codes_of(song), codes_of(folder)
+    assert (after[:, :, : before.shape[2]] == before).all()
+    assert after.shape[2] > before.shape[2]
+    assert [section["label"] for section in made["sections"]] == ["verse", "chorus", "bridge"]
+    facts = json.loads((folder / "song.json").read_text("utf-8"))
+    assert facts["from"] == {"folder": song.name, "seed": 4}
+    base = load_base(folder)
+    assert base
+    assert base.refined
+
+
+def test_a_retake_in_the_middle_leaves_both_ends_as_they_are(
+    song: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    options = ("--retake", 1, "--keep-after", "--seed", 3)
+    folder = Path(cli(capsys, "extend", song, *options, "-o", tmp_path, *MACHINE, "--json").json["folder"])
+    old, new = codes_of(song), codes_of(folder)
+    first, second = load_arrays(song / "stage1.npz", ("frames",))["frames"].tolist()
+    assert (new[:, :, -second:] == old[:, :, first:]).all()
+    drawn = new[:, 0, :-second]
+    assert drawn.shape[1] != first or (drawn != old[:, 0, :first]).any()
+
+
+def test_a_song_that_goes_on_and_is_interrupted_ends_the_same(
+    song: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """Cut back to any draw, as a kill leaves it."""
+    options = ("extend", song, "--rewind", 0.4, "--same-section", "--segment-seconds", 4, "--seed", 5)
+    folder = Path(cli(capsys, *options, "-o", tmp_path, *MACHINE, "--json").json["folder"])
+    whole, log = codes_of(folder), (folder / "tokens.log").read_bytes()
+    base = load_base(folder)
+    assert base
+    lines = log.splitlines(keepends=True)
+    given = len(lines) - len(TokenLog.open(folder / "tokens.log").drawn(1)) + base.given.codes
+    for cut in (given, given + 7, len(lines) - 1):
+        facts = json.loads((folder / "song.json").read_text("utf-8"))
+        (folder / "song.json").write_text(json.dumps({**facts, "state": "draft"}))
+        (folder / "tokens.log").write_bytes(b"".join(lines[:cut]))
+        assert cli(capsys, "resume", folder, "--threads", 1).code == 0
+        assert (folder / "tokens.log").read_bytes() == log
+        assert (codes_of(folder) == whole).all()
+
+
+def test_a_song_in_its_draft_or_of_a_recording_is_not_extended(
+    song: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    facts = json.loads((song / "song.json").read_text("utf-8"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "song.json").write_text(json.dumps({**facts, "state": "draft"}))
+    assert "is still being drafted; run first: yuegguf resume" in refused(capsys, 5, "extend", other)
+    assert "is not a song folder" in refused(capsys, 5, "extend", tmp_path)

@@ -1,0 +1,162 @@
+"""A given track: silent, or a recording that the other track is made to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import Capture, cli, refused
+
+from yuegguf.arrays import load_arrays
+from yuegguf.errors import RequestError
+from yuegguf.given import given_track, recorded_frames, sections_for, silence
+from yuegguf.models import nano_models
+from yuegguf.request import GivenTrack, SongRequest, shares
+from yuegguf.runtime import open_codec
+
+MACHINE = ("--threads", 1, "--stage2-batch", 2, "-m", "nano")
+RATE, SECONDS = 22_050, 4.31
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two channels of a falling tone, at another rate than ours."""
+    time = np.arange(round(RATE * SECONDS)) / RATE
+    wave = 0.3 * np.sin(2 * np.pi * (440 - 40 * time) * time) * (time % 0.5 < 0.4)
+    path = tmp_path_factory.mktemp("recording") / "tone.flac"
+    soundfile.write(path, np.stack([wave, 0.5 * wave], 1), RATE)
+    return path
+
+
+def wave_of(folder: Path, name: str) -> np.ndarray:
+    wave, rate = soundfile.read(folder / f"{name}.wav", dtype="float32")
+    assert rate == 44_100
+    return wave
+
+
+def codes_of(folder: Path) -> np.ndarray:
+    return load_arrays(folder / "stage2.npz", ("codes",))["codes"]
+
+
+@pytest.mark.parametrize(("option", "track"), [("--vocal", 0), ("--inst", 1)])
+def test_the_recording_is_heard_as_it_is_and_its_codes_are_the_tracks(
+    option: str, track: int, recording: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    lyrics = tmp_path / "lyrics.txt"
+    lyrics.write_text("[verse]\nla la\n\n[chorus]\nlo lo\n")
+    options = ("stems", option, recording, "-g", "pop", "-l", lyrics, "--seed", 1, "-o", tmp_path)
+    folder = Path(cli(capsys, *options, *MACHINE, "--mix", "codec", "--json").json["folder"])
+    codes, frames = codes_of(folder), int(50 * SECONDS)
+    assert codes.shape == (2, 8, frames)
+    given, heard = given_track(
+        GivenTrack(("vocal", "instrumental")[track], str(recording)),
+        open_codec(nano_models().codec, 1),
+        frames,
+    )
+    assert (codes[track] == given).all()
+    names = ("vocals", "instrumental")
+    assert heard is not None
+    assert np.abs(wave_of(folder, names[track]) - heard).max() < 2 / 32768
+    both = wave_of(folder, names[0]) + wave_of(folder, names[1])
+    assert np.abs(wave_of(folder, "mix") - both).max() < 4 / 32768
+    sections = load_arrays(folder / "stage1.npz", ("frames",))["frames"]
+    assert sections.tolist() == [frames // 2, frames - frames // 2]
+
+
+def test_a_backing_needs_no_words_and_begins_where_it_is_told(
+    recording: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    options = ("stems", "--vocal", recording, "-g", "pop", "--offset", 1.0, "--seed", 1, "-o", tmp_path)
+    folder = Path(cli(capsys, *options, *MACHINE, "--json").json["folder"])
+    assert codes_of(folder).shape[2] == int(50 * SECONDS) - 50
+    whole = given_track(GivenTrack("vocal", str(recording)), open_codec(nano_models().codec, 1), 200)
+    assert (codes_of(folder)[0, :, :100] == whole[0][:, 50:150]).all()
+
+
+@pytest.mark.parametrize(("flag", "track"), [("--instrumental", 0), ("--a-cappella", 1)])
+def test_a_silent_track_is_silent_and_not_refined(
+    flag: str, track: int, tmp_path: Path, capsys: Capture
+) -> None:
+    lyrics = ("--lyrics", "[verse]\nla la la\n")
+    options = ("run", "-g", "pop", *lyrics, flag, "--segment-seconds", 3, "--seed", 1, "-o", tmp_path)
+    folder = Path(cli(capsys, *options, *MACHINE, "--json").json["folder"])
+    codes = codes_of(folder)
+    quiet = silence(open_codec(nano_models().codec, 1))
+    assert (codes[track] == quiet[:, None]).all()
+    assert (codes[1 - track] != quiet[:, None]).any()
+    names = ("vocals", "instrumental")
+    assert not wave_of(folder, names[track]).any()
+    assert wave_of(folder, names[1 - track]).any()
+
+
+def test_an_instrumental_needs_no_lyrics(tmp_path: Path, capsys: Capture) -> None:
+    options = (
+        "run",
+        "-g",
+        "pop",
+        "--instrumental",
+        "--segment-seconds",
+        1.5,
+        "--sections",
+        2,
+        "-o",
+        tmp_path,
+    )
+    made = cli(capsys, *options, *MACHINE, "--draft", "--json").json
+    assert [section["label"] for section in made["sections"]] == ["intro", "verse"]
+
+
+def test_the_other_track_of_a_recording_does_not_depend_on_an_interruption(
+    recording: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    options = ("stems", "--vocal", recording, "-g", "pop", "--seed", 1, "-o", tmp_path, *MACHINE, "--json")
+    folder = Path(cli(capsys, *options).json["folder"])
+    whole, log = codes_of(folder), (folder / "tokens.log").read_bytes()
+    (folder / "stage1.npz").unlink()
+    (folder / "stage2.npz").unlink()
+    (folder / "tokens.log").write_bytes(b"".join(log.splitlines(keepends=True)[:150]))
+    assert cli(capsys, "resume", folder, "--threads", 1).code == 0
+    assert (folder / "tokens.log").read_bytes() == log
+    assert (codes_of(folder) == whole).all()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "frames", "expected"),
+    [
+        ([None], 100, [100]),
+        ([None, None, None], 100, [33, 33, 34]),
+        ([1.0, None], 120, [50, 70]),
+        ([1.0, 1.4], 120, [50, 70]),
+    ],
+)
+def test_sections_share_a_recording(seconds: list[float | None], frames: int, expected: list[int]) -> None:
+    assert shares(seconds, frames) == expected
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [([1.0, 1.0], 120), ([3.0, None], 120), ([None] * 3, 2)])
+def test_sections_that_do_not_fit_a_recording_are_refused(seconds: list[float | None], frames: int) -> None:
+    with pytest.raises(RequestError, match="do not fit the recording's"):
+        shares(seconds, frames)
+
+
+def test_a_request_with_a_track_travels_through_json() -> None:
+    track = GivenTrack("vocal", "/a.wav", 1.5, 200, True)
+    request = SongRequest("pop", "[verse]\nla\n", track=track, take=3, retries=0)
+    assert SongRequest.from_json(request.to_json()) == request
+    assert request.frame_caps() == [200]
+
+
+def test_what_cannot_be_is_said(recording: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert recorded_frames(GivenTrack("vocal", str(recording))) == int(50 * SECONDS)
+    assert sections_for(61, 30).count("[verse]") == 3
+    common = ("-g", "pop", "-o", tmp_path, *MACHINE)
+    assert "pass the track that is there" in refused(capsys, 2, "stems", *common)
+    assert "a vocal needs words" in refused(capsys, 2, "stems", "--inst", recording, *common)
+    assert "too little is left of it" in refused(
+        capsys, 5, "stems", "--vocal", recording, "--offset", 4, *common
+    )
+    assert "no audio file" in refused(capsys, 5, "stems", "--vocal", tmp_path / "no.wav", *common)
+    both = ("--instrumental", "--a-cappella", "--lyrics", "[verse]\nla\n")
+    assert "leave nothing to hear" in refused(capsys, 2, "run", *both, *common)

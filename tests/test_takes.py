@@ -1,0 +1,81 @@
+"""Takes: drafted side by side, each the same as alone; some are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import Capture, cli, refused
+
+LYRICS = "[verse]\nla la la\n\n[chorus]\nlo lo\n"
+REQUEST = ("-g", "pop female vocal", "--lyrics", LYRICS, "--segment-seconds", 3, "--seed", 6, "-m", "nano")
+MACHINE = ("--threads", 1, "--stage2-batch", 2)
+
+
+@pytest.fixture
+def takes(tmp_path: Path, capsys: Capture) -> Path:
+    found = cli(capsys, "run", *REQUEST, *MACHINE, "-n", 3, "-o", tmp_path, "--json").json["takes"]
+    return Path(found[0]["folder"]).parent
+
+
+def log_of(folder: Path) -> str:
+    return (folder / "tokens.log").read_text()
+
+
+def test_takes_differ_and_each_is_the_same_as_alone(takes: Path, tmp_path: Path, capsys: Capture) -> None:
+    logs = [log_of(takes / f"take-{number}") for number in (1, 2, 3)]
+    assert len(set(logs)) == 3
+    for number, log in enumerate(logs, 1):
+        options = ("run", *REQUEST, *MACHINE, "--take", number, "--draft", "-o", tmp_path / "alone", "--json")
+        assert log_of(Path(cli(capsys, *options).json["folder"])) == log
+
+
+def test_takes_are_listed_with_the_line_that_makes_them_again(takes: Path, capsys: Capture) -> None:
+    lines = cli(capsys, "takes", "list", takes).out.splitlines()
+    assert [line.split()[:2] for line in lines] == [[f"take-{n}", "draft"] for n in (1, 2, 3)]
+    assert lines[1].endswith("--seed 6 --take 2")
+    found = cli(capsys, "takes", "list", takes, "--json").json["takes"]
+    assert [take["seed"] for take in found] == [6, 6, 6]
+    assert all((takes / take["take"] / "draft.wav").exists() for take in found)
+
+
+def test_kept_takes_become_songs_and_the_others_stay_or_go(takes: Path, capsys: Capture) -> None:
+    drafts = log_of(takes / "take-2")
+    assert cli(capsys, "takes", "keep", takes, 2, *MACHINE[:2]).code == 0
+    assert (takes / "take-2" / "mix.wav").exists()
+    assert log_of(takes / "take-2") == drafts
+    assert not (takes / "take-1" / "mix.wav").exists()
+    assert cli(capsys, "takes", "keep", takes, 3, "--delete-others").code == 0
+    assert sorted(path.name for path in takes.iterdir()) == ["take-3"]
+
+
+def test_interrupted_takes_go_on_together(takes: Path, capsys: Capture) -> None:
+    logs = [log_of(takes / f"take-{number}") for number in (1, 2, 3)]
+    for number, log in enumerate(logs, 1):
+        folder = takes / f"take-{number}"
+        facts = json.loads((folder / "song.json").read_text("utf-8"))
+        (folder / "song.json").write_text(json.dumps({**facts, "state": "draft"}))
+        kept = log.splitlines(keepends=True)[: 40 * number]
+        (folder / "tokens.log").write_text("".join(kept))
+    assert cli(capsys, "resume", takes, "--threads", 1).code == 0
+    assert [log_of(takes / f"take-{number}") for number in (1, 2, 3)] == logs
+
+
+def test_what_is_no_take_is_said(takes: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert "there is no take 4" in refused(capsys, 5, "takes", "keep", takes, 4)
+    (tmp_path / "empty").mkdir()
+    assert "holds no takes" in refused(capsys, 5, "takes", "list", tmp_path / "empty")
+    assert "is not in the range 1<=x<=16" in refused(capsys, 2, "run", *REQUEST, "-n", 17)
+
+
+def test_a_song_goes_on_in_several_takes(tmp_path: Path, capsys: Capture) -> None:
+    song = cli(
+        capsys, "run", *REQUEST, *MACHINE, "--sections", "1-1", "-o", tmp_path, "--draft", "--json"
+    ).json
+    options = ("extend", song["folder"], "-n", 2, "--seed", 8, *MACHINE, "--json")
+    found = [Path(take["folder"]) for take in cli(capsys, *options).json["takes"]]
+    first = len(log_of(Path(song["folder"])).splitlines())
+    begins = {"".join(log_of(folder).splitlines()[: first - 1]) for folder in found}
+    assert len(begins) == 1
+    assert len({log_of(folder) for folder in found}) == 2
