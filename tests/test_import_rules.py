@@ -21,17 +21,17 @@ stages.__init__ stages.guess
 fit request engine.base engine.ggml tokenlog tokenizer arrays lockfile
 audio store kit engine.batch
 stages.prompt stages.render stages.stage2 song
-stages.stage1 cost dataset voices
+stages.stage1 cost dataset voices yueui material
 fitting
 plan snapshots codes models engine.llama codec.ort speed
-pipeline checks
+pipeline checks interchange
 runtime plot quality
 forecast bench
 cli._output
 cli._options
 cli.quality cli._making cli._describe
 cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.lora
-cli.quantize cli.doctor cli.plot cli.bench cli.voice
+cli.quantize cli.doctor cli.plot cli.bench cli.voice cli.interchange
 cli.__init__
 __main__
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from yuegguf.errors import RequestError
@@ -99,6 +100,12 @@ def choose(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:
             )
         chosen += sections[low - 1 : high]
     return tuple(chosen)
+
+
+def write(sections: Sequence[Section]) -> str:
+    """Sections as the text that `parse` makes them of again."""
+    lengths = [f"#length {s.seconds:g}\n" if s.seconds is not None else "" for s in sections]
+    return "\n".join(f"{n}[{s.label}]\n{s.body}\n" for n, s in zip(lengths, sections, strict=True))
 
 
 class _Parser:

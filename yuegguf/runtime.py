@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from yuegguf import checks, machine, pipeline, plan, voices
+from yuegguf import checks, machine, material, pipeline, plan, voices
 from yuegguf.codec.base import AudioCodec
 from yuegguf.cost import Held
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.lora import Lora
+from yuegguf.material import Material
 from yuegguf.models import (
     ModelChoice,
     Models,
@@ -77,17 +78,33 @@ def start(
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
     request = checks.located(request)
-    checks.check_output(request.output)
-    first, second = checks.read_models(models)
-    cores, free = machine.physical_cores(), machine.available_memory()
-    made = plan.make(request, first.facts, second.facts, with_device(options), cores, free)
+    made, first = _planned(request, models, options)
     checks.check_prompt(request, first, made.n_ctx)
-    checks.check_codec(models.codec)
     title = name or request.genre.strip()
     folder = SongFolder.create(parent, title, request, _facts(title, models, made))
     if request.reference is not None and request.reference.voice is not None:
         folder.save_reference(voices.load(request.reference.voice).codes)
     return folder
+
+
+def adopt(arrived: Material, models: Models, parent: Path, name: str | None, options: Machine) -> SongFolder:
+    """A song folder of what another tool made, ready to be refined or rendered by `resume`.
+
+    Raises YueError.
+    """
+    made, _ = _planned(arrived.request, models, options)
+    title = name or arrived.request.genre.strip()
+    return material.adopt(arrived, parent, title, _facts(title, models, made))
+
+
+def _planned(request: SongRequest, models: Models, options: Machine) -> tuple[Plan, checks.Header]:
+    """A plan and stage 1's header, when models, output and memory allow the song. Raises YueError."""
+    checks.check_output(request.output)
+    first, second = checks.read_models(models)
+    cores, free = machine.physical_cores(), machine.available_memory()
+    made = plan.make(request, first.facts, second.facts, with_device(options), cores, free)
+    checks.check_codec(models.codec)
+    return made, first
 
 
 def _facts(title: str, models: Models, made: Plan) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from yuegguf.cli.bench import bench
 from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.convert import convert, export_codec
 from yuegguf.cli.doctor import doctor
+from yuegguf.cli.interchange import export, import_song
 from yuegguf.cli.lora import convert_lora, merge_lora
 from yuegguf.cli.lyrics import lyrics
 from yuegguf.cli.models import models
@@ -55,7 +56,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 COMMANDS = (
     *(run, resume, pull, models, encode, decode, convert, export_codec, quantize, trim),
-    *(convert_lora, merge_lora, lyrics, voice, plot, bench, doctor),
+    *(import_song, export, convert_lora, merge_lora, lyrics, voice, plot, bench, doctor),
 )
 for _command in COMMANDS:
     cli.add_command(_command)
