@@ -121,7 +121,8 @@ def test_generate_reports_progress_and_stops_when_told(tmp_path: Path) -> None:
         yuegguf.generate(request, output_dir=tmp_path, name="whole", progress=stop_soon, stop=stop, **options)
     folder = caught.value.folder
     assert folder is not None
-    assert (folder / "tokens.log").read_bytes().count(b"\n") == 1 + 2 + 2 * 60
+    drawn = (folder / "tokens.log").read_bytes().count(b"\n") - 1 - 2
+    assert drawn in (2 * 60, 2 * 60 + 1)  # a step may bring two draws
     assert not (folder / "mix.wav").exists()
     resumed = yuegguf.resume(folder, machine_options=Machine(threads=1))
     assert song_bytes(resumed.folder) == song_bytes(song.folder)

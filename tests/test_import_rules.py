@@ -21,12 +21,12 @@ stages.__init__ stages.guess
 fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
 audio store kit engine.batch
 stages.prompt stages.render stages.stage2
-stages.draft stages.choir cost dataset given parts voices
+stages.draft stages.choir cost dataset given parts voices yueui
 stages.stage1 song base
-fitting extend
+fitting extend material
 plan snapshots preview codes models engine.llama codec.ort speed
 drafting output
-pipeline checks
+pipeline checks interchange
 runtime plot quality
 takes
 forecast bench
@@ -35,7 +35,7 @@ cli._options cli._early
 cli._request cli._finish
 cli.quality cli._making cli._describe
 cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.lora
-cli.quantize cli.doctor cli.plot cli.bench cli.voice cli.refine
+cli.quantize cli.doctor cli.plot cli.bench cli.voice cli.refine cli.interchange
 cli.extend cli.stems cli.takes
 cli.__init__
 __main__

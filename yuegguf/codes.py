@@ -30,18 +30,38 @@ def read_codes(paths: Sequence[Path]) -> NDArray[np.int16]:
     return np.stack([track[:, :frames] for track in tracks])
 
 
+def read_pair(paths: Sequence[Path]) -> tuple[list[Path], list[NDArray[np.int16]]]:
+    """The same of either stage, but for song folders → both files and their codes [1 or 8, T], vocal first.
+
+    Nothing is cut. Raises RequestError, DamagedFile.
+    """
+    files = list(_pair(paths))
+    tracks = [_load(file) for file in files]
+    if len(tracks[0]) != len(tracks[1]):
+        raise DamagedFile(
+            f"{files[0].name} and {files[1].name} come from different stages", "pass two files of one stage"
+        )
+    return files, tracks
+
+
 def read_track(path: Path) -> NDArray[np.int16]:
     """One track's codes [8, T] from an .npy. Raises RequestError, DamagedFile."""
+    codes = _load(path)
+    if len(codes) == 1:
+        raise DamagedFile(
+            f"{path.name} holds codebook 0 only: it comes from stage 1", "pass the files of stage 2"
+        )
+    return codes
+
+
+def _load(path: Path) -> NDArray[np.int16]:
+    """A track of either stage [1 or 8, T]."""
     if not path.is_file():
         raise RequestError(f"there is no file {path}", "pass a song folder or .npy files of codes")
     codes = load_array(path)
     if codes.ndim == 3 and codes.shape[0] == 1:
         codes = codes[0]
-    if codes.ndim == 2 and codes.shape[0] == 1:
-        raise DamagedFile(
-            f"{path.name} holds codebook 0 only: it comes from stage 1", "pass the files of stage 2"
-        )
-    check_codes(codes, (8, None), path.name)
+    check_codes(codes, (1 if codes.ndim == 2 and len(codes) == 1 else 8, None), path.name)
     return codes.astype(np.int16)
 
 
@@ -72,6 +92,7 @@ def _pair(paths: Sequence[Path]) -> tuple[Path, Path]:
     """The vocal and the instrumental file among paths or in a folder."""
     if len(paths) == 1 and paths[0].is_dir():
         found = sorted([*paths[0].glob("*.npy"), *paths[0].glob("stage2/*.npy")])
+        found = found or sorted(paths[0].glob("stage1/*.npy"))
         tracks = [[file for file in found if mark in file.name] for mark in MARKS]
         if any(len(files) != 1 for files in tracks):
             raise RequestError(

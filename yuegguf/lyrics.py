@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from yuegguf.errors import RequestError
@@ -104,6 +105,12 @@ def numbers(count: int, spec: str) -> list[int]:
             )
         chosen += range(low, high + 1)
     return chosen
+
+
+def write(sections: Sequence[Section]) -> str:
+    """Sections as the text that `parse` makes them of again."""
+    lengths = [f"#length {s.seconds:g}\n" if s.seconds is not None else "" for s in sections]
+    return "\n".join(f"{n}[{s.label}]\n{s.body}\n" for n, s in zip(lengths, sections, strict=True))
 
 
 class _Parser:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from yuegguf import checks, machine, pipeline, plan, voices
+from yuegguf import checks, machine, material, pipeline, plan, voices
 from yuegguf.codec.base import AudioCodec
 from yuegguf.cost import Held
 from yuegguf.early import Early
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.lora import Lora
+from yuegguf.material import Material
 from yuegguf.models import (
     ModelChoice,
     Models,
@@ -144,21 +145,42 @@ def prepared(
 
     Raises YueError.
     """
-    request = checks.located(request)
+    request, early = checks.located(request), early or Early()
+    made, first = _planned(request, models, options, bool(early.preview_seconds), takes)
+    checks.check_prompt(request, first, made.n_ctx)
+    return request, {**_facts(name or request.genre.strip(), models, made), "early": early.to_json()}
+
+
+def adopt(arrived: Material, models: Models, parent: Path, name: str | None, options: Machine) -> SongFolder:
+    """A song folder of what another tool made, ready to be refined or rendered by `resume`.
+
+    Raises YueError.
+    """
+    made, _ = _planned(arrived.request, models, options)
+    title = name or arrived.request.genre.strip()
+    return material.adopt(arrived, parent, title, _facts(title, models, made))
+
+
+def _planned(
+    request: SongRequest, models: Models, options: Machine, preview: bool = False, takes: int = 1
+) -> tuple[Plan, checks.Header]:
+    """A plan and stage 1's header, when models, output and memory allow the song. Raises YueError."""
     checks.check_output(request.output)
-    early = early or Early()
-    first, second = checks.read_models(models, bool(early.preview_seconds))
+    first, second = checks.read_models(models, preview)
     cores, free = machine.physical_cores(), machine.available_memory()
     made = plan.make(request, first.facts, second.facts, with_device(options), cores, free, takes)
-    checks.check_prompt(request, first, made.n_ctx)
     checks.check_codec(models.codec)
-    return request, {
-        "title": name or request.genre.strip(),
+    return made, first
+
+
+def _facts(title: str, models: Models, made: Plan) -> dict[str, Any]:
+    """What song.json says beside the request."""
+    return {
+        "title": title,
         "family": models.name,
         "models": describe(models),
         "loras": describe_loras(models),
         "plan": made.to_json(),
-        "early": early.to_json(),
     }
 
 

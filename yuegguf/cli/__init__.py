@@ -18,6 +18,7 @@ from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.convert import convert, export_codec
 from yuegguf.cli.doctor import doctor
 from yuegguf.cli.extend import extend
+from yuegguf.cli.interchange import export, import_song
 from yuegguf.cli.lora import convert_lora, merge_lora
 from yuegguf.cli.lyrics import lyrics
 from yuegguf.cli.models import models
@@ -58,23 +59,9 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 
 COMMANDS = (
-    *(
-        run,
-        resume,
-        refine,
-        extend,
-        stems,
-        takes,
-        pull,
-        models,
-        encode,
-        decode,
-        convert,
-        export_codec,
-        quantize,
-        trim,
-    ),
-    *(convert_lora, merge_lora, lyrics, voice, plot, bench, doctor),
+    *(run, resume, refine, extend, stems, takes, import_song, export, voice),
+    *(pull, models, encode, decode, convert, export_codec, quantize, trim, convert_lora, merge_lora),
+    *(lyrics, plot, bench, doctor),
 )
 for _command in COMMANDS:
     cli.add_command(_command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -308,6 +308,13 @@ def gpu_index(device: str) -> int | None:
     if colon and not number.isdigit():
         raise RequestError(f"there is no device {device!r}", "write a number behind the colon, as in cuda:0")
     return int(number) if colon else None
+
+
+def refuse_to_replace(files: Sequence[Path], force: bool) -> None:
+    """Raises RequestError when one of the files is there already and may not be replaced."""
+    there = [file for file in files if os.path.lexists(file)]  # unlike Path.exists, never raises
+    if there and not force:
+        raise RequestError(f"{there[0]} is already there", "pass -o FOLDER, or --force to replace it")
 
 
 def read_text(value: str, what: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from yuegguf.cli._options import (
     models_root,
     output_options,
     pass_output,
+    refuse_to_replace,
     song_output,
     threads_option,
 )
@@ -65,7 +65,7 @@ def decode(
         raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
     target = _target(output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent))
     names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
-    _refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
+    refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
     title = title_of(codes[0])
     with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
         if alone:
@@ -81,12 +81,6 @@ def _target(folder: Path) -> Path:
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _refuse_to_replace(files: list[Path], force: bool) -> None:
-    there = [file for file in files if os.path.lexists(file)]  # unlike Path.exists, never raises
-    if there and not force:
-        raise RequestError(f"{there[0]} is already there", "pass -o FOLDER, or --force to replace it")
 
 
 @click.command(short_help="audio → codes, as .npy files like YuE's")
@@ -164,7 +158,7 @@ def _finetuning_data(
     if len(files) != 1:
         raise RequestError("--jsonl takes one folder of songs", "pass the folder that holds theirs")
     songs = dataset.read_songs(files[0])
-    _refuse_to_replace([out], force)
+    refuse_to_replace([out], force)
     with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
         rows = dataset.write(songs, opened, out, output.warn)
     seconds = sum(row["audio_length_in_sec"] for row in rows)
@@ -190,7 +184,7 @@ def _targets(files: tuple[Path, ...], folder: Path | None, force: bool) -> list[
             raise RequestError(
                 f"{other} and {file} would both become {target}", "encode one of them with another -o FOLDER"
             )
-    _refuse_to_replace(targets, force)
+    refuse_to_replace(targets, force)
     return targets
 
 

@@ -9,7 +9,8 @@ import click
 from yuegguf.cli._options import pass_output, text_or_file
 from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import Section, parse
+from yuegguf.lyrics import parse
+from yuegguf.lyrics import write as lyrics_text
 
 
 @click.group(short_help="look at lyrics before they are sung")
@@ -71,10 +72,5 @@ def write(output: Output, /, text: str) -> None:
     parsed = parse(text_or_file(text, "lyrics"))
     for notice in parsed.notices:
         output.warn(notice)
-    written = "\n".join(_written(section) for section in parsed.sections)
+    written = lyrics_text(parsed.sections)
     output.result({"lyrics": written, "notices": list(parsed.notices)}, [written.rstrip("\n")])
-
-
-def _written(section: Section) -> str:
-    length = f"#length {section.seconds:g}\n" if section.seconds is not None else ""
-    return f"{length}[{section.label}]\n{section.body}\n"

@@ -25,6 +25,12 @@ CODEBOOKS = 8
 """Codebooks that YuE uses of the codec's twelve."""
 
 
+def whole_frames(start: float, end: float, frames: int) -> slice:
+    """The frames between two times in seconds, of a recording of `frames`; empty where it has none there."""
+    first, last = (round(FRAME_RATE * min(seconds, frames / FRAME_RATE)) for seconds in (start, end))
+    return slice(first, max(first, last))
+
+
 class AudioCodec(Protocol):
     """X-Codec and the two upsamplers."""
 

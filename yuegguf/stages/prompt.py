@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.codec.base import FRAME_RATE
+from yuegguf.codec.base import FRAME_RATE, whole_frames
 from yuegguf.errors import RequestError
 from yuegguf.lyrics import Section
 from yuegguf.vocab import Stage1Vocab, interleave
@@ -80,11 +80,11 @@ def dual_reference(
 
 def cut(start: float, end: float, frames: int) -> slice:
     """Whole frames between two times in seconds, of a reference of `frames`. Raises RequestError."""
-    first, last = (round(FRAME_RATE * min(seconds, frames / FRAME_RATE)) for seconds in (start, end))
-    if first >= last:
+    window = whole_frames(start, end, frames)
+    if window.start == window.stop:
         raise RequestError(
             f"the reference window {start:g}-{end:g} s holds nothing of the recording, "
             f"which is {frames / FRAME_RATE:g} s long",
             "pass an earlier --ref-start or a later --ref-end",
         )
-    return slice(first, last)
+    return window

@@ -1,0 +1,176 @@
+"""What another tool's song becomes: sections that fit, and a folder whose log, codes and state agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from yuegguf.errors import RequestError, StorageError
+from yuegguf.lyrics import parse
+from yuegguf.material import Known, Material, Source, adopt, fit
+from yuegguf.request import Output
+from yuegguf.song import SongFolder
+from yuegguf.tokenlog import END_OF_AUDIO
+
+LYRICS = "[verse]\nla\n[chorus]\nlo\n[outro]\nli\n"
+SOURCE = Source("YuE", ("a_vtrack.npy", "a_itrack.npy"), genre="pop")
+
+
+def codes(frames: int) -> np.ndarray:
+    return np.random.default_rng(frames).integers(0, 1024, (2, 8, frames)).astype(np.int16)
+
+
+def fitted(frames: int, source: Source = SOURCE, known: Known | None = None) -> Material:
+    whole = codes(frames)
+    return fit(whole[:, 0], whole, source, known or Known())
+
+
+# Sections
+
+
+def test_what_the_user_says_goes_before_what_the_source_says() -> None:
+    source = replace(SOURCE, lyrics=LYRICS, frames=(60, 40), segment_seconds=12.0, seed=4)
+    found = fitted(100, source)
+    assert found.frames == (60, 40)
+    assert (found.request.genre, found.request.lyrics, found.request.sections) == ("pop", LYRICS, "2")
+    assert (found.request.segment_seconds, found.request.seed) == (12.0, 4)
+    assert found.notices == ()
+    output = Output(formats=("flac",))
+    found = fitted(100, source, Known("rock", "[bridge]\nhm\n[outro]\nho", (0.5,), output))
+    assert found.frames == (25, 75)
+    assert (found.request.genre, found.request.sections) == ("rock", "all")
+    assert found.request.lyrics == "[bridge]\nhm\n[outro]\nho"
+    assert found.request.output == output
+
+
+def test_without_boundaries_all_is_one_section() -> None:
+    found = fitted(100)
+    assert (found.frames, found.request.sections) == ((100,), "all")
+    assert parse(found.request.lyrics).sections[0].text == "[verse]\n\n\n"
+    assert found.notices == ("no lyrics are known: the song is kept without words; pass them with -l",)
+    found = fitted(100, known=Known(lyrics=LYRICS))
+    assert (found.frames, found.request.sections, found.request.lyrics) == ((100,), "1", LYRICS)
+    assert found.notices == ("all of it is kept as 1 of 3 sections; say where they begin with --at",)
+
+
+def test_a_song_longer_than_a_section_may_be_is_cut_evenly() -> None:
+    found = fitted(15_001, known=Known(lyrics="[verse]\nla"))
+    assert found.frames == (5000, 5000, 5001)
+    assert [s.label for s in found.request.parsed().sections] == ["verse"] * 3
+    assert found.request.segment_seconds == 101
+    assert len(found.notices) == 2
+    assert fitted(15_000).frames == (7500, 7500)
+    assert fitted(7_500).request.frame_caps() == [7500]
+
+
+@pytest.mark.parametrize(
+    ("lyrics", "frames", "caps"),
+    [
+        ("[verse]\nla\n[chorus]\nlo", (1500, 1499), [1500, 1500]),  # cut at the limit, and ended by itself
+        ("[verse]\nla\n[chorus]\nlo", (1501, 1499), [1550, 1550]),
+        ("#length 10\n[verse]\nla\n[chorus]\nlo", (500, 20), [500, 1500]),
+        ("#length 10\n[verse]\nla\n[chorus]\nlo", (501, 20), [550, 1500]),
+    ],
+)
+def test_limits_are_raised_to_what_is_there(lyrics: str, frames: tuple[int, ...], caps: list[int]) -> None:
+    found = fitted(sum(frames), replace(SOURCE, lyrics=lyrics, frames=frames))
+    assert found.request.frame_caps() == caps
+    assert all(n <= cap for n, cap in zip(frames, caps, strict=True))
+
+
+@pytest.mark.parametrize(
+    "starts", [(0.0,), (2.0,), (1.0, 1.0), (1.5, 1.0), (float("nan"),), (1e308,), (0.001,)]
+)
+def test_starts_out_of_order_are_refused(starts: tuple[float, ...]) -> None:
+    with pytest.raises(RequestError, match="not in order within the song; it is 2 s long"):
+        fitted(100, known=Known(starts=starts))
+
+
+def test_what_is_missing_is_asked_for() -> None:
+    for source, known, sentence in (
+        (
+            replace(SOURCE, genre=" "),
+            Known(),
+            "no genre tags are known of a_vtrack.npy and a_itrack.npy; pass",
+        ),
+        (SOURCE, Known(lyrics="la"), "the lyrics have no section label"),
+        (SOURCE, Known(lyrics="[verse]", starts=(1,)), "2 sections are there, and the lyrics have 1; write"),
+        (
+            replace(SOURCE, frames=(7501,)),
+            Known(),
+            r"a section is 150\.02 s long, and one holds at most 150 s; ",
+        ),
+    ):
+        frames = sum(source.frames) or 100
+        with pytest.raises(RequestError, match=sentence):
+            fitted(frames, source, known)
+    with pytest.raises(
+        RequestError, match=r"there are no frames of music in a_vtrack\.npy and a_itrack\.npy"
+    ):
+        fitted(0)
+
+
+# The folder
+
+
+def adopted(parent: Path, material: Material) -> SongFolder:
+    return adopt(material, parent, "My Song", {"plan": {"threads": 1}})
+
+
+def test_the_folder_holds_draws_codes_and_origin(tmp_path: Path) -> None:
+    source = replace(SOURCE, lyrics=LYRICS, frames=(40, 0, 60), segment_seconds=1.2, start=2.5)
+    material = fitted(100, source)
+    folder = adopted(tmp_path, material)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.path.name]
+    assert folder.path.name.startswith("my-song-")
+    assert (folder.state, folder.request) == ("master", material.request)
+    assert folder.fact("imported") == {"tool": "YuE", "files": ["a_vtrack.npy", "a_itrack.npy"], "start": 2.5}
+    assert folder.fact("plan") == {"threads": 1}
+    codes0, frames = folder.load_stage1()
+    assert (codes0 == material.codes0).all()
+    assert frames.tolist() == [40, 0, 60]
+    assert (folder.load_stage2() == material.codes).all()
+    log = folder.token_log()
+    first, second, third = (list(log.drawn(section)) for section in range(3))
+    log.close()
+    assert first == [*material.codes0[:, :40].T.ravel().tolist(), END_OF_AUDIO]
+    assert second == [END_OF_AUDIO]
+    assert third == material.codes0[:, 40:].T.ravel().tolist()  # 60 frames are its limit: it was cut there
+
+
+def test_stage_1_alone_is_to_be_refined(tmp_path: Path) -> None:
+    whole = codes(700)
+    folder = adopted(tmp_path, fit(whole[:, 0], whole[:, :, :0], SOURCE, Known()))
+    assert folder.state == "refine"
+    assert not (folder.path / "stage2.npz").exists()
+    assert not (folder.path / "chunks").exists()
+
+
+def test_chunks_that_are_whole_are_not_refined_again(tmp_path: Path) -> None:
+    """Of 700 frames 640 are refined; one chunk lacks a code, another has an outline that is not stage 1's."""
+    whole = codes(700)
+    refined = whole[:, :, :640].copy()
+    refined[0, 3, 10] = -1
+    refined[1, 0, 350] = (refined[1, 0, 350] + 1) % 1024
+    folder = adopted(tmp_path, fit(whole[:, 0], refined, SOURCE, Known()))
+    assert folder.state == "refine"
+    kept = {(t, s): folder.load_chunk(t, s, n) for t in (0, 1) for s, n in ((0, 300), (300, 300), (600, 100))}
+    there = {place: found for place, found in kept.items() if found is not None}
+    assert list(there) == [(0, 300), (1, 0)]
+    assert (there[0, 300] == whole[0, :, 300:600]).all()
+    assert (there[1, 0] == whole[1, :, :300]).all()
+
+
+def test_a_folder_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SongFolder, "save_stage1", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        adopted(tmp_path / "songs", fitted(100))
+    assert list((tmp_path / "songs").iterdir()) == []
