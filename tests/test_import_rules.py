@@ -17,7 +17,7 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 LAYERS = """
 __init__ errors progress machine dsp cli._signals
 early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
-stages.__init__ stages.guess
+stages.__init__ stages.guess stages.guard
 fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
 audio store kit engine.batch
 stages.prompt stages.render stages.stage2 song
@@ -165,7 +165,7 @@ def test_the_lazy_names_are_their_homes() -> None:
 
 def test_stages_do_not_know_each_other_or_files() -> None:
     """But stage 1 is handed the prompt that it sings, and has its guesses to itself."""
-    for name in ("prompt", "render", "stage1", "stage2"):
+    for name in ("guard", "prompt", "render", "stage1", "stage2"):
         source = SOURCES[f"yuegguf.stages.{name}"]
         used = set(imports(f"yuegguf.stages.{name}", source))
         others = {m for m in used if m.startswith("yuegguf.stages.")}
