@@ -17,7 +17,7 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 LAYERS = """
 __init__ errors progress machine dsp cli._signals
 early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
-stages.__init__ stages.guess
+stages.__init__ stages.guess stages.guard
 fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
 audio store kit engine.batch
 stages.prompt stages.render stages.stage2

@@ -28,7 +28,7 @@ class Harsh:
         if section != self.section or not self.left:
             return None
         self.left -= 1
-        return "is silent"
+        return "the voice is silent"
 
 
 def sing(draft: Draft, journal: Journal, events: list[Event] | None = None) -> list[list[int]]:
@@ -46,7 +46,9 @@ def test_a_bad_section_is_drawn_anew_and_what_was_before_it_stays() -> None:
     sung = sing(judged(1), MemoryJournal(), events)
     assert sung[0] == plain[0]
     assert sung[1] != plain[1]
-    assert [event.warning for event in events if event.warning] == ["section 2 is silent and is drawn anew"]
+    assert [event.warning for event in events if event.warning] == [
+        "section 2 is drawn anew: the voice is silent"
+    ]
 
 
 def test_another_attempt_is_another_draw_and_the_same_one_each_time() -> None:
@@ -63,9 +65,9 @@ def test_after_the_retries_the_last_one_is_kept_and_that_is_said() -> None:
     assert len(sung) == 3
     warnings = [event.warning for event in events if event.warning]
     assert warnings == [
-        "section 2 is silent and is drawn anew",
-        "section 2 is silent and is drawn anew",
-        "section 2 is silent and is kept: it was drawn anew often enough",
+        "section 2 is drawn anew: the voice is silent",
+        "section 2 is drawn anew: the voice is silent",
+        "section 2 is kept, since it was drawn anew often enough: the voice is silent",
     ]
 
 

@@ -14,10 +14,12 @@ from yuegguf.base import load_base
 from yuegguf.parts import Parts
 from yuegguf.preview import Preview, previewed
 from yuegguf.progress import Event, Progress
+from yuegguf.request import SongRequest
 from yuegguf.snapshots import CacheFolder
 from yuegguf.song import SongFolder
 from yuegguf.stages import prompt, stage1
-from yuegguf.stages.draft import Draft, Forced, Given, Part
+from yuegguf.stages.draft import Draft, Forced, Given, Judge, Part
+from yuegguf.stages.guard import Guard
 from yuegguf.vocab import Stage1Vocab, split_tracks, stage1_vocab
 
 
@@ -28,6 +30,8 @@ class Heard:
     reference: NDArray[np.int16] | None = None
     """Codebook 0 in stage-1 order [N]."""
     forced: Forced | None = None
+    silence: int | None = None
+    """The codec's code of silence, for a song whose sections are judged."""
 
 
 def draft(folders: Sequence[SongFolder], heard: Sequence[Heard], parts: Parts, progress: Progress) -> None:
@@ -85,8 +89,22 @@ def draft_of(
         guesses=not request.take,
         given=base.given if base else Given(),
         forced=heard.forced,
+        judge=None if heard.silence is None else judge_of(request, caps, Guard(heard.silence)),
         retries=request.retries,
     )
+
+
+def judge_of(request: SongRequest, caps: Sequence[int], guard: Guard) -> Judge:
+    """What looks at sections while they are drawn; a voice is missed only where one is drawn."""
+    voiced = request.track is None or request.track.track != "vocal"
+    words = [voiced and bool(section.body.strip()) for section in request.parsed().sections]
+
+    def judge(section: int, codes: Sequence[int], ended: bool) -> str | None:
+        done = ended and len(codes) < 2 * caps[section]
+        found = guard.check(codes, words[section], ended=done, limit=caps[section])
+        return found.sentence if found else None
+
+    return judge
 
 
 def _keep_draft(folder: SongFolder, sung: Sequence[NDArray[np.int16]]) -> None:

@@ -28,6 +28,7 @@ from yuegguf.request import GivenTrack, Reference, Song, SongRequest, SungSectio
 from yuegguf.song import SongFolder, sections_of
 from yuegguf.stages import prompt, render, stage2
 from yuegguf.stages.draft import Forced
+from yuegguf.stages.guard import silence_code
 from yuegguf.stages.stage2 import Chunk
 from yuegguf.vocab import stage2_vocab
 
@@ -131,9 +132,13 @@ def _heard(folder: SongFolder, parts: Parts, progress: Progress) -> Heard:
     """What stage 1 is to hear: the reference, and the given track."""
     request = folder.request
     reference, track = _reference(folder, request, parts, progress), _track(folder, parts)
-    if track is None or request.track is None:
-        return Heard(reference)
-    return Heard(reference, Forced(row_of(request.track), track[0][0], request.track.file is not None))
+    forced, recorded = None, request.track is not None and request.track.file is not None
+    if track is not None and request.track is not None:
+        forced = Forced(row_of(request.track), track[0][0], recorded)
+    if recorded or not request.retries:  # a recording may be silent for as long as it likes
+        return Heard(reference, forced)
+    with closing(parts.codec()) as codec:
+        return Heard(reference, forced, silence_code(codec))
 
 
 def row_of(track: GivenTrack) -> int:

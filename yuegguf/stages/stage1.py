@@ -253,8 +253,8 @@ class _Singer:
         verdict = draft.judge(section, codes, last) if draft.judge and due and count >= known else None
         if verdict is None:
             return False
-        fate = "is drawn anew" if again else "is kept: it was drawn anew often enough"
-        self.warnings.append(f"section {section + 1} {verdict} and {fate}")
+        fate = "drawn anew" if again else "kept, since it was drawn anew often enough"
+        self.warnings.append(f"section {section + 1} is {fate}: {verdict}")
         return again
 
     def _begin_anew(self, section: int) -> None:
