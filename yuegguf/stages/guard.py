@@ -36,6 +36,8 @@ Fault = Literal["silent voice", "dead air", "loop", "collapse", "short"]
 
 VOICE_FRAMES, VOICE_SHARE = 12 * FRAME_RATE, 0.8
 """An instrumental opening of a verse may take some 10 s."""
+LEAST_FRAMES = 6 * FRAME_RATE
+"""A section that may not be longer is too short to miss the voice in it."""
 DEAD_FRAMES, DEAD_SHARE = 6 * FRAME_RATE, 0.95
 LOOP_FRAMES, LOOP_SHARE = 6 * FRAME_RATE, 0.8
 LOOP_PERIODS = range(2, 5 * FRAME_RATE + 1)
@@ -75,7 +77,8 @@ class Guard:
         """The first fault of a section's codes so far [2·frames] (vocal first), or None.
 
         `has_words`: there is something to sing. `ended`: the model ended the section by itself. `limit`:
-        most frames that it may have; one that reaches it is not short, and may be shorter than 12 s.
+        most frames that it may have; one that reaches it is not short, and is judged even below 12 s if it
+        has 6 s.
         """
         whole = np.asarray(codes, np.int64)
         vocal, backing = whole[: len(whole) // 2 * 2].reshape(-1, 2).T
@@ -93,7 +96,7 @@ class Guard:
         most = VOICE_FRAMES if limit is None else limit
         if ended and frames < min(SHORT_FRAMES, most):
             return "short", f"the section ends after {seconds} although there are words to sing"
-        judged = frames >= min(VOICE_FRAMES, most) or ended
+        judged = frames >= min(VOICE_FRAMES, max(most, LEAST_FRAMES)) or ended
         if judged and frames and (vocal == self.silence).mean() >= VOICE_SHARE:
             return "silent voice", f"the voice is silent for {seconds} although there are words to sing"
         period = loop_period(vocal, self.silence)
