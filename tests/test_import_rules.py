@@ -19,7 +19,8 @@ __init__ errors progress machine dsp cli._signals
 early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
 stages.__init__ stages.guess stages.guard
 fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
-audio store kit engine.batch
+marks store kit engine.batch
+audio
 stages.prompt stages.render stages.stage2
 stages.draft stages.choir cost dataset given parts voices yueui
 stages.stage1 song base
@@ -28,7 +29,7 @@ plan snapshots preview codes models engine.llama codec.ort speed
 drafting output
 pipeline checks interchange
 runtime plot quality
-takes
+takes bundle
 forecast bench
 cli._output
 cli._options cli._early
@@ -36,8 +37,9 @@ cli._request cli._finish
 cli.quality cli._making cli._describe
 cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.lora
 cli.quantize cli.doctor cli.plot cli.bench cli.voice cli.refine cli.interchange
-cli.extend cli.stems cli.takes
+cli.extend cli.stems cli.takes cli.render
 cli.__init__
+cli._docs
 __main__
 """
 """Every module of the package, lowest row first: one imports from rows above its own, never its own row."""

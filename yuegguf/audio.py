@@ -7,6 +7,7 @@ Latin-1, which turns every title outside ASCII into mojibake, so the 30 lines at
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SHORTEST, SONG_RATE
 from yuegguf.dsp import resample
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.files import replacing
+from yuegguf.marks import Mark, add_cues
 from yuegguf.request import FORMATS, Format
 
 CREDIT = "AI-generated with YuE by HKUST/M-A-P"
@@ -79,13 +81,18 @@ def codec_frames(samples: int, rate: int) -> int:
 
 
 def write_audio(
-    path: Path, wave: NDArray[np.float32], format: Format = "wav", bits: int = 16, tags: Tags | None = None
+    path: Path,
+    wave: NDArray[np.float32],
+    format: Format = "wav",
+    bits: int = 16,
+    tags: Tags | None = None,
+    marks: Sequence[Mark] = (),
 ) -> None:
     """Write a mono wave [S] at 44.1 kHz, beside the target first and renamed when it is on disk.
 
     `bits` (16 or 24) counts for wav and flac; mp3 is written with LAME's best variable rate. Samples are
     rounded to the nearest step without dither, and clipped at full scale. The same arguments give the
-    same bytes. `tags=None` writes no tags.
+    same bytes. `tags=None` writes no tags. `marks` become cue points of a WAV file.
 
     Raises RequestError for a format or a bit depth that cannot be written, StorageError when the disk is
     full or the folder cannot be written.
@@ -98,6 +105,8 @@ def write_audio(
         except (soundfile.SoundFileError, RuntimeError, AssertionError) as error:
             hint = "check the free space, and that the folder exists and may be written"
             raise StorageError(f"{path} could not be written ({error})", hint) from error
+        if format == "wav" and marks:
+            add_cues(part, marks)
         if format == "mp3" and tags is not None:
             part.write_bytes(_id3(tags) + part.read_bytes())
 

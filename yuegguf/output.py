@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,18 @@ from numpy.typing import NDArray
 from yuegguf.audio import Tags, write_audio
 from yuegguf.codec.base import AudioCodec, Track
 from yuegguf.errors import RequestError
+from yuegguf.marks import Mark
 from yuegguf.progress import Progress, silent
 from yuegguf.request import Output
 from yuegguf.stages import render
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What goes into a song's files beside its codes."""
+
+    recording: render.Recording | None = None
+    marks: Sequence[Mark] = ()
 
 
 def write_song(
@@ -23,16 +33,17 @@ def write_song(
     folder: Path,
     title: str,
     progress: Progress = silent,
-    recording: render.Recording | None = None,
+    extra: Extra = Extra(),
 ) -> list[Path]:
     """Codes [2, 8, T] → mix and stems in every format asked for; returns the files, mixes first.
 
     Raises RequestError, CodecError, StorageError.
     """
     _check_frames(codes)
+    recording = extra.recording
     stems = render.render(codes, codec, progress, without=recording.row if recording else None)
     waves = render.master(stems, mix_options(output), recording)
-    return _write(waves, ("mix", "vocals", "instrumental"), output, folder, title)
+    return _write(waves, ("mix", "vocals", "instrumental"), output, folder, title, extra.marks)
 
 
 def write_draft(
@@ -41,16 +52,17 @@ def write_draft(
     output: Output,
     folder: Path,
     title: str,
-    recording: render.Recording | None = None,
+    extra: Extra = Extra(),
 ) -> list[Path]:
     """Codebook 0 [2, T] → `draft` and the drafts of both tracks, by the codec alone; as `write_song`."""
     _check_frames(codes)
     heard = render.rough(codes, codec)
-    if recording:
-        heard[recording.row] = 0
+    if extra.recording:
+        heard[extra.recording.row] = 0
     stems = render.Stems(heard, np.empty((2, 0), np.float32))
-    waves = render.master(stems, replace(mix_options(output), mode="codec"), recording)
-    return _write(waves, ("draft", "draft-vocals", "draft-instrumental"), output, folder, title)
+    waves = render.master(stems, replace(mix_options(output), mode="codec"), extra.recording)
+    names = ("draft", "draft-vocals", "draft-instrumental")
+    return _write(waves, names, output, folder, title, extra.marks)
 
 
 def _check_frames(codes: NDArray[np.int16]) -> None:
@@ -59,12 +71,17 @@ def _check_frames(codes: NDArray[np.int16]) -> None:
 
 
 def _write(
-    waves: render.Master, names: tuple[str, str, str], output: Output, folder: Path, title: str
+    waves: render.Master,
+    names: tuple[str, str, str],
+    output: Output,
+    folder: Path,
+    title: str,
+    marks: Sequence[Mark],
 ) -> list[Path]:
     """Write the mix, and both tracks if stems are wanted, under these names."""
     tracks = dict(zip(names, (waves.mix, waves.vocals, waves.instrumental), strict=True))
     wanted = names if output.stems else names[:1]
-    return [file for name in wanted for file in write_wave(folder / name, tracks[name], output, title)]
+    return [file for name in wanted for file in write_wave(folder / name, tracks[name], output, title, marks)]
 
 
 def write_track(
@@ -80,12 +97,17 @@ def write_track(
     return write_wave(path, wave, output, path.name)
 
 
-def write_wave(path: Path, wave: NDArray[np.float32], output: Output, title: str) -> list[Path]:
-    """One wave [S] at 44.1 kHz → `path` with the ending of every format asked for. Raises StorageError."""
+def write_wave(
+    path: Path, wave: NDArray[np.float32], output: Output, title: str, marks: Sequence[Mark] = ()
+) -> list[Path]:
+    """One wave [S] at 44.1 kHz → `path` with the ending of every format asked for; marks go into WAV files.
+
+    Raises StorageError.
+    """
     tags = Tags(title=title.strip()) if output.tags else None
     files = [path.with_name(f"{path.name}.{kind}") for kind in output.formats]
     for file, kind in zip(files, output.formats, strict=True):
-        write_audio(file, wave, kind, output.bits, tags)
+        write_audio(file, wave, kind, output.bits, tags, marks)
     return files
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf import drafting, voices
+from yuegguf import drafting, marks, voices
 from yuegguf.audio import read_audio, to_codec_wave
 from yuegguf.base import load_base
 from yuegguf.codec.base import FRAME_RATE, SONG_HOP, AudioCodec
 from yuegguf.drafting import Heard
 from yuegguf.given import given_track
-from yuegguf.output import write_draft, write_song
+from yuegguf.marks import marks_of
+from yuegguf.output import Extra, write_draft, write_song
 from yuegguf.parts import Parts
 from yuegguf.plan import Plan
 from yuegguf.progress import Event, Progress, silent
@@ -164,9 +165,9 @@ def _sketch(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
     progress(Event("draft", codes.shape[1], codes.shape[1], "writing the draft"))
     output = replace(folder.request.output, stems=folder.early.draft == "stems")
     with closing(parts.codec()) as codec:
-        recording = recording_of(folder, codes.shape[1])
-        files = write_draft(codes, codec, output, folder.path, _title(folder), recording)
-    folder.write_markers(sung_sections(folder))
+        extra = Extra(recording_of(folder, codes.shape[1]), marks_of(sung_sections(folder)))
+        files = write_draft(codes, codec, output, folder.path, _title(folder), extra)
+    _write_marks(folder)
     folder.advance("refine", draft_files=[path.name for path in files])
     return "refine"
 
@@ -278,11 +279,11 @@ def _refined(
 def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
     codes = folder.load_stage2()
     recording = recording_of(folder, codes.shape[2])
-    with closing(parts.codec()) as codec:
-        output = folder.request.output
-        files = write_song(codes, codec, output, folder.path, _title(folder), progress, recording)
     sections = sung_sections(folder)
-    folder.write_markers(sections)
+    with closing(parts.codec()) as codec:
+        extra = Extra(recording, marks_of(sections))
+        files = write_song(codes, codec, folder.request.output, folder.path, _title(folder), progress, extra)
+    _write_marks(folder)
     folder.advance(
         "master",
         files=[path.name for path in files],
@@ -301,6 +302,11 @@ def recording_of(folder: SongFolder, frames: int) -> render.Recording | None:
         return None
     wave = kept[1]
     return render.Recording(row_of(wanted), None if wave is None else wave[: SONG_HOP * frames])
+
+
+def _write_marks(folder: SongFolder) -> None:
+    bodies = [section.body for section in folder.request.parsed().sections]
+    marks.write(folder.path, sung_sections(folder), bodies, _title(folder))
 
 
 def _title(folder: SongFolder) -> str:

@@ -28,7 +28,7 @@ from yuegguf.models import (
 from yuegguf.parts import Parts
 from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request import Song, SongRequest
+from yuegguf.request import Output, Song, SongRequest
 from yuegguf.song import SongFolder, new_path
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
 
@@ -99,6 +99,36 @@ def refine(
     found = of_song(opened, models)
     _note_early(opened, draft="")
     return go_on(opened, found, machine_options or Machine(), progress, stop)
+
+
+def render(
+    folder: Path | str,
+    output: Output,
+    models: ModelChoice | None = None,
+    *,
+    machine_options: Machine | None = None,
+    progress: Progress = silent,
+) -> Song:
+    """Write a refined song's files anew, as `output` says, in seconds. Raises YueError.
+
+    Files of another format that it had before are deleted; draws and codes stay as they are.
+    """
+    opened = SongFolder.open(Path(folder))
+    opened.load_stage2()  # a song that is not refined yet is refused before anything is changed
+    checks.check_output(output)
+    opened.lock()
+    try:
+        before = opened.fact("files") or []
+        request = replace(opened.request, output=output)
+        opened.advance("master", request=request.to_json(), files=[])
+    finally:
+        opened.unlock()
+    song = go_on(opened, of_song(opened, models), machine_options or Machine(), progress, None)
+    written = {path.name for path in song.files}
+    for name in before:
+        if name not in written:
+            (opened.path / name).unlink(missing_ok=True)
+    return song
 
 
 def _note_early(folder: SongFolder, **changes: Any) -> None:

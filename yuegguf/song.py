@@ -11,7 +11,7 @@ chunks/            finished 6 s chunks of stage 2 (deleted when stage 2 is done)
 stage2.npz         codes [2, 8, T]
 preview.wav        what stage 1 has drawn so far, if that was asked for
 draft.*, draft-vocals.*, draft-instrumental.*
-mix.*, vocals.*, instrumental.*, markers.txt
+mix.*, vocals.*, instrumental.*, markers.txt, lyrics.lrc
 """
 
 from __future__ import annotations
@@ -249,12 +249,6 @@ class SongFolder:
     def drop(self, name: str) -> None:
         """Delete a folder of intermediate work that is no longer needed."""
         shutil.rmtree(self.path / name, ignore_errors=True)
-
-    def write_markers(self, sections: Sequence[SungSection]) -> None:
-        """Section times as Audacity labels: start, end, name, tab-separated."""
-        lines = [f"{s.start:.6f}\t{s.start + s.seconds:.6f}\t{s.label}\n" for s in sections]
-        with replacing(self.path / "markers.txt") as beside:
-            beside.write_text("".join(lines), encoding="utf-8")
 
 
 def sections_of(labels: Sequence[str], frames: Sequence[int], complete: Sequence[bool]) -> list[SungSection]:

@@ -26,6 +26,7 @@ from yuegguf.cli.plot import plot
 from yuegguf.cli.pull import pull
 from yuegguf.cli.quantize import quantize, trim
 from yuegguf.cli.refine import refine
+from yuegguf.cli.render import bundle, render
 from yuegguf.cli.song import resume, run
 from yuegguf.cli.stems import stems
 from yuegguf.cli.takes import takes
@@ -59,7 +60,7 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
 
 COMMANDS = (
-    *(run, resume, refine, extend, stems, takes, import_song, export, voice),
+    *(run, resume, refine, extend, stems, takes, render, bundle, import_song, export, voice),
     *(pull, models, encode, decode, convert, export_codec, quantize, trim, convert_lora, merge_lora),
     *(lyrics, plot, bench, doctor),
 )

@@ -1,0 +1,54 @@
+"""A finished song as one zip: audio, section marks, and how it was made."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yuegguf import pipeline
+from yuegguf.errors import RequestError
+from yuegguf.files import replacing
+from yuegguf.song import SongFolder
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Date of every entry, the earliest that a zip can say: the same song gives the same bytes."""
+PACKED = {".wav"}
+"""Endings that deflate makes smaller; flac and mp3 are packed already."""
+PATHS = ("file", "mix", "vocal", "instrumental")
+"""Keys whose values are paths of this machine."""
+
+
+def bundle(folder: Path, out: Path) -> list[str]:
+    """Write `out`, a zip of the finished song in `folder`; returns the names in it.
+
+    Raises RequestError where the song is not finished, StorageError.
+    """
+    song = SongFolder.open(folder)
+    if song.rests or pipeline.next_phase(song) != "done":
+        command = "refine" if song.rests else "resume"
+        raise RequestError(f"{folder} is not finished", f"run first: yuegguf {command} {folder}")
+    names = [*song.fact("files"), "markers.txt", "lyrics.lrc"]
+    entries = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    facts = json.loads((folder / "song.json").read_text("utf-8"))
+    entries["song.json"] = (json.dumps(without_paths(facts), indent=2, ensure_ascii=False) + "\n").encode()
+    with replacing(out) as beside, zipfile.ZipFile(beside, "w") as archive:
+        for name, content in entries.items():
+            info = zipfile.ZipInfo(f"{folder.resolve().name}/{name}", EPOCH)
+            info.external_attr = 0o644 << 16
+            packed = Path(name).suffix in PACKED or name == "song.json"
+            info.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+            archive.writestr(info, content)
+    return list(entries)
+
+
+def without_paths(facts: Any) -> Any:
+    """JSON with file names instead of paths, which are nobody else's business."""
+    if isinstance(facts, Mapping):
+        return {
+            key: Path(value).name if key in PATHS and isinstance(value, str) else without_paths(value)
+            for key, value in facts.items()
+        }
+    return [without_paths(value) for value in facts] if isinstance(facts, list) else facts

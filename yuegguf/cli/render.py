@@ -1,0 +1,82 @@
+"""`render` and `bundle`: a finished song in another shape."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from yuegguf.cli._finish import show
+from yuegguf.cli._options import (
+    PATH,
+    codec_option,
+    force_option,
+    given,
+    output_options,
+    pass_output,
+    song_output,
+)
+from yuegguf.cli._output import Output
+from yuegguf.errors import RequestError
+
+NAMES = {
+    "formats": "formats",
+    "bits": "bits",
+    "mix": "mix",
+    "vocal_gain": "vocal_gain",
+    "inst_gain": "inst_gain",
+    "rescale": "rescale",
+    "no_stems": "stems",
+    "no_tags": "tags",
+}
+"""Option → the field of the song's output that it sets."""
+
+
+@click.command(short_help="write a song's files anew: another mix, level or format")
+@click.argument("song", type=PATH)
+@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores].")
+@codec_option
+@output_options
+@pass_output
+def render(output: Output, /, song: Path, threads: int | None, codec: Path | None, **options: Any) -> None:
+    """Write the files of SONG anew from its codes, in its folder; what is not named stays as the song has it.
+
+    \b
+    yuegguf render songs/my-song-1a2b3c --mix split --vocal-gain 2
+    yuegguf render songs/my-song-1a2b3c --format flac,mp3 --bits 24
+    """
+    from yuegguf import runtime
+    from yuegguf.models import ModelChoice
+    from yuegguf.plan import Machine
+    from yuegguf.song import SongFolder
+
+    said = {name for name in NAMES if given(name)}
+    wanted = song_output(options)
+    old = SongFolder.open(song).request.output
+    new = replace(old, **{NAMES[name]: getattr(wanted, NAMES[name]) for name in said})
+    choice = ModelChoice(codec=codec) if codec else None
+    machine = Machine(threads=threads)
+    show(output, runtime.render(song, new, choice, machine_options=machine, progress=output.progress))
+
+
+@click.command(short_help="a finished song as one zip")
+@click.argument("song", type=PATH)
+@click.option("-o", "--out", type=PATH, metavar="FILE", help="The zip [default: beside SONG].")
+@force_option
+@pass_output
+def bundle(output: Output, /, song: Path, out: Path | None, force: bool) -> None:
+    """Put mix, stems, section marks and song.json of SONG into one zip; the same song gives the same bytes.
+
+    \b
+    yuegguf bundle songs/my-song-1a2b3c
+    yuegguf bundle songs/my-song-1a2b3c -o for-anna.zip
+    """
+    from yuegguf.bundle import bundle as pack
+
+    target = out or song.absolute().with_name(f"{song.absolute().name}.zip")
+    if target.exists() and not force:
+        raise RequestError(f"{target} is there already", "pass --force to replace it")
+    names = pack(song, target)
+    output.result({"file": str(target), "holds": names}, [str(target)])
