@@ -26,6 +26,10 @@ def voice() -> None:
     """References kept as codes, a few KB each, for run --voice NAME.
 
     They lie in $YUEGGUF_VOICES_DIR, by default beside the installed models.
+
+    \b
+    yuegguf voice save anna --ref anna.mp3
+    yuegguf run --voice anna -g "female pop" -l lyrics.txt
     """
 
 
