@@ -21,7 +21,7 @@ from yuegguf.errors import YueError
 from yuegguf.voices import Voice
 
 
-@click.group(short_help="save, list and remove voices: references without their recordings")
+@click.group(short_help="save, list and remove voices for run --voice")
 def voice() -> None:
     """References kept as codes, a few KB each, for run --voice NAME.
 
