@@ -185,3 +185,17 @@ def test_codec_wave_equals_the_official_loader(golden: Callable[[str], Path]) ->
     stereo = np.load(golden("audio.npz"))["mix_44k_stereo"].T.astype(np.float32) / 32768
     expected = np.load(golden("codec_full.npz"))["mix_44k_mono16k"]
     np.testing.assert_allclose(audio.to_codec_wave(stereo, RATE), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
+def test_the_frames_of_a_recording_are_known_before_it_is_encoded(rate: int) -> None:
+    """As many as the codec makes: floor((S + 240) / 320) of the samples at 16 kHz, none below 20 ms."""
+    for samples in [
+        1,
+        2,
+        rate // 51,
+        rate // 50,
+        *np.random.default_rng(rate).integers(1, 2 * rate, 40).tolist(),
+    ]:
+        length = len(audio.to_codec_wave(np.zeros((samples, 1), np.float32), rate))
+        assert audio.codec_frames(samples, rate) == ((length + 240) // 320 if length >= 312 else 0)

@@ -101,6 +101,34 @@ def test_prompt_ids_of_every_segment(case: str, golden: Golden, reference_gguf: 
     assert previous
 
 
+REFERENCES = {
+    "single_default": (("mix_16k",), 0, 30),
+    "single_0.5_2.0": (("mix_16k",), 0.5, 2.0),
+    "single_44k_stereo": (("mix_44k_stereo",), 0, 30),
+    "dual_default": (("vocal_16k", "inst_16k"), 0, 30),
+    "dual_0.5_2.0": (("vocal_16k", "inst_16k"), 0.5, 2.0),
+    "both_flags": (("vocal_16k", "inst_16k"), 0, 30),
+}
+
+
+@pytest.mark.parametrize("case", REFERENCES)
+def test_prompt_ids_from_what_the_encoder_hears(case: str, golden: Golden, reference_gguf: Gguf) -> None:
+    """The official encoder's codes through our window into the first prompt, id for id: no parity is lost."""
+    files, start, end = REFERENCES[case]
+    encoded = np.load(golden("codec_full.npz"))
+    tracks = [encoded[f"codes_{name}"].reshape(1, -1).astype(np.int16) for name in files]
+    cut = prompt.single_reference if len(tracks) == 1 else prompt.dual_reference
+    path = reference_gguf("stage1", trim=False)
+    genre, lyrics = example()
+    with engine_of(path, 256, 1) as engine:
+        vocab = stage1_vocab(engine.pieces)
+        encode = open_tokenizer(engine.metadata, engine.pieces, path).encode
+    sections = lyrics.sections
+    built = prompt.build(encode, vocab, genre, sections, sections[:1], cut(*tracks, start, end))
+    expected = np.load(golden("prompts.npz"))[f"{case}__input_1"].tolist()
+    assert built.header + built.sections[0] == expected
+
+
 def test_strings_tokenise_as_upstream_without_special_tokens(golden: Golden, reference_gguf: Gguf) -> None:
     facts = json.loads(golden("prompts.json").read_text())["tokenizer"]
     path = reference_gguf("stage1", trim=False)

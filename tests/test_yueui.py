@@ -127,12 +127,15 @@ def test_settings_are_taken_over_where_they_can_be() -> None:
     found = read(generation_stage1_cfg_scale=1.4, generation_stage1_top_p=0.8, generation_seed=-1)
     assert found.sampling == Sampling(1.4, 1.4, top_p=0.8)
     assert found.seed == 0
-    found = read(generation_stage1_top_p=7, default_segment_length=900, audio_prompt="Single track")
+    odd = {"generation_stage1_top_p": 7, "default_segment_length": 900, "audio_prompt": "Single track"}
+    found = read(**odd, system_prompt="Sing.", cache={"muted_segments": [0]})
     assert found.sampling == Sampling()
     assert found.segment_seconds == 30
     assert found.notices == (
         "the project's sampling settings are out of range and left out",
         "the project's audio prompt is left out",
+        "the project's system prompt is left out",
+        "the project's muting of sections is left out",
     )
 
 

@@ -180,16 +180,24 @@ def _fill(folder: SongFolder, material: Material) -> str:
     sung = [interleave(*part) for part in np.split(material.codes0, ends, axis=1)]
     _log(folder, sung, material.request.frame_caps())
     folder.save_stage1(material.frames, material.codes0)
-    total, there = material.codes0.shape[1], material.codes.shape[2]
-    same = material.codes[:, 0] == material.codes0[:, :there]
-    usable = same & (material.codes >= 0).all(axis=1)
+    return keep_refined(folder, material.codes0, material.codes)
+
+
+def keep_refined(folder: SongFolder, codes0: NDArray[np.int16], codes: NDArray[np.int16]) -> str:
+    """Keep what stage 2 need not make again of a song [2, T]; returns the phase that comes next.
+
+    `codes` [2, 8, T'] are those of the first T' ≤ T frames. All of them make the whole of stage 2; else the
+    chunks count that lie within T', lack nothing and follow codebook 0. Raises StorageError.
+    """
+    total, there = codes0.shape[1], codes.shape[2]
+    usable = (codes[:, 0] == codes0[:, :there]) & (codes >= 0).all(axis=1)
     if there == total and usable.all():
-        folder.save_stage2(material.codes)
+        folder.save_stage2(codes)
         return "master"
     for chunk in chunks(total):
         span = slice(chunk.start, chunk.start + chunk.frames)
         if span.stop <= there and usable[chunk.track, span].all():
-            folder.save_chunk(chunk.track, chunk.start, material.codes[chunk.track, :, span])
+            folder.save_chunk(chunk.track, chunk.start, codes[chunk.track, :, span])
     return "refine"
 
 

@@ -29,12 +29,12 @@ class Reference:
     vocal: str | None = None
     """The vocal of a dual-track reference; needs `instrumental` too."""
     instrumental: str | None = None
-    voice: str | None = None
-    """Name of a saved voice, which brings its own window."""
     start: float = 0.0
     """Seconds into the file where the reference begins."""
     end: float = 30.0
     """Seconds into the file where it ends; clipped to the file's length."""
+    voice: str | None = None
+    """Name of a saved voice, which brings its own window; instead of files."""
 
     def __post_init__(self) -> None:
         dual = self.vocal is not None or self.instrumental is not None

@@ -21,6 +21,7 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.lyrics import Section, parse, write
 from yuegguf.request import SongRequest
 from yuegguf.sampling import Sampling
+from yuegguf.stages.prompt import INSTRUCTION
 from yuegguf.vocab import CODEBOOK_SIZE
 
 FIRST_ID = 45_334
@@ -157,8 +158,12 @@ def _settings(data: dict[str, Any]) -> tuple[Sampling, float, int, list[str]]:
     except (RequestError, TypeError, ValueError):
         notices.append("the project's sampling settings are out of range and left out")
     seconds, seed = data.get("default_segment_length"), data.get("generation_seed")
-    if data.get("audio_prompt") not in (None, "Off"):
-        notices.append("the project's audio prompt is left out")
+    left_out = {
+        "audio prompt": data.get("audio_prompt") not in (None, "Off"),
+        "system prompt": data.get("system_prompt") not in (None, INSTRUCTION),
+        "muting of sections": bool(data["cache"].get("muted_segments")),
+    }
+    notices += [f"the project's {what} is left out" for what, there in left_out.items() if there]
     return (
         sampling,
         float(seconds) if isinstance(seconds, int | float) and 1 <= seconds <= 150 else 30.0,

@@ -221,7 +221,7 @@ def recordings(mix: str | None, vocal: str | None, inst: str | None, start: floa
     for path in (mix, vocal, inst):
         if path and not os.path.isfile(path):
             raise RequestError(f"there is no audio file {path}", "check the name")
-    return Reference(mix, vocal, inst, start=start, end=end)
+    return Reference(mix, vocal, inst, start, end)
 
 
 def given(*names: str) -> bool:

@@ -21,15 +21,15 @@ from yuegguf.errors import YueError
 from yuegguf.voices import Voice
 
 
-@click.group(short_help="save, list and remove voices: references without their recordings")
+@click.group(short_help="save, list and remove voices for run --voice")
 def voice() -> None:
     """References kept as codes, a few KB each, for run --voice NAME.
 
     They lie in $YUEGGUF_VOICES_DIR, by default beside the installed models.
 
     \b
-    yuegguf voice save anna --ref-vocal anna.wav --ref-inst band.wav
-    yuegguf voice list
+    yuegguf voice save anna --ref anna.mp3
+    yuegguf run --voice anna -g "female pop" -l lyrics.txt
     """
 
 
