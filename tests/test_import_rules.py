@@ -34,6 +34,8 @@ forecast bench
 cli._output
 cli._options cli._early
 cli._request cli._finish
+cli._job
+cli._queue
 cli.quality cli._making cli._describe
 cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.lora
 cli.quantize cli.doctor cli.plot cli.bench cli.voice cli.refine cli.interchange

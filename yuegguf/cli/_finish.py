@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from yuegguf.cli._output import Output
 from yuegguf.cli._signals import stop_on_signals
@@ -44,6 +46,21 @@ def go_on_together(
 
     output.draft_only()
     _sing_takes(output, folders, models.of_song(folders[0], choice), hardware)
+
+
+def go_on_quietly(
+    output: Output, folder: Path, found: Models, hardware: Machine, stop: threading.Event
+) -> list[Song]:
+    """Go on with a song, or with takes, without showing them; the songs."""
+    from yuegguf import runtime, takes
+
+    group = takes.of(folder)
+    if group:
+        songs = takes.draft(group, found, hardware, output.progress, stop)
+    else:
+        songs = [runtime.go_on(SongFolder.open(folder), found, hardware, output.progress, stop)]
+    output.done()
+    return songs
 
 
 def _sing_takes(output: Output, folders: Sequence[SongFolder], found: Models, hardware: Machine) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._early import draft_options, early, preview_options, preview_seconds
+from yuegguf.cli._early import draft_options, preview_options, preview_seconds
 from yuegguf.cli._finish import finish, go_on_together, show
+from yuegguf.cli._job import foretell, job_of
 from yuegguf.cli._options import (
     PATH,
-    has_gpu,
+    given,
     lora_option,
     machine,
     machine_options,
@@ -26,28 +27,10 @@ from yuegguf.cli._options import (
     take_option,
     takes_option,
 )
-from yuegguf.cli._output import Output, minutes
-from yuegguf.cli._request import song_request
+from yuegguf.cli._output import Output
+from yuegguf.cli._queue import sing_queue
 from yuegguf.cli._signals import stop_on_signals
-from yuegguf.models import Models
-from yuegguf.plan import Machine
-from yuegguf.request import Song, SongRequest
-
-WITHOUT_EFFECT = {
-    "keep_intermediate": "tokens and codes are always kept",
-    "keep_loaded": "one model is loaded at a time",
-    "basic_model_config": "the converted codec knows its own configuration; see --codec",
-    "resume_path": "in infer.py this names a codec checkpoint; see --codec",
-    "config_path": "the converted codec knows its own configuration; see --codec",
-    "stage1_cache_mode": "the cache type is --kv-type; quantised caches are not offered",
-    "stage2_cache_mode": "the cache type is --kv-type; quantised caches are not offered",
-    "stage2_cache_size": "see --stage2-batch",
-    "stage1_use_exl2": "models are GGUF",
-    "stage2_use_exl2": "models are GGUF",
-    "vocal_decoder_path": "the upsamplers are part of the converted codec; see --codec",
-    "inst_decoder_path": "the upsamplers are part of the converted codec; see --codec",
-}
-"""infer.py's flags that are accepted and do nothing here, with the reason that is said."""
+from yuegguf.request import Song
 
 
 def infer_options(command: Any) -> Any:
@@ -94,6 +77,9 @@ def infer_options(command: Any) -> Any:
 )
 @click.option("--name", help="Folder and title [default: from the tags].")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what it will take and why, and stop.")
+@click.option("--dry-run", is_flag=True, help="--plan, with the sections, their fit, and the disk.")
+@click.option("--queue", type=PATH, metavar="FILE", help="Sing the songs of a YAML file.")
+@click.option("--stop-at", metavar="HH:MM", help="With --queue: stop at this time; run it again to go on.")
 @draft_options
 @preview_options
 @model_options
@@ -103,7 +89,13 @@ def infer_options(command: Any) -> Any:
 @infer_options
 @pass_output
 def run(
-    output: Output, /, output_dir: Path, name: str | None, plan_only: bool, takes: int, **options: Any
+    output: Output,
+    /,
+    plan_only: bool,
+    dry_run: bool,
+    queue: Path | None,
+    stop_at: str | None,
+    **options: Any,
 ) -> None:
     """Sing lyrics: a folder with mix, vocals and instrumental.
 
@@ -114,28 +106,23 @@ def run(
     yuegguf run -g "inspiring female pop airy vocal" -l lyrics.txt --seed 7
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
-    from yuegguf import models, runtime
-    from yuegguf import takes as library
-
-    _say_what_has_no_effect(output, options)
-    heard = early(options)
-    choice, hardware = model_choice(options), machine(_with_cuda_index(output, options))
-    request = song_request(options)
-    for notice in request.parsed().notices:
-        output.warn(notice)
-    found = models.resolve(choice, request.reference is not None)
-    if found.name == models.NANO and choice.stage1 is None:
-        output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
-    for notice in runtime.reference_notices(request, choice, found):
-        output.warn(notice)
-    if plan_only:
-        _show_plan(output, request, found, hardware)
+    if queue is not None:
+        _sing_all(output, queue, stop_at, options)
         return
-    if takes > 1:
-        folders = library.start(request, found, output_dir, name, hardware, takes, heard)
-    else:
-        folders = [runtime.start(request, found, output_dir, name, hardware, heard)]
-    finish(output, folders, found, hardware)
+    job = job_of(output, options)
+    if plan_only or dry_run:
+        foretell(output, job, dry_run)
+        return
+    finish(output, job.begin(), job.models, job.hardware)
+
+
+def _sing_all(output: Output, queue: Path, stop_at: str | None, options: dict[str, Any]) -> None:
+    named = [name for name in options if given(name)]
+    if named:
+        raise click.UsageError(
+            f"--{named[0].replace('_', '-')} belongs into the queue's file, under defaults"
+        )
+    sing_queue(output, click.get_current_context().command, queue, stop_at)
 
 
 @click.command(short_help="go on with an interrupted song")
@@ -195,33 +182,3 @@ def go_on(
             **also,
         )
     show(output, finished)
-
-
-def _with_cuda_index(output: Output, options: dict[str, Any]) -> dict[str, Any]:
-    """infer.py's --cuda_idx: that GPU if there is one, else the CPU, as there."""
-    index = options.pop("cuda_idx")
-    if index is not None and options["device"] == "auto":
-        if has_gpu():
-            options["device"] = f"cuda:{index}"
-        else:
-            output.warn("--cuda-idx has no effect: the installed llama.cpp has no GPU support")
-    return options
-
-
-def _say_what_has_no_effect(output: Output, options: dict[str, Any]) -> None:
-    for name, reason in WITHOUT_EFFECT.items():
-        if options.pop(name, None):
-            output.warn(f"--{name.replace('_', '-')} has no effect: {reason}")
-
-
-def _show_plan(output: Output, request: SongRequest, found: Models, hardware: Machine) -> None:
-    from yuegguf.forecast import forecast
-
-    made = forecast(request, found, hardware)
-    total = sum(made.seconds.values())
-    lines = [*made.reasons, f"memory       {made.plan.memory / 2**30:.1f} GiB"]
-    if made.plan.gpu_memory:
-        lines.append(f"GPU memory   {made.plan.gpu_memory / 2**30:.1f} GiB")
-    lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in made.seconds.items()]
-    lines.append(f"in all       at most {minutes(total)} for {made.music:g} s of music")
-    output.result(made.to_json(), lines)

@@ -1,0 +1,144 @@
+"""What `run` is asked, checked as far as that goes without a model's weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yuegguf.cli._early import early
+from yuegguf.cli._options import has_gpu, machine, model_choice
+from yuegguf.cli._output import Output, minutes
+from yuegguf.cli._request import song_request
+from yuegguf.early import Early
+from yuegguf.models import Models
+from yuegguf.plan import Machine
+from yuegguf.request import SongRequest
+from yuegguf.song import SongFolder
+
+WITHOUT_EFFECT = {
+    "keep_intermediate": "tokens and codes are always kept",
+    "keep_loaded": "one model is loaded at a time",
+    "basic_model_config": "the converted codec knows its own configuration; see --codec",
+    "resume_path": "in infer.py this names a codec checkpoint; see --codec",
+    "config_path": "the converted codec knows its own configuration; see --codec",
+    "stage1_cache_mode": "the cache type is --kv-type; quantised caches are not offered",
+    "stage2_cache_mode": "the cache type is --kv-type; quantised caches are not offered",
+    "stage2_cache_size": "see --stage2-batch",
+    "stage1_use_exl2": "models are GGUF",
+    "stage2_use_exl2": "models are GGUF",
+    "vocal_decoder_path": "the upsamplers are part of the converted codec; see --codec",
+    "inst_decoder_path": "the upsamplers are part of the converted codec; see --codec",
+}
+"""infer.py's flags that are accepted and do nothing here, with the reason that is said."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A song, or takes of one, to be made."""
+
+    request: SongRequest
+    models: Models
+    hardware: Machine
+    early: Early
+    parent: Path
+    name: str | None
+    takes: int
+
+    def begin(self) -> list[SongFolder]:
+        """Its folders, once everything is checked. Raises YueError."""
+        from yuegguf import runtime, takes
+
+        common = (self.request, self.models, self.parent, self.name, self.hardware)
+        if self.takes > 1:
+            return takes.start(*common, self.takes, self.early)
+        return [runtime.start(*common, self.early)]
+
+    def check(self) -> None:
+        """Everything that `begin` checks, and nothing made. Raises YueError."""
+        from yuegguf import runtime
+
+        runtime.prepared(self.request, self.models, self.name, self.hardware, self.early, self.takes)
+
+
+def job_of(output: Output, options: dict[str, Any]) -> Job:
+    """A job from `run`'s keywords; what had to be interpreted is said. Raises YueError, UsageError."""
+    from yuegguf import models, runtime
+
+    _say_what_has_no_effect(output, options)
+    heard, takes = early(options), options.pop("takes")
+    parent, name = options.pop("output_dir"), options.pop("name")
+    choice, hardware = model_choice(options), machine(_with_cuda_index(output, options))
+    request = song_request(options)
+    for notice in request.parsed().notices:
+        output.warn(notice)
+    found = models.resolve(choice, request.reference is not None)
+    if found.name == models.NANO and choice.stage1 is None:
+        output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
+    for notice in runtime.reference_notices(request, choice, found):
+        output.warn(notice)
+    return Job(request, found, hardware, heard, parent, name, takes)
+
+
+def foretell(output: Output, job: Job, whole: bool) -> None:
+    """What a song will take here; the `whole` also says what it holds. Raises YueError."""
+    from yuegguf.forecast import forecast
+
+    made = forecast(job.request, job.models, job.hardware)
+    total = sum(made.seconds.values())
+    sections, lines = _sections(job.request) if whole else ([], [])
+    lines += [*made.reasons, f"memory       {made.plan.memory / 2**30:.1f} GiB"]
+    if made.plan.gpu_memory:
+        lines.append(f"GPU memory   {made.plan.gpu_memory / 2**30:.1f} GiB")
+    free = free_disk(job.parent)
+    if whole:
+        lines.append(f"disk         {made.disk / 2**20:.0f} MiB of {free / 2**30:.1f} GiB free")
+    lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in made.seconds.items()]
+    lines.append(f"in all       at most {minutes(total)} for {made.music:g} s of music")
+    if whole and made.disk > free:
+        output.warn("the disk is too full for this song")
+    output.result({**made.to_json(), **({"sections": sections, "disk_free": free} if whole else {})}, lines)
+
+
+def _sections(request: SongRequest) -> tuple[list[dict[str, Any]], list[str]]:
+    """Each section that will be sung: whether its words fit, as facts and as lines."""
+    from yuegguf.fit import fit
+
+    facts, lines = [], []
+    for number, section in enumerate(request.parsed().sections, 1):
+        one = fit(section, request.segment_seconds, request.genre)
+        fact = {
+            "label": one.label,
+            "seconds": one.seconds,
+            "syllables": one.syllables,
+            "verdict": one.verdict,
+        }
+        facts.append({**fact, "advice": one.advice})
+        lines.append(f"section {number:<4} [{one.label}] at most {one.seconds:g} s, {one.verdict}")
+        lines[-1] += f"; {one.advice}" if one.advice else ""
+    return facts, lines
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where a folder is, or will be made."""
+    import shutil
+
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def _with_cuda_index(output: Output, options: dict[str, Any]) -> dict[str, Any]:
+    """infer.py's --cuda_idx: that GPU if there is one, else the CPU, as there."""
+    index = options.pop("cuda_idx")
+    if index is not None and options["device"] == "auto":
+        if has_gpu():
+            options["device"] = f"cuda:{index}"
+        else:
+            output.warn("--cuda-idx has no effect: the installed llama.cpp has no GPU support")
+    return options
+
+
+def _say_what_has_no_effect(output: Output, options: dict[str, Any]) -> None:
+    for name, reason in WITHOUT_EFFECT.items():
+        if options.pop(name, None):
+            output.warn(f"--{name.replace('_', '-')} has no effect: {reason}")
