@@ -15,10 +15,11 @@ from fakes import FakeCodec, MemoryJournal
 from helpers import FAST, FRAMES, OURS, Run, song_bytes
 
 import yuegguf
-from yuegguf import growing, preview
+from yuegguf import checks, growing, preview
 from yuegguf.audio import Tags
 from yuegguf.errors import CodecError, Interrupted, ModelNotFound
 from yuegguf.growing import to_pcm
+from yuegguf.models import resolve
 from yuegguf.preview import Preview, previewed
 from yuegguf.progress import Event, silent
 from yuegguf.runtime import open_codec
@@ -294,3 +295,9 @@ def test_a_stopped_song_goes_on_with_its_preview(tmp_path: Path, no_models: None
     stage1 = SongFolder.open(caught.value.folder).load_stage1()[0]
     codec = open_codec(NANO, 1)
     assert same(heard(path), to_pcm(codec.decode(stage1[:1]) + codec.decode(stage1[1:])))
+
+
+def test_the_plan_counts_what_the_preview_holds(no_models: None) -> None:
+    models = resolve(yuegguf.ModelChoice(), False)
+    plain, more = (checks.read_models(models, preview)[0].facts.bytes for preview in (False, True))
+    assert more - plain == (NANO / "decoder.onnx").stat().st_size
