@@ -15,7 +15,7 @@ from yuegguf.runtime import open_codec
 from yuegguf.song import SongFolder
 from yuegguf.stages.guard import Guard, Verdict, loop_period, silence_code
 
-SONG = ("-g", "warm folk female", "--lyrics", LYRICS, *FAST[2:], "--segment-seconds", 8)
+SONG = ("-g", "warm folk female", "--lyrics", LYRICS, *FAST[2:], "--segment-seconds", 8, "--draft")
 NANO = Path(__file__).resolve().parents[1] / "yuegguf" / "data" / "nano"
 SILENCE = 464
 """Of the published codec, as the real song shows it."""

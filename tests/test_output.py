@@ -26,6 +26,13 @@ def test_the_share_of_the_whole_song_never_falls() -> None:
         assert shares[last] == shares[first]
 
 
+def test_a_draft_alone_is_the_whole_work() -> None:
+    assert whole_share(Event("draft", 1, 4), output.DRAFT_SHARES) == 0.25
+    shown = Output()
+    shown.draft_only()
+    assert shown._meter._shares == output.DRAFT_SHARES
+
+
 @pytest.mark.parametrize(
     ("event", "share"),
     [

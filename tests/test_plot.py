@@ -6,9 +6,12 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from yuegguf import plot
 from yuegguf.cli import _run
+from yuegguf.request import Song, SungSection
 
 SING = 'run -g pop --lyrics "[verse] la la" --segment-seconds 1 --model nano --threads 1 --seed 5 -q'
 
@@ -57,3 +60,48 @@ def test_without_matplotlib(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert _run(["plot", str(song), "-o", str(tmp_path / "a.png")]) == 3
     assert "pip install 'yuegguf[plot]'" in capsys.readouterr().err
+
+
+def test_a_draft_is_drawn_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run([*shlex.split(SING), "--draft", "-o", str(tmp_path)]) == 0
+    (draft,) = tmp_path.iterdir()
+    assert _run(["plot", str(draft)]) == 0
+    assert size_of(draft / "plot.png") == (1100, 650)
+    assert _run(["refine", str(draft), "-t", "1"]) == 0
+    assert _run(["plot", str(draft), "--force"]) == 0
+
+
+def test_an_unfinished_song_is_not_drawn(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (song / "song.json").read_text()
+    (tmp_path / "song.json").write_text(text.replace('"state": "done"', '"state": "draft"'))
+    assert _run(["plot", str(tmp_path)]) == 5
+    assert f"finish it: yuegguf resume {tmp_path}" in capsys.readouterr().err
+
+
+def test_the_timeline_has_a_bar_a_section() -> None:
+    sections = [("verse", 0.0, 2.5, True), ("chorus", 2.5, 4.0, False), ("verse", 6.5, 1.0, True)]
+    song = Song(Path("x"), 7.5, 1, (), tuple(SungSection(*section) for section in sections))
+    axes = plot._figure().subplots()
+    plot._draw_sections(axes, song)
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(0.0, 2.5), (2.5, 4.0), (6.5, 1.0)]
+    assert (
+        axes.patches[0].get_facecolor() == axes.patches[2].get_facecolor() != axes.patches[1].get_facecolor()
+    )
+    assert [text.get_text() for text in axes.texts] == [" verse 2.5 s", " chorus 4.0 s, cut", " verse 1.0 s"]
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_bands_are_even_in_mel_and_a_tone_lies_where_the_scale_says(rate: int) -> None:
+    bands = plot.mel_bands(rate)
+    assert bands.shape == (plot.MEL_BANDS, 1025)
+    np.testing.assert_allclose(bands.sum(axis=1), 1)
+    for hertz in (120.0, 440.0, 1000.0, 7000.0):
+        tone = np.sin(2 * np.pi * hertz * np.arange(rate) / rate).astype(np.float32)
+        levels = plot.mel_spectrum_db(tone, rate)
+        middle = levels[len(levels) // 2]
+        assert abs(int(middle.argmax()) + 0.5 - plot._band_of(hertz, rate)) < 1.5
+        assert -30 < middle.max() < -6
+        assert middle.max() - np.median(middle) > 50
+    assert len(plot.mel_spectrum_db(np.zeros(30 * rate, np.float32), rate)) <= plot.COLUMNS

@@ -7,41 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import FakeCodec
 from scipy import signal
 
 from yuegguf import dsp
-from yuegguf.codec.base import Track
 from yuegguf.errors import CodecError, Interrupted, RequestError
 from yuegguf.progress import Event
 from yuegguf.stages import render as stage
 from yuegguf.stages.render import MixOptions, Stems, master, render
-
-
-class FakeCodec:
-    """Every output sample is a fixed sum over frames -reach … +reach, zeros beyond the ends."""
-
-    def __init__(self) -> None:
-        random = np.random.default_rng(5)
-        self.value = random.standard_normal((8, 1024))
-        self.taps = {reach: random.standard_normal((2 * reach + 1, 882)) * 0.02 for reach in (10, 29)}
-        self.longest = 0
-
-    def _wave(self, codes: np.ndarray, reach: int, hop: int) -> np.ndarray:
-        self.longest = max(self.longest, codes.shape[1])
-        value = self.value[np.arange(len(codes))[:, None], codes].sum(axis=0)
-        near = np.lib.stride_tricks.sliding_window_view(np.pad(value, reach), 2 * reach + 1)
-        return (near @ self.taps[reach][:, :hop]).astype(np.float32).reshape(-1)
-
-    def encode(self, wav16k: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        return self._wave(codes, 10, 320)
-
-    def upsample(self, codes: np.ndarray, track: Track) -> np.ndarray:
-        return self._wave(codes, 29, 882) * np.float32(1 if track == "vocal" else -1)
-
-    def close(self) -> None: ...
 
 
 def codes(frames: int) -> np.ndarray:

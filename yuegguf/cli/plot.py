@@ -12,13 +12,14 @@ from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
 
 
-@click.command(short_help="a picture of a song: waveform, spectrograms, sections")
+@click.command(short_help="a picture of a song: sections, waveform, mel spectrograms")
 @click.argument("song", type=PATH)
 @click.option("-o", "--output", "target", type=PATH, help="File to write [default: SONG/plot.png].")
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @pass_output
 def plot(output: Output, /, song: Path, target: Path | None, force: bool) -> None:
-    """Draw the song in folder SONG. Needs matplotlib: pip install 'yuegguf[plot]'.
+    """Draw the song or draft in folder SONG: a timeline of its sections, the waveform of the mix and the
+    mel spectrograms of both tracks. Needs matplotlib: pip install 'yuegguf[plot]'.
 
     \b
     yuegguf plot songs/my-song
