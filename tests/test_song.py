@@ -10,6 +10,7 @@ import pytest
 
 from yuegguf import audio, song
 from yuegguf.errors import DamagedFile, RequestError, StorageError
+from yuegguf.marks import audacity
 from yuegguf.request import Output, Reference, SongRequest, SungSection
 from yuegguf.sampling import Sampling
 from yuegguf.song import SongFolder, newest_interrupted, sections_of, slug
@@ -137,13 +138,10 @@ def test_the_credit_is_the_same_in_folders_and_files(tmp_path: Path) -> None:
     assert audio.Tags().comment.startswith(audio.CREDIT)
 
 
-def test_section_times_and_markers(tmp_path: Path) -> None:
+def test_section_times_and_markers() -> None:
     sections = sections_of(["verse", "chorus"], [100, 25], [True, False])
     assert sections == [SungSection("verse", 0.0, 2.0, True), SungSection("chorus", 2.0, 0.5, False)]
-    folder = make(tmp_path)
-    folder.write_markers(sections)
-    text = (folder.path / "markers.txt").read_text()
-    assert text == "0.000000\t2.000000\tverse\n2.000000\t2.500000\tchorus\n"
+    assert audacity(sections) == "0.000000\t2.000000\tverse\n2.000000\t2.500000\tchorus\n"
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def _sketch(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
     progress(Event("draft", codes.shape[1], codes.shape[1], "writing the draft"))
     output = replace(folder.request.output, stems=folder.early.draft == "stems")
     with closing(parts.codec()) as codec:
-        extra = Extra(recording_of(folder, codes.shape[1]), marks_of(sung_sections(folder)))
+        extra = extra_of(folder, codes.shape[1])
         files = write_draft(codes, codec, output, folder.path, _title(folder), extra)
     _write_marks(folder)
     folder.advance("refine", draft_files=[path.name for path in files])
@@ -278,10 +278,8 @@ def _refined(
 
 def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
     codes = folder.load_stage2()
-    recording = recording_of(folder, codes.shape[2])
-    sections = sung_sections(folder)
+    sections, extra = sung_sections(folder), extra_of(folder, codes.shape[2])
     with closing(parts.codec()) as codec:
-        extra = Extra(recording, marks_of(sections))
         files = write_song(codes, codec, folder.request.output, folder.path, _title(folder), progress, extra)
     _write_marks(folder)
     folder.advance(
@@ -295,7 +293,12 @@ def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
     return "done"
 
 
-def recording_of(folder: SongFolder, frames: int) -> render.Recording | None:
+def extra_of(folder: SongFolder, frames: int) -> Extra:
+    """What goes into a drafted song's files beside its codes. Raises DamagedFile."""
+    return Extra(_recording(folder, frames), marks_of(sung_sections(folder)))
+
+
+def _recording(folder: SongFolder, frames: int) -> render.Recording | None:
     """The given track of a song as it is heard, or None. Raises DamagedFile."""
     wanted, kept = folder.request.track, folder.load_track()
     if wanted is None or wanted.re_encode or kept is None:

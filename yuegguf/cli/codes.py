@@ -71,10 +71,20 @@ def decode(
         if alone:
             files = files_of.write_track(loaded, alone, opened, wanted, target / names[0], output.progress)
         else:
-            files = files_of.write_song(loaded, opened, wanted, target, title, output.progress)
+            extra = _extra(codes[0], loaded.shape[-1])
+            files = files_of.write_song(loaded, opened, wanted, target, title, output.progress, extra)
     output.done()
     seconds = loaded.shape[-1] / FRAME_RATE
     output.result({"files": [str(f) for f in files], "seconds": seconds}, [str(f) for f in files])
+
+
+def _extra(codes: Path, frames: int) -> Any:
+    """The marks and the recording of a song folder; nothing of other codes."""
+    from yuegguf.output import Extra
+    from yuegguf.pipeline import extra_of
+    from yuegguf.song import SongFolder
+
+    return extra_of(SongFolder.open(codes), frames) if (codes / "song.json").is_file() else Extra()
 
 
 def _target(folder: Path) -> Path:

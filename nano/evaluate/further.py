@@ -1,0 +1,139 @@
+"""Songs made from songs with a family: going on, and a backing for a given vocal.
+
+    python -m nano.evaluate.further FOLDER [--count 30] [--only extend,backing,reference]
+
+Prints the share of songs in which the new part keeps to the old one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+import yuegguf
+from nano.corpus import SongSpec, make_song
+from nano.evaluate.requests import held_out, lengths
+from nano.evaluate.singing import SECONDS
+from nano.measure import music, singing
+from yuegguf import takes
+from yuegguf.codec.base import FRAME_RATE, SONG_RATE
+from yuegguf.extend import Extension
+from yuegguf.given import recorded_frames
+from yuegguf.models import nano_models
+from yuegguf.request import GivenTrack, Reference
+from yuegguf.song import SongFolder
+
+MACHINE = yuegguf.Machine()
+
+
+def parts(song: yuegguf.Song, name: str, cut: float) -> tuple[np.ndarray, np.ndarray, int]:
+    """A stem before and after a time in seconds."""
+    wave, rate = soundfile.read(song.folder / f"{name}.wav", dtype="float32")
+    return wave[: round(cut * rate)], wave[round(cut * rate) :], rate
+
+
+def going_on(specs: list[SongSpec], folder: Path) -> dict[str, list[bool]]:
+    """All sections but the last, then the last by `extend`: does it keep tempo and key?"""
+    found: dict[str, list[bool]] = {"tempo": [], "key": [], "key asked": []}
+    for spec in specs:
+        count = len(spec.sections)
+        request = yuegguf.SongRequest(
+            spec.tags, spec.lyrics, sections=f"1-{count - 1}", segment_seconds=SECONDS, seed=spec.seed
+        )
+        first = yuegguf.generate(request, None, folder, name=f"base-{spec.seed}")
+        wanted = Extension(seed=spec.seed + 1)
+        models = nano_models()
+        begun = takes.start_extension(SongFolder.open(first.folder), wanted, models, folder, None, MACHINE)
+        song = yuegguf.resume(begun[0].path)
+        old, new, rate = parts(song, "instrumental", first.seconds)
+        found["tempo"].append(music.same_tempo(music.tempo(new, rate), music.tempo(old, rate)))
+        old, new, rate = parts(song, "mix", first.seconds)
+        found["key"].append(music.key(new, rate) == music.key(old, rate))
+        found["key asked"].append(music.key(new, rate) == (spec.key, spec.mode))
+    return found
+
+
+def timed_lyrics(spec: SongSpec) -> str:
+    """The lyrics with the corpus's own section lengths; the last section takes what is left."""
+    times = [f"#length {frames / FRAME_RATE:g}\n" for frames in lengths(spec)]
+    times[-1] = ""
+    parts = [
+        f"{time}[{section.label}]\n{section.body}".rstrip()
+        for time, section in zip(times, spec.sections, strict=True)
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def backing(specs: list[SongSpec], folder: Path, told: bool) -> dict[str, list[bool]]:
+    """A backing for the corpus's own vocal; the tags say tempo and key only if `told`."""
+    found: dict[str, list[bool]] = {"tempo": [], "key": []}
+    for spec in specs:
+        vocal = folder / f"vocal-{spec.seed}.wav"
+        made = make_song(spec)
+        soundfile.write(vocal, made.vocal, SONG_RATE)
+        track = GivenTrack("vocal", str(vocal))
+        tags = spec.tags if told else f"{spec.genre} {spec.mood} {spec.gender} vocal"
+        track = replace(track, frames=recorded_frames(track))
+        request = yuegguf.SongRequest(tags, timed_lyrics(spec), seed=spec.seed, track=track)
+        song = yuegguf.generate(request, None, folder, name=f"backing-{spec.seed}-{told}")
+        _, wave, rate = parts(song, "instrumental", 0)
+        found["tempo"].append(music.same_tempo(music.tempo(wave, rate), spec.bpm))
+        found["key"].append(music.key(wave, rate) == (spec.key, spec.mode))
+    return found
+
+
+def reference(specs: list[SongSpec], folder: Path) -> dict[str, list[bool]]:
+    """Tags without a voice, after a reference with one: is its register taken up?"""
+    found: dict[str, list[bool]] = {"with a reference": [], "without": []}
+    for spec in specs:
+        made = make_song(spec)
+        files = {}
+        for name, wave in (("vocal", made.vocal), ("instrumental", made.instrumental)):
+            files[name] = str(folder / f"ref-{name}-{spec.seed}.wav")
+            soundfile.write(files[name], wave, SONG_RATE)
+        plain = yuegguf.SongRequest("pop", spec.lyrics, segment_seconds=SECONDS, seed=spec.seed)
+        asked = {"without": plain, "with a reference": replace(plain, reference=Reference(**files))}
+        for name, request in asked.items():
+            song = yuegguf.generate(
+                request, yuegguf.ModelChoice("nano"), folder, name=f"reference-{spec.seed}"
+            )
+            _, wave, rate = parts(song, "vocals", 0)
+            found[name].append(singing.register(wave, rate) == spec.gender)
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=30)
+    parser.add_argument("--only", default="extend,backing,reference")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    sung = [spec for spec in held_out(3 * options.count) if spec.gender and len(spec.sections) > 1]
+    specs = sung[: options.count]
+    results = {}
+    for name in options.only.split(","):
+        if name == "extend":
+            results["going on"] = going_on(specs, options.folder)
+        elif name == "backing":
+            results["backing, tags with tempo and key"] = backing(specs, options.folder, True)
+            results["backing, tags without"] = backing(specs, options.folder, False)
+        else:
+            results["reference"] = reference(specs, options.folder)
+    shares = {
+        name: {key: float(np.mean(values)) for key, values in answers.items()}
+        for name, answers in results.items()
+    }
+    print(json.dumps(shares, indent=1))
+
+
+if __name__ == "__main__":
+    main()
