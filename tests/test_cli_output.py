@@ -105,6 +105,7 @@ def test_gain_and_rescale_change_the_mix_but_not_the_codes(run: Run, song: Path)
 def test_the_song_folder_holds_what_its_manual_says(song: Path) -> None:
     names = (
         "instrumental.wav",
+        "lyrics.lrc",
         "markers.txt",
         "mix.wav",
         "song.json",

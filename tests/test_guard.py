@@ -192,3 +192,10 @@ def test_songs_of_the_bundled_family_are_not_flagged(song: Path) -> None:
         tracks = codes[:, start : start + count]
         assert first_seen(tracks, bool(section.body), guard, EVERY) is None, section.label
         start += count
+
+
+def test_a_section_of_few_words_may_be_short() -> None:
+    sung = np.random.default_rng(0).integers(1, 1024, 2 * 110)
+    guard = Guard(0)
+    assert guard.check(sung, True, ended=True) is not None
+    assert guard.check(sung, True, ended=True, shortest=100) is None

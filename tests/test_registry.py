@@ -253,3 +253,24 @@ def test_the_bundled_family_takes_up_a_reference_itself(tmp_path: Path) -> None:
     nothing = ModelChoice(models_dir=tmp_path / "empty")
     assert resolve(nothing, with_reference=True) == nano_models()
     assert resolve(ModelChoice("nano", models_dir=tmp_path)) == nano_models()
+
+
+@pytest.mark.parametrize(
+    ("free", "stage1"),
+    [(64.0, "Q8_0"), (7.5, "Q8_0"), (7.4, "Q6_K"), (6.0, "Q5_K_M"), (5.0, "Q4_K_M"), (0.0, "Q4_K_M")],
+)
+def test_the_type_that_is_taken_follows_the_memory(free: float, stage1: str) -> None:
+    assert registry.default_type("stage1", int(free * 2**30)) == stage1
+    assert registry.default_type("stage2", int(free * 2**30)) == "Q8_0"
+
+
+def test_where_memory_is_unknown_the_smallest_recommended_type_is_taken() -> None:
+    assert registry.default_type("stage1", None) == "Q4_K_M"
+
+
+def test_every_default_has_its_figures_and_the_finer_one_is_nearer() -> None:
+    rows = registry._read()["default"]
+    assert [row["memory"] for row in rows] == sorted((row["memory"] for row in rows), reverse=True)
+    for kind in ("nano", "real"):
+        first = [row["kl"][kind][0] for row in rows]
+        assert first == sorted(first)

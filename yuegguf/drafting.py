@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from yuegguf.audio import Tags
 from yuegguf.base import load_base
+from yuegguf.codec.base import FRAME_RATE
+from yuegguf.fit import syllables
 from yuegguf.parts import Parts
 from yuegguf.preview import Preview, previewed
 from yuegguf.progress import Event, Progress
@@ -21,6 +23,9 @@ from yuegguf.stages import prompt, stage1
 from yuegguf.stages.draft import Draft, Forced, Given, Judge, Part
 from yuegguf.stages.guard import Guard
 from yuegguf.vocab import Stage1Vocab, split_tracks, stage1_vocab
+
+FASTEST = 4.0
+"""Syllables a second that a section of a few words may have and still be whole."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,15 @@ def draft_of(
 def judge_of(request: SongRequest, caps: Sequence[int], guard: Guard) -> Judge:
     """What looks at sections while they are drawn; a voice is missed only where one is drawn."""
     voiced = request.track is None or request.track.track != "vocal"
-    words = [voiced and bool(section.body.strip()) for section in request.parsed().sections]
+    sections = request.parsed().sections
+    words = [voiced and bool(section.body.strip()) for section in sections]
+    shortest = [round(FRAME_RATE * syllables(section.body) / FASTEST) for section in sections]
 
     def judge(section: int, codes: Sequence[int], ended: bool) -> str | None:
         done = ended and len(codes) < 2 * caps[section]
-        found = guard.check(codes, words[section], ended=done, limit=caps[section])
+        found = guard.check(
+            codes, words[section], ended=done, limit=caps[section], shortest=shortest[section]
+        )
         return found.sentence if found else None
 
     return judge

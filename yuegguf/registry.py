@@ -56,6 +56,16 @@ class ModelEntry:
     """Other people's GGUFs of it, the one to take first in front."""
 
 
+def default_type(role: Role, free: int | None) -> str:
+    """The type to take of a language model where none is named, by the bytes of memory that are free.
+
+    Where that is not known, the smallest that is recommended.
+    """
+    rows = _read()["default"]
+    fits = [row for row in rows if free is not None and free >= row["memory"] * 2**30]
+    return str((fits or rows[-1:])[0][role])
+
+
 def load() -> tuple[ModelEntry, ...]:
     """All entries of models.toml, in its order."""
     found = _read()

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from yuegguf import kit, lockfile, registry, store
+from yuegguf import kit, lockfile, machine, registry, store
 from yuegguf.cli._making import KEPT, Job, Wanted, fetched_gguf, lock_entry, make, original_job, room_needed
 from yuegguf.cli._options import PATH, models_root, pass_output
 from yuegguf.cli._output import Output
@@ -22,16 +22,15 @@ from yuegguf.errors import Interrupted, ModelNotFound, RequestError, StorageErro
 from yuegguf.files import check_room, flush, storage_errors
 from yuegguf.lockfile import Installed
 from yuegguf.progress import Progress
+from yuegguf.registry import ModelEntry
 from yuegguf.store import Snapshot
-
-DEFAULT_TYPE = "Q8_0"
 
 
 @click.command(short_help="download models, verified and resumable")
 @click.argument("names", nargs=-1, metavar="[NAME[:TYPE]]...")
 @click.option("--set", "set_name", metavar="SET", help="minimal, en, zh, jp-kr or all.")
 @click.option(
-    "--quant", metavar="TYPE", help=f"Type of stage 1 where NAME has none [default: {DEFAULT_TYPE}]."
+    "--quant", metavar="TYPE", help="Type of stage 1 where NAME has none [default: what fits this memory]."
 )
 @click.option(
     "--from-gguf", is_flag=True, help="Take another publisher's GGUF and trim it, instead of converting."
@@ -103,12 +102,18 @@ def _wanted(names: Sequence[str], set_name: str | None, quant: str | None) -> li
             raise RequestError(f"{entry.id} has nothing to install", "its files are in: yuegguf pull xcodec")
         if entry.role == "codec" and own:
             raise RequestError(f"{entry.id} has no types", f"write: yuegguf pull {entry.id}")
-        default = quant if quant and entry.role == "stage1" else DEFAULT_TYPE
-        wanted = Wanted(entry, "" if entry.role == "codec" else (own or default).upper())
+        wanted = Wanted(entry, "" if entry.role == "codec" else (own or _type(entry, quant)).upper())
         found[wanted.name] = wanted
     if not found:
         raise RequestError("no model is named", "for example: yuegguf pull --set minimal")
     return list(found.values())
+
+
+def _type(entry: ModelEntry, quant: str | None) -> str:
+    """The type of a model that is named without one."""
+    if quant and entry.role == "stage1":
+        return quant
+    return registry.default_type(entry.role, machine.available_memory())
 
 
 class _Puller:

@@ -73,28 +73,31 @@ class Guard:
         *,
         ended: bool = False,
         limit: int | None = None,
+        shortest: int = SHORT_FRAMES,
     ) -> Verdict | None:
         """The first fault of a section's codes so far [2·frames] (vocal first), or None.
 
         `has_words`: there is something to sing. `ended`: the model ended the section by itself. `limit`:
         most frames that it may have; one that reaches it is not short, and is judged even below 12 s if it
-        has 6 s.
+        has 6 s. `shortest`: frames in which its words can be sung, where they are few.
         """
         whole = np.asarray(codes, np.int64)
         vocal, backing = whole[: len(whole) // 2 * 2].reshape(-1, 2).T
-        found = self._voice(vocal, ended, limit) if has_words else None
+        found = self._voice(vocal, ended, limit, shortest) if has_words else None
         found = found or self._dead_air(vocal, backing) or self._collapse(vocal, backing, has_words)
         if found is None:
             return None
         fault, sentence = found
         return Verdict(fault, sentence, len(vocal))
 
-    def _voice(self, vocal: NDArray[np.int64], ended: bool, limit: int | None) -> tuple[Fault, str] | None:
+    def _voice(
+        self, vocal: NDArray[np.int64], ended: bool, limit: int | None, shortest: int
+    ) -> tuple[Fault, str] | None:
         """What can be wrong with a voice that has words to sing."""
         frames = len(vocal)
         seconds = f"{frames / FRAME_RATE:.2g} s"
         most = VOICE_FRAMES if limit is None else limit
-        if ended and frames < min(SHORT_FRAMES, most):
+        if ended and frames < min(SHORT_FRAMES, most, shortest):
             return "short", f"the section ends after {seconds} although there are words to sing"
         judged = frames >= min(VOICE_FRAMES, max(most, LEAST_FRAMES)) or ended
         if judged and frames and (vocal == self.silence).mean() >= VOICE_SHARE:
