@@ -175,3 +175,18 @@ def test_a_song_in_its_draft_or_of_a_recording_is_not_extended(
     (other / "song.json").write_text(json.dumps({**facts, "state": "draft"}))
     assert "is still being drafted; run first: yuegguf resume" in refused(capsys, 5, "extend", other)
     assert "is not a song folder" in refused(capsys, 5, "extend", tmp_path)
+
+
+def test_a_recording_goes_on_from_its_beginning(song: Path, tmp_path: Path, capsys: Capture) -> None:
+    lyrics = tmp_path / "lyrics.txt"
+    lyrics.write_text(LYRICS)
+    stems = ("--vocal", song / "vocals.wav", "--inst", song / "instrumental.wav", "--take", 2)
+    options = ("-g", "pop", "-l", lyrics, "--segment-seconds", 3, "--seed", 1, "-m", "nano", "-o", tmp_path)
+    made = cli(capsys, "extend", *stems, *options, *MACHINE, "--json").json
+    base = load_base(Path(made["folder"]))
+    assert base
+    assert (base.given, base.frames, base.refined) == (Given(1), (100,), True)
+    assert (codes_of(Path(made["folder"]))[:, :, :100] == base.before).all()
+    assert [section["label"] for section in made["sections"]] == ["verse", "chorus"]
+    assert "pass SONG, or a recording" in refused(capsys, 2, "extend", *stems)
+    assert "pass SONG, or a recording" in refused(capsys, 2, "extend", song, *stems)

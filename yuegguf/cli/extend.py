@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,30 @@ from yuegguf.cli._options import (
     pass_output,
     read_text,
     takes_option,
+    text_or_file,
 )
 from yuegguf.cli._output import Output
+from yuegguf.cli._request import seed_of
+from yuegguf.cli.interchange import encoded
+from yuegguf.models import Models
+from yuegguf.plan import Machine
+from yuegguf.request import Output as SongOutput
+from yuegguf.song import SongFolder
 
 
 @click.command(short_help="more sections, or one of them again")
-@click.argument("song", type=PATH)
+@click.argument("song", type=PATH, required=False)
+@click.option("--vocal", type=PATH, help="Go on from a recording instead of SONG: its vocal …")
+@click.option("--inst", type=PATH, help="… and its backing.")
+@click.option(
+    "--take",
+    type=click.FloatRange(1),
+    default=20.0,
+    show_default=True,
+    metavar="SEC",
+    help="How much of the recording to keep as the beginning.",
+)
+@click.option("-g", "--genre", help="Tags of a recording; text, a file or -.")
 @click.option("-l", "--lyrics-txt", metavar="FILE", help="Whole lyrics, old and new [default: the song's].")
 @click.option("--sections", metavar="SPEC", help="How many (2) or which (5-6) to add [default: the next].")
 @click.option("--retake", type=click.IntRange(1), metavar="N", help="Sing section N again.")
@@ -38,34 +55,59 @@ from yuegguf.cli._output import Output
 @click.option("--same-section", is_flag=True, help="Go on inside the last section.")
 @click.option("--segment-seconds", type=float, help="Longest a section may be [default: the song's].")
 @click.option("--seed", type=int, help="Of what is new [default: random].")
-@click.option("-o", "--output-dir", type=PATH, help="Where the new folder goes [default: beside SONG].")
+@click.option(
+    "-o", "--output-dir", type=PATH, help="Where the new folder goes [default: beside SONG, or songs]."
+)
 @click.option("--name", help="Folder and title [default: the song's].")
 @takes_option
 @model_options
 @machine_options
 @pass_output
-def extend(output: Output, /, song: Path, **options: Any) -> None:
+def extend(output: Output, /, song: Path | None, **options: Any) -> None:
     """Make a new song that begins with SONG and goes on; SONG stays as it is.
+
+    A recording is kept as its codes, which are not refined again; its lyrics begin with what it sings.
 
     \b
     yuegguf extend songs/my-song-1a2b3c
     yuegguf extend songs/my-song-1a2b3c -l longer.txt --sections 2
     yuegguf extend songs/my-song-1a2b3c --rewind 8 --same-section
     yuegguf extend songs/my-song-1a2b3c --retake 2 --keep-after -n 4
+    yuegguf extend --vocal voice.wav --inst band.wav --take 25 -g "folk guitar" -l lyrics.txt
     """
-
     from yuegguf import models
     from yuegguf import takes as library
     from yuegguf.extend import Extension
-    from yuegguf.song import SongFolder
 
-    old = SongFolder.open(song)
     choice, hardware = model_choice(options), machine(options)
-    seed = secrets.randbelow(2**32) if options["seed"] is None else options["seed"]
     lyrics = read_text(options["lyrics_txt"], "lyrics") if options["lyrics_txt"] else None
+    if song is None:
+        old = _recording(output, options, lyrics, models.resolve(choice), hardware)
+    elif options["vocal"] or options["inst"] or options["genre"]:
+        raise click.UsageError("pass SONG, or a recording with --vocal, --inst and -g")
+    else:
+        old = SongFolder.open(song)
     names = ("sections", "retake", "keep_after", "rewind", "same_section", "segment_seconds")
-    wanted = Extension(seed, lyrics=lyrics, **{name: options[name] for name in names})
+    wanted = Extension(seed_of(options), lyrics=lyrics, **{name: options[name] for name in names})
     found = models.of_song(old, choice)
-    parent = options["output_dir"] or song.absolute().parent
+    parent = options["output_dir"] or old.path.absolute().parent
     folders = library.start_extension(old, wanted, found, parent, options["name"], hardware, options["takes"])
     finish(output, folders, found, hardware)
+
+
+def _recording(
+    output: Output, options: dict[str, Any], lyrics: str | None, found: Models, hardware: Machine
+) -> SongFolder:
+    """A song folder of the beginning of two stems. Raises YueError, UsageError."""
+    from yuegguf import runtime
+    from yuegguf.material import Known
+
+    vocal, inst, genre = options["vocal"], options["inst"], options["genre"]
+    if vocal is None or inst is None or genre is None or lyrics is None:
+        raise click.UsageError("pass SONG, or a recording: --vocal FILE --inst FILE -g TAGS -l LYRICS")
+    known = Known(text_or_file(genre, "genre"), lyrics, (), SongOutput())
+    material = encoded(output, [vocal, inst], (0.0, options["take"]), known, found, hardware)
+    for notice in material.notices:
+        output.warn(notice)
+    parent = options["output_dir"] or Path("songs")
+    return runtime.adopt(material, found, parent, options["name"], hardware)

@@ -81,7 +81,7 @@ def import_song(
     choice, hardware = model_choice(options), machine(options)
     found = models.resolve(choice)
     window = (start, take)
-    material = _encoded(output, stems, window, known, found, hardware) if stems else _read(source, known)
+    material = encoded(output, stems, window, known, found, hardware) if stems else _read(source, known)
     for notice in material.notices:
         output.warn(notice)
     folder = runtime.adopt(material, found, output_dir, name, hardware)
@@ -118,7 +118,7 @@ def _read(source: tuple[Path, ...], known: Known) -> Material:
     return interchange.from_pair(source, known)
 
 
-def _encoded(
+def encoded(
     output: Output,
     stems: list[Path],
     window: tuple[float, float | None],
@@ -126,7 +126,7 @@ def _encoded(
     found: Models,
     hardware: Machine,
 ) -> Material:
-    """Material of two stems, whose files are encoded whole, as references are."""
+    """Material of two stems, whose files are encoded whole, as references are. Raises YueError."""
     from contextlib import closing
 
     import numpy as np
