@@ -86,13 +86,15 @@ def test_audacity_labels() -> None:
     assert audacity(SECTIONS).splitlines()[1] == "1.500000\t2.480000\tchorus"
 
 
-def test_lrc_has_a_line_per_section() -> None:
-    text = lrc(SECTIONS, ["la la\nlo lo\n", "", "Ü"], " my\nsong ")
+def test_lrc_spreads_lines_over_their_section_by_syllables() -> None:
+    text = lrc(SECTIONS, ["la la\nlo\n", "", "Ü"], " my\nsong ")
     assert text.splitlines() == [
         "[ti:my song]",
         "[by:yuegguf]",
-        "[length:01:03]",
-        "[00:00.00]la la / lo lo",
-        "[00:01.50](chorus)",
-        "[00:02.48]Ü",
+        "[00:00.00][verse]",
+        "[00:00.00] la la",
+        "[00:01.00] lo",
+        "[00:01.50][chorus]",
+        "[00:02.48][outro]",
+        "[00:02.48] Ü",
     ]

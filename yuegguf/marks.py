@@ -9,6 +9,7 @@ from pathlib import Path
 
 from yuegguf.codec.base import FRAME_RATE, SONG_HOP
 from yuegguf.files import replacing, storage_errors
+from yuegguf.fit import syllables
 from yuegguf.request import SungSection
 
 LARGEST = 2**32 - 1
@@ -69,22 +70,30 @@ def audacity(sections: Sequence[SungSection]) -> str:
 
 
 def lrc(sections: Sequence[SungSection], bodies: Sequence[str], title: str) -> str:
-    """Lyrics with times: a line per section, since only their beginnings are known.
+    """The lyrics with times: a section's label at its exact start, its lines spread over its seconds.
 
-    `bodies` are the sections' words; a section without words shows its label.
+    YuE does not say when it sings a line, so each gets time for its syllables. `bodies` are the sections'
+    words. What `encode --jsonl` reads.
     """
-    end = sections[-1].start + sections[-1].seconds if sections else 0.0
-    lines = [f"[ti:{' '.join(title.split())}]", "[by:yuegguf]", f"[length:{_time(end)[:-3]}]"]
+    lines = [f"[ti:{' '.join(title.split())}]", "[by:yuegguf]"]
     for section, body in zip(sections, bodies, strict=False):
-        words = " / ".join(line.strip() for line in body.splitlines() if line.strip())
-        lines.append(f"[{_time(section.start)}]{words or f'({section.label})'}")
+        lines.append(f"{_time(section.start)}[{section.label}]")
+        words = [line.strip() for line in body.splitlines() if line.strip()]
+        starts = _spread(words, section.start, section.seconds)
+        lines += [f"{_time(start)} {line}" for start, line in zip(starts, words, strict=True)]
     return "\n".join(lines) + "\n"
 
 
+def _spread(lines: Sequence[str], start: float, seconds: float) -> list[float]:
+    """When each line begins; a line without syllables counts as one."""
+    weights = [max(1, syllables(line)) for line in lines]
+    return [start + seconds * sum(weights[:i]) / sum(weights) for i in range(len(lines))]
+
+
 def _time(seconds: float) -> str:
-    """Minutes, seconds and hundredths, as LRC counts them."""
-    hundredths = round(100 * seconds)
-    return f"{hundredths // 6000:02d}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}"
+    """Minutes, seconds and hundredths, downwards, so that no line is behind its section."""
+    hundredths = int(round(seconds * 1000) // 10)
+    return f"[{hundredths // 6000:02d}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}]"
 
 
 def write(folder: Path, sections: Sequence[SungSection], bodies: Sequence[str], title: str) -> None:

@@ -54,8 +54,8 @@ def decode(
     """
     from contextlib import closing
 
-    from yuegguf import models, runtime
     from yuegguf import output as files_of
+    from yuegguf import runtime
     from yuegguf.codes import read_codes, read_track, title_of, track_of
 
     wanted = song_output(options)
@@ -67,7 +67,7 @@ def decode(
     names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
     refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
     title = title_of(codes[0])
-    with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
+    with closing(runtime.open_codec(_codec_of(codes[0], codec), threads)) as opened:
         if alone:
             files = files_of.write_track(loaded, alone, opened, wanted, target / names[0], output.progress)
         else:
@@ -76,6 +76,16 @@ def decode(
     output.done()
     seconds = loaded.shape[-1] / FRAME_RATE
     output.result({"files": [str(f) for f in files], "seconds": seconds}, [str(f) for f in files])
+
+
+def _codec_of(codes: Path, named: Path | None) -> Path:
+    """The codec that is named; else a song's own; else the installed one. Raises ModelNotFound."""
+    from yuegguf import models
+    from yuegguf.song import SongFolder
+
+    if named is None and (codes / "song.json").is_file():
+        return models.of_song(SongFolder.open(codes)).codec
+    return models.resolve_codec(codec_choice(named))
 
 
 def _extra(codes: Path, frames: int) -> Any:

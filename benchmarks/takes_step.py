@@ -1,0 +1,73 @@
+"""What a step of several takes costs beside one of a song alone, on a random model of stage 1's shape.
+
+    python -m benchmarks.takes_step [--takes 4] [--type Q4_0] [--model FILE]
+
+Both are steps of one id a row, two rows a take, near the start and at 1,000 ids; medians of alternating runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from yuegguf_convert.synthetic import write_synthetic
+
+from yuegguf.engine.base import Row
+from yuegguf.engine.llama import EngineOptions, LlamaEngine
+from yuegguf.machine import cpu_name, physical_cores
+
+PLACES, ROUNDS, STEPS, BLOCK = (16, 1000), 4, 4, 100
+
+
+def step(engine: LlamaEngine, rows: int, held: int) -> float:
+    """Seconds of a step of `rows` rows that hold `held` ids each."""
+    begun = time.perf_counter()
+    engine.decode([Row(row, [5]) for row in range(rows)])
+    passed = time.perf_counter() - begun
+    for row in range(rows):
+        engine.forget(row, held)
+    return passed
+
+
+def measure(engine: LlamaEngine, held: int) -> tuple[float, float]:
+    """Median seconds of a step of one take and of all, at a place."""
+    for row in range(engine.n_rows):
+        engine.forget(row, 0)
+    for start in range(0, held, BLOCK):
+        engine.decode([Row(0, list(range(10, 10 + min(BLOCK, held - start))))])
+    for row in range(1, engine.n_rows):
+        engine.copy(0, row)
+    alone: list[float] = []
+    together: list[float] = []
+    for _ in range(ROUNDS):
+        alone += [step(engine, 2, held) for _ in range(STEPS)]
+        together += [step(engine, engine.n_rows, held) for _ in range(STEPS)]
+    return statistics.median(alone), statistics.median(together)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--takes", type=int, default=4)
+    parser.add_argument("--type", default="Q4_0")
+    parser.add_argument("--model", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model or write_synthetic(Path(folder) / "stage1.gguf", "stage1", options.type)
+        settings = EngineOptions(PLACES[-1] + 2, 2 * options.takes, physical_cores())
+        with closing(LlamaEngine(model, settings)) as engine:
+            print(f"{cpu_name()}, {physical_cores()} threads, {options.type}")
+            print(f"| ids a row | one take | {options.takes} takes | ratio |\n|---|---|---|---|")
+            for held in PLACES:
+                one, all_ = measure(engine, held)
+                print(f"| {held} | {1e3 * one:.0f} ms | {1e3 * all_:.0f} ms | {all_ / one:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
