@@ -32,6 +32,7 @@ def test_a_draft_is_stage_1_and_can_be_heard(song: Path) -> None:
     assert (folder.state, folder.rests, folder.fact("draft_files")) == ("refine", True, ["draft.wav"])
     assert sorted(path.name for path in song.iterdir()) == [
         "draft.wav",
+        "lyrics.lrc",
         "markers.txt",
         "song.json",
         "stage1.npz",

@@ -82,7 +82,7 @@ def show(output: Output, song: Song) -> None:
     output.done()
     output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
     if song.draft:
-        output.say(f"a draft; make a whole song of it: yuegguf refine {shlex.quote(str(song.folder))}")
+        output.say(f"this is the draft; go on with: yuegguf refine {shlex.quote(str(song.folder))}")
     output.result(song.to_json(), [str(path) for path in song.files])
 
 
