@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yuegguf import pipeline, runtime
 from yuegguf.base import save_base
@@ -28,6 +29,8 @@ from yuegguf.progress import Progress
 from yuegguf.request import Song, SongRequest
 from yuegguf.song import SongFolder, new_path
 
+Source = tuple[Continuation, NDArray[np.int16] | None]
+"""What a song goes on from, and the codes of its reference."""
 MOST = 16
 """Takes at once."""
 
@@ -63,11 +66,19 @@ def start_extension(
     _check_count(count)
     continuation = extend(read_sung(song), wanted)
     title = name or str(song.fact("title") or song.request.genre.strip())
-    request, facts = runtime.prepared(
-        continuation.request, models, title, options, _drafts(None, count), count
-    )
+    early = _drafts(None, count)
+    request, facts = runtime.prepared(continuation.request, models, title, options, early, count)
     facts["from"] = {"folder": song.path.name, "seed": song.request.seed}
-    return _folders(new_path(parent, title), request, facts, count, (song, continuation))
+    source = continuation, song.load_reference()
+    return _folders(new_path(parent, title), request, facts, count, source)
+
+
+def start_continuation(
+    continuation: Continuation, models: Models, parent: Path, title: str, options: Machine
+) -> SongFolder:
+    """The folder of a song that goes on from codes of any origin. Raises YueError."""
+    request, facts = runtime.prepared(continuation.request, models, title, options)
+    return _folders(new_path(parent, title), request, facts, 1, (continuation, None))[0]
 
 
 def read_sung(song: SongFolder) -> Sung:
@@ -101,7 +112,7 @@ def _folders(
     request: SongRequest,
     facts: dict[str, Any],
     count: int,
-    source: tuple[SongFolder, Continuation] | None,
+    source: Source | None,
 ) -> list[SongFolder]:
     """One folder, or one with a folder for each take in it; nothing is left behind where that fails."""
     places = [path] if count == 1 else [path / f"take-{number}" for number in range(1, count + 1)]
@@ -118,10 +129,9 @@ def _folders(
     return found
 
 
-def _begin(folder: SongFolder, song: SongFolder, continuation: Continuation) -> None:
+def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np.int16] | None) -> None:
     """Put what the song goes on from into its folder."""
     save_base(folder.path, continuation.base)
-    reference = song.load_reference()
     if reference is not None:
         folder.save_reference(reference)
     with closing(folder.token_log()) as log:
