@@ -11,9 +11,10 @@ from conftest import shared_path
 from helpers import FAST, LYRICS
 
 from yuegguf.codec.base import FRAME_RATE
+from yuegguf.given import silence
 from yuegguf.runtime import open_codec
 from yuegguf.song import SongFolder
-from yuegguf.stages.guard import Guard, Verdict, loop_period, silence_code
+from yuegguf.stages.guard import Guard, Verdict, loop_period
 
 SONG = ("-g", "warm folk female", "--lyrics", LYRICS, *FAST[2:], "--segment-seconds", 8, "--draft")
 NANO = Path(__file__).resolve().parents[1] / "yuegguf" / "data" / "nano"
@@ -144,13 +145,15 @@ def test_too_little_to_know_a_loop() -> None:
 def test_silence_is_found_by_encoding_it() -> None:
     class Codec:
         def encode(self, wav16k: np.ndarray) -> np.ndarray:
-            assert wav16k.shape == (32000,)
+            assert wav16k.shape == (64000,)
             assert not wav16k.any()
-            return np.array([[3, 464, 464, 9, 464]] + [[1] * 5] * 7, np.int16)
+            edge, inside = np.full((8, 50), 3), np.full((8, 100), 464)
+            inside[:, ::3] = 9
+            return np.concatenate([edge, inside, edge], axis=1).astype(np.int16)
 
-    assert silence_code(Codec()) == 464  # type: ignore[arg-type]
+    assert silence(Codec()).tolist() == [464] * 8  # type: ignore[arg-type]
     codec = open_codec(NANO, 1)
-    code = silence_code(codec)
+    code = int(silence(codec)[0])
     assert (codec.encode(np.zeros(8000, np.float32))[0] == code).mean() > 0.9
 
 
@@ -185,7 +188,7 @@ def test_the_real_song_spoilt_is_flagged() -> None:
 
 def test_songs_of_the_bundled_family_are_not_flagged(song: Path) -> None:
     folder = SongFolder.open(song)
-    guard = Guard(silence_code(open_codec(NANO, 1)))
+    guard = Guard(int(silence(open_codec(NANO, 1))[0]))
     codes, frames = folder.load_stage1()
     start = 0
     for section, count in zip(folder.request.parsed().sections, frames, strict=True):

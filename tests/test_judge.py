@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import MemoryJournal
 from test_guess import LONG, Refrain
-from test_stage1 import VOCAB
+from test_stage1 import PROMPT, VOCAB
 
 from yuegguf.progress import Event
 from yuegguf.stages import stage1
@@ -85,7 +85,9 @@ def test_a_resume_at_any_draw_after_a_bad_attempt_is_the_same_song(count: int) -
         assert [c.tolist() for c in stage1.run(draft, engine, VOCAB, partial)] == expected
         fed = [[(row.row, row.ids) for row in call] for call in engine.calls]
         undisturbed = [[(row.row, row.ids) for row in call] for call in steps.calls]
-        assert undisturbed[-len(fed) + 70 :] == fed[70:]  # all steps of the good attempts
+        begun = [i for i, call in enumerate(undisturbed) if call[0][1][-3:] == PROMPT.sections[1]]
+        assert len(begun) == count + 1
+        assert fed == undisturbed[: begun[0]] + undisturbed[begun[-1] :]  # but for the bad attempts
 
 
 def test_given_codes_stay_when_their_section_is_drawn_anew() -> None:

@@ -67,7 +67,14 @@ def test_one_failure_does_not_stop_the_others(
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 1
     assert "song 2 (second) failed: llama.cpp stumbled" in result.err
-    assert "1 of 3 songs failed" in result.error
+    assert "1 of 3 songs failed; run the same command to try again" in result.err
+    told = cli(capsys, "run", "--queue", queue, "--json")  # one JSON object, and the code
+    assert told.code == 1
+    assert [song.get("error", {}).get("message") for song in told.json["songs"]] == [
+        None,
+        "llama.cpp stumbled",
+        None,
+    ]
     monkeypatch.setattr(pipeline, "work", real)
     assert cli(capsys, "run", "--queue", queue).code == 0
 

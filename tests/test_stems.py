@@ -160,3 +160,33 @@ def test_what_cannot_be_is_said(recording: Path, tmp_path: Path, capsys: Capture
     assert "no audio file" in refused(capsys, 5, "stems", "--vocal", tmp_path / "no.wav", *common)
     both = ("--instrumental", "--a-cappella", "--lyrics", "[verse]\nla\n")
     assert "leave nothing to hear" in refused(capsys, 2, "run", *both, *common)
+
+
+def test_a_silent_track_stays_silent_when_its_song_goes_on(tmp_path: Path, capsys: Capture) -> None:
+    """Also behind sections that are longer than sections may be from now on."""
+    lyrics = ("--lyrics", "[verse]\nla la\n\n[chorus]\nlo lo\n")
+    options = ("--instrumental", "--sections", "1-1", "--segment-seconds", 3, "--seed", 1, "-o", tmp_path)
+    song = cli(capsys, "run", "-g", "pop", *lyrics, *options, *MACHINE, "--json").json["folder"]
+    more = ("extend", song, "--segment-seconds", 1, "--seed", 2, "-o", tmp_path)
+    folder = Path(cli(capsys, *more, *MACHINE, "--json").json["folder"])
+    codes = codes_of(folder)
+    assert codes.shape[2] > codes_of(Path(song)).shape[2]
+    assert (codes[0] == silence(open_codec(nano_models().codec, 1))[:, None]).all()
+    assert not wave_of(folder, "vocals").any()
+
+
+def test_takes_hear_a_recording_once(
+    recording: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+
+    def counted(*args: object) -> object:
+        encoded.append(args)
+        return given_track(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("yuegguf.pipeline.given_track", counted)
+    options = ("stems", "--vocal", recording, "-g", "pop", "--seed", 1, "-o", tmp_path, "-n", 3)
+    takes = cli(capsys, *options, *MACHINE, "--json").json["takes"]
+    assert len(encoded) == 1
+    tracks = [load_arrays(Path(take["folder"]) / "track.npz", ("codes",))["codes"] for take in takes]
+    assert all((track == tracks[0]).all() for track in tracks)

@@ -78,12 +78,10 @@ def draft_of(
     heard: Heard,
 ) -> Draft:
     """What stage 1 is asked for a song."""
-    request, base = folder.request, load_base(folder.path)
-    sections, caps = request.parsed().sections, request.frame_caps()
+    request, base, caps = folder.request, load_base(folder.path), caps_of(folder)
+    sections = request.parsed().sections
     built = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, heard.reference)
     drawn = len(caps) - (len(base.after_frames) if base else 0)
-    if base:
-        caps[: base.given.sections] = base.frames[: base.given.sections]
     return Draft(
         replace(built, sections=built.sections[:drawn]),
         caps[:drawn],
@@ -97,6 +95,16 @@ def draft_of(
         judge=None if heard.silence is None else judge_of(request, caps, Guard(heard.silence)),
         retries=request.retries,
     )
+
+
+def caps_of(folder: SongFolder) -> list[int]:
+    """Most frames of each section of a song; of those that it goes on from, what they have."""
+    caps, base = folder.request.frame_caps(), load_base(folder.path)
+    if base:
+        whole = base.given.sections
+        caps[:whole] = base.frames[:whole]
+        caps[len(caps) - len(base.after_frames) :] = base.after_frames
+    return caps
 
 
 def judge_of(request: SongRequest, caps: Sequence[int], guard: Guard) -> Judge:

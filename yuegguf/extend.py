@@ -1,6 +1,7 @@
 """How a song goes on from another one: what of it stays, and what is drawn.
 
-Pure functions of what the other song is; `runtime.extend` makes the folder. The other song stays as it is.
+Pure functions of what the other song is; `takes.start_extension` makes the folder, and the other song stays
+as it is.
 """
 
 from __future__ import annotations

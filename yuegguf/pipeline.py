@@ -19,7 +19,7 @@ from yuegguf.audio import read_audio, to_codec_wave
 from yuegguf.base import load_base
 from yuegguf.codec.base import FRAME_RATE, SONG_HOP, AudioCodec
 from yuegguf.drafting import Heard
-from yuegguf.given import given_track
+from yuegguf.given import given_track, silence
 from yuegguf.marks import marks_of
 from yuegguf.output import Extra, write_draft, write_song
 from yuegguf.parts import Parts
@@ -29,7 +29,6 @@ from yuegguf.request import GivenTrack, Reference, Song, SongRequest, SungSectio
 from yuegguf.song import SongFolder, sections_of
 from yuegguf.stages import prompt, render, stage2
 from yuegguf.stages.draft import Forced
-from yuegguf.stages.guard import silence_code
 from yuegguf.stages.stage2 import Chunk
 from yuegguf.vocab import stage2_vocab
 
@@ -124,8 +123,11 @@ def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> 
 
 
 def _draft_all(folders: Sequence[SongFolder], parts: Parts, progress: Progress) -> str:
-    # recordings are encoded before the big model is loaded
-    drafting.draft(folders, [_heard(folder, parts, progress) for folder in folders], parts, progress)
+    heard = [_heard(folders[0], parts, progress)]  # before the big model is loaded
+    for folder in folders[1:]:
+        folder.take_over(folders[0])  # candidates hear the same, so it is encoded once
+        heard.append(_heard(folder, parts, progress))
+    drafting.draft(folders, heard, parts, progress)
     return "refine"
 
 
@@ -136,10 +138,18 @@ def _heard(folder: SongFolder, parts: Parts, progress: Progress) -> Heard:
     forced, recorded = None, request.track is not None and request.track.file is not None
     if track is not None and request.track is not None:
         forced = Forced(row_of(request.track), track[0][0], recorded)
-    if recorded or not request.retries:  # a recording may be silent for as long as it likes
-        return Heard(reference, forced)
-    with closing(parts.codec()) as codec:
-        return Heard(reference, forced, silence_code(codec))
+    # a recording may be silent for as long as it likes
+    judged = request.retries > 0 and not recorded
+    return Heard(reference, forced, _silence(folder, parts) if judged else None)
+
+
+def _silence(folder: SongFolder, parts: Parts) -> int:
+    """The codec's code of silence; found once, then noted in song.json."""
+    if (noted := folder.fact("silence")) is None:
+        with closing(parts.codec()) as codec:
+            noted = int(silence(codec)[0])
+        folder.advance(folder.state, silence=noted)
+    return int(noted)
 
 
 def row_of(track: GivenTrack) -> int:
@@ -154,7 +164,7 @@ def _track(folder: SongFolder, parts: Parts) -> tuple[NDArray[np.int16], NDArray
         return None
     if (kept := folder.load_track()) is None:
         with closing(parts.codec()) as codec:
-            kept = given_track(request.track, codec, sum(request.frame_caps()))
+            kept = given_track(request.track, codec, sum(drafting.caps_of(folder)))
         folder.save_track(*kept)
     return kept
 

@@ -202,6 +202,15 @@ class SongFolder:
             raise DamagedFile("stage1.npz is damaged: its sections do not add up")
         return codes.astype(np.int16), frames.astype(np.int64)
 
+    def take_over(self, other: Self) -> None:
+        """Copy what another take of this song has heard already, unless it is here. Raises StorageError."""
+        for name in ("reference.npy", "track.npz"):
+            if (other.path / name).exists() and not (self.path / name).exists():
+                with replacing(self.path / name) as beside:
+                    shutil.copyfile(other.path / name, beside)
+        if self.fact("silence") is None and other.fact("silence") is not None:
+            self.advance(self.state, silence=other.fact("silence"))
+
     def save_track(self, codes: NDArray[np.int16], wave: NDArray[np.float32] | None) -> None:
         """Keep the given track: its codes [8, T], and its recording [882·T] if it has one."""
         save_arrays(self.path / "track.npz", {"codes": codes, **({} if wave is None else {"wave": wave})})

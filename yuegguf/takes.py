@@ -73,14 +73,6 @@ def start_extension(
     return _folders(new_path(parent, title), request, facts, count, source)
 
 
-def start_continuation(
-    continuation: Continuation, models: Models, parent: Path, title: str, options: Machine
-) -> SongFolder:
-    """The folder of a song that goes on from codes of any origin. Raises YueError."""
-    request, facts = runtime.prepared(continuation.request, models, title, options)
-    return _folders(new_path(parent, title), request, facts, 1, (continuation, None))[0]
-
-
 def read_sung(song: SongFolder) -> Sung:
     """What is there of a song whose draft is done. Raises RequestError where it is not."""
     if pipeline.next_phase(song) == "draft":

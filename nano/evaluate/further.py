@@ -24,11 +24,12 @@ from nano.evaluate.singing import SECONDS
 from nano.measure import music, singing
 from yuegguf import takes
 from yuegguf.codec.base import FRAME_RATE, SONG_RATE
-from yuegguf.extend import Extension, Sung, extend
+from yuegguf.extend import Extension
 from yuegguf.given import recorded_frames
+from yuegguf.material import Material
 from yuegguf.models import nano_models
 from yuegguf.request import GivenTrack, Reference
-from yuegguf.runtime import open_codec
+from yuegguf.runtime import adopt, open_codec
 
 NANO = yuegguf.ModelChoice("nano")
 MACHINE = yuegguf.Machine()
@@ -57,10 +58,12 @@ def going_on(specs: list[SongSpec], folder: Path, told: bool) -> dict[str, list[
         request = yuegguf.SongRequest(
             tags, spec.lyrics, sections=f"1-{half}", segment_seconds=SECONDS, seed=spec.seed
         )
+        both = np.stack(codes)
+        first = Material(request, both[:, 0], both, tuple(each[:half]), {"tool": "nano.corpus"})
+        base = adopt(first, nano_models(), folder, f"base-{spec.seed}", MACHINE)
         wanted = Extension(seed=spec.seed + 1, sections="all")
-        continuation = extend(Sung(request, each[:half], np.stack(codes)), wanted)
-        begun = takes.start_continuation(continuation, nano_models(), folder, f"on-{spec.seed}", MACHINE)
-        song = yuegguf.resume(begun.path)
+        begun = takes.start_extension(base, wanted, nano_models(), folder, f"on-{spec.seed}", MACHINE)
+        song = yuegguf.resume(begun[0].path)
         cut = sum(each[:half]) / FRAME_RATE
         _, new, rate = parts(song, "instrumental", cut)
         found["tempo"].append(music.same_tempo(music.tempo(new, rate), spec.bpm))

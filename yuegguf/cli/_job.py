@@ -47,12 +47,10 @@ class Job:
 
     def begin(self) -> list[SongFolder]:
         """Its folders, once everything is checked. Raises YueError."""
-        from yuegguf import runtime, takes
+        from yuegguf import takes
 
         common = (self.request, self.models, self.parent, self.name, self.hardware)
-        if self.takes > 1:
-            return takes.start(*common, self.takes, self.early)
-        return [runtime.start(*common, self.early)]
+        return takes.start(*common, self.takes, self.early)
 
     def check(self) -> None:
         """Everything that `begin` checks, and nothing made. Raises YueError."""
@@ -84,6 +82,8 @@ def foretell(output: Output, job: Job, whole: bool) -> None:
     """What a song will take here; the `whole` also says what it holds. Raises YueError."""
     from yuegguf.forecast import forecast
 
+    if job.takes > 1:
+        output.warn(f"this is what one of the {job.takes} takes needs; their drafts share the steps")
     made = forecast(job.request, job.models, job.hardware)
     total = sum(made.seconds.values())
     sections, lines = _sections(job.request) if whole else ([], [])

@@ -140,6 +140,18 @@ sampling_options = _stack(
     click.option("--repetition-penalty", type=float, default=1.1, show_default=True),
 )
 
+folder_options = _stack(
+    click.option(
+        "-o",
+        "--output-dir",
+        type=PATH,
+        default=Path("songs"),
+        show_default=True,
+        help="A folder is made inside.",
+    ),
+    click.option("--name", help="Folder and title [default: from the tags]."),
+)
+
 take_option = click.option(
     "--take",
     type=click.IntRange(0),

@@ -15,7 +15,8 @@ import datetime
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,15 +50,15 @@ class Entry:
         return f"song {self.number} ({self.job.name or self.job.request.genre.strip()})"
 
 
-def sing_queue(output: Output, command: click.Command, file: Path, stop_at: str | None) -> None:
-    """Sing what is left of a queue. One song's failure does not stop the others.
+def sing_queue(output: Output, command: click.Command, file: Path, stop_at: str | None) -> int:
+    """Sing what is left of a queue; returns the exit code, 1 where some songs failed, which stops no other.
 
-    Raises RequestError before the first note where any song cannot be; YueError at the end where some
-    failed; Interrupted at `stop_at` and on Ctrl-C.
+    Raises RequestError before the first note where any song cannot be; Interrupted at `stop_at` and on
+    Ctrl-C.
     """
     until = clock(stop_at, datetime.datetime.now()) if stop_at else None
     entries, state = read_queue(output, command, file), State(file)
-    failed: list[str] = []
+    failed = 0
     report = []
     with stop_on_signals() as stop, alarm(stop, until):
         for entry in entries:
@@ -68,13 +69,14 @@ def sing_queue(output: Output, command: click.Command, file: Path, stop_at: str 
                 raise Interrupted(f"stopped {when}", f"go on with: yuegguf run --queue {file}") from error
             except YueError as error:
                 output.warn(f"{entry.title} failed: {error}")
-                failed.append(entry.title)
+                failed += 1
                 facts = {"error": {"message": error.message, "hint": error.hint}}
             report.append({"song": entry.number, "name": entry.job.name, **facts})
     lines = [f"{row['song']:>3}  {row.get('folder') or row['error']['message']}" for row in report]
     output.result({"songs": report}, lines)
     if failed:
-        raise YueError(f"{len(failed)} of {len(entries)} songs failed", "run the same command to try again")
+        output.warn(f"{failed} of {len(entries)} songs failed; run the same command to try again")
+    return 1 if failed else 0
 
 
 def _sing(output: Output, entry: Entry, state: State, stop: threading.Event) -> dict[str, Any]:
@@ -191,18 +193,16 @@ def clock(text: str, now: datetime.datetime) -> datetime.datetime:
     return found if found > now else found + datetime.timedelta(days=1)
 
 
-class alarm:
-    """Sets an event at a time."""
-
-    def __init__(self, stop: threading.Event, until: datetime.datetime | None) -> None:
-        wait = (until - datetime.datetime.now()).total_seconds() if until else 0
-        self._timer = threading.Timer(max(0.0, wait), stop.set) if until else None
-
-    def __enter__(self) -> None:
-        if self._timer:
-            self._timer.daemon = True
-            self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer:
-            self._timer.cancel()
+@contextmanager
+def alarm(stop: threading.Event, until: datetime.datetime | None) -> Iterator[None]:
+    """Set an event at a time."""
+    if until is None:
+        yield
+        return
+    timer = threading.Timer(max(0.0, (until - datetime.datetime.now()).total_seconds()), stop.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -9,6 +9,7 @@ import click
 
 from yuegguf.cli._options import (
     PATH,
+    folder_options,
     machine,
     machine_options,
     model_choice,
@@ -38,10 +39,7 @@ from yuegguf.plan import Machine
 @click.option("-g", "--genre", "--genre-txt", "genre", help="Tags, if the source has none: text, file or -.")
 @click.option("-l", "--lyrics", "--lyrics-txt", "lyrics", help="Lyrics, likewise.")
 @click.option("--at", metavar="SEC,…", default="", help="Where the second and later sections begin.")
-@click.option(
-    "-o", "--output-dir", type=PATH, default=Path("songs"), show_default=True, help="A folder is made inside."
-)
-@click.option("--name", help="Folder and title [default: from the tags].")
+@folder_options
 @model_options
 @machine_options
 @output_options

@@ -13,6 +13,7 @@ from yuegguf.cli._finish import finish, go_on_together, show
 from yuegguf.cli._job import foretell, job_of
 from yuegguf.cli._options import (
     PATH,
+    folder_options,
     given,
     lora_option,
     machine,
@@ -72,10 +73,7 @@ def infer_options(command: Any) -> Any:
 @retries_option
 @takes_option
 @take_option
-@click.option(
-    "-o", "--output-dir", type=PATH, default=Path("songs"), show_default=True, help="A folder is made inside."
-)
-@click.option("--name", help="Folder and title [default: from the tags].")
+@folder_options
 @click.option("--plan", "plan_only", is_flag=True, help="Say what it will take and why, and stop.")
 @click.option("--dry-run", is_flag=True, help="--plan, with the sections, their fit, and the disk.")
 @click.option("--queue", type=PATH, metavar="FILE", help="Sing the songs of a YAML file.")
@@ -96,7 +94,7 @@ def run(
     queue: Path | None,
     stop_at: str | None,
     **options: Any,
-) -> None:
+) -> int:
     """Sing lyrics: a folder with mix, vocals and instrumental.
 
     \b
@@ -107,22 +105,22 @@ def run(
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
     if queue is not None:
-        _sing_all(output, queue, stop_at, options)
-        return
+        return _sing_all(output, queue, stop_at, options)
     job = job_of(output, options)
     if plan_only or dry_run:
         foretell(output, job, dry_run)
-        return
-    finish(output, job.begin(), job.models, job.hardware)
+    else:
+        finish(output, job.begin(), job.models, job.hardware)
+    return 0
 
 
-def _sing_all(output: Output, queue: Path, stop_at: str | None, options: dict[str, Any]) -> None:
+def _sing_all(output: Output, queue: Path, stop_at: str | None, options: dict[str, Any]) -> int:
     named = [name for name in options if given(name)]
     if named:
         raise click.UsageError(
             f"--{named[0].replace('_', '-')} belongs into the queue's file, under defaults"
         )
-    sing_queue(output, click.get_current_context().command, queue, stop_at)
+    return sing_queue(output, click.get_current_context().command, queue, stop_at)
 
 
 @click.command(short_help="go on with an interrupted song")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
 
 from yuegguf.cli._finish import finish
 from yuegguf.cli._options import (
-    PATH,
+    folder_options,
     lora_option,
     machine,
     machine_options,
@@ -51,10 +50,7 @@ LONGEST = 30.0
 @click.option("-g", "--genre", required=True, help="Tags: genre, instrument, mood, gender, timbre.")
 @click.option("-l", "--lyrics-txt", metavar="FILE", help="Lyrics; not needed for a backing.")
 @sampling_options
-@click.option(
-    "-o", "--output-dir", type=PATH, default=Path("songs"), show_default=True, help="A folder is made inside."
-)
-@click.option("--name", help="Folder and title [default: from the tags].")
+@folder_options
 @takes_option
 @model_options
 @lora_option
@@ -70,7 +66,7 @@ def stems(output: Output, /, **options: Any) -> None:
     yuegguf stems --vocal voice.wav -g "folk guitar warm female vocal" -l lyrics.txt
     yuegguf stems --inst backing.flac -g "pop airy female vocal" -l lyrics.txt -n 4
     """
-    from yuegguf import given, models, runtime
+    from yuegguf import given, models
     from yuegguf import takes as library
 
     track = _recording(options)
@@ -89,12 +85,8 @@ def stems(output: Output, /, **options: Any) -> None:
     )
     choice, hardware = model_choice(options), machine(options)
     found = models.resolve(choice, False)
-    if options["takes"] > 1:
-        folders = library.start(
-            request, found, options["output_dir"], options["name"], hardware, options["takes"]
-        )
-    else:
-        folders = [runtime.start(request, found, options["output_dir"], options["name"], hardware)]
+    where = options["output_dir"], options["name"]
+    folders = library.start(request, found, *where, hardware, options["takes"])
     finish(output, folders, found, hardware)
 
 

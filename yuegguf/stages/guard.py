@@ -30,7 +30,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.codec.base import CODEC_RATE, FRAME_RATE, AudioCodec
+from yuegguf.codec.base import FRAME_RATE
 
 Fault = Literal["silent voice", "dead air", "loop", "collapse", "short"]
 
@@ -64,7 +64,7 @@ class Guard:
     """Judges sections; pure, and cheap enough to be asked every 50 frames (well under a millisecond)."""
 
     silence: int
-    """The codec's code of silence in codebook 0; see `silence_code`."""
+    """The codec's code of silence in codebook 0; see `given.silence`."""
 
     def check(
         self,
@@ -148,9 +148,3 @@ def entropy(codes: NDArray[np.int64]) -> float:
     counts = np.unique(codes, return_counts=True)[1]
     shares = counts / counts.sum()
     return float(-(shares * np.log2(shares)).sum())
-
-
-def silence_code(codec: AudioCodec, seconds: float = 2.0) -> int:
-    """The code of codebook 0 that the codec gives to silence: the most frequent one. Raises CodecError."""
-    codes = codec.encode(np.zeros(round(CODEC_RATE * seconds), np.float32))
-    return int(np.bincount(codes[0]).argmax())

@@ -26,7 +26,7 @@ from yuegguf.vocab import Stage1Vocab
 
 COND, UNCOND = 0, 1
 JUDGED_EVERY = 100
-"""Codes between two looks of the judge: two seconds would be too late for a loop, a draw too dear."""
+"""Codes between two looks of the judge, a second of music: a look at every draw would be dear."""
 
 Logits = NDArray[np.float32]
 Codes = NDArray[np.int16]
