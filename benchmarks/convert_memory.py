@@ -5,7 +5,8 @@ python benchmarks/convert_memory.py [--layers 8] [--types BF16 Q8_0 Q4_K_M]
 The peak does not depend on the number of layers, so it holds for the published 12.4 GB. Each
 conversion runs in a process of its own under a data limit of 4 GiB. "resident" includes pages of
 the input file that llama.cpp's quantiser maps and the kernel may drop; "own" is what the process
-itself holds. Linux only.
+itself holds. Each file is then opened by llama.cpp and reads eight
+ids. Linux only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 4 << 30
@@ -33,21 +35,26 @@ def main() -> None:
     parser.add_argument("--types", nargs="+", default=["BF16", "Q8_0", "Q4_K_M"])
     parser.add_argument("--folder", type=Path, help="where to work; needs about three times the checkpoint")
     parser.add_argument("--child", nargs=3, metavar=("SOURCE", "OUT", "TYPE"), help=argparse.SUPPRESS)
+    parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         convert(Path(options.child[0]), Path(options.child[1]), options.child[2])
+        return
+    if options.load:
+        load(options.load)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         source = Path(folder) / "checkpoint"
         build(source, options.layers)
         size = (source / "model.safetensors").stat().st_size
         print(f"checkpoint: {size / 1e9:.2f} GB, BF16, {options.layers} layers, untrimmed")
-        print("| type | seconds | output GB | peak resident MiB | peak own MiB |\n|---|---|---|---|---|")
+        print("| type | seconds | output GB | peak resident MiB | peak own MiB | loads |")
+        print("|---|---|---|---|---|---|")
         for kind in options.types:
             found = measure(source, Path(folder) / "out.gguf", kind)
             print(
                 f"| {kind} | {found['seconds']:.0f} | {found['bytes'] / 1e9:.2f} "
-                f"| {found['resident'] / 2**20:.0f} | {found['own'] / 2**20:.0f} |",
+                f"| {found['resident'] / 2**20:.0f} | {found['own'] / 2**20:.0f} | {found['loads']} |",
                 flush=True,
             )
             worst = found["own"] if kind not in ("F32", "F16", "BF16", "Q8_0") else found["resident"]
@@ -65,14 +72,21 @@ def build(folder: Path, layers: int) -> None:
     write_llama(folder, spec, 1, build_tokenizer())
 
 
-def measure(source: Path, out: Path, kind: str) -> dict[str, float]:
-    """Convert in a child process and read its own account of time and memory."""
-    command = [sys.executable, __file__, "--child", str(source), str(out), kind]
-    child = subprocess.run(command, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(child.stdout)
+def measure(source: Path, out: Path, kind: str) -> dict[str, Any]:
+    """Convert, then load, each in a child process, and read their own account of time and memory."""
+    found = ask("--child", str(source), str(out), kind)
     found["bytes"] = out.stat().st_size
+    found |= ask("--load", str(out))
     out.unlink()
     return found
+
+
+def ask(*arguments: str) -> dict[str, Any]:
+    """What this program says, as a process of its own, of `arguments`."""
+    child = subprocess.run(
+        [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return dict(json.loads(child.stdout))
 
 
 def convert(source: Path, out: Path, kind: str) -> None:
@@ -97,6 +111,21 @@ def convert(source: Path, out: Path, kind: str) -> None:
     watcher.join()
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     print(json.dumps({"seconds": seconds, "resident": resident, "own": peak[0]}))
+
+
+def load(path: Path) -> None:
+    """The child: open the file in llama.cpp, read eight ids, say how many logits came and were numbers."""
+    from contextlib import closing
+
+    import numpy as np
+
+    from yuegguf.engine.base import Row
+    from yuegguf.engine.llama import EngineOptions, LlamaEngine
+
+    with closing(LlamaEngine(path, EngineOptions(64, 1, 2))) as engine:
+        logits = engine.decode([Row(0, list(range(8)))])
+    good = bool(np.isfinite(logits).all()) and float(logits.std(dtype=np.float64)) > 0
+    print(json.dumps({"loads": f"yes, {logits.size:,} logits" if good else "NO"}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import soundfile
 from helpers import QUICK as FAST
 from helpers import TEXT, Capture, cli, refused, song_bytes
 
-from yuegguf import files, tokenlog
+from yuegguf import files, runtime, tokenlog
 from yuegguf.errors import StorageError
 
 SONG = (*TEXT, *FAST, "--model", "nano")
@@ -109,8 +109,30 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+def test_a_song_that_the_disk_cannot_take_is_refused(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 100 * (64 + 3 * 882 * 2)  # frames, each with its codes, and samples of three files
+    asked = ("run", *TEXT, *SONG[len(TEXT) :], "-o", tmp_path / "out")
+    free = type("usage", (), {"free": needed - 1})()
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: free)
+    said = refused(capsys, 1, *asked)
+    assert said == (
+        f"this song needs 0.5 MB of disk, and 0.5 MB are free in {tmp_path}; free some space, or choose "
+        "another folder with --output-dir"
+    )
+    free.free = 2 * needed - 1
+    assert refused(capsys, 1, *asked, "-n", 2).startswith("this song needs 1.1 MB")
+    assert not (tmp_path / "out").exists()
+    free.free = needed
+    assert cli(capsys, *asked).code == 0
+
+
 @pytest.mark.parametrize("size", ["4k", "8k", "16k", "128k", "256k", "512k"])
-def test_a_real_disk_that_is_full(size: str, song: Path, capsys: Capture, tmp_path: Path) -> None:
+def test_a_real_disk_that_others_fill_while_we_sing(
+    size: str, song: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "check_room", lambda *_asked: None)  # there was room when it was asked
     disk = tmp_path / "disk"
     with small_disk(disk, size):
         result = cli(capsys, "run", *TEXT, *FAST, "--model", "nano", "-o", disk)

@@ -15,7 +15,7 @@ PACKAGES = {"yuegguf": ROOT / "yuegguf", "yuegguf_convert": ROOT / "convert"}
 PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
 LAYERS = """
-__init__ errors progress machine dsp cli._signals
+__init__ errors progress machine dsp
 early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
 stages.__init__ stages.guess stages.guard
 fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
@@ -32,7 +32,7 @@ runtime plot quality
 takes bundle
 forecast bench
 cli._output
-cli._options cli._early
+cli._options cli._early cli._signals
 cli._request cli._finish
 cli._job
 cli._queue
@@ -62,6 +62,7 @@ WALLS = {
     "soundfile": {"yuegguf.audio", "yuegguf.cli.doctor"},
     "huggingface_hub": {"yuegguf.store"},
     "httpx2": {"yuegguf.store"},
+    "psutil": {"yuegguf.machine"},
     "yuegguf_convert": {
         "yuegguf_convert",
         *(f"yuegguf.cli.{name}" for name in ("convert", "bench", "lora", "quantize", "_making", "_describe")),

@@ -13,8 +13,9 @@ from yuegguf_onnx_codec.export import export_codec, find_checkpoints
 
 from nano import codec_weights
 from nano.corpus import sample_spec
+from nano.corpus.states import COUNT, HELD, LEADS, STROKE
 from nano.lm_weights import LlamaSpec
-from nano.train import codec, llama, losses, stage1, stage2, upsampler
+from nano.train import codec, llama, losses, mistakes, stage1, stage2, upsampler
 from nano.train.loop import Plan, Trainer, schedule
 from nano.train.songs import pieces, song_row, tokenizer_bytes
 from nano.train.vocos import Vocos
@@ -136,27 +137,45 @@ def test_stage_1_hears_only_codes_and_writes_a_row_for_every_piece() -> None:
     torch.testing.assert_close(trimmed.logsumexp(-1), scores[:, -1], atol=1e-4, rtol=1e-4)
 
 
-def test_mistakes_are_in_every_second_row_and_only_in_codes() -> None:
+def test_mistakes_are_in_half_of_the_rows_and_only_in_codes() -> None:
     row = song_row(sample_spec(1_000_007), 1).ids
-    ids = np.stack([row, row])
-    read = stage1.noisy(ids, 3)
-    first = stage1.TEXT_PIECES + len(stage1.SPECIALS)
-    assert (read[0] == row).all()
-    assert ((read < first) == (ids < first)).all()
-    assert 0 < (read[1] != row).sum() < 0.1 * len(row)
-    assert (stage1.noisy(ids, 3) == read).all()
-    assert (stage1.noisy(ids, 4) != read).any()
+    ids = np.stack([row] * 200)
+    read = mistakes.noisy(ids, 3)
+    assert ((read < mistakes.FIRST) == (ids < mistakes.FIRST)).all()
+    wrong = (read != ids).sum(1) / len(row)
+    assert 80 < (wrong == 0).sum() < 120  # of 200
+    assert 30 < (wrong > 0.1).sum() < 70  # they begin as a recording does
+    assert wrong.max() < 0.5
+    assert (mistakes.noisy(ids, 3) == read).all()
+    assert (mistakes.noisy(ids, 4) != read).any()
+
+
+def test_a_misheard_state_keeps_its_tone_and_is_the_same_at_all_places() -> None:
+    backing = np.arange(HELD, COUNT)
+    given = mistakes.FIRST + np.concatenate([backing, backing, [STROKE, 0]])
+    read = given.copy()
+    mistakes._mishear(np.arange(len(given)), read, np.random.default_rng(2))
+    half, heard = len(backing), read - mistakes.FIRST
+    assert (read[:half] == read[half : 2 * half]).all()
+    assert (heard[2 * half :] == [STROKE, 0]).all()
+    was, held = backing - HELD, heard[:half] - HELD
+    chords = was < LEADS - HELD
+    assert (was[chords] % 24 // 2 == held[chords] % 24 // 2).all()
+    assert 0.3 < (was[chords] % 2 != held[chords] % 2).mean() < 0.5
+    leads = ~chords
+    assert ((was - held)[leads] % 12 == 0).all()
+    genres = {int(state) // 24 for state in held[chords][was[chords] // 24 != held[chords] // 24]}
+    assert len(genres) == 1
 
 
 def test_a_late_span_is_what_its_track_had_nearby() -> None:
-    first = stage1.TEXT_PIECES + len(stage1.SPECIALS)
-    given = np.r_[1, 2, first + np.arange(1000)]  # every code once
+    given = np.r_[1, 2, mistakes.FIRST + np.arange(1000)]  # every code once
     read = given.copy()
-    stage1._delay(given, read, np.random.default_rng(1))
+    mistakes._delay(np.arange(2, 1002), given, read, np.random.default_rng(1))
     off = (read - given)[2:]
     assert 20 < (off != 0).sum() < 80
     assert (off % 2 == 0).all()
-    assert 2 <= np.abs(off[off != 0]).min() <= np.abs(off).max() <= 2 * stage1.FARTHEST
+    assert 2 <= np.abs(off[off != 0]).min() <= np.abs(off).max() <= 2 * mistakes.FARTHEST
 
 
 def test_pointing_is_the_attention_that_a_head_pays() -> None:

@@ -57,8 +57,10 @@ def draft(folders: Sequence[SongFolder], heard: Sequence[Heard], parts: Parts, p
             listening = logs.enter_context(previewed(preview, log.drawn, len(draft.caps), listening))
             found.append(Part(draft, log, cache))
         sung = stage1.run_together(found, engine, vocab, listening)
-    for folder, sections in zip(folders, sung, strict=True):
+    for folder, part, sections in zip(folders, found, sung, strict=True):
         _keep_draft(folder, sections)
+        if faults := faults_of(part.draft, sections):
+            folder.advance(folder.state, faults=faults)
 
 
 def _warner(progress: Progress) -> Callable[[str], None]:
@@ -122,6 +124,15 @@ def judge_of(request: SongRequest, caps: Sequence[int], guard: Guard) -> Judge:
         return found.sentence if found else None
 
     return judge
+
+
+def faults_of(draft: Draft, sung: Sequence[NDArray[np.int16]]) -> dict[str, str]:
+    """What the judge still hears in sections that were drawn anew often enough: number from 1 → sentence."""
+    if draft.judge is None:
+        return {}
+    own = range(draft.given.sections, len(sung))
+    said = {str(n + 1): draft.judge(n, [int(code) for code in sung[n]], True) for n in own}
+    return {number: sentence for number, sentence in said.items() if sentence}
 
 
 def _keep_draft(folder: SongFolder, sung: Sequence[NDArray[np.int16]]) -> None:

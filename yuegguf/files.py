@@ -49,16 +49,23 @@ def storage_errors(target: Path) -> Iterator[None]:
         raise storage_error(target, error) from error
 
 
-def check_room(folder: Path, needed: int, what: str) -> None:
-    """Refuse what the disk of `folder` cannot take, before anything is written. Raises StorageError."""
+def check_room(folder: Path, needed: int, what: str, option: str) -> None:
+    """Refuse what the disk of `folder` cannot take, before anything is written. Raises StorageError.
+
+    `option` chooses another folder.
+    """
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     with storage_errors(folder):
         free = shutil.disk_usage(there).free
     if needed > free:
         raise StorageError(
-            f"{what} needs {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free in {there}",
-            "free some space, or choose another folder with --models-dir",
+            f"{what} needs {_size(needed)} of disk, and {_size(free)} are free in {there}",
+            f"free some space, or choose another folder with {option}",
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def storage_error(target: Path, error: OSError) -> StorageError:

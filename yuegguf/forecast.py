@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from yuegguf import checks, machine, plan, runtime
-from yuegguf.codec.base import FRAME_RATE, SONG_HOP
-from yuegguf.cost import KV_BYTES, Held, ModelFacts, StepCost, draft_seconds, refine_seconds
+from yuegguf.codec.base import FRAME_RATE
+from yuegguf.cost import Held, StepCost, draft_seconds, refine_seconds
 from yuegguf.engine.base import TokenEngine
 from yuegguf.models import Models, fingerprint
 from yuegguf.plan import Machine, Plan
@@ -72,21 +72,8 @@ def forecast(
     seconds = _seconds(request, prompt, models, made, notebook or Notebook())
     music = sum(request.frame_caps()) / FRAME_RATE
     why = tuple(reasons(made, request, options, free))
-    return Forecast(made, why, memory, seconds, music, disk_bytes(request, first.facts, made, options))
-
-
-def disk_bytes(request: SongRequest, stage1: ModelFacts, made: Plan, options: Machine) -> int:
-    """Most bytes of a song's folder at once.
-
-    Audio as PCM (mp3 is smaller); codes and log; two snapshots of stage 1's caches, since a new one is
-    whole before the old one goes.
-    """
-    frames, output = sum(request.frame_caps()), request.output
-    samples = SONG_HOP * frames * (3 if output.stems else 1)
-    audio = len(output.formats) * samples * output.bits // 8
-    rows = made.stage1_rows if options.snapshot_seconds else 0
-    snapshots = round(2 * rows * made.n_ctx * stage1.kv_width * KV_BYTES[made.kv_type])
-    return audio + 64 * frames + snapshots
+    disk = plan.disk_bytes(request, first.facts, made, options)
+    return Forecast(made, why, memory, seconds, music, disk)
 
 
 def _seconds(

@@ -48,7 +48,7 @@ def transfer(
     with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
     lockfile.sweep(target, (entry.path for entry in entries))
-    check_room(target, needed, "the copy")
+    check_room(target, needed, "the copy", "--to or --models-dir")
     copied = []
     for entry in entries:
         there = bool(lockfile.present(target, [entry]))

@@ -10,6 +10,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 FEATURES = (
     "avx",
     "avx2",
@@ -56,6 +58,12 @@ def available_memory(cgroup: Path = CGROUP) -> int | None:
 def total_memory() -> int | None:
     """Bytes of memory in this machine; None if unknown."""
     return _meminfo("MemTotal") or _sysctl("hw.memsize")
+
+
+def on_battery() -> bool:
+    """Whether it runs on its battery now; False where it has none or does not say."""
+    found = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    return found is not None and found.power_plugged is False
 
 
 def peak_memory() -> int | None:

@@ -115,7 +115,7 @@ def sung_sections(folder: SongFolder) -> list[SungSection]:
     labels = [section.label for section in folder.request.parsed().sections]
     _, frames = folder.load_stage1()
     complete = [bool(n < cap) for n, cap in zip(frames, folder.request.frame_caps(), strict=False)]
-    return sections_of(labels, [int(n) for n in frames], complete)
+    return sections_of(labels, [int(n) for n in frames], complete, folder.fact("faults") or {})
 
 
 def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:

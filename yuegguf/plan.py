@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from yuegguf.codec.base import FRAME_RATE
+from yuegguf.codec.base import FRAME_RATE, SONG_HOP
 from yuegguf.cost import ALL, KV_BYTES, Held, ModelFacts
 from yuegguf.engine.base import BATCH
 from yuegguf.errors import DamagedFile, RequestError
@@ -300,3 +300,17 @@ def _rows_that_fit(plan: Plan, stage2: ModelFacts, machine: Machine, limit: int 
         return inside and (gpu is None or held.gpu_bytes(stage2) <= gpu * 9 // 10)
 
     return next((rows for rows in range(most_rows(plan), 1, -1) if fits(rows)), 1)
+
+
+def disk_bytes(request: SongRequest, stage1: ModelFacts, made: Plan, options: Machine) -> int:
+    """Most bytes of a song's folder at once.
+
+    Audio as PCM (mp3 is smaller); codes and log; two snapshots of stage 1's caches, since a new one is
+    whole before the old one goes.
+    """
+    frames, output = sum(request.frame_caps()), request.output
+    samples = SONG_HOP * frames * (3 if output.stems else 1)
+    audio = len(output.formats) * samples * output.bits // 8
+    rows = made.stage1_rows if options.snapshot_seconds else 0
+    snapshots = round(2 * rows * made.n_ctx * stage1.kv_width * KV_BYTES[made.kv_type])
+    return audio + 64 * frames + snapshots

@@ -218,6 +218,8 @@ class SungSection:
     seconds: float
     complete: bool
     """Whether the model ended it by itself; otherwise the length limit did."""
+    fault: str = ""
+    """What is plainly wrong with it after all retries, if anything is."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,11 @@ class Song:
     sections: tuple[SungSection, ...]
     draft: bool = False
     """Whether it rests after stage 1: the files are a quick rendering of codebook 0."""
+
+    @property
+    def faults(self) -> dict[int, str]:
+        """What is plainly wrong after all retries, by the section's number from 1."""
+        return {n: section.fault for n, section in enumerate(self.sections, 1) if section.fault}
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object with paths as text."""

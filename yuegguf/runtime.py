@@ -13,6 +13,7 @@ from yuegguf.cost import Held
 from yuegguf.early import Early
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import Interrupted, RequestError, YueError
+from yuegguf.files import check_room
 from yuegguf.lora import Lora
 from yuegguf.material import Material
 from yuegguf.models import (
@@ -151,7 +152,7 @@ def start(
     early: Early | None = None,
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
-    request, facts = prepared(request, models, name, options, early)
+    request, facts = prepared(request, models, parent, name, options, early)
     return created(new_path(parent, facts["title"]), request, facts)
 
 
@@ -166,6 +167,7 @@ def created(path: Path, request: SongRequest, facts: dict[str, Any]) -> SongFold
 def prepared(
     request: SongRequest,
     models: Models,
+    parent: Path,
     name: str | None,
     options: Machine,
     early: Early | None = None,
@@ -173,11 +175,14 @@ def prepared(
 ) -> tuple[SongRequest, dict[str, Any]]:
     """The request with its files found, and the facts of its song.json, once all is checked.
 
-    Raises YueError.
+    The folder PARENT must have room for it. Raises YueError.
     """
     request, early = checks.located(request), early or Early()
     made, first = _planned(request, models, options, bool(early.preview_seconds), takes)
     checks.check_prompt(request, first, made.n_ctx)
+    # without snapshots, which a song can do without
+    needed = takes * plan.disk_bytes(request, first.facts, made, replace(options, snapshot_seconds=0))
+    check_room(parent, needed, "this song", "--output-dir")
     return request, {**_facts(name or request.genre.strip(), models, made), "early": early.to_json()}
 
 

@@ -260,12 +260,16 @@ class SongFolder:
         shutil.rmtree(self.path / name, ignore_errors=True)
 
 
-def sections_of(labels: Sequence[str], frames: Sequence[int], complete: Sequence[bool]) -> list[SungSection]:
-    """Section times in seconds from their frames."""
+def sections_of(
+    labels: Sequence[str], frames: Sequence[int], complete: Sequence[bool], faults: Mapping[str, str]
+) -> list[SungSection]:
+    """Section times in seconds from their frames; `faults` by the section's number from 1."""
     starts = np.concatenate([[0], np.cumsum(np.asarray(frames, np.int64))])
     return [
-        SungSection(label, float(start) / FRAME_RATE, n / FRAME_RATE, done)
-        for label, start, n, done in zip(labels, starts, frames, complete, strict=False)
+        SungSection(label, float(start) / FRAME_RATE, n / FRAME_RATE, done, faults.get(str(number), ""))
+        for number, (label, start, n, done) in enumerate(
+            zip(labels, starts, frames, complete, strict=False), 1
+        )
     ]
 
 

@@ -49,7 +49,7 @@ def start(
     Raises YueError.
     """
     _check_count(count)
-    request, facts = runtime.prepared(request, models, name, options, _drafts(early, count), count)
+    request, facts = runtime.prepared(request, models, parent, name, options, _drafts(early, count), count)
     return _folders(new_path(parent, facts["title"]), request, facts, count, None)
 
 
@@ -67,7 +67,7 @@ def start_extension(
     continuation = extend(read_sung(song), wanted)
     title = name or str(song.fact("title") or song.request.genre.strip())
     early = _drafts(None, count)
-    request, facts = runtime.prepared(continuation.request, models, title, options, early, count)
+    request, facts = runtime.prepared(continuation.request, models, parent, title, options, early, count)
     facts["from"] = {"folder": song.path.name, "seed": song.request.seed}
     source = continuation, song.load_reference()
     return _folders(new_path(parent, title), request, facts, count, source)

@@ -26,6 +26,7 @@ from nano.tokenizer import CODES, SPECIALS, TEXT_PIECES
 from nano.train import options, songs
 from nano.train.llama import Llama, rows, write
 from nano.train.loop import Plan, Trainer
+from nano.train.mistakes import noisy
 from nano.train.songs import UNKNOWN, SongRow
 
 USED = TEXT_PIECES + len(SPECIALS) + CODES
@@ -42,17 +43,12 @@ BATCH_IDS = 4096
 """Of a step, with the padding."""
 LONGEST = 3600
 """Ids of the longest row; longer songs end with an earlier section."""
-SHARES = {"one": 0.4, "two": 0.3, "all": 0.2, "free": 0.1}
+SHARES = {"one": 0.2, "two": 0.25, "all": 0.45, "free": 0.1}
 """Of the rows: songs that end after one or two sections, whole songs, sections without words."""
 WEIGHTS = {"chord": 0.3, "onset": 0.3, "vowel": 0.3, "coda": 0.3, "first": 0.3, "last": 0.3}
 """Of what must be readable, where it is not 0.1: what follows from single pieces of tags and lyrics."""
 READING = 500
 """Steps at the start that read text alone: ten times the syllables and sections of others."""
-NOISE = 0.02
-"""Share of codes that are read as another one: at run time the model reads its own mistakes."""
-LATE, SPAN, FARTHEST = 0.05, 6, 12
-"""Share of codes that are read in spans, of SPAN frames on average, as what the track had up to FARTHEST
-frames before or after: at run time a syllable is held too long or comes too soon."""
 STEPS, RATE = 12_000, 2e-3
 
 
@@ -107,29 +103,6 @@ def _padded(parts: list[np.ndarray], fill: int) -> np.ndarray:
     for row, part in zip(out, parts, strict=True):
         row[: len(part)] = part
     return out
-
-
-def noisy(ids: np.ndarray, step: int) -> np.ndarray:
-    """Every second row as it is; in the others some codes are replaced by others of the batch or track."""
-    draw = np.random.default_rng([step, 14])
-    codes = np.flatnonzero(ids >= TEXT_PIECES + len(SPECIALS))
-    hit = codes[(draw.random(len(codes)) < NOISE) & (codes // ids.shape[1] % 2 == 1)]
-    out = ids.copy()
-    out.flat[hit] = ids.flat[draw.choice(codes, len(hit))]
-    for given, read in zip(ids[1::2], out[1::2], strict=True):
-        _delay(given, read, draw)
-    return out
-
-
-def _delay(given: np.ndarray, read: np.ndarray, draw: np.random.Generator) -> None:
-    """Replace spans of one track in READ by what the same track of GIVEN has some frames off."""
-    codes = np.flatnonzero(given >= TEXT_PIECES + len(SPECIALS))
-    for _ in range(round(LATE * len(codes) / SPAN)):
-        frames, off = int(draw.integers(1, 2 * SPAN)), int(draw.integers(1, FARTHEST + 1))
-        span = int(draw.integers(len(codes))) + 2 * np.arange(frames)
-        source = span + 2 * off * int(draw.choice([-1, 1]))
-        there = (span < len(codes)) & (source >= 0) & (source < len(codes))
-        read[codes[span[there]]] = given[codes[source[there]]]
 
 
 class Stage1(nn.Module):

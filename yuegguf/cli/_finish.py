@@ -14,9 +14,12 @@ from yuegguf.plan import Machine
 from yuegguf.request import Song
 from yuegguf.song import SongFolder
 
+GAVE_UP = 6
+"""Exit code of a song that is made, but in which a section is plainly wrong after all its retries."""
 
-def finish(output: Output, folders: Sequence[SongFolder], found: Models, hardware: Machine) -> None:
-    """Say what is begun, and sing a new song to its end, or several takes as drafts."""
+
+def finish(output: Output, folders: Sequence[SongFolder], found: Models, hardware: Machine) -> int:
+    """Say what is begun, and sing a new song to its end, or several takes as drafts; the exit code."""
     first = folders[0]
     request, early = first.request, first.early
     sections = _count(len(request.parsed().sections), "section")
@@ -32,20 +35,19 @@ def finish(output: Output, folders: Sequence[SongFolder], found: Models, hardwar
     if len(folders) == 1:
         from yuegguf import runtime
 
-        with stop_on_signals() as stop:
-            show(output, runtime.go_on(first, found, hardware, output.progress, stop))
-    else:
-        _sing_takes(output, folders, found, hardware)
+        with stop_on_signals(output) as stop:
+            return show(output, runtime.go_on(first, found, hardware, output.progress, stop))
+    return _sing_takes(output, folders, found, hardware)
 
 
 def go_on_together(
     output: Output, folders: Sequence[SongFolder], choice: ModelChoice, hardware: Machine
-) -> None:
-    """Go on with takes of one song, and show them."""
+) -> int:
+    """Go on with takes of one song, and show them; the exit code."""
     from yuegguf import models
 
     output.draft_only()
-    _sing_takes(output, folders, models.of_song(folders[0], choice), hardware)
+    return _sing_takes(output, folders, models.of_song(folders[0], choice), hardware)
 
 
 def go_on_quietly(
@@ -63,27 +65,39 @@ def go_on_quietly(
     return songs
 
 
-def _sing_takes(output: Output, folders: Sequence[SongFolder], found: Models, hardware: Machine) -> None:
+def _sing_takes(output: Output, folders: Sequence[SongFolder], found: Models, hardware: Machine) -> int:
     from yuegguf import takes
 
-    with stop_on_signals() as stop:
+    with stop_on_signals(output) as stop:
         songs = takes.draft(folders, found, hardware, output.progress, stop)
     output.done()
     for song in songs:
-        output.say(f"{song.folder.name}: {song.seconds:.2f} s of music")
+        faults = "".join(f"; section {n}: {fault}" for n, fault in song.faults.items())
+        output.say(f"{song.folder.name}: {song.seconds:.2f} s of music{faults}")
     parent = shlex.quote(str(folders[0].path.parent))
     output.say(f"make whole songs of those you like: yuegguf takes keep {parent} 1 …")
     files = [str(file) for song in songs for file in song.files]
     output.result({"takes": [song.to_json() for song in songs]}, files)
+    return GAVE_UP if all(song.faults for song in songs) else 0
 
 
-def show(output: Output, song: Song) -> None:
-    """A finished song, or the draft where it rests."""
+def show(output: Output, song: Song) -> int:
+    """A finished song, or the draft where it rests; the exit code."""
     output.done()
     output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
     if song.draft:
         output.say(f"this is the draft; go on with: yuegguf refine {shlex.quote(str(song.folder))}")
+    code = say_faults(output, song)
     output.result(song.to_json(), [str(path) for path in song.files])
+    return code
+
+
+def say_faults(output: Output, song: Song) -> int:
+    """What is plainly wrong with a song, and how to mend it; the exit code."""
+    for number, fault in song.faults.items():
+        again = f"yuegguf extend {shlex.quote(str(song.folder))} --retake {number} --keep-after"
+        output.warn(f"section {number}: {fault}; sing it again with: {again}")
+    return GAVE_UP if song.faults else 0
 
 
 def _count(number: int, what: str) -> str:

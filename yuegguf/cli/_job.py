@@ -22,8 +22,8 @@ WITHOUT_EFFECT = {
     "basic_model_config": "the converted codec knows its own configuration; see --codec",
     "resume_path": "in infer.py this names a codec checkpoint; see --codec",
     "config_path": "the converted codec knows its own configuration; see --codec",
-    "stage1_cache_mode": "the cache type is --kv-type; quantised caches are not offered",
-    "stage2_cache_mode": "the cache type is --kv-type; quantised caches are not offered",
+    "stage1_cache_mode": "the cache type is --kv-type",
+    "stage2_cache_mode": "the cache type is --kv-type",
     "stage2_cache_size": "see --stage2-batch",
     "stage1_use_exl2": "models are GGUF",
     "stage2_use_exl2": "models are GGUF",
@@ -56,7 +56,8 @@ class Job:
         """Everything that `begin` checks, and nothing made. Raises YueError."""
         from yuegguf import runtime
 
-        runtime.prepared(self.request, self.models, self.name, self.hardware, self.early, self.takes)
+        asked = (self.request, self.models, self.parent, self.name, self.hardware)
+        runtime.prepared(*asked, self.early, self.takes)
 
 
 def job_of(output: Output, options: dict[str, Any]) -> Job:

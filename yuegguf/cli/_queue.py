@@ -23,12 +23,13 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._finish import go_on_quietly
+from yuegguf.cli._finish import go_on_quietly, say_faults
 from yuegguf.cli._job import Job, job_of
 from yuegguf.cli._output import Output
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.files import replacing, storage_errors
+from yuegguf.request import Song
 
 FILES = ("genre_txt", "lyrics_txt", "ref", "ref_vocal", "ref_inst")
 """Options whose files are looked for beside the queue's."""
@@ -51,44 +52,51 @@ class Entry:
 
 
 def sing_queue(output: Output, command: click.Command, file: Path, stop_at: str | None) -> int:
-    """Sing what is left of a queue; returns the exit code, 1 where some songs failed, which stops no other.
+    """Sing what is left of a queue; returns the exit code: 1 where songs failed, which stops no other, else
+    GAVE_UP where a section is plainly wrong.
 
     Raises RequestError before the first note where any song cannot be; Interrupted at `stop_at` and on
     Ctrl-C.
     """
     until = clock(stop_at, datetime.datetime.now()) if stop_at else None
     entries, state = read_queue(output, command, file), State(file)
-    failed = 0
+    failed, code = 0, 0
     report = []
-    with stop_on_signals() as stop, alarm(stop, until):
+    with stop_on_signals(output) as stop, alarm(stop, until):
         for entry in entries:
             try:
-                facts = _sing(output, entry, state, stop)
+                songs = _sing(output, entry, state, stop)
             except Interrupted as error:
                 when = f"at {stop_at}" if until and datetime.datetime.now() >= until else "on request"
                 raise Interrupted(f"stopped {when}", f"go on with: yuegguf run --queue {file}") from error
             except YueError as error:
                 output.warn(f"{entry.title} failed: {error}")
                 failed += 1
-                facts = {"error": {"message": error.message, "hint": error.hint}}
+                facts: dict[str, Any] = {"error": {"message": error.message, "hint": error.hint}}
+            else:
+                code = max(code, *(say_faults(output, song) for song in songs))
+                facts = {"folder": str(state.folder(entry.key)), "files": _files(songs)}
             report.append({"song": entry.number, "name": entry.job.name, **facts})
     lines = [f"{row['song']:>3}  {row.get('folder') or row['error']['message']}" for row in report]
     output.result({"songs": report}, lines)
     if failed:
         output.warn(f"{failed} of {len(entries)} songs failed; run the same command to try again")
-    return 1 if failed else 0
+    return 1 if failed else code
 
 
-def _sing(output: Output, entry: Entry, state: State, stop: threading.Event) -> dict[str, Any]:
-    """Begin or go on with a song, unless it is done; returns what is said of it."""
+def _files(songs: list[Song]) -> list[str]:
+    return [str(file) for song in songs for file in song.files]
+
+
+def _sing(output: Output, entry: Entry, state: State, stop: threading.Event) -> list[Song]:
+    """Begin or go on with a song, or its takes, unless it is done."""
     folder = state.folder(entry.key)
     if folder is None:
         folders = entry.job.begin()
         folder = folders[0].path if len(folders) == 1 else folders[0].path.parent
         state.note(entry.key, folder)
     output.say(f"{entry.title} → {folder}")
-    songs = go_on_quietly(output, folder, entry.job.models, entry.job.hardware, stop)
-    return {"folder": str(folder), "files": [str(file) for song in songs for file in song.files]}
+    return go_on_quietly(output, folder, entry.job.models, entry.job.hardware, stop)
 
 
 class State:
@@ -117,46 +125,52 @@ class State:
 
 
 def read_queue(output: Output, command: click.Command, file: Path) -> list[Entry]:
-    """Every song of a queue, checked. Raises RequestError that names the song."""
-    data = _read(file)
+    """Every song of a queue, checked. Raises RequestError that names the song and its line."""
+    data, lines = _read(file)
     defaults, songs = data.get("defaults") or {}, data.get("songs")
     if not isinstance(defaults, dict) or not isinstance(songs, list) or not songs:
         raise RequestError(f"{file} holds no list of songs", "write: songs: [{genre: …, lyrics: …}, …]")
     entries: list[Entry] = []
-    for number, song in enumerate(songs, 1):
+    for number, (line, song) in enumerate(zip(lines, songs, strict=True), 1):
+        where = f"{file}, line {line}, song {number}"
         if not isinstance(song, dict):
-            raise RequestError(f"song {number} of {file} is not a list of options", "write: genre: …")
+            raise RequestError(f"{where}: this is not a list of options", "write: genre: …")
         asked = {str(key).replace("_", "-"): value for key, value in {**defaults, **song}.items()}
         try:
             options = command.make_context(command.name, _arguments(command, asked, file.parent)).params
             job = job_of(output, {k: v for k, v in options.items() if k not in OWN})
             job.check()
         except click.UsageError as error:
-            raise RequestError(f"song {number} of {file}: {error.format_message()}") from error
+            raise RequestError(f"{where}: {error.format_message()}") from error
         except YueError as error:
-            error.message = f"song {number} of {file}: {error.message}"
+            error.message = f"{where}: {error.message}"
             raise
         same = sum(entry.key.partition("-")[0] == _key(asked) for entry in entries)
         entries.append(Entry(number, _key(asked) + (f"-{same}" if same else ""), job))
     return entries
 
 
-OWN = ("plan_only", "dry_run", "queue", "stop_at")
+OWN = ("plan_only", "dry_run", "queue", "stop_at", "pause_on_battery")
 """Options of `run` that a song of a queue has not."""
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def _read(file: Path) -> tuple[Mapping[str, Any], list[int]]:
+    """What a queue's file says, and the lines on which its songs begin."""
     import yaml
 
     try:
-        data = yaml.safe_load(file.read_text("utf-8"))
+        text = file.read_text("utf-8")
+        data, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"the queue {file} cannot be read ({error})", "check the name") from error
     except yaml.YAMLError as error:
         raise RequestError(
             f"{file} is not YAML ({' '.join(str(error).split())})", "see the README"
         ) from error
-    return data if isinstance(data, dict) else {"songs": data}
+    if isinstance(tree, yaml.MappingNode):
+        tree = next((value for key, value in tree.value if key.value == "songs"), None)
+    lines = [node.start_mark.line + 1 for node in tree.value] if isinstance(tree, yaml.SequenceNode) else []
+    return data if isinstance(data, dict) else {"songs": data}, lines
 
 
 def _arguments(command: click.Command, asked: Mapping[str, Any], folder: Path) -> list[str]:

@@ -1,21 +1,74 @@
-"""Ctrl-C: the first asks the work to stop at the next token, the second ends the program."""
+"""What stops the work: Ctrl-C at the next token, and on request the battery, until it charges."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import click
+
+from yuegguf import machine
+from yuegguf.cli._output import Output
+
+LOOK_SECONDS = 10.0
+"""Between two looks at the battery, while the work goes on."""
+NAP_SECONDS = 1.0
+"""The same while it is paused."""
+BATTERY = "yuegguf.pause_on_battery"
+"""Where a command's context notes --pause-on-battery."""
+
+
+class Patient(threading.Event):
+    """An event that, asked whether it is set, waits as long as the machine runs on its battery."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """`say` is told when a pause begins."""
+        super().__init__()
+        self._say, self._next = say, 0.0
+
+    def is_set(self) -> bool:
+        """Whether the work must stop; on battery, the answer comes when it charges or must stop."""
+        if not super().is_set() and time.monotonic() >= self._next:
+            self._wait()
+            self._next = time.monotonic() + LOOK_SECONDS
+        return super().is_set()
+
+    def _wait(self) -> None:
+        told = False
+        while machine.on_battery() and not super().is_set():
+            if not told:
+                self._say("paused, since the machine runs on its battery; Ctrl-C stops")
+                told = True
+            time.sleep(NAP_SECONDS)  # holding no lock that a signal's handler may want
+
+
+def _note(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    context.meta[BATTERY] = wanted
+
+
+battery_option = click.option(
+    "--pause-on-battery",
+    is_flag=True,
+    expose_value=False,
+    callback=_note,
+    help="Wait while the machine runs on its battery.",
+)
+
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; a second one raises KeyboardInterrupt."""
-    stop = threading.Event()
+def stop_on_signals(output: Output) -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets; a second one raises KeyboardInterrupt.
+
+    With --pause-on-battery, asking the event waits until the machine charges.
+    """
+    stop = Patient(output.warn) if click.get_current_context().meta.get(BATTERY) else threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if threading.Event.is_set(stop):
             raise KeyboardInterrupt
         stop.set()
 

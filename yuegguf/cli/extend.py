@@ -21,6 +21,7 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli._output import Output
 from yuegguf.cli._request import seed_of
+from yuegguf.cli._signals import battery_option
 from yuegguf.cli.interchange import encoded
 from yuegguf.models import Models
 from yuegguf.plan import Machine
@@ -62,8 +63,9 @@ from yuegguf.song import SongFolder
 @takes_option
 @model_options
 @machine_options
+@battery_option
 @pass_output
-def extend(output: Output, /, song: Path | None, **options: Any) -> None:
+def extend(output: Output, /, song: Path | None, **options: Any) -> int:
     """Make a new song that begins with SONG and goes on; SONG stays as it is.
 
     A recording is kept as its codes, which are not refined again; its lyrics begin with what it sings.
@@ -92,7 +94,7 @@ def extend(output: Output, /, song: Path | None, **options: Any) -> None:
     found = models.of_song(old, choice)
     parent = options["output_dir"] or old.path.absolute().parent
     folders = library.start_extension(old, wanted, found, parent, options["name"], hardware, options["takes"])
-    finish(output, folders, found, hardware)
+    return finish(output, folders, found, hardware)
 
 
 def _recording(

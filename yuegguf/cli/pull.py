@@ -131,7 +131,8 @@ class _Puller:
         done = {one.name: self._ready(one) for one in wanted}
         missing = [one for one in wanted if not done[one.name]]
         jobs = [self._job(one) for one in missing]
-        check_room(self.root, room_needed(jobs, self.keep), ", ".join(one.name for one in missing))
+        names = ", ".join(one.name for one in missing)
+        check_room(self.root, room_needed(jobs, self.keep), names, "--models-dir")
         for i, job in enumerate(jobs):
             done[job.wanted.name] = self._run(job)
             self._clean(job.folders - {folder for later in jobs[i + 1 :] for folder in later.folders})

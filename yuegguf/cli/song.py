@@ -30,7 +30,7 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli._output import Output
 from yuegguf.cli._queue import sing_queue
-from yuegguf.cli._signals import stop_on_signals
+from yuegguf.cli._signals import battery_option, stop_on_signals
 from yuegguf.request import Song
 
 
@@ -83,6 +83,7 @@ def infer_options(command: Any) -> Any:
 @model_options
 @lora_option
 @machine_options
+@battery_option
 @output_options
 @infer_options
 @pass_output
@@ -109,9 +110,8 @@ def run(
     job = job_of(output, options)
     if plan_only or dry_run:
         foretell(output, job, dry_run)
-    else:
-        finish(output, job.begin(), job.models, job.hardware)
-    return 0
+        return 0
+    return finish(output, job.begin(), job.models, job.hardware)
 
 
 def _sing_all(output: Output, queue: Path, stop_at: str | None, options: dict[str, Any]) -> int:
@@ -136,8 +136,9 @@ def _sing_all(output: Output, queue: Path, stop_at: str | None, options: dict[st
 @preview_options
 @model_options
 @machine_options
+@battery_option
 @pass_output
-def resume(output: Output, /, song: Path | None, output_dir: Path, **options: Any) -> None:
+def resume(output: Output, /, song: Path | None, output_dir: Path, **options: Any) -> int:
     """Go on with SONG at the exact token; without SONG, with the newest interrupted one.
 
     A song of `run --draft` stops after its draft again; `refine` takes it further. A preview goes on if
@@ -153,24 +154,23 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
 
     folder = song or newest_interrupted(output_dir)
     if takes := library.of(folder):
-        go_on_together(output, takes, model_choice(options), machine(options))
-        return
+        return go_on_together(output, takes, model_choice(options), machine(options))
     begun, preview = SongFolder.open(folder), preview_seconds(options)
     if begun.early.draft:
         output.draft_only()
     if preview and begun.state != "draft":
         output.warn("--preview has no effect: stage 1 is done")
-    go_on(output, runtime.resume, folder, options, preview_seconds=preview)
+    return go_on(output, runtime.resume, folder, options, preview_seconds=preview)
 
 
 def go_on(
     output: Output, work: Callable[..., Song], folder: Path, options: dict[str, Any], **also: Any
-) -> None:
+) -> int:
     """Let `work` (runtime.resume or refine) go on with a folder on a command's machine; show the song."""
     changed = options["stage2_batch"] or options["ubatch"] or options["device"] != "auto"
     if changed or options["gpu_layers"] is not None:
         output.warn("another batch or device changes the last bits: the song may go on differently")
-    with stop_on_signals() as stop:
+    with stop_on_signals(output) as stop:
         finished = work(
             folder,
             model_choice(options),
@@ -179,4 +179,4 @@ def go_on(
             stop=stop,
             **also,
         )
-    show(output, finished)
+    return show(output, finished)

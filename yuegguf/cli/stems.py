@@ -25,6 +25,7 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli._output import Output
 from yuegguf.cli._request import sampling_of, seed_of
+from yuegguf.cli._signals import battery_option
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.request import GivenTrack, SongRequest
 
@@ -55,9 +56,10 @@ LONGEST = 30.0
 @model_options
 @lora_option
 @machine_options
+@battery_option
 @output_options
 @pass_output
-def stems(output: Output, /, **options: Any) -> None:
+def stems(output: Output, /, **options: Any) -> int:
     """Make the missing track to a recording of the other one; it sets the song's length.
 
     Sections share it evenly; a #length line above a section in the lyrics gives that one its seconds.
@@ -87,7 +89,7 @@ def stems(output: Output, /, **options: Any) -> None:
     found = models.resolve(choice, False)
     where = options["output_dir"], options["name"]
     folders = library.start(request, found, *where, hardware, options["takes"])
-    finish(output, folders, found, hardware)
+    return finish(output, folders, found, hardware)
 
 
 def _recording(options: dict[str, Any]) -> GivenTrack:

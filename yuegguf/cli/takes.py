@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from yuegguf.cli._finish import say_faults
 from yuegguf.cli._options import PATH, machine, machine_options, model_choice, model_options, pass_output
 from yuegguf.cli._output import Output
-from yuegguf.cli._signals import stop_on_signals
+from yuegguf.cli._signals import battery_option, stop_on_signals
 
 
 @click.group(short_help="several drafts of one song: list them, keep some")
@@ -58,10 +59,11 @@ def list_takes(output: Output, /, folder: Path) -> None:
 @click.option("--delete-others", is_flag=True, help="Delete the takes that are not kept.")
 @model_options
 @machine_options
+@battery_option
 @pass_output
 def keep(
     output: Output, /, folder: Path, numbers: tuple[int, ...], delete_others: bool, **options: Any
-) -> None:
+) -> int:
     """Make whole songs of the takes of these NUMBERS; the others stay drafts unless they are deleted.
 
     \b
@@ -74,7 +76,7 @@ def keep(
     kept, others = library.chosen(folder, numbers)
     choice, hardware = model_choice(options), machine(options)
     songs = []
-    with stop_on_signals() as stop:
+    with stop_on_signals(output) as stop:
         for take in kept:
             output.say(f"{take.path}")
             songs.append(
@@ -85,5 +87,7 @@ def keep(
             output.done()
     if delete_others:
         library.delete(others)
+    code = max(say_faults(output, song) for song in songs)
     files = [str(file) for song in songs for file in song.files]
     output.result({"songs": [song.to_json() for song in songs]}, files)
+    return code

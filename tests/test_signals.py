@@ -1,0 +1,79 @@
+"""Waiting for the charger: the work goes on where it was, and Ctrl-C still ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from helpers import FAST, OURS, Capture, cli, song_bytes
+
+from yuegguf import machine
+from yuegguf.cli import _signals
+from yuegguf.cli._signals import Patient
+
+
+SONG = (*OURS, *FAST)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_signals, "NAP_SECONDS", 0.001)
+    monkeypatch.setattr(_signals, "LOOK_SECONDS", 0.0)
+
+
+def battery(monkeypatch: pytest.MonkeyPatch, answers: list[bool]) -> Iterator[bool]:
+    """What is said of the battery, look by look; then it charges."""
+    looks = iter(answers)
+    monkeypatch.setattr(machine, "on_battery", lambda: next(looks, False))
+    return looks
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [(None, False), (SimpleNamespace(power_plugged=True), False), (SimpleNamespace(power_plugged=None), False),
+     (SimpleNamespace(power_plugged=False), True)],
+)  # fmt: skip
+def test_a_machine_says_whether_it_runs_on_its_battery(
+    found: object, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "sensors_battery", lambda: found, raising=False)
+    assert machine.on_battery() is expected
+
+
+def test_asking_waits_until_it_charges_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = battery(monkeypatch, [True, True, True, False, False])
+    said: list[str] = []
+    stop = Patient(said.append)
+    assert not stop.is_set()
+    assert list(looks) == [False]
+    assert said == ["paused, since the machine runs on its battery; Ctrl-C stops"]
+    stop.set()
+    battery(monkeypatch, [True] * 3)
+    assert stop.is_set()  # at once
+
+
+def test_a_pause_changes_no_byte_of_a_song(
+    song: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = battery(monkeypatch, [False] * 20 + [True] * 5 + [False] * 20 + [True] * 5)
+    result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--pause-on-battery")
+    assert result.code == 0
+    assert result.err.count("paused, since") == 2
+    assert list(looks) == []
+    assert song_bytes(next(tmp_path.iterdir())) == song_bytes(song)
+
+
+def test_ctrl_c_ends_a_pause(capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press() -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    monkeypatch.setattr(machine, "on_battery", press)
+    result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--pause-on-battery")
+    assert result.code == 75
+    assert "go on with: yuegguf resume" in result.error
