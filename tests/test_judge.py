@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from fakes import MemoryJournal
+from helpers import FAST, OURS, Capture, cli
 from test_guess import LONG, Refrain
 from test_stage1 import PROMPT, VOCAB
 
+from yuegguf import drafting
 from yuegguf.progress import Event
 from yuegguf.stages import stage1
 from yuegguf.stages.draft import Draft, Given, Journal
@@ -120,3 +122,43 @@ def test_attempts_survive_on_disk(tmp_path: Path) -> None:
     assert [again.attempt(0), again.attempt(2)] == [0, 0]
     assert [c for c in again.drawn(1) if c >= 0] == sung[1]
     assert b"again 0\n" in (tmp_path / "log").read_bytes()
+
+
+def test_a_song_with_a_section_that_stays_wrong_is_made_and_exits_6(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        drafting, "judge_of", lambda *_song: lambda section, codes, ended: "it hums" if section == 1 else None
+    )
+    result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--json")
+    assert result.code == 6
+    assert [section["fault"] for section in result.json["sections"]] == ["", "it hums", ""]
+    folder = Path(result.json["folder"])
+    assert (folder / "mix.wav").exists()
+    again = f"sing it again with: yuegguf extend {folder} --retake 2 --keep-after"
+    assert f"note: section 2: it hums; {again}" in result.err
+    monkeypatch.undo()
+    mended = cli(capsys, "extend", folder, "--retake", 2, "--keep-after", "--json", "--threads", 1)
+    assert mended.code == 0
+    assert [section["fault"] for section in mended.json["sections"]] == ["", "", ""]
+
+
+def test_takes_exit_6_only_if_none_is_good(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("run", *OURS, *FAST, "-n", 2, "--retries", 1, "--name")
+    monkeypatch.setattr(drafting, "judge_of", lambda *_song: lambda *_heard: "it hums")
+    result = cli(capsys, *asked, "both", "-o", tmp_path)
+    assert result.code == 6
+    assert result.err.count("3.00 s of music; section 1: it hums; section 2: it hums") == 2
+    monkeypatch.setattr(
+        drafting,
+        "judge_of",
+        lambda request, *_song: lambda *_heard: "it hums" if request.take == 2 else None,
+    )
+    result = cli(capsys, *asked, "one", "-o", tmp_path)
+    assert result.code == 0
+    assert result.err.count("it hums; section 2") == 1
+    group = next(tmp_path.glob("one-*"))
+    assert cli(capsys, "takes", "keep", group, 2, "--threads", 1).code == 6
+    assert cli(capsys, "takes", "keep", group, 1, "--threads", 1).code == 0

@@ -106,7 +106,10 @@ def test_an_interrupted_queue_goes_on_in_the_same_folder(
     ("change", "message"),
     [
         (("genre: rock", "genre: ''"), "songs.yaml, line 6, song 3: the genre tags are empty"),
-        (("words.txt", "nowhere.txt"), "songs.yaml, line 5, song 2: the lyrics file .*nowhere.txt cannot be read"),
+        (
+            ("words.txt", "nowhere.txt"),
+            "line 5, song 2: the lyrics file .*nowhere.txt cannot be read",
+        ),
         (("seed: 9", "tempo: 9"), "line 6, song 3: there is no option 'tempo'"),
         (("seed: 9", "queue: x"), "line 6, song 3: there is no option 'queue'"),
         (("draft: true", "draft: maybe"), "line 6, song 3: draft is true or false"),
@@ -126,6 +129,18 @@ def test_a_bad_song_is_named_before_the_first_note(
     assert result.code in (3, 5)
     assert re.search(message, result.error)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_queue_with_a_section_that_stays_wrong_exits_6(
+    queue: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yuegguf import drafting
+
+    monkeypatch.setattr(drafting, "judge_of", lambda *_song: lambda *_heard: "it hums")
+    queue.write_text(queue.read_text().replace("retries: 0", "retries: 1"))
+    result = cli(capsys, "run", "--queue", queue)
+    assert result.code == 6
+    assert result.err.count("section 1: it hums; sing it again with: yuegguf extend") == 3
 
 
 def test_options_beside_a_queue_are_refused(queue: Path, capsys: Capture) -> None:

@@ -16,7 +16,6 @@ from yuegguf import machine
 from yuegguf.cli import _signals
 from yuegguf.cli._signals import Patient
 
-
 SONG = (*OURS, *FAST)
 
 
@@ -34,13 +33,12 @@ def battery(monkeypatch: pytest.MonkeyPatch, answers: list[bool]) -> Iterator[bo
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
-    [(None, False), (SimpleNamespace(power_plugged=True), False), (SimpleNamespace(power_plugged=None), False),
-     (SimpleNamespace(power_plugged=False), True)],
-)  # fmt: skip
+    ("plugged", "expected"), [("no battery", False), (True, False), (None, False), (False, True)]
+)
 def test_a_machine_says_whether_it_runs_on_its_battery(
-    found: object, expected: bool, monkeypatch: pytest.MonkeyPatch
+    plugged: object, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found = None if plugged == "no battery" else SimpleNamespace(power_plugged=plugged)
     monkeypatch.setattr(psutil, "sensors_battery", lambda: found, raising=False)
     assert machine.on_battery() is expected
 

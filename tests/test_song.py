@@ -140,7 +140,10 @@ def test_the_credit_is_the_same_in_folders_and_files(tmp_path: Path) -> None:
 
 def test_section_times_and_markers() -> None:
     sections = sections_of(["verse", "chorus"], [100, 25], [True, False], {"2": "it is short"})
-    assert sections == [SungSection("verse", 0.0, 2.0, True), SungSection("chorus", 2.0, 0.5, False, "it is short")]
+    assert sections == [
+        SungSection("verse", 0.0, 2.0, True),
+        SungSection("chorus", 2.0, 0.5, False, "it is short"),
+    ]
     assert audacity(sections) == "0.000000\t2.000000\tverse\n2.000000\t2.500000\tchorus\n"
 
 
