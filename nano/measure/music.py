@@ -8,8 +8,8 @@ from nano.measure.features import HOP_SECONDS, Doubles, Wave, log_mel, power
 
 SLOWEST, FASTEST = 60.0, 180.0
 """Tempi that are considered, bpm."""
-BEATS_COMPARED = 4
-"""A tempo is judged at the distances of one to four beats."""
+BEATS_COMPARED = (1, 2, 3, 4, 8)
+"""A tempo is judged at these distances in beats: within a bar, and two bars."""
 PREFERRED_BPM, PREFERENCE_OCTAVES = 110.0, 1.0
 """Centre and width of the tempo that is taken when several fit as well."""
 TONES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -40,7 +40,7 @@ def tempo(wave: Wave, rate: int) -> float:
     similar /= similar[0] * np.maximum(1 - np.arange(len(similar)) / len(similar), 0.25)
     candidates = SLOWEST * (FASTEST / SLOWEST) ** np.linspace(0, 1, 441)
     score = np.zeros(len(candidates))
-    for beats in range(1, BEATS_COMPARED + 1):
+    for beats in BEATS_COMPARED:
         lag = beats * 60 / candidates / HOP_SECONDS
         score += np.interp(lag, np.arange(len(similar)), similar, right=0.0)
     distance = np.log2(candidates / PREFERRED_BPM) / PREFERENCE_OCTAVES
@@ -72,8 +72,11 @@ def chroma(wave: Wave, rate: int) -> Doubles:
 
 
 def key_scores(wave: Wave, rate: int) -> dict[tuple[str, str], float]:
-    """Correlation, -1 … 1, of the chroma with each of the 24 keys: (tonic, mode) → fit."""
-    found = chroma(wave, rate)
+    """Correlation, -1 … 1, of the chroma with each of the 24 keys: (tonic, mode) → fit.
+
+    Of its square roots, so that a chord that is held long does not pass for the tonic.
+    """
+    found = np.sqrt(chroma(wave, rate))
     found = found - found.mean()
     scores = {}
     for mode, profile in PROFILES.items():
