@@ -60,10 +60,19 @@ def file_type(name: str) -> LlamaFileType:
     return LlamaFileType.ALL_F32 if name == "F32" else LlamaFileType[f"MOSTLY_{name}"]
 
 
+Importance = Mapping[str, NDArray[np.float32]]
+"""Tensor name → how much each of its columns matters."""
+
+
 def quantize_gguf(
-    source: Path, out: Path, out_type: str, threads: int | None = None, overwrite: bool = False
+    source: Path,
+    out: Path,
+    out_type: str,
+    threads: int | None = None,
+    overwrite: bool = False,
+    importance: Importance | None = None,
 ) -> Path:
-    """Write `source` (F32, F16 or BF16) again as `out_type`.
+    """Write `source` (F32, F16 or BF16) again as `out_type`, with care for the columns that matter.
 
     `threads` defaults to the machine's cores. Raises ModelNotFound, DamagedFile, StorageError,
     RequestError for an unknown type or an already quantised source, EngineError when llama.cpp
@@ -76,7 +85,7 @@ def quantize_gguf(
             "start from an F32, F16 or BF16 file",
         )
     with partial_file(out, overwrite) as partial:
-        _run(source, partial, file_type(name), threads)
+        _run(source, partial, file_type(name), threads, importance or {})
         read_gguf(partial)  # a short file is found here, before it gets its name
     return out
 
@@ -163,7 +172,9 @@ def _ggml() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return quantize, valid
 
 
-def _run(source: Path, partial: Path, kind: LlamaFileType, threads: int | None) -> None:
+def _run(
+    source: Path, partial: Path, kind: LlamaFileType, threads: int | None, importance: Importance
+) -> None:
     import llama_cpp as lib
 
     complaints, callback = _log()
@@ -173,6 +184,13 @@ def _run(source: Path, partial: Path, kind: LlamaFileType, threads: int | None) 
     params.nthread = threads or os.cpu_count() or 1
     params.ftype = int(kind)
     params.max_buf_size = BUFFER
+    columns = {name: np.ascontiguousarray(values, np.float32) for name, values in importance.items()}
+    matrix = (lib.llama_model_imatrix_data * (len(columns) + 1))()  # the last one ends it
+    for entry, (name, values) in zip(matrix, columns.items(), strict=False):
+        entry.name, entry.size = name.encode(), len(values)
+        entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+    if columns:
+        params.imatrix = ctypes.cast(matrix, ctypes.POINTER(lib.llama_model_imatrix_data))
     status = lib.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
     reason = " ".join(complaints) or f"status {status}"
     if status and "iostream" in reason:  # all that llama.cpp says of a write that failed

@@ -29,7 +29,7 @@ plan snapshots preview codes models engine.llama codec.ort speed
 drafting output
 pipeline checks interchange
 runtime plot quality
-takes bundle
+takes bundle importance
 forecast bench
 cli._output
 cli._options cli._early cli._signals

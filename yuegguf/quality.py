@@ -199,15 +199,20 @@ def _opened(path: Path, ids: int, threads: int | None) -> TokenEngine:
     return LlamaEngine(path, options)
 
 
-def _scores(engine: TokenEngine, passage: Passage) -> Iterator[NDArray[np.float64]]:
-    """Log-probabilities of the choices of each draw, in order."""
+def read_through(engine: TokenEngine, passage: Passage) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Let row 0 read a passage from its beginning: each block's first place and logits [ids, n_vocab]."""
     engine.forget(0, 0)
-    draws = iter(passage.draws)
-    draw = next(draws, None)
     for start in range(0, len(passage.ids), BLOCK):
         block = passage.ids[start : start + BLOCK]
-        logits = engine.decode([Row(0, block, len(block))])
-        while draw is not None and draw.place < start + len(block):
+        yield start, engine.decode([Row(0, block, len(block))])
+
+
+def _scores(engine: TokenEngine, passage: Passage) -> Iterator[NDArray[np.float64]]:
+    """Log-probabilities of the choices of each draw, in order."""
+    draws = iter(passage.draws)
+    draw = next(draws, None)
+    for start, logits in read_through(engine, passage):
+        while draw is not None and draw.place < start + len(logits):
             yield _log_softmax(logits[draw.place - start, draw.choices])
             draw = next(draws, None)
 

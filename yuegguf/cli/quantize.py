@@ -6,9 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from yuegguf.cli._options import PATH, force_option, pass_output
 from yuegguf.cli._output import Output
+
+WHOLE = 1e6
+"""Seconds: all of a song."""
 
 out_option = click.option("-o", "--output", "target", type=PATH, required=True, help="File to write.")
 
@@ -18,10 +23,24 @@ out_option = click.option("-o", "--output", "target", type=PATH, required=True, 
 @click.argument("out_type", metavar="TYPE")
 @out_option
 @force_option
+@click.option(
+    "--song",
+    "songs",
+    type=PATH,
+    multiple=True,
+    help="Song folder whose codes say what matters (repeatable): below five bits mostly nearer to SOURCE.",
+)
 @click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: all].")
 @pass_output
 def quantize(
-    output: Output, /, source: Path, out_type: str, target: Path, force: bool, threads: int | None
+    output: Output,
+    /,
+    source: Path,
+    out_type: str,
+    target: Path,
+    force: bool,
+    songs: tuple[Path, ...],
+    threads: int | None,
 ) -> None:
     """Write SOURCE again as TYPE (Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, IQ4_XS, …), with llama.cpp's quantiser.
 
@@ -30,10 +49,29 @@ def quantize(
 
     \b
     yuegguf quantize en-cot-BF16.gguf Q5_K_M -o en-cot-Q5_K_M.gguf
+    yuegguf quantize s2-general-BF16.gguf Q4_0 --song songs/a --song songs/b -o s2-general-Q4_0.gguf
     """
-    from yuegguf_convert.quantize import quantize_gguf
+    from yuegguf_convert.quantize import DIRECT, check_type, quantize_gguf
 
-    _report(output, quantize_gguf(source, target, out_type, threads, force))
+    from yuegguf.errors import RequestError
+
+    if songs and check_type(out_type) in DIRECT:
+        raise RequestError(f"{out_type} rounds all columns alike", "leave --song out")
+    matters = _importance(output, source, songs, threads) if songs else None
+    _report(output, quantize_gguf(source, target, out_type, threads, force, matters))
+
+
+def _importance(
+    output: Output, source: Path, songs: tuple[Path, ...], threads: int | None
+) -> dict[str, NDArray[np.float32]]:
+    """What matters in SOURCE when it reads these songs whole."""
+    from yuegguf import quality
+    from yuegguf.importance import importance
+    from yuegguf.song import SongFolder
+
+    passages = [p for song in songs for p in quality.of_song(SongFolder.open(song), source, WHOLE)]
+    output.say(f"reading {sum(len(p.ids) for p in passages)} ids of {len(songs)} songs")
+    return importance(source, passages, threads)
 
 
 @click.command(short_help="GGUF → the same without the ids that its stage never uses")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, EngineError, ModelNotFound
 from yuegguf.lora import MAKE, AdapterHead
@@ -57,6 +60,35 @@ def function(folder: Path, name: str, result: Any, *arguments: Any) -> Callable[
             found.argtypes, found.restype = arguments, result  # type: ignore[attr-defined]
             return found
     raise AttributeError(name)
+
+
+class Watch(Protocol):
+    """What looks at the values of a model's graph as they are computed."""
+
+    def wants(self, node: str) -> bool:
+        """Whether to see this node's values."""
+
+    def see(self, node: str, values: NDArray[np.float32]) -> None:
+        """Values [ids, columns] of a node."""
+
+
+def watcher(folder: Path, watch: Watch) -> Callable[[int, bool, object], bool]:
+    """`watch` as ggml's scheduler asks it. Raises OSError, AttributeError."""
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    name = function(folder, "ggml_get_name", ctypes.c_char_p, pointer)
+    bytes_of = function(folder, "ggml_nbytes", size, pointer)
+    rows = function(folder, "ggml_nrows", ctypes.c_int64, pointer)
+    get = function(folder, "ggml_backend_tensor_get", None, pointer, pointer, size, size)
+
+    def ask(tensor: int, asking: bool, _data: object) -> bool:
+        node = name(tensor).decode(errors="replace")
+        if not asking:
+            values = np.empty(bytes_of(tensor) // 4, np.float32)
+            get(tensor, values.ctypes.data, 0, values.nbytes)
+            watch.see(node, values.reshape(rows(tensor), -1))
+        return not asking or watch.wants(node)
+
+    return ask
 
 
 class _InitParams(ctypes.Structure):

@@ -59,6 +59,8 @@ class EngineOptions:
     """Which GPU to use alone; None lets llama.cpp spread over all."""
     loras: tuple[Lora, ...] = ()
     """Adapters of the model; not loaded where their scale is 0."""
+    watch: ggml.Watch | None = None
+    """Sees what is computed; slow."""
 
 
 class _Log:
@@ -133,6 +135,9 @@ class LlamaEngine:
         params.flash_attn_type = FLASH[options.flash_attention]
         params.kv_unified = False
         params.no_perf = True
+        if options.watch:
+            self._watcher = lib.ggml_backend_sched_eval_callback(ggml.watcher(LIBRARIES, options.watch))
+            params.cb_eval = self._watcher
         context = lib.llama_init_from_model(self._model, params)
         if not context:
             raise EngineError(
