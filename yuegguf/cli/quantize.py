@@ -70,7 +70,7 @@ def _importance(
     from yuegguf.song import SongFolder
 
     passages = [p for song in songs for p in quality.of_song(SongFolder.open(song), source, WHOLE)]
-    output.say(f"reading {sum(len(p.ids) for p in passages)} ids of {len(songs)} songs")
+    output.say(f"reading {sum(len(p.ids) for p in passages)} ids of the songs")
     return importance(source, passages, threads)
 
 

@@ -73,12 +73,18 @@ class Watch(Protocol):
 
 
 def watcher(folder: Path, watch: Watch) -> Callable[[int, bool, object], bool]:
-    """`watch` as ggml's scheduler asks it. Raises OSError, AttributeError."""
+    """`watch` as ggml's scheduler asks it. Raises EngineError where the libraries lie elsewhere."""
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
-    name = function(folder, "ggml_get_name", ctypes.c_char_p, pointer)
-    bytes_of = function(folder, "ggml_nbytes", size, pointer)
-    rows = function(folder, "ggml_nrows", ctypes.c_int64, pointer)
-    get = function(folder, "ggml_backend_tensor_get", None, pointer, pointer, size, size)
+    try:
+        name = function(folder, "ggml_get_name", ctypes.c_char_p, pointer)
+        bytes_of = function(folder, "ggml_nbytes", size, pointer)
+        rows = function(folder, "ggml_nrows", ctypes.c_int64, pointer)
+        get = function(folder, "ggml_backend_tensor_get", None, pointer, pointer, size, size)
+    except (AttributeError, OSError) as error:
+        raise EngineError(
+            f"llama.cpp's libraries in {folder} do not show what they compute ({error})",
+            "install llama-cpp-python again, or leave --song out",
+        ) from error
 
     def ask(tensor: int, asking: bool, _data: object) -> bool:
         node = name(tensor).decode(errors="replace")
