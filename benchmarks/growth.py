@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from yuegguf_convert.synthetic import write_synthetic
+from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
 from yuegguf import checks, machine, plan, runtime
 from yuegguf.bench import HEADER_IDS, LATER_IDS, PROMPT_IDS
@@ -93,14 +93,15 @@ def summed(models: Models, costs: tuple[StepCost, StepCost], seconds: int) -> di
     return {"draft": draft, "refine": refine, "peak": made.memory, "rows": made.stage2_rows}
 
 
-def random_models(folder: Path, kind: str) -> Models:
-    """Both stages at the real shapes, with nano's codec."""
+def random_models(folder: Path, kind: str, layers: int | None = None) -> Models:
+    """Both stages at the real shapes, or at the real widths with fewer layers, with nano's codec."""
     paths = {}
     for role in ("stage1", "stage2"):
-        paths[role] = folder / f"{role}-{kind}.gguf"
+        shape = replace(SHAPES[role], layers=layers or SHAPES[role].layers)
+        paths[role] = folder / f"{role}-{kind}{f'-{layers}' if layers else ''}.gguf"
         if not paths[role].exists():
-            write_synthetic(paths[role], role, kind)
-    return replace(nano_models(), name="real shapes", **paths)
+            write_synthetic(paths[role], role, kind, config=shape)
+    return replace(nano_models(), name=f"{layers} layers" if layers else "real shapes", **paths)
 
 
 def draw(found: dict[str, dict[int, dict[str, Any]]], out: Path) -> None:

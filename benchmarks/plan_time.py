@@ -1,8 +1,9 @@
 """What a plan says a song will take against what it then takes, phase by phase.
 
-    python -m benchmarks.plan_time [--folder DIR] [--type Q4_0] [--seconds 4] [--sections 1]
+    python -m benchmarks.plan_time [--folder DIR] [--type Q4_0] [--layers 8] [--seconds 4] [--sections 1]
 
-Without DIR the bundled nano sings; with it random models of the real shapes, kept there, with nano's codec.
+Without DIR the bundled nano sings; with it random models of the real shapes (or of fewer layers), kept
+there, with nano's codec. The disk is what the song's folder held at most, looked at ten times a second.
 Sections may not end early, so the plan's "at most" is what is sung.
 """
 
@@ -11,7 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.growth import PHASES, random_models
@@ -39,12 +43,13 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--type", default="Q4_0")
+    parser.add_argument("--layers", type=int, help="of both random models")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a section")
     parser.add_argument("--sections", type=int, default=1)
     options = parser.parse_args()
     models = nano_models()
     if options.folder:
-        models = random_models(options.folder, options.type)
+        models = random_models(options.folder, options.type, options.layers)
         checks.open_tokenizer = runtime.open_tokenizer = lambda *_: Letters()  # type: ignore[assignment,return-value]
     lyrics = "[verse]\nla la la la\n\n" * options.sections
     sampling = Sampling(min_new_tokens=round(100 * options.seconds))
@@ -56,7 +61,8 @@ def main() -> None:
         machine.forget_peak()
         begun = time.perf_counter()
         folder = runtime.start(request, models, Path(name), None, Machine())
-        song = runtime.go_on(folder, models, Machine(), lambda event: None, None)
+        with largest(folder.path) as sizes:
+            song = runtime.go_on(folder, models, Machine(), lambda event: None, None)
         passed = time.perf_counter() - begun
         found = json.loads((song.folder / "song.json").read_text("utf-8"))["seconds"]
     print(
@@ -67,6 +73,26 @@ def main() -> None:
         print(f"| {phase} | {foretold:.1f} s | {taken:.1f} s | {foretold / max(taken, 0.1):.2f} |")
     peak = machine.peak_memory() or 0
     print(f"memory: foretold {plan.plan.memory / 2**30:.2f} GiB, held at most {peak / 2**30:.2f} GiB")
+    print(f"disk: foretold {plan.disk / 2**20:.1f} MiB, held at most {max(sizes) / 2**20:.1f} MiB")
+
+
+@contextmanager
+def largest(folder: Path) -> Iterator[list[int]]:
+    """Look at the bytes in a folder while it is worked on; the list fills."""
+    sizes, done = [0], threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.1):
+            with suppress(OSError):  # a file may go between its name and its size
+                sizes.append(sum(path.stat().st_size for path in folder.rglob("*")))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield sizes
+    finally:
+        done.set()
+        watcher.join()
 
 
 if __name__ == "__main__":

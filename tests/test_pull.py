@@ -254,7 +254,7 @@ def test_a_full_disk_is_told_before_the_first_byte(
     monkeypatch.setattr("shutil.disk_usage", lambda _path: free)
     result = pull(capsys, root, "--set", "minimal")
     assert result.code == 1
-    assert result.error.startswith("error: en-cot:Q8_0, s2-general:Q8_0, xcodec needs 0.1 GB of disk, and")
+    assert result.error.startswith("error: en-cot:Q8_0, s2-general:Q8_0, xcodec needs 77.9 MB of disk, and")
     assert hub.fetched() == []
 
 

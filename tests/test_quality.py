@@ -116,7 +116,9 @@ def test_reading_in_blocks_is_reading_step_by_step(song: Path) -> None:
         )
     engine.close()
     assert len(blocks) == len(steps)
-    assert max(np.abs(np.exp(a) - np.exp(b)).max() for a, b in zip(blocks, steps, strict=True)) < 0.02
+    off = [np.abs(np.exp(a) - np.exp(b)).max() for a, b in zip(blocks, steps, strict=True)]
+    assert np.median(off) < 1e-4
+    assert max(off) < 0.1  # where the model is of two minds
 
 
 def test_what_cannot_be_compared_is_said(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -295,10 +295,7 @@ def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
     folder.advance(
         "master",
         files=[path.name for path in files],
-        sections=[
-            {"label": s.label, "start": s.start, "seconds": s.seconds, "complete": s.complete}
-            for s in sections
-        ],
+        sections=[asdict(section) for section in sections],
     )
     return "done"
 
