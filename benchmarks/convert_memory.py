@@ -5,8 +5,7 @@ python benchmarks/convert_memory.py [--layers 8] [--types BF16 Q8_0 Q4_K_M]
 The peak does not depend on the number of layers, so it holds for the published 12.4 GB. Each
 conversion runs in a process of its own under a data limit of 4 GiB. "resident" includes pages of
 the input file that llama.cpp's quantiser maps and the kernel may drop; "own" is what the process
-itself holds. Each file is then opened by llama.cpp and reads eight
-ids. Linux only.
+itself holds. Each file is then opened by llama.cpp and reads eight ids. Linux only.
 """
 
 from __future__ import annotations

@@ -49,17 +49,26 @@ def storage_errors(target: Path) -> Iterator[None]:
         raise storage_error(target, error) from error
 
 
+def free_disk(folder: Path) -> int:
+    """Bytes free where a folder is, or will be made. Raises StorageError."""
+    with storage_errors(folder):
+        return shutil.disk_usage(standing(folder)).free
+
+
+def standing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there already."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+
+
 def check_room(folder: Path, needed: int, what: str, option: str) -> None:
     """Refuse what the disk of `folder` cannot take, before anything is written. Raises StorageError.
 
     `option` chooses another folder.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    with storage_errors(folder):
-        free = shutil.disk_usage(there).free
+    free = free_disk(folder)
     if needed > free:
         raise StorageError(
-            f"{what} needs {_size(needed)} of disk, and {_size(free)} are free in {there}",
+            f"{what} needs {_size(needed)} of disk, and {_size(free)} are free in {standing(folder)}",
             f"free some space, or choose another folder with {option}",
         )
 

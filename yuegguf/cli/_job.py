@@ -11,6 +11,7 @@ from yuegguf.cli._options import has_gpu, machine, model_choice
 from yuegguf.cli._output import Output, minutes
 from yuegguf.cli._request import song_request
 from yuegguf.early import Early
+from yuegguf.files import free_disk
 from yuegguf.models import Models
 from yuegguf.plan import Machine
 from yuegguf.request import SongRequest
@@ -118,14 +119,6 @@ def _sections(request: SongRequest) -> tuple[list[dict[str, Any]], list[str]]:
         lines.append(f"section {number:<4} [{one.label}] at most {one.seconds:g} s, {one.verdict}")
         lines[-1] += f"; {one.advice}" if one.advice else ""
     return facts, lines
-
-
-def free_disk(folder: Path) -> int:
-    """Bytes free where a folder is, or will be made."""
-    import shutil
-
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
-    return shutil.disk_usage(there).free
 
 
 def _with_cuda_index(output: Output, options: dict[str, Any]) -> dict[str, Any]:
