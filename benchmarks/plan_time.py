@@ -1,6 +1,7 @@
 """What a plan says a song will take against what it then takes, phase by phase.
 
     python -m benchmarks.plan_time [--folder DIR] [--type Q4_0] [--layers 8] [--seconds 4] [--sections 1]
+        [--snapshot-every 60]
 
 Without DIR the bundled nano sings; with it random models of the real shapes (or of fewer layers), kept
 there, with nano's codec. The disk is what the song's folder held at most, looked at ten times a second.
@@ -46,8 +47,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="of both random models")
     parser.add_argument("--seconds", type=float, default=4.0, help="of a section")
     parser.add_argument("--sections", type=int, default=1)
+    parser.add_argument("--snapshot-every", type=float, default=60.0, help="seconds of the draft")
     options = parser.parse_args()
     models = nano_models()
+    hardware = Machine(snapshot_seconds=options.snapshot_every)
     if options.folder:
         models = random_models(options.folder, options.type, options.layers)
         checks.open_tokenizer = runtime.open_tokenizer = lambda *_: Letters()  # type: ignore[assignment,return-value]
@@ -57,12 +60,12 @@ def main() -> None:
         "pop female vocal", lyrics, segment_seconds=options.seconds, seed=1, sampling=sampling
     )
     with tempfile.TemporaryDirectory() as name:
-        plan = forecast(request, models, Machine(), Notebook(Path(name) / "speed.json"))
+        plan = forecast(request, models, hardware, Notebook(Path(name) / "speed.json"))
         machine.forget_peak()
         begun = time.perf_counter()
-        folder = runtime.start(request, models, Path(name), None, Machine())
+        folder = runtime.start(request, models, Path(name), None, hardware)
         with largest(folder.path) as sizes:
-            song = runtime.go_on(folder, models, Machine(), lambda event: None, None)
+            song = runtime.go_on(folder, models, hardware, lambda event: None, None)
         passed = time.perf_counter() - begun
         found = json.loads((song.folder / "song.json").read_text("utf-8"))["seconds"]
     print(

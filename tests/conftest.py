@@ -25,6 +25,14 @@ def shared_path(relative: str) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def gave_way(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often a command would have made this process give way to others; it stays as it is."""
+    asked: list[int] = []
+    monkeypatch.setattr("yuegguf.machine.give_way", lambda: asked.append(1))
+    return asked
+
+
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Path]:
     """`golden("stage2.npz")` → that file of shared/reference/golden."""

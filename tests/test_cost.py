@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from yuegguf.cost import (
     ModelFacts,
     StepCost,
     draft_seconds,
+    drawn_ids,
     refine_seconds,
 )
 from yuegguf.engine.base import Row
-from yuegguf.forecast import reasons
-from yuegguf.plan import Machine, make
+from yuegguf.forecast import _snapshot_ids, reasons
+from yuegguf.plan import Machine, Plan, make
 from yuegguf.request import SongRequest
 
 COST = StepCost(step=0.1, row=0.02, cell=3e-5, prompt=0.004)
@@ -110,6 +112,26 @@ def test_layers_on_the_gpu_move_their_weights_and_caches_there() -> None:
         whole = Held(2, 2048, gpu_layers=layers)
         assert whole.gpu_bytes(facts) == facts.bytes + caches + scores + GPU_WORKSPACE
         assert whole.own_bytes(facts) == WORKSPACE
+
+
+def test_the_rows_fill_section_by_section_and_the_unconditional_one_starts_anew() -> None:
+    asked = [drawn_ids([10, 5], [4, 6], True, share) for share in (0, 0.2, 0.4, 0.45, 1)]
+    assert asked == [10, 10 + 4 + 4, 10 + 8 + 8, 10 + 8 + 1 + 5 + 1 + 1, 19 + 5 + 12 + 12]
+    assert drawn_ids([10, 5], [4, 6], False, 1) == 19 + 5 + 12
+
+
+def test_disk_is_told_by_the_last_two_snapshots() -> None:
+    request = SongRequest("pop", "[verse]\nla\n[chorus]\nla\n", segment_seconds=10)
+    made = Plan(4096, 2, 2, 1, "f16", None, 0, 0)
+    of_share = [drawn_ids([20, 8], [500, 500], True, share) for share in (0.4, 0.8)]
+
+    def told(every: float) -> int:
+        return _snapshot_ids(request, [20, 8], made, 50.0, every)
+
+    assert (told(0), told(60)) == (0, 0)
+    assert told(40) == of_share[1]
+    assert told(20) == sum(of_share)
+    assert _snapshot_ids(request, [20, 8], replace(made, n_ctx=512), 50.0, 20.0) == 2 * 2 * 512
 
 
 class ClockedEngine(FakeEngine):

@@ -26,9 +26,10 @@ from yuegguf.vocab import stage1_vocab
 GIB = 2**30
 BIG1 = ModelFacts(6 * GIB, 2 * 32 * 4 * 128, 32, 16384)  # YuE's 7B: 64 KiB an id at f16
 BIG2 = ModelFacts(2 * GIB, 2 * 16 * 32 * 128, 16, 8192)
-ROW2 = ROW_IDS * BIG2.kv_width * 2
+CELLS2 = -(-ROW_IDS // 256) * 256  # as llama.cpp rounds it up
+ROW2 = CELLS2 * BIG2.kv_width * 2
 FIXED1 = 4 * 32 * 16384 * BATCH + WORKSPACE  # llama.cpp's attention scores: 32 heads, 4 bytes each
-FIXED2 = 4 * 16 * ROW_IDS * BATCH + WORKSPACE
+FIXED2 = 4 * 16 * CELLS2 * BATCH + WORKSPACE
 PIECES, METADATA = read_header(nano_models().stage1)
 VOCAB = stage1_vocab(PIECES)
 ENCODE = open_tokenizer(METADATA, PIECES, nano_models().stage1).encode

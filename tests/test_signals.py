@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,3 +77,21 @@ def test_ctrl_c_ends_a_pause(capsys: Capture, tmp_path: Path, monkeypatch: pytes
     result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--pause-on-battery")
     assert result.code == 75
     assert "go on with: yuegguf resume" in result.error
+
+
+def test_a_process_gives_way_once_and_never_takes_it_back() -> None:
+    code = "import os; from yuegguf.machine import give_way; give_way(); {}; give_way(); print(os.nice(0))"
+    before = max(10, os.nice(0))
+    for between, niceness in (("None", before), ("os.nice(5)", min(19, before + 5))):
+        told = subprocess.run(
+            [sys.executable, "-c", code.format(between)], check=True, capture_output=True, text=True
+        )
+        assert int(told.stdout) == niceness
+
+
+@pytest.mark.parametrize(("option", "times"), [((), 1), (("--nice",), 1), (("--no-nice",), 0)])
+def test_singing_gives_way_to_other_programs_unless_told_not_to(
+    capsys: Capture, tmp_path: Path, gave_way: list[int], option: tuple[str, ...], times: int
+) -> None:
+    assert cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--draft", *option).code == 0
+    assert len(gave_way) == times

@@ -52,8 +52,9 @@ class StageReport:
     far_ms: float
     prompt_per_second: float
     """Ids of a prompt."""
-    bandwidth_share: float
-    """Weights and caches that a far step reads, over what the memory can give in its time."""
+    bandwidth_share: float | None
+    """Weights and caches that a far step reads, over what the memory can give in its time; None where layers
+    are on a GPU, whose memory is another."""
     overhead: float
     """Share of the loop's own time on top of llama.cpp's."""
     song_seconds: float
@@ -160,6 +161,7 @@ class _Measured:
             rows = engine.n_rows
         late = cost.seconds(rows, rows * far)
         moved = _moved(header.facts, rows * far, self.made.kv_type)
+        on_gpu = getattr(self.made, f"{stage}_gpu_layers") != 0
         return StageReport(
             stage=stage,
             file=header.path.name,
@@ -169,7 +171,7 @@ class _Measured:
             far=far,
             far_ms=1e3 * late,
             prompt_per_second=1 / cost.prompt,
-            bandwidth_share=moved / late / self.bandwidth,
+            bandwidth_share=None if on_gpu else moved / late / self.bandwidth,
             overhead=overhead,
             song_seconds=whole(cost),
             real_time=whole(cost) * FRAME_RATE / sum(self.request.frame_caps()),

@@ -12,8 +12,10 @@ from yuegguf.engine.base import BATCH
 from yuegguf.errors import DamagedFile
 from yuegguf.stages.stage2 import PROMPT_IDS
 
-WORKSPACE = 300 * 2**20
+WORKSPACE = 150 * 2**20
 """Bytes for Python, libraries and llama.cpp's buffers, without the attention scores."""
+ROUNDED = 256
+"""llama.cpp makes a row's cache a multiple of this many ids (`llama-context.cpp`)."""
 GPU_WORKSPACE = 700 * 2**20
 """Bytes of a GPU's memory for its runtime and llama.cpp's buffers, without the attention scores."""
 ALL = -1
@@ -77,10 +79,15 @@ class Held:
 
     def _layers(self, facts: ModelFacts) -> int:
         """Bytes of weights and caches."""
-        return facts.bytes + round(self.rows * self.ids * facts.kv_width * KV_BYTES[self.kv_type])
+        return facts.bytes + round(self.rows * self._cells * facts.kv_width * KV_BYTES[self.kv_type])
+
+    @property
+    def _cells(self) -> int:
+        """Ids that a row's cache has room for."""
+        return -(-self.ids // ROUNDED) * ROUNDED
 
     def _scores(self, facts: ModelFacts) -> int:
-        return 0 if self.flash else 4 * facts.heads * self.ids * self.batch
+        return 0 if self.flash else 4 * facts.heads * self._cells * self.batch
 
     def _share(self, facts: ModelFacts) -> float:
         """Of the layers, how many are on the GPU."""
@@ -134,6 +141,18 @@ def draft_seconds(
         if guided:
             total += steps * cost.row + cost.cell * grown
     return total
+
+
+def drawn_ids(prompts: Sequence[int], frames: Sequence[int], guided: bool, share: float) -> int:
+    """Ids in stage 1's rows when a share, 0 … 1, of all frames is drawn; the rest as in `draft_seconds`."""
+    left = round(share * STEPS_PER_FRAME["stage1"] * sum(frames))
+    before = 0
+    for ids, count in zip(prompts, frames, strict=True):
+        steps = STEPS_PER_FRAME["stage1"] * count
+        if left <= steps:
+            return before + ids + left + (left if guided else 0)
+        before, left = before + ids + steps + 1, left - steps
+    return before
 
 
 def refine_seconds(

@@ -10,7 +10,7 @@ from typing import Any
 
 from yuegguf import checks, machine, plan, runtime
 from yuegguf.codec.base import FRAME_RATE
-from yuegguf.cost import Held, StepCost, draft_seconds, refine_seconds
+from yuegguf.cost import KV_BYTES, Held, StepCost, draft_seconds, drawn_ids, refine_seconds
 from yuegguf.engine.base import TokenEngine
 from yuegguf.models import Models, fingerprint
 from yuegguf.plan import Machine, Plan
@@ -34,7 +34,7 @@ class Forecast:
     music: float
     """Seconds of the song if every section runs to its limit."""
     disk: int
-    """Bytes: the files, the codes, and stage 1's caches while it draws."""
+    """Bytes: stage 1's snapshots while it draws or the files at the end, whichever are more."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -69,15 +69,33 @@ def forecast(
         "draft": made.stage1().own_bytes(first.facts, options.shared_memory),
         "refine": made.stage2().own_bytes(second.facts, options.shared_memory),
     }
-    seconds = _seconds(request, prompt, models, made, notebook or Notebook())
+    own = _own_ids(prompt)
+    seconds = _seconds(request, prompt, own, models, made, notebook or Notebook())
     music = sum(request.frame_caps()) / FRAME_RATE
     why = tuple(reasons(made, request, options, free))
-    disk = plan.disk_bytes(request, first.facts, made, options)
+    cells = _snapshot_ids(request, own, made, seconds["draft"], options.snapshot_seconds)
+    snapshots = round(cells * first.facts.kv_width * KV_BYTES[made.kv_type])
+    disk = max(snapshots, plan.file_bytes(request))
     return Forecast(made, why, memory, seconds, music, disk)
 
 
+def _own_ids(prompt: Prompt) -> list[int]:
+    """Ids of each section's own prompt, the header with the first."""
+    before = [prompt.header, *[prompt.end_of_segment] * (len(prompt.sections) - 1)]
+    return [len(first) + len(ids) for first, ids in zip(before, prompt.sections, strict=True)]
+
+
+def _snapshot_ids(request: SongRequest, own: list[int], made: Plan, draft: float, every: float) -> int:
+    """Ids in the snapshots of a draft of that many seconds: the last two, as a new one is whole before the
+    old one goes."""
+    times = [count * every for count in range(1, int(draft / every) + 1)] if every else []
+    caps, guided = request.frame_caps(), request.sampling.guided
+    most = made.stage1_rows * made.n_ctx
+    return sum(min(most, drawn_ids(own, caps, guided, time / draft)) for time in times[-2:])
+
+
 def _seconds(
-    request: SongRequest, prompt: Prompt, models: Models, made: Plan, notebook: Notebook
+    request: SongRequest, prompt: Prompt, own: list[int], models: Models, made: Plan, notebook: Notebook
 ) -> dict[str, float]:
     parts = runtime.real_parts(models, made, Machine(), threading.Event())
     rows, caps = made.stage2_rows, request.frame_caps()
@@ -86,8 +104,6 @@ def _seconds(
     refine = _known(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)
-    before = [prompt.header, *[prompt.end_of_segment] * (len(caps) - 1)]
-    own = [len(first) + len(ids) for first, ids in zip(before, prompt.sections, strict=True)]
     lengths = sorted((chunk.frames for chunk in chunks(sum(caps))), reverse=True)
     return {
         "draft": draft_seconds(draft, own, caps, request.sampling.guided, made.n_ctx, len(prompt.header)),

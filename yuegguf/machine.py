@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,8 @@ FEATURES = (
 """CPU features that llama.cpp's kernels make use of."""
 
 
+NICE = 10
+"""The niceness of a program that gives way to others, of 19."""
 CGROUP = Path("/sys/fs/cgroup")
 """Where a container sees its own limits (cgroup v2)."""
 
@@ -64,6 +67,16 @@ def on_battery() -> bool:
     """Whether it runs on its battery now; False where it has none or does not say."""
     found = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
     return found is not None and found.power_plugged is False
+
+
+def give_way() -> None:
+    """Let every other program have the cores first; what this process starts from here on gives way too."""
+    process = psutil.Process()
+    with suppress(psutil.Error, OSError):
+        if sys.platform == "win32":
+            process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        else:
+            process.nice(max(NICE, process.nice()))
 
 
 def peak_memory() -> int | None:

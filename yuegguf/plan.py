@@ -302,15 +302,8 @@ def _rows_that_fit(plan: Plan, stage2: ModelFacts, machine: Machine, limit: int 
     return next((rows for rows in range(most_rows(plan), 1, -1) if fits(rows)), 1)
 
 
-def disk_bytes(request: SongRequest, stage1: ModelFacts, made: Plan, options: Machine) -> int:
-    """Most bytes of a song's folder at once.
-
-    Audio as PCM (mp3 is smaller); codes and log; two snapshots of stage 1's caches, since a new one is
-    whole before the old one goes.
-    """
+def file_bytes(request: SongRequest) -> int:
+    """Of a finished song's folder, at most: audio as PCM (mp3 is smaller), codes and log."""
     frames, output = sum(request.frame_caps()), request.output
     samples = SONG_HOP * frames * (3 if output.stems else 1)
-    audio = len(output.formats) * samples * output.bits // 8
-    rows = made.stage1_rows if options.snapshot_seconds else 0
-    snapshots = round(2 * rows * made.n_ctx * stage1.kv_width * KV_BYTES[made.kv_type])
-    return audio + 64 * frames + snapshots
+    return len(output.formats) * samples * output.bits // 8 + 64 * frames

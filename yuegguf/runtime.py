@@ -181,7 +181,7 @@ def prepared(
     made, first = _planned(request, models, options, bool(early.preview_seconds), takes)
     checks.check_prompt(request, first, made.n_ctx)
     # without snapshots, which a song can do without
-    needed = takes * plan.disk_bytes(request, first.facts, made, replace(options, snapshot_seconds=0))
+    needed = takes * plan.file_bytes(request)
     check_room(parent, needed, "this song", "--output-dir")
     return request, {**_facts(name or request.genre.strip(), models, made), "early": early.to_json()}
 

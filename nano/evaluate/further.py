@@ -1,4 +1,4 @@
-"""Songs made from songs with a family: going on, and a backing for a given vocal.
+"""Songs made from songs with a family: going on, a backing for a given vocal, and references.
 
     python -m nano.evaluate.further FOLDER [--count 30] [--only extend,backing,reference]
 
@@ -20,16 +20,17 @@ import soundfile
 import yuegguf
 from nano.corpus import SongSpec, make_song
 from nano.corpus.states import states
+from nano.evaluate.referring import referring
 from nano.evaluate.requests import held_out, lengths
 from nano.evaluate.singing import SECONDS
-from nano.measure import music, singing
+from nano.measure import music
 from yuegguf import takes
 from yuegguf.codec.base import FRAME_RATE, SONG_RATE
 from yuegguf.extend import Extension
 from yuegguf.given import recorded_frames
 from yuegguf.material import Material
 from yuegguf.models import nano_models
-from yuegguf.request import GivenTrack, Reference
+from yuegguf.request import GivenTrack
 from yuegguf.runtime import adopt, open_codec
 
 NANO = yuegguf.ModelChoice("nano")
@@ -110,26 +111,6 @@ def backing(specs: list[SongSpec], folder: Path, told: bool) -> dict[str, list[b
     return found
 
 
-def reference(specs: list[SongSpec], folder: Path) -> dict[str, list[bool]]:
-    """Tags without a voice, after a reference with one: is its register taken up?"""
-    found: dict[str, list[bool]] = {"with a reference": [], "without": []}
-    for spec in specs:
-        made = make_song(spec)
-        files = {}
-        for name, wave in (("vocal", made.vocal), ("instrumental", made.instrumental)):
-            files[name] = str(folder / f"ref-{name}-{spec.seed}.wav")
-            soundfile.write(files[name], wave, SONG_RATE)
-        plain = yuegguf.SongRequest("pop", spec.lyrics, segment_seconds=SECONDS, seed=spec.seed)
-        asked = {"without": plain, "with a reference": replace(plain, reference=Reference(**files))}
-        for name, request in asked.items():
-            song = yuegguf.generate(
-                request, yuegguf.ModelChoice("nano"), folder, name=f"reference-{spec.seed}"
-            )
-            _, wave, rate = parts(song, "vocals", 0)
-            found[name].append(singing.register(wave, rate) == spec.gender)
-    return found
-
-
 def tell(text: str) -> None:
     """Progress."""
     print(text, file=sys.stderr, flush=True)
@@ -157,7 +138,8 @@ def main() -> None:
             results["backing, tags with tempo and key"] = backing(specs, options.folder, True)
             results["backing, tags without"] = backing(specs, options.folder, False)
         else:
-            results["reference"] = reference(specs, options.folder)
+            for name, answers in referring(specs, options.folder).items():
+                results[f"reference: {name}"] = answers
     shares = {
         name: {key: float(np.mean(values)) for key, values in answers.items()}
         for name, answers in results.items()

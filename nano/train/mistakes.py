@@ -32,15 +32,16 @@ def noisy(ids: np.ndarray, step: int) -> np.ndarray:
         if fate < 0.5 or not len(codes):
             continue
         if fate < 0.75:
-            _mishear(codes[1 : int(draw.uniform(0.1, 0.8) * len(codes)) : 2], read, draw)
+            begun = codes[: int(draw.uniform(0.1, 0.8) * len(codes))]
+            read[begun] = FIRST + misheard(read[begun] - FIRST, draw)
         hit = codes[draw.random(len(codes)) < NOISE]
         read[hit] = given[draw.choice(codes, len(hit))]
         _delay(codes, given, read, draw)
     return out
 
 
-def _mishear(places: np.ndarray, read: np.ndarray, draw: np.random.Generator) -> None:
-    """What a state of the instrumental is read as; the same at all PLACES of a row."""
+def misheard(states: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """States [N] as the codec hears a recording; the same ones in the same way. Voices are unharmed."""
     heard, genre = np.arange(COUNT), int(draw.integers(len(GENRES)))
     held = np.arange(HELD, LEADS)
     other = HELD + (held - HELD) % len(CHORDS) + genre * len(CHORDS)
@@ -50,7 +51,7 @@ def _mishear(places: np.ndarray, read: np.ndarray, draw: np.random.Generator) ->
     lead = np.arange(LEADS, COUNT)
     other = LEADS + (lead - LEADS) % TONES + genre * TONES
     heard[lead] = np.where(draw.random(len(lead)) < MISHEARD, other, lead)
-    read[places] = FIRST + heard[read[places] - FIRST]
+    return heard[states]
 
 
 def _delay(codes: np.ndarray, given: np.ndarray, read: np.ndarray, draw: np.random.Generator) -> None:

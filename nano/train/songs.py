@@ -6,7 +6,7 @@ codes V0 I0 V1 I1 …, <EOA>, end marker. Only codes and <EOA> are learned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -22,6 +22,7 @@ from nano.corpus.spelling import letters, word_syllables, words
 from nano.corpus.states import CHORDS, states
 from nano.corpus.theory import BEATS_PER_BAR
 from nano.tokenizer import TEXT_PIECES, appended_pieces, build_tokenizer
+from nano.train.references import Reference
 from yuegguf.lyrics import Section, parse
 from yuegguf.stages.prompt import Prompt, build
 from yuegguf.tokenizer import Tokenizer
@@ -94,12 +95,13 @@ def _tools() -> tuple[Tokenizer, Stage1Vocab]:
     return Tokenizer(tokenizer_bytes(), pieces()), stage1_vocab(pieces())
 
 
-def song_row(spec: SongSpec, sections: int | None = None) -> SongRow:
-    """The whole song, or its first sections under the header of all."""
+def song_row(spec: SongSpec, sections: int | None = None, reference: Reference | None = None) -> SongRow:
+    """The whole song, or its first sections under the header of all, after a reference if there is one."""
     tokenizer, vocab = _tools()
     lyrics = parse(spec.lyrics).sections
-    prompt = build(tokenizer.encode, vocab, spec.tags, lyrics, lyrics[:sections])
-    writer = _Writer(spec, prompt, vocab)
+    codes = reference.codes.astype(np.int16) if reference else None
+    prompt = build(tokenizer.encode, vocab, spec.tags, lyrics, lyrics[:sections], codes)
+    writer = _Writer(spec, prompt, vocab, reference.tells if reference else {})
     for number in range(len(prompt.sections)):
         writer.section(number)
     return writer.row()
@@ -126,8 +128,14 @@ def text_row(spec: SongSpec) -> SongRow:
 class _Writer:
     """Collects ids and targets."""
 
-    def __init__(self, spec: SongSpec, prompt: Prompt, vocab: Stage1Vocab) -> None:
+    def __init__(
+        self, spec: SongSpec, prompt: Prompt, vocab: Stage1Vocab, tells: Mapping[str, str] | None = None
+    ) -> None:
         self.prompt, self.vocab, self.spec = prompt, vocab, spec
+        self.told = tag_classes(spec.tags) | {
+            name: TAGS[name].index(value) for name, value in (tells or {}).items()
+        }
+        """What tags and reference say."""
         self.labels = arrange(spec)[1]
         self.ids: list[int] = list(prompt.header)
         self.learned: list[tuple[int, int]] = []
@@ -199,7 +207,7 @@ class _Writer:
             said["first"][places] = _lines(label)["first"]
         if self.prompt.header:
             ends = [end for end, _ in self.ends]
-            for name, value in tag_classes(self.spec.tags).items():
+            for name, value in self.told.items():
                 said[name][[len(self.prompt.header) - 1, *ends]] = value
         for end, label in self.ends:
             for name, chord in zip(HARMONY, label.chords, strict=False):

@@ -12,7 +12,7 @@ in bar, chord, section, line and syllable, the chord and the sounds must be read
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,9 @@ from nano.train import options, songs
 from nano.train.llama import Llama, rows, write
 from nano.train.loop import Plan, Trainer
 from nano.train.mistakes import noisy
-from nano.train.songs import UNKNOWN, SongRow
+from nano.train.references import LONGEST as REFERENCE_FRAMES
+from nano.train.references import with_reference
+from nano.train.songs import UNKNOWN, Ints, SongRow
 
 USED = TEXT_PIECES + len(SPECIALS) + CODES
 """The first ids: text, specials and codebook 0; the others are never seen."""
@@ -39,12 +41,13 @@ WATCHED = 2
 """The layer that is told where to look, whose input must spell and whose output must tell the time."""
 HEADS = {"syllable": 0, "next": 1, "harmony": 2}
 """Its heads that are told, and what to look at; the first two share their keys."""
-BATCH_IDS = 4096
+BATCH_IDS = 8192
 """Of a step, with the padding."""
 LONGEST = 3600
-"""Ids of the longest row; longer songs end with an earlier section."""
-SHARES = {"one": 0.2, "two": 0.25, "all": 0.45, "free": 0.1}
-"""Of the rows: songs that end after one or two sections, whole songs, sections without words."""
+"""Ids of the longest row, besides a reference; longer songs are not learned."""
+SHARES = {"one": 0.15, "two": 0.2, "all": 0.35, "free": 0.1, "reference": 0.2}
+"""Of the rows: songs that end after one or two sections, whole songs, sections without words, and songs of
+any length after a reference."""
 WEIGHTS = {"chord": 0.3, "onset": 0.3, "vowel": 0.3, "coda": 0.3, "first": 0.3, "last": 0.3}
 """Of what must be readable, where it is not 0.1: what follows from single pieces of tags and lyrics."""
 READING = 500
@@ -59,13 +62,14 @@ class Songs:
         """Rows of one kind that fill BATCH_IDS."""
         draw = np.random.default_rng([step, 13])
         kind = "text" if step < READING else draw.choice(list(SHARES), p=list(SHARES.values()))
+        limit = LONGEST + (2 * REFERENCE_FRAMES if kind == "reference" else 0)
         found: list[SongRow] = []
         while True:
             row = self._row(sample_spec(FIRST_SEED + int(draw.integers(1 << 40))), kind, draw)
             longest = max(len(each.ids) for each in [*found, row])
             if found and longest * (len(found) + 1) > BATCH_IDS:
                 return found
-            if longest <= LONGEST:
+            if longest <= limit:
                 found.append(row)
 
     def _row(self, spec: SongSpec, kind: str, draw: np.random.Generator) -> SongRow:
@@ -73,31 +77,59 @@ class Songs:
             return songs.text_row(spec)
         if kind == "free":
             return songs.free_row(spec, int(draw.integers(len(spec.sections))))
+        if kind == "reference":
+            spec, reference = with_reference(spec, draw)
+            return songs.song_row(spec, draw.choice([1, 2, len(spec.sections)]), reference)
         return songs.song_row(spec, {"one": 1, "two": 2}.get(kind))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step reads, all [B, T]; the names are those of `songs.SongRow`."""
+
+    read: Ints
+    """Ids, with mistakes."""
+    targets: Ints
+    named: dict[str, dict[str, Ints]]
+    """Looks, facts and said, each by name."""
+
+
+def batch_of(step: int) -> Batch:
+    """The rows of a step, padded."""
+    found = Songs().batch(step)
+    named = {
+        kind: {name: _padded([getattr(row, kind)[name] for row in found], fill) for name in names}
+        for kind, names, fill in (
+            ("looks", songs.LOOKS, -1),
+            ("facts", songs.FACTS, UNKNOWN),
+            ("said", songs.SAID, UNKNOWN),
+        )
+    }
+    read = noisy(_padded([row.ids for row in found], 0), step)
+    return Batch(read, _padded([row.targets for row in found], UNKNOWN), named)
 
 
 class Stage1Loss:
     """The terms of a step."""
 
     def __init__(self, model: Stage1, device: str) -> None:
-        self.model, self.device, self.songs = model, device, Songs()
+        self.model, self.device = model, device
 
     def __call__(self, step: int) -> dict[str, Tensor]:
         """Weighted terms of the batch of a step."""
-        batch = self.songs.batch(step)
-        read = noisy(_padded([row.ids for row in batch], 0), step)
-        targets = _padded([row.targets for row in batch], UNKNOWN)
-        looks = self._named([row.looks for row in batch], -1)
-        facts = self._named([row.facts for row in batch], UNKNOWN)
-        said = self._named([row.said for row in batch], UNKNOWN)
+        return self.terms(batch_of(step))
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted terms of a batch."""
+        named = {
+            kind: {name: rows(values, self.device) for name, values in parts.items()}
+            for kind, parts in batch.named.items()
+        }
         with torch.autocast(self.device, torch.bfloat16):
-            return self.model.losses(rows(read, self.device), rows(targets, self.device), looks, facts, said)
-
-    def _named(self, parts: list[dict[str, np.ndarray]], fill: int) -> dict[str, Tensor]:
-        return {name: rows(_padded([part[name] for part in parts], fill), self.device) for name in parts[0]}
+            return self.model.losses(rows(batch.read, self.device), rows(batch.targets, self.device), **named)
 
 
-def _padded(parts: list[np.ndarray], fill: int) -> np.ndarray:
+def _padded(parts: list[Ints], fill: int) -> Ints:
     """Arrays [N] of several lengths → [B, T]."""
     out = np.full((len(parts), max(map(len, parts))), fill)
     for row, part in zip(out, parts, strict=True):

@@ -150,7 +150,7 @@ def read_queue(output: Output, command: click.Command, file: Path) -> list[Entry
     return entries
 
 
-OWN = ("plan_only", "dry_run", "queue", "stop_at", "pause_on_battery")
+OWN = ("plan_only", "dry_run", "queue", "stop_at", "pause_on_battery", "nice")
 """Options of `run` that a song of a queue has not."""
 
 

@@ -18,8 +18,8 @@ LOOK_SECONDS = 10.0
 """Between two looks at the battery, while the work goes on."""
 NAP_SECONDS = 1.0
 """The same while it is paused."""
-BATTERY = "yuegguf.pause_on_battery"
-"""Where a command's context notes --pause-on-battery."""
+WANTED = "yuegguf.{}"
+"""Where a command's context notes an option of `laptop_options`."""
 
 
 class Patient(threading.Event):
@@ -46,26 +46,46 @@ class Patient(threading.Event):
             time.sleep(NAP_SECONDS)  # holding no lock that a signal's handler may want
 
 
-def _note(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    context.meta[BATTERY] = wanted
+def _note(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    context.meta[WANTED.format(option.name)] = wanted
 
 
-battery_option = click.option(
+def _wanted(name: str) -> bool:
+    return bool(click.get_current_context().meta.get(WANTED.format(name)))
+
+
+_BATTERY = click.option(
     "--pause-on-battery",
     is_flag=True,
     expose_value=False,
     callback=_note,
     help="Wait while the machine runs on its battery.",
 )
+_NICE = click.option(
+    "--nice/--no-nice",
+    default=True,
+    show_default=True,
+    expose_value=False,
+    callback=_note,
+    help="Let other programs have the cores first.",
+)
+
+
+def laptop_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Options of every command that works for hours on a machine that others need too."""
+    return _BATTERY(_NICE(command))
 
 
 @contextmanager
 def stop_on_signals(output: Output) -> Iterator[threading.Event]:
     """Yield an event that the first SIGINT or SIGTERM sets; a second one raises KeyboardInterrupt.
 
-    With --pause-on-battery, asking the event waits until the machine charges.
+    With --pause-on-battery, asking the event waits until the machine charges. With --nice, the work gives way
+    to other programs.
     """
-    stop = Patient(output.warn) if click.get_current_context().meta.get(BATTERY) else threading.Event()
+    stop = Patient(output.warn) if _wanted("pause_on_battery") else threading.Event()
+    if _wanted("nice"):
+        machine.give_way()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if threading.Event.is_set(stop):

@@ -141,12 +141,13 @@ def table(report: dict[str, Any]) -> list[str]:
     ]
     for stage in report["stages"]:
         peak = f"{stage['peak_bytes'] / 2**30:.1f} GiB" if stage["peak_bytes"] else "memory unknown"
+        part = stage["bandwidth_share"]
+        share = "on a GPU" if part is None else f"{part:.0%} of the memory's bandwidth"
         lines += [
             f"{stage['stage']}  {stage['file']}, {stage['bytes'] / 2**30:.2f} GiB, {stage['rows']} rows",
             f"        step {stage['near_ms']:.1f} ms, at {stage['far']} ids a row {stage['far_ms']:.1f} ms, "
             f"prompt {stage['prompt_per_second']:.0f} ids/s",
-            f"        {stage['bandwidth_share']:.0%} of the memory's bandwidth, own overhead "
-            f"{stage['overhead']:.1%}, peak {peak}",
+            f"        {share}, own overhead {stage['overhead']:.1%}, peak {peak}",
             f"        the song {minutes(stage['song_seconds'])}, {stage['real_time']:.2f} x its length",
         ]
     if "render" in report:

@@ -21,7 +21,7 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli._output import Output
 from yuegguf.cli._request import seed_of
-from yuegguf.cli._signals import battery_option
+from yuegguf.cli._signals import laptop_options
 from yuegguf.cli.interchange import encoded
 from yuegguf.models import Models
 from yuegguf.plan import Machine
@@ -63,7 +63,7 @@ from yuegguf.song import SongFolder
 @takes_option
 @model_options
 @machine_options
-@battery_option
+@laptop_options
 @pass_output
 def extend(output: Output, /, song: Path | None, **options: Any) -> int:
     """Make a new song that begins with SONG and goes on; SONG stays as it is.

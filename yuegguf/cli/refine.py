@@ -9,7 +9,7 @@ import click
 
 from yuegguf.cli._options import PATH, machine_options, model_options, pass_output
 from yuegguf.cli._output import Output
-from yuegguf.cli._signals import battery_option
+from yuegguf.cli._signals import laptop_options
 from yuegguf.cli.song import go_on
 
 
@@ -17,7 +17,7 @@ from yuegguf.cli.song import go_on
 @click.argument("song", type=PATH)
 @model_options
 @machine_options
-@battery_option
+@laptop_options
 @pass_output
 def refine(output: Output, /, song: Path, **options: Any) -> int:
     """Take SONG, whose draft is done, to its end: stage 2, then mix and stems.

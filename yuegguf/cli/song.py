@@ -30,7 +30,7 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli._output import Output
 from yuegguf.cli._queue import sing_queue
-from yuegguf.cli._signals import battery_option, stop_on_signals
+from yuegguf.cli._signals import laptop_options, stop_on_signals
 from yuegguf.request import Song
 
 
@@ -83,7 +83,7 @@ def infer_options(command: Any) -> Any:
 @model_options
 @lora_option
 @machine_options
-@battery_option
+@laptop_options
 @output_options
 @infer_options
 @pass_output
@@ -136,7 +136,7 @@ def _sing_all(output: Output, queue: Path, stop_at: str | None, options: dict[st
 @preview_options
 @model_options
 @machine_options
-@battery_option
+@laptop_options
 @pass_output
 def resume(output: Output, /, song: Path | None, output_dir: Path, **options: Any) -> int:
     """Go on with SONG at the exact token; without SONG, with the newest interrupted one.

@@ -25,7 +25,7 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli._output import Output
 from yuegguf.cli._request import sampling_of, seed_of
-from yuegguf.cli._signals import battery_option
+from yuegguf.cli._signals import laptop_options
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.request import GivenTrack, SongRequest
 
@@ -56,7 +56,7 @@ LONGEST = 30.0
 @model_options
 @lora_option
 @machine_options
-@battery_option
+@laptop_options
 @output_options
 @pass_output
 def stems(output: Output, /, **options: Any) -> int:

@@ -10,7 +10,7 @@ import click
 from yuegguf.cli._finish import say_faults
 from yuegguf.cli._options import PATH, machine, machine_options, model_choice, model_options, pass_output
 from yuegguf.cli._output import Output
-from yuegguf.cli._signals import battery_option, stop_on_signals
+from yuegguf.cli._signals import laptop_options, stop_on_signals
 
 
 @click.group(short_help="several drafts of one song: list them, keep some")
@@ -59,7 +59,7 @@ def list_takes(output: Output, /, folder: Path) -> None:
 @click.option("--delete-others", is_flag=True, help="Delete the takes that are not kept.")
 @model_options
 @machine_options
-@battery_option
+@laptop_options
 @pass_output
 def keep(
     output: Output, /, folder: Path, numbers: tuple[int, ...], delete_others: bool, **options: Any
