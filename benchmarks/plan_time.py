@@ -4,7 +4,7 @@
         [--snapshot-every 60]
 
 Without DIR the bundled nano sings; with it random models of the real shapes (or of fewer layers), kept
-there, with nano's codec. The disk is what the song's folder held at most, looked at ten times a second.
+there, with nano's codec. The disk is what the song's folder held at most, looked at a hundred times a second.
 Sections may not end early, so the plan's "at most" is what is sung.
 """
 
@@ -85,7 +85,7 @@ def largest(folder: Path) -> Iterator[list[int]]:
     sizes, done = [0], threading.Event()
 
     def look() -> None:
-        while not done.wait(0.1):
+        while not done.wait(0.01):
             with suppress(OSError):  # a file may go between its name and its size
                 sizes.append(sum(path.stat().st_size for path in folder.rglob("*")))
 

@@ -163,6 +163,29 @@ def test_a_known_machine_is_measured_exactly(rows: int, monkeypatch: pytest.Monk
     assert engine.now < 12  # four seconds of steps, the prompts, and at least three of each
 
 
+@pytest.mark.parametrize(
+    ("prompt", "far", "context", "place"),
+    [
+        (1e-4, None, 16384, speed.FARTHEST),
+        (0.01, None, 16384, speed.FAR + 400),  # four seconds of reading
+        (5.0, None, 16384, speed.FAR),
+        (1e-4, None, 500, 499),
+        (1e-4, 100, 16384, 100),
+        (5.0, 3000, 16384, 3000),
+        (1e-4, 3000, 500, 499),
+    ],
+)
+def test_the_later_place_is_as_far_as_is_soon_read(
+    prompt: float, far: int | None, context: int, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "COST", replace(COST, prompt=prompt))
+    engine, held = ClockedEngine(n_rows=2, n_ctx=context), []
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: engine.now)
+    monkeypatch.setattr(engine, "copy", lambda *rows: held.append(len(engine.fed[0])))
+    speed.measure(engine, far=far)
+    assert held[-1] == pytest.approx(place, abs=1)
+
+
 def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
     notebook = speed.Notebook(tmp_path / "new" / "speed.json")
     assert notebook.find("stage1", 2) is None

@@ -23,21 +23,23 @@ from yuegguf.errors import StorageError
 from yuegguf.files import replacing
 from yuegguf.stages.render import TRACKS
 
-NEAR, FAR = 16, 272
-"""Ids in the rows where steps are timed; the difference is what a longer cache costs."""
+NEAR, FAR, FARTHEST = 16, 272, 2048
+"""Ids in the rows where steps are timed; the difference is what a longer cache costs. The later place is the
+farther, up to FARTHEST, the sooner a prompt is read."""
 FEWEST, MOST = 3, 50
 """Steps that are timed at a place."""
 RENDER_FRAMES = 100
 
 
-def measure(engine: TokenEngine, seconds: float = 4.0, far: int = FAR) -> StepCost:
+def measure(engine: TokenEngine, seconds: float = 4.0, far: int | None = None) -> StepCost:
     """Time steps of the engine's rows near the start and at `far` ids, about `seconds` in all.
 
-    A long prompt, which the far place needs, may take more. Rows are empty afterwards. Raises EngineError.
+    Without `far` the later place is as far as a prompt can be read to in about those seconds. A long prompt,
+    which a given far place needs, may take more. Rows are empty afterwards. Raises EngineError.
     """
-    rows, far = engine.n_rows, min(far, engine.n_ctx - 1)
-    near = min(NEAR, far // 2)
-    ids = np.random.default_rng(0).integers(3, len(engine.pieces), far).tolist()
+    rows, first = engine.n_rows, min(far or FAR, engine.n_ctx - 1)
+    near = min(NEAR, first // 2)
+    ids = np.random.default_rng(0).integers(3, len(engine.pieces), max(FARTHEST, first)).tolist()
     for row in range(rows):
         engine.forget(row, 0)
     engine.decode([Row(0, ids[:near])])
@@ -45,8 +47,11 @@ def measure(engine: TokenEngine, seconds: float = 4.0, far: int = FAR) -> StepCo
     alone = _step(engine, 1, near, seconds / 4)
     together = _step(engine, rows, near, seconds / 4) if rows > 1 else alone
     begun = time.perf_counter()
-    engine.decode([Row(0, ids[near:])])
-    prompt = (time.perf_counter() - begun) / (far - near)
+    engine.decode([Row(0, ids[near:first])])
+    prompt = (time.perf_counter() - begun) / (first - near)
+    far = first if far else max(first, min(FARTHEST, engine.n_ctx - 1, first + int(seconds / prompt)))
+    if far > first:
+        engine.decode([Row(0, ids[first:far])])
     _spread(engine)
     late = _step(engine, rows, far, seconds / 2)
     for row in range(rows):

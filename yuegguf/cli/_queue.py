@@ -159,8 +159,10 @@ def _read(file: Path) -> tuple[Mapping[str, Any], list[int]]:
     import yaml
 
     try:
-        text = file.read_text("utf-8")
-        data, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+        loader = yaml.SafeLoader(file.read_text("utf-8"))
+        loader.name = file.name
+        tree = loader.get_single_node()
+        data = loader.construct_document(tree) if tree else None
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"the queue {file} cannot be read ({error})", "check the name") from error
     except yaml.YAMLError as error:
