@@ -24,10 +24,13 @@ from yuegguf.cost import (
     StepCost,
     draft_seconds,
     drawn_ids,
+    model_facts,
     refine_seconds,
 )
 from yuegguf.engine.base import Row
+from yuegguf.engine.llama import read_header
 from yuegguf.forecast import _snapshot_ids, reasons
+from yuegguf.models import nano_models
 from yuegguf.plan import Machine, Plan, make
 from yuegguf.request import SongRequest
 
@@ -38,18 +41,19 @@ def test_a_step_is_a_sum() -> None:
     assert COST.seconds(3, 1000) == pytest.approx(0.1 + 0.06 + 0.03)
 
 
+@pytest.mark.parametrize("takes", [1, 3])
 @pytest.mark.parametrize("guided", [False, True])
-def test_a_draft_is_all_its_steps(guided: bool) -> None:
+def test_a_draft_is_all_its_steps(guided: bool, takes: int) -> None:
     prompts, frames = [50, 20, 30], [7, 1, 12]
     total, held = 0.0, 0
     for ids, count in zip(prompts, frames, strict=True):
-        total += ids * COST.prompt
+        total += ids * COST.prompt * (takes if held else 1)
         held += ids
         for step in range(2 * count):
             cells = held + step + (step if guided else 0)
-            total += COST.seconds(2 if guided else 1, cells)
+            total += COST.seconds(takes * (2 if guided else 1), takes * cells)
         held += 2 * count + 1
-    assert draft_seconds(COST, prompts, frames, guided) == pytest.approx(total)
+    assert draft_seconds(COST, prompts, frames, guided, takes=takes) == pytest.approx(total)
 
 
 def test_a_draft_that_outgrows_its_context_reads_what_it_keeps_anew() -> None:
@@ -247,3 +251,20 @@ def test_a_plan_is_told_measured_once_and_nothing_is_begun(
     assert not (tmp_path / "songs").exists()
     refused = cli(capsys, *args, "--max-memory", "1M")
     assert (refused.code, refused.out) == (4, "")
+
+
+def test_the_plan_of_takes_is_that_of_their_common_draft(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YUEGGUF_CACHE_DIR", str(tmp_path))
+    words = ("run", "-g", "pop", "--lyrics", "[verse]\nla la", "--segment-seconds", 2, "-m", "nano", "--plan")
+    alone = cli(capsys, *words, "-o", tmp_path / "songs", "--json").json
+    three = cli(capsys, *words, "-o", tmp_path / "songs", "--json", "-n", 3)
+    found = three.json
+    facts = model_facts(read_header(nano_models().stage1)[1], 0)
+    row = facts.kv_width * 2 * found["plan"]["n_ctx"]
+    assert found["memory"]["draft"] - alone["memory"]["draft"] == 4 * row
+    assert found["memory"]["refine"] == alone["memory"]["refine"]
+    assert found["disk"] == 3 * alone["disk"]
+    assert found["plan"]["stage1_rows"] == alone["plan"]["stage1_rows"] == 2
+    assert "the draft is of all 3 takes, which share its steps; the rest is of one" in three.err

@@ -14,7 +14,7 @@ from nano.corpus.arrange import arrange
 from nano.evaluate import report
 from nano.evaluate.agreement import stage1_agreement, stage2_agreement
 from nano.evaluate.requests import LONGEST, frames, held_out, lengths
-from nano.evaluate.singing import Heard, judge
+from nano.evaluate.singing import Heard, judge, sing
 from nano.measure.validate import corpus_classifier
 from nano.measure.vowels import VowelClassifier
 from nano.train import codec, coded, stage1
@@ -102,3 +102,11 @@ def test_a_file_agrees_with_itself() -> None:
     assert first.draws == 2 * lengths(sample_spec(7))[0] + 1
     second = stage2_agreement(models.stage2, models.stage2, models.codec, [7])
     assert (second.kl, second.top1, second.draws) == (0.0, 1.0, 700)
+
+
+def test_a_song_that_is_there_is_not_sung_again(tmp_path: Path) -> None:
+    spec = spec_from("pop happy female vocal 150 bpm C major", "[verse]\nMoon over the sea\n", 1)
+    models = yuegguf.ModelChoice("nano")
+    first, again = (sing(spec, models, tmp_path, "0001") for _ in range(2))
+    assert first.folder == again.folder
+    assert [path.name for path in tmp_path.iterdir()] == [first.folder.name]

@@ -15,6 +15,7 @@ from yuegguf_convert.quantize import quantize_gguf
 from yuegguf_convert.synthetic import SHAPES, write_synthetic
 from yuegguf_convert.trim import kept_ids
 
+from yuegguf.cli.bench import table
 from yuegguf.engine.base import Row
 from yuegguf.engine.llama import EngineOptions, LlamaEngine
 from yuegguf.errors import RequestError, StorageError
@@ -84,6 +85,10 @@ def test_bench_tells_of_every_stage(capsys: pytest.CaptureFixture[str], tmp_path
         assert 0 < stage["bandwidth_share"] < 1
         assert stage["overhead"] > 0
     assert report["render"]["song_seconds"] > 0
+    assert "% of the memory's bandwidth, own overhead" in "\n".join(table(report))
+    on_gpu = [{**stage, "bandwidth_share": None} for stage in report["stages"]]  # the GPU's memory is another
+    lines = "\n".join(table({**report, "stages": on_gpu}))
+    assert ("bandwidth" in lines, lines.count("on a GPU, own overhead")) == (False, 2)
     told = cli(capsys, *words, "--stages", "2").out
     assert "stage2  stage2.gguf" in told
     assert "stage1" not in told

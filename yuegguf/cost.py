@@ -119,11 +119,13 @@ def draft_seconds(
     guided: bool,
     n_ctx: int | None = None,
     header: int = 0,
+    takes: int = 1,
 ) -> float:
     """Stage 1: ids of each section's own prompt (the header with the first) and its frames → seconds.
 
     The context grows from section to section; the unconditional row starts anew in each. Where a section
-    would not fit into `n_ctx` ids the oldest go, and what is left is read anew behind the header.
+    would not fit into `n_ctx` ids the oldest go, and what is left is read anew behind the header. All `takes`
+    of a song share their steps and the first prompt.
     """
     total, first = 0.0, 0
     lengths = [
@@ -136,10 +138,10 @@ def draft_seconds(
             first += 1
             before = header + sum(lengths[first:i])
             read = before + ids
-        grown = steps * (steps - 1) // 2
-        total += read * cost.prompt + steps * cost.seconds(1, before + ids) + cost.cell * grown
-        if guided:
-            total += steps * cost.row + cost.cell * grown
+        rows, grown = 2 if guided else 1, steps * (steps - 1) // 2
+        cells = steps * (before + ids) + rows * grown
+        total += read * cost.prompt * (takes if i else 1) + steps * cost.step
+        total += takes * (steps * rows * cost.row + cells * cost.cell)
     return total
 
 

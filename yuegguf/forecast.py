@@ -53,8 +53,11 @@ def forecast(
     models: Models,
     options: Machine,
     notebook: Notebook | None = None,
+    takes: int = 1,
 ) -> Forecast:
     """Plan a song and say what it will take; nothing is written but the notebook.
+
+    Of several `takes` all drafts, which share their steps, then one that is refined; disk for all.
 
     Steps that were not timed before are timed now, which loads each model for some seconds.
     Raises YueError, NotEnoughMemory among them.
@@ -63,20 +66,26 @@ def forecast(
     first, second = checks.read_models(models)
     cores, free = machine.physical_cores(), machine.available_memory()
     options = runtime.with_device(options)
-    made = plan.make(request, first.facts, second.facts, options, cores, free)
+    made = plan.make(request, first.facts, second.facts, options, cores, free, takes)
     prompt = checks.check_prompt(request, first, made.n_ctx)
     memory = {
-        "draft": made.stage1().own_bytes(first.facts, options.shared_memory),
+        "draft": _drafting(made, takes).own_bytes(first.facts, options.shared_memory),
         "refine": made.stage2().own_bytes(second.facts, options.shared_memory),
     }
     own = _own_ids(prompt)
-    seconds = _seconds(request, prompt, own, models, made, notebook or Notebook())
+    seconds = _seconds(request, prompt, own, models, made, notebook or Notebook(), takes)
     music = sum(request.frame_caps()) / FRAME_RATE
     why = tuple(reasons(made, request, options, free))
     cells = _snapshot_ids(request, own, made, seconds["draft"], options.snapshot_seconds)
     snapshots = round(cells * first.facts.kv_width * KV_BYTES[made.kv_type])
-    disk = max(snapshots, plan.file_bytes(request))
+    disk = takes * max(snapshots, plan.file_bytes(request))
     return Forecast(made, why, memory, seconds, music, disk)
+
+
+def _drafting(made: Plan, takes: int) -> Held:
+    """Stage 1 as it is held for all takes."""
+    held = made.stage1()
+    return replace(held, rows=takes * held.rows)
 
 
 def _own_ids(prompt: Prompt) -> list[int]:
@@ -95,18 +104,26 @@ def _snapshot_ids(request: SongRequest, own: list[int], made: Plan, draft: float
 
 
 def _seconds(
-    request: SongRequest, prompt: Prompt, own: list[int], models: Models, made: Plan, notebook: Notebook
+    request: SongRequest,
+    prompt: Prompt,
+    own: list[int],
+    models: Models,
+    made: Plan,
+    notebook: Notebook,
+    takes: int,
 ) -> dict[str, float]:
     parts = runtime.real_parts(models, made, Machine(), threading.Event())
     rows, caps = made.stage2_rows, request.frame_caps()
-    draft = _known(notebook, made, made.stage1(), models.stage1_key, lambda: parts.stage1(1))
+    held = _drafting(made, takes)
+    draft = _known(notebook, made, held, models.stage1_key, lambda: parts.stage1(takes))
     second = fingerprint(models.stage2)
     refine = _known(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)
     lengths = sorted((chunk.frames for chunk in chunks(sum(caps))), reverse=True)
+    header, guided = len(prompt.header), request.sampling.guided
     return {
-        "draft": draft_seconds(draft, own, caps, request.sampling.guided, made.n_ctx, len(prompt.header)),
+        "draft": draft_seconds(draft, own, caps, guided, made.n_ctx, header, takes),
         "refine": refine_seconds(refine, lengths, rows),
         "master": frame * sum(caps),
     }

@@ -20,6 +20,10 @@ PROFILES = {
 """How much each semitone above the tonic is heard in a key: its triad most, then its scale."""
 
 
+OPENING, OPENING_WEIGHT = 0.6, 0.5
+"""Seconds at the start that say more of the key, and how much beside the whole."""
+
+
 def onset_strength(wave: Wave, rate: int) -> Doubles:
     """How much louder the mel bands have become, mean dB [T] every 10 ms, without its slow part."""
     mel = np.maximum(log_mel(wave, rate, 40, min(16_000, rate / 2), window_s=0.03), -70.0)
@@ -72,11 +76,20 @@ def chroma(wave: Wave, rate: int) -> Doubles:
 
 
 def key_scores(wave: Wave, rate: int) -> dict[tuple[str, str], float]:
-    """Correlation, -1 … 1, of the chroma with each of the 24 keys: (tonic, mode) → fit.
+    """How well each of the 24 keys fits, -1 … 1: (tonic, mode) → correlation with the chroma.
 
-    Of its square roots, so that a chord that is held long does not pass for the tonic.
+    A mean of the whole and of its OPENING: music mostly begins on the tonic, which tells a key from its
+    neighbours by a fifth.
     """
-    found = np.sqrt(chroma(wave, rate))
+    whole = _fits(chroma(wave, rate))
+    opening = _fits(chroma(wave[: round(OPENING * rate)], rate))
+    total = 1 + OPENING_WEIGHT
+    return {key: (fit + OPENING_WEIGHT * opening[key]) / total for key, fit in whole.items()}
+
+
+def _fits(heard: Doubles) -> dict[tuple[str, str], float]:
+    """Correlation of a chroma [12] with each key; of square roots, so that a long chord is not the tonic."""
+    found = np.sqrt(heard)
     found = found - found.mean()
     scores = {}
     for mode, profile in PROFILES.items():

@@ -85,8 +85,8 @@ def foretell(output: Output, job: Job, whole: bool) -> None:
     from yuegguf.forecast import forecast
 
     if job.takes > 1:
-        output.warn(f"this is what one of the {job.takes} takes needs; their drafts share the steps")
-    made = forecast(job.request, job.models, job.hardware)
+        output.warn(f"the draft is of all {job.takes} takes, which share its steps; the rest is of one")
+    made = forecast(job.request, job.models, job.hardware, takes=job.takes)
     total = sum(made.seconds.values())
     sections, lines = _sections(job.request) if whole else ([], [])
     lines += [*made.reasons, f"memory       {made.plan.memory / 2**30:.1f} GiB"]
