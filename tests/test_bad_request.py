@@ -167,7 +167,7 @@ def test_texts_that_cannot_be_sung(
         (
             ("--max-memory", "10M"),
             4,
-            "stage 1 needs about 0.3 GiB and 0.0 GiB may be used; a machine with more memory would fit",
+            "stage 1 needs about 0.2 GiB and 0.0 GiB may be used; a machine with more memory would fit",
         ),
         (
             ("--model", "en-icl"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import shared_path
-from helpers import FAST, LYRICS
+from helpers import FAST
 
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.given import silence
@@ -16,6 +16,7 @@ from yuegguf.runtime import open_codec
 from yuegguf.song import SongFolder
 from yuegguf.stages.guard import Guard, Verdict, loop_period
 
+LYRICS = "[verse]\nGolden river\n[chorus]\nRemember the night\n[outro]\nMoon over the silver sea\n"
 SONG = ("-g", "warm folk female", "--lyrics", LYRICS, *FAST[2:], "--segment-seconds", 8, "--draft")
 NANO = Path(__file__).resolve().parents[1] / "yuegguf" / "data" / "nano"
 SILENCE = 464

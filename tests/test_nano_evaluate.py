@@ -17,7 +17,7 @@ from nano.evaluate.requests import LONGEST, frames, held_out, lengths
 from nano.evaluate.singing import Heard, judge, sing
 from nano.measure.validate import corpus_classifier
 from nano.measure.vowels import VowelClassifier
-from nano.train import codec, coded, stage1
+from nano.train import codec, coded, references
 from yuegguf.models import nano_models
 from yuegguf.request import SungSection
 
@@ -33,7 +33,7 @@ def test_requests_are_held_out_and_say_what_is_measured() -> None:
     specs = held_out(40)
     seeds = [spec.seed for spec in specs]
     assert seeds == sorted(set(seeds))
-    assert max(seeds) < min(codec.FIRST_SEED, coded.FIRST_SEED, stage1.FIRST_SEED)
+    assert max(seeds) < min(codec.FIRST_SEED, coded.FIRST_SEED, references.FIRST_SEED)
     for spec in specs:
         tags = parse_tags(spec.tags)
         assert (tags.bpm, tags.key, tags.mode) == (round(spec.bpm), spec.key, spec.mode)

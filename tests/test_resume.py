@@ -14,7 +14,13 @@ import pytest
 from helpers import Result, finish, song_bytes, start
 
 PHASES = ("draft", "refine", "master", "done")
-LYRICS = "[verse]\nla la la\n[chorus]\nlo lo\n"
+LYRICS = """[verse]
+Golden river under the moon
+Carry my morning over the hill
+[chorus]
+Remember the summer night
+Moon over the silver sea
+"""
 MACHINE = ("--threads", 1, "--stage2-batch", 1, "--snapshot-every", 0.2)
 REQUEST = (
     "--genre",

@@ -28,7 +28,7 @@ SHORTEST, LONGEST = 100, 1500
 SUNG = 0.2
 """Least share of its frames in which somebody sings."""
 FIRST_SEED = 1_000_000
-"""Songs from here on are for training."""
+"""Songs from here on are for training; lower seeds are held out."""
 
 
 @dataclass(frozen=True)

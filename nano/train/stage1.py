@@ -27,16 +27,14 @@ from nano.train import options, songs
 from nano.train.llama import Llama, rows, write
 from nano.train.loop import Plan, Trainer
 from nano.train.mistakes import noisy
+from nano.train.references import FIRST_SEED, with_reference
 from nano.train.references import LONGEST as REFERENCE_FRAMES
-from nano.train.references import with_reference
 from nano.train.songs import UNKNOWN, Ints, SongRow
 
 USED = TEXT_PIECES + len(SPECIALS) + CODES
 """The first ids: text, specials and codebook 0; the others are never seen."""
 SPEC = LlamaSpec(hidden=256, layers=5, heads=4, kv_heads=2, ffn=768, vocab=USED, context=16384)
 SEED = 1
-FIRST_SEED = 1_000_000
-"""Songs from here on are for training; lower seeds are held out."""
 WATCHED = 2
 """The layer that is told where to look, whose input must spell and whose output must tell the time."""
 HEADS = {"syllable": 0, "next": 1, "harmony": 2}
