@@ -208,7 +208,7 @@ def test_a_stage_2_row_is_what_the_runtime_feeds() -> None:
 
 
 def test_a_batch_is_a_function_of_its_step() -> None:
-    first, second = ([row.ids.tolist() for row in stage1.Songs().batch(9)] for _ in range(2))
+    first, second = ([row.ids.tolist() for row in stage1.rows_of(9)] for _ in range(2))
     assert first == second
     longest = max(map(len, first))
     assert longest * len(first) <= stage1.BATCH_IDS or len(first) == 1

@@ -58,7 +58,6 @@ def forecast(
     """Plan a song and say what it will take; nothing is written but the notebook.
 
     Of several `takes` all drafts, which share their steps, then one that is refined; disk for all.
-
     Steps that were not timed before are timed now, which loads each model for some seconds.
     Raises YueError, NotEnoughMemory among them.
     """
@@ -72,11 +71,10 @@ def forecast(
         "draft": _drafting(made, takes).own_bytes(first.facts, options.shared_memory),
         "refine": made.stage2().own_bytes(second.facts, options.shared_memory),
     }
-    own = _own_ids(prompt)
-    seconds = _seconds(request, prompt, own, models, made, notebook or Notebook(), takes)
+    seconds = _seconds(request, prompt, models, made, notebook or Notebook(), takes)
     music = sum(request.frame_caps()) / FRAME_RATE
     why = tuple(reasons(made, request, options, free))
-    cells = _snapshot_ids(request, own, made, seconds["draft"], options.snapshot_seconds)
+    cells = _snapshot_ids(request, _own_ids(prompt), made, seconds["draft"], options.snapshot_seconds)
     snapshots = round(cells * first.facts.kv_width * KV_BYTES[made.kv_type])
     disk = takes * max(snapshots, plan.file_bytes(request))
     return Forecast(made, why, memory, seconds, music, disk)
@@ -104,13 +102,7 @@ def _snapshot_ids(request: SongRequest, own: list[int], made: Plan, draft: float
 
 
 def _seconds(
-    request: SongRequest,
-    prompt: Prompt,
-    own: list[int],
-    models: Models,
-    made: Plan,
-    notebook: Notebook,
-    takes: int,
+    request: SongRequest, prompt: Prompt, models: Models, made: Plan, notebook: Notebook, takes: int
 ) -> dict[str, float]:
     parts = runtime.real_parts(models, made, Machine(), threading.Event())
     rows, caps = made.stage2_rows, request.frame_caps()
@@ -123,7 +115,7 @@ def _seconds(
     lengths = sorted((chunk.frames for chunk in chunks(sum(caps))), reverse=True)
     header, guided = len(prompt.header), request.sampling.guided
     return {
-        "draft": draft_seconds(draft, own, caps, guided, made.n_ctx, header, takes),
+        "draft": draft_seconds(draft, _own_ids(prompt), caps, guided, made.n_ctx, header, takes),
         "refine": refine_seconds(refine, lengths, rows),
         "master": frame * sum(caps),
     }

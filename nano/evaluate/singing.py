@@ -57,8 +57,8 @@ class Heard:
 
 def sing(spec: SongSpec, models: yuegguf.ModelChoice, folder: Path, name: str) -> yuegguf.Song:
     """Make the song, or go on with it, in FOLDER/NAME-…: the runtime ends a folder's name with a hash."""
-    for there in sorted(folder.glob(f"{name}-*/song.json")):
-        return yuegguf.resume(there.parent, models)
+    if there := sorted(folder.glob(f"{name}-*/song.json")):
+        return yuegguf.resume(there[0].parent, models)
     request = yuegguf.SongRequest(spec.tags, spec.lyrics, segment_seconds=SECONDS, seed=spec.seed)
     return yuegguf.generate(request, models, folder, name=name)
 

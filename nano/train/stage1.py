@@ -53,32 +53,30 @@ READING = 500
 STEPS, RATE = 12_000, 2e-3
 
 
-class Songs:
-    """Batches of rows of about the same length; the batch of a step is a function of the step alone."""
+def rows_of(step: int) -> list[SongRow]:
+    """Rows of one kind that fill BATCH_IDS, of about the same length; a function of the step alone."""
+    draw = np.random.default_rng([step, 13])
+    kind = "text" if step < READING else draw.choice(list(SHARES), p=list(SHARES.values()))
+    limit = LONGEST + (2 * REFERENCE_FRAMES if kind == "reference" else 0)
+    found: list[SongRow] = []
+    while True:
+        row = _row(sample_spec(FIRST_SEED + int(draw.integers(1 << 40))), kind, draw)
+        longest = max(len(each.ids) for each in [*found, row])
+        if found and longest * (len(found) + 1) > BATCH_IDS:
+            return found
+        if longest <= limit:
+            found.append(row)
 
-    def batch(self, step: int) -> list[SongRow]:
-        """Rows of one kind that fill BATCH_IDS."""
-        draw = np.random.default_rng([step, 13])
-        kind = "text" if step < READING else draw.choice(list(SHARES), p=list(SHARES.values()))
-        limit = LONGEST + (2 * REFERENCE_FRAMES if kind == "reference" else 0)
-        found: list[SongRow] = []
-        while True:
-            row = self._row(sample_spec(FIRST_SEED + int(draw.integers(1 << 40))), kind, draw)
-            longest = max(len(each.ids) for each in [*found, row])
-            if found and longest * (len(found) + 1) > BATCH_IDS:
-                return found
-            if longest <= limit:
-                found.append(row)
 
-    def _row(self, spec: SongSpec, kind: str, draw: np.random.Generator) -> SongRow:
-        if kind == "text":
-            return songs.text_row(spec)
-        if kind == "free":
-            return songs.free_row(spec, int(draw.integers(len(spec.sections))))
-        if kind == "reference":
-            spec, reference = with_reference(spec, draw)
-            return songs.song_row(spec, draw.choice([1, 2, len(spec.sections)]), reference)
-        return songs.song_row(spec, {"one": 1, "two": 2}.get(kind))
+def _row(spec: SongSpec, kind: str, draw: np.random.Generator) -> SongRow:
+    if kind == "text":
+        return songs.text_row(spec)
+    if kind == "free":
+        return songs.free_row(spec, int(draw.integers(len(spec.sections))))
+    if kind == "reference":
+        spec, reference = with_reference(spec, draw)
+        return songs.song_row(spec, draw.choice([1, 2, len(spec.sections)]), reference)
+    return songs.song_row(spec, {"one": 1, "two": 2}.get(kind))
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Batch:
 
 def batch_of(step: int) -> Batch:
     """The rows of a step, padded."""
-    found = Songs().batch(step)
+    found = rows_of(step)
     named = {
         kind: {name: _padded([getattr(row, kind)[name] for row in found], fill) for name in names}
         for kind, names, fill in (
