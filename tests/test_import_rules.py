@@ -16,6 +16,7 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
 LAYERS = """
 __init__ errors progress machine dsp
+ranges
 early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
 stages.__init__ stages.guess stages.guard
 fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
@@ -31,7 +32,7 @@ pipeline checks interchange
 runtime plot quality
 takes bundle importance
 forecast bench
-cli._output
+cli._output cli._texts
 cli._options cli._early cli._signals
 cli._request cli._finish
 cli._job

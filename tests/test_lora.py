@@ -209,7 +209,9 @@ def test_file_and_scale(text: str, path: str, scale: float) -> None:
 
 @pytest.mark.parametrize("text", ["a.gguf:nan", "a.gguf:inf", "a.gguf:-Infinity"])
 def test_a_scale_is_a_number(text: str) -> None:
-    with pytest.raises(RequestError, match=r"is not a LoRA scale; write a number, as in opera.gguf:0.8"):
+    with pytest.raises(
+        RequestError, match=r"is not a LoRA scale; write a number up to 100, as in opera.gguf:0.8"
+    ):
         Lora.parse(text)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import isfinite
 from typing import Any, Literal, Self, get_args
 
 from yuegguf.errors import RequestError
+from yuegguf.ranges import check_real
 
 DraftFiles = Literal["", "mix", "stems"]
 PREVIEW_SECONDS = 4.0
 """Music between two writings of a preview, unless said otherwise."""
+MOST_PREVIEW_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,7 @@ class Early:
     def __post_init__(self) -> None:
         if self.draft not in get_args(DraftFiles):
             raise RequestError(f"there is no draft of {self.draft!r}", "use mix or stems")
-        seconds = self.preview_seconds
-        if not isfinite(seconds) or (seconds and seconds < 0.5):
-            raise RequestError(f"a preview every {seconds:g} s is out of range", "use 0.5 s or more")
+        check_real("preview seconds", self.preview_seconds, 0.5, MOST_PREVIEW_SECONDS, zero=True)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` gives back an equal one."""

@@ -17,6 +17,8 @@ from yuegguf.errors import DamagedFile, RequestError
 MOST = 2
 """llama.cpp keeps them in a hash table by address: the order of three, and with it the last bits of the
 sum, was another one in 17 of 150 loads; that of two never was."""
+MOST_SCALE = 100
+"""Of an adapter, in either direction."""
 HALVES = (".lora_a", ".lora_b")
 ALPHA = "adapter.lora.alpha"
 WANTED = {"general.type": "adapter", "adapter.type": "lora", "general.architecture": "llama"}
@@ -34,8 +36,11 @@ class Lora:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
-        if not isfinite(self.scale):
-            raise RequestError(f"{self.scale} is not a LoRA scale", "write a number, as in opera.gguf:0.8")
+        if not abs(self.scale) <= MOST_SCALE:  # so that NaN is refused too
+            raise RequestError(
+                f"{self.scale} is not a LoRA scale",
+                f"write a number up to {MOST_SCALE}, as in opera.gguf:0.8",
+            )
 
     def __str__(self) -> str:
         return f"{self.path.name}:{self.scale:g}"

@@ -22,10 +22,15 @@ KNOWN_LABELS = frozenset(
 )
 """First words of a label that make any bracketed line a section: `[Verse 1: soft]`."""
 
+MOST_TEXT, MOST_BODY, MOST_LABEL = 100_000, 20_000, 100
+"""Characters of lyrics, of a section's lines, of a label: more than any model's context holds."""
+MOST_SECTIONS = 200
+"""Sections of lyrics, and of a choice of them."""
+
 _HEADER = re.compile(r"^\s*\[([^\[\]\n]+)\]\s*(.*)$")
 _UPSTREAM_LABEL = re.compile(r"^\w+$")
 _REPEAT_MARK = re.compile(r"^(x\s*\d+|\d+\s*x|repeat)$", re.IGNORECASE)
-_NUMBERED = re.compile(r"^\s*([^\W\d_]+)[\s:：-]*(?:[x×]?\s*\d+|\d+\s*[x×])\s*$", re.IGNORECASE)
+_NUMBERED = re.compile(r"^\s*([^\W\d_]+)[\s:：-]*(?:[x×]\s*\d+|\d+(?:\s*[x×])?)\s*$", re.IGNORECASE)
 _LENGTH = re.compile(r"^\s*#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE)
 _MARKERS = ("[start_of_segment]", "[end_of_segment]", "[start_of_reference]", "[end_of_reference]")
 
@@ -60,8 +65,9 @@ def parse(text: str) -> Lyrics:
 
     A line that starts with a label in brackets opens a section. Brackets inside a line, repeat
     marks such as `[x2]` and unknown stage directions stay lyrics. Raises RequestError when there
-    is nothing to sing or no label at all.
+    is nothing to sing, no label at all, or more than the limits above.
     """
+    check_length(text, MOST_TEXT, "the lyrics")
     if not is_text(text):
         raise RequestError("the lyrics are not text", "pass a UTF-8 text file")
     clean = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
@@ -78,6 +84,12 @@ def is_text(text: str) -> bool:
     return "\0" not in text and text.encode(errors="ignore").decode() == text
 
 
+def check_length(text: str, most: int, what: str) -> None:
+    """Raise RequestError for a text that is longer than it may be."""
+    if len(text) > most:
+        raise RequestError(f"{what} have {len(text):,} characters", f"use at most {most:,}")
+
+
 def choose(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:
     """Pick sections: "all", "2" (the first two) or "1,3-4" (those). Raises RequestError."""
     return tuple(sections[number - 1] for number in numbers(len(sections), spec))
@@ -88,8 +100,8 @@ def numbers(count: int, spec: str) -> list[int]:
     spec = spec.strip().lower()
     if spec == "all":
         return list(range(1, count + 1))
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", spec):
-        raise RequestError(f"--sections {spec!r} is not a choice of sections", "write all, 2 or 1,3-4")
+    if len(spec) > 10 * MOST_SECTIONS or not re.fullmatch(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*", spec):
+        raise RequestError(f"--sections {spec[:80]!r} is not a choice of sections", "write all, 2 or 1,3-4")
     if spec.isdigit():
         if int(spec) == 0:
             raise RequestError("--sections 0 leaves nothing to sing", "write all, 2 or 1,3-4")
@@ -104,6 +116,8 @@ def numbers(count: int, spec: str) -> list[int]:
                 "count them from 1",
             )
         chosen += range(low, high + 1)
+        if len(chosen) > MOST_SECTIONS:
+            raise RequestError("--sections chooses too many", f"use at most {MOST_SECTIONS} in all")
     return chosen
 
 
@@ -137,7 +151,9 @@ class _Parser:
             if not line:
                 return
         elif header and header[1].strip():
-            self.notices.append(f"line {number}: [{header[1]}] is not a section label; kept as lyrics")
+            self.notices.append(
+                f"line {number}: [{header[1][:MOST_LABEL]}] is not a section label; kept as lyrics"
+            )
         self.lines.append(self._without_markers(line, number))
 
     def finish(self) -> Lyrics:
@@ -160,6 +176,11 @@ class _Parser:
     def _close(self) -> None:
         body = "\n".join(self.lines).strip()
         self.lines = []
+        check_length(body, MOST_BODY, f"the lines of [{self.label or 'verse'}]")
+        if len(self.sections) == MOST_SECTIONS:
+            raise RequestError(
+                f"the lyrics have more than {MOST_SECTIONS} sections", "use fewer, or two songs"
+            )
         if self.label is not None:
             self.sections.append(Section(self.label, body, self.seconds))
         elif body:
@@ -176,7 +197,7 @@ class _Parser:
 
 def _label(written: str, rest: str) -> str | None:
     """The label that a bracket at the start of a line stands for; None if it is lyrics."""
-    if f"[{written}]" in _MARKERS or _REPEAT_MARK.match(written.strip()):
+    if len(written) > MOST_LABEL or f"[{written}]" in _MARKERS or _REPEAT_MARK.match(written.strip()):
         return None
     words = re.findall(r"[^\W\d_]+", written.lower())
     if _UPSTREAM_LABEL.match(written) and (not rest or (words[:1] and words[0] in KNOWN_LABELS)):

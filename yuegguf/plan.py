@@ -14,6 +14,7 @@ from yuegguf.cost import ALL, KV_BYTES, Held, ModelFacts
 from yuegguf.engine.base import BATCH
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.fitting import Stage
+from yuegguf.ranges import DAY, check_real, check_whole
 from yuegguf.request import SongRequest
 from yuegguf.stages.stage2 import ROW_IDS, best_rows, chunks, flat_effort, step_effort
 
@@ -29,6 +30,12 @@ GPU_BATCH = 512
 """Ids computed at once on a GPU, which is faster the more there are."""
 DEFAULT_ROWS = 4
 """Stage-2 rows where free memory is unknown."""
+THREADS_PER_CORE, MOST_THREADS = 4, 1024
+"""More threads than the first only wait for each other; the second on any machine."""
+FEW_CORES = 2
+"""A machine with fewer may be asked for as many threads as one with these."""
+MOST_BYTES = 2**50
+"""Memory that can be named."""
 QUANTISED = ("q8_0", "q4_0")
 """Cache types that only flash attention can read."""
 
@@ -64,16 +71,18 @@ class Machine:
     def __post_init__(self) -> None:
         if self.kv_type is not None and self.kv_type not in KV_BYTES:
             raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
-        for name, value, least in (
-            ("threads", self.threads, 1),
-            ("ctx", self.ctx, 512),
-            ("stage-2 rows", self.stage2_rows, 1),
-            ("ubatch", self.ubatch, 1),
-            ("snapshot seconds", self.snapshot_seconds, 0),
-            ("max memory", self.max_memory, 0),
+        for name, value, low, high in (
+            ("threads", self.threads, 1, MOST_THREADS),
+            ("ctx", self.ctx, 512, 131_072),
+            ("stage-2 rows", self.stage2_rows, 1, 64),
+            ("ubatch", self.ubatch, 1, 4096),
+            ("GPU layers", self.gpu_layers, ALL, 1000),
+            ("GPU number", self.main_gpu, 0, 1000),
+            ("max memory", self.max_memory, 0, MOST_BYTES),
         ):
-            if value is not None and not value >= least:
-                raise RequestError(f"{name} {value} is out of range", f"use {least} or more")
+            if value is not None:
+                check_whole(name, value, low, high)
+        check_real("snapshot seconds", self.snapshot_seconds, 0.1, DAY, zero=True)
         if self.kv_type in QUANTISED and self.flash_attention is False:
             raise RequestError(f"{self.kv_type} caches need flash attention", "leave it on, or use f16")
 
@@ -143,6 +152,7 @@ def make(
 
     `free` is in bytes, None where unknown. Raises NotEnoughMemory with the numbers.
     """
+    check_threads(machine.threads, cores)
     kv_type, on_gpu = machine.kv_type or "f16", uses_gpu(machine)
     most = min(machine.ctx or MAX_CONTEXT, max(stage1.n_ctx_train, machine.ctx or 0))
     limit = machine.max_memory if machine.max_memory is not None else free
@@ -168,6 +178,16 @@ def make(
     plan = replace(placed, stage2_rows=min(rows, len(lengths)))
     made = checked(offloaded(plan, stage1, stage2, machine), stage1, stage2, machine, limit)
     return replace(made, stage1_rows=made.stage1_rows // takes)
+
+
+def check_threads(threads: int | None, cores: int) -> None:
+    """Raise RequestError for more threads than so many cores can use."""
+    most = min(MOST_THREADS, THREADS_PER_CORE * max(cores, FEW_CORES))
+    if threads is not None and threads > most:
+        raise RequestError(
+            f"{threads} threads are too many for {cores} core{'s' * (cores > 1)}",
+            f"use --threads 1 to {most}",
+        )
 
 
 def uses_gpu(machine: Machine) -> bool:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
-from math import inf
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from yuegguf.codec.base import FRAME_RATE, Track
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import Lyrics, Section, choose, is_text, parse
+from yuegguf.lyrics import Lyrics, Section, check_length, choose, is_text, parse
+from yuegguf.ranges import DAY, check_real, check_whole
 from yuegguf.sampling import Sampling
 
 Format = Literal["wav", "flac", "mp3"]
 MixMode = Literal["hybrid", "upstream", "vocos", "codec", "split"]
 MIXES: tuple[MixMode, ...] = get_args(MixMode)
 FORMATS: tuple[Format, ...] = get_args(Format)
+MOST_GENRE = 5_000
+"""Characters of tags."""
+MOST_TAKES = 2**31 - 1
+"""Takes that one seed gives."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ class Reference:
             raise RequestError("a voice is a reference already", "pass --voice, or recordings with --ref")
         if not dual and self.mix is None and self.voice is None:
             raise RequestError("a reference names no recording", "pass --ref, both tracks, or --voice")
-        if not 0 <= self.start < self.end < inf:
+        check_real("the reference's start", self.start, 0, DAY)
+        check_real("the reference's end", self.end, 0, DAY)
+        if self.start >= self.end:
             raise RequestError(
                 f"the reference window {self.start:g}-{self.end:g} s is empty", "pass --ref-start < --ref-end"
             )
@@ -69,8 +75,9 @@ class GivenTrack:
     def __post_init__(self) -> None:
         if self.track not in get_args(Track):
             raise RequestError(f"there is no track {self.track!r}", "use vocal or instrumental")
-        if not 0 <= self.offset < inf:
-            raise RequestError(f"the offset {self.offset:g} s is out of range", "use --offset 0 or more")
+        check_real("the offset", self.offset, 0, DAY)
+        if self.frames is not None:
+            check_whole("the recording's frames", self.frames, 1, round(FRAME_RATE * DAY))
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,8 @@ class Output:
             raise RequestError(f"{self.bits} bits per sample is not offered", "use --bits 16 or 24")
         if self.mix not in MIXES:
             raise RequestError(f"unknown mix {self.mix!r}", f"use one of {', '.join(MIXES)}")
-        if not (abs(self.vocal_gain) <= 60 and abs(self.inst_gain) <= 60):
-            raise RequestError("a gain is out of range", "use -60 to 60 dB")
+        check_real("the vocal gain", self.vocal_gain, -60, 60)
+        check_real("the backing's gain", self.inst_gain, -60, 60)
 
 
 @dataclass(frozen=True)
@@ -128,22 +135,17 @@ class SongRequest:
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
+        check_length(self.genre, MOST_GENRE, "the genre tags")
         if not self.genre.strip():
             raise RequestError(
                 "the genre tags are empty", 'pass tags such as "inspiring female pop airy vocal"'
             )
         if not is_text(self.genre):
             raise RequestError("the genre tags are not text", "pass a UTF-8 text file")
-        if not 1 <= self.segment_seconds <= 150:
-            raise RequestError(
-                f"sections of {self.segment_seconds:g} s are out of range", "use --segment-seconds 1 to 150"
-            )
-        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
-            raise RequestError(f"seed {self.seed!r} is not a whole number in range", "use 0 to 2^63-1")
-        if not (isinstance(self.take, int) and self.take >= 0):
-            raise RequestError(f"there is no take {self.take!r}", "count them from 1")
-        if not (isinstance(self.retries, int) and 0 <= self.retries <= 100):
-            raise RequestError(f"{self.retries!r} retries are out of range", "use --retries 0 to 100")
+        check_real("segment-seconds", self.segment_seconds, 1, 150)
+        check_whole("seed", self.seed, 0, 2**63 - 1)
+        check_whole("take", self.take, 0, MOST_TAKES)
+        check_whole("retries", self.retries, 0, 100)
 
     def all_sections(self) -> tuple[Section, ...]:
         """Every section of the lyrics, sung or not: the model reads them all. Raises RequestError."""

@@ -255,6 +255,7 @@ def go_on(
 
 def revised_plan(folder: SongFolder, models: Models, options: Machine) -> Plan:
     """The song's plan with what the user now says of the machine; kept in the folder if it changed."""
+    plan.check_threads(options.threads, machine.physical_cores())
     before = Plan.from_json(folder.fact("plan"))
     if options.gpu is not None or options.gpu_layers is not None:
         options = with_device(options)

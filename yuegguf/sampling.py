@@ -14,7 +14,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.errors import RequestError
+from yuegguf.ranges import check_real, check_whole
 
 END = 0
 """Index of end-of-audio among the choices; choice 1 + c is code c."""
@@ -45,18 +45,13 @@ class Sampling:
     """End-of-audio cannot come before this many ids of a section."""
 
     def __post_init__(self) -> None:
-        limits = (
-            ("guidance", self.guidance_first, 0, 10),
-            ("guidance", self.guidance_rest, 0, 10),
-            ("repetition penalty", self.repetition_penalty, 0.1, 10),
-            ("temperature", self.temperature, 0, 10),
-            ("top-k", self.top_k, 0, 1025),
-            ("top-p", self.top_p, 0, 1),
-            ("min-new-tokens", self.min_new_tokens, 0, 1_000_000),
-        )
-        for name, value, low, high in limits:
-            if not low <= value <= high:
-                raise RequestError(f"{name} {value} is out of range", f"use {low} to {high}")
+        check_real("guidance", self.guidance_first, 0, 10)
+        check_real("guidance", self.guidance_rest, 0, 10)
+        check_real("repetition penalty", self.repetition_penalty, 0.1, 10)
+        check_real("temperature", self.temperature, 0.01, 10, zero=True)  # scores are divided by it
+        check_whole("top-k", self.top_k, 0, 1025)
+        check_real("top-p", self.top_p, 0, 1)
+        check_whole("min-new-tokens", self.min_new_tokens, 0, 1_000_000)
 
     def guidance(self, section: int) -> float:
         """The guidance scale of the n-th sung section, counted from 0."""

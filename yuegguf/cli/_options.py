@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +15,9 @@ from yuegguf.cli._output import Output
 from yuegguf.cost import KV_BYTES
 from yuegguf.errors import RequestError, YueError
 from yuegguf.lora import Lora
-from yuegguf.plan import Machine
-from yuegguf.request import FORMATS, MIXES, Reference
+from yuegguf.machine import physical_cores
+from yuegguf.plan import MOST_BYTES, MOST_THREADS, Machine, check_threads
+from yuegguf.request import FORMATS, MIXES, MOST_TAKES, Reference
 from yuegguf.request import Output as SongOutput
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,10 +34,17 @@ def models_root() -> Path:
 
 def size(value: str) -> int:
     """A number of bytes, such as 6G, 800M or 7.5GiB."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", value, re.IGNORECASE)
-    if not match:
-        raise ValueError(f"{value!r} is not a size such as 6G or 800M")
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGT]?)(?:i?B)?", value, re.IGNORECASE)
+    found = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else -1
+    if not 0 <= found <= MOST_BYTES:
+        raise ValueError(f"{value[:40]!r} is not a size such as 6G or 800M")
+    return found
+
+
+def _threads(context: click.Context, option: click.Parameter, value: int | None) -> int | None:
+    """A number of threads. Raises RequestError for more than this machine's cores can use."""
+    check_threads(value, physical_cores())
+    return value
 
 
 def _stack(*options: Callable[..., Any]) -> Callable[[F], F]:
@@ -50,7 +57,11 @@ def _stack(*options: Callable[..., Any]) -> Callable[[F], F]:
 
 
 threads_option = click.option(
-    "-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores]."
+    "-t",
+    "--threads",
+    type=click.IntRange(1, MOST_THREADS),
+    callback=_threads,
+    help="CPU threads, at most four for each core [default: physical cores].",
 )
 codec_option = click.option("--codec", type=PATH, help="Folder of the exported codec (*.onnx).")
 
@@ -154,7 +165,7 @@ folder_options = _stack(
 
 take_option = click.option(
     "--take",
-    type=click.IntRange(0),
+    type=click.IntRange(0, MOST_TAKES),
     default=0,
     metavar="N",
     help="Of the takes that the seed gives with -n, only this one.",
@@ -317,7 +328,7 @@ def has_gpu() -> bool:
 def gpu_index(device: str) -> int | None:
     """The number behind a device's colon: "cuda:1" → 1. Raises RequestError."""
     _, colon, number = device.partition(":")
-    if colon and not number.isdigit():
+    if colon and not re.fullmatch("[0-9]{1,3}", number):
         raise RequestError(f"there is no device {device!r}", "write a number behind the colon, as in cuda:0")
     return int(number) if colon else None
 
@@ -327,23 +338,3 @@ def refuse_to_replace(files: Sequence[Path], force: bool) -> None:
     there = [file for file in files if os.path.lexists(file)]  # unlike Path.exists, never raises
     if there and not force:
         raise RequestError(f"{there[0]} is already there", "pass -o FOLDER, or --force to replace it")
-
-
-def read_text(value: str, what: str) -> str:
-    """Text of an option that is a file name or "-" for stdin. Raises RequestError."""
-    try:
-        data = sys.stdin.buffer.read() if value == "-" else Path(value).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"the {what} file {value} cannot be read ({reason})", "check the name") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{value} is not UTF-8 text", f"save the {what} as UTF-8") from error
-
-
-def text_or_file(value: str, what: str) -> str:
-    """An option that is text itself, a file's name, or "-"."""
-    if value == "-" or os.path.isfile(value):  # unlike Path.is_file, never raises
-        return read_text(value, what)
-    return value

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._options import given, read_text, recordings, song_output, text_or_file
+from yuegguf.cli._options import given, recordings, song_output
+from yuegguf.cli._texts import read_text, text_or_file
 from yuegguf.errors import RequestError
 from yuegguf.request import GivenTrack, Reference, SongRequest
 from yuegguf.sampling import Sampling

@@ -15,13 +15,12 @@ from yuegguf.cli._options import (
     model_choice,
     model_options,
     pass_output,
-    read_text,
     takes_option,
-    text_or_file,
 )
 from yuegguf.cli._output import Output
 from yuegguf.cli._request import seed_of
 from yuegguf.cli._signals import laptop_options
+from yuegguf.cli._texts import read_text, text_or_file
 from yuegguf.cli.interchange import encoded
 from yuegguf.models import Models
 from yuegguf.plan import Machine

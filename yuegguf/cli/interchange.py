@@ -18,9 +18,9 @@ from yuegguf.cli._options import (
     pass_output,
     refuse_to_replace,
     song_output,
-    text_or_file,
 )
 from yuegguf.cli._output import Output
+from yuegguf.cli._texts import text_or_file
 from yuegguf.codec.base import CODEBOOKS, FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.material import Known, Material

@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 import click
 
-from yuegguf.cli._options import pass_output, text_or_file
+from yuegguf.cli._options import pass_output
 from yuegguf.cli._output import Output
+from yuegguf.cli._texts import text_or_file
 from yuegguf.errors import RequestError
 from yuegguf.lyrics import parse
 from yuegguf.lyrics import write as lyrics_text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._options import PATH, pass_output, threads_option
 from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
 
@@ -23,7 +23,7 @@ from yuegguf.errors import RequestError
     show_default=True,
     help="Of the song, from its start.",
 )
-@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores].")
+@threads_option
 @pass_output
 def quality(
     output: Output,

@@ -9,7 +9,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.cli._options import PATH, force_option, pass_output
+from yuegguf.cli._options import PATH, force_option, pass_output, threads_option
 from yuegguf.cli._output import Output
 
 WHOLE = 1e6
@@ -30,7 +30,7 @@ out_option = click.option("-o", "--output", "target", type=PATH, required=True, 
     multiple=True,
     help="Song folder whose codes say what matters (repeatable): below five bits mostly nearer to SOURCE.",
 )
-@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: all].")
+@threads_option
 @pass_output
 def quantize(
     output: Output,

@@ -17,6 +17,7 @@ from yuegguf.cli._options import (
     output_options,
     pass_output,
     song_output,
+    threads_option,
 )
 from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
@@ -36,7 +37,7 @@ NAMES = {
 
 @click.command(short_help="write a song's files anew: another mix, level or format")
 @click.argument("song", type=PATH)
-@click.option("-t", "--threads", type=click.IntRange(1, 1024), help="CPU threads [default: physical cores].")
+@threads_option
 @codec_option
 @output_options
 @pass_output

@@ -43,8 +43,8 @@ def infer_options(command: Any) -> Any:
     files = ("basic-model-config", "resume-path", "config-path", "vocal-decoder-path", "inst-decoder-path")
     for name in (*files, "stage1-cache-mode", "stage2-cache-mode", "stage2-cache-size"):
         command = click.option(f"--{name}", hidden=True)(command)
-    command = click.option("--cuda-idx", type=int, hidden=True)(command)
-    return click.option("--max-new-tokens", type=click.IntRange(100), hidden=True)(command)
+    command = click.option("--cuda-idx", type=click.IntRange(0, 999), hidden=True)(command)
+    return click.option("--max-new-tokens", type=click.IntRange(100, 15_000), hidden=True)(command)
 
 
 @click.command(short_help="make a song from tags and lyrics")

@@ -17,15 +17,14 @@ from yuegguf.cli._options import (
     model_options,
     output_options,
     pass_output,
-    read_text,
     sampling_options,
     song_output,
     takes_option,
-    text_or_file,
 )
 from yuegguf.cli._output import Output
 from yuegguf.cli._request import sampling_of, seed_of
 from yuegguf.cli._signals import laptop_options
+from yuegguf.cli._texts import read_text, text_or_file
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.request import GivenTrack, SongRequest
 

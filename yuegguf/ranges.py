@@ -1,0 +1,31 @@
+"""Ranges of the numbers that a request, a command or a file may give."""
+
+from __future__ import annotations
+
+from math import nan
+
+from yuegguf.errors import RequestError
+
+DAY = 86_400.0
+"""Seconds; no recording or pause that is asked for is longer."""
+
+
+def check_real(name: str, value: object, low: float, high: float, zero: bool = False) -> None:
+    """Raise RequestError for what is no number from `low` to `high`; with `zero`, 0 is one as well."""
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else nan
+    if not (low <= number <= high or (zero and number == 0)):
+        raise _out_of_range(name, value, f"{'0, or ' if zero else ''}{low:g} to {high:g}")
+
+
+def check_whole(name: str, value: object, low: int, high: int) -> None:
+    """Raise RequestError for what is no whole number from `low` to `high`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise _out_of_range(name, value, f"{low} to {high}")
+
+
+def _out_of_range(name: str, value: object, allowed: str) -> RequestError:
+    try:
+        shown = str(value)[:40]
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        shown = "of thousands of digits"
+    return RequestError(f"{name} {shown} is out of range", f"use {allowed}")
