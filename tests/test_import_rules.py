@@ -16,8 +16,7 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
 LAYERS = """
 __init__ errors progress machine dsp
-ranges
-early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
+ranges early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__ typed
 stages.__init__ stages.guess stages.guard
 fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
 marks store kit engine.batch
@@ -64,6 +63,8 @@ WALLS = {
     "huggingface_hub": {"yuegguf.store"},
     "httpx2": {"yuegguf.store"},
     "psutil": {"yuegguf.machine"},
+    "filelock": {"yuegguf.files"},
+    "msgspec": {"yuegguf.typed"},
     "yuegguf_convert": {
         "yuegguf_convert",
         *(f"yuegguf.cli.{name}" for name in ("convert", "bench", "lora", "quantize", "_making", "_describe")),

@@ -5,39 +5,113 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
+import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
 from yuegguf.errors import StorageError
+
+PREFIX, UNOWNED, SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
+"""Names of the workspaces in which files are written before they get theirs, with and without an owner."""
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
+"""What network file systems answer that know no locks, besides ENOSYS, which filelock itself sees to."""
+OWNER = "owner.lock"
+"""File of a workspace that its process holds locked as long as it lives."""
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target`; on success it is flushed to disk and renamed over `target`.
+    """Yield a path for the new content of `target`; on success it is flushed to disk and renamed over it.
 
-    Whatever happens, nothing is left beside it, unless the process is killed: see `sweep`. Raises
-    StorageError in plain words.
+    A link at `target` is replaced, never followed. Whatever happens, nothing is left beside it, unless the
+    process is killed: the next write into that folder removes it then. Raises StorageError.
     """
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with storage_errors(target):
-        try:
-            yield beside
-            flush(beside)
-            beside.replace(target)
-            flush(target.parent)
-        finally:
-            beside.unlink(missing_ok=True)
+    with storage_errors(target), workspace(target.parent) as folder:
+        beside = folder / target.name
+        yield beside
+        flush(beside)
+        beside.replace(target)
+        flush_folder(target.parent)
+
+
+@contextmanager
+def workspace(parent: Path) -> Iterator[Path]:
+    """Yield a new folder inside `parent` for files that are to be renamed into it; it is removed at the end.
+
+    Other processes leave it alone while this one lives; those of dead processes are removed first. OSErrors
+    pass through.
+    """
+    sweep(parent)
+    made = Path(tempfile.mkdtemp(prefix=UNOWNED, suffix=SUFFIX, dir=parent))
+    folder = made.with_name(made.name.replace(UNOWNED, PREFIX, 1))
+    try:
+        lock = _locked(made / OWNER)
+    except OSError:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    try:
+        made.rename(folder)  # only now can `sweep` see it
+        yield folder
+    finally:
+        _remove(folder, lock)
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left of `replacing` in a folder and below; what cannot go, stays.
+    """Remove the workspaces that dead processes left in a folder; what cannot be removed stays."""
+    for left in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        if left.is_symlink() or not left.is_dir():
+            continue
+        with suppress(OSError):  # a Timeout, where its process lives
+            _remove(left, _locked(left / OWNER))
 
-    Only for a folder that nobody else writes to: a file that is being written looks the same.
+
+def _remove(folder: Path, lock: BaseFileLock) -> None:
+    """Delete a workspace whose lock is held: before the release, and on Windows, which refuses, after it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(path: Path) -> BaseFileLock:
+    """Lock a file for this process: by the kernel, else by a file beside it that names the process.
+
+    Raises Timeout where another holds it, OSError.
     """
-    for left in folder.rglob(".*.[0-9]*.part"):
-        with suppress(OSError):
-            left.unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # filelock's own word that it takes the second way
+        lock: BaseFileLock = FileLock(path, timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            lock = SoftFileLock(f"{path}.held", timeout=0, thread_local=False)
+            lock.acquire()
+        return lock
+
+
+@contextmanager
+def claimed(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]:
+    """Hold a folder for this process alone, through a lock file in it that dies with the process.
+
+    Raises StorageError, saying `busy`, when another process, or another part of this one, holds it.
+    """
+    try:
+        with storage_errors(folder / name):
+            lock = _locked(folder / name)
+    except Timeout as error:
+        what = busy or f"{folder} is being worked on by another yuegguf"
+        raise StorageError(what, "wait for it to end") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -45,6 +119,8 @@ def storage_errors(target: Path) -> Iterator[None]:
     """Turn an OSError of writing `target` into a StorageError that says what to do."""
     try:
         yield
+    except Timeout:  # filelock's, which is an OSError too
+        raise
     except OSError as error:
         raise storage_error(target, error) from error
 
@@ -89,13 +165,18 @@ def storage_error(target: Path, error: OSError) -> StorageError:
 
 
 def flush(path: Path) -> None:
-    """Force a file or a folder's entries to the disk; folders cannot be flushed everywhere."""
+    """Force a file's bytes to the disk."""
+    with path.open("r+b") as file:  # Windows flushes only what may be written
+        os.fsync(file.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """Force a folder's entries to the disk, on systems that can."""
+    if sys.platform == "win32":  # a folder cannot be opened there
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
-        if path.is_dir():
-            with suppress(OSError):
-                os.fsync(handle)
-        else:
+        with suppress(OSError):  # some network file systems refuse
             os.fsync(handle)
     finally:
         os.close(handle)

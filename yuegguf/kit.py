@@ -47,7 +47,6 @@ def transfer(
     needed = sum(e.bytes for e in entries) - sum(e.bytes for e in lockfile.present(target, entries))
     with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-    lockfile.sweep(target, (entry.path for entry in entries))
     check_room(target, needed, "the copy", "--to or --models-dir")
     copied = []
     for entry in entries:

@@ -140,15 +140,6 @@ def copy(source: Path, target: Path, expected: str, progress: Progress = silent)
             )
 
 
-def sweep(root: Path, paths: Iterable[str] = ()) -> None:
-    """Remove what killed runs left of writing the lock and files of these paths; only where one is alone."""
-    for path in (NAME, *paths):
-        place = root / path
-        for left in place.parent.glob(f".{place.name}.*.part"):
-            with storage_errors(left):
-                left.unlink()
-
-
 def _feed(path: Path, take: Any, progress: Progress, phase: str) -> None:
     """Hand a file to `take` block by block. Raises DamagedFile when it cannot be read."""
     done, total = 0, _size(path) or 0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import DamagedFile, StorageError
-from yuegguf.files import flush, storage_errors
+from yuegguf.files import flush, flush_folder, storage_errors
 from yuegguf.stages.draft import Mark
 from yuegguf.tokenlog import TokenLog
 
@@ -93,7 +93,7 @@ class CacheFolder:
             with storage_errors(folder):
                 (folder / "mark.json").write_text(json.dumps({**note, "key": self._key, "hashes": hashes}))
                 flush(folder / "mark.json")
-                flush(folder)
+                flush_folder(folder)
         except StorageError:
             shutil.rmtree(folder, ignore_errors=True)
             raise

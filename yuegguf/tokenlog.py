@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from yuegguf.errors import DamagedFile
-from yuegguf.files import flush, storage_errors
+from yuegguf.files import flush_folder, storage_errors
 
 HEADER = b"yuegguf tokens 1\n"
 END_OF_AUDIO = -1
@@ -62,7 +62,7 @@ class TokenLog:
                 if not length:
                     os.write(handle, HEADER)
                 if fresh:
-                    flush(path.parent)
+                    flush_folder(path.parent)
             except (DamagedFile, OSError):
                 os.close(handle)
                 raise

@@ -19,7 +19,7 @@ from yuegguf.cli._making import KEPT, Job, Wanted, fetched_gguf, lock_entry, mak
 from yuegguf.cli._options import PATH, models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import Interrupted, ModelNotFound, RequestError, StorageError
-from yuegguf.files import check_room, flush, storage_errors
+from yuegguf.files import check_room, flush, flush_folder, storage_errors, sweep
 from yuegguf.lockfile import Installed
 from yuegguf.progress import Progress
 from yuegguf.registry import ModelEntry
@@ -127,7 +127,7 @@ class _Puller:
 
     def all(self, wanted: Sequence[Wanted]) -> list[Installed]:
         """Everything in turn; the disk is checked for all of it before the first byte."""
-        lockfile.sweep(self.root)
+        sweep(self.root)
         done = {one.name: self._ready(one) for one in wanted}
         missing = [one for one in wanted if not done[one.name]]
         jobs = [self._job(one) for one in missing]
@@ -241,7 +241,7 @@ class _Puller:
                 if made.is_file():
                     flush(made)
                     made.replace(final)
-                    flush(final.parent)
+                    flush_folder(final.parent)
         shutil.rmtree(self._staging(one), ignore_errors=True)
 
     def _clean(self, folders: set[Path]) -> None:
