@@ -16,7 +16,8 @@ PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
 LAYERS = """
 __init__ errors progress machine dsp
-ranges early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__ typed
+ranges typed
+early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
 stages.__init__ stages.guess stages.guard
 fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
 marks store kit engine.batch
