@@ -9,11 +9,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from helpers import FAST, FRAMES, LYRICS, OURS, Capture, cli, finish, song_bytes, start
 
 import yuegguf
 from yuegguf.cli import cli as main_group
+from yuegguf.cli._options import pass_output
+from yuegguf.cli._output import Output
 from yuegguf.errors import Interrupted
 from yuegguf.models import ModelChoice, nano_models
 from yuegguf.plan import Machine
@@ -43,6 +46,63 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: Cap
     assert result.out.startswith(f"Usage: yuegguf {command}")
     if command not in ("models", "lyrics"):  # their parts have examples
         assert f"  yuegguf {command}" in result.out.split("\n", 1)[1]
+
+
+GROUPS = [name for name, part in main_group.commands.items() if isinstance(part, click.Group)]
+NEED_NOTHING = {"doctor": 0, "models list": 0, "models licenses": 0, "models verify": 0, "voice list": 0}
+NEED_NOTHING |= {"resume": 5, "pull": 5}
+"""Commands that need no argument → their exit code alone, where nothing is installed and no song begun."""
+
+
+@pytest.mark.parametrize("group", ["", *(name for name in GROUPS if name != "bench")])
+def test_a_group_alone_prints_its_help(group: str, capsys: Capture) -> None:
+    alone, asked = cli(capsys, *group.split()), cli(capsys, *group.split(), "--help")
+    assert (alone.code, alone.err) == (0, "")
+    assert alone.out == asked.out
+    assert alone.out.startswith(f"Usage: yuegguf {group}".strip())
+
+
+@pytest.mark.parametrize("command", [name for name in commands() if name not in GROUPS])
+def test_every_command_alone_does_its_work_or_says_what_it_needs(
+    command: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("YUEGGUF_VOICES_DIR", str(tmp_path / "voices"))
+    result = cli(capsys, *command.split())
+    assert result.code == NEED_NOTHING.get(command, 2), result
+    if result.code:
+        assert (result.out, result.err.count("\n")) == ("", 1)
+        assert result.error
+
+
+def test_bench_alone_measures(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a command too: its help is asked for with --help."""
+    asked: list[object] = []
+    monkeypatch.setattr(main_group.commands["bench"], "callback", lambda *_args, **named: asked.append(named))
+    assert cli(capsys, "bench").code == 0
+    assert len(asked) == 1
+
+
+def test_flags_of_the_program_stand_anywhere_and_take_no_options_value(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    def note(output: Output, /, **options: object) -> None:
+        seen.append((output.as_json, output.quiet, options["name"]))
+
+    monkeypatch.setattr(main_group.commands["run"], "callback", pass_output(note))
+    for args in (
+        ("run", "--name", "-q"), ("--json", "run", "--name", "-q"), ("run", "--json", "--name", "-q", "-q"),
+        ("run", "--name", "--json", "--quiet"), ("-q", "--json", "run"),
+    ):  # fmt: skip
+        assert cli(capsys, *args).code == 0
+    assert seen == [
+        (False, False, "-q"), (True, False, "-q"), (True, True, "-q"), (False, True, "--json"),
+        (True, True, None),
+    ]  # fmt: skip
+    assert cli(capsys, "decode", "--", "--json").out == ""  # a file's name
+    assert cli(capsys, "run", "--nonsense", "--json").json["error"]["code"] == 2
 
 
 def test_resume_without_a_name_takes_the_newest_interrupted(

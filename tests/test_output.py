@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from yuegguf.cli import _global_flags_first, _with_way_back
 from yuegguf.cli import _output as output
+from yuegguf.cli import _with_way_back
 from yuegguf.cli._options import size
 from yuegguf.cli._output import Meter, Output, time_left, whole_share
-from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
+from yuegguf.errors import DamagedFile, Interrupted, RequestError, StorageError, YueError
 from yuegguf.progress import Event
 
 PHASES = ("draft", "refine", "master")
@@ -160,11 +162,6 @@ def test_what_is_no_size(text: str) -> None:
         size(text)
 
 
-def test_global_flags_may_stand_anywhere_before_two_dashes() -> None:
-    assert _global_flags_first(["run", "-g", "x", "--json", "-q"]) == ["--json", "-q", "run", "-g", "x"]
-    assert _global_flags_first(["decode", "--", "--json"]) == ["decode", "--", "--json"]
-
-
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
@@ -177,3 +174,52 @@ def test_an_error_in_a_song_says_how_to_go_on(error: YueError, sentence: str) ->
     assert str(_with_way_back(error)) == str(error)
     error.folder = Path("a/b")
     assert str(_with_way_back(error)) == sentence
+
+
+class Broken(io.StringIO):
+    """A stream that takes nothing, as a full disk or a terminal that went away."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def write(self, text: str) -> int:
+        raise OSError(self._number, os.strerror(self._number))
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EPIPE, errno.EBADF])
+def test_what_cannot_be_said_stops_nothing(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in (Broken(number), None):
+        monkeypatch.setattr("sys.stderr", stream)
+        out = io.StringIO()
+        monkeypatch.setattr("sys.stdout", out)
+        said = Output()
+        said.progress(Event("draft", 1, 2))
+        said.progress(Event("draft", 0, 0, warning="careful"))
+        said.say("hello")
+        said.done()
+        assert out.getvalue() == ""
+        said.error(DamagedFile("bad", "mend it"))
+        assert out.getvalue() == "error: bad; mend it\n"
+
+
+def test_a_result_that_stdout_does_not_take_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", Broken(errno.ENOSPC))
+    for said in (Output(), Output(as_json=True)):
+        with pytest.raises(StorageError, match="the result could not be written to stdout"):
+            said.result({"a": 1}, ["a"])
+    Output().result({}, [])  # nothing to write
+
+
+def test_names_that_are_no_text_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "caf\udce9.wav"
+    Output().result({}, [name])
+    Output(as_json=True).result({"file": name}, [])
+    Output(as_json=True).error(DamagedFile(name, "look"))
+    lines, facts, error = capsys.readouterr().out.splitlines()
+    assert lines == "caf\\udce9.wav"
+    assert json.loads(facts) == {"file": name}
+    assert json.loads(error)["error"]["message"] == name

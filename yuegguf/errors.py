@@ -11,7 +11,7 @@ YueError                      1  anything else that went wrong, in one sentence
 ├── DownloadError            75  the network or the hub failed; the same command goes on
 └── Interrupted              75  stopped on request; the work so far is kept and can be resumed
 
-Exit codes 0, 2 (usage), 6 (made, but a section is still wrong after its retries) and 130 (second Ctrl-C)
+Exit codes 0, 2 (usage), 6 (made, but a section is still wrong after its retries) and 130 (stopped at once)
 belong to the command line itself.
 """
 

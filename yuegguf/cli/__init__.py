@@ -6,13 +6,16 @@ import os
 import shlex
 import sys
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from yuegguf import __version__
-from yuegguf.cli._output import Output
+from yuegguf import __version__, stopping
+from yuegguf.cli._output import Output, settle, unwritten
+from yuegguf.cli._signals import AtOnce
 from yuegguf.cli.bench import bench
 from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.convert import convert, export_codec
@@ -31,7 +34,8 @@ from yuegguf.cli.song import resume, run
 from yuegguf.cli.stems import stems
 from yuegguf.cli.takes import takes
 from yuegguf.cli.voice import voice
-from yuegguf.errors import Interrupted, YueError
+from yuegguf.errors import Interrupted, StorageError, YueError
+from yuegguf.lyrics import is_text
 
 SETTINGS = {
     "help_option_names": ["-h", "--help"],
@@ -56,7 +60,8 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
 
     Start with: yuegguf run --example
     """
-    ctx.obj.as_json, ctx.obj.quiet = as_json, quiet
+    ctx.obj.as_json |= as_json
+    ctx.obj.quiet |= quiet
 
 
 COMMANDS = (
@@ -64,52 +69,114 @@ COMMANDS = (
     *(pull, models, encode, decode, convert, export_codec, quantize, trim, convert_lora, merge_lora),
     *(lyrics, plot, bench, doctor),
 )
-for _command in COMMANDS:
-    cli.add_command(_command)
+for _part in COMMANDS:
+    cli.add_command(_part)
 
 
-def main(args: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0, or the error's own code. Never shows a traceback."""
-    sys.exit(_run(args))
+def _set(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    setattr(context.obj, str(option.name), wanted or getattr(context.obj, str(option.name)))
 
 
-def _run(args: list[str] | None) -> int:
-    arguments = sys.argv[1:] if args is None else args
-    output = Output("--json" in arguments)
+_AGAIN = [
+    click.Option(["--json", "as_json"], is_flag=True, hidden=True, expose_value=False, callback=_set),
+    click.Option(["-q", "--quiet"], is_flag=True, hidden=True, expose_value=False, callback=_set),
+]
+"""Flags of the program that may stand behind any command too: `yuegguf run … --json`."""
+
+
+def _add_flags(command: click.Command) -> None:
+    command.params += _AGAIN
+    for part in getattr(command, "commands", {}).values():
+        _add_flags(part)
+
+
+for _part in COMMANDS:
+    _add_flags(_part)
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run the command line as this process, and exit: 0, or the error's own code. Never shows a traceback."""
+    code = _answer(arguments)
+    settle()
+    stopping.listen(lambda _number, _frame: stopping.end(code, sentence=""))
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run the command line inside this process; its exit code."""
+    before = stopping.listen(AtOnce())
     try:
-        ordered = _global_flags_first(arguments)
-        code = cli(ordered, prog_name="yuegguf", standalone_mode=False, obj=output)
+        return _answer(arguments)
+    finally:
+        stopping.put_back(before)
+
+
+def _answer(arguments: Sequence[str]) -> int:
+    """The exit code of a command whose one line of error is written; signals are ignored from then on."""
+    output = Output()
+    try:
+        stopping.listen(AtOnce())
+        try:
+            code = _command(arguments, output)
+            stopping.listen(stopping.ignore)
+            return code
+        except Exception as error:
+            return _report(arguments, output, error)
+    except KeyboardInterrupt as stopped:
+        return _report(arguments, output, stopped)
+
+
+def _command(arguments: Sequence[str], output: Output) -> int:
+    """What click makes of the arguments. Raises what commands raise."""
+    for argument in arguments:
+        if not is_text(argument):
+            raise click.UsageError(f"the argument {argument!r} is not UTF-8 text; rename the file")
+    try:
+        with cli.make_context("yuegguf", list(arguments), obj=output) as context:
+            code = cli.invoke(context)
         return code if isinstance(code, int) else 0
-    except YueError as error:
-        output.error(_with_way_back(error))
-        _debug()
-        return error.exit_code
-    except click.UsageError as error:
-        where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
-        output.error(YueError(f"{error.format_message().rstrip('.')}{where}"))
-        return 2
-    except click.ClickException as error:
-        output.error(YueError(error.format_message()))
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        output.error(YueError("stopped at once"))
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as alone:
+        output.result({"help": alone.format_message()}, [alone.format_message()])
         return 0
-    except Exception as error:  # a bug of ours: still one line, and a way to report it
-        kind = f"{type(error).__name__}: {error}"
-        output.error(YueError(f"unexpected {kind}", "set YUEGGUF_DEBUG=1 for details and report it"))
-        _debug()
-        return 1
 
 
-def _global_flags_first(arguments: list[str]) -> list[str]:
-    """Let --json and -q stand anywhere: `yuegguf run … --json` works like `yuegguf --json run …`."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    flags = [a for a in arguments[:end] if a in ("--json", "-q", "--quiet")]
-    rest = [a for i, a in enumerate(arguments) if i >= end or a not in ("--json", "-q", "--quiet")]
-    return flags + rest
+def _report(arguments: Sequence[str], output: Output, caught: BaseException) -> int:
+    """Write the one line of an error, undisturbed; the exit code."""
+    stopping.listen(stopping.ignore)
+    if isinstance(caught, click.UsageError):  # which came before the flags were read
+        output.as_json = output.as_json or "--json" in arguments
+    error = _explained(caught)
+    output.error(error)
+    if os.environ.get("YUEGGUF_DEBUG"):
+        with suppress(OSError):
+            traceback.print_exception(caught)
+    return error.exit_code
+
+
+def _explained(caught: BaseException) -> YueError:
+    """The sentence, with its exit code, of whatever a command raised."""
+    if isinstance(caught, YueError):
+        return _with_way_back(caught)
+    if isinstance(caught, click.ClickException):
+        context = caught.ctx if isinstance(caught, click.UsageError) else None
+        where = f" (see: {context.command_path} --help)" if context else ""
+        return _with_code(YueError(f"{caught.format_message().rstrip('.')}{where}"), caught.exit_code)
+    if isinstance(caught, KeyboardInterrupt | click.Abort):
+        return _with_code(YueError(stopping.SENTENCE), stopping.STOPPED)
+    if isinstance(caught, OSError):
+        frames = traceback.walk_tb(caught.__traceback__)
+        is_stdout = any(frame.f_code is click.echo.__code__ for frame, _line in frames)  # a help text
+        return unwritten(caught) if is_stdout else StorageError(f"the system refused something ({caught})")
+    kind = f"{type(caught).__name__}: {caught}"
+    hint = "set YUEGGUF_DEBUG=1 for details and report it"
+    return YueError(f"this is a fault of yuegguf itself ({kind})", hint)
+
+
+def _with_code(error: YueError, code: int) -> YueError:
+    error.exit_code = code
+    return error
 
 
 def _with_way_back(error: YueError) -> YueError:
@@ -121,10 +188,4 @@ def _with_way_back(error: YueError) -> YueError:
         told = YueError(f"{error.message}, everything so far is kept", f"go on with: {command}")
     else:
         told = YueError(error.message, f"{error.hint}; then go on with: {command}" if error.hint else command)
-    told.exit_code = error.exit_code
-    return told
-
-
-def _debug() -> None:
-    if os.environ.get("YUEGGUF_DEBUG"):
-        traceback.print_exc()
+    return _with_code(told, error.exit_code)

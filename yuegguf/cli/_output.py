@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
-from yuegguf.errors import YueError
+from yuegguf.errors import StorageError, YueError
 from yuegguf.progress import Event
 
 Shares = Mapping[str, tuple[float, float]]
@@ -34,39 +36,46 @@ class Output:
         self._meter = Meter(DRAFT_SHARES)
 
     def result(self, data: Mapping[str, Any], lines: Sequence[str]) -> None:
-        """The command's outcome: one JSON object, or lines of text."""
-        if self.as_json:
-            click.echo(json.dumps(data, ensure_ascii=False))
-        else:
-            for line in lines:
-                click.echo(line)
+        """Write the outcome: one JSON object, or lines of text. Raises StorageError where stdout fails."""
+        if not (self.as_json or lines):
+            return
+        text = json.dumps(data, ensure_ascii=False) if self.as_json else "\n".join(lines)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # the name of a file that is not UTF-8
+            text = json.dumps(data) if self.as_json else text.encode(errors="backslashreplace").decode()
+        try:
+            click.echo(text)
+        except OSError as error:
+            raise unwritten(error) from error
 
     def say(self, text: str) -> None:
         """Something a person may want to know; not with -q."""
         if not self.quiet:
             self._meter.clear()
-            click.echo(text, err=True)
+            _talk(text)
 
     def warn(self, text: str) -> None:
         """Something a person should know, even with -q."""
         self._meter.clear()
-        click.echo(f"note: {text}", err=True)
+        _talk(f"note: {text}")
 
     def error(self, error: YueError) -> None:
-        """One line: what is wrong and what to do next."""
+        """One line: what is wrong and what to do next; on stdout where stderr cannot be written."""
         self._meter.clear()
-        click.echo(f"error: {' '.join(str(error).split())}", err=True)
-        if self.as_json:
-            click.echo(
-                json.dumps({"error": {"message": error.message, "hint": error.hint, "code": error.exit_code}})
-            )
+        line = f"error: {' '.join(str(error).split())}"
+        heard = _talk(line)
+        facts = {"error": {"message": error.message, "hint": error.hint, "code": error.exit_code}}
+        if self.as_json or not heard:
+            with suppress(OSError):
+                click.echo(json.dumps(facts) if self.as_json else line)
 
     def progress(self, event: Event) -> None:
         """Draw one step on a terminal; silent elsewhere and with -q. A warning is always said."""
         if event.warning:
             self.warn(event.warning)
             return
-        if not self.quiet and sys.stderr.isatty():
+        if not self.quiet and sys.stderr is not None and sys.stderr.isatty():
             self._meter.draw(event)
 
     def done(self) -> None:
@@ -96,13 +105,40 @@ class Meter:
         left = time_left(now - self._started[0], share, self._started[1])
         note = f" · {event.note}" if event.note else ""
         line = f"{WORDS.get(event.phase, event.phase)} {bar} {share:4.0%} · {left}{note}"
-        click.echo(f"\r\033[K{line[: _width()]}", err=True, nl=False)
+        _talk(f"\r\033[K{line[: _width()]}", newline=False)
 
     def clear(self) -> None:
         """Erase the line, if one was drawn."""
         if self._drawn:
-            click.echo("\r\033[K", err=True, nl=False)
+            _talk("\r\033[K", newline=False)
             self._drawn = False
+
+
+def _talk(text: str, newline: bool = True) -> bool:
+    """Write to stderr; whether that went well, since what cannot be said must not stop a song."""
+    try:
+        click.echo(text, err=True, nl=newline)
+    except (OSError, ValueError):
+        return False
+    return sys.stderr is not None
+
+
+def unwritten(error: OSError) -> StorageError:
+    """The sentence for a result that stdout did not take."""
+    return StorageError(
+        f"the result could not be written to stdout ({error.strerror or error})",
+        "what was made is kept; send stdout to a file or a pipe that takes it",
+    )
+
+
+def settle() -> None:
+    """Give up what a standard stream still holds and cannot write, or Python complains of it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            stream.flush()
 
 
 def whole_share(event: Event, shares: Shares = SHARES) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from types import FrameType
 
 import click
 
-from yuegguf import machine
+from yuegguf import machine, stopping
 from yuegguf.cli._output import Output
 
 LOOK_SECONDS = 10.0
@@ -20,6 +19,20 @@ NAP_SECONDS = 1.0
 """The same while it is paused."""
 WANTED = "yuegguf.{}"
 """Where a command's context notes an option of `laptop_options`."""
+
+
+class AtOnce:
+    """Raise KeyboardInterrupt at the first signal, so that what is open is closed; end at the next."""
+
+    def __init__(self) -> None:
+        self._raised = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if self._raised:
+            stopping.end()
+        self._raised = True
+        raise KeyboardInterrupt
 
 
 class Patient(threading.Event):
@@ -78,7 +91,7 @@ def laptop_options(command: Callable[..., object]) -> Callable[..., object]:
 
 @contextmanager
 def stop_on_signals(output: Output) -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets; a second one raises KeyboardInterrupt.
+    """Yield an event that the first signal of `stopping` sets; a second one raises KeyboardInterrupt.
 
     With --pause-on-battery, asking the event waits until the machine charges. With --nice, the work gives way
     to other programs.
@@ -86,15 +99,20 @@ def stop_on_signals(output: Output) -> Iterator[threading.Event]:
     stop = Patient(output.warn) if _wanted("pause_on_battery") else threading.Event()
     if _wanted("nice"):
         machine.give_way()
+    before: dict[int, stopping.Handler] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if threading.Event.is_set(stop):
+        if not threading.Event.is_set(stop):
+            stop.set()
+            return
+        outer = before.get(number)
+        if callable(outer):
+            outer(number, frame)
+        else:
             raise KeyboardInterrupt
-        stop.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before |= stopping.listen(handle)
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        stopping.put_back(before)

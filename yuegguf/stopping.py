@@ -1,0 +1,53 @@
+"""The signals that end a program, and its end in one line. Imported before all else, so it imports little."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""Signals that ask a program to end, where the system has them."""
+STOPPED = 130
+"""Exit code of a command that was ended at once."""
+SENTENCE = "stopped at once"
+
+
+def listen(handler: Handler) -> dict[int, Handler]:
+    """Let a handler have every signal of NAMES; the handlers before.
+
+    A signal that is ignored stays so: SIGHUP under nohup, SIGINT in the background of a script.
+    """
+    return {number: signal.signal(number, handler) for number in _heard()}
+
+
+def put_back(handlers: Mapping[int, Handler]) -> None:
+    """Let the handlers before have the signals again."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def end(code: int = STOPPED, sentence: str = SENTENCE) -> NoReturn:
+    """End this process now, with a line on stderr unless the sentence is empty."""
+    try:
+        if sentence:
+            os.write(2, f"error: {sentence}\n".encode())
+    except OSError:  # a closed stderr must not keep it alive
+        pass
+    finally:
+        os._exit(code)
+
+
+def ignore(number: int, frame: FrameType | None) -> None:
+    """Handle a signal by doing nothing; unlike SIG_IGN, programs that are started do not inherit it."""
+
+
+def _heard() -> list[int]:
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    return [n for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)]
