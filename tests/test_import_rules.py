@@ -35,7 +35,7 @@ forecast bench
 cli._output cli._texts
 cli._options cli._early cli._signals
 cli._request cli._finish
-cli._job
+cli._job cli._queue_file
 cli._queue
 cli.quality cli._making cli._describe
 cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.lora

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from helpers import Capture, cli, refused
 
+from yuegguf.cli import _queue, _queue_file
+from yuegguf.cli._job import Job
 from yuegguf.cli._queue import clock
+from yuegguf.cli.song import run
 from yuegguf.errors import EngineError, RequestError
 
 SONGS = """
@@ -115,8 +119,29 @@ def test_an_interrupted_queue_goes_on_in_the_same_folder(
         (("draft: true", "draft: maybe"), "line 6, song 3: draft is true or false"),
         (("seed: 9", "seed: nine"), "line 6, song 3: .*nine"),
         (("model: nano", "model: xyz"), "line 4, song 1: "),
-        (("songs:", "tunes:"), "holds no list of songs"),
+        (("songs:", "tunes:"), "there is no 'tunes' in a queue"),
         (("songs:", "songs: ["), "is not YAML"),
+        (("seed: 9", "seed: 9, seed: 9"), "line 6, song 3: 'seed' is there twice"),
+        (("seed: 9", "Seed: 9"), "line 6, song 3: there is no option 'Seed'"),
+        (
+            ("seed: 9", "lyrics_txt: a, lyrics-txt: a"),
+            "line 6, song 3: lyrics-txt and lyrics-txt are one option",
+        ),
+        (("seed: 9", "model: nano, stage1-model: nano"), "song 3: model and stage1-model are one option"),
+        (("seed: 9", "1: 9"), "line 6, song 3: there is no option '1'"),
+        (("seed: 9", "[a, b]: 9"), "line 6, song 3: the key on line 6 is not a name"),
+        (("seed: 9", "null: 9"), "line 6, song 3: the key on line 6 is not a name"),
+        (("seed: 9", "seed: [9, 10]"), "line 6, song 3: seed has one value, not a list"),
+        (("seed: 9", "seed: 1:30"), "line 6, song 3: .*1:30"),
+        (("seed: 9", "seed: {a: 9}"), "line 6, song 3: seed is neither a text nor a list of texts"),
+        (("seed: 9", "lora: [[a]]"), "line 6, song 3: lora is a list of something else than texts"),
+        (("seed: 9", "seed: !!python/name:os.system ''"), "line 6, song 3: seed is neither a text"),
+        (("seed: 9", 'title: "\\ud800"'), "line 6, song 3: title is not text"),
+        (("seed: 9", "json: true"), "line 6, song 3: there is no option 'json'"),
+        (("{segment", "{tempo: 3, segment"), "line 4, song 1: there is no option 'tempo'"),
+        (("{segment", "{segment-seconds: 1, segment"), "defaults: 'segment-seconds' is there twice"),
+        (("{name: third, ", "text"), "is not YAML for a queue"),
+        (("genre: rock", "genre: &a rock, name: *a"), "aliases are not read; use defaults"),
     ],
 )
 def test_a_bad_song_is_named_before_the_first_note(
@@ -141,6 +166,159 @@ def test_a_queue_with_a_section_that_stays_wrong_exits_6(
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 6
     assert result.err.count("section 1: it hums; sing it again with: yuegguf extend") == 3
+
+
+def arguments(text: str, tmp_path: Path) -> list[list[str]]:
+    """A queue's songs on the command line."""
+    file = tmp_path / "q.yaml"
+    file.write_text(text, encoding="utf-8")
+    defaults, wishes = _queue_file.read(file)
+    return [
+        [
+            part
+            for one in _queue_file.chosen(run, defaults, wish.options).values()
+            for part in one.arguments(Path("d"))
+        ]
+        for wish in wishes
+    ]
+
+
+def test_values_are_what_is_written(tmp_path: Path) -> None:
+    text = """
+defaults: {seed: 7, name: all, draft: true, preview: yes}
+songs:
+  - {name: 2024-01-31, seed: 010, temperature: 0.10, genre: No, lyrics: "null"}
+  - {name: null, seed: ~, draft: false, preview: off, flash_attn: no}
+  - {no-preview: false, no-flash-attn: true, format: [wav, mp3], lora: [a.gguf, b.gguf:0.5],
+     lyrics_txt: x.txt}
+  - {lyrics_txt: "-", name: -q, lora: one.gguf, genre:}
+"""
+    assert arguments(text, tmp_path) == [
+        ["--seed=010", "--name=2024-01-31", "--draft", "--preview", "--temperature=0.10", "--genre=No",
+         "--lyrics=null"],
+        ["--no-preview", "--no-flash-attn"],
+        ["--seed=7", "--name=all", "--draft", "--preview", "--no-flash-attn", "--format=wav,mp3",
+         "--lora=a.gguf", "--lora=b.gguf:0.5", "--lyrics-txt=d/x.txt"],
+        ["--seed=7", "--name=-q", "--draft", "--preview", "--lyrics-txt=-", "--lora=one.gguf"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &a [x, x]\nb: &b [*a, *a]\nsongs: [*b, *b]", "aliases are not read"),
+        ("songs: " + "[" * 5000, "too many or too deep values"),
+        ("songs: [" + "a," * 60_000 + "]", "too many or too deep values"),
+        ("# " + "x" * 2**20 + "\nsongs: []", "is larger than 1 MiB"),
+        ("songs: [" + "a," * 1001 + "]", "holds 1001 songs; use at most 1000 in a queue"),
+        ("songs: [{lyrics: " + "'x" * 100, "is not YAML"),
+        ("songs: []\n---\nsongs: []", "is not YAML"),
+        ("", "holds no list of songs"),
+        ("songs: 3", "holds no list of songs"),
+        ("- just text", "song 1: this is not a list of options"),
+    ],
+)
+def test_a_queue_has_limits_that_are_said(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=words):
+        arguments(text, tmp_path)
+
+
+# What was begun, with jobs that begin nothing
+
+
+@dataclass
+class Begun:
+    path: Path
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of songs that are begun, each an empty folder; nothing is drawn."""
+    made: list[str] = []
+
+    def begin(job: Job) -> list[Begun]:
+        folder = job.parent / f"{job.name}-{len(made)}"
+        folder.mkdir(parents=True)
+        made.append(str(job.name))
+        return [Begun(folder)]
+
+    monkeypatch.setattr(Job, "begin", begin)
+    monkeypatch.setattr(Job, "check", lambda job: None)
+    monkeypatch.setattr(_queue, "go_on_quietly", lambda *_args: [])
+    return made
+
+
+def test_a_song_whose_texts_were_edited_is_another_song(
+    queue: Path, begun: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    for _ in range(2):
+        assert cli(capsys, "run", "--queue", queue).code == 0
+    assert begun == ["first", "second", "third"]
+    (tmp_path / "words.txt").write_text("[chorus]\nother words\n")
+    assert cli(capsys, "run", "--queue", queue).code == 0
+    assert begun == ["first", "second", "third", "second"]
+
+
+def test_a_song_whose_reference_was_replaced_is_another_song(
+    queue: Path, begun: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yuegguf.runtime.reference_notices", lambda *_: [])
+    recording = tmp_path / "a.wav"
+    queue.write_text(queue.read_text().replace("seed: 7", "seed: 7, ref: a.wav"))
+    for content in (b"one", b"one", b"two"):
+        recording.write_bytes(content)
+        result = cli(capsys, "run", "--queue", queue)
+        assert result.code == 0, result.err
+    assert begun == ["first", "second", "third", "first"]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        '{"KEY": "/canary"}', '{"KEY": "../canary"}', '{"KEY": ".."}', '{"KEY": "a/b"}', '{"KEY": 7}',
+        '["KEY"]', '{"KEY": "a\\\\b"}', '{"KEY": "."}', '{"KEY": ""}', "[" * 100_000,
+        "\xff", "{", '{"KEY": "\\ud800"}',
+    ],
+)  # fmt: skip
+def test_notes_that_name_a_folder_elsewhere_are_refused(
+    state: str, queue: Path, begun: list[str], capsys: Capture
+) -> None:
+    notes = queue.with_name("songs.yaml.state.json")
+    assert cli(capsys, "run", "--queue", queue).code == 0
+    key = next(iter(json.loads(notes.read_text())))
+    notes.write_text(state.replace("KEY", key), encoding="latin-1")
+    before = notes.read_bytes()
+    assert "songs.yaml.state.json" in refused(capsys, 7, "run", "--queue", queue)
+    assert notes.read_bytes() == before
+    assert len(begun) == 3
+
+
+def test_a_folder_that_became_a_link_is_not_followed(
+    queue: Path, begun: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    assert cli(capsys, "run", "--queue", queue).code == 0
+    folder = tmp_path / "out" / "first-0"
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert cli(capsys, "run", "--queue", queue).code == 0
+    assert begun == ["first", "second", "third", "first"]
+
+
+def test_a_queue_is_worked_on_by_one_process_at_a_time(
+    queue: Path, begun: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside: list[str] = []
+
+    def again(*_args: object) -> list[object]:
+        if not inside:
+            inside.append("")
+            inside[0] = refused(capsys, 1, "run", "--queue", queue)
+        return []
+
+    monkeypatch.setattr(_queue, "go_on_quietly", again)
+    assert cli(capsys, "run", "--queue", queue).code == 0
+    assert inside == [f"the queue {queue} is being worked on by another yuegguf; wait for it to end"]
+    assert begun == ["first", "second", "third"]
 
 
 def test_options_beside_a_queue_are_refused(queue: Path, capsys: Capture) -> None:

@@ -26,7 +26,7 @@ def main() -> NoReturn:
     _open_streams()
     from yuegguf.cli import main as command
 
-    command(sys.argv[1:])
+    command()
 
 
 def _lost(fault: sys.UnraisableHookArgs) -> None:

@@ -94,9 +94,9 @@ for _part in COMMANDS:
     _add_flags(_part)
 
 
-def main(arguments: Sequence[str]) -> NoReturn:
-    """Run the command line as this process, and exit: 0, or the error's own code. Never shows a traceback."""
-    code = _answer(arguments)
+def main() -> NoReturn:
+    """Run the command line of this process, and exit: 0, or the error's own code. Never shows a traceback."""
+    code = _answer(sys.argv[1:])
     settle()
     stopping.listen(lambda _number, _frame: stopping.end(code, sentence=""))
     sys.exit(code)

@@ -6,7 +6,7 @@
       - {name: second, genre: male folk, lyrics: "[verse]\\nLa la la"}
 
 A song's keys are `run`'s long options. Beside the file, `songs.yaml.state.json` notes which song became
-which folder, so the same command goes on.
+which folder of its --output-dir, so the same command goes on; `songs.yaml.lock` keeps a second one out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import shlex
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +24,18 @@ from typing import Any
 
 import click
 
+from yuegguf import voices
 from yuegguf.cli._finish import go_on_quietly, say_faults
 from yuegguf.cli._job import Job, job_of
 from yuegguf.cli._output import Output
 from yuegguf.cli._signals import stop_on_signals
-from yuegguf.errors import Interrupted, RequestError, YueError
-from yuegguf.files import replacing, storage_errors
+from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
+from yuegguf.files import claimed, replacing
+from yuegguf.lockfile import digest, plain
 from yuegguf.request import Song
+from yuegguf.typed import read_file
 
-FILES = ("genre_txt", "lyrics_txt", "ref", "ref_vocal", "ref_inst")
-"""Options whose files are looked for beside the queue's."""
+HINT = "delete it to begin anew"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Entry:
     number: int
     """From 1 on."""
     key: str
-    """A hash of what is asked; another wish is another song."""
+    """A hash of what is asked and of the files that are named; another wish is another song."""
     job: Job
 
     @property
@@ -59,24 +62,36 @@ def sing_queue(output: Output, command: click.Command, file: Path, stop_at: str 
     Ctrl-C.
     """
     until = clock(stop_at, datetime.datetime.now()) if stop_at else None
-    entries, state = read_queue(output, command, file), State(file)
-    failed, code = 0, 0
-    report = []
-    with stop_on_signals(output) as stop, alarm(stop, until):
-        for entry in entries:
-            try:
-                songs = _sing(output, entry, state, stop)
-            except Interrupted as error:
-                when = f"at {stop_at}" if until and datetime.datetime.now() >= until else "on request"
-                raise Interrupted(f"stopped {when}", f"go on with: yuegguf run --queue {file}") from error
-            except YueError as error:
-                output.warn(f"{entry.title} failed: {error}")
-                failed += 1
-                facts: dict[str, Any] = {"error": {"message": error.message, "hint": error.hint}}
-            else:
-                code = max(code, *(say_faults(output, song) for song in songs))
-                facts = {"folder": str(state.folder(entry.key)), "files": _files(songs)}
-            report.append({"song": entry.number, "name": entry.job.name, **facts})
+    entries = read_queue(output, command, file)
+    busy = f"the queue {file} is being worked on by another yuegguf"
+    try:
+        with (
+            claimed(file.parent, f"{file.name}.lock", busy),
+            stop_on_signals(output) as stop,
+            alarm(stop, until),
+        ):
+            return _sing_all(output, entries, State(file), stop)
+    except Interrupted as error:
+        when = f"at {stop_at}" if until and datetime.datetime.now() >= until else "on request"
+        again = f"yuegguf run --queue {shlex.quote(str(file))}"
+        raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
+
+
+def _sing_all(output: Output, entries: Sequence[Entry], state: State, stop: threading.Event) -> int:
+    failed, code, report = 0, 0, []
+    for entry in entries:
+        try:
+            folder, songs = _sing(output, entry, state, stop)
+        except Interrupted:
+            raise
+        except YueError as error:
+            output.warn(f"{entry.title} failed: {error}")
+            failed += 1
+            facts: dict[str, Any] = {"error": {"message": error.message, "hint": error.hint}}
+        else:
+            code = max([code, *(say_faults(output, song) for song in songs)])
+            facts = {"folder": str(folder), "files": _files(songs)}
+        report.append({"song": entry.number, "name": entry.job.name, **facts})
     lines = [f"{row['song']:>3}  {row.get('folder') or row['error']['message']}" for row in report]
     output.result({"songs": report}, lines)
     if failed:
@@ -88,115 +103,79 @@ def _files(songs: list[Song]) -> list[str]:
     return [str(file) for song in songs for file in song.files]
 
 
-def _sing(output: Output, entry: Entry, state: State, stop: threading.Event) -> list[Song]:
-    """Begin or go on with a song, or its takes, unless it is done."""
-    folder = state.folder(entry.key)
+def _sing(output: Output, entry: Entry, state: State, stop: threading.Event) -> tuple[Path, list[Song]]:
+    """Begin or go on with a song, or its takes, unless it is done; its folder and what became of it."""
+    folder = state.folder(entry)
     if folder is None:
         folders = entry.job.begin()
-        folder = folders[0].path if len(folders) == 1 else folders[0].path.parent
-        state.note(entry.key, folder)
+        folder = (folders[0].path if len(folders) == 1 else folders[0].path.parent).absolute()
+        state.note(entry, folder)
     output.say(f"{entry.title} → {folder}")
-    return go_on_quietly(output, folder, entry.job.models, entry.job.hardware, stop)
+    return folder, go_on_quietly(output, folder, entry.job.models, entry.job.hardware, stop)
 
 
 class State:
-    """Which songs of a queue became which folders."""
+    """The songs of a queue that were begun, by the names of their folders in their --output-dir."""
 
     def __init__(self, queue: Path) -> None:
+        """Read the notes beside a queue. Raises DamagedFile for notes that name a folder elsewhere."""
         self._path = queue.with_name(f"{queue.name}.state.json")
         try:
-            found = json.loads(self._path.read_text("utf-8"))
+            self._names = read_file(self._path, dict[str, str], HINT)
         except FileNotFoundError:
-            found = {}
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{self._path} is damaged ({error})", "delete it to begin anew") from error
-        self._folders: dict[str, str] = found if isinstance(found, dict) else {}
+            self._names = {}
+        except OSError as error:
+            raise DamagedFile(f"{self._path} cannot be read ({error.strerror})", HINT) from error
+        for name in self._names.values():
+            if not plain(name) or "/" in name:
+                raise DamagedFile(f"{self._path} names the folder {name!r}, which is elsewhere", HINT)
 
-    def folder(self, key: str) -> Path | None:
-        """The song's folder, if it was begun and is still there."""
-        path = Path(self._folders[key]) if key in self._folders else None
-        return path if path is not None and path.is_dir() else None
+    def folder(self, entry: Entry) -> Path | None:
+        """The song's folder, if it was begun and is still there, and is no link."""
+        path = (entry.job.parent / self._names.get(entry.key, "")).absolute()
+        return path if entry.key in self._names and path.is_dir() and not path.is_symlink() else None
 
-    def note(self, key: str, folder: Path) -> None:
+    def note(self, entry: Entry, folder: Path) -> None:
         """Remember it. Raises StorageError."""
-        self._folders[key] = str(folder.absolute())
-        with storage_errors(self._path), replacing(self._path) as beside:
-            beside.write_text(json.dumps(self._folders, indent=1) + "\n", encoding="utf-8")
+        self._names[entry.key] = folder.name
+        with replacing(self._path) as beside:
+            beside.write_text(json.dumps(self._names, indent=1) + "\n", encoding="utf-8")
 
 
 def read_queue(output: Output, command: click.Command, file: Path) -> list[Entry]:
     """Every song of a queue, checked. Raises RequestError that names the song and its line."""
-    data, lines = _read(file)
-    defaults, songs = data.get("defaults") or {}, data.get("songs")
-    if not isinstance(defaults, dict) or not isinstance(songs, list) or not songs:
-        raise RequestError(f"{file} holds no list of songs", "write: songs: [{genre: …, lyrics: …}, …]")
+    from yuegguf.cli import _queue_file
+
+    defaults, wishes = _queue_file.read(file)
     entries: list[Entry] = []
-    for number, (line, song) in enumerate(zip(lines, songs, strict=True), 1):
-        where = f"{file}, line {line}, song {number}"
-        if not isinstance(song, dict):
-            raise RequestError(f"{where}: this is not a list of options", "write: genre: …")
-        asked = {str(key).replace("_", "-"): value for key, value in {**defaults, **song}.items()}
+    for number, wish in enumerate(wishes, 1):
+        place = _queue_file.where(file, number, wish.line)
         try:
-            options = command.make_context(command.name, _arguments(command, asked, file.parent)).params
-            job = job_of(output, {k: v for k, v in options.items() if k not in OWN})
+            asked = _queue_file.chosen(command, defaults, wish.options)
+            arguments = [text for one in asked.values() for text in one.arguments(file.parent)]
+            options = command.make_context(command.name, list(arguments), obj=output).params
+            job = job_of(output, {k: v for k, v in options.items() if k not in _queue_file.OWN})
             job.check()
+            key = _key(arguments, job)
         except click.UsageError as error:
-            raise RequestError(f"{where}: {error.format_message()}") from error
+            raise RequestError(f"{place}: {error.format_message()}") from error
         except YueError as error:
-            error.message = f"{where}: {error.message}"
+            error.message = f"{place}: {error.message}"
             raise
-        same = sum(entry.key.partition("-")[0] == _key(asked) for entry in entries)
-        entries.append(Entry(number, _key(asked) + (f"-{same}" if same else ""), job))
+        same = sum(entry.key.partition("-")[0] == key for entry in entries)
+        entries.append(Entry(number, key + (f"-{same}" if same else ""), job))
     return entries
 
 
-OWN = ("plan_only", "dry_run", "queue", "stop_at", "pause_on_battery", "nice")
-"""Options of `run` that a song of a queue has not."""
-
-
-def _read(file: Path) -> tuple[Mapping[str, Any], list[int]]:
-    """What a queue's file says, and the lines on which its songs begin."""
-    import yaml
-
-    try:
-        loader = yaml.SafeLoader(file.read_text("utf-8"))
-        loader.name = file.name
-        tree = loader.get_single_node()
-        data = loader.construct_document(tree) if tree else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"the queue {file} cannot be read ({error})", "check the name") from error
-    except yaml.YAMLError as error:
-        raise RequestError(
-            f"{file} is not YAML ({' '.join(str(error).split())})", "see the README"
-        ) from error
-    if isinstance(tree, yaml.MappingNode):
-        tree = next((value for key, value in tree.value if key.value == "songs"), None)
-    lines = [node.start_mark.line + 1 for node in tree.value] if isinstance(tree, yaml.SequenceNode) else []
-    return data if isinstance(data, dict) else {"songs": data}, lines
-
-
-def _arguments(command: click.Command, asked: Mapping[str, Any], folder: Path) -> list[str]:
-    """A song's options as the command line has them. Raises UsageError for one that is not there."""
-    known = {name: option for option in command.params for name in (*option.opts, *option.secondary_opts)}
-    arguments = []
-    for key, value in asked.items():
-        option = known.get(f"--{key}")
-        if option is None or option.name in OWN:
-            raise click.UsageError(f"there is no option {key!r}")
-        if isinstance(option, click.Option) and option.is_flag:
-            if value not in (True, False):
-                raise click.UsageError(f"{key} is true or false")
-            off = [name for name in option.secondary_opts if name.startswith("--")]
-            arguments += [f"--{key}"] if value else off[:1]
-            continue
-        for one in value if isinstance(value, list) else [value]:
-            beside = option.name in FILES and one != "-"
-            arguments += [f"--{key}", str(folder / str(one)) if beside else str(one)]
-    return arguments
-
-
-def _key(asked: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16]
+def _key(arguments: Sequence[str], job: Job) -> str:
+    """A hash of a song's arguments and of what is in the files that they name. Raises DamagedFile."""
+    reference = job.request.reference
+    files = [] if reference is None else [reference.mix, reference.vocal, reference.instrumental]
+    if reference is not None and reference.voice is not None:
+        files.append(str(voices.path_of(reference.voice)))
+    digests = [digest(Path(file)) for file in files if file is not None]
+    facts = [*sorted(arguments), job.request.genre, job.request.lyrics, *digests]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def clock(text: str, now: datetime.datetime) -> datetime.datetime:
