@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
-from helpers import Capture, cli
+from helpers import FAST, OURS, Capture, cli
 
 from yuegguf import machine
 from yuegguf.engine import llama
+from yuegguf.models import nano_models
 
 GIB = 2**30
 pytestmark = pytest.mark.usefixtures("no_models")
@@ -17,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_models")
 @pytest.fixture
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cgroup of 8 GiB of which 7 are used, 5 of those by page cache, on a machine with 20 free."""
-    monkeypatch.setattr(machine, "_meminfo", lambda _name: 20 * GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=20 * GIB, total=64 * GIB))
     (tmp_path / "memory.max").write_text(f"{8 * GIB}\n")
     (tmp_path / "memory.current").write_text(f"{7 * GIB}\n")
     (tmp_path / "memory.stat").write_text(f"anon {2 * GIB}\nfile {5 * GIB}\ninactive_file {4 * GIB}\n")
@@ -36,6 +40,40 @@ def test_a_container_has_no_more_than_its_limit_and_its_machine(container: Path)
     (container / "memory.max").write_text("max\n")
     assert machine.available_memory(container) == 20 * GIB
     assert machine.available_memory(container / "nowhere") == 20 * GIB
+
+
+def test_available_memory_is_not_the_total(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On macOS too: no Mac was at hand, so its answers are put in."""
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=3 * GIB, total=16 * GIB))
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 12 if logical else 10)
+    assert machine.available_memory(tmp_path) == 3 * GIB
+    assert machine.total_memory() == 16 * GIB
+    assert machine.physical_cores() == 10
+
+
+@pytest.mark.parametrize("fault", [OSError("no /proc"), psutil.Error("refused"), ValueError("odd")])
+def test_memory_that_the_system_does_not_tell_is_unknown(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse() -> None:
+        raise fault
+
+    monkeypatch.setattr(psutil, "virtual_memory", refuse)
+    assert machine.available_memory(tmp_path) is None
+    assert machine.total_memory() is None
+
+
+def test_a_previews_decoder_is_part_of_the_plan(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is timed: the seconds are put in."""
+    phases = {"draft": 1.0, "refine": 1.0, "master": 1.0}
+    monkeypatch.setattr("yuegguf.forecast._seconds", lambda *_args: phases)
+    line = ("run", *OURS, *FAST, "--plan", "--json")
+    plain, seen = (cli(capsys, *line, *option).json for option in ((), ("--preview",)))
+    decoder = (nano_models().codec / "decoder.onnx").stat().st_size
+    assert seen["memory"]["draft"] - plain["memory"]["draft"] == decoder > 0
+    assert seen["memory"]["refine"] == plain["memory"]["refine"]
 
 
 def test_ggml_names_the_processor_and_its_memory() -> None:

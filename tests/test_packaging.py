@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -188,6 +189,38 @@ def test_public_names_are_sorted_and_resolve() -> None:
         assert getattr(yuegguf, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'song_of_songs'"):
         _ = yuegguf.song_of_songs
+
+
+def test_public_names_have_types_without_being_imported() -> None:
+    """What a type checker sees under TYPE_CHECKING are the names of __all__, from their homes."""
+    tree = ast.parse(Path(yuegguf.__file__).read_text("utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    seen = {
+        name.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+        if name.asname == name.name  # `as` itself: exported
+    }
+    assert seen == {name: f"yuegguf.{home}" for name, home in yuegguf._HOMES.items()}
+    assert sorted([*seen, "__version__"]) == yuegguf.__all__
+
+
+def test_type_checkers_know_the_public_names(tmp_path: Path) -> None:
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(
+        "import yuegguf\n"
+        "reveal_type(yuegguf.generate(yuegguf.SongRequest('pop', '[verse]')))\n"
+        "reveal_type(yuegguf.Sampling().top_k)\n"
+        "yuegguf.SongRequest(genre=3, lyrics='')\n"
+    )
+    cache = ("--cache-dir", str(ROOT / ".mypy_cache"))  # so that this takes a second after `make lint`
+    command = [sys.executable, "-m", "mypy", "--strict", *cache, str(snippet)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600).stdout
+    assert 'Revealed type is "yuegguf.request.Song"' in said
+    assert re.search(r'Revealed type is "(builtins\.)?int"', said)
+    assert 'Argument "genre" to "SongRequest" has incompatible type "int"' in said
 
 
 def test_one_version_everywhere() -> None:

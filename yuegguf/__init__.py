@@ -9,7 +9,23 @@ print(song.folder, song.seconds, song.files)
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+"""Known to type checkers, which then see the names' own types; `typing` itself is not even imported."""
+if TYPE_CHECKING:
+    from yuegguf.early import Early as Early
+    from yuegguf.errors import YueError as YueError
+    from yuegguf.lora import Lora as Lora
+    from yuegguf.models import ModelChoice as ModelChoice
+    from yuegguf.plan import Machine as Machine
+    from yuegguf.progress import Event as Event
+    from yuegguf.request import Output as Output
+    from yuegguf.request import Reference as Reference
+    from yuegguf.request import Song as Song
+    from yuegguf.request import SongRequest as SongRequest
+    from yuegguf.runtime import generate as generate
+    from yuegguf.runtime import refine as refine
+    from yuegguf.runtime import resume as resume
+    from yuegguf.sampling import Sampling as Sampling
 
 __version__ = "0.1.0"
 __all__ = [
@@ -48,13 +64,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import on first use, so that `import yuegguf` stays instant."""
     if name not in _HOMES:
         raise AttributeError(f"module 'yuegguf' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"yuegguf.{_HOMES[name]}"), name)
+    found: object = getattr(import_module(f"yuegguf.{_HOMES[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -54,15 +54,18 @@ def forecast(
     options: Machine,
     notebook: Notebook | None = None,
     takes: int = 1,
+    *,
+    preview: bool = False,
 ) -> Forecast:
     """Plan a song and say what it will take; nothing is written but the notebook.
 
-    Of several `takes` all drafts, which share their steps, then one that is refined; disk for all.
+    Of several `takes` all drafts, which share their steps, then one that is refined; disk for all. With
+    `preview`, stage 1's memory holds the codec's decoder too.
     Steps that were not timed before are timed now, which loads each model for some seconds.
     Raises YueError, NotEnoughMemory among them.
     """
     request = checks.located(request)
-    first, second = checks.read_models(models)
+    first, second = checks.read_models(models, preview)
     cores, free = machine.physical_cores(), machine.available_memory()
     options = runtime.with_device(options)
     made = plan.make(request, first.facts, second.facts, options, cores, free, takes)
@@ -95,10 +98,11 @@ def _own_ids(prompt: Prompt) -> list[int]:
 def _snapshot_ids(request: SongRequest, own: list[int], made: Plan, draft: float, every: float) -> int:
     """Ids in the snapshots of a draft of that many seconds: the last two, as a new one is whole before the
     old one goes."""
-    times = [count * every for count in range(1, int(draft / every) + 1)] if every else []
+    last = int(draft / every) if every else 0
+    times = [count * every for count in range(max(1, last - 1), last + 1)]
     caps, guided = request.frame_caps(), request.sampling.guided
     most = made.stage1_rows * made.n_ctx
-    return sum(min(most, drawn_ids(own, caps, guided, time / draft)) for time in times[-2:])
+    return sum(min(most, drawn_ids(own, caps, guided, time / draft)) for time in times)
 
 
 def _seconds(

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -41,16 +40,15 @@ def is_mac() -> bool:
 
 def physical_cores() -> int:
     """Cores this process may use, hyper-threads counted once; at least 1."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    if is_mac():
-        return _sysctl("hw.physicalcpu") or len(usable)
-    cores = {_siblings(cpu) for cpu in usable}
+    if not hasattr(os, "sched_getaffinity"):
+        return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)}
     return max(1, min(len(cores), _quota() or len(cores)))
 
 
 def available_memory(cgroup: Path = CGROUP) -> int | None:
     """Bytes that can be taken without swapping, the container's limit included; None if unknown."""
-    free = _meminfo("MemAvailable") or _sysctl("hw.memsize")
+    free = _memory("available")
     limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
     if limit and used is not None:
         room = max(0, limit - max(0, used - _inactive_file(cgroup)))
@@ -60,7 +58,7 @@ def available_memory(cgroup: Path = CGROUP) -> int | None:
 
 def total_memory() -> int | None:
     """Bytes of memory in this machine; None if unknown."""
-    return _meminfo("MemTotal") or _sysctl("hw.memsize")
+    return _memory("total")
 
 
 def on_battery() -> bool:
@@ -137,18 +135,11 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _meminfo(name: str) -> int | None:
-    match = re.search(rf"^{name}:\s+(\d+) kB$", _text("/proc/meminfo"), re.MULTILINE)
-    return int(match[1]) * 1024 if match else None
-
-
-def _sysctl(name: str) -> int | None:
-    if not is_mac():
+def _memory(what: str) -> int | None:
+    try:
+        return int(getattr(psutil.virtual_memory(), what)) or None
+    except (psutil.Error, OSError, ValueError):  # a sandbox without /proc
         return None
-    answer = subprocess.run(
-        ["sysctl", "-n", name], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return int(answer) if answer.isdigit() else None
 
 
 def _text(path: str | Path) -> str:

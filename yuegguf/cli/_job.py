@@ -86,7 +86,8 @@ def foretell(output: Output, job: Job, whole: bool) -> None:
 
     if job.takes > 1:
         output.warn(f"the draft is of all {job.takes} takes, which share its steps; the rest is of one")
-    made = forecast(job.request, job.models, job.hardware, takes=job.takes)
+    preview = bool(job.early.preview_seconds)
+    made = forecast(job.request, job.models, job.hardware, takes=job.takes, preview=preview)
     total = sum(made.seconds.values())
     sections, lines = _sections(job.request) if whole else ([], [])
     lines += [*made.reasons, f"memory       {made.plan.memory / 2**30:.1f} GiB"]
