@@ -110,7 +110,7 @@ def run(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> d
         "threads": made.threads,
         "bandwidth": bytes_per_second,
         "song": sum(request.frame_caps()) / FRAME_RATE,
-        "plan": made.to_json(),
+        "plan": asdict(made),
         "stages": [each.to_json() for each in found],
     }
     if "render" in stages:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from yuegguf import pipeline
+from yuegguf import pipeline, typed
 from yuegguf.errors import RequestError
 from yuegguf.files import replacing
 from yuegguf.song import SongFolder
@@ -30,10 +29,9 @@ def bundle(folder: Path, out: Path) -> list[str]:
     if song.rests or pipeline.next_phase(song) != "done":
         command = "refine" if song.rests else "resume"
         raise RequestError(f"{folder} is not finished", f"run first: yuegguf {command} {folder}")
-    names = [*song.fact("files"), "markers.txt", "lyrics.lrc"]
+    names = [*song.record.files, "markers.txt", "lyrics.lrc"]
     entries = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-    facts = json.loads((folder / "song.json").read_text("utf-8"))
-    entries["song.json"] = (json.dumps(without_paths(facts), indent=2, ensure_ascii=False) + "\n").encode()
+    entries["song.json"] = typed.seal(without_paths(typed.plain(song.record)))
     with replacing(out) as beside, zipfile.ZipFile(beside, "w") as archive:
         for name, content in entries.items():
             info = zipfile.ZipInfo(f"{folder.resolve().name}/{name}", EPOCH)
@@ -51,4 +49,4 @@ def without_paths(facts: Any) -> Any:
             key: Path(value).name if key in PATHS and isinstance(value, str) else without_paths(value)
             for key, value in facts.items()
         }
-    return [without_paths(value) for value in facts] if isinstance(facts, list) else facts
+    return [without_paths(value) for value in facts] if isinstance(facts, list | tuple) else facts

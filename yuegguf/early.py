@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from yuegguf.errors import RequestError
 from yuegguf.ranges import check_real
@@ -27,15 +27,3 @@ class Early:
         if self.draft not in get_args(DraftFiles):
             raise RequestError(f"there is no draft of {self.draft!r}", "use mix or stems")
         check_real("preview seconds", self.preview_seconds, 0.5, MOST_PREVIEW_SECONDS, zero=True)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object; `from_json` gives back an equal one."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any] | None) -> Self:
-        """Read what `to_json` wrote; None, as older songs have, is nothing early. Raises RequestError."""
-        try:
-            return cls(**(data or {}))
-        except TypeError as error:
-            raise RequestError(f"song.json's early is not understood ({error})", "remove it") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from yuegguf import checks, machine, plan, runtime
@@ -39,7 +39,7 @@ class Forecast:
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         return {
-            "plan": self.plan.to_json(),
+            "plan": asdict(self.plan),
             "reasons": list(self.reasons),
             "memory": self.memory,
             "seconds": {phase: round(value, 1) for phase, value in self.seconds.items()},

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
-from yuegguf.files import storage_errors
+from yuegguf.files import storage_errors, workspace
 from yuegguf.lyrics import Section, parse, write
 from yuegguf.request import Output, SongRequest
 from yuegguf.sampling import Sampling
 from yuegguf.song import SongFolder
+from yuegguf.song_record import Imported, SongRecord, State
 from yuegguf.stages.stage2 import chunks
 from yuegguf.tokenlog import END_OF_AUDIO
 from yuegguf.vocab import interleave
@@ -75,8 +73,8 @@ class Material:
     """[2, 8, T'] all codebooks of the first T' ≤ T frames; negative where they are missing."""
     frames: tuple[int, ...]
     """Of each section; T in all."""
-    origin: Mapping[str, Any]
-    """Where it came from, for song.json."""
+    origin: Imported
+    """The files that it came from, for song.json."""
     notices: tuple[str, ...] = ()
 
 
@@ -104,7 +102,7 @@ def fit(codes0: NDArray[np.int16], codes: NDArray[np.int16], source: Source, kno
         lyrics = write(sections)
     sung = "all" if len(frames) == len(sections) else str(len(frames))
     request = SongRequest(genre, lyrics, sung, seconds, source.seed, source.sampling, output=known.output)
-    origin = {"tool": source.tool, "files": list(source.files), "start": source.start}
+    origin = Imported(tool=source.tool, files=source.files, start=source.start)
     whole, first = np.ascontiguousarray(codes), np.ascontiguousarray(codes0)  # one song, the same bytes
     return Material(request, first, whole, frames, origin, tuple(told))
 
@@ -162,19 +160,18 @@ def _roomy(sections: Sequence[Section], frames: Sequence[int], seconds: float) -
     return fitted, seconds
 
 
-def adopt(material: Material, parent: Path, title: str, facts: Mapping[str, Any]) -> SongFolder:
-    """Make a song folder of it; the folder appears whole or not at all. Raises StorageError."""
-    with storage_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=parent) as staging:
-            folder = SongFolder.create(Path(staging), title, material.request, facts)
-            folder.advance(_fill(folder, material), imported=dict(material.origin))
-            final = parent / folder.path.name
-            os.rename(folder.path, final)
-    return SongFolder.open(final)
+def adopt(material: Material, path: Path, record: SongRecord) -> SongFolder:
+    """Make this song folder of it; the folder appears whole or not at all. Raises StorageError."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with workspace(path.parent) as beside:
+            folder = SongFolder.create(beside / path.name, record)
+            folder.advance(_fill(folder, material), imported=material.origin)
+            folder.path.rename(path)
+    return SongFolder.open(path)
 
 
-def _fill(folder: SongFolder, material: Material) -> str:
+def _fill(folder: SongFolder, material: Material) -> State:
     """Write draws and codes; returns the phase that comes next."""
     ends = np.cumsum(material.frames)[:-1]
     sung = [interleave(*part) for part in np.split(material.codes0, ends, axis=1)]
@@ -183,7 +180,7 @@ def _fill(folder: SongFolder, material: Material) -> str:
     return keep_refined(folder, material.codes0, material.codes)
 
 
-def keep_refined(folder: SongFolder, codes0: NDArray[np.int16], codes: NDArray[np.int16]) -> str:
+def keep_refined(folder: SongFolder, codes0: NDArray[np.int16], codes: NDArray[np.int16]) -> State:
     """Keep what stage 2 need not make again of a song [2, T]; returns the phase that comes next.
 
     `codes` [2, 8, T'] are those of the first T' ≤ T frames. All of them make the whole of stage 2; else the

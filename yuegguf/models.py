@@ -7,15 +7,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from yuegguf import registry
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 from yuegguf.lora import MOST, Lora
 from yuegguf.song import SongFolder
+from yuegguf.song_record import FileRole, LoraFile, ModelFile
 from yuegguf.vocab import Role
 
 NANO = "nano"
+CODEC_FILE = "decoder.onnx"
+"""File of a codec's folder by which codecs are told apart."""
 DEFAULT_STAGE1, DEFAULT_STAGE2 = "en-cot", "s2-general"
 
 
@@ -148,13 +150,12 @@ def of_song(folder: SongFolder, choice: ModelChoice | None = None) -> Models:
 
     Raises DamagedFile, ModelNotFound.
     """
-    noted = folder.fact("models") or {}
+    noted, family = folder.record.models, folder.record.family
     try:
-        stage1, stage2 = (Path(noted[role]["file"]) for role in ("stage1", "stage2"))
-        codec = Path(noted["codec"]["file"]).parent
-        family = str(folder.fact("family"))
-        loras = tuple(Lora(Path(n["file"]), float(n["scale"])) for n in folder.fact("loras") or [])
-    except (KeyError, TypeError, ValueError, RequestError) as error:
+        stage1, stage2 = Path(noted["stage1"].file), Path(noted["stage2"].file)
+        codec = Path(noted["codec"].file).parent
+        loras = tuple(Lora(Path(n.file), n.scale) for n in folder.record.loras)
+    except (KeyError, RequestError) as error:
         raise DamagedFile(
             f"{folder.path} does not say which models it uses", "start the song again"
         ) from error
@@ -184,42 +185,70 @@ def of_song(folder: SongFolder, choice: ModelChoice | None = None) -> Models:
 
 def check_same(folder: SongFolder, models: Models) -> None:
     """Refuse to go on with other model files than the song was started with. Raises DamagedFile."""
-    started = folder.fact("models") or {}
-    for role, facts in describe(models).items():
-        before = started.get(role, {})
-        if before.get("fingerprint") != facts["fingerprint"]:
+    for role, now in describe(models).items():
+        started = folder.record.models.get(role)
+        if started is None or started.fingerprint != now.fingerprint:
             raise DamagedFile(
-                f"{facts['file']} is not the {role} model that this song was started with "
-                f"({before.get('file')})",
+                f"{now.file} is not the {role} model that this song was started with "
+                f"({started.file if started else 'none'})",
                 "put that file back, or start a new song",
             )
-    before, now = folder.fact("loras") or [], describe_loras(models)
-    if [_bits(facts) for facts in before] != [_bits(facts) for facts in now]:
-        names = ", ".join(f"{facts.get('file')} at {facts.get('scale')}" for facts in before)
+    before, loras = folder.record.loras, describe_loras(models)
+    if [_bits(lora) for lora in before] != [_bits(lora) for lora in loras]:
+        names = ", ".join(f"{lora.file} at {lora.scale:g}" for lora in before)
         raise DamagedFile(
             f"the LoRA adapters are not those that this song was started with ({names or 'none'})",
             "put those files back, or start a new song",
         )
 
 
-def _bits(facts: dict[str, Any]) -> tuple[Any, Any]:
-    """What of an adapter changes a song."""
-    return facts.get("fingerprint"), facts.get("scale")
+def _bits(lora: LoraFile) -> tuple[str, float]:
+    """The part of an adapter's facts that changes a song."""
+    return lora.fingerprint, lora.scale
 
 
-def describe(models: Models) -> dict[str, dict[str, Any]]:
-    """What song.json says of the models: file, size, fingerprint."""
-    roles = {"stage1": models.stage1, "stage2": models.stage2, "codec": models.codec / "decoder.onnx"}
-    return {role: _describe_file(path) for role, path in roles.items() if path.is_file()}
+def describe(models: Models) -> dict[FileRole, ModelFile]:
+    """Facts of the models for song.json: file, size, fingerprint."""
+    roles: dict[FileRole, Path]
+    roles = {"stage1": models.stage1, "stage2": models.stage2, "codec": models.codec / CODEC_FILE}
+    return {role: describe_file(path) for role, path in roles.items() if path.is_file()}
 
 
-def describe_loras(models: Models) -> list[dict[str, Any]]:
-    """What song.json says of the adapters: file, size, fingerprint, scale."""
-    return [{**_describe_file(lora.path), "scale": lora.scale} for lora in models.loras]
+def describe_loras(models: Models) -> tuple[LoraFile, ...]:
+    """Facts of the adapters for song.json: file, size, fingerprint, scale."""
+    found = ((describe_file(lora.path), lora.scale) for lora in models.loras)
+    return tuple(
+        LoraFile(file=one.file, bytes=one.bytes, fingerprint=one.fingerprint, scale=scale)
+        for one, scale in found
+    )
 
 
-def _describe_file(path: Path) -> dict[str, Any]:
-    return {"file": str(path.absolute()), "bytes": path.stat().st_size, "fingerprint": fingerprint(path)}
+def describe_file(path: Path) -> ModelFile:
+    """Facts of a model's file for song.json."""
+    return ModelFile(file=str(path.absolute()), bytes=path.stat().st_size, fingerprint=fingerprint(path))
+
+
+def codec_of_song(folder: SongFolder, chosen: Path | None = None) -> Path:
+    """The folder of the codec alone that a song was started with, or another that is chosen.
+
+    Raises ModelNotFound; DamagedFile for another codec at the place that song.json names.
+    """
+    if chosen is not None:
+        if not (chosen / CODEC_FILE).is_file():
+            raise ModelNotFound(f"there is no codec in {chosen}", "pass the folder of its *.onnx files")
+        return chosen
+    hint = "put it back, or name one with --codec"
+    noted = folder.record.models.get("codec")
+    if noted is None:
+        raise DamagedFile(f"{folder.path} does not say which codec it uses", "name it with --codec")
+    found = Path(noted.file)
+    if not found.is_file() and folder.record.family == NANO:  # the package may have moved since
+        found = nano_models().codec / CODEC_FILE
+    if not found.is_file():
+        raise ModelNotFound(f"the song's codec {found} is gone", hint)
+    if fingerprint(found) != noted.fingerprint:
+        raise DamagedFile(f"{found} is not the codec that this song was started with", hint)
+    return found.parent
 
 
 def fingerprint(path: Path) -> str:

@@ -6,28 +6,30 @@ Every phase starts from the folder, so running and resuming are the same functio
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf import drafting, marks, voices
+from yuegguf import drafting, song_content, voices
 from yuegguf.audio import read_audio, to_codec_wave
 from yuegguf.base import load_base
-from yuegguf.codec.base import FRAME_RATE, SONG_HOP, AudioCodec
+from yuegguf.codec.base import FRAME_RATE, AudioCodec
 from yuegguf.drafting import Heard
+from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.given import given_track, silence
-from yuegguf.marks import marks_of
-from yuegguf.output import Extra, write_draft, write_song
+from yuegguf.output import write_draft, write_song
 from yuegguf.parts import Parts
 from yuegguf.plan import Plan
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request import GivenTrack, Reference, Song, SongRequest, SungSection
-from yuegguf.song import SongFolder, sections_of
-from yuegguf.stages import prompt, render, stage2
+from yuegguf.request import GivenTrack, Reference, Song, SongRequest
+from yuegguf.song import SongFolder
+from yuegguf.song_record import Phase, State
+from yuegguf.stages import prompt, stage2
 from yuegguf.stages.draft import Forced
 from yuegguf.stages.stage2 import Chunk
 from yuegguf.vocab import stage2_vocab
@@ -39,15 +41,13 @@ def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = sile
     Raises YueError of any kind; what was finished before stays in the folder, and calling this again
     goes on there. `plan` must be the one the song was started with.
     """
-    folder.lock()
-    try:
+    with folder.claimed():
         _work(folder, plan, parts, progress)
-    finally:
-        folder.unlock()
     return finished(folder)
 
 
 def _work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> None:
+    phases: dict[Phase, Callable[[SongFolder, Plan, Parts, Progress], State]]
     phases = {"draft": _draft, "sketch": _sketch, "refine": _refine, "master": _master}
     while (phase := next_phase(folder)) != "done":
         with _timed([folder], phase) as following:
@@ -55,14 +55,25 @@ def _work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> N
 
 
 @contextmanager
-def _timed(folders: Sequence[SongFolder], phase: str) -> Iterator[list[str]]:
-    """Note what a phase took, and the one that follows, which the caller appends."""
-    started, following = time.monotonic(), list[str]()
-    yield following
+def _timed(folders: Sequence[SongFolder], phase: Phase) -> Iterator[list[State]]:
+    """Note what a phase took, even if it fails, and the state that follows, which the caller appends."""
+    started, following = time.monotonic(), list[State]()
+    try:
+        yield following
+    except BaseException:
+        with suppress(StorageError):  # a full disk, of which the failure itself speaks
+            _note_seconds(folders, phase, time.monotonic() - started)
+        raise
+    _note_seconds(folders, phase, time.monotonic() - started, following[0])
+
+
+def _note_seconds(
+    folders: Sequence[SongFolder], phase: Phase, seconds: float, state: State | None = None
+) -> None:
+    """Add to what a phase took in the folders that are in it, and enter the next `state`."""
     for folder in folders:
-        seconds = dict(folder.fact("seconds") or {})
-        seconds[phase] = round(seconds.get(phase, 0) + time.monotonic() - started, 1)
-        folder.advance(following[0], seconds=seconds)
+        total = round(folder.record.seconds.get(phase, 0.0) + seconds, 1)
+        folder.advance(state or folder.state, seconds={**folder.record.seconds, phase: total})
 
 
 def draft_together(
@@ -72,17 +83,16 @@ def draft_together(
 
     Raises YueError; what was drawn stays in the folders, and calling this again goes on there.
     """
-    with ExitStack() as locks:
+    with ExitStack() as claims:
         for folder in folders:
-            folder.lock()
-            locks.callback(folder.unlock)
+            claims.enter_context(folder.claimed())
         left = [folder for folder in folders if next_phase(folder) == "draft"]
         if left:
             with _timed(left, "draft") as following:
                 following.append(_draft_all(left, parts, progress))
 
 
-def next_phase(folder: SongFolder) -> str:
+def next_phase(folder: SongFolder) -> Phase | Literal["done"]:
     """Where to go on: the phase that song.json notes, or the one whose result is gone.
 
     "done" where all is there that was asked for, which may be a draft.
@@ -90,39 +100,31 @@ def next_phase(folder: SongFolder) -> str:
     if folder.state == "draft" or not (folder.path / "stage1.npz").exists():
         return "draft"
     if folder.state == "refine" and folder.early.draft:
-        return "done" if _there(folder, "draft_files") else "sketch"
+        return "done" if _there(folder, folder.record.draft_files) else "sketch"
     if folder.state == "refine" or not (folder.path / "stage2.npz").exists():
         return "refine"
-    return folder.state if _there(folder, "files") else "master"
+    return folder.state if _there(folder, folder.record.files) else "master"
 
 
-def _there(folder: SongFolder, fact: str) -> bool:
-    """Whether the files that song.json notes are in the folder; false if it notes none."""
-    names = folder.fact(fact) or []
+def _there(folder: SongFolder, names: Sequence[str]) -> bool:
+    """Whether files that song.json notes are in the folder; false if it notes none."""
     return bool(names) and all((folder.path / name).exists() for name in names)
 
 
 def finished(folder: SongFolder) -> Song:
     """The song of a folder whose files are written, or the draft where it rests."""
     frames = folder.load_stage1()[0].shape[1]
-    files = tuple(folder.path / name for name in folder.fact("draft_files" if folder.rests else "files"))
-    sections = tuple(sung_sections(folder))
+    names = folder.record.draft_files if folder.rests else folder.record.files
+    files = tuple(folder.path / name for name in names)
+    sections = tuple(song_content.sung_sections(folder))
     return Song(folder.path, frames / FRAME_RATE, folder.request.seed, files, sections, folder.rests)
 
 
-def sung_sections(folder: SongFolder) -> list[SungSection]:
-    """Where the sections of a drafted song lie."""
-    labels = [section.label for section in folder.request.parsed().sections]
-    _, frames = folder.load_stage1()
-    complete = [bool(n < cap) for n, cap in zip(frames, folder.request.frame_caps(), strict=False)]
-    return sections_of(labels, [int(n) for n in frames], complete, folder.fact("faults") or {})
-
-
-def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
+def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
     return _draft_all([folder], parts, progress)
 
 
-def _draft_all(folders: Sequence[SongFolder], parts: Parts, progress: Progress) -> str:
+def _draft_all(folders: Sequence[SongFolder], parts: Parts, progress: Progress) -> State:
     heard = [_heard(folders[0], parts, progress)]  # before the big model is loaded
     for folder in folders[1:]:
         folder.take_over(folders[0])  # candidates hear the same, so it is encoded once
@@ -137,7 +139,7 @@ def _heard(folder: SongFolder, parts: Parts, progress: Progress) -> Heard:
     reference, track = _reference(folder, request, parts, progress), _track(folder, parts)
     forced, recorded = None, request.track is not None and request.track.file is not None
     if track is not None and request.track is not None:
-        forced = Forced(row_of(request.track), track[0][0], recorded)
+        forced = Forced(song_content.row_of(request.track), track[0][0], recorded)
     # a recording may be silent for as long as it likes
     judged = request.retries > 0 and not recorded
     return Heard(reference, forced, _silence(folder, parts) if judged else None)
@@ -145,16 +147,12 @@ def _heard(folder: SongFolder, parts: Parts, progress: Progress) -> Heard:
 
 def _silence(folder: SongFolder, parts: Parts) -> int:
     """The codec's code of silence; found once, then noted in song.json."""
-    if (noted := folder.fact("silence")) is None:
+    if folder.record.silence is None:
         with closing(parts.codec()) as codec:
-            noted = int(silence(codec)[0])
-        folder.advance(folder.state, silence=noted)
-    return int(noted)
-
-
-def row_of(track: GivenTrack) -> int:
-    """Its row among codes and stems."""
-    return render.TRACKS.index(track.track)
+            found = int(silence(codec)[0])
+        folder.advance(folder.state, silence=found)
+    assert folder.record.silence is not None
+    return folder.record.silence
 
 
 def _track(folder: SongFolder, parts: Parts) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
@@ -169,16 +167,16 @@ def _track(folder: SongFolder, parts: Parts) -> tuple[NDArray[np.int16], NDArray
     return kept
 
 
-def _sketch(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
+def _sketch(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
     """A quick rendering of what stage 1 drew, for the user to judge."""
     codes, _ = folder.load_stage1()
     progress(Event("draft", codes.shape[1], codes.shape[1], "writing the draft"))
     output = replace(folder.request.output, stems=folder.early.draft == "stems")
     with closing(parts.codec()) as codec:
-        extra = extra_of(folder, codes.shape[1])
-        files = write_draft(codes, codec, output, folder.path, _title(folder), extra)
-    _write_marks(folder)
-    folder.advance("refine", draft_files=[path.name for path in files])
+        extra = song_content.extra_of(folder, codes.shape[1])
+        files = write_draft(codes, codec, output, folder.path, song_content.title_of(folder), extra)
+    song_content.write_marks(folder)
+    folder.advance("refine", draft_files=tuple(path.name for path in files))
     return "refine"
 
 
@@ -238,16 +236,16 @@ def encode_file(path: Path, codec: AudioCodec) -> NDArray[np.int16]:
     return codec.encode(to_codec_wave(*read_audio(path)))
 
 
-def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
+def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
     codes0, _ = folder.load_stage1()
     base, track = load_base(folder.path), _track(folder, parts)
     first, last = (0, codes0.shape[1])
     if base and base.refined:  # chunks are counted from where it ends
         first, last = base.before.shape[2], last - base.after.shape[2]
-    tracks = [row for row in stage2.BOTH if track is None or row != row_of(_given(folder))]
+    tracks = [row for row in stage2.BOTH if track is None or row != song_content.row_of(_given(folder))]
     new = _refined(folder, codes0[:, first:last], tracks, plan, parts, progress)
     if track is not None:
-        new[row_of(_given(folder))] = track[0][:, first:last]
+        new[song_content.row_of(_given(folder))] = track[0][:, first:last]
     whole = [base.before, new, base.after] if base and base.refined else [new]
     folder.save_stage2(np.concatenate(whole, axis=2))
     folder.drop("chunks")
@@ -269,11 +267,7 @@ def _refined(
     progress: Progress,
 ) -> NDArray[np.int16]:
     """Codebook 0 [2, T] → codes [2, 8, T] of some tracks; every chunk is kept as it ends."""
-    done = {}
-    for chunk in stage2.chunks(codes0.shape[1], tracks):
-        kept = folder.load_chunk(chunk.track, chunk.start, chunk.frames)
-        if kept is not None:
-            done[chunk] = kept
+    done = _whole_chunks(folder, codes0, tracks, progress)
 
     def keep(chunk: Chunk, codes: NDArray[np.int16]) -> None:
         folder.save_chunk(chunk.track, chunk.start, codes)
@@ -286,38 +280,35 @@ def _refined(
         return stage2.run(codes0, engine, vocab, done, keep, progress, tracks)
 
 
-def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> str:
-    codes = folder.load_stage2()
-    sections, extra = sung_sections(folder), extra_of(folder, codes.shape[2])
+def _whole_chunks(
+    folder: SongFolder, codes0: NDArray[np.int16], tracks: Sequence[int], progress: Progress
+) -> dict[Chunk, NDArray[np.int16]]:
+    """The chunks of stage 2 that are done; a damaged one is made again, with a warning."""
+    done = {}
+    for chunk in stage2.chunks(codes0.shape[1], tracks):
+        span = codes0[chunk.track, chunk.start : chunk.start + chunk.frames]
+        try:
+            kept = folder.load_chunk(chunk.track, chunk.start, chunk.frames)
+            if kept is not None and not np.array_equal(kept[0], span):
+                raise DamagedFile(f"chunk {chunk.start} is not of these codes")
+        except DamagedFile as error:
+            progress(Event("refine", 0, 1, warning=f"{error.message}; it is refined again"))
+            continue
+        if kept is not None:
+            done[chunk] = kept
+    return done
+
+
+def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
+    codes = song_content.whole_codes(folder)
+    sections, extra = song_content.sung_sections(folder), song_content.extra_of(folder, codes.shape[2])
+    output, title = folder.request.output, song_content.title_of(folder)
     with closing(parts.codec()) as codec:
-        files = write_song(codes, codec, folder.request.output, folder.path, _title(folder), progress, extra)
-    _write_marks(folder)
+        files = write_song(codes, codec, output, folder.path, title, progress, extra)
+    song_content.write_marks(folder)
     folder.advance(
         "master",
-        files=[path.name for path in files],
-        sections=[asdict(section) for section in sections],
+        files=tuple(path.name for path in files),
+        sections=tuple(sections),
     )
     return "done"
-
-
-def extra_of(folder: SongFolder, frames: int) -> Extra:
-    """What goes into a drafted song's files beside its codes. Raises DamagedFile."""
-    return Extra(_recording(folder, frames), marks_of(sung_sections(folder)))
-
-
-def _recording(folder: SongFolder, frames: int) -> render.Recording | None:
-    """The given track of a song as it is heard, or None. Raises DamagedFile."""
-    wanted, kept = folder.request.track, folder.load_track()
-    if wanted is None or wanted.re_encode or kept is None:
-        return None
-    wave = kept[1]
-    return render.Recording(row_of(wanted), None if wave is None else wave[: SONG_HOP * frames])
-
-
-def _write_marks(folder: SongFolder) -> None:
-    bodies = [section.body for section in folder.request.parsed().sections]
-    marks.write(folder.path, sung_sections(folder), bodies, _title(folder))
-
-
-def _title(folder: SongFolder) -> str:
-    return str(folder.fact("title") or folder.request.genre)

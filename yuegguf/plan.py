@@ -5,14 +5,12 @@ The plan is stored in the song folder, because another plan is another batch sha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
 
 from yuegguf.codec.base import FRAME_RATE, SONG_HOP
 from yuegguf.cost import ALL, KV_BYTES, Held, ModelFacts
 from yuegguf.engine.base import BATCH
-from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.errors import RequestError
 from yuegguf.fitting import Stage
 from yuegguf.ranges import DAY, check_real, check_whole
 from yuegguf.request import SongRequest
@@ -20,6 +18,8 @@ from yuegguf.stages.stage2 import ROW_IDS, best_rows, chunks, flat_effort, step_
 
 STEP, SHORTEST = 256, 2048
 """Contexts are multiples of the first; one shorter than the second is not proposed: no section fits."""
+MOST_IDS = 131072
+"""Most ids of context that can be asked for."""
 MAX_CONTEXT = 16384
 """Context that the published stage 1 was trained for, in ids."""
 MAX_STAGE2_ROWS = 16
@@ -107,6 +107,24 @@ class Plan:
     flash_attention: bool = False
     ubatch: int = BATCH
 
+    def __post_init__(self) -> None:
+        if self.kv_type not in KV_BYTES:
+            raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
+        for name, value, low, high in (
+            ("context", self.n_ctx, 1, MOST_IDS),
+            ("stage-1 rows", self.stage1_rows, 1, 2),
+            ("stage-2 rows", self.stage2_rows, 1, 64),
+            ("threads", self.threads, 1, 4096),
+            ("ubatch", self.ubatch, 1, 4096),
+            ("GPU", self.main_gpu or 0, 0, 1024),
+            ("memory", self.memory, 0, 2**60),
+            ("GPU memory", self.gpu_memory, 0, 2**60),
+            ("stage-1 GPU layers", self.stage1_gpu_layers, ALL, 1000),
+            ("stage-2 GPU layers", self.stage2_gpu_layers, ALL, 1000),
+        ):
+            if not low <= value <= high:
+                raise RequestError(f"a plan's {name} {value} is out of range", f"use {low} to {high}")
+
     def stage1(self) -> Held:
         """How stage 1 is held."""
         return self._held(self.stage1_rows, self.n_ctx, self.stage1_gpu_layers)
@@ -121,22 +139,6 @@ class Plan:
     def step_effort(self, rows: int) -> int:
         """What a step of stage 2 costs by rows, relative (see `stage2.best_rows`)."""
         return flat_effort(rows) if self.stage2_gpu_layers == ALL else step_effort(rows)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote. Raises DamagedFile."""
-        try:
-            plan = cls(**data)
-            counts = (plan.n_ctx, plan.stage1_rows, plan.stage2_rows, plan.threads, plan.ubatch)
-            if plan.kv_type not in KV_BYTES or not all(isinstance(n, int) and n > 0 for n in counts):
-                raise TypeError("a value is out of range")
-            return plan
-        except TypeError as error:
-            raise DamagedFile(f"the song's plan is damaged ({error})", "start the song again") from error
 
 
 def make(

@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from yuegguf import typed
 from yuegguf.codec.base import FRAME_RATE, Track
-from yuegguf.errors import RequestError
+from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.lyrics import Lyrics, Section, check_length, choose, is_text, parse
 from yuegguf.ranges import DAY, check_real, check_whole
 from yuegguf.sampling import Sampling
@@ -177,20 +178,9 @@ class SongRequest:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Read what `to_json` wrote. Raises RequestError for unknown or mis-typed fields."""
         try:
-            parts = dict(data)
-            parts["sampling"] = Sampling(**parts.get("sampling", {}))
-            output = dict(parts.get("output", {}))
-            output["formats"] = tuple(output.get("formats", ("wav",)))
-            parts["output"] = Output(**output)
-            if parts.get("track"):
-                parts["track"] = GivenTrack(**parts["track"])
-            if parts.get("reference"):
-                parts["reference"] = Reference(**parts["reference"])
-            return cls(**parts)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise RequestError(
-                f"this is not a song request ({error})", "see the fields in the README"
-            ) from error
+            return typed.as_typed(data, cls, "the song request", "see the fields in the README")
+        except DamagedFile as error:
+            raise RequestError(error.message, error.hint) from error
 
 
 def shares(seconds: Sequence[float | None], frames: int) -> list[int]:

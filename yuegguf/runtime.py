@@ -1,37 +1,40 @@
-"""The composition root: request + models + machine → real parts. The only place that names engines."""
+"""Songs from beginning to end: request + models + machine → a song folder that is worked on."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from yuegguf import checks, machine, material, pipeline, plan, voices
-from yuegguf.codec.base import AudioCodec
-from yuegguf.cost import Held
+from yuegguf import checks, machine, material, pipeline, plan, rendering, voices
 from yuegguf.early import Early
-from yuegguf.engine.base import TokenEngine
-from yuegguf.errors import Interrupted, RequestError, YueError
+from yuegguf.engines import open_codec as open_codec
+from yuegguf.engines import real_parts as real_parts
+from yuegguf.engines import stopping as stopping
+from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.files import check_room
-from yuegguf.lora import Lora
 from yuegguf.material import Material
 from yuegguf.models import (
+    CODEC_FILE,
     ModelChoice,
     Models,
     check_same,
+    codec_of_song,
     describe,
+    describe_file,
     describe_loras,
     of_song,
     reference_notice,
     resolve,
 )
-from yuegguf.parts import Parts
 from yuegguf.plan import Machine, Plan
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request import Output, Song, SongRequest
-from yuegguf.song import SongFolder, new_path
-from yuegguf.tokenizer import Tokenizer, open_tokenizer
+from yuegguf.song import SongFolder
+from yuegguf.song_lookup import new_path
+from yuegguf.song_record import SongRecord
 
 
 def generate(
@@ -79,10 +82,14 @@ def resume(
     replaces the song's own (0 = no preview).
     """
     opened = SongFolder.open(Path(folder))
-    if preview_seconds is not None:
-        _note_early(opened, preview_seconds=preview_seconds)
+    if pipeline.next_phase(opened) == "done":
+        return pipeline.finished(opened)  # its models may be gone
+
+    def early(before: Early) -> Early:
+        return before if preview_seconds is None else replace(before, preview_seconds=preview_seconds)
+
     found = of_song(opened, models)
-    return go_on(opened, found, machine_options or Machine(), progress, stop)
+    return go_on(opened, found, machine_options or Machine(), progress, stop, early=early)
 
 
 def refine(
@@ -97,9 +104,8 @@ def refine(
     opened = SongFolder.open(Path(folder))
     if pipeline.next_phase(opened) == "draft":
         raise RequestError(f"{folder} is still in its draft", f"finish it with: yuegguf resume {folder}")
-    found = of_song(opened, models)
-    _note_early(opened, draft="")
-    return go_on(opened, found, machine_options or Machine(), progress, stop)
+    found, options = of_song(opened, models), machine_options or Machine()
+    return go_on(opened, found, options, progress, stop, early=lambda before: replace(before, draft=""))
 
 
 def render(
@@ -108,39 +114,28 @@ def render(
     models: ModelChoice | None = None,
     *,
     machine_options: Machine | None = None,
+    force: bool = False,
     progress: Progress = silent,
 ) -> Song:
-    """Write a refined song's files anew, as `output` says, in seconds. Raises YueError.
+    """Write a refined song's files anew, as `output` says, in seconds; its codec is all that it takes.
 
-    Files of another format that it had before are deleted; draws and codes stay as they are.
+    Files of another format that it had before stay, unless `force` removes them. Raises YueError; nothing is
+    changed then.
     """
     opened = SongFolder.open(Path(folder))
-    opened.load_stage2()  # a song that is not refined yet is refused before anything is changed
     checks.check_output(output)
-    opened.lock()
-    try:
-        before = opened.fact("files") or []
-        request = replace(opened.request, output=output)
-        opened.advance("master", request=request.to_json(), files=[])
-    finally:
-        opened.unlock()
-    song = go_on(opened, of_song(opened, models), machine_options or Machine(), progress, None)
-    written = {path.name for path in song.files}
-    for name in before:
-        if name not in written:
-            (opened.path / name).unlink(missing_ok=True)
-    return song
-
-
-def _note_early(folder: SongFolder, **changes: Any) -> None:
-    """Change what is to be heard early, in a folder that nobody else works on. Raises StorageError."""
-    folder.lock()
-    try:
-        early = replace(folder.early, **changes)
-        if early != folder.early:
-            folder.advance(folder.state, early=early.to_json())
-    finally:
-        folder.unlock()
+    chosen = models.codec if models else None
+    with opened.claimed():
+        codec = codec_of_song(opened, Path(chosen) if chosen else None)
+        if not force:
+            rendering.check_replaceable(opened, output)
+        noted = {**opened.record.models, "codec": describe_file(codec / CODEC_FILE)}
+        threads = machine_options.threads if machine_options else None
+        with closing(open_codec(codec, threads)) as engine:
+            rendering.render_again(opened, output, engine, {"models": noted}, progress)
+        if force:
+            rendering.remove_older(opened)
+    return pipeline.finished(opened)
 
 
 def start(
@@ -152,15 +147,17 @@ def start(
     early: Early | None = None,
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
-    request, facts = prepared(request, models, parent, name, options, early)
-    return created(new_path(parent, facts["title"]), request, facts)
+    record = prepared(request, models, parent, name, options, early)
+    return created(new_path(parent, record.title), record)
 
 
-def created(path: Path, request: SongRequest, facts: dict[str, Any]) -> SongFolder:
+def created(path: Path, record: SongRecord) -> SongFolder:
     """A new song folder, with the codes of its voice if it has one. Raises YueError."""
-    folder = SongFolder.create_at(path, request, facts)
-    if request.reference is not None and request.reference.voice is not None:
-        folder.save_reference(voices.load(request.reference.voice).codes)
+    reference = record.request.reference
+    voice = voices.load(reference.voice) if reference is not None and reference.voice is not None else None
+    folder = SongFolder.create(path, record)
+    if voice is not None:
+        folder.save_reference(voice.codes)
     return folder
 
 
@@ -172,8 +169,8 @@ def prepared(
     options: Machine,
     early: Early | None = None,
     takes: int = 1,
-) -> tuple[SongRequest, dict[str, Any]]:
-    """The request with its files found, and the facts of its song.json, once all is checked.
+) -> SongRecord:
+    """The song.json of a request whose files are found, once all is checked.
 
     The folder PARENT must have room for it. Raises YueError.
     """
@@ -183,7 +180,7 @@ def prepared(
     # without snapshots, which a song can do without
     needed = takes * plan.file_bytes(request)
     check_room(parent, needed, "this song", "--output-dir")
-    return request, {**_facts(name or request.genre.strip(), models, made), "early": early.to_json()}
+    return _record(request, name, models, made).but(early=early)
 
 
 def adopt(arrived: Material, models: Models, parent: Path, name: str | None, options: Machine) -> SongFolder:
@@ -192,8 +189,8 @@ def adopt(arrived: Material, models: Models, parent: Path, name: str | None, opt
     Raises YueError.
     """
     made, _ = _planned(arrived.request, models, options)
-    title = name or arrived.request.genre.strip()
-    return material.adopt(arrived, parent, title, _facts(title, models, made))
+    record = _record(arrived.request, name, models, made)
+    return material.adopt(arrived, new_path(parent, record.title), record)
 
 
 def _planned(
@@ -208,15 +205,15 @@ def _planned(
     return made, first
 
 
-def _facts(title: str, models: Models, made: Plan) -> dict[str, Any]:
-    """What song.json says beside the request."""
-    return {
-        "title": title,
-        "family": models.name,
-        "models": describe(models),
-        "loras": describe_loras(models),
-        "plan": made.to_json(),
-    }
+def _record(request: SongRequest, name: str | None, models: Models, made: Plan) -> SongRecord:
+    return SongRecord(
+        request=request,
+        title=name or request.genre.strip(),
+        family=models.name,
+        models=describe(models),
+        loras=describe_loras(models),
+        plan=made,
+    )
 
 
 def reference_notices(request: SongRequest, choice: ModelChoice, found: Models) -> list[str]:
@@ -238,32 +235,49 @@ def reference_notices(request: SongRequest, choice: ModelChoice, found: Models) 
 
 
 def go_on(
-    folder: SongFolder, models: Models, options: Machine, progress: Progress, stop: threading.Event | None
+    folder: SongFolder,
+    models: Models,
+    options: Machine,
+    progress: Progress,
+    stop: threading.Event | None,
+    *,
+    early: Callable[[Early], Early] = lambda before: before,
 ) -> Song:
-    """Work on a song folder until it is done. Raises YueError, with the folder in it."""
+    """Work on a song folder until it is done; `early` changes what is written before it is finished.
+
+    Nothing in it changes before it is claimed and everything is checked. Raises YueError, with the folder in
+    it.
+    """
     try:
-        if pipeline.next_phase(folder) == "done":
+        if pipeline.next_phase(folder) == "done" and early(folder.early) == folder.early:
             return pipeline.finished(folder)
-        check_same(folder, models)
-        made = revised_plan(folder, models, options)
-        parts = real_parts(models, made, options, stop or threading.Event())
-        return pipeline.work(folder, made, parts, stopping(progress, stop))
+        with folder.claimed():
+            check_same(folder, models)
+            made = note_plan(folder, models, options, early(folder.early))
+            parts = real_parts(models, made, options, stop or threading.Event())
+            return pipeline.work(folder, made, parts, stopping(progress, stop))
     except YueError as error:
         error.folder = folder.path
         raise
 
 
-def revised_plan(folder: SongFolder, models: Models, options: Machine) -> Plan:
-    """The song's plan with what the user now says of the machine; kept in the folder if it changed."""
+def note_plan(folder: SongFolder, models: Models, options: Machine, early: Early) -> Plan:
+    """Decide how a claimed song goes on, with what the user now says of the machine, and note it.
+
+    Raises YueError; song.json is not changed then.
+    """
     plan.check_threads(options.threads, machine.physical_cores())
-    before = Plan.from_json(folder.fact("plan"))
+    before = folder.record.plan
+    if before is None:
+        raise DamagedFile(f"{folder.path} does not say how it is computed", "start the song again")
     if options.gpu is not None or options.gpu_layers is not None:
         options = with_device(options)
-    first, second = checks.read_models(models, bool(folder.early.preview_seconds))
-    free, phase = machine.available_memory(), pipeline.next_phase(folder)
+    first, second = checks.read_models(models, bool(early.preview_seconds))
+    planned = SongFolder(folder.path, folder.record.but(early=early))
+    free, phase = machine.available_memory(), pipeline.next_phase(planned)
     after = plan.revise(before, folder.request, first.facts, second.facts, options, free, phase)
-    if after != before:
-        folder.advance(folder.state, plan=after.to_json())
+    if (after, early) != (before, folder.early):
+        folder.advance(folder.state, plan=after, early=early)
     return after
 
 
@@ -285,56 +299,3 @@ def with_device(options: Machine) -> Machine:
     free = sum(int(device["memory_free"]) for device in used) or None
     shared = machine.is_mac() or (bool(used) and all(device["kind"] == "igpu" for device in used))
     return replace(options, gpu=True, gpu_memory=free, shared_memory=shared)
-
-
-def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Event) -> Parts:
-    """The parts that llama.cpp and ONNX Runtime are behind."""
-
-    def engine(path: Path, held: Held, loras: tuple[Lora, ...] = ()) -> TokenEngine:
-        from yuegguf.engine.llama import EngineOptions, LlamaEngine
-
-        settings = EngineOptions(
-            held.ids,
-            held.rows,
-            made.threads,
-            held.kv_type,
-            held.flash,
-            held.batch,
-            gpu_layers=held.gpu_layers,
-            main_gpu=made.main_gpu,
-            loras=loras,
-        )
-        return LlamaEngine(path, settings, stop.is_set)
-
-    def tokenizer(engine: TokenEngine) -> Tokenizer:
-        return open_tokenizer(engine.metadata, engine.pieces, models.stage1)
-
-    first = made.stage1()
-    key = f"{models.stage1_key} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
-    key += f"{first.flash}"
-    return Parts(
-        stage1=lambda takes: engine(models.stage1, replace(first, rows=takes * first.rows), models.loras),
-        tokenizer=tokenizer,
-        stage2=lambda rows: engine(models.stage2, replace(made.stage2(), rows=rows)),
-        codec=lambda: open_codec(models.codec, made.threads),
-        cache_key=key,
-        snapshot_seconds=options.snapshot_seconds,
-    )
-
-
-def open_codec(folder: Path, threads: int | None = None) -> AudioCodec:
-    """The codec on ONNX Runtime. Raises ModelNotFound, DamagedFile."""
-    from yuegguf.codec.ort import OrtCodec
-
-    return OrtCodec.open(folder, threads or machine.physical_cores())
-
-
-def stopping(progress: Progress, stop: threading.Event | None) -> Progress:
-    """Progress that ends the work once `stop` is set; every event is a point where nothing is lost."""
-
-    def report(event: Event) -> None:
-        progress(event)
-        if stop is not None and stop.is_set():
-            raise Interrupted("stopped")
-
-    return report

@@ -7,13 +7,14 @@ large batches would not, because batch shape changes the last bits of the arithm
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from yuegguf import typed
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files import flush, flush_folder, storage_errors
@@ -22,6 +23,21 @@ from yuegguf.tokenlog import TokenLog
 
 COST_SHARE = 20
 """A snapshot is taken at most once in this many times the seconds that the last one took."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What mark.json says of a snapshot."""
+
+    section: int
+    codes: int
+    first: int
+    attempt: int
+    """How often the section had been begun anew."""
+    key: str
+    """Model and options of the engine."""
+    hashes: tuple[str, ...]
+    """SHA-256 of each row's file."""
 
 
 class CacheFolder:
@@ -88,10 +104,10 @@ class CacheFolder:
                 with storage_errors(file):
                     flush(file)
                     hashes.append(_hash(file))
-            note = {"section": mark.section, "codes": mark.codes, "first": mark.first}
-            note["attempt"] = self._log.attempt(mark.section)
+            attempt = self._log.attempt(mark.section)
+            note = Note(mark.section, mark.codes, mark.first, attempt, self._key, tuple(hashes))
             with storage_errors(folder):
-                (folder / "mark.json").write_text(json.dumps({**note, "key": self._key, "hashes": hashes}))
+                (folder / "mark.json").write_bytes(typed.seal(note))
                 flush(folder / "mark.json")
                 flush_folder(folder)
         except StorageError:
@@ -105,18 +121,18 @@ class CacheFolder:
         """The newest snapshot that is whole, of this engine, and not ahead of the log."""
         found = {}
         for folder in self._root.glob("*-*"):
-            with suppress(OSError, ValueError, KeyError, TypeError):  # an unfinished snapshot is not one
-                note = json.loads((folder / "mark.json").read_text())
-                mark = Mark(int(note["section"]), int(note["codes"]), int(note["first"]))
+            with suppress(OSError, DamagedFile):  # an unfinished snapshot is not one
+                note = typed.read_file(folder / "mark.json", Note, "")
+                mark = Mark(note.section, note.codes, note.first)
                 fits = 0 <= mark.first <= mark.section and 0 < mark.codes <= len(
                     self._log.drawn(mark.section)
                 )
-                same = int(note["attempt"]) == self._log.attempt(mark.section)  # not of draws thrown away
-                if fits and same and note["key"] == self._key and folder.name == _name(mark):
-                    found[mark] = list(note["hashes"])
+                same = note.attempt == self._log.attempt(mark.section)  # not of draws thrown away
+                if fits and same and note.key == self._key and folder.name == _name(mark):
+                    found[mark] = note.hashes
         for mark in sorted(found, key=lambda mark: (mark.section, mark.codes), reverse=True):
             files = [self._root / _name(mark) / f"row{row}.bin" for row in range(len(found[mark]))]
-            if all(file.is_file() for file in files) and [_hash(file) for file in files] == found[mark]:
+            if all(file.is_file() for file in files) and tuple(_hash(file) for file in files) == found[mark]:
                 return mark
             self._warn("a damaged snapshot is left aside")
         return None

@@ -5,14 +5,12 @@ Takes lie in one folder, each a song folder of its own: `take-1`, `take-2`, …
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +18,17 @@ from numpy.typing import NDArray
 from yuegguf import pipeline, runtime
 from yuegguf.base import save_base
 from yuegguf.early import Early
-from yuegguf.errors import RequestError, YueError
+from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.extend import Continuation, Extension, Sung, extend
-from yuegguf.files import storage_errors
+from yuegguf.files import storage_errors, workspace
 from yuegguf.models import Models, check_same
 from yuegguf.plan import Machine
 from yuegguf.progress import Progress
 from yuegguf.request import Song, SongRequest
-from yuegguf.song import SongFolder, new_path
+from yuegguf.song import SongFolder
+from yuegguf.song_guard import TAKE
+from yuegguf.song_lookup import new_path
+from yuegguf.song_record import Origin, SongRecord
 
 Source = tuple[Continuation, NDArray[np.int16] | None]
 """What a song goes on from, and the codes of its reference."""
@@ -49,8 +50,8 @@ def start(
     Raises YueError.
     """
     _check_count(count)
-    request, facts = runtime.prepared(request, models, parent, name, options, _drafts(early, count), count)
-    return _folders(new_path(parent, facts["title"]), request, facts, count, None)
+    record = runtime.prepared(request, models, parent, name, options, _drafts(early, count), count)
+    return _folders(new_path(parent, record.title), record, count, None)
 
 
 def start_extension(
@@ -65,12 +66,21 @@ def start_extension(
     """Folders of `count` takes of a song that goes on from another, which stays as it is. Raises YueError."""
     _check_count(count)
     continuation = extend(read_sung(song), wanted)
-    title = name or str(song.fact("title") or song.request.genre.strip())
+    title = name or song.record.title or song.request.genre.strip()
     early = _drafts(None, count)
-    request, facts = runtime.prepared(continuation.request, models, parent, title, options, early, count)
-    facts["from"] = {"folder": song.path.name, "seed": song.request.seed}
-    source = continuation, song.load_reference()
-    return _folders(new_path(parent, title), request, facts, count, source)
+    record = runtime.prepared(continuation.request, models, parent, title, options, early, count)
+    record = record.but(origin=Origin(folder=song.path.resolve().name, seed=song.request.seed))
+    return _folders(new_path(parent, title), record, count, (continuation, _reference(song)))
+
+
+def _reference(song: SongFolder) -> NDArray[np.int16] | None:
+    """The codes of a song's reference. Raises DamagedFile where they are gone."""
+    codes = song.load_reference()
+    if codes is None and song.request.reference is not None:
+        raise DamagedFile(
+            f"{song.path} has lost the codes of its reference", "restore its reference.npz from a copy"
+        )
+    return codes
 
 
 def read_sung(song: SongFolder) -> Sung:
@@ -99,26 +109,19 @@ def _check_count(count: int) -> None:
         raise RequestError(f"{count} takes are not offered", f"use 1 to {MOST}")
 
 
-def _folders(
-    path: Path,
-    request: SongRequest,
-    facts: dict[str, Any],
-    count: int,
-    source: Source | None,
-) -> list[SongFolder]:
-    """One folder, or one with a folder for each take in it; nothing is left behind where that fails."""
-    places = [path] if count == 1 else [path / f"take-{number}" for number in range(1, count + 1)]
-    found = []
-    try:
-        for number, place in enumerate(places, 1):
-            asked = request if count == 1 else replace(request, take=number)
-            found.append(runtime.created(place, asked, facts))
-            if source:
-                _begin(found[-1], *source)
-    except YueError:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
-    return found
+def _folders(path: Path, record: SongRecord, count: int, source: Source | None) -> list[SongFolder]:
+    """One folder, or one with a folder for each take in it; it appears whole or not at all."""
+    names = [""] if count == 1 else [f"take-{number}" for number in range(1, count + 1)]
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with workspace(path.parent) as beside:
+            for number, name in enumerate(names, 1):
+                asked = record.request if count == 1 else replace(record.request, take=number)
+                made = runtime.created(beside / path.name / name, record.but(request=asked))
+                if source:
+                    _begin(made, *source)
+            (beside / path.name).rename(path)
+    return [SongFolder.open(path / name) for name in names]
 
 
 def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np.int16] | None) -> None:
@@ -134,17 +137,21 @@ def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np
 
 def of(folder: Path) -> list[SongFolder]:
     """The takes in a folder, by their number; none where it holds none. Raises DamagedFile."""
-    numbered = [(int(m[1]), p.parent) for p in folder.glob("take-*/song.json") if (m := _number(p.parent))]
-    return [SongFolder.open(path) for _, path in sorted(numbered)]
+    places = [file.parent for file in folder.glob("take-*/song.json") if TAKE.fullmatch(file.parent.name)]
+    for place in places:
+        if place.is_symlink():
+            raise DamagedFile(f"{place} is a link to another folder", "remove it; nothing was changed")
+    return [SongFolder.open(place) for place in sorted(places, key=number_of)]
 
 
-def _number(path: Path) -> re.Match[str] | None:
-    return re.fullmatch(r"take-(\d+)", path.name)
+def number_of(take: Path) -> int:
+    """The number in the name of a take's folder."""
+    return int(take.name.removeprefix("take-"))
 
 
 def chosen(folder: Path, numbers: Sequence[int]) -> tuple[list[SongFolder], list[SongFolder]]:
     """The takes of these numbers, and the others. Raises RequestError for a number that is not there."""
-    takes = {int(match[1]): take for take in of(folder) if (match := _number(take.path))}
+    takes = {number_of(take.path): take for take in of(folder)}
     if not takes:
         raise RequestError(f"{folder} holds no takes", "pass a folder that run -n made")
     for number in numbers:
@@ -154,7 +161,10 @@ def chosen(folder: Path, numbers: Sequence[int]) -> tuple[list[SongFolder], list
 
 
 def delete(takes: Sequence[SongFolder]) -> None:
-    """Delete these takes. Raises StorageError."""
+    """Delete these takes, if no process works on any of them. Raises StorageError."""
+    with ExitStack() as claims:
+        for take in takes:
+            claims.enter_context(take.claimed())
     for take in takes:
         with storage_errors(take.path):
             shutil.rmtree(take.path)
@@ -173,11 +183,14 @@ def draft(
     """
     parent = folders[0].path.parent if len(folders) > 1 else folders[0].path
     try:
-        for folder in folders:
-            check_same(folder, models)
-        made = runtime.revised_plan(folders[0], models, options)
-        parts = runtime.real_parts(models, made, options, stop or threading.Event())
-        pipeline.draft_together(folders, made, parts, runtime.stopping(progress, stop))
+        with ExitStack() as claims:
+            for folder in folders:
+                claims.enter_context(folder.claimed())
+            for folder in folders:
+                check_same(folder, models)
+            made = runtime.note_plan(folders[0], models, options, folders[0].early)
+            parts = runtime.real_parts(models, made, options, stop or threading.Event())
+            pipeline.draft_together(folders, made, parts, runtime.stopping(progress, stop))
         return [runtime.go_on(folder, models, options, progress, stop) for folder in folders]
     except YueError as error:
         error.folder = parent

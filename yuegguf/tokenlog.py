@@ -1,23 +1,25 @@
-"""The append-only log of stage 1's draws: text, one code a line, flushed as it grows.
+"""The append-only log of the codes that stage 1 samples: text, one code a line, flushed as it grows.
 
-    yuegguf tokens 1
-    section 0
-    813
-    27
-    end
-    section 1
-    700
-    again 0
+    yuegguf tokens 2
+    section 0 2f0c1a77
+    813 9c0e5d12
+    27 51a3b9f0
+    end 0d6a77c4
+    section 1 7be1f003
+    700 c81d2e55
+    again 0 13a90be2
 
 Codes alternate vocal, instrumental; `end` is the model's own end of the section; `again N` throws
-all but the section's first N codes away, and it is drawn anew. Codes, not ids, so
-a log outlives the vocabulary of one file. A last line cut by a crash is dropped when read.
+all but the section's first N codes away, and it is sampled anew. Codes, not ids, so a log outlives the
+vocabulary of one file. Each line ends with the CRC-32 of everything before, so no line can change, go or come
+unseen. A last line cut by a crash is dropped when read.
 """
 
 from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +28,9 @@ from typing import Self
 from yuegguf.errors import DamagedFile
 from yuegguf.files import flush_folder, storage_errors
 
-HEADER = b"yuegguf tokens 1\n"
+HEADER = b"yuegguf tokens 2\n"
 END_OF_AUDIO = -1
+RESTORE = "restore it from a copy"
 SYNC_SECONDS = 1.0
 """Longest time that a draw may be lost to a power cut; a killed process loses none."""
 
@@ -39,14 +42,16 @@ class Drawn:
     sections: list[list[int]] = field(default_factory=list)
     attempts: dict[int, int] = field(default_factory=dict)
     """Section → how often it was begun anew."""
+    sum: int = zlib.crc32(HEADER)
+    """CRC-32 of the header and of all lines, without their own sums."""
 
 
 class TokenLog:
-    """All draws of one song, in memory and on disk."""
+    """All codes that stage 1 sampled for one song, in memory and on disk."""
 
     def __init__(self, path: Path, handle: int, drawn: Drawn) -> None:
         self._path, self._handle = path, handle
-        self._sections, self._attempts = drawn.sections, drawn.attempts
+        self._sections, self._attempts, self._sum = drawn.sections, drawn.attempts, drawn.sum
         self._synced = time.monotonic()
 
     @classmethod
@@ -74,17 +79,16 @@ class TokenLog:
 
     def draw(self, section: int, code: int) -> None:
         """Append one draw; it is in the file when this returns. Raises StorageError."""
-        line = b""
         while section >= len(self._sections):
-            line += b"section %d\n" % len(self._sections)
+            self._write(b"section %d" % len(self._sections))
             self._sections.append([])
-        self._write(line + (b"end\n" if code == END_OF_AUDIO else b"%d\n" % code))
+        self._write(b"end" if code == END_OF_AUDIO else b"%d" % code)
         self._sections[section].append(code)
 
     def redraw(self, section: int, keep: int = 0) -> None:
         """Throw away the last section's draws but its first `keep`. Raises StorageError."""
         assert section == len(self._sections) - 1
-        self._write(b"again %d\n" % keep)
+        self._write(b"again %d" % keep)
         del self._sections[section][keep:]
         self._attempts[section] = self.attempt(section) + 1
 
@@ -92,10 +96,13 @@ class TokenLog:
         """How often a section was begun anew."""
         return self._attempts.get(section, 0)
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, entry: bytes) -> None:
+        total = zlib.crc32(entry, self._sum)
+        line = b"%s %08x\n" % (entry, total)
         with storage_errors(self._path):
             while line:  # a disk that fills up takes a part, and refuses the rest
                 line = line[os.write(self._handle, line) :]
+        self._sum = total
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()
 
@@ -114,7 +121,7 @@ class TokenLog:
 
 
 def parse(content: bytes, name: str) -> tuple[Drawn, int]:
-    """A log's bytes → what was drawn, and how many bytes of it are whole lines.
+    """A log's bytes → what was sampled, and how many bytes of it are whole lines.
 
     Raises DamagedFile naming the line when anything but the tail is wrong.
     """
@@ -122,39 +129,49 @@ def parse(content: bytes, name: str) -> tuple[Drawn, int]:
     whole = whole[: whole.rfind(b"\n") + 1]
     if not whole:
         if content.strip(b"\0") and not HEADER.startswith(content.rstrip(b"\0")):
-            raise DamagedFile(f"{name} is not a token log")
+            raise DamagedFile(f"{name} is not a token log", RESTORE)
         return Drawn(), 0
     if not whole.startswith(HEADER):
-        newer = whole.startswith(b"yuegguf tokens ")
+        other = whole.startswith(b"yuegguf tokens ")
         raise DamagedFile(
-            f"{name} is {'of a newer version' if newer else 'not a token log'}",
-            "update yuegguf" if newer else "",
+            f"{name} is {'of another version' if other else 'not a token log'}",
+            "go on with the yuegguf that began it" if other else RESTORE,
         )
     drawn = Drawn()
     for number, line in enumerate(whole[len(HEADER) :].split(b"\n")[:-1], 2):
-        if not _read_line(line, drawn):
-            raise DamagedFile(f"{name} is damaged in line {number}", "the song cannot be resumed from it")
+        entry, _, own = line.rpartition(b" ")
+        drawn.sum = zlib.crc32(entry, drawn.sum)
+        if own != b"%08x" % drawn.sum or not _read_entry(entry, drawn):
+            raise DamagedFile(
+                f"{name} is damaged in line {number}",
+                f"{RESTORE}, or cut it off before that line: the rest is then sampled again",
+            )
     return drawn, len(whole)
 
 
-def _read_line(line: bytes, drawn: Drawn) -> bool:
+def _read_entry(entry: bytes, drawn: Drawn) -> bool:
+    """Add a line without its sum; false where it cannot stand there."""
     sections = drawn.sections
-    if line.startswith(b"again ") and line[6:].isdigit() and sections:
+    if entry.startswith(b"again ") and _is_count(entry[6:]) and sections:
         last = len(sections) - 1
         drawn.attempts[last] = drawn.attempts.get(last, 0) + 1
-        keep = int(line[6:])
+        keep = int(entry[6:])
         known = keep <= len(sections[last])
         del sections[last][keep:]
         return known
-    if line == b"section %d" % len(sections):
+    if entry == b"section %d" % len(sections):
         sections.append([])
         return True
     if not sections or sections[-1][-1:] == [END_OF_AUDIO]:
         return False
-    if line == b"end":
+    if entry == b"end":
         sections[-1].append(END_OF_AUDIO)
         return True
-    if line.isdigit() and len(line) <= 4 and int(line) < 1024:
-        sections[-1].append(int(line))
+    if _is_count(entry) and int(entry) < 1024:
+        sections[-1].append(int(entry))
         return True
     return False
+
+
+def _is_count(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= 6

@@ -73,6 +73,11 @@ def seal(value: Any) -> bytes:
     return msgspec.json.format(text, indent=2) + b"\n"
 
 
+def plain(value: Any) -> Any:
+    """A typed value as dictionaries, lists, texts and numbers."""
+    return msgspec.to_builtins(value)
+
+
 def checksum(found: dict[str, Any]) -> str:
     """SHA-256 of a JSON object without its spaces and with its keys in order, as hex."""
     return hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()

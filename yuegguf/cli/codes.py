@@ -84,15 +84,15 @@ def _codec_of(codes: Path, named: Path | None) -> Path:
     from yuegguf.song import SongFolder
 
     if named is None and (codes / "song.json").is_file():
-        return models.of_song(SongFolder.open(codes)).codec
+        return models.codec_of_song(SongFolder.open(codes))
     return models.resolve_codec(codec_choice(named))
 
 
 def _extra(codes: Path, frames: int) -> Any:
     """The marks and the recording of a song folder; nothing of other codes."""
     from yuegguf.output import Extra
-    from yuegguf.pipeline import extra_of
     from yuegguf.song import SongFolder
+    from yuegguf.song_content import extra_of
 
     return extra_of(SongFolder.open(codes), frames) if (codes / "song.json").is_file() else Extra()
 

@@ -40,9 +40,14 @@ NAMES = {
 @threads_option
 @codec_option
 @output_options
+@click.option("--force", is_flag=True, help="Remove its files of other formats, and replace foreign ones.")
 @pass_output
-def render(output: Output, /, song: Path, threads: int | None, codec: Path | None, **options: Any) -> None:
+def render(
+    output: Output, /, song: Path, threads: int | None, codec: Path | None, force: bool, **options: Any
+) -> None:
     """Write the files of SONG anew from its codes, in its folder; what is not named stays as the song has it.
+
+    Needs the codec alone. Files of other formats that it had stay unless --force removes them.
 
     \b
     yuegguf render songs/my-song-1a2b3c --mix split --vocal-gain 2
@@ -59,7 +64,10 @@ def render(output: Output, /, song: Path, threads: int | None, codec: Path | Non
     new = replace(old, **{NAMES[name]: getattr(wanted, NAMES[name]) for name in said})
     choice = ModelChoice(codec=codec) if codec else None
     machine = Machine(threads=threads)
-    show(output, runtime.render(song, new, choice, machine_options=machine, progress=output.progress))
+    made = runtime.render(song, new, choice, machine_options=machine, force=force, progress=output.progress)
+    if older := SongFolder.open(song).record.older_files:
+        output.warn(f"{', '.join(older)} stay from an earlier rendering; --force removes them")
+    show(output, made)
 
 
 @click.command(short_help="a finished song as one zip")

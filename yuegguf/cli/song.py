@@ -150,7 +150,8 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
     """
     from yuegguf import runtime
     from yuegguf import takes as library
-    from yuegguf.song import SongFolder, newest_interrupted
+    from yuegguf.song import SongFolder
+    from yuegguf.song_lookup import newest_interrupted
 
     folder = song or newest_interrupted(output_dir)
     if takes := library.of(folder):
