@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,12 @@ import pytest
 
 from nano.codec_weights import CodecSpec
 from yuegguf.cli import _run
+from yuegguf.request import SongRequest
+from yuegguf.song import SongFolder
+from yuegguf.song_lookup import new_path
+from yuegguf.song_record import SongRecord
 from yuegguf.stages.draft import Draft
+from yuegguf.tokenlog import HEADER
 
 Capture = pytest.CaptureFixture[str]
 Run = Callable[..., Path]
@@ -93,6 +99,28 @@ def start(*args: object, **environment: str) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str], timeout: float = 120) -> Result:
     out, err = process.communicate(timeout=timeout)
     return Result(process.returncode, out, err)
+
+
+def edit_song(folder: Path, **changes: object) -> None:
+    """Change fields of a song.json, without its checksum, as a program that does not know of it would."""
+    facts = json.loads((folder / "song.json").read_text("utf-8"))
+    facts.pop("checksum", None)
+    (folder / "song.json").write_text(json.dumps({**facts, **changes}))
+
+
+def new_song(parent: Path, request: SongRequest | None = None, **facts: Any) -> SongFolder:
+    """A song folder in which nothing is sampled yet."""
+    asked = request or SongRequest("pop", "[verse]\nla")
+    return SongFolder.create(new_path(parent, "song"), SongRecord(request=asked, **facts))
+
+
+def log_of(*entries: str) -> bytes:
+    """A token log of these lines, each with its sum."""
+    content, total = HEADER, zlib.crc32(HEADER)
+    for entry in entries:
+        total = zlib.crc32(entry.encode(), total)
+        content += b"%s %08x\n" % (entry.encode(), total)
+    return content
 
 
 def song_bytes(folder: Path) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import QUICK as FAST
-from helpers import TEXT, Capture, cli, refused, song_bytes
+from helpers import TEXT, Capture, cli, edit_song, refused, song_bytes
 
 SONG = (*TEXT, *FAST, "--model", "nano")
 pytestmark = pytest.mark.usefixtures("no_models")
@@ -24,8 +23,7 @@ def taken_back(song: Path, parent: Path, state: str) -> Path:
     """A copy of a finished song that has this phase still to do."""
     folder = parent / "copy"
     shutil.copytree(song, folder)
-    data = json.loads((folder / "song.json").read_text("utf-8"))
-    (folder / "song.json").write_text(json.dumps({**data, "state": state}))
+    edit_song(folder, state=state)
     gone = {"draft": ("stage1.npz", "stage2.npz"), "refine": ("stage2.npz",), "master": (), "done": ()}[state]
     for name in gone:
         (folder / name).unlink()
@@ -44,7 +42,7 @@ def taken_back(song: Path, parent: Path, state: str) -> Path:
         ("draft", "tokens.log", lambda b: b"rubbish\n" + b),
         ("refine", "stage1.npz", lambda b: b[:-30]),
         ("refine", "stage1.npz", lambda b: b"rubbish"),
-        ("refine", "chunks/0-000000.npy", lambda b: b"rubbish"),
+        ("refine", "chunks/0-000000.npz", lambda b: b"rubbish"),
         ("master", "stage2.npz", lambda b: b[: len(b) // 2]),
         ("master", "stage2.npz", lambda b: b""),
         ("done", "stage1.npz", lambda b: b[:-30]),

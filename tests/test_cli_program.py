@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import threading
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-from helpers import FAST, FRAMES, LYRICS, OURS, Capture, cli, finish, song_bytes, start
+from helpers import FAST, FRAMES, LYRICS, OURS, Capture, cli, edit_song, finish, song_bytes, start
 
 import yuegguf
 from yuegguf.cli import cli as main_group
@@ -110,8 +109,7 @@ def test_resume_without_a_name_takes_the_newest_interrupted(
 ) -> None:
     folder = tmp_path / "songs" / "mine"
     shutil.copytree(song, folder)
-    data = json.loads((folder / "song.json").read_text())
-    (folder / "song.json").write_text(json.dumps({**data, "state": "draft"}))
+    edit_song(folder, state="draft")
     for name in ("stage1.npz", "stage2.npz", "mix.wav"):
         (folder / name).unlink()
     result = cli(capsys, "resume", "-o", tmp_path / "songs", "--threads", 1, "--json")
@@ -149,8 +147,7 @@ def test_a_song_of_other_models_is_resumed_with_them(
 
 def unrefine(folder: Path) -> None:
     """Take a finished song back to the beginning of stage 2."""
-    data = json.loads((folder / "song.json").read_text("utf-8"))
-    (folder / "song.json").write_text(json.dumps({**data, "state": "refine"}))
+    edit_song(folder, state="refine")
     (folder / "stage2.npz").unlink()
 
 

@@ -182,7 +182,7 @@ def test_without_a_seed_it_is_random_said_and_stored(capsys: Capture, tmp_path: 
 
 
 def reference(folder: Path) -> np.ndarray[Any, np.dtype[np.int16]]:
-    return np.load(folder / "reference.npy")
+    return np.load(folder / "reference.npz")["codes"]
 
 
 def test_a_single_reference_is_its_codes_of_the_window(

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import new_song
 from numpy.typing import NDArray
 
 from yuegguf.codes import read_codes, read_track, track_of, write_track
 from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.request import SongRequest
-from yuegguf.song import SongFolder
 
 CODES = np.random.default_rng(3).integers(0, 1024, (2, 8, 30)).astype(np.int16)
 
@@ -28,7 +27,7 @@ def pair(folder: Path, vocal: str, instrumental: str, kind: type = np.int16) -> 
 
 
 def test_a_song_folder(tmp_path: Path) -> None:
-    folder = SongFolder.create(tmp_path, "x", SongRequest("pop", "[verse]\nla"), {})
+    folder = new_song(tmp_path)
     with pytest.raises(RequestError, match=r"has no stage2\.npz yet; run: yuegguf resume"):
         read_codes([folder.path])
     folder.save_stage2(CODES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Capture, cli, refused
+from helpers import Capture, cli, edit_song, refused
 
 from yuegguf.arrays import load_arrays
 from yuegguf.base import load_base
@@ -158,8 +158,7 @@ def test_a_song_that_goes_on_and_is_interrupted_ends_the_same(
     lines = log.splitlines(keepends=True)
     given = len(lines) - len(TokenLog.open(folder / "tokens.log").drawn(1)) + base.given.codes
     for cut in (given, given + 7, len(lines) - 1):
-        facts = json.loads((folder / "song.json").read_text("utf-8"))
-        (folder / "song.json").write_text(json.dumps({**facts, "state": "draft"}))
+        edit_song(folder, state="draft")
         (folder / "tokens.log").write_bytes(b"".join(lines[:cut]))
         assert cli(capsys, "resume", folder, "--threads", 1).code == 0
         assert (folder / "tokens.log").read_bytes() == log
@@ -169,10 +168,9 @@ def test_a_song_that_goes_on_and_is_interrupted_ends_the_same(
 def test_a_song_in_its_draft_or_of_a_recording_is_not_extended(
     song: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    facts = json.loads((song / "song.json").read_text("utf-8"))
     other = tmp_path / "other"
     other.mkdir()
-    (other / "song.json").write_text(json.dumps({**facts, "state": "draft"}))
+    edit_song(other, state="draft")
     assert "is still being drafted; run first: yuegguf resume" in refused(capsys, 5, "extend", other)
     assert "is not a song folder" in refused(capsys, 5, "extend", tmp_path)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import shared_path
-from helpers import FAST, FRAMES, GENRE, LYRICS, OURS, Capture, cli, refused
+from helpers import FAST, FRAMES, GENRE, LYRICS, OURS, Capture, cli, new_song, refused
 
 from yuegguf import interchange, yueui
 from yuegguf.errors import DamagedFile, RequestError
@@ -19,6 +19,7 @@ from yuegguf.material import Known
 from yuegguf.request import SongRequest
 from yuegguf.sampling import Sampling
 from yuegguf.song import SongFolder
+from yuegguf.song_record import Imported
 
 SONG = (*OURS, *FAST)
 THREAD = ("--threads", 1)
@@ -155,7 +156,7 @@ def test_a_name_holds_no_path_and_fits_a_file_system() -> None:
 
 
 def test_a_song_that_is_not_drafted_has_nothing_to_export(capsys: Capture, tmp_path: Path) -> None:
-    folder = SongFolder.create(tmp_path, "x", SongRequest("pop", "[verse]\nla"), {}).path
+    folder = new_song(tmp_path).path
     sentence = f"{folder} is not drafted yet; go on with: yuegguf resume {folder}"
     assert refused(capsys, 5, "export", folder) == sentence
     assert refused(capsys, 5, "export", folder, "--yue-ui") == sentence
@@ -273,7 +274,7 @@ def test_stems_are_encoded_whole_and_cut(capsys: Capture, recordings: Path, tmp_
     assert result.json == {"folder": result.json["folder"], **facts}
     folder = SongFolder.open(Path(result.json["folder"]))
     assert (folder.load_stage2() == whole[:, :, 24:74]).all()
-    assert folder.fact("imported") == {"tool": "stems", "files": ["long.wav", "a.wav"], "start": 0.48}
+    assert folder.record.imported == Imported(tool="stems", files=("long.wav", "a.wav"), start=0.48)
     assert folder.request.sections == "1"  # the other sections are there to be sung
     assert rendered(capsys, folder.path)["seconds"] == 1.0
     everything = imported(capsys, tmp_path / "s", *line)

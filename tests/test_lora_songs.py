@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from adapters import write_peft
-from helpers import FAST, TEXT, Capture, cli, refused, song_bytes
+from helpers import FAST, TEXT, Capture, cli, edit_song, refused, song_bytes
 
 import yuegguf
 from yuegguf import checks, runtime
 from yuegguf.errors import RequestError
 from yuegguf.lora import Lora
 from yuegguf.models import ModelChoice, describe_loras, find_lora, fingerprint, nano_models, resolve
-from yuegguf.plan import Machine, Plan
+from yuegguf.plan import Machine
 from yuegguf.song import SongFolder
 
 NANO = nano_models()
@@ -53,7 +53,7 @@ def facts(folder: Path) -> dict[str, Any]:
 def interrupted(whole: Path, folder: Path) -> Path:
     """The same song, stopped in the middle of stage 1."""
     folder.mkdir()
-    (folder / "song.json").write_text(json.dumps({**facts(whole), "state": "draft"}))
+    edit_song(folder, state="draft")
     log = (whole / "tokens.log").read_bytes()
     (folder / "tokens.log").write_bytes(log[: len(log) // 3])
     return folder
@@ -129,15 +129,15 @@ def test_a_damaged_note_of_an_adapter(root: Path, capsys: Capture, tmp_path: Pat
     whole = sing(capsys, root, tmp_path / "songs", "opera")
     for note in ("opera", [{"scale": 1}], [{"file": "a.gguf", "scale": "loud"}], 7):
         cut = interrupted(whole, tmp_path / f"cut {note}"[:12].strip("[{"))
-        (cut / "song.json").write_text(json.dumps({**facts(whole), "state": "draft", "loras": note}))
-        assert "does not say which models it uses" in refused(capsys, 7, "resume", cut)
+        edit_song(cut, state="draft", loras=note)
+        assert "song.json is damaged (" in refused(capsys, 7, "resume", cut)
         shutil.rmtree(cut)
 
 
 def test_caches_plans_and_measurements_know_the_adapters(root: Path, song: Path) -> None:
     plain = resolve(ModelChoice("nano", models_dir=root))
     lora = Lora(root / "loras" / "opera.gguf", 0.5)
-    made = Plan.from_json(SongFolder.open(song).fact("plan"))
+    made = SongFolder.open(song).record.plan
 
     def key(*loras: Lora) -> str:
         models = replace(plain, loras=loras)

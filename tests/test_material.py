@@ -13,6 +13,8 @@ from yuegguf.lyrics import parse
 from yuegguf.material import Known, Material, Source, adopt, fit
 from yuegguf.request import Output
 from yuegguf.song import SongFolder
+from yuegguf.song_lookup import new_path
+from yuegguf.song_record import Imported, SongRecord
 from yuegguf.tokenlog import END_OF_AUDIO
 
 LYRICS = "[verse]\nla\n[chorus]\nlo\n[outro]\nli\n"
@@ -117,7 +119,7 @@ def test_what_is_missing_is_asked_for() -> None:
 
 
 def adopted(parent: Path, material: Material) -> SongFolder:
-    return adopt(material, parent, "My Song", {"plan": {"threads": 1}})
+    return adopt(material, new_path(parent, "My Song"), SongRecord(request=material.request))
 
 
 def test_the_folder_holds_draws_codes_and_origin(tmp_path: Path) -> None:
@@ -127,8 +129,8 @@ def test_the_folder_holds_draws_codes_and_origin(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [folder.path.name]
     assert folder.path.name.startswith("my-song-")
     assert (folder.state, folder.request) == ("master", material.request)
-    assert folder.fact("imported") == {"tool": "YuE", "files": ["a_vtrack.npy", "a_itrack.npy"], "start": 2.5}
-    assert folder.fact("plan") == {"threads": 1}
+    origin = Imported(tool="YuE", files=("a_vtrack.npy", "a_itrack.npy"), start=2.5)
+    assert folder.record.imported == origin
     codes0, frames = folder.load_stage1()
     assert (codes0 == material.codes0).all()
     assert frames.tolist() == [40, 0, 60]

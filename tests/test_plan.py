@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from helpers import context_ids
 
+from yuegguf import typed
 from yuegguf.cost import WORKSPACE, ModelFacts, model_facts
 from yuegguf.engine.base import BATCH
 from yuegguf.engine.llama import read_header
@@ -234,10 +235,19 @@ def test_impossible_machine_options_are_refused(options: dict[str, object]) -> N
 
 def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
     made = make(request(), BIG1, BIG2, Machine(), 4, None)
-    assert Plan.from_json(made.to_json()) == made
-    for data in ({}, {**made.to_json(), "more": 1}, None, 7, {**made.to_json(), "n_ctx": "many"}):
-        with pytest.raises(DamagedFile, match="the song's plan is damaged"):
-            Plan.from_json(data)
+    facts = asdict(made)
+    assert typed.as_typed(facts, Plan, "plan", "") == made
+    wrong = (
+        {"more": 1},
+        {"n_ctx": "many"},
+        {"n_ctx": 0},
+        {"threads": 10**9},
+        {"kv_type": "f8"},
+        {"memory": -1},
+    )
+    for data in ({}, None, 7, *({**facts, **change} for change in wrong)):
+        with pytest.raises(DamagedFile, match="plan is damaged"):
+            typed.as_typed(data, Plan, "plan", "")
 
 
 def test_facts_of_the_bundled_models() -> None:

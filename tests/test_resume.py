@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Result, finish, song_bytes, start
+from helpers import Result, edit_song, finish, log_of, song_bytes, start
 
 PHASES = ("draft", "refine", "master", "done")
 LYRICS = """[verse]
@@ -173,9 +173,8 @@ def test_same_request_same_bytes_and_resume_of_a_finished_song_changes_nothing(
 def test_damaged_log_is_refused_untouched(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "song"
     shutil.copytree(whole, folder)
-    data = json.loads((folder / "song.json").read_text())
-    (folder / "song.json").write_text(json.dumps({**data, "state": "draft"}))
-    (folder / "tokens.log").write_bytes(b"yuegguf tokens 1\nsection 0\n9999\n1\n")
+    edit_song(folder, state="draft")
+    (folder / "tokens.log").write_bytes(log_of("section 0", "9999", "1"))
     before = song_bytes(folder)
     result = finish(start("resume", folder))
     assert result.code == 7
@@ -187,9 +186,8 @@ def test_another_model_is_refused(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "song"
     shutil.copytree(whole, folder)
     data = json.loads((folder / "song.json").read_text())
-    data["state"] = "refine"
     data["models"]["stage2"]["fingerprint"] = "0"
-    (folder / "song.json").write_text(json.dumps(data))
+    edit_song(folder, state="refine", models=data["models"])
     result = finish(start("resume", folder))
     assert result.code == 7
     assert "is not the stage2 model that this song was started with" in result.error

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import edit_song
 
-from yuegguf import audio, song
+from yuegguf import audio
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.marks import audacity
+from yuegguf.plan import Plan
 from yuegguf.request import Output, Reference, SongRequest, SungSection
 from yuegguf.sampling import Sampling
-from yuegguf.song import SongFolder, newest_interrupted, sections_of, slug
+from yuegguf.song import SongFolder, sections_of
+from yuegguf.song_lookup import new_path, newest_interrupted, slug
+from yuegguf.song_record import SongRecord
 
 REQUEST = SongRequest(
     "female pop",
@@ -25,8 +29,11 @@ REQUEST = SongRequest(
 )
 
 
+PLAN = Plan(2048, 2, 1, 2, "f16", None, 2**30, 0)
+
+
 def make(parent: Path) -> SongFolder:
-    return SongFolder.create(parent, "My Song!", REQUEST, {"plan": {"threads": 2}})
+    return SongFolder.create(new_path(parent, "My Song!"), SongRecord(request=REQUEST, plan=PLAN))
 
 
 def test_request_survives_json() -> None:
@@ -41,8 +48,8 @@ def test_folder_reopens_as_it_was(tmp_path: Path) -> None:
     folder.advance("refine", seconds={"draft": 1.5})
     again = SongFolder.open(folder.path)
     assert again.state == "refine"
-    assert again.fact("seconds") == {"draft": 1.5}
-    assert again.fact("plan") == {"threads": 2}
+    assert again.record.seconds == {"draft": 1.5}
+    assert again.record.plan == PLAN
 
 
 def test_two_songs_of_one_name_get_two_folders(tmp_path: Path) -> None:
@@ -64,7 +71,8 @@ def test_what_is_not_understood_is_refused_untouched(
 ) -> None:
     folder = make(tmp_path)
     file = folder.path / "song.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    edit_song(folder.path, **change)
+    assert file.is_file()
     before = {path: path.read_bytes() for path in folder.path.iterdir()}
     with pytest.raises(DamagedFile, match=complaint):
         SongFolder.open(folder.path)
@@ -115,10 +123,9 @@ def test_codes_out_of_range_and_pickles_are_refused(tmp_path: Path) -> None:
 
 
 def test_only_one_process_works_on_a_song(tmp_path: Path) -> None:
-    folder = make(tmp_path)
-    folder.lock()
-    with pytest.raises(StorageError, match="another yuegguf"):
-        SongFolder.open(folder.path).lock()
+    folder, another = make(tmp_path), pytest.raises(StorageError, match="another yuegguf")
+    with folder.claimed(), another, SongFolder.open(folder.path).claimed():
+        raise AssertionError
 
 
 def test_newest_interrupted(tmp_path: Path) -> None:
@@ -134,7 +141,7 @@ def test_newest_interrupted(tmp_path: Path) -> None:
 
 
 def test_the_credit_is_the_same_in_folders_and_files(tmp_path: Path) -> None:
-    assert make(tmp_path).fact("credit") == audio.CREDIT == song.CREDIT
+    assert make(tmp_path).record.credit == audio.CREDIT
     assert audio.Tags().comment.startswith(audio.CREDIT)
 
 

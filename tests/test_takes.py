@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from helpers import Capture, cli, refused
+from helpers import Capture, cli, edit_song, refused
 
 LYRICS = "[verse]\nla la la\n\n[chorus]\nlo lo\n"
 REQUEST = ("-g", "pop female vocal", "--lyrics", LYRICS, "--segment-seconds", 3, "--seed", 6, "-m", "nano")
@@ -54,8 +53,7 @@ def test_interrupted_takes_go_on_together(takes: Path, capsys: Capture) -> None:
     logs = [log_of(takes / f"take-{number}") for number in (1, 2, 3)]
     for number, log in enumerate(logs, 1):
         folder = takes / f"take-{number}"
-        facts = json.loads((folder / "song.json").read_text("utf-8"))
-        (folder / "song.json").write_text(json.dumps({**facts, "state": "draft"}))
+        edit_song(folder, state="draft")
         kept = log.splitlines(keepends=True)[: 40 * number]
         (folder / "tokens.log").write_text("".join(kept))
     assert cli(capsys, "resume", takes, "--threads", 1).code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers import log_of
 
 from yuegguf.errors import DamagedFile
 from yuegguf.tokenlog import END_OF_AUDIO, TokenLog
@@ -20,14 +21,45 @@ def write(path: Path) -> bytes:
 
 
 def test_bytes_on_disk(tmp_path: Path) -> None:
-    expected = b"yuegguf tokens 1\nsection 0\n813\n27\n0\n1023\nend\nsection 1\n5\n6\n"
+    expected = (
+        b"yuegguf tokens 2\nsection 0 980fcb61\n813 5d10b905\n27 dbde41fc\n0 400bbf57\n1023 12e88642\n"
+        b"end b0ea3f8a\nsection 1 fe394d39\n5 db4a9aeb\n6 2abb0b7e\n"
+    )
     assert write(tmp_path / "tokens.log") == expected
+    assert log_of("section 0", "813", "27", "0", "1023", "end", "section 1", "5", "6") == expected
+
+
+def test_no_line_can_change_go_or_come_unseen(tmp_path: Path) -> None:
+    """Any other digit, a line taken out, twice or in another place is found."""
+    whole = write(tmp_path / "tokens.log")
+    lines = whole.splitlines(keepends=True)
+    spoilt = [b"".join([*lines[:n], *lines[n + 1 :]]) for n in range(1, len(lines) - 1)]
+    spoilt += [b"".join([*lines[:n], lines[n], *lines[n:]]) for n in range(1, len(lines))]
+    spoilt += [
+        b"".join([*lines[:n], lines[n + 1], lines[n], *lines[n + 2 :]]) for n in range(1, len(lines) - 1)
+    ]
+    digits = [place for place, byte in enumerate(whole) if byte in b"0123456789" and place >= len(lines[0])]
+    spoilt += [whole[:n] + bytes([48 + (whole[n] - 47) % 10]) + whole[n + 1 :] for n in digits]
+    path = tmp_path / "spoilt.log"
+    for content in spoilt:
+        path.write_bytes(content)
+        with pytest.raises(DamagedFile, match="is damaged in line"):
+            TokenLog.open(path)
+        assert path.read_bytes() == content
+    assert len(spoilt) > 50
+
+
+def test_a_log_cut_off_before_its_damage_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.log"
+    lines = write(path).splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:4]))
+    assert list(TokenLog.open(path).drawn(0)) == [813, 27]
 
 
 def test_a_draw_is_in_the_file_before_it_returns(tmp_path: Path) -> None:
     log = TokenLog.open(tmp_path / "tokens.log")
     log.draw(0, 7)
-    assert (tmp_path / "tokens.log").read_bytes().endswith(b"section 0\n7\n")
+    assert (tmp_path / "tokens.log").read_bytes() == log_of("section 0", "7")
 
 
 def test_cut_at_any_byte_gives_a_prefix_and_can_be_continued(tmp_path: Path) -> None:
@@ -51,12 +83,15 @@ def test_cut_at_any_byte_gives_a_prefix_and_can_be_continued(tmp_path: Path) -> 
     ("content", "complaint"),
     [
         (b"something else\n", "not a token log"),
-        (b"yuegguf tokens 2\nsection 0\n", "newer version"),
-        (b"yuegguf tokens 1\n12\n", "damaged in line 2"),
-        (b"yuegguf tokens 1\nsection 0\n1024\n", "damaged in line 3"),
-        (b"yuegguf tokens 1\nsection 0\nend\n5\n", "damaged in line 4"),
-        (b"yuegguf tokens 1\nsection 1\n", "damaged in line 2"),
-        (b"yuegguf tokens 1\nsection 0\n5\n\x00\x00\n6\n", "damaged in line 4"),
+        (b"yuegguf tokens 3\nsection 0\n", "of another version"),
+        (b"yuegguf tokens 1\nsection 0\n12\n", "of another version"),
+        (log_of("12"), "damaged in line 2"),
+        (log_of("section 0", "1024"), "damaged in line 3"),
+        (log_of("section 0", "end", "5"), "damaged in line 4"),
+        (log_of("section 1"), "damaged in line 2"),
+        (log_of("section 0", "5", "\x00\x00", "6"), "damaged in line 4"),
+        (log_of("section 0", "9" * 5000), "damaged in line 3"),
+        (log_of("section 0", "again " + "9" * 5000), "damaged in line 3"),
     ],
 )
 def test_damage_is_refused_and_left_alone(content: bytes, complaint: str, tmp_path: Path) -> None:

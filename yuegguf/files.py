@@ -111,6 +111,8 @@ def claimed(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]
     try:
         yield
     finally:
+        with suppress(OSError):  # Windows keeps a file that is open
+            (folder / name).unlink()
         lock.release()
 
 

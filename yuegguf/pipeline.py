@@ -60,6 +60,8 @@ def _timed(folders: Sequence[SongFolder], phase: Phase) -> Iterator[list[State]]
     started, following = time.monotonic(), list[State]()
     try:
         yield following
+    except DamagedFile:  # nothing changes in a folder that is refused
+        raise
     except BaseException:
         with suppress(StorageError):  # a full disk, of which the failure itself speaks
             _note_seconds(folders, phase, time.monotonic() - started)
