@@ -29,7 +29,7 @@ def check_inside(folder: Path) -> None:
     """
     root = folder.resolve()
     with storage_errors(folder):
-        for entry in os.scandir(root):
+        for entry in _entries(root):
             if entry.name in FILES:
                 _check(Path(entry.path), root, is_folder=False)
             elif entry.name in FOLDERS:
@@ -40,11 +40,16 @@ def check_inside(folder: Path) -> None:
 
 def _below(folder: Path, depth: int) -> Iterator[tuple[Path, bool]]:
     """Everything in a folder and below, with whether it is a folder; links are not followed."""
-    for entry in os.scandir(folder):
+    for entry in _entries(folder):
         is_folder = entry.is_dir()
         yield Path(entry.path), is_folder
         if is_folder and depth and not entry.is_symlink():
             yield from _below(Path(entry.path), depth - 1)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 def _check(path: Path, root: Path, is_folder: bool) -> None:
