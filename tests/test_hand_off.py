@@ -36,14 +36,25 @@ def song(whole: Path, tmp_path: Path) -> Path:
 
 def test_rendering_anew_changes_files_and_nothing_else(song: Path, whole: Path, capsys: Capture) -> None:
     made = cli(
-        capsys, "render", song, "--mix", "vocos", "--format", "flac", "--bits", 24, "--no-stems", "--json"
+        capsys,
+        "render",
+        song,
+        "--mix",
+        "vocos",
+        "--format",
+        "flac",
+        "--bits",
+        24,
+        "--no-stems",
+        "--force",
+        "--json",
     )
     assert [Path(file).name for file in made.json["files"]] == ["mix.flac"]
     assert not (song / "mix.wav").exists()
     assert soundfile.info(song / "mix.flac").subtype == "PCM_24"
     for name in ("tokens.log", "stage1.npz", "stage2.npz"):
         assert (song / name).read_bytes() == (whole / name).read_bytes()
-    back = cli(capsys, "render", song, "--mix", "hybrid", "--format", "wav", "--bits", 16)
+    back = cli(capsys, "render", song, "--mix", "hybrid", "--format", "wav", "--bits", 16, "--force")
     assert back.code == 0
     assert (song / "mix.wav").read_bytes() == (whole / "mix.wav").read_bytes()
     assert not (song / "vocals.wav").exists()  # --no-stems was not taken back
