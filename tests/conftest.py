@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
+import cheap
 import numpy as np
 import pytest
 import soundfile
-from helpers import FAST, Capture, Run, cli, finish, start
+from helpers import FAST, Capture, Result, Run, cli, ended
+
+from yuegguf.cli import _run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """The folder of golden data beside the checkout; tests that need it skip where it is not."""
@@ -23,6 +28,29 @@ def shared_path(relative: str) -> Path:
     if not path.exists():
         pytest.skip(f"golden data not on this machine: shared/{relative}")
     return path
+
+
+OPENS_MODELS = {"LlamaEngine", "OrtCodec", "torch"}
+"""Names that a test file imports to open real models."""
+MAKES_MODELS = {"reference_checkpoint", "reference_gguf"}
+"""Fixtures that need PyTorch."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that open real models, which `make quick` leaves out."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if OPENS_MODELS & vars(item.module).keys() or MAKES_MODELS & {*item.fixturenames}:
+            item.add_marker("engine")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Give the whole program cheap engines in every test that is not marked `engine`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("engine") is None:
+            cheap.install(patch.setattr)
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
@@ -89,29 +117,29 @@ def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def run(capsys: Capture, tmp_path: Path) -> Run:
-    """Sing with the given arguments; returns the song's folder."""
+    """Make a song with the given arguments; returns its folder."""
 
-    def sing(*args: object) -> Path:
-        result = cli(capsys, "run", *args, *FAST, "-o", tmp_path / "songs", "--json")
-        assert result.code == 0, result.err
-        return Path(result.json["folder"])
+    def make(*args: object) -> Path:
+        return ended(cli(capsys, "run", *args, *FAST, "-o", tmp_path / "songs", "--json")).folder
 
-    return sing
+    return make
 
 
 @pytest.fixture(scope="session")
 def sung(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """`sung("-g", "pop", …)` → the folder of that finished song, sung once a session in its own process."""
-    made: dict[tuple[object, ...], Path] = {}
+    """`sung("-g", "pop", …)` → the folder of that finished song, made once a session with cheap engines."""
+    found: dict[tuple[object, ...], Path] = {}
 
-    def sing(*args: object) -> Path:
-        if args not in made:
-            result = finish(start("run", *args, "-o", tmp_path_factory.mktemp("song"), "--json"))
-            assert result.code == 0, result.err
-            made[args] = Path(result.json["folder"])
-        return made[args]
+    def make(*args: object) -> Path:
+        if args not in found:
+            line = ["run", *map(str, args), "-o", str(tmp_path_factory.mktemp("song")), "--json"]
+            with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+                cheap.install(patch.setattr)
+                patch.setattr("yuegguf.machine.give_way", lambda: None)
+                found[args] = ended(Result(_run(line), out.getvalue(), "")).folder
+        return found[args]
 
-    return sing
+    return make
 
 
 @pytest.fixture(scope="module")

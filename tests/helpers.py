@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cheap
 import pytest
 
 from nano.codec_weights import CodecSpec
@@ -22,6 +23,9 @@ from yuegguf.song_lookup import new_path
 from yuegguf.song_record import SongRecord
 from yuegguf.stages.draft import Draft
 from yuegguf.tokenlog import HEADER
+
+PROGRAMS = (str(Path(__file__).parent), str(Path(__file__).resolve().parents[1]))
+"""Where a process finds the tests' modules, and the checkout."""
 
 Capture = pytest.CaptureFixture[str]
 Run = Callable[..., Path]
@@ -57,6 +61,11 @@ class Result:
         return json.loads(self.out)
 
     @property
+    def folder(self) -> Path:
+        """The song that a command with --json made."""
+        return Path(self.json["folder"])
+
+    @property
     def error(self) -> str:
         """The one error line; fails when there is none, more than one, or a traceback."""
         lines = [line for line in self.err.splitlines() if not line.startswith("note: ")]
@@ -71,6 +80,12 @@ def cli(capsys: Capture, *args: object) -> Result:
     capsys.readouterr()
     code = _run([str(arg) for arg in args])
     return Result(code, *capsys.readouterr())
+
+
+def ended(result: Result) -> Result:
+    """The result of a command that made a song, which may have a fault: models sample as they like."""
+    assert result.code in (0, 6), result.err
+    return result
 
 
 def refused(capsys: Capture, code: int, *args: object) -> str:
@@ -90,9 +105,14 @@ def run_refused(capsys: Capture, code: int, out: Path, *args: object) -> str:
 
 
 def start(*args: object, **environment: str) -> subprocess.Popen[str]:
-    """One command in a process of its own, on one thread."""
-    command = [sys.executable, "-m", "yuegguf", *map(str, args)]
-    env = {**os.environ, **environment}
+    """One command in a process of its own, with the engines that this process has."""
+    program = "cheap" if cheap.installed() else "yuegguf"
+    command = [sys.executable, "-m", program, *map(str, args)]
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((*PROGRAMS, os.environ.get("PYTHONPATH", ""))),
+        **environment,
+    }
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import QUICK as FAST
-from helpers import TEXT, Capture, cli, refused, song_bytes
+from helpers import TEXT, Capture, cli, ended, refused, song_bytes
 
 from yuegguf import files, runtime, tokenlog
 from yuegguf.errors import StorageError
@@ -54,7 +54,7 @@ def test_a_disk_that_fills_up_while_drawing_loses_no_token(
     sentence = FULL.format(file=folder / "tokens.log")
     assert result.error == f"error: {sentence}; then go on with: yuegguf resume {folder}"
     assert (folder / "tokens.log").read_bytes() == song_bytes(song)["tokens.log"][:room]
-    assert cli(capsys, "resume", folder, "--threads", 1).code == 0
+    ended(cli(capsys, "resume", folder, "--threads", 1))
     assert song_bytes(folder) == song_bytes(song)
 
 
@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_at_a_file_keeps_all_before_it(
     assert result.error == f"error: {FULL.format(file=file)}; then go on with: yuegguf resume {folder}"
     assert not [path for path in folder.rglob("*") if path.name.endswith(".part") or path.name == name]
     assert (folder / "tokens.log").read_bytes() == song_bytes(song)["tokens.log"]
-    assert cli(capsys, "resume", folder, "--threads", 1).code == 0
+    ended(cli(capsys, "resume", folder, "--threads", 1))
     assert song_bytes(folder) == song_bytes(song)
 
 
@@ -142,7 +142,7 @@ def test_a_real_disk_that_others_fill_while_we_sing(
         subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
         if made:
             assert result.error.endswith(f"go on with: yuegguf resume {made[0]}")
-            assert cli(capsys, "resume", made[0], "--threads", 1).code == 0
+            ended(cli(capsys, "resume", made[0], "--threads", 1))
             assert song_bytes(made[0]) == song_bytes(song)
         else:
             assert list(disk.iterdir()) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import QUICK as FAST
-from helpers import TEXT, Capture, cli, edit_song, refused, song_bytes
+from helpers import TEXT, Capture, cli, edit_song, ended, refused, song_bytes
 
 SONG = (*TEXT, *FAST, "--model", "nano")
 pytestmark = pytest.mark.usefixtures("no_models")
@@ -75,7 +75,7 @@ def test_what_a_damaged_file_held_is_made_again_once_it_is_deleted(
     if (state, name) != ("done", "stage2.npz"):  # a finished song does not look into its codes
         assert "; delete it and resume to make it again" in refused(capsys, 7, "resume", folder)
     (folder / name).unlink()
-    assert cli(capsys, "resume", folder, "--threads", 1).code == 0
+    ended(cli(capsys, "resume", folder, "--threads", 1))
     assert song_bytes(folder) == song_bytes(song)
 
 

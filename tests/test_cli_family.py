@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import FAST, OURS, Capture, Result, cli, finish, song_bytes, start
+from helpers import FAST, OURS, Capture, Result, cli, ended, finish, song_bytes, start
 
 pytestmark = pytest.mark.usefixtures("no_models")
 
@@ -53,7 +53,7 @@ def by_files(installed: tuple[Path, list[Result]], tmp_path_factory: pytest.Temp
     files = ("--model", models / "en-cot-Q8_0.gguf", "--stage2-model", models / "s2-general-Q8_0.gguf")
     line = ("run", *OURS, *FAST[:-2], *files, "--codec", models / "xcodec", "--json")
     result = finish(start(*line, "-o", tmp_path_factory.mktemp("by-files")))
-    assert result.code == 0, result.err
+    ended(result)
     return Path(result.json["folder"])
 
 
@@ -79,7 +79,7 @@ def test_an_installed_family_sings_by_name_what_its_files_sing(
     args = [name.format(models=models) for name in names]
     line = ("--models-dir", models, "run", *OURS, *FAST[:-2], *args, "-o", tmp_path, "--json")
     result = cli(capsys, *line)
-    assert result.code == 0, result.err
+    ended(result)
     assert "note:" not in result.err
     assert song_bytes(Path(result.json["folder"])) == song_bytes(by_files)
 
@@ -100,7 +100,8 @@ def test_an_untrimmed_f16_model_sings_too(
         "--json",
     )
     result = cli(capsys, *line)
-    assert (result.code, result.json["seconds"]) == (0, 3.0)
+    ended(result)
+    assert result.json["seconds"] == 3.0
     again = tmp_path / "trimmed.gguf"
     made = cli(capsys, "convert", installed[0] / "zh-cot-F16.gguf", "-o", again, "--json")
     assert made.json == {"file": str(again), "bytes": again.stat().st_size}

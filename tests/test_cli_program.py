@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-from helpers import FAST, FRAMES, LYRICS, OURS, Capture, cli, edit_song, finish, song_bytes, start
+from helpers import FAST, FRAMES, LYRICS, OURS, Capture, cli, edit_song, ended, finish, song_bytes, start
 
 import yuegguf
 from yuegguf.cli import cli as main_group
@@ -34,7 +34,7 @@ def commands() -> Iterator[str]:
 def test_python_dash_m_and_version(tmp_path: Path) -> None:
     assert finish(start("--version")).out == f"yuegguf, version {yuegguf.__version__}\n"
     result = finish(start("run", *OURS, *FAST, "-o", tmp_path, "--json"))
-    assert result.code == 0
+    ended(result)
     assert result.out.count("\n") == 1
 
 
@@ -133,7 +133,7 @@ def test_a_song_of_other_models_is_resumed_with_them(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     folder = tmp_path / folder
-    assert cli(capsys, "resume", folder, "--threads", 1).code == 0
+    ended(cli(capsys, "resume", folder, "--threads", 1))
     assert song_bytes(folder) == song_bytes(song)
     unrefine(folder)
     own.unlink()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from helpers import FAST, GENRE, LYRICS, OURS, Capture, Run, cli, song_bytes
+from helpers import FAST, GENRE, LYRICS, OURS, Capture, Run, cli, ended, song_bytes
 
 import yuegguf
 from yuegguf.engine.llama import build_info
@@ -76,7 +76,7 @@ def official(folder: Path, files: Path) -> tuple[object, ...]:
 
 def test_infer_pys_command_line_is_understood(capsys: Capture, recordings: Path, tmp_path: Path) -> None:
     result = cli(capsys, "run", *official(tmp_path, recordings), "--threads", 1, "--json")
-    assert result.code == 0, result.err
+    ended(result)
     notes = [line for line in result.err.splitlines() if line.startswith("note: ")]
     assert [note.split(" has no effect: ")[0] for note in notes] == [
         f"note: --{name}"
@@ -131,7 +131,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(capsys: Capture, tmp_
 @pytest.mark.skipif(not CPU_BUILD, reason="this llama.cpp can use a GPU")
 def test_infer_pys_cuda_index_sings_on_the_cpu_and_says_so(capsys: Capture, tmp_path: Path) -> None:
     result = cli(capsys, "run", *OURS, *FAST, "--cuda_idx", 0, "-o", tmp_path)
-    assert result.code == 0
+    ended(result)
     assert "note: --cuda-idx has no effect: the installed llama.cpp has no GPU support\n" in result.err
 
 
@@ -217,7 +217,7 @@ def test_tracks_of_different_length_are_cut_with_a_notice(
 ) -> None:
     pair = ("--ref-vocal", recordings / "b.flac", "--ref-inst", recordings / "long.wav")
     result = cli(capsys, "run", *OURS, *FAST, *pair, "-o", tmp_path, "--json")
-    assert result.code == 0
+    ended(result)
     notice = "note: b.flac is 1.5 s and long.wav is 4 s long: the longer track is cut to the shorter\n"
     assert notice in result.err
     folder = Path(result.json["folder"])
@@ -245,7 +245,7 @@ def test_any_format_rate_and_channel_count_is_a_reference(
     soundfile.write(file, wave, rate, format=kind)
     samples = -(-soundfile.info(file).frames * 16000 // rate)  # a lossy format may add some
     result = cli(capsys, "run", *OURS, *FAST, "--ref", file, "-o", tmp_path / "songs", "--json")
-    assert result.code == 0, result.err
+    ended(result)
     assert len(reference(Path(result.json["folder"]))) == (samples + 240) // 320
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import FAST, FRAMES, OURS, Capture, Run, cli, edit_song, refused, song_bytes
+from helpers import FAST, FRAMES, OURS, Capture, Run, cli, edit_song, ended, refused, song_bytes
 
 from yuegguf import dsp
 from yuegguf.early import Early
@@ -48,7 +48,7 @@ def test_a_draft_is_stage_1_and_can_be_heard(song: Path) -> None:
 
 def test_run_says_how_to_go_on(capsys: Capture, tmp_path: Path) -> None:
     result = cli(capsys, "run", *OURS, *FAST, "--draft", "-o", tmp_path)
-    assert result.code == 0
+    ended(result)
     file = Path(result.out.strip())
     assert file.name == "draft.wav"
     assert f"this is the draft; go on with: yuegguf refine {file.parent}" in result.err
@@ -64,7 +64,8 @@ def test_both_tracks_come_if_they_are_asked_for(run: Run) -> None:
 
 def test_refine_ends_in_the_song_of_one_go(draft: Path, sung: Run, capsys: Capture) -> None:
     result = cli(capsys, "refine", draft, "-t", 1, "--json")
-    assert (result.code, result.json["draft"]) == (0, False)
+    ended(result)
+    assert not result.json["draft"]
     assert song_bytes(draft) == song_bytes(sung(*OURS, *FAST))
     assert [Path(file).name for file in result.json["files"]] == ["mix.wav", "vocals.wav", "instrumental.wav"]
     assert (draft / "draft.wav").exists()
@@ -75,7 +76,8 @@ def test_refine_ends_in_the_song_of_one_go(draft: Path, sung: Run, capsys: Captu
 def test_resume_leaves_a_finished_draft_alone(draft: Path, capsys: Capture) -> None:
     before = {path: path.read_bytes() for path in draft.iterdir()}
     result = cli(capsys, "resume", draft, "--json")
-    assert (result.code, result.json["draft"]) == (0, True)
+    ended(result)
+    assert result.json["draft"]
     assert result.json["files"] == [str(draft / "draft.wav")]
     assert "go on with: yuegguf refine" in result.err
     assert {path: path.read_bytes() for path in draft.iterdir()} == before
@@ -87,7 +89,7 @@ def test_resume_leaves_a_finished_draft_alone(draft: Path, capsys: Capture) -> N
 def test_a_lost_draft_is_made_again(draft: Path, capsys: Capture) -> None:
     before = (draft / "draft.wav").read_bytes()
     (draft / "draft.wav").unlink()
-    assert cli(capsys, "resume", draft, "-t", 1).code == 0
+    ended(cli(capsys, "resume", draft, "-t", 1))
     assert (draft / "draft.wav").read_bytes() == before
 
 
@@ -105,7 +107,8 @@ def test_an_interrupted_draft_is_resumed_to_its_draft(draft: Path, song: Path, c
     said = refused(capsys, 5, "refine", draft)
     assert said == f"{draft} is still in its draft; finish it with: yuegguf resume {draft}"
     result = cli(capsys, "resume", "-o", draft.parent, "-t", 1, "--json")
-    assert (result.code, result.json["draft"]) == (0, True)
+    ended(result)
+    assert result.json["draft"]
     for name in ("tokens.log", "draft.wav", "markers.txt", "stage1.npz"):
         assert (draft / name).read_bytes() == (song / name).read_bytes()
 
@@ -115,14 +118,16 @@ def test_an_interrupted_refinement_is_resumed_to_the_end(draft: Path, capsys: Ca
     folder.advance("refine", early=Early())  # what refine notes before it begins
     assert not SongFolder.open(draft).rests
     result = cli(capsys, "resume", "-o", draft.parent, "-t", 1, "--json")
-    assert (result.code, result.json["draft"]) == (0, False)
+    ended(result)
+    assert not result.json["draft"]
 
 
 def test_refine_and_preview_where_they_do_not_fit(draft: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "is not a song folder" in refused(capsys, 5, "refine", tmp_path)
     assert "Missing argument 'SONG'" in refused(capsys, 2, "refine")
     result = cli(capsys, "resume", draft, "--preview")
-    assert (result.code, "note: --preview has no effect: stage 1 is done" in result.err) == (0, True)
+    ended(result)
+    assert "note: --preview has no effect: stage 1 is done" in result.err
     assert not (draft / "preview.wav").exists()
     assert "is not in the range" in refused(capsys, 2, "run", *OURS, "--preview-every", 0.1)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import shared_path
-from helpers import FAST, FRAMES, GENRE, LYRICS, OURS, Capture, cli, new_song, refused
+from helpers import FAST, FRAMES, GENRE, LYRICS, OURS, Capture, cli, ended, new_song, refused
 
 from yuegguf import interchange, yueui
 from yuegguf.errors import DamagedFile, RequestError
@@ -41,7 +41,7 @@ def exported(capsys: Capture, song: Path, out: Path, *args: object) -> list[Path
 
 def rendered(capsys: Capture, folder: Path) -> dict[str, Any]:
     result = cli(capsys, "resume", folder, *THREAD, "--json")
-    assert result.code == 0, result.err
+    ended(result)
     return dict(result.json)
 
 

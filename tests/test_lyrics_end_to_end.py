@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import soundfile
-from helpers import cli
+from helpers import cli, ended
 
 from yuegguf.engine.llama import read_header
 from yuegguf.lyrics import parse
@@ -103,7 +103,7 @@ def test_every_section_is_sung_and_stored(
     file = tmp_path / "lyrics.txt"
     file.write_bytes(lyrics.encode())
     result = cli(capsys, "run", "-g", "pop", "-l", file, *FAST, "-o", tmp_path / "songs", "--json")
-    assert result.code == 0, result.err
+    ended(result)
     said = [line.removeprefix("note: ") for line in result.err.splitlines() if line.startswith("note: ")]
     assert said == notices
     assert [section["label"] for section in result.json["sections"]] == labels
@@ -138,7 +138,7 @@ def test_unicode_tags_and_title_survive(capsys: Capture, tmp_path: Path) -> None
         capsys, "run", "-g", genre, "--lyrics", CHINESE, *FAST, "-o", tmp_path, "--format", "wav,flac,mp3"
     )
     folder = next(path.parent for path in tmp_path.glob("*/song.json"))
-    assert result.code == 0
+    ended(result)
     assert folder.name.startswith("流行-女声-월드뮤직-naïve-")
     text = (folder / "song.json").read_text("utf-8")
     assert genre in text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers import Capture, cli, refused
+from helpers import Capture, cli, ended, refused
 
 from yuegguf.cli import _queue, _queue_file
 from yuegguf.cli._job import Job
@@ -80,7 +80,7 @@ def test_one_failure_does_not_stop_the_others(
         None,
     ]
     monkeypatch.setattr(pipeline, "work", real)
-    assert cli(capsys, "run", "--queue", queue).code == 0
+    ended(cli(capsys, "run", "--queue", queue))
 
 
 def test_an_interrupted_queue_goes_on_in_the_same_folder(
@@ -102,7 +102,7 @@ def test_an_interrupted_queue_goes_on_in_the_same_folder(
     monkeypatch.setattr(stages.stage2, "run", real)
     before = {path.name for path in (tmp_path / "out").iterdir()}
     assert len(before) == 1
-    assert cli(capsys, "run", "--queue", queue).code == 0
+    ended(cli(capsys, "run", "--queue", queue))
     assert before < {path.name for path in (tmp_path / "out").iterdir()}
 
 

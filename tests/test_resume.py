@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import Result, edit_song, finish, log_of, song_bytes, start
+from helpers import Result, edit_song, ended, finish, log_of, song_bytes, start
 
 PHASES = ("draft", "refine", "master", "done")
 LYRICS = """[verse]
@@ -44,7 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(parent: Path) -> Result:
     result = finish(start("run", *REQUEST, *MACHINE, "-o", parent, "--json"))
-    assert result.code == 0, result.err
+    ended(result)
     return result
 
 
@@ -82,7 +82,7 @@ def test_killed_twenty_times_the_song_is_the_same_to_the_byte(whole: Path, tmp_p
     assert sum(hit[:9]) >= 8
     assert sum(hit[9:15]) >= 4
     assert sum(hit[15:]) >= 1
-    assert finish(start("resume", folder, *MACHINE)).code == 0
+    ended(finish(start("resume", folder, *MACHINE)))
     assert song_bytes(folder) == song_bytes(whole)
     assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in whole.iterdir())
 
@@ -111,7 +111,7 @@ def test_ctrl_c_stops_within_a_token_exits_75_and_says_how_to_go_on(whole: Path,
     assert time.monotonic() - asked < 5
     assert draws(folder) - before < 200
     assert result.error == f"error: stopped, everything so far is kept; go on with: yuegguf resume {folder}"
-    assert finish(start("resume", folder, *MACHINE)).code == 0
+    ended(finish(start("resume", folder, *MACHINE)))
     assert song_bytes(folder) == song_bytes(whole)
 
 
@@ -128,7 +128,7 @@ def test_json_says_the_exit_code_and_a_tampered_cache_changes_nothing(whole: Pat
     data[len(data) // 2 : len(data) // 2 + 64] = b"\x7f" * 64
     row.write_bytes(data)
     resumed = finish(start("resume", folder, *MACHINE))
-    assert resumed.code == 0
+    ended(resumed)
     assert "note: a damaged snapshot is left aside" in resumed.err
     assert song_bytes(folder) == song_bytes(whole)
 
@@ -144,7 +144,7 @@ def test_resume_takes_new_machine_options_or_says_why_not(whole: Path, tmp_path:
         assert result.code == code
         assert words in result.error
     result = finish(start("resume", folder, "-t", 1, "--stage2-batch", 3))
-    assert result.code == 0
+    ended(result)
     assert "note: another batch or device changes the last bits" in result.err
     assert json.loads((folder / "song.json").read_text())["plan"]["stage2_rows"] == 3
     assert (folder / "tokens.log").read_bytes() == (whole / "tokens.log").read_bytes()
@@ -154,7 +154,7 @@ def test_a_lost_mix_is_made_again(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "song"
     shutil.copytree(whole, folder)
     (folder / "mix.wav").unlink()
-    assert finish(start("resume", folder, "-t", 1)).code == 0
+    ended(finish(start("resume", folder, "-t", 1)))
     assert song_bytes(folder) == song_bytes(whole)
 
 
@@ -165,7 +165,7 @@ def test_same_request_same_bytes_and_resume_of_a_finished_song_changes_nothing(
     assert song_bytes(again) == song_bytes(whole)
     before = song_bytes(again)
     result = finish(start("resume", again, "--json"))
-    assert result.code == 0
+    ended(result)
     assert result.json["folder"] == str(again)
     assert song_bytes(again) == before
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from helpers import FAST, OURS, Capture, cli, song_bytes
+from helpers import FAST, OURS, Capture, cli, ended, song_bytes
 
 from yuegguf import machine
 from yuegguf.cli import _signals
@@ -62,7 +62,7 @@ def test_a_pause_changes_no_byte_of_a_song(
 ) -> None:
     looks = battery(monkeypatch, [False] * 20 + [True] * 5 + [False] * 20 + [True] * 5)
     result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--pause-on-battery")
-    assert result.code == 0
+    ended(result)
     assert result.err.count("paused, since") == 2
     assert list(looks) == []
     assert song_bytes(next(tmp_path.iterdir())) == song_bytes(song)
@@ -93,5 +93,5 @@ def test_a_process_gives_way_once_and_never_takes_it_back() -> None:
 def test_singing_gives_way_to_other_programs_unless_told_not_to(
     capsys: Capture, tmp_path: Path, gave_way: list[int], option: tuple[str, ...], times: int
 ) -> None:
-    assert cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--draft", *option).code == 0
+    ended(cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--draft", *option))
     assert len(gave_way) == times

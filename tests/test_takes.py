@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import Capture, cli, edit_song, refused
+from helpers import Capture, cli, edit_song, ended, refused
 
 LYRICS = "[verse]\nla la la\n\n[chorus]\nlo lo\n"
 REQUEST = ("-g", "pop female vocal", "--lyrics", LYRICS, "--segment-seconds", 3, "--seed", 6, "-m", "nano")
@@ -41,11 +41,11 @@ def test_takes_are_listed_with_the_line_that_makes_them_again(takes: Path, capsy
 
 def test_kept_takes_become_songs_and_the_others_stay_or_go(takes: Path, capsys: Capture) -> None:
     drafts = log_of(takes / "take-2")
-    assert cli(capsys, "takes", "keep", takes, 2, *MACHINE[:2]).code == 0
+    ended(cli(capsys, "takes", "keep", takes, 2, *MACHINE[:2]))
     assert (takes / "take-2" / "mix.wav").exists()
     assert log_of(takes / "take-2") == drafts
     assert not (takes / "take-1" / "mix.wav").exists()
-    assert cli(capsys, "takes", "keep", takes, 3, "--delete-others").code == 0
+    ended(cli(capsys, "takes", "keep", takes, 3, "--delete-others"))
     assert sorted(path.name for path in takes.iterdir()) == ["take-3"]
 
 
@@ -56,7 +56,7 @@ def test_interrupted_takes_go_on_together(takes: Path, capsys: Capture) -> None:
         edit_song(folder, state="draft")
         kept = log.splitlines(keepends=True)[: 40 * number]
         (folder / "tokens.log").write_text("".join(kept))
-    assert cli(capsys, "resume", takes, "--threads", 1).code == 0
+    ended(cli(capsys, "resume", takes, "--threads", 1))
     assert [log_of(takes / f"take-{number}") for number in (1, 2, 3)] == logs
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import FAST, OURS, Capture, cli, refused, run_refused, song_bytes
+from helpers import FAST, OURS, Capture, cli, ended, refused, run_refused, song_bytes
 
 from yuegguf import checks, models, voices
 from yuegguf.errors import DamagedFile, RequestError, StorageError
@@ -231,7 +231,7 @@ def test_what_cannot_become_a_voice(capsys: Capture, recordings: Path, folder: P
 
 def sing(capsys: Capture, out: Path, *args: object) -> Path:
     result = cli(capsys, "run", *OURS, *FAST, *args, "-o", out, "--json")
-    assert result.code == 0, result.err
+    ended(result)
     return Path(result.json["folder"])
 
 
@@ -270,14 +270,14 @@ def test_a_song_keeps_its_own_copy_of_the_voice(
         assert cli(capsys, "run", *OURS, *FAST, "--voice", "anna", "-o", tmp_path / "late").code == 75
     (folder,) = (tmp_path / "late").iterdir()
     assert voices.remove("anna")
-    assert cli(capsys, "resume", folder, "--threads", 1).code == 0
+    ended(cli(capsys, "resume", folder, "--threads", 1))
     assert song_bytes(folder) == song_bytes(whole)
 
 
 def test_a_voice_of_another_codec_is_sung_with_a_notice(capsys: Capture, tmp_path: Path) -> None:
     voices.save(VOICE)
     result = cli(capsys, "run", *OURS, *FAST, "--voice", "anna", "-o", tmp_path)
-    assert result.code == 0
+    ended(result)
     assert (
         "note: the voice anna was saved with another codec and will sound otherwise; "
         "save it again from v.wav and b.flac\n"

@@ -1,0 +1,161 @@
+"""Engines of exact arithmetic for the whole program: a song in half a second, the same on any processor.
+
+They open the same files as the real ones and refuse the same headers, but compute by hashing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.codec import ort
+from yuegguf.codec.base import CODEC_HOP
+from yuegguf.codec.ort import OrtCodec
+from yuegguf.engine import llama
+from yuegguf.engine.base import Row
+from yuegguf.engine.llama import EngineOptions, LlamaEngine, read_adapter, read_header
+from yuegguf.errors import CodecError, DamagedFile, EngineError, Interrupted, StorageError
+
+MASK = (1 << 61) - 1
+PLACES = 1 << 16
+NOISE = (np.random.default_rng(1).integers(0, 1 << 24, PLACES + 100_000) / 2.0**21 - 4).astype(np.float32)
+"""Exact numbers between -4 and 4; a row's logits are those from the place on that its ids hash to."""
+PATTERNS = 64
+"""Entries of a codebook that give different audio."""
+
+Put = Callable[[object, str, object], None]
+
+
+class HashEngine:
+    """A TokenEngine whose logits are a hash of everything that the row was fed."""
+
+    def __init__(self, path: Path, options: EngineOptions, stop: Callable[[], bool] = lambda: False) -> None:
+        stat = path.stat() if path.is_file() else None
+        self.pieces, self.metadata = _header(
+            path, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0
+        )
+        self.n_ctx, self.n_rows, self.busy = options.n_ctx, options.n_rows, 0.0
+        self._stop = stop
+        self._start = len(self.pieces)
+        for lora in options.loras:
+            size = read_adapter(lora.path, self.metadata, path)
+            if lora.scale:
+                self._start = _next(
+                    self._start, hash((size, lora.path.read_bytes()[-512:].hex(), lora.scale))
+                )
+        self._rows: list[list[int]] = [[self._start] for _ in range(self.n_rows)]
+        """For each row the hash after each of its ids."""
+
+    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        for row in rows:
+            if not 0 <= row.row < self.n_rows or not 1 <= len(row.ids) >= row.wanted:
+                raise EngineError(f"row {row.row} of {self.n_rows} with {len(row.ids)} ids cannot be decoded")
+            if len(self._rows[row.row]) - 1 + len(row.ids) > self.n_ctx:
+                raise EngineError(f"the context of {self.n_ctx} ids is full", "use a larger --ctx")
+        if sum(len(row.ids) for row in rows) > 4 * self.n_rows and self._stop():
+            raise Interrupted("stopped while reading the prompt")
+        logits = []
+        for row in rows:
+            held = self._rows[row.row]
+            for token in row.ids:
+                held.append(_next(held[-1], token))
+            logits += [
+                NOISE[place % PLACES :][: len(self.pieces)] for place in held[len(held) - row.wanted :]
+            ]
+        return np.stack(logits) if logits else np.empty((0, len(self.pieces)), np.float32)
+
+    def forget(self, row: int, keep: int) -> None:
+        del self._rows[row][keep + 1 :]
+
+    def copy(self, src: int, dst: int) -> None:
+        self._rows[dst] = list(self._rows[src])
+
+    def save(self, row: int, path: Path) -> None:
+        try:
+            path.write_bytes(np.array(self._rows[row], np.int64).tobytes())
+        except OSError as error:
+            raise StorageError(f"could not write {path}", "free some disk space") from error
+
+    def load(self, row: int, path: Path) -> None:
+        held = np.frombuffer(path.read_bytes(), np.int64).tolist()
+        if not held or held[0] != self._start or len(held) > self.n_ctx + 1:
+            raise DamagedFile(f"{path.name} is not a cache of this model", "delete it and resume again")
+        self._rows[row] = held
+
+    def close(self) -> None:
+        self._rows = []
+
+
+class PatternCodec(OrtCodec):
+    """An AudioCodec of which every frame is computed alone, without loading a graph."""
+
+    def _run(self, role: ort.Role, outputs: list[str], feeds: dict[str, Any]) -> list[NDArray[Any]]:
+        if self._closed:
+            raise CodecError("the codec is closed")
+        header = self._header(role)
+        if role == "encoder":
+            return [_codes(feeds["wave"], header.bins)]
+        if role == "decoder":
+            return [_frames(feeds["codes"], CODEC_HOP, 0.02).ravel()]
+        spectrum = _frames(feeds["codes"], header.n_fft // 2 + 1, 2.0)
+        return [spectrum, spectrum[:, ::-1] * np.float32(1 if role == "vocal_upsampler" else -1)]
+
+
+def install(put: Put) -> None:
+    """Open these wherever the program opens llama.cpp or ONNX Runtime; `put` is setattr, or monkeypatch's."""
+    put(llama, "LlamaEngine", HashEngine)
+    put(ort, "OrtCodec", PatternCodec)
+
+
+def installed() -> bool:
+    """Whether this process has them."""
+    return llama.LlamaEngine is not LlamaEngine
+
+
+def main() -> None:
+    """Run the command line of this process with them."""
+    from yuegguf.__main__ import main as program
+
+    install(setattr)
+    program()
+
+
+@lru_cache(32)
+def _header(path: Path, size: int, changed: int) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    return read_header(path)
+
+
+def _next(state: int, token: int) -> int:
+    return (state * 0x9E3779B97F4A7C15 + token + 1) & MASK
+
+
+def _codes(wave: NDArray[np.float32], bins: int) -> NDArray[np.int64]:
+    """Codes [8, T] by the loudest sample of each frame."""
+    frames = (len(wave) + 240) // CODEC_HOP
+    padded = np.pad(wave, (0, max(0, frames * CODEC_HOP - len(wave))))[: frames * CODEC_HOP]
+    loudest = np.abs(padded.reshape(frames, CODEC_HOP)).max(axis=1, initial=0.0)
+    levels = (np.minimum(loudest, 1.0) * 4096).astype(np.int64)
+    return (levels * np.arange(1, 17, 2)[:, None] + 131 * np.arange(8)[:, None]) % bins
+
+
+def _frames(codes: NDArray[np.int64], width: int, scale: float) -> NDArray[np.float32]:
+    """[T, width]: a sum of one pattern a codebook, the later the softer."""
+    tables = _tables(width)
+    out = np.zeros((codes.shape[1], width), np.float32)
+    for book, row in enumerate(codes):
+        out += np.float32(scale * 0.5**book) * tables[book, row % PATTERNS]
+    return out
+
+
+@lru_cache(4)
+def _tables(width: int) -> NDArray[np.float32]:
+    return np.random.default_rng(width).uniform(-1, 1, (8, PATTERNS, width)).astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()
