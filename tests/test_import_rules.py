@@ -70,6 +70,7 @@ WALLS = {
     "httpx2": {"yuegguf.store"},
     "psutil": {"yuegguf.machine"},
     "filelock": {"yuegguf.files"},
+    "platformdirs": {"yuegguf.registry", "yuegguf.speed"},
     "msgspec": {"yuegguf.typed", "yuegguf.song_record"},
     "yuegguf_convert": {
         "yuegguf_convert",

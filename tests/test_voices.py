@@ -246,7 +246,7 @@ def test_a_voice_sings_what_its_recording_sings(
     saved(capsys, "anna", *ref)
     by_voice, by_file = sing(capsys, tmp_path, "--voice", "anna"), sing(capsys, tmp_path, *ref)
     assert song_bytes(by_voice) == song_bytes(by_file)
-    assert (by_voice / "reference.npy").read_bytes() == (by_file / "reference.npy").read_bytes()
+    assert (by_voice / "reference.npz").read_bytes() == (by_file / "reference.npz").read_bytes()
     wanted = json.loads((by_voice / "song.json").read_text())["request"]["reference"]
     window = {"start": 0.3, "end": 1.3}
     assert wanted == {"mix": None, "vocal": None, "instrumental": None, "voice": "anna", **window}

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 
+from yuegguf import typed
 from yuegguf.codec.base import CODEBOOKS, AudioCodec
 from yuegguf.cost import StepCost
 from yuegguf.engine.base import Row, TokenEngine
-from yuegguf.errors import StorageError
+from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files import replacing
 from yuegguf.stages.render import TRACKS
 
@@ -122,24 +121,21 @@ class Notebook:
 
     def find(self, *facts: object) -> StepCost | None:
         """What was measured under these facts before."""
-        try:
-            return StepCost(**self._read()[_key(facts)])
-        except (KeyError, TypeError):
-            return None
+        return self._read().get(_key(facts))
 
     def keep(self, cost: StepCost, *facts: object) -> None:
         """Remember; a folder that cannot be written to is no reason to stop."""
         with suppress(OSError, StorageError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as beside:
-                beside.write_text(json.dumps({**self._read(), _key(facts): asdict(cost)}, indent=1))
+                beside.write_bytes(typed.seal({**self._read(), _key(facts): cost}))
 
-    def _read(self) -> dict[str, dict[str, float]]:
+    def _read(self) -> dict[str, StepCost]:
+        """Everything measured so far; nothing where that cannot be read, since it is measured again."""
         try:
-            found = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError):
+            return typed.read_file(self.path, dict[str, StepCost], "")
+        except (OSError, DamagedFile):
             return {}
-        return found if isinstance(found, dict) else {}
 
 
 def _key(facts: tuple[object, ...]) -> str:
@@ -150,8 +146,4 @@ def cache_dir() -> Path:
     """Where measurements are kept: $YUEGGUF_CACHE_DIR, else the user's cache folder."""
     if "YUEGGUF_CACHE_DIR" in os.environ:
         return Path(os.environ["YUEGGUF_CACHE_DIR"]).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "yuegguf"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "yuegguf" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "yuegguf"
+    return Path(platformdirs.user_cache_dir("yuegguf", appauthor=False))

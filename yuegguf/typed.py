@@ -40,10 +40,15 @@ def read_json(data: bytes, kind: type[T], file: Path | str, hint: str) -> T:
     return as_typed(found, kind, file, hint)
 
 
-def as_typed(found: Any, kind: type[T], file: Path | str, hint: str) -> T:
-    """Convert decoded JSON or TOML to a value of `kind`, as strictly as `read_json`. Raises DamagedFile."""
+def as_typed(found: Any, kind: type[T], file: Path | str, hint: str, *, others: bool = False) -> T:
+    """Convert decoded JSON or TOML to a value of `kind`, as strictly as `read_json`.
+
+    `others` lets keys pass that `kind` does not name, for files of other programs. Raises DamagedFile.
+    """
     with _damage(file, hint):
         value = msgspec.convert(found, kind)
+        if others:
+            return value
         if unknown := _unknown(found, msgspec.to_builtins(value)):
             raise ValueError(f"{unknown} is not known")
     return value

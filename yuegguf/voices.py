@@ -7,8 +7,9 @@ came from, as JSON.
 from __future__ import annotations
 
 import json
-import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf import registry
+from yuegguf import registry, typed
 from yuegguf.arrays import check_codes, load_arrays, save_arrays
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError
@@ -25,6 +26,21 @@ from yuegguf.files import storage_errors
 FORMAT = 1
 NAME = re.compile(r"\w[\w.-]{0,63}")
 """What a voice may be called: nothing that could be a path or a hidden file."""
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The JSON of a voice's file; see Voice."""
+
+    dual: bool
+    sources: tuple[str, ...]
+    start: float
+    codec: str
+    saved: str
+
+    def __post_init__(self) -> None:
+        if self.start < 0:
+            raise ValueError(f"its window starts at {self.start:g}")
 
 
 @dataclass(frozen=True)
@@ -92,30 +108,30 @@ def save(voice: Voice, folder: Path | None = None, replace: bool = False) -> Pat
 def load(name: str, folder: Path | None = None) -> Voice:
     """Read a voice. Raises RequestError when there is none of that name, DamagedFile."""
     path = _there(name, folder)
-    try:
+    with _damage(path, name):
         arrays = load_arrays(path, ("codes", "facts"))
         check_codes(arrays["codes"], (None,), path.name)
-        facts = json.loads(arrays["facts"].tobytes())
-        version, sources = facts.pop("format"), tuple(facts.pop("sources"))
-        voice = Voice(name, arrays["codes"].astype(np.int16), sources=sources, **facts)
-        _check(voice)
-    except (DamagedFile, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = typed.read_json(arrays["facts"].tobytes(), dict[str, Any], path, "")
+    version = found.pop("format", None)
+    if isinstance(version, int) and version > FORMAT:
+        raise DamagedFile(f"the voice {name} is of another version ({version})", "update yuegguf to use it")
+    with _damage(path, name):
+        if version != FORMAT:
+            raise ValueError(f"its format is {version!r:.80}")
+        facts = typed.as_typed(found, _Facts, path, "")
+        if not len(arrays["codes"]) or (facts.dual and len(arrays["codes"]) % 2):
+            raise ValueError(f"it holds {len(arrays['codes'])} codes")
+    return Voice(name, arrays["codes"].astype(np.int16), **asdict(facts))
+
+
+@contextmanager
+def _damage(path: Path, name: str) -> Iterator[None]:
+    """Say how a voice that cannot be read is made again."""
+    try:
+        yield
+    except (DamagedFile, ValueError) as error:
         hint = f"save it again from its recording: yuegguf voice save {name} --force"
         raise DamagedFile(f"the voice {path} is damaged", hint) from error
-    if version != FORMAT:
-        raise DamagedFile(f"the voice {name} is of another version ({version})", "update yuegguf to use it")
-    return voice
-
-
-def _check(voice: Voice) -> None:
-    """Refuse facts that no voice can have. Raises ValueError."""
-    texts = (voice.codec, voice.saved, *voice.sources)
-    if not (isinstance(voice.dual, bool) and all(isinstance(text, str) for text in texts)):
-        raise ValueError("its facts are of the wrong type")
-    if not (isinstance(voice.start, int | float) and math.isfinite(voice.start) and voice.start >= 0):
-        raise ValueError(f"its window starts at {voice.start!r}")
-    if not len(voice.codes) or (voice.dual and len(voice.codes) % 2):
-        raise ValueError(f"it holds {len(voice.codes)} codes")
 
 
 def names(folder: Path | None = None) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf import typed
 from yuegguf.codec.base import CODEBOOKS
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.lyrics import Section, parse, write
@@ -47,6 +48,24 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class _Cache:
+    """The part of a project file that holds its music."""
+
+    tracks: list[list[Any]]
+    """By stage and track; ids may be nested."""
+    segments: list[tuple[str, float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A project file, as far as it must be right; settings out of range are left out with a notice."""
+
+    cache: _Cache
+    lyrics_text: str | None = None
+    genre_text: str | list[str] | None = None
+
+
+@dataclass(frozen=True)
 class Project:
     """What a project file holds."""
 
@@ -67,16 +86,14 @@ class Project:
 def read(content: bytes, name: str) -> Project:
     """A project from its file. Raises DamagedFile, RequestError when it holds no music."""
     try:
-        data = json.loads(content)
-        stages, segments = data["cache"]["tracks"], data["cache"].get("segments", [])
-        lyrics, tags = data.get("lyrics_text") or "", data.get("genre_text") or []
+        data = typed.read_json(content, dict[str, Any], name, "")
+        file = typed.as_typed(data, _File, name, "", others=True)
+        stages, tags = file.cache.tracks, file.genre_text or []
         genre = tags if isinstance(tags, str) else " ".join(tags)
-        if not isinstance(lyrics, str):
-            raise TypeError("its lyrics are not text")
         first = [_ids(track) for track in stages[0]]
         second = [_ids(track) for track in stages[1]] if len(stages) > 1 else []
-        found = tuple(Segment(str(label), int(start), int(end)) for label, start, end in segments)
-    except (*WRONG, AttributeError, RecursionError) as error:
+        found = tuple(Segment(label, int(start), int(end)) for label, start, end in file.cache.segments)
+    except (*WRONG, DamagedFile, RecursionError) as error:
         raise DamagedFile(
             f"{name} is not a project of YuE-UI, or it is damaged",
             "pass a .json that YuE-UI saved; recordings go with --vocal and --inst",
@@ -87,7 +104,7 @@ def read(content: bytes, name: str) -> Project:
     sampling, seconds, seed, more = _settings(data)
     return Project(
         genre,
-        lyrics,
+        file.lyrics_text or "",
         _in_order(found, codes0.shape[1], name),
         codes0,
         _stage2(second),
