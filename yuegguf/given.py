@@ -29,7 +29,7 @@ def silence(codec: AudioCodec) -> Codes:
 
 def recorded_frames(wanted: GivenTrack) -> int:
     """Whole frames of a recording from its offset on. Raises RequestError."""
-    assert wanted.file
+    assert wanted.file is not None
     wave, rate = read_audio(Path(wanted.file))
     frames = int(FRAME_RATE * len(wave) / rate) - round(FRAME_RATE * wanted.offset)
     if frames < FRAME_RATE:

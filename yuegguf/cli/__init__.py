@@ -168,10 +168,17 @@ def _explained(caught: BaseException) -> YueError:
     if isinstance(caught, OSError):
         frames = traceback.walk_tb(caught.__traceback__)
         is_stdout = any(frame.f_code is click.echo.__code__ for frame, _line in frames)  # a help text
-        return unwritten(caught) if is_stdout else StorageError(f"the system refused something ({caught})")
+        return unwritten(caught) if is_stdout else _refused(caught)
     kind = f"{type(caught).__name__}: {caught}"
     hint = "set YUEGGUF_DEBUG=1 for details and report it"
     return YueError(f"this is a fault of yuegguf itself ({kind})", hint)
+
+
+def _refused(error: OSError) -> StorageError:
+    what = "something" if error.filename is None else repr(os.fsdecode(error.filename)[:80])
+    return StorageError(
+        f"the system refused {what} ({error.strerror or error})", "check the names and the disk"
+    )
 
 
 def _with_code(error: YueError, code: int) -> YueError:

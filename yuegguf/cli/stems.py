@@ -97,8 +97,8 @@ def _recording(options: dict[str, Any]) -> GivenTrack:
     if (vocal is None) == (inst is None):
         raise click.UsageError("pass the track that is there: --vocal FILE or --inst FILE")
     return GivenTrack(
-        "vocal" if vocal else "instrumental",
-        vocal or inst,
+        "instrumental" if vocal is None else "vocal",
+        inst if vocal is None else vocal,
         options["offset"],
         re_encode=options["re_encode"],
     )

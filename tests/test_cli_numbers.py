@@ -1,0 +1,82 @@
+"""Every option of every command with values that no number has: one sentence, never a fault of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from helpers import Capture, cli
+
+from yuegguf.cli import cli as main_group
+
+VALUES = (
+    "nan",
+    "inf",
+    "-1e308",
+    "1e-320",
+    "9" * 400,
+    "9" * 5000,
+    "-1",
+    "",
+    ":",
+    "1e400G",
+    "\u0663",
+    "\u00b2",
+)
+"""The longest is more than Python reads; the last two, an Arabic three and a raised two, are digits to it."""
+SLOW = {"bench", "quality"}
+"""Commands that measure before they refuse."""
+TEXTS = {"cfg", "sections", "device", "loras", "genre"}
+"""Options of `run` that are no numbers to click, and to whose text something is done."""
+SONG = ("-g", "pop", "--lyrics", "[verse]\nla", "-m", "nano", "--plan")
+
+
+def options() -> Iterator[tuple[str, click.Command, click.Option]]:
+    """Every option that takes a value and names no path."""
+    for name, command in main_group.commands.items():
+        parts = {f"{name} {part}": inner for part, inner in getattr(command, "commands", {}).items()}
+        for path, inner in (parts or {name: command}).items():
+            if not SLOW & set(path.split()):
+                yield from (
+                    (path, inner, option)
+                    for option in inner.params
+                    if isinstance(option, click.Option)
+                    and not option.is_flag
+                    and not isinstance(option.type, click.Path | click.Choice)
+                    and (path != "run" or option.type is not click.STRING or option.name in TEXTS)
+                )
+
+
+def needed(command: click.Command) -> list[str]:
+    """Arguments and options that a command cannot do without, all of them files that are not there."""
+    found = []
+    for part in command.params:
+        if part.required:
+            found += ["none"] if isinstance(part, click.Argument) else [part.opts[-1], "none"]
+    return found
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("path", "command", "option"), [pytest.param(*one, id=f"{one[0]} {one[2].name}") for one in options()]
+)
+def test_nonsense_is_one_sentence(
+    path: str,
+    command: click.Command,
+    option: click.Option,
+    capsys: Capture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    phases = {"draft": 1.0, "refine": 1.0, "master": 1.0}
+    monkeypatch.setattr("yuegguf.forecast._seconds", lambda *_args: phases)  # nothing is timed
+    name = next(name for name in reversed(option.opts) if name.startswith("--"))
+    song = SONG if path == "run" else ()
+    for value in VALUES:
+        result = cli(capsys, *path.split(), *song, *needed(command), f"{name}={value}")
+        assert "fault of yuegguf" not in result.err, value
+        assert result.code == 0 or result.error, value
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
