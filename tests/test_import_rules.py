@@ -15,7 +15,7 @@ PACKAGES = {"yuegguf": ROOT / "yuegguf", "yuegguf_convert": ROOT / "convert"}
 PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
 LAYERS = """
-__init__ errors progress machine dsp stopping
+__init__ errors progress machine dsp stopping npy
 ranges typed
 early files lyrics lora sampling registry vocab codec.__init__ codec.base engine.__init__
 stages.__init__ stages.guess stages.guard

@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf import npy
 from yuegguf.errors import DamagedFile
 from yuegguf.files import replacing
 
 UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """What zipfile raises for damage: a wrong sum, a broken stream, a method or an encryption that it lacks."""
+
+MOST_BYTES = 2**31
+"""Bytes of one unpacked array: a recording of three hours, far above anything that a song holds."""
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
@@ -31,26 +35,43 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def load_array(file: Path) -> NDArray[Any]:
-    """Read an .npy without ever unpickling. Raises DamagedFile."""
+    """Read an .npy of numbers without ever unpickling. Raises DamagedFile."""
     try:
-        with file.open("rb") as handle:  # np.load leaves a file that it cannot read open
-            array = np.load(handle, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        with file.open("rb") as handle:
+            return npy.read(handle, file.stat().st_size)
+    except (ValueError, OSError, MemoryError) as error:
         raise DamagedFile(
-            f"{file} is not a readable .npy file", "delete it, and make or copy it again"
+            f"{file} is not a readable .npy file ({_reason(error)})", "delete it, and make or copy it again"
         ) from error
-    if not isinstance(array, np.ndarray):
-        raise DamagedFile(f"{file} holds several arrays, one was expected")
-    return array
 
 
-def load_arrays(file: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Read named arrays of an .npz without ever unpickling. Raises DamagedFile."""
+def load_arrays(file: Path, names: Sequence[str], most: int = MOST_BYTES) -> dict[str, NDArray[Any]]:
+    """Read named arrays of an .npz without ever unpickling, each of at most `most` bytes.
+
+    Raises DamagedFile.
+    """
     try:
-        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (ValueError, OSError, EOFError, KeyError, *UNREADABLE) as error:
-        raise DamagedFile(f"{file} is damaged ({error})", "delete it and resume to make it again") from error
+        with zipfile.ZipFile(file) as archive:
+            return {name: _member(archive, f"{name}.npy", most) for name in names}
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, *UNREADABLE) as error:
+        hint = "delete it and resume to make it again"
+        raise DamagedFile(f"{file} is damaged ({_reason(error)})", hint) from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, most: int) -> NDArray[Any]:
+    """An array of an .npz, unpacked in blocks. Raises ValueError, and what zipfile raises."""
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in a way that we never use")
+    if info.file_size > most:
+        raise ValueError(f"{name} announces {info.file_size} bytes, at most {most} are read")
+    with archive.open(info) as file:
+        return npy.read(file, info.file_size)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in at most a line."""
+    return "it is too large for the memory" if isinstance(error, MemoryError) else f"{error}"[:200]
 
 
 def check_codes(codes: NDArray[Any], shape: Sequence[int | None], name: str) -> None:

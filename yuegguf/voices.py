@@ -24,6 +24,8 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import storage_errors
 
 FORMAT = 1
+MOST_BYTES = 2**24
+"""Bytes of a voice's unpacked codes: those of many hours."""
 NAME = re.compile(r"\w[\w.-]{0,63}")
 """What a voice may be called: nothing that could be a path or a hidden file."""
 
@@ -109,7 +111,7 @@ def load(name: str, folder: Path | None = None) -> Voice:
     """Read a voice. Raises RequestError when there is none of that name, DamagedFile."""
     path = _there(name, folder)
     with _damage(path, name):
-        arrays = load_arrays(path, ("codes", "facts"))
+        arrays = load_arrays(path, ("codes", "facts"), MOST_BYTES)
         check_codes(arrays["codes"], (None,), path.name)
         found = typed.read_json(arrays["facts"].tobytes(), dict[str, Any], path, "")
     version = found.pop("format", None)
