@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,7 @@ def test_a_song_in_its_draft_or_of_a_recording_is_not_extended(
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
+    shutil.copy(song / "song.json", other)
     edit_song(other, state="draft")
     assert "is still being drafted; run first: yuegguf resume" in refused(capsys, 5, "extend", other)
     assert "is not a song folder" in refused(capsys, 5, "extend", tmp_path)

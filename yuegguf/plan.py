@@ -112,7 +112,7 @@ class Plan:
             raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
         for name, value, low, high in (
             ("context", self.n_ctx, 1, MOST_IDS),
-            ("stage-1 rows", self.stage1_rows, 1, 2),
+            ("stage-1 rows", self.stage1_rows, 1, 64),
             ("stage-2 rows", self.stage2_rows, 1, 64),
             ("threads", self.threads, 1, 4096),
             ("ubatch", self.ubatch, 1, 4096),
