@@ -21,7 +21,8 @@ from yuegguf_convert.synthetic import write_synthetic
 from yuegguf import machine
 from yuegguf.cost import Held, model_facts
 from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine, read_header
+from yuegguf.engine.llama import EngineOptions, LlamaEngine
+from yuegguf.gguf_model import read_model
 from yuegguf.stages.stage2 import ROW_IDS
 from yuegguf.vocab import Role
 
@@ -74,7 +75,7 @@ def measure(number: int, folder: Path) -> tuple[int, int]:
     path = case.path(folder)
     if not path.exists():
         write_synthetic(path, case.role, case.kind)
-    _, metadata = read_header(path)
+    metadata = read_model(path).metadata
     foretold = case.held.own_bytes(model_facts(metadata, path.stat().st_size))
     child = [sys.executable, "-m", "benchmarks.plan_memory", "--folder", str(folder), "--hold", str(number)]
     return foretold, int(subprocess.run(child, check=True, capture_output=True, text=True).stdout)

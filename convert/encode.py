@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.gguf_header import TensorType
 
 F16_MAX = 65504.0
 TINY = 1e-30
@@ -26,7 +26,7 @@ EXPONENT: Mapping[str, Any] = {
 def encode(
     raw: NDArray[Any],
     dtype: str,
-    kind: GGMLQuantizationType,
+    kind: TensorType,
     name: str,
     by_llama: Callable[[NDArray[np.float32]], NDArray[np.uint8]] | None = None,
 ) -> NDArray[np.uint8]:
@@ -42,13 +42,13 @@ def encode(
     if kind.name == dtype:
         return raw.view(np.uint8)
     values = widen(raw, dtype)
-    if kind == GGMLQuantizationType.F32:
+    if kind == TensorType.F32:
         return values.view(np.uint8)
     largest = float(np.abs(values).max(initial=0.0))
-    if kind == GGMLQuantizationType.F16:
+    if kind == TensorType.F16:
         _check_range(largest, F16_MAX, kind, name)
         return values.astype(np.float16).view(np.uint8)
-    if kind == GGMLQuantizationType.BF16:
+    if kind == TensorType.BF16:
         _check_range(largest, float.fromhex("0x1.fep127"), kind, name)
         return round_bf16(values).view(np.uint8)
     if by_llama is not None:
@@ -71,7 +71,7 @@ def round_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     return ((bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) >> 16).astype(np.uint16)
 
 
-def _check_range(largest: float, limit: float, kind: GGMLQuantizationType, name: str) -> None:
+def _check_range(largest: float, limit: float, kind: TensorType, name: str) -> None:
     if largest > limit:
         raise RequestError(
             f"tensor {name} holds {largest:g}, outside the range of {kind.name}",

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFValueType, Keys
+from gguf import GGML_QUANT_VERSION, Keys
 from numpy.typing import NDArray
 
 from yuegguf.progress import Progress, silent
 from yuegguf.vocab import Role
 
-from .gguf_file import Tensor, Value, number, text
+from .gguf_file import Tensor, TensorType, Value, ValueType, number, text
 from .names import (
     EMBEDDING,
     OUTPUT,
@@ -81,11 +81,11 @@ def convert_lm(
 def _part(
     stored: StoredTensor, want: Wanted, config: LlamaConfig, written: str, kept: NDArray[np.int64] | None
 ) -> Part:
-    kind = GGMLQuantizationType[written if written in DIRECT else "F16"]  # else llama.cpp chooses later
+    kind = TensorType[written if written in DIRECT else "F16"]  # else llama.cpp chooses later
     if len(want.shape) == 1:
-        kind = GGMLQuantizationType.F32
+        kind = TensorType.F32
     elif written == "Q8_0" and want.shape[-1] % 32:
-        kind = GGMLQuantizationType.F16  # rows that no block divides, as llama.cpp's converter does
+        kind = TensorType.F16  # rows that no block divides, as llama.cpp's converter does
     if want.rotated:
         order = rotated_rows(want.shape[0], config.head_dim)
         return Part(stored, Tensor(want.name, kind, want.shape), order, config.head_dim)
@@ -100,7 +100,7 @@ def lm_metadata(
     """A GGUF's metadata; `kept` are the ids of a trimmed vocabulary, `written` names its main type."""
 
     def count(value: int) -> Value:
-        return number(GGUFValueType.UINT32, value)
+        return number(ValueType.UINT32, value)
 
     llama = {
         Keys.LLM.VOCAB_SIZE: count(config.vocab),
@@ -112,9 +112,9 @@ def lm_metadata(
         Keys.Attention.HEAD_COUNT_KV: count(config.kv_heads),
         Keys.Attention.KEY_LENGTH: count(config.head_dim),
         Keys.Attention.VALUE_LENGTH: count(config.head_dim),
-        Keys.Attention.LAYERNORM_RMS_EPS: number(GGUFValueType.FLOAT32, config.eps),
+        Keys.Attention.LAYERNORM_RMS_EPS: number(ValueType.FLOAT32, config.eps),
         Keys.Rope.DIMENSION_COUNT: count(config.head_dim),
-        Keys.Rope.FREQ_BASE: number(GGUFValueType.FLOAT32, config.theta),
+        Keys.Rope.FREQ_BASE: number(ValueType.FLOAT32, config.theta),
     }
     found = {
         Keys.General.ARCHITECTURE: text("llama"),

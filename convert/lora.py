@@ -9,13 +9,14 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFValueType, Keys, LlamaFileType
+from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType
 
 from yuegguf.errors import DamagedFile
-from yuegguf.lora import HALVES, WANTED, AdapterHead, misfits
+from yuegguf.gguf_model import LlamaShape, read_model
+from yuegguf.lora import ALPHA, HALVES, WANTED, misfits
 from yuegguf.progress import Progress, silent
 
-from .gguf_file import GgufFile, Tensor, Value, number, read_gguf, text
+from .gguf_file import Tensor, TensorType, Value, ValueType, number, text
 from .names import LlamaConfig, Wanted, rotated_rows, wanted_tensors
 from .parts import Part, write_parts
 from .peft import PeftConfig, peft_name, read_peft
@@ -44,7 +45,7 @@ def convert_lora(
     they are met), StorageError; `out` appears whole or not at all.
     """
     config, stored = read_peft(source)
-    model = PUBLISHED if base is None else llama_of(read_gguf(base))
+    model = PUBLISHED if base is None else llama_of(read_model(base).shape)
     wanted = changeable(model)
     halves = {
         peft_name(name, letter): want.name + half
@@ -65,45 +66,21 @@ def changeable(model: LlamaConfig) -> dict[str, Wanted]:
     return {name: want for name, want in found.items() if name.startswith("model.layers.") and want.matrix}
 
 
-def llama_of(model: GgufFile) -> LlamaConfig:
-    """The shape of a LLaMA GGUF. Raises DamagedFile."""
-    prefix = "llama."
-
-    def count(key: str, default: int = 0) -> int:
-        value = model.metadata.get(prefix + key)
-        found = default if value is None or value.array else value.data
-        if not isinstance(found, int) or found < 1:
-            raise DamagedFile(f"{model.path.name} is not a LLaMA (no {prefix}{key})", "pass a YuE model")
-        return found
-
-    heads, hidden = count("attention.head_count"), count("embedding_length")
+def llama_of(shape: LlamaShape) -> LlamaConfig:
+    """The config of a checked model; `changeable` needs no more than its sizes."""
     return LlamaConfig(
-        hidden=hidden,
-        layers=count("block_count"),
-        heads=heads,
-        kv_heads=count("attention.head_count_kv", heads),
-        head_dim=count("attention.key_length", hidden // heads),
-        ffn=count("feed_forward_length"),
+        hidden=shape.hidden,
+        layers=shape.layers,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        ffn=shape.ffn,
         vocab=1,
-        context=count("context_length"),
+        context=shape.context,
         eps=1e-5,
         theta=1e4,
         tied=True,
     )
-
-
-def head_of(file: GgufFile) -> AdapterHead:
-    """What `yuegguf.lora` checks."""
-
-    def plain(value: Value) -> str | float | None:
-        if value.array:
-            return None
-        if value.kind == GGUFValueType.STRING:
-            return value.text
-        return float(value.data) if value.kind == GGUFValueType.FLOAT32 else None
-
-    values = {key: plain(value) for key, value in file.metadata.items()}
-    return AdapterHead(file.path.name, values, {name: t.shape for name, t in file.tensors.items()})
 
 
 def _check(
@@ -125,7 +102,7 @@ def _check(
 
 
 def _part(stored: StoredTensor, name: str, model: LlamaConfig, config: PeftConfig) -> Part:
-    target = Tensor(name, GGMLQuantizationType.F32, stored.shape)
+    target = Tensor(name, TensorType.F32, stored.shape)
     if name.endswith(("attn_q.weight.lora_b", "attn_k.weight.lora_b")):
         return Part(stored, target, rotated_rows(stored.shape[0], model.head_dim), model.head_dim)
     return Part(stored, target, None, 1)
@@ -134,9 +111,9 @@ def _part(stored: StoredTensor, name: str, model: LlamaConfig, config: PeftConfi
 def _metadata(name: str, config: PeftConfig) -> dict[str, Value]:
     return {
         **{key: text(value) for key, value in WANTED.items()},
-        Keys.Adapter.LORA_ALPHA: number(GGUFValueType.FLOAT32, config.alpha),
+        ALPHA: number(ValueType.FLOAT32, config.alpha),
         Keys.General.NAME: text(name),
-        Keys.General.FILE_TYPE: number(GGUFValueType.UINT32, int(LlamaFileType.ALL_F32)),
-        Keys.General.QUANTIZATION_VERSION: number(GGUFValueType.UINT32, GGML_QUANT_VERSION),
+        Keys.General.FILE_TYPE: number(ValueType.UINT32, int(LlamaFileType.ALL_F32)),
+        Keys.General.QUANTIZATION_VERSION: number(ValueType.UINT32, GGML_QUANT_VERSION),
         VERSION_KEY: text(version("yuegguf")),
     }

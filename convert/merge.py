@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from yuegguf.errors import RequestError
-from yuegguf.lora import HALVES, Lora, check_adapter, factor
+from yuegguf.gguf_model import Model, read_model
+from yuegguf.lora import HALVES, Lora, alpha_of, factor, read_adapter
 from yuegguf.progress import Event, Progress, silent
 
 from .encode import encode, widen
-from .gguf_file import GgufFile, Tensor, read_gguf, texts, write_gguf
-from .lora import changeable, head_of, llama_of
+from .gguf_file import GgufFile, Tensor, texts, write_gguf
 from .output import partial_file
 from .parts import BLOCK
 from .quantize import EXACT
@@ -49,9 +48,10 @@ def merge_loras(
     Types stay, so F16 and BF16 weights are rounded once. Raises ModelNotFound, DamagedFile for an adapter
     that does not fit, RequestError for a quantised base, StorageError; `out` appears whole or not at all.
     """
-    model = read_gguf(base)
+    checked = read_model(base)
+    model = checked.file
     _check_exact(model, "merge into the F32, F16 or BF16 file, then: yuegguf quantize")
-    adapters = [_open(lora, model) for lora in loras]
+    adapters = [_open(lora, checked) for lora in loras]
     tensors = list(model.tensors.values())
     total, done = sum(tensor.size for tensor in tensors), 0
 
@@ -68,6 +68,7 @@ def merge_loras(
     metadata = model.metadata | {LORAS_KEY: texts(map(str, loras))}
     with partial_file(out, overwrite) as partial:
         write_gguf(partial, metadata, tensors, blocks)
+        read_model(partial)
     return out
 
 
@@ -93,17 +94,14 @@ def _values(file: GgufFile, tensor: Tensor, start: int, stop: int) -> NDArray[np
     return widen(file.read(tensor, start, stop).view(STORED[kind]), kind)
 
 
-def _open(lora: Lora, model: GgufFile) -> _Adapter:
-    file = read_gguf(lora.path)
-    head, names = head_of(file), [want.name for want in changeable(llama_of(model)).values()]
-    weights = {name: (t.shape[0], t.shape[1]) for name in names if (t := model.tensors.get(name))}
-    check_adapter(head, weights, model.path.name)
+def _open(lora: Lora, model: Model) -> _Adapter:
+    file = read_adapter(lora.path, model.shape.projections(), model.file.path.name)
     _check_exact(file, "convert the adapter again with: yuegguf convert-lora FOLDER")
-    return _Adapter(file, head.alpha, lora.scale)
+    return _Adapter(file, alpha_of(file), lora.scale)
 
 
 def _check_exact(file: GgufFile, hint: str) -> None:
     kinds = {tensor.kind for tensor in file.tensors.values()} - EXACT
     if kinds:
-        names = ", ".join(sorted(GGMLQuantizationType(kind).name for kind in kinds))
+        names = ", ".join(sorted(kind.name for kind in kinds))
         raise RequestError(f"{file.path.name} is quantised ({names}), which nothing can be added to", hint)

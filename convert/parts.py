@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from yuegguf.progress import Event, Progress
 
 from .encode import encode
-from .gguf_file import Tensor, Value, write_gguf
+from .gguf_file import Tensor, Value, read_gguf, write_gguf
 from .output import partial_file
 from .safetensors import StoredTensor
 
@@ -69,6 +69,7 @@ def write_parts(
 
     with partial_file(out, overwrite) as file:
         write_gguf(file, metadata, [part.target for part in parts], blocks)
+        read_gguf(file)
 
 
 def _rows(part: Part) -> Iterator[tuple[NDArray[Any], int]]:

@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, Keys, LlamaFileType
+from gguf import Keys, LlamaFileType
 from numpy.typing import NDArray
 
 from yuegguf.engine import ggml
+from yuegguf.engine.log import LOG
 from yuegguf.errors import EngineError, RequestError, StorageError
+from yuegguf.gguf_header import BLOCKS
+from yuegguf.gguf_model import read_model
 from yuegguf.vocab import TOKENIZER_KEY
 
-from .gguf_file import Tensor, Value, read_gguf, write_gguf
+from .gguf_file import GgufFile, Tensor, TensorType, Value, read_gguf, write_gguf
 from .output import partial_file, scratch_file
 
 DIRECT = ("F32", "F16", "BF16", "Q8_0")
@@ -34,7 +37,7 @@ BY_LLAMA = (
     "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
 )  # fmt: skip
 """Types that need llama.cpp and no importance matrix, largest first."""
-EXACT = {GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16}
+EXACT = {TensorType.F32, TensorType.F16, TensorType.BF16}
 BITS = {
     "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.8, "Q5_K_S": 5.7,
     "Q5_1": 6.1, "Q5_0": 5.7, "Q4_K_M": 5.1, "Q4_K_S": 4.8, "Q4_1": 5.2, "Q4_0": 4.8, "IQ4_NL": 4.8,
@@ -43,8 +46,6 @@ BITS = {
 """Bits a weight takes in a whole file, rounded up: for telling beforehand how large it can get."""
 BUFFER = 512 << 20
 """Bytes of tensor rows that llama.cpp holds at once; its default is 8 GiB."""
-LOG_ERROR = 4
-"""ggml's GGML_LOG_LEVEL_ERROR."""
 
 
 def check_type(out_type: str) -> str:
@@ -79,20 +80,27 @@ def quantize_gguf(
     refuses; nothing is left behind then.
     """
     name = check_type(out_type)
-    if any(tensor.kind not in EXACT for tensor in read_gguf(source).tensors.values()):
+    if any(tensor.kind not in EXACT for tensor in read_model(source).file.tensors.values()):
         raise RequestError(
             f"{source.name} is quantised already, and twice would lose more",
             "start from an F32, F16 or BF16 file",
         )
     with partial_file(out, overwrite) as partial:
         _run(source, partial, file_type(name), threads, importance or {})
-        read_gguf(partial)  # a short file is found here, before it gets its name
+        read_model(partial)  # a short file is found here, before it gets its name
     return out
+
+
+def quantize_thin(source: Path, out: Path, out_type: str) -> GgufFile:
+    """Quantise a small file of our own, whose vocabulary or rows are not a whole model's."""
+    with partial_file(out) as partial:
+        _run(source, partial, file_type(check_type(out_type)), None, {})
+    return read_gguf(out)
 
 
 def chosen_types(
     metadata: Mapping[str, Value], tensors: Sequence[Tensor], out_type: str, beside: Path
-) -> dict[str, GGMLQuantizationType]:
+) -> dict[str, TensorType]:
     """The type that llama.cpp gives each tensor of a model, by name, in the order of its files.
 
     `metadata` without the token list is enough. Two small files are written beside the path `beside`
@@ -108,12 +116,11 @@ def chosen_types(
     with scratch_file(beside) as exact, scratch_file(beside) as made:
         with partial_file(exact) as partial:
             write_gguf(partial, short, thin, zeros)
-        quantize_gguf(exact, made, name)
-        return {tensor.name: tensor.kind for tensor in read_gguf(made).tensors.values()}
+        return {key: tensor.kind for key, tensor in quantize_thin(exact, made, name).tensors.items()}
 
 
 def quantize_rows(
-    values: NDArray[np.float32], kind: GGMLQuantizationType, name: str, threads: int | None = None
+    values: NDArray[np.float32], kind: TensorType, name: str, threads: int | None = None
 ) -> NDArray[np.uint8]:
     """Rows [rows, columns] as blocks of `kind`, [rows, row bytes], as llama.cpp makes them.
 
@@ -122,8 +129,8 @@ def quantize_rows(
     """
     values = np.ascontiguousarray(values, np.float32)
     rows, columns = values.shape
-    block, size = GGML_QUANT_SIZES[kind]
-    out = np.empty((rows, columns // int(block) * int(size)), np.uint8)
+    block, size = BLOCKS[kind]
+    out = np.empty((rows, columns // block * size), np.uint8)
     quantize, valid = _ggml()
     count = max(1, min(threads or os.cpu_count() or 1, rows))
     edges = [rows * i // count for i in range(count + 1)]
@@ -149,8 +156,8 @@ _PER_PIECE = (Keys.Tokenizer.LIST, Keys.Tokenizer.SCORES, Keys.Tokenizer.TOKEN_T
 def _thin(tensor: Tensor) -> Tensor:
     """The tensor with two rows of float16; one row would count as a vector, which stays as it is."""
     if len(tensor.shape) == 1:
-        return Tensor(tensor.name, GGMLQuantizationType.F32, tensor.shape)
-    return Tensor(tensor.name, GGMLQuantizationType.F16, (2, tensor.shape[-1]))
+        return Tensor(tensor.name, TensorType.F32, tensor.shape)
+    return Tensor(tensor.name, TensorType.F16, (2, tensor.shape[-1]))
 
 
 @cache
@@ -177,9 +184,8 @@ def _run(
 ) -> None:
     import llama_cpp as lib
 
-    complaints, callback = _log()
-    complaints.clear()
-    lib.llama_log_set(callback, ctypes.c_void_p(0))
+    LOG.attach(lib.llama_log_set)
+    LOG.begin()
     params = lib.llama_model_quantize_default_params()
     params.nthread = threads or os.cpu_count() or 1
     params.ftype = int(kind)
@@ -192,24 +198,10 @@ def _run(
     if columns:
         params.imatrix = ctypes.cast(matrix, ctypes.POINTER(lib.llama_model_imatrix_data))
     status = lib.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
-    reason = " ".join(complaints) or f"status {status}"
+    reason = " ".join(LOG.complaints) or f"status {status}"
     if status and "iostream" in reason:  # all that llama.cpp says of a write that failed
         raise StorageError(
             f"could not write into {partial.parent}", "free some space or choose another folder"
         )
     if status:
         raise EngineError(f"llama.cpp could not quantise {source.name}: {reason}")
-
-
-@cache
-def _log() -> tuple[list[str], object]:
-    """llama.cpp's complaints, and the callback that collects them; it must outlive every call."""
-    import llama_cpp as lib
-
-    complaints: list[str] = []
-
-    def note(level: int, line: bytes, _data: object) -> None:
-        if level == LOG_ERROR:
-            complaints.append(line.decode(errors="replace").strip())
-
-    return complaints, lib.llama_log_callback(note)

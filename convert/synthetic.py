@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, TokenType
+from gguf import TokenType
 from numpy.typing import NDArray
 
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.vocab import Role
 
-from .gguf_file import GgufFile, Tensor, read_gguf, write_gguf
+from .gguf_file import GgufFile, Tensor, TensorType, write_gguf
 from .lm import lm_metadata
 from .names import EMBEDDING, OUTPUT, LlamaConfig, Wanted, wanted_tensors
 from .output import check_free, partial_file, scratch_file
-from .quantize import check_type, quantize_gguf
+from .quantize import check_type, quantize_thin
 from .trim import kept_ids
 from .vocab import APPENDED, CODEBOOKS, CODES, Vocab
 
@@ -68,7 +68,7 @@ def write_synthetic(
     metadata = lm_metadata(shape, vocab, role, name, kept)
     with scratch_file(out) as exact, scratch_file(out) as thin:
         _write_thin(exact, _thin(shape), seed)
-        model = read_gguf(quantize_gguf(exact, thin, name))
+        model = quantize_thin(exact, thin, name)
         rows = len(kept) if kept is not None else shape.vocab
         tensors = [
             Tensor(want.name, model.tensors[want.name].kind, _cut(want, rows))
@@ -90,7 +90,7 @@ class _Repeater:
     def __init__(self, model: GgufFile, tensors: list[Tensor], progress: Progress) -> None:
         self.model, self.progress = model, progress
         self.total, self.done = sum(tensor.size for tensor in tensors), 0
-        self.patterns: dict[GGMLQuantizationType, NDArray[np.uint8]] = {}
+        self.patterns: dict[TensorType, NDArray[np.uint8]] = {}
 
     def blocks(self, tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
         """The bytes of one tensor in pieces."""
@@ -138,7 +138,7 @@ def _write_thin(path: Path, config: LlamaConfig, seed: int) -> None:
             values = draws.standard_normal(tensor.shape, np.float32) / sqrt(tensor.shape[-1])
             yield values.astype(np.float16).view(np.uint8).ravel()
 
-    kinds = {1: GGMLQuantizationType.F32, 2: GGMLQuantizationType.F16}
+    kinds = {1: TensorType.F32, 2: TensorType.F16}
     tensors = [Tensor(w.name, kinds[len(w.shape)], w.shape) for w in wanted_tensors(config).values()]
     names = [f"t{i}" for i in range(config.vocab)]
     nothing = Vocab(names, np.zeros(len(names), np.float32), np.ones(len(names), np.int32), {}, b"")

@@ -14,14 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFValueType, Keys, TokenType
+from gguf import Keys, TokenType
 from numpy.typing import NDArray
 
-from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.errors import RequestError
+from yuegguf.gguf_model import read_model
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.vocab import ROLE_KEY, TOKENIZER_KEY, Role
 
-from .gguf_file import GgufFile, Tensor, Value, number, numbers, read_gguf, text, write_gguf
+from .gguf_file import GgufFile, Tensor, Value, ValueType, number, numbers, text, write_gguf
 from .names import EMBEDDING, OUTPUT
 from .output import partial_file
 from .vocab import (
@@ -39,7 +40,6 @@ TRIMMED_KEY, VERSION_KEY = "yuegguf.trimmed", "yuegguf.version"
 SPECIAL_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
 PER_PIECE = (Keys.Tokenizer.LIST, Keys.Tokenizer.SCORES, Keys.Tokenizer.TOKEN_TYPE)
 VOCAB_SIZE = Keys.LLM.VOCAB_SIZE.format(arch="llama")
-CONTEXT = Keys.LLM.CONTEXT_LENGTH.format(arch="llama")
 
 
 def kept_ids(pieces: Sequence[str], types: NDArray[np.int32], role: Role, name: str) -> NDArray[np.int64]:
@@ -65,7 +65,7 @@ def role_metadata(role: Role, trimmed: bool) -> dict[str, Value]:
     """Which stage a file is for, whether its vocabulary is trimmed, and who wrote it."""
     return {
         ROLE_KEY: text(role),
-        TRIMMED_KEY: number(GGUFValueType.BOOL, trimmed),
+        TRIMMED_KEY: number(ValueType.BOOL, trimmed),
         VERSION_KEY: text(version("yuegguf")),
     }
 
@@ -85,14 +85,14 @@ def trim_metadata(metadata: Mapping[str, Value], kept: NDArray[np.int64], role: 
                 found[key] = replace(value, data=new_id[value.data])
         elif key != TOKENIZER_KEY or role == "stage1":
             found[key] = value
-    found[VOCAB_SIZE] = number(GGUFValueType.UINT32, len(kept))
+    found[VOCAB_SIZE] = number(ValueType.UINT32, len(kept))
     return found | role_metadata(role, trimmed=True)
 
 
 def is_trimmed(path: Path) -> bool:
     """Whether a file has been trimmed by us. Raises ModelNotFound, DamagedFile."""
-    value = read_gguf(path).metadata.get(TRIMMED_KEY)
-    return value is not None and value.kind == GGUFValueType.BOOL and bool(value.data)
+    value = read_model(path).file.metadata.get(TRIMMED_KEY)
+    return value is not None and bool(value.data)
 
 
 def trim_gguf(
@@ -109,10 +109,10 @@ def trim_gguf(
     into a stage-1 file that has none. Raises ModelNotFound, DamagedFile,
     StorageError, and RequestError when the role is unknown or nothing is left to drop.
     """
-    model = read_gguf(source)
-    pieces, types = _token_lists(model)
-    stage = _role(model, role)
-    kept = kept_ids(pieces, types, stage, source.name)
+    checked = read_model(source)
+    model, pieces = checked.file, checked.pieces
+    stage = role_of_context(checked.shape.context, _own_role(model, role), source.name)
+    kept = kept_ids(pieces, model.metadata[Keys.Tokenizer.TOKEN_TYPE].data, stage, source.name)
     if len(kept) == len(pieces):
         raise RequestError(f"{source.name} is trimmed already", "use it as it is")
     metadata = trim_metadata(model.metadata, kept, stage)
@@ -135,6 +135,7 @@ def trim_gguf(
 
     with partial_file(out, overwrite) as partial:
         write_gguf(partial, metadata, tensors, blocks)
+        read_model(partial)
     return out
 
 
@@ -148,36 +149,7 @@ def _pick(value: Value, kept: NDArray[np.int64]) -> Value:
     return numbers(value.kind, value.data[kept])
 
 
-def _token_lists(model: GgufFile) -> tuple[list[str], NDArray[np.int32]]:
-    """The pieces and their types, checked against the rows of the tensors that are cut."""
-    name, metadata = model.path.name, model.metadata
-    if _integer(metadata.get("split.count")) > 1:
-        raise RequestError(f"{name} is one part of a split model", "merge its parts first")
-    pieces, types = metadata.get(Keys.Tokenizer.LIST), metadata.get(Keys.Tokenizer.TOKEN_TYPE)
-    if pieces is None or types is None or EMBEDDING not in model.tensors:
-        raise DamagedFile(f"{name} has no vocabulary", "pass a model made from a YuE checkpoint")
-    lists = [metadata[key] for key in PER_PIECE if key in metadata]
-    strings = [value.kind == GGUFValueType.STRING for value in lists]
-    rows = len(pieces.data) if pieces.array else 0
-    if strings != [True] + [False] * (len(lists) - 1) or not all(
-        v.array and len(v.data) == rows for v in lists
-    ):
-        raise DamagedFile(f"{name} has token lists of different lengths or kinds", "convert it again")
-    for tensor in (model.tensors[key] for key in (EMBEDDING, OUTPUT) if key in model.tensors):
-        if len(tensor.shape) != 2 or tensor.rows != rows:
-            raise DamagedFile(
-                f"{name}: {tensor.name} has not one row for each of {rows} pieces", "convert it again"
-            )
-    return pieces.texts, types.data
-
-
-def _role(model: GgufFile, role: str) -> Role:
+def _own_role(model: GgufFile, role: str) -> str:
+    """The role as given, or the file's own where that is "auto"."""
     own = model.metadata.get(ROLE_KEY)
-    if role == "auto" and own is not None and own.kind == GGUFValueType.STRING and not own.array:
-        role = own.text
-    return role_of_context(_integer(model.metadata.get(CONTEXT)), role, model.path.name)
-
-
-def _integer(value: Value | None) -> int:
-    """A whole number from the metadata; 0 when it is missing or something else."""
-    return value.data if value is not None and isinstance(value.data, int) else 0
+    return role if own is None or role != "auto" else own.text

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece
-from gguf import GGUFValueType, Keys, TokenType
+from gguf import Keys, TokenType
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 from yuegguf.vocab import ROLE_OF_CONTEXT, TOKENIZER_KEY, Role
 
-from .gguf_file import Value, number, numbers, text, texts
+from .gguf_file import Value, ValueType, number, numbers, text, texts
 
 CODEBOOKS, CODES = 8, 1024
 """X-Codec's codebooks in a song, and the codes of each."""
@@ -117,12 +117,12 @@ def vocab_metadata(vocab: Vocab) -> dict[str, Value]:
         Keys.Tokenizer.MODEL: text("llama"),
         Keys.Tokenizer.PRE: text("default"),
         Keys.Tokenizer.LIST: texts(vocab.pieces),
-        Keys.Tokenizer.SCORES: numbers(GGUFValueType.FLOAT32, vocab.scores),
-        Keys.Tokenizer.TOKEN_TYPE: numbers(GGUFValueType.INT32, vocab.types),
-        **{key: number(GGUFValueType.UINT32, i) for key, i in vocab.special_ids.items()},
-        Keys.Tokenizer.ADD_BOS: number(GGUFValueType.BOOL, False),
-        Keys.Tokenizer.ADD_EOS: number(GGUFValueType.BOOL, False),
-        Keys.Tokenizer.ADD_PREFIX: number(GGUFValueType.BOOL, True),
+        Keys.Tokenizer.SCORES: numbers(ValueType.FLOAT32, vocab.scores),
+        Keys.Tokenizer.TOKEN_TYPE: numbers(ValueType.INT32, vocab.types),
+        **{key: number(ValueType.UINT32, i) for key, i in vocab.special_ids.items()},
+        Keys.Tokenizer.ADD_BOS: number(ValueType.BOOL, False),
+        Keys.Tokenizer.ADD_EOS: number(ValueType.BOOL, False),
+        Keys.Tokenizer.ADD_PREFIX: number(ValueType.BOOL, True),
         TOKENIZER_KEY: text(base64.b64encode(vocab.model).decode()),
     }
 

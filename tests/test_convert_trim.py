@@ -22,7 +22,7 @@ from yuegguf_convert.vocab import TOKENIZER_KEY, read_vocab
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import TEXT_PIECES, build_tokenizer
-from yuegguf.errors import DamagedFile, EngineError, ModelNotFound, RequestError, StorageError
+from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, StorageError
 from yuegguf.progress import Event
 
 SPEC = LlamaSpec(hidden=256, layers=1, heads=4, kv_heads=2, ffn=352, vocab=9900, context=8192)
@@ -152,19 +152,23 @@ def test_what_cannot_be_trimmed(full: Callable, tmp_path: Path) -> None:
 
     def renamed(metadata: dict[str, Value]) -> None:
         pieces = metadata["tokenizer.ggml.tokens"]
-        names = [b"x" if p in (b"<stage_2>", b"<xcodec/3/9>") else p for p in pieces.data]
+        names = [b"x" + p if p in (b"<stage_2>", b"<xcodec/3/9>") else p for p in pieces.data]
         metadata["tokenizer.ggml.tokens"] = replace(pieces, data=names)
 
     cases = [
         (done, RequestError, "trimmed already"),
         (tmp_path / "none.gguf", ModelNotFound, "none.gguf"),
-        (rewritten(full("Q8_0"), tmp_path / "a.gguf", no_pieces), DamagedFile, "no vocabulary"),
+        (
+            rewritten(full("Q8_0"), tmp_path / "a.gguf", no_pieces),
+            DamagedFile,
+            "no vocabulary: tokenizer.ggml.tokens is missing",
+        ),
         (rewritten(full("Q8_0"), tmp_path / "b.gguf", short), DamagedFile, "different lengths"),
         (rewritten(full("Q8_0"), tmp_path / "c.gguf", renamed), DamagedFile, "lacks <stage_2>, <xcodec/3/9>"),
         (
             rewritten(full("Q8_0"), tmp_path / "d.gguf", lambda _m: None, drop="token_embd.weight"),
             DamagedFile,
-            "no vocabulary",
+            "missing: token_embd.weight",
         ),
     ]
     for source, error, words in cases:
@@ -291,7 +295,7 @@ def test_what_cannot_be_quantised(full: Callable, tmp_path: Path) -> None:
         metadata["general.architecture"] = text("unheard")
 
     strange = rewritten(full("F16"), tmp_path / "strange.gguf", other)
-    with pytest.raises(EngineError, match="unheard"):
+    with pytest.raises(DamagedFile, match=r"general\.architecture is 'unheard'"):
         quantize_gguf(strange, out, "Q4_0")
     assert [path.name for path in tmp_path.iterdir()] == ["strange.gguf"]
 

@@ -57,10 +57,18 @@ def test_integrated_gpus_and_macs_share_the_machines_memory(
 ) -> None:
     seen.append(INTEGRATED)
     assert runtime.with_device(Machine()) == Machine(gpu=True, gpu_memory=9 * GIB, shared_memory=True)
-    seen.append(CARD)
-    assert not runtime.with_device(Machine()).shared_memory
     monkeypatch.setattr(machine, "is_mac", lambda: True)
     assert runtime.with_device(Machine()).shared_memory
+
+
+def test_an_integrated_gpu_beside_a_card_is_neither_counted_nor_named(
+    seen: list[dict[str, str | int]],
+) -> None:
+    seen += [INTEGRATED, CARD]
+    assert runtime.with_device(Machine()) == Machine(gpu=True, gpu_memory=11 * GIB)
+    assert runtime.with_device(Machine(main_gpu=0)) == Machine(gpu=True, gpu_memory=11 * GIB, main_gpu=0)
+    with pytest.raises(RequestError, match="there is no GPU number 1; 1 are seen"):
+        runtime.with_device(Machine(main_gpu=1))
 
 
 def test_memory_that_cannot_be_read_is_unknown(seen: list[dict[str, str | int]]) -> None:

@@ -215,9 +215,11 @@ def test_what_is_no_adapter(adapter: Path, tmp_path: Path, capsys: Capture) -> N
     for content in (b"", b"RIFF" * 99, whole[:20], whole[:300], b"GGUF" + bytes(200)):
         bad.write_bytes(content)
         said = sung(capsys, 7, tmp_path, bad)
-        assert said == f"bad.gguf is not a GGUF file that llama.cpp can read; {MAKE}"
+        assert said.startswith(("bad.gguf is not a GGUF file; ", "bad.gguf is damaged: it"))
     bad.write_bytes(whole[:-40])
-    assert sung(capsys, 7, tmp_path, bad).startswith("bad.gguf is damaged: it ends before the end of blk.")
+    assert sung(capsys, 7, tmp_path, bad).startswith(
+        "bad.gguf is damaged: it ends before the end of tensor blk."
+    )
     for key, value, what in (
         ("general_architecture", text("qwen2"), "general.architecture is 'qwen2'"),
         ("adapter_type", text("control_vector"), "adapter.type is 'control_vector'"),

@@ -12,7 +12,7 @@ import sentencepiece
 import soundfile
 from helpers import cli, ended
 
-from yuegguf.engine.llama import read_header
+from yuegguf.gguf_model import read_model
 from yuegguf.lyrics import parse
 from yuegguf.models import nano_models
 from yuegguf.stages.prompt import header_text
@@ -120,7 +120,8 @@ def test_every_section_is_sung_and_stored(
 @pytest.mark.parametrize(("name", "lyrics"), [case[:2] for case in CASES], ids=[case[0] for case in CASES])
 def test_no_word_is_lost_on_the_way_to_the_model(name: str, lyrics: str) -> None:
     """What the ids spell is what was written, but for labels, markers and blank lines."""
-    pieces, metadata = read_header(nano_models().stage1)
+    model = read_model(nano_models().stage1)
+    pieces, metadata = model.pieces, model.metadata
     ids = open_tokenizer(metadata, pieces, nano_models().stage1)
     processor = sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(metadata[TOKENIZER_KEY]))
     sections = parse(lyrics).sections

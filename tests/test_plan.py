@@ -12,8 +12,8 @@ from helpers import context_ids
 from yuegguf import typed
 from yuegguf.cost import WORKSPACE, ModelFacts, model_facts
 from yuegguf.engine.base import BATCH
-from yuegguf.engine.llama import read_header
 from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
+from yuegguf.gguf_model import read_model
 from yuegguf.models import nano_models
 from yuegguf.plan import Machine, Plan, context_for, make, revise
 from yuegguf.request import Reference, SongRequest
@@ -31,7 +31,8 @@ CELLS2 = -(-ROW_IDS // 256) * 256  # as llama.cpp rounds it up
 ROW2 = CELLS2 * BIG2.kv_width * 2
 FIXED1 = 4 * 32 * 16384 * BATCH + WORKSPACE  # llama.cpp's attention scores: 32 heads, 4 bytes each
 FIXED2 = 4 * 16 * CELLS2 * BATCH + WORKSPACE
-PIECES, METADATA = read_header(nano_models().stage1)
+MODEL = read_model(nano_models().stage1)
+PIECES, METADATA = MODEL.pieces, MODEL.metadata
 VOCAB = stage1_vocab(PIECES)
 ENCODE = open_tokenizer(METADATA, PIECES, nano_models().stage1).encode
 WORDS = (

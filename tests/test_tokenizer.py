@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
-from yuegguf.engine.llama import read_header
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.gguf_model import read_model
 from yuegguf.models import nano_models
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
 from yuegguf.vocab import TOKENIZER_KEY
 
 MODEL = nano_models().stage1
-PIECES, METADATA = read_header(MODEL)
+HEADER = read_model(MODEL)
+PIECES, METADATA = HEADER.pieces, HEADER.metadata
 BYTES = base64.b64decode(METADATA[TOKENIZER_KEY])
 BARE = {key: value for key, value in METADATA.items() if key != TOKENIZER_KEY}
 TEXT_PIECES = PIECES.index("<EOD>")

@@ -13,7 +13,8 @@ from yuegguf import voices
 from yuegguf.audio import check_format, codec_frames, read_audio
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.cost import ModelFacts, model_facts
-from yuegguf.lora import Lora
+from yuegguf.gguf_model import LlamaShape, read_model
+from yuegguf.lora import Lora, read_adapter
 from yuegguf.models import Models
 from yuegguf.request import Output, Reference, SongRequest
 from yuegguf.stages import prompt
@@ -30,6 +31,7 @@ class Header:
     pieces: Sequence[str]
     metadata: Mapping[str, str]
     facts: ModelFacts
+    shape: LlamaShape
 
 
 def read_models(models: Models, preview: bool = False) -> tuple[Header, Header]:
@@ -47,19 +49,17 @@ def read_models(models: Models, preview: bool = False) -> tuple[Header, Header]:
 
 def inspect_lora(lora: Lora, model: Header) -> int:
     """An adapter's bytes. Raises ModelNotFound, DamagedFile when it does not fit the model."""
-    from yuegguf.engine.llama import read_adapter
-
-    return read_adapter(lora.path, model.metadata, model.path)
+    read_adapter(lora.path, model.shape.projections(), model.path.name)
+    return lora.path.stat().st_size
 
 
 def inspect(path: Path, role: str) -> Header:
-    """A language model's header. Raises DamagedFile when it is not of this role."""
-    from yuegguf.engine.llama import read_header
-
-    pieces, metadata = read_header(path)
+    """A language model's header. Raises ModelNotFound, DamagedFile when it is not of this role."""
+    model = read_model(path)
+    metadata = model.metadata
     check_role(metadata, role, path.name)
-    stage1_vocab(pieces) if role == "stage1" else stage2_vocab(pieces)
-    return Header(path, pieces, metadata, model_facts(metadata, path.stat().st_size))
+    stage1_vocab(model.pieces) if role == "stage1" else stage2_vocab(model.pieces)
+    return Header(path, model.pieces, metadata, model_facts(metadata, path.stat().st_size), model.shape)
 
 
 def check_codec(folder: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.gguf_header import GgufFile, Value, ValueType, few, read_gguf
 
 MOST = 2
 """llama.cpp keeps them in a hash table by address: the order of three, and with it the last bits of the
@@ -56,21 +57,9 @@ class Lora:
         return cls(Path(name), scale) if colon else cls(Path(text))
 
 
-@dataclass(frozen=True)
-class AdapterHead:
-    """What a GGUF says of itself, without its values."""
-
-    name: str
-    """The file's."""
-    values: Mapping[str, str | float | None]
-    """Metadata: texts and float32 numbers; None for what is of another type."""
-    shapes: Mapping[str, tuple[int, ...]]
-    """Tensors, in numpy's order of dimensions."""
-
-    @property
-    def alpha(self) -> float:
-        """Divided by the rank it scales B·A; 0 = neither alpha nor rank do, as llama.cpp has it."""
-        return float(self.values.get(ALPHA) or 0.0)
+def alpha_of(file: GgufFile) -> float:
+    """An adapter's alpha: divided by the rank it scales B·A; 0 = neither does, as llama.cpp has it."""
+    return float(file.metadata[ALPHA].data) if ALPHA in file.metadata else 0.0
 
 
 def factor(alpha: float, rank: int, scale: float) -> float:
@@ -78,25 +67,31 @@ def factor(alpha: float, rank: int, scale: float) -> float:
     return scale * alpha / rank if alpha else scale
 
 
-def check_adapter(head: AdapterHead, weights: Mapping[str, tuple[int, int]], base: str) -> None:
-    """Compare an adapter with the weights [out, in] of the model in file `base`.
+def read_adapter(path: Path, weights: Mapping[str, tuple[int, int]], base: str) -> GgufFile:
+    """An adapter that changes some of the weights [out, in] of the model in file `base`.
 
-    Raises DamagedFile: llama.cpp would end the whole program over some of what is refused here.
+    Raises ModelNotFound, or DamagedFile: llama.cpp would end the whole program over some of what is
+    refused here.
     """
+    file = read_gguf(path)
     for key, wanted in WANTED.items():
-        if head.values.get(key) != wanted:
-            raise DamagedFile(
-                f"{head.name} is not a LoRA adapter of a LLaMA: its {key} is {head.values.get(key)!r}", MAKE
-            )
-    alpha = head.values.get(ALPHA, 0.0)
-    if not isinstance(alpha, float) or not isfinite(alpha):
-        raise DamagedFile(f"{head.name} is damaged: its {ALPHA} is no 32-bit number", MAKE)
-    if "adapter.alora.invocation_tokens" in head.values:
-        raise DamagedFile(f"{head.name} is an adapter that waits for certain ids (aLoRA)", "use a plain LoRA")
-    if complaints := misfits(head.shapes, weights):
+        found = file.metadata.get(key)
+        plain = found is not None and found.kind == ValueType.STRING and not found.array
+        text = found.text if found is not None and plain else None
+        if text != wanted:
+            raise DamagedFile(f"{path.name} is not a LoRA adapter of a LLaMA: its {key} is {text!r}", MAKE)
+    alpha = file.metadata.get(ALPHA, Value(ValueType.FLOAT32, 0.0))
+    if alpha.array or alpha.kind != ValueType.FLOAT32 or not isfinite(alpha.data):
+        raise DamagedFile(f"{path.name} is damaged: its {ALPHA} is no 32-bit number", MAKE)
+    known = (ALPHA, *WANTED)
+    if unknown := [key for key in file.metadata if key.startswith("adapter.") and key not in known]:
+        raise DamagedFile(f"{path.name} asks for more than a LoRA: {few(unknown)}", "use a plain LoRA")
+    shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+    if complaints := misfits(shapes, weights):
         raise DamagedFile(
-            f"{head.name} does not fit {base}: {complaints}", "use the model that it was trained on"
+            f"{path.name} does not fit {base}: {complaints}", "use the model that it was trained on"
         )
+    return file
 
 
 def misfits(
@@ -125,7 +120,7 @@ def misfits(
     )
     if not tensors:
         return "it holds no tensors"
-    return "; ".join(f"{word}: {_few(found)}" for word, found in lists if found)
+    return "; ".join(f"{word}: {few(found)}" for word, found in lists if found)
 
 
 def _wanted(
@@ -140,31 +135,3 @@ def _wanted(
 
 def _other(half: str) -> str:
     return HALVES[1 - HALVES.index(half)]
-
-
-def _few(names: list[str], most: int = 6) -> str:
-    """The first names of a list, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def llama_weights(metadata: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """The weights [out, in] of a LLaMA's layers that an adapter can change. Raises DamagedFile."""
-    try:
-        heads = int(metadata["llama.attention.head_count"])
-        kv_heads = int(metadata.get("llama.attention.head_count_kv", heads))
-        hidden, ffn = (int(metadata[f"llama.{key}_length"]) for key in ("embedding", "feed_forward"))
-        width = int(metadata.get("llama.attention.key_length", hidden // heads))
-        layers = int(metadata["llama.block_count"])
-    except (KeyError, ValueError, ZeroDivisionError) as error:
-        raise DamagedFile(f"this GGUF is not a LLaMA model (no {error})", "use YuE's models") from error
-    q, kv = heads * width, kv_heads * width
-    shapes = {
-        "attn_q": (q, hidden),
-        "attn_k": (kv, hidden),
-        "attn_v": (kv, hidden),
-        "attn_output": (hidden, q),
-        "ffn_gate": (ffn, hidden),
-        "ffn_up": (ffn, hidden),
-        "ffn_down": (hidden, ffn),
-    }
-    return {f"blk.{i}.{name}.weight": shape for i in range(layers) for name, shape in shapes.items()}

@@ -20,6 +20,7 @@ from yuegguf import checks, machine
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.engine.base import Row, TokenEngine
 from yuegguf.errors import RequestError
+from yuegguf.gguf_model import read_model
 from yuegguf.song import SongFolder
 from yuegguf.stages import prompt, stage2
 from yuegguf.tokenizer import open_tokenizer
@@ -128,9 +129,7 @@ def of_codes(codes: NDArray[np.int16], model: Path, seconds: float) -> list[Pass
 
 
 def _header(model: Path) -> checks.Header:
-    from yuegguf.engine.llama import read_header
-
-    role = role_of(read_header(model)[1])
+    role = role_of(read_model(model).metadata)
     if role is None:
         raise RequestError(f"{model.name} does not say which stage it is", "trim it: yuegguf convert")
     return checks.inspect(model, role)

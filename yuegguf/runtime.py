@@ -292,7 +292,8 @@ def with_device(options: Machine) -> Machine:
     wanted = build_info()["gpu"] == "yes" if options.gpu is None else options.gpu
     if options.gpu_layers == 0 or not (wanted or options.gpu_layers):
         return replace(options, gpu=False)
-    gpus = [device for device in devices() if device["kind"] in ("gpu", "igpu")]
+    seen = devices()  # llama.cpp takes integrated GPUs only where there is no other
+    gpus = next((same for kind in ("gpu", "igpu") if (same := [d for d in seen if d["kind"] == kind])), [])
     if options.main_gpu is not None and options.main_gpu >= len(gpus):
         raise RequestError(f"there is no GPU number {options.main_gpu}", f"{len(gpus)} are seen, from 0 on")
     used = gpus if options.main_gpu is None else [gpus[options.main_gpu]]

@@ -9,7 +9,7 @@ import numpy as np
 from nano.corpus import make_song, sample_spec
 from nano.train.songs import UNKNOWN, song_row
 from yuegguf.codec.ort import OrtCodec
-from yuegguf.engine.llama import read_header
+from yuegguf.gguf_model import read_model
 from yuegguf.quality import Agreement, Draw, Passage, compare, overall, stage2_passages
 from yuegguf.vocab import CODEBOOK_SIZE, stage1_vocab, stage2_vocab
 
@@ -19,7 +19,7 @@ CHUNK = 100
 
 def stage1_agreement(first: Path, second: Path, seeds: list[int]) -> Agreement:
     """Two stage-1 files on the codes of songs' first sections."""
-    vocab = stage1_vocab(read_header(first)[0])
+    vocab = stage1_vocab(read_model(first).pieces)
     choices = np.r_[vocab.eoa, vocab.codebook0 : vocab.codebook0 + CODEBOOK_SIZE]
     passages = []
     for row in (song_row(sample_spec(seed), 1) for seed in seeds):
@@ -32,7 +32,7 @@ def stage1_agreement(first: Path, second: Path, seeds: list[int]) -> Agreement:
 
 def stage2_agreement(first: Path, second: Path, codec: Path, seeds: list[int]) -> Agreement:
     """Two stage-2 files on the codes of songs' instrumentals."""
-    opened, vocab = OrtCodec.open(codec), stage2_vocab(read_header(first)[0])
+    opened, vocab = OrtCodec.open(codec), stage2_vocab(read_model(first).pieces)
     codes = [opened.encode(make_song(seed).instrumental16)[:8, :CHUNK] for seed in seeds]
     # a passage for each track, of which the second is the same
     passages = [stage2_passages(np.stack([chunk, chunk]), vocab)[0] for chunk in codes]

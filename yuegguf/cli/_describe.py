@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from yuegguf import lockfile, registry
 from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.gguf_header import Value, read_gguf
+from yuegguf.gguf_model import checked
 from yuegguf.lockfile import Installed
 from yuegguf.vocab import TOKENIZER_KEY, role_of
 
@@ -49,10 +52,10 @@ def lines_of(facts: dict[str, Any]) -> list[str]:
 
 
 def _gguf(path: Path) -> dict[str, Any]:
-    from yuegguf_convert.gguf_file import read_gguf
-
     model = read_gguf(path)
     values = {key: _plain(value) for key, value in model.metadata.items()}
+    if values.get("general.type") != "adapter":
+        checked(model)
     told = role_of({key: str(value) for key, value in values.items()})
     pieces = model.metadata.get("tokenizer.ggml.tokens")
     types = Counter(tensor.kind.name for tensor in model.tensors.values())
@@ -101,9 +104,11 @@ def _notes(path: Path, entry: Installed | None, licence: str) -> list[str]:
     return notes
 
 
-def _plain(value: Any) -> Any:
-    """A GGUF value as JSON; of a long array its length."""
+def _plain(value: Value) -> Any:
+    """A GGUF value as JSON; a long array's length."""
     if not value.array:
+        if isinstance(value.data, float) and not isfinite(value.data):
+            return value.shown
         return value.text if isinstance(value.data, bytes) else value.data
     if len(value.data) > SHOWN:
         return f"{len(value.data)} values"

@@ -1,4 +1,4 @@
-"""What llama.cpp's own API lacks and ggml's C API has: devices, heads of GGUF files, functions for others."""
+"""Parts of ggml's C API that llama.cpp's lacks: devices, values of a graph, functions for others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.errors import DamagedFile, EngineError, ModelNotFound
-from yuegguf.lora import MAKE, AdapterHead
+from yuegguf.errors import EngineError
 
 DEVICE_KINDS = ("cpu", "gpu", "igpu", "accelerator")
 """ggml's ggml_backend_dev_type in its order."""
@@ -95,82 +94,3 @@ def watcher(folder: Path, watch: Watch) -> Callable[[int, bool, object], bool]:
         return not asking or watch.wants(node)
 
     return ask
-
-
-class _InitParams(ctypes.Structure):
-    """gguf_init_params."""
-
-    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
-
-
-def read_head(folder: Path, path: Path) -> AdapterHead:
-    """A GGUF's metadata and shapes, read as llama.cpp will read them, by the libraries in `folder`.
-
-    Raises ModelNotFound, DamagedFile, or EngineError where the libraries lie elsewhere.
-    """
-    if not path.is_file():
-        raise ModelNotFound(f"there is no file {path}", MAKE)
-    try:
-        library = _Gguf(folder)
-    except (AttributeError, OSError) as error:
-        raise EngineError(
-            f"llama.cpp's libraries in {folder} cannot read an adapter ({error})",
-            "install llama-cpp-python again",
-        ) from error
-    found = library.init_from_file(bytes(path), _InitParams(no_alloc=True, ctx=None))
-    if not found:
-        raise DamagedFile(f"{path.name} is not a GGUF file that llama.cpp can read", MAKE)
-    try:
-        return library.head(found, path)
-    finally:
-        library.free(found)
-
-
-class _Gguf:
-    """The functions of gguf.h that reading a head takes."""
-
-    FLOAT32, STRING = 6, 8
-    """gguf_type's GGUF_TYPE_FLOAT32 and GGUF_TYPE_STRING."""
-
-    def __init__(self, folder: Path) -> None:
-        here, count, size, text = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t, ctypes.c_char_p
-
-        def own(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
-            return function(folder, f"gguf_{name}", result, *arguments)
-
-        self.init_from_file = own("init_from_file", here, text, _InitParams)
-        self.free = own("free", None, here)
-        self.values = own("get_n_kv", count, here)
-        self.key = own("get_key", text, here, count)
-        self.kind = own("get_kv_type", ctypes.c_int, here, count)
-        self.text = own("get_val_str", text, here, count)
-        self.float32 = own("get_val_f32", ctypes.c_float, here, count)
-        self.tensors = own("get_n_tensors", count, here)
-        self.name = own("get_tensor_name", text, here, count)
-        self.dims = own("get_tensor_ne", ctypes.POINTER(ctypes.c_int64), here, count)
-        self.data = own("get_data_offset", size, here)
-        self.offset = own("get_tensor_offset", size, here, count)
-        self.size = own("get_tensor_size", size, here, count)
-
-    def head(self, found: int, path: Path) -> AdapterHead:
-        values = {_text(self.key(found, i)): self._value(found, i) for i in range(self.values(found))}
-        shapes = {}
-        for i in range(self.tensors(found)):
-            name, dims = _text(self.name(found, i)), self.dims(found, i)[:4]
-            end = self.data(found) + self.offset(found, i) + self.size(found, i)
-            if end > path.stat().st_size:
-                raise DamagedFile(f"{path.name} is damaged: it ends before the end of {name}", MAKE)
-            flat = dims[2:] == [1, 1]
-            shapes[name] = (dims[1], dims[0]) if flat else tuple(reversed(dims))
-        return AdapterHead(path.name, values, shapes)
-
-    def _value(self, found: int, i: int) -> str | float | None:
-        """A value; asking for the wrong type would end the program."""
-        kind = self.kind(found, i)
-        if kind == self.FLOAT32:
-            return float(self.float32(found, i))
-        return _text(self.text(found, i)) if kind == self.STRING else None
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")
