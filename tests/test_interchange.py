@@ -220,7 +220,7 @@ def test_a_rewound_project_is_what_it_shows(tmp_path: Path) -> None:
     assert found.frames == (20, 20)
     assert (found.codes0 == CODES[:, 0, kept]).all()
     assert (found.codes == CODES[:, :, kept[:25]]).all()
-    assert found.origin == {"tool": "YuE-UI", "files": ["p.json"], "start": 0.0}
+    assert found.origin == Imported(tool="YuE-UI", files=("p.json",), start=0.0)
 
 
 def test_tags_and_settings_come_from_the_official_name(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def facts(folder: Path) -> dict[str, Any]:
 def interrupted(whole: Path, folder: Path) -> Path:
     """The same song, stopped in the middle of stage 1."""
     folder.mkdir()
+    shutil.copy(whole / "song.json", folder)
     edit_song(folder, state="draft")
     log = (whole / "tokens.log").read_bytes()
     (folder / "tokens.log").write_bytes(log[: len(log) // 3])
@@ -150,7 +151,7 @@ def test_caches_plans_and_measurements_know_the_adapters(root: Path, song: Path)
     assert used.loras == (lora,)
     assert used.stage1_key != plain.stage1_key == fingerprint(plain.stage1)
     more = checks.read_models(used)[0].facts.bytes - checks.read_models(plain)[0].facts.bytes
-    assert more == lora.path.stat().st_size == describe_loras(used)[0]["bytes"]
+    assert more == lora.path.stat().st_size == describe_loras(used)[0].bytes
 
 
 def test_a_name_is_the_installed_adapter_even_beside_the_folder_it_was_made_of(
