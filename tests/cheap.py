@@ -5,7 +5,8 @@ They open the same files as the real ones and refuse the same headers, but compu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from yuegguf.codec.base import CODEC_HOP
 from yuegguf.codec.ort import OrtCodec
 from yuegguf.engine import llama
 from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine, read_adapter, read_header
+from yuegguf.engine.llama import EngineOptions, LlamaEngine
 from yuegguf.errors import CodecError, DamagedFile, EngineError, Interrupted, StorageError
+from yuegguf.gguf_model import Model, read_model
+from yuegguf.lora import read_adapter
 
 MASK = (1 << 61) - 1
 PLACES = 1 << 16
@@ -35,19 +38,15 @@ class HashEngine:
     """A TokenEngine whose logits are a hash of everything that the row was fed."""
 
     def __init__(self, path: Path, options: EngineOptions, stop: Callable[[], bool] = lambda: False) -> None:
-        stat = path.stat() if path.is_file() else None
-        self.pieces, self.metadata = _header(
-            path, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0
-        )
+        model = _model(path, *_version(path))
+        self.pieces, self.metadata = model.pieces, model.metadata
         self.n_ctx, self.n_rows, self.busy = options.n_ctx, options.n_rows, 0.0
         self._stop = stop
         self._start = len(self.pieces)
         for lora in options.loras:
-            size = read_adapter(lora.path, self.metadata, path)
             if lora.scale:
-                self._start = _next(
-                    self._start, hash((size, lora.path.read_bytes()[-512:].hex(), lora.scale))
-                )
+                read_adapter(lora.path, model.shape.projections(), path.name)
+                self._start = _next(self._start, zlib.crc32(lora.path.read_bytes()) + hash(lora.scale))
         self._rows: list[list[int]] = [[self._start] for _ in range(self.n_rows)]
         """For each row the hash after each of its ids."""
 
@@ -125,9 +124,15 @@ def main() -> None:
     program()
 
 
+def _version(path: Path) -> tuple[int, int]:
+    if not path.is_file():
+        return 0, 0
+    return path.stat().st_size, path.stat().st_mtime_ns
+
+
 @lru_cache(32)
-def _header(path: Path, size: int, changed: int) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    return read_header(path)
+def _model(path: Path, size: int, changed: int) -> Model:
+    return read_model(path)
 
 
 def _next(state: int, token: int) -> int:

@@ -1,0 +1,176 @@
+"""Commands in processes of their own that start in no time and are stopped at an exact moment.
+
+A zygote is a process that has imported everything and forks for each command. A moment is the n-th call of a
+function of the program, counted inside the command, so that no test depends on how fast a machine is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import IO, Any
+
+from helpers import PROGRAMS, Result
+
+ANY = ""
+"""Stands for every function of ours."""
+OURS = tuple(f"{Path(PROGRAMS[1]) / name}{os.sep}" for name in ("yuegguf", "convert", "onnx_codec"))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The `count`-th call of a function, before which a process gets a signal; 0 only counts."""
+
+    count: int
+    at: str = ANY
+    """`module:name` or `module:Class.name`."""
+    signal: int = signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a zygote is asked for."""
+
+    args: list[str]
+    out: str
+    """Files that stdout, stderr and the count of the calls go to."""
+    err: str
+    calls: str
+    moment: Moment | None = None
+
+
+class Zygote:
+    """Runs commands one after the other."""
+
+    def __init__(self, folder: Path, cheap: bool, hub: str = "") -> None:
+        """Start it; FOLDER holds what commands write. `hub` is the address that it takes for the hub's."""
+        command = [sys.executable, "-m", "zygote", json.dumps({"cheap": cheap, "hub": hub})]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join((*PROGRAMS, os.environ.get("PYTHONPATH", "")))}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        )
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def _ways(self) -> tuple[IO[str], IO[str]]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        return self._process.stdin, self._process.stdout
+
+    def run(
+        self, *args: object, moment: Moment | None = None, begun: Callable[[int], None] = lambda pid: None
+    ) -> Result:
+        """One command; its code is negative when a signal killed it. `begun` is called with its process."""
+        files = [str(self._folder / name) for name in ("out", "err", "calls")]
+        asked, answers = self._ways
+        asked.write(json.dumps(asdict(Job([str(arg) for arg in args], *files, moment))) + "\n")
+        asked.flush()
+        begun(int(answers.readline()))
+        code = int(answers.readline())
+        return Result(code, *(Path(file).read_text("utf-8") for file in files[:2]))
+
+    def calls(self, at: str, *args: object) -> int:
+        """How often a command that ends well calls a function."""
+        assert self.run(*args, moment=Moment(0, at)).code in (0, 6)
+        return int((self._folder / "calls").read_text())
+
+    def close(self) -> None:
+        """End it, and wait for that."""
+        for way in self._ways:
+            way.close()
+        self._process.wait(60)
+
+
+@contextmanager
+def zygote(folder: Path, cheap: bool, hub: str = "") -> Iterator[Zygote]:
+    """A zygote for as long as it is needed."""
+    found = Zygote(folder, cheap, hub)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def serve(cheap: bool, hub: str) -> None:
+    """Be one: fork for each line of stdin; say the process, then its exit code."""
+    for name in ("llama_cpp", "onnxruntime", "yuegguf.checks", "yuegguf.cli", "yuegguf_convert.lm"):
+        importlib.import_module(name)
+    snapshots = importlib.import_module("yuegguf.snapshots")
+    snapshots.time = SimpleNamespace(monotonic=itertools.count().__next__)  # a second a look
+    if cheap:
+        importlib.import_module("cheap").install(setattr)
+    if hub:
+        for name in ("huggingface_hub.file_download", "httpx2", "yuegguf_onnx_codec.export"):
+            importlib.import_module(name)
+        importlib.import_module("family").use(hub, setattr)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for line in sys.stdin:
+        facts = json.loads(line)
+        job = Job(**{**facts, "moment": Moment(**facts["moment"]) if facts["moment"] else None})
+        if not (pid := os.fork()):
+            _answer(job)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def _answer(job: Job) -> None:
+    """Run a command in this process, and end it."""
+    for number, path in ((1, job.out), (2, job.err)):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        os.dup2(handle, number)
+        os.close(handle)
+    from yuegguf.cli import _run
+
+    counter = _counter(job.moment) if job.moment else None
+    code = _run(job.args)
+    sys.setprofile(None)
+    if counter is not None:
+        Path(job.calls).write_text(str(next(counter) - 1))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _counter(moment: Moment) -> Iterator[int]:
+    """Count calls from now on, and give the signal when it is time."""
+    counter = itertools.count(1)
+
+    def step() -> None:
+        if next(counter) == moment.count:
+            os.kill(os.getpid(), moment.signal)
+
+    def profile(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(OURS):
+            step()
+
+    if moment.at == ANY:
+        sys.setprofile(profile)
+        return counter
+    module, _, names = moment.at.partition(":")
+    owner: Any = importlib.import_module(module)
+    *outer, last = names.split(".")
+    for name in outer:
+        owner = getattr(owner, name)
+    real = getattr(owner, last)
+
+    def counted(*args: Any, **more: Any) -> Any:
+        step()
+        return real(*args, **more)
+
+    setattr(owner, last, counted)
+    return counter
+
+
+if __name__ == "__main__":
+    serve(**json.loads(sys.argv[1]))
