@@ -115,6 +115,32 @@ def test_ctrl_c_in_a_command_and_again_while_it_cleans_up(first: str, cleanup: s
     assert (result.code, result.out, result.err) == (130, "", SENTENCE)
 
 
+AROUND = """
+def around(place, name):
+    real = getattr(place, name)
+    def pressed(*args):
+        press(2)
+        result = real(*args)
+        press(2)
+        return result
+    setattr(place, name, pressed)
+
+"""
+
+
+@pytest.mark.parametrize(("place", "name"), [("program", "_report"), ("program.Output", "error")])
+def test_ctrl_c_again_around_the_line_of_an_error(place: str, name: str) -> None:
+    wait = COMMAND.format(first="press()", cleanup="pass") + AROUND + f"around({place}, {name!r})\n"
+    result = python(PROGRAM + wait + MAIN, "wait")
+    assert (result.code, result.out, result.err) == (130, "", SENTENCE)
+
+
+def test_ctrl_c_around_the_line_of_another_error_adds_none() -> None:
+    wait = COMMAND.format(first="raise program.YueError('bad')", cleanup="pass")
+    result = python(PROGRAM + wait + AROUND + "around(program.Output, 'error')\n" + MAIN, "wait")
+    assert (result.code, result.out, result.err) == (1, "", "error: bad\n")
+
+
 STOPPED = """
 from yuegguf.cli._output import Output
 from yuegguf.cli._signals import stop_on_signals
