@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import edit_song
 
 from yuegguf import plot
 from yuegguf.cli import _run
@@ -74,8 +76,8 @@ def test_a_draft_is_drawn_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_an_unfinished_song_is_not_drawn(
     song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (song / "song.json").read_text()
-    (tmp_path / "song.json").write_text(text.replace('"state": "done"', '"state": "draft"'))
+    shutil.copy(song / "song.json", tmp_path)
+    edit_song(tmp_path, state="draft")
     assert _run(["plot", str(tmp_path)]) == 5
     assert f"finish it: yuegguf resume {tmp_path}" in capsys.readouterr().err
 
