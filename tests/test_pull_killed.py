@@ -7,10 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,87 +15,51 @@ from pathlib import Path
 import pytest
 from family import publish
 from hub import Fault, Hub, serving
+from zygote import ANY, Moment, Zygote, zygote
 
 from yuegguf import lockfile
 
-KILLS = 50
+KILLS = 24
 WANTED = ("en-cot:Q4_K_M", "s2-general", "xcodec")
-
-ZYGOTE = """
-import json, os, signal, sys
-sys.path[:0] = json.loads(sys.argv[1])
-import family, huggingface_hub.file_download, huggingface_hub.utils, httpx2, llama_cpp, onnxruntime
-import yuegguf.checks, yuegguf.cli, yuegguf_convert.lm, yuegguf_onnx_codec.export
-family.use(sys.argv[2], setattr, 4096)
-signal.signal(signal.SIGINT, signal.default_int_handler)
-for line in sys.stdin:
-    if not (pid := os.fork()):
-        os.dup2(2, 1)
-        os._exit(yuegguf.cli._run(json.loads(line)))
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
-"""A process that has imported everything and forks a command for each line: one that starts in no time."""
 
 
 class Commands:
-    """Runs commands in processes of their own, and kills them."""
+    """Runs commands in processes of their own, and stops them."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-        command = [sys.executable, "-c", ZYGOTE, json.dumps(sys.path), hub.url]
-        self.zygote = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+    def __init__(self, hub: Hub, program: Zygote) -> None:
+        self.hub, self.program = hub, program
 
     def run(
-        self, *args: object, kill_at: int | None = None, kill_after: float = 0.0, number: int = signal.SIGKILL
+        self,
+        *args: object,
+        kill_at: int | None = None,
+        number: int = signal.SIGKILL,
+        moment: Moment | None = None,
     ) -> int:
-        """The exit code, negative when killed: `kill_after` seconds after `kill_at` bytes have gone out."""
-        assert self.zygote.stdin is not None
-        assert self.zygote.stdout is not None
-        begun, fired = self.hub.sent, threading.Event()
-        pid = 0
+        """The exit code, negative when killed: at a moment, or when `kill_at` bytes have gone out."""
+        begun, process = self.hub.sent, list[int]()
 
         def look(sent: int) -> None:
-            if pid and kill_at is not None and sent - begun >= kill_at and not fired.is_set():
-                fired.set()
-                self._later(kill_after, pid, number)
+            if process and kill_at is not None and sent - begun >= kill_at:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pop(), number)
+
+        def started(pid: int) -> None:
+            process.append(pid)
+            look(self.hub.sent)
 
         self.hub.on_bytes = look
-        self.zygote.stdin.write(json.dumps([str(arg) for arg in args]) + "\n")
-        self.zygote.stdin.flush()
-        pid = int(self.zygote.stdout.readline())
-        look(self.hub.sent)
-        code = int(self.zygote.stdout.readline())
+        code = self.program.run(*args, moment=moment, begun=started).code
         self.hub.on_bytes = lambda sent: None
         return code
 
-    @staticmethod
-    def _later(seconds: float, pid: int, number: int) -> None:
-        def kill() -> None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-        threading.Timer(seconds, kill).start() if seconds else kill()
-
-    def close(self) -> None:
-        assert self.zygote.stdin is not None
-        assert self.zygote.stdout is not None
-        self.zygote.stdin.close()
-        self.zygote.wait(10)
-        self.zygote.stdout.close()
-
 
 @pytest.fixture
-def commands(family: Path) -> Iterator[Commands]:
+def commands(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     with serving(Hub()) as hub:
         publish(hub, family, "en-cot", "s2-general", "xcodec")
-        found = Commands(hub)
-        try:
-            yield found
-        finally:
-            found.close()
+        with zygote(tmp_path_factory.mktemp("program"), cheap=False, hub=hub.url) as program:
+            yield Commands(hub, program)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -124,26 +84,25 @@ def check_whole(root: Path, expected: dict[str, bytes]) -> None:
         assert entry.sha256 == known[name]["sha256"]
 
 
-def test_fifty_kills(commands: Commands, tmp_path: Path) -> None:
+def test_kills_at_any_byte_and_call(commands: Commands, tmp_path: Path) -> None:
     clean, root = tmp_path / "clean", tmp_path / "models"
-    assert commands.run("--models-dir", clean, "pull", *WANTED) == 0
+    calls = commands.program.calls(ANY, "--models-dir", clean, "pull", *WANTED)
     expected, whole = contents(clean), commands.hub.sent
     assert len(expected) == 7
-    draw, kills, seconds = random.Random(5), 0, 0.0
+    draw, kills = random.Random(5), 0
     where: Counter[str] = Counter()
     while kills < KILLS:
-        late = draw.random() < 0.5
-        moment = {"kill_at": 0, "kill_after": draw.uniform(0.02, 1.2) * max(seconds, 0.4)}
-        if not late:
-            moment = {"kill_at": draw.randrange(whole // 3), "kill_after": 0.0}
-        begun = time.monotonic()
-        code = commands.run("--models-dir", root, "pull", *WANTED, **moment)
+        if draw.random() < 0.5:
+            code = commands.run(
+                "--models-dir", root, "pull", *WANTED, moment=Moment(draw.randrange(1, calls // 2))
+            )
+        else:
+            code = commands.run("--models-dir", root, "pull", *WANTED, kill_at=draw.randrange(whole // 3))
         assert code in (0, -signal.SIGKILL), code
         kills += code != 0
         check_whole(root, expected)
         where[state(root) if code else "done"] += 1
         if code == 0:
-            seconds = time.monotonic() - begun
             assert contents(root) == expected
             shutil.rmtree(root)
     assert min(where["download"], where["staged"], where["installed"]) > 2, where
@@ -156,19 +115,17 @@ def test_ten_kills_of_a_kit(commands: Commands, tmp_path: Path) -> None:
     kit, root = tmp_path / "kit", tmp_path / "models"
     assert commands.run("--models-dir", kit, "pull", *WANTED) == 0
     expected = contents(kit)
+    calls = commands.program.calls(ANY, "--models-dir", tmp_path / "other", "pull", "--from", kit)
     draw, kills = random.Random(6), 0
-    for _ in range(60):
+    while kills < 10:
         code = commands.run(
-            "--models-dir", root, "pull", "--from", kit, kill_at=0, kill_after=draw.uniform(0.001, 0.06)
+            "--models-dir", root, "pull", "--from", kit, moment=Moment(draw.randrange(1, calls))
         )
         kills += code != 0
         check_whole(root, expected) if root.exists() else None
         if code == 0:
             assert contents(root) == expected
             shutil.rmtree(root)
-        if kills == 10:
-            break
-    assert kills >= 5
     assert commands.run("--models-dir", root, "pull", "--from", kit) == 0
     assert contents(root) == expected
 
