@@ -2,7 +2,7 @@
 
 llama.cpp chooses the type of each tensor, falls back where a row does not divide into blocks
 (stage 2's ffn_down has 5,504 columns) and keeps the metadata. Its choice depends on names, columns and
-layers only, so a file of two rows per tensor tells it: a checkpoint is then quantised as it is read,
+layers only, so a file of two rows per tensor shows it: a checkpoint is then quantised as it is read,
 without a 16-bit copy of it on the disk.
 """
 

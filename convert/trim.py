@@ -62,7 +62,7 @@ def kept_ids(pieces: Sequence[str], types: NDArray[np.int32], role: Role, name: 
 
 
 def role_metadata(role: Role, trimmed: bool) -> dict[str, Value]:
-    """Which stage a file is for, whether its vocabulary is trimmed, and who wrote it."""
+    """The keys that say which stage a file is for, whether its vocabulary is trimmed, and who wrote it."""
     return {
         ROLE_KEY: text(role),
         TRIMMED_KEY: number(ValueType.BOOL, trimmed),
@@ -105,7 +105,7 @@ def trim_gguf(
 ) -> Path:
     """Write `source` without the rows its stage never uses; every other byte of it is kept.
 
-    The role is the file's own, or told by its context length. `tokenizer`, a sentencepiece file, goes
+    The role is the file's own, or follows from its context length. `tokenizer`, a sentencepiece file, goes
     into a stage-1 file that has none. Raises ModelNotFound, DamagedFile,
     StorageError, and RequestError when the role is unknown or nothing is left to drop.
     """

@@ -12,7 +12,7 @@ from yuegguf.engine.llama import _start
 
 
 def as_llama_cpp_reads(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What `gguf_model.read_model` must equal."""
+    """Pieces and metadata, which `gguf_model.read_model` must equal."""
     _start()
     params = lib.llama_model_default_params()
     params.vocab_only = True

@@ -19,7 +19,7 @@ MOST = 2
 """llama.cpp keeps them in a hash table by address: the order of three, and with it the last bits of the
 sum, was another one in 17 of 150 loads; that of two never was."""
 MOST_SCALE = 100
-"""Of an adapter, in either direction."""
+"""The largest scale of an adapter, in either direction."""
 HALVES = (".lora_a", ".lora_b")
 ALPHA = "adapter.lora.alpha"
 WANTED = {"general.type": "adapter", "adapter.type": "lora", "general.architecture": "llama"}
@@ -63,7 +63,7 @@ def alpha_of(file: GgufFile) -> float:
 
 
 def factor(alpha: float, rank: int, scale: float) -> float:
-    """What B·A is multiplied by."""
+    """The factor of B·A."""
     return scale * alpha / rank if alpha else scale
 
 

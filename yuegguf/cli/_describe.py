@@ -1,4 +1,4 @@
-"""What a GGUF or an ONNX file says of itself, for `models info`."""
+"""The facts of a GGUF or an ONNX file, for `models info`."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def _gguf(path: Path) -> dict[str, Any]:
     values = {key: _plain(value) for key, value in model.metadata.items()}
     if values.get("general.type") != "adapter":
         checked(model)
-    told = role_of({key: str(value) for key, value in values.items()})
+    role = role_of({key: str(value) for key, value in values.items()})
     pieces = model.metadata.get("tokenizer.ggml.tokens")
     types = Counter(tensor.kind.name for tensor in model.tensors.values())
-    notes = [] if told else ["its stage cannot be told: neither its role nor its context length is YuE's"]
-    if TOKENIZER_KEY not in values and told == "stage1":
+    notes = [] if role else ["its stage is unknown: neither its role nor its context length is YuE's"]
+    if TOKENIZER_KEY not in values and role == "stage1":
         notes.append("it carries no tokenizer: YuE's tokenizer.model has to lie beside it")
     return {
         "kind": "GGUF",
-        "role": told or "unknown",
+        "role": role or "unknown",
         "name": values.get("general.name", ""),
         "architecture": values.get("general.architecture", ""),
         "licence": str(values.get("general.license", "")),
@@ -93,7 +93,7 @@ def _onnx(path: Path) -> dict[str, Any]:
 
 
 def _notes(path: Path, entry: Installed | None, licence: str) -> list[str]:
-    """What a person should know."""
+    """Warnings about a file's state, licence and origin."""
     notes = []
     if entry and path.stat().st_size != entry.bytes:
         notes.append(f"it is damaged: {entry.bytes} bytes were installed; pull it again with --force")

@@ -20,7 +20,7 @@ class Row:
     """Ids to append to one row (an independent sequence with a cache of its own)."""
 
     row: int
-    """Which row, 0 … n_rows-1."""
+    """The row's number, 0 … n_rows-1."""
     ids: Sequence[int]
     """Ids to append, at least one."""
     wanted: int = 1

@@ -1,4 +1,4 @@
-"""What is given to llama.cpp for a step: ids, positions and rows in memory that stays."""
+"""The batch that llama.cpp computes in a step: ids, positions and rows in memory that stays."""
 
 from __future__ import annotations
 

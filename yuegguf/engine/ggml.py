@@ -15,11 +15,11 @@ from yuegguf.errors import EngineError
 DEVICE_KINDS = ("cpu", "gpu", "igpu", "accelerator")
 """ggml's ggml_backend_dev_type in its order."""
 NAMES = ("lib{}.so", "lib{}.dylib", "{}.dll", "lib{}.dll")
-"""What a library's file is called, by system."""
+"""File names of a library, by system."""
 
 
 def devices(folder: Path) -> list[dict[str, str | int]]:
-    """What the libraries in `folder` can compute on: name, description, kind, bytes of memory.
+    """Devices that the libraries in `folder` can compute on: name, description, kind, bytes of memory.
 
     Kind is one of DEVICE_KINDS; memory is what is free and all there is. Empty where the libraries lie
     elsewhere or lack a function: a plan without it takes a GPU's memory as unknown. llama.cpp must have
@@ -62,7 +62,7 @@ def function(folder: Path, name: str, result: Any, *arguments: Any) -> Callable[
 
 
 class Watch(Protocol):
-    """What looks at the values of a model's graph as they are computed."""
+    """An observer of the values of a model's graph as they are computed."""
 
     def wants(self, node: str) -> bool:
         """Whether to see this node's values."""

@@ -41,7 +41,7 @@ StopCheck = Callable[[], bool]
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How to hold a model; everything that can change a result bit is in here."""
+    """Everything about holding a model that can change a bit of its results."""
 
     n_ctx: int
     """Ids per row."""
@@ -57,7 +57,7 @@ class EngineOptions:
     gpu_layers: int = 0
     """Layers to put on the GPU; -1 = all."""
     main_gpu: int | None = None
-    """Which GPU to use alone; None lets llama.cpp spread over all."""
+    """The only GPU to use, by number; None lets llama.cpp spread over all."""
     loras: tuple[Lora, ...] = ()
     """Adapters of the model; not loaded where their scale is 0."""
     watch: ggml.Watch | None = None
@@ -313,13 +313,13 @@ def _load_adapter(model: object, path: Path) -> object:
 
 
 def devices() -> list[dict[str, str | int]]:
-    """What llama.cpp can compute on, see `ggml.devices`."""
+    """The devices of llama.cpp, see `ggml.devices`."""
     _start()
     return ggml.devices(LIBRARIES)
 
 
 def build_info() -> dict[str, str]:
-    """What the installed llama.cpp can do, for `doctor`."""
+    """Version and abilities of the installed llama.cpp, for `doctor`."""
     _start()
     return {
         "llama-cpp-python": str(lib.__version__),
