@@ -73,7 +73,7 @@ class Machine:
             raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
         for name, value, low, high in (
             ("threads", self.threads, 1, MOST_THREADS),
-            ("ctx", self.ctx, 512, 131_072),
+            ("ctx", self.ctx, 512, MOST_IDS),
             ("stage-2 rows", self.stage2_rows, 1, 64),
             ("ubatch", self.ubatch, 1, 4096),
             ("GPU layers", self.gpu_layers, ALL, 1000),
@@ -110,20 +110,16 @@ class Plan:
     def __post_init__(self) -> None:
         if self.kv_type not in KV_BYTES:
             raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
-        for name, value, low, high in (
-            ("context", self.n_ctx, 1, MOST_IDS),
-            ("stage-1 rows", self.stage1_rows, 1, 64),
-            ("stage-2 rows", self.stage2_rows, 1, 64),
-            ("threads", self.threads, 1, 4096),
-            ("ubatch", self.ubatch, 1, 4096),
-            ("GPU", self.main_gpu or 0, 0, 1024),
-            ("memory", self.memory, 0, 2**60),
-            ("GPU memory", self.gpu_memory, 0, 2**60),
-            ("stage-1 GPU layers", self.stage1_gpu_layers, ALL, 1000),
-            ("stage-2 GPU layers", self.stage2_gpu_layers, ALL, 1000),
-        ):
-            if not low <= value <= high:
-                raise RequestError(f"a plan's {name} {value} is out of range", f"use {low} to {high}")
+        check_whole("a plan's context", self.n_ctx, 1, MOST_IDS)
+        check_whole("a plan's threads", self.threads, 1, MOST_THREADS)
+        check_whole("a plan's ubatch", self.ubatch, 1, 4096)
+        check_whole("a plan's GPU", self.main_gpu or 0, 0, 1000)
+        for rows in (self.stage1_rows, self.stage2_rows):
+            check_whole("a plan's rows", rows, 1, 64)
+        for layers in (self.stage1_gpu_layers, self.stage2_gpu_layers):
+            check_whole("a plan's GPU layers", layers, ALL, 1000)
+        for memory in (self.memory, self.gpu_memory):
+            check_whole("a plan's memory", memory, 0, MOST_BYTES)
 
     def stage1(self) -> Held:
         """How stage 1 is held."""
