@@ -3,13 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench nano-train nano-eval clean
+LEAN := -DLLAVA_BUILD=OFF
+WANTED := import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] \
+	if d.startswith("llama-cpp-python")))
+PORTABLE := .portable
+
+.PHONY: demo test quick test-portable lint bench nano-train nano-eval clean
 
 demo: $(VENV)/.installed
 	$(BIN)/yuegguf run --example --segment-seconds 12 --seed 42 --output-dir songs
 
 test: lint
 	$(BIN)/python -m pytest
+
+# every test that opens no real model: under a minute on two cores
+quick: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -m "not engine"
+
+# the tests of real models again, on a llama.cpp for processors without AVX2, whose sums end in other bits
+test-portable: $(PORTABLE)/.built $(VENV)/.installed-test
+	PYTHONPATH=$(CURDIR)/$(PORTABLE) $(BIN)/python -m pytest -m engine
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -33,15 +46,29 @@ nano-train: $(VENV)/.installed
 nano-eval: $(VENV)/.installed
 	$(BIN)/python -m nano.evaluate nano-figures
 
-$(VENV)/.installed: pyproject.toml setup.py
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/.installed: $(VENV)/.llama-cpp pyproject.toml setup.py
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml setup.py
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "Installing what the tests need, PyTorch among it."
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
+# the one build of llama.cpp, for every target; CMAKE_ARGS of your own come last, so they win
+$(VENV)/.llama-cpp:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Building llama.cpp from source, once: BUILD_MINUTES on two cores."
+	CMAKE_ARGS="$(LEAN) $$CMAKE_ARGS" $(BIN)/pip install "$$($(BIN)/python -c '$(WANTED)')"
+	touch $@
+
+$(PORTABLE)/.built: | $(VENV)/.installed-test
+	rm -rf $(PORTABLE)
+	@echo "Building llama.cpp without AVX2, once, into $(PORTABLE): BUILD_MINUTES on two cores."
+	CMAKE_ARGS="$(LEAN) -DGGML_NATIVE=OFF -DGGML_AVX2=OFF -DGGML_FMA=OFF -DGGML_F16C=OFF" $(BIN)/pip install \
+		--no-deps --no-cache-dir --no-binary llama-cpp-python --target $(PORTABLE) \
+		"$$($(BIN)/pip freeze | grep '^llama_cpp_python==')"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(PORTABLE) build dist *.egg-info

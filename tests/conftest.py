@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -17,6 +18,7 @@ import soundfile
 from helpers import FAST, Capture, Result, Run, cli, ended
 
 from yuegguf.cli import _run
+from yuegguf.engine import llama
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """The folder of golden data beside the checkout; tests that need it skip where it is not."""
@@ -30,17 +32,33 @@ def shared_path(relative: str) -> Path:
     return path
 
 
-OPENS_MODELS = {"LlamaEngine", "OrtCodec", "torch"}
+OPENS_MODELS = {"LlamaEngine", "OrtCodec"}
 """Names that a test file imports to open real models."""
 MAKES_MODELS = {"reference_checkpoint", "reference_gguf"}
 """Fixtures that need PyTorch."""
+NEEDS_TORCH = re.compile(r"^(?:import|from) (?:torch|transformers|peft|loras)\b", re.MULTILINE)
+
+
+def pytest_report_header() -> str:
+    """How llama.cpp was built: its sums end in other bits on another processor."""
+    return f"llama.cpp: {llama.build_info()['system']}"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare `make quick` the seconds that importing PyTorch takes."""
+    quick = config.option.markexpr == "not engine" and collection_path.suffix == ".py"
+    return True if quick and NEEDS_TORCH.search(collection_path.read_text("utf-8")) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that open real models, which `make quick` leaves out."""
+    needs_torch: dict[Path, bool] = {}
     for item in items:
         assert isinstance(item, pytest.Function)
-        if OPENS_MODELS & vars(item.module).keys() or MAKES_MODELS & {*item.fixturenames}:
+        if item.path not in needs_torch:
+            needs_torch[item.path] = bool(NEEDS_TORCH.search(item.path.read_text("utf-8")))
+        opens = OPENS_MODELS & vars(item.module).keys() or MAKES_MODELS & {*item.fixturenames}
+        if needs_torch[item.path] or opens:
             item.add_marker("engine")
 
 

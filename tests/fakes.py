@@ -15,6 +15,8 @@ from yuegguf.errors import EngineError
 TEXT = ("<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁[", "▁")
 SPECIALS = ("<EOD>", "<SOA>", "<EOA>", "<stage_1>", "<xcodec>", "<stage_2>")
 PIECES = (*TEXT, *SPECIALS, *(f"<xcodec/{k}/{c}>" for k in range(8) for c in range(1024)))
+PLACES = 1 << 16
+NOISE = np.random.default_rng(1).normal(0, 3, PLACES + len(PIECES)).astype(np.float32)
 
 
 class FakeEngine:
@@ -42,8 +44,8 @@ class FakeEngine:
         return np.stack(logits) if logits else np.empty((0, 0), np.float32)
 
     def _logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        seed = hash(tuple(ids)) & 0xFFFFFFFF
-        return np.random.default_rng(seed).normal(0, 3, len(self.pieces)).astype(np.float32)
+        start = hash(tuple(ids)) % PLACES
+        return NOISE[start : start + len(self.pieces)].copy()
 
     def forget(self, row: int, keep: int) -> None:
         del self.fed[row][keep:]
