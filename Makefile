@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-LEAN := -DLLAVA_BUILD=OFF
+LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/lean.cmake
 WANTED := import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] \
 	if d.startswith("llama-cpp-python")))
 PORTABLE := .portable
@@ -58,13 +58,13 @@ $(VENV)/.installed-test: $(VENV)/.installed
 # the one build of llama.cpp, for every target; CMAKE_ARGS of your own come last, so they win
 $(VENV)/.llama-cpp:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Building llama.cpp from source, once: BUILD_MINUTES on two cores."
+	@echo "Building llama.cpp from source, once: about five minutes on two cores."
 	CMAKE_ARGS="$(LEAN) $$CMAKE_ARGS" $(BIN)/pip install "$$($(BIN)/python -c '$(WANTED)')"
 	touch $@
 
 $(PORTABLE)/.built: | $(VENV)/.installed-test
 	rm -rf $(PORTABLE)
-	@echo "Building llama.cpp without AVX2, once, into $(PORTABLE): BUILD_MINUTES on two cores."
+	@echo "Building llama.cpp without AVX2, once, into $(PORTABLE): about five minutes on two cores."
 	CMAKE_ARGS="$(LEAN) -DGGML_NATIVE=OFF -DGGML_AVX2=OFF -DGGML_FMA=OFF -DGGML_F16C=OFF" $(BIN)/pip install \
 		--no-deps --no-cache-dir --no-binary llama-cpp-python --target $(PORTABLE) \
 		"$$($(BIN)/pip freeze | grep '^llama_cpp_python==')"
