@@ -16,9 +16,13 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import FAST, Capture, Result, Run, cli, ended
+from hypothesis import settings
 
 from yuegguf.cli import _run
 from yuegguf.engine import llama
+
+settings.register_profile("same", derandomize=True, max_examples=60, deadline=None, database=None)
+settings.load_profile("same")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 """The folder of golden data beside the checkout; tests that need it skip where it is not."""

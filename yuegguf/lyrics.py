@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from yuegguf.errors import RequestError
 
@@ -123,8 +124,13 @@ def numbers(count: int, spec: str) -> list[int]:
 
 def write(sections: Sequence[Section]) -> str:
     """Sections as the text that `parse` makes them of again."""
-    lengths = [f"#length {s.seconds:g}\n" if s.seconds is not None else "" for s in sections]
+    lengths = [_length(s.seconds) if s.seconds is not None else "" for s in sections]
     return "\n".join(f"{n}[{s.label}]\n{s.body}\n" for n, s in zip(lengths, sections, strict=True))
+
+
+def _length(seconds: float) -> str:
+    """The line that `parse` reads as these seconds, to the last digit."""
+    return f"#length {Decimal(repr(seconds)).normalize():f}\n"
 
 
 class _Parser:
