@@ -14,7 +14,7 @@ import pytest
 from helpers import QUICK as FAST
 from helpers import TEXT, Capture, Result, cli, ended, finish, run_refused, song_bytes, start
 
-from yuegguf.codec.ort import METADATA_KEY
+from yuegguf.codec.header import METADATA_KEY
 from yuegguf.models import nano_models
 
 NANO = nano_models()

@@ -18,7 +18,8 @@ import pytest
 from yuegguf_onnx_codec.export import METADATA_KEY, export_codec, find_checkpoints
 
 from nano.codec_weights import NANO, write
-from yuegguf.codec.ort import ROLES, OrtCodec, build_info, inverse_stft
+from yuegguf.codec.header import ROLES
+from yuegguf.codec.ort import OrtCodec, build_info, inverse_stft
 from yuegguf.errors import CodecError, DamagedFile, ModelNotFound, RequestError
 
 

@@ -18,11 +18,13 @@ LAYERS = """
 __init__ errors progress machine dsp stopping npy
 ranges typed
 early files lyrics sampling registry vocab codec.__init__ codec.base engine.__init__ engine.log gguf_header
+codec.header
 stages.__init__ stages.guess stages.guard lora gguf_model
 fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile
 marks store kit engine.batch
-audio
+audio recording
 stages.prompt stages.render stages.stage2
+encoding
 stages.draft stages.choir cost dataset given parts voices yueui
 stages.stage1 base fitting
 plan extend
@@ -65,7 +67,7 @@ WALLS = {
     "onnx": {"yuegguf_onnx_codec"},
     "gguf": {"yuegguf_convert"},
     "sentencepiece": {"yuegguf.tokenizer", "yuegguf_convert.vocab"},
-    "soundfile": {"yuegguf.audio", "yuegguf.cli.doctor"},
+    "soundfile": {"yuegguf.audio", "yuegguf.recording", "yuegguf.cli.doctor"},
     "huggingface_hub": {"yuegguf.store"},
     "httpx2": {"yuegguf.store"},
     "psutil": {"yuegguf.machine"},

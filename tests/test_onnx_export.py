@@ -16,7 +16,7 @@ from yuegguf_onnx_codec.export import METADATA_KEY, export_codec, find_checkpoin
 
 from nano.codec_weights import write
 from yuegguf.codec import ort as reader
-from yuegguf.codec.ort import ROLES
+from yuegguf.codec.header import ROLES
 from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, StorageError
 from yuegguf.progress import Event
 

@@ -1,4 +1,4 @@
-"""Audio files: read what a user gives us, write songs with their tags.
+"""Songs as audio files, with their tags.
 
 Everything goes through libsndfile (soundfile), except the ID3 tag of an mp3: libsndfile hands LAME UTF-8 as
 Latin-1, which turns every title outside ASCII into mojibake, so the 30 lines at the end write that tag.
@@ -6,7 +6,6 @@ Latin-1, which turns every title outside ASCII into mojibake, so the 30 lines at
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from yuegguf import __version__
-from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SHORTEST, SONG_RATE
-from yuegguf.dsp import resample
+from yuegguf.codec.base import SONG_RATE
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.files import replacing
 from yuegguf.marks import Mark, add_cues
@@ -25,8 +23,6 @@ from yuegguf.request import FORMATS, Format
 
 CREDIT = "AI-generated with YuE by HKUST/M-A-P"
 """The provenance that YuE's licence asks for, in every file and song folder."""
-LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
-"""Sample rates that we read, Hz: beyond them a header is damaged, and a resampling kernel explodes."""
 BLOCK = 1 << 18
 """Samples that are converted and written at one time."""
 
@@ -42,42 +38,6 @@ class Tags:
     """libsndfile appends its own name and version to it in wav and flac files."""
     date: str = ""
     """ISO date. Empty by default: the same song then gives the same bytes on any day."""
-
-
-def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Read a file that libsndfile understands → (wave [S, channels] in -1 … 1, sample rate in Hz).
-
-    Raises RequestError: no such file, not audio, no samples, NaN or infinite samples, an absurd rate.
-    """
-    if not os.path.isfile(path):  # unlike Path.is_file, never raises
-        raise RequestError(f"no audio file at {path}", "check the name")
-    try:
-        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    # TypeError: soundfile takes a name ending in .raw for headerless samples
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
-        hint = "use a wav, flac, mp3 or ogg file that plays elsewhere"
-        raise RequestError(f"{path} could not be read as audio ({error})", hint) from error
-    if not len(wave):
-        raise RequestError(f"{path} holds no samples", "use a recording that is not empty")
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise RequestError(f"{path} claims a sample rate of {rate} Hz", "convert it to 44100 Hz")
-    if not np.isfinite(wave).all():
-        raise RequestError(f"{path} holds samples that are not numbers", "export the recording again")
-    return wave, int(rate)
-
-
-def to_codec_wave(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Wave [S, channels] at `rate` Hz → mono wave [ceil(S·16000/rate)] at 16 kHz, ready to be encoded.
-
-    Mean over the channels first, then resampling: the order of `load_audio_mono` (`infer.py`).
-    """
-    return resample(wave.mean(axis=1, dtype=np.float32), rate, CODEC_RATE)
-
-
-def codec_frames(samples: int, rate: int) -> int:
-    """Frames that the codec makes of a recording; 0 where it is too short to be encoded."""
-    samples16k = -(-samples * CODEC_RATE // rate)
-    return (samples16k + 240) // CODEC_HOP if samples16k >= SHORTEST else 0
 
 
 def write_audio(

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from yuegguf import voices
-from yuegguf.audio import check_format, codec_frames, read_audio
+from yuegguf.audio import check_format
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.cost import ModelFacts, model_facts
 from yuegguf.gguf_model import LlamaShape, read_model
 from yuegguf.lora import Lora, read_adapter
 from yuegguf.models import Models
+from yuegguf.recording import open_recording
 from yuegguf.request import Output, Reference, SongRequest
 from yuegguf.stages import prompt
 from yuegguf.stages.draft import Draft, check_context
@@ -109,9 +110,8 @@ def located_reference(wanted: Reference) -> Reference:
 
 
 def recording_frames(file: Path) -> int:
-    """Frames that the codec will make of a recording. Raises RequestError."""
-    wave, rate = read_audio(file)
-    return codec_frames(len(wave), rate)
+    """Frames that the codec will make of a recording, which is not decoded for it. Raises RequestError."""
+    return open_recording(file).codec_frames
 
 
 def reference_size(wanted: Reference) -> int:

@@ -9,22 +9,27 @@ In the .lrc, a timed label opens a section, which ends where the next begins:
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf import typed
 from yuegguf.arrays import check_codes, load_array, save_array
-from yuegguf.audio import read_audio, to_codec_wave
 from yuegguf.codec.base import FRAME_RATE, AudioCodec
-from yuegguf.errors import RequestError
+from yuegguf.encoding import Room, encode, source_of, sum_of
+from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import replacing, storage_errors
 from yuegguf.lyrics import Section, parse
+from yuegguf.progress import Event, Progress, silent
+from yuegguf.recording import open_recording
 
 TRACKS = ("mix", "vocals", "instrumental")
 KEYS = {"mix": "codec", "vocals": "vocals_codec", "instrumental": "instrumental_codec"}
@@ -139,46 +144,128 @@ def row(song: SongFiles, frames: int, codes: dict[str, str]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """A codec, and what encoding with it may take."""
+
+    codec: AudioCodec
+    codec_id: str = ""
+    """Hash of its codebooks."""
+    room: Room = field(default_factory=Room)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the codes of a song were made from; codes of another origin are never taken for its own."""
+
+    codec: str
+    recordings: dict[str, tuple[int, str]]
+    """Track → bytes and sha256 of its file."""
+
+
 def write(
-    songs: Sequence[SongFiles], codec: AudioCodec, out: Path, tell: Callable[[str], None] = lambda text: None
+    songs: Sequence[SongFiles],
+    encoder: Encoder,
+    out: Path,
+    force: bool = False,
+    progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Encode songs and write OUT, with the codes in a folder `codes` beside it; returns the rows.
 
-    Codes that are there already are taken, so an interrupted run goes on. `tell` hears of sections that
-    finetuning will skip. Raises RequestError, CodecError, StorageError.
+    Codes that were made from the same recordings are taken, so an interrupted run goes on; those of others
+    are made anew with `force`, else refused before anything is changed. Sections that finetuning will skip
+    come as warnings. Raises RequestError, NotEnoughMemory, DamagedFile, CodecError, StorageError.
     """
     rows, folder = [], out.parent / "codes"
+    origins = {song.name: _origin(song, encoder) for song in songs}
+    stale = {song.name for song in songs if not _made_from(song, folder, origins[song.name])}
+    if not force:
+        for name in sorted(stale):
+            _refuse_to_replace(name, folder)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for song in songs:
-        files = {track: folder / f"{song.name}.{track}.npy" for track in TRACKS}
-        frames = _encode(song, codec, files)
+        files = _codes_of(song.name, folder)
+        if song.name in stale:
+            _begin(song.name, folder, origins[song.name])
+        frames = _encode(song, encoder, files, progress)
         made = row(song, frames, {track: str(file.relative_to(out.parent)) for track, file in files.items()})
         for part in made["msa"]:
             if part["end"] - part["start"] < SHORTEST:
-                tell(f"{song.name}: [{part['label']}] is shorter than a second; finetuning will skip it")
+                text = f"{song.name}: [{part['label']}] is shorter than a second; finetuning will skip it"
+                progress(Event("draft", 0, 1, warning=text))
         rows.append(made)
     with replacing(out) as beside:
         beside.write_text("".join(json.dumps(made, ensure_ascii=False) + "\n" for made in rows), "utf-8")
     return rows
 
 
-def _encode(song: SongFiles, codec: AudioCodec, files: dict[str, Path]) -> int:
+def _codes_of(name: str, folder: Path) -> dict[str, Path]:
+    """The files of a song's codes."""
+    return {track: folder / f"{name}.{track}.npy" for track in TRACKS}
+
+
+def _note_of(name: str, folder: Path) -> Path:
+    """The file that says what a song's codes were made from."""
+    return folder / f"{name}.origin.json"
+
+
+def _origin(song: SongFiles, encoder: Encoder) -> Origin:
+    """What a song's codes are to be made from. Raises RequestError."""
+    found = {}
+    for track, path in song.tracks.items():
+        try:
+            with path.open("rb") as file:
+                found[track] = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RequestError(f"{path} cannot be read ({error.strerror})", "check the file") from error
+    return Origin(encoder.codec_id, found)
+
+
+def _made_from(song: SongFiles, folder: Path, origin: Origin) -> bool:
+    """Whether what is there of a song's codes has this origin."""
+    note = _note_of(song.name, folder)
+    try:
+        return typed.read_file(note, Origin, "") == origin
+    except (OSError, DamagedFile):
+        return False
+
+
+def _refuse_to_replace(name: str, folder: Path) -> None:
+    """Raise RequestError where a song has codes that were made from something else."""
+    for file in _codes_of(name, folder).values():
+        if os.path.lexists(file):
+            raise RequestError(
+                f"{file} was made from other recordings, or with another codec",
+                "pass --force to make it again, or choose another folder",
+            )
+
+
+def _begin(name: str, folder: Path, origin: Origin) -> None:
+    """Remove a song's codes, then note what the next ones will be made from. Raises StorageError."""
+    for file in _codes_of(name, folder).values():
+        with storage_errors(file):
+            file.unlink(missing_ok=True)
+    with replacing(_note_of(name, folder)) as beside:
+        beside.write_text(json.dumps(asdict(origin), indent=1) + "\n", "utf-8")
+
+
+def _encode(song: SongFiles, encoder: Encoder, files: dict[str, Path], progress: Progress) -> int:
     """Make the codes of all tracks, each [1, T] in int64; returns T."""
     if not all(file.is_file() for file in files.values()):
-        waves = {name: to_codec_wave(*read_audio(path)) for name, path in song.tracks.items()}
-        if "mix" not in waves:
-            length = min(len(waves["vocals"]), len(waves["instrumental"]))
-            waves["mix"] = waves["vocals"][:length] + waves["instrumental"][:length]
-        codes = {name: codec.encode(waves[name])[:1].astype(np.int64) for name in TRACKS}
-        lengths = {name: each.shape[1] for name, each in codes.items()}
+        sources = {name: source_of(open_recording(path)) for name, path in song.tracks.items()}
+        if "mix" not in sources:
+            sources["mix"] = sum_of(f"{song.name}'s mix", sources["vocals"], sources["instrumental"])
+        lengths = {name: sources[name].frames for name in TRACKS}
         if max(lengths.values()) - min(lengths.values()) > MOST_APART:
             told = ", ".join(f"{name} {count}" for name, count in lengths.items())
             raise RequestError(
                 f"{song.name}: the tracks have different lengths ({told} frames)", "cut them alike"
             )
+        window = slice(0, min(lengths.values()))
         for name, file in files.items():
-            save_array(file, codes[name][:, : min(lengths.values())])
+            codes = encode(sources[name], encoder.codec, encoder.room, window, progress)
+            save_array(file, codes[:1].astype(np.int64))
     return min(int(_kept(file).shape[1]) for file in files.values())
 
 

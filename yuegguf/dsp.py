@@ -49,14 +49,23 @@ def resample_kernel(source: int, target: int) -> tuple[NDArray[np.int64], NDArra
     float64 with float32 phase offsets, stored as float32) without the taps that are zero anyway.
     """
     base = ROLLOFF * min(source, target)
-    width = ceil(LOBES * source / base)
+    width = kernel_reach(source, target)
     phase = np.arange(target)
     first = phase * source // target - width
-    tap = first[:, None] + np.arange(2 * width + 2)
     offset = (-phase.astype(np.float32) / np.float32(target)).astype(np.float64)
-    t = np.clip((offset[:, None] + tap / source) * base, -LOBES, LOBES)
-    kernel = np.cos(t * np.pi / LOBES / 2) ** 2 * np.sinc(t) * (base / source)
-    return first, kernel.astype(np.float32)
+    kernel = np.empty((target, 2 * width + 2), np.float32)
+    rows = max(1, CHUNK // kernel.shape[1])
+    for row in range(0, target, rows):  # coprime rates near a million have ten million taps
+        some = slice(row, row + rows)
+        tap = first[some, None] + np.arange(kernel.shape[1])
+        t = np.clip((offset[some, None] + tap / source) * base, -LOBES, LOBES)
+        kernel[some] = np.cos(t * np.pi / LOBES / 2) ** 2 * np.sinc(t) * (base / source)
+    return first, kernel
+
+
+def kernel_reach(source: int, target: int) -> int:
+    """Input samples on each side that an output sample of the resampler depends on."""
+    return ceil(LOBES * source / (ROLLOFF * min(source, target)))
 
 
 def resample(wave: Wave, source_rate: int, target_rate: int) -> Wave:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from yuegguf import machine
 from yuegguf.codec.base import AudioCodec
+from yuegguf.codec.header import read_encoder
 from yuegguf.cost import Held
+from yuegguf.encoding import Room
 from yuegguf.engine.base import TokenEngine
 from yuegguf.errors import Interrupted
 from yuegguf.lora import Lora
@@ -51,7 +53,17 @@ def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Eve
         codec=lambda: open_codec(models.codec, made.threads),
         cache_key=key,
         snapshot_seconds=options.snapshot_seconds,
+        room=lambda: encoding_room(models.codec, options.max_memory),
     )
+
+
+def encoding_room(codec: Path, most: int | None = None) -> Room:
+    """What encoding with a codec takes and may take: `most` bytes, or what is free now.
+
+    Raises ModelNotFound, DamagedFile.
+    """
+    shape = read_encoder(codec / "encoder.onnx")
+    return Room(machine.available_memory() if most is None else most, shape.fixed, shape.second)
 
 
 def open_codec(folder: Path, threads: int | None = None) -> AudioCodec:

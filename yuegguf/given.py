@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.audio import read_audio, to_codec_wave
 from yuegguf.codec.base import CODEC_RATE, FRAME_RATE, SONG_HOP, SONG_RATE, AudioCodec
-from yuegguf.dsp import resample
+from yuegguf.encoding import Room, encode, source_of
 from yuegguf.errors import RequestError
+from yuegguf.progress import Progress, silent
+from yuegguf.recording import open_recording
 from yuegguf.request import GivenTrack
 
 SILENT_SECONDS, EDGE = 4, 50
@@ -29,32 +30,35 @@ def silence(codec: AudioCodec) -> Codes:
 
 def recorded_frames(wanted: GivenTrack) -> int:
     """Whole frames of a recording from its offset on. Raises RequestError."""
-    assert wanted.file is not None
-    wave, rate = read_audio(Path(wanted.file))
-    frames = int(FRAME_RATE * len(wave) / rate) - round(FRAME_RATE * wanted.offset)
+    assert wanted.file
+    found = open_recording(Path(wanted.file))
+    frames = FRAME_RATE * found.samples // found.rate - round(FRAME_RATE * wanted.offset)
     if frames < FRAME_RATE:
         raise RequestError(
-            f"{wanted.file} is {len(wave) / rate:.2f} s long: too little is left of it for a song",
+            f"{wanted.file} is {found.seconds:.2f} s long: too little is left of it for a song",
             "use a smaller --offset or a longer recording",
         )
     return frames
 
 
-def given_track(wanted: GivenTrack, codec: AudioCodec, frames: int) -> tuple[Codes, Wave | None]:
+def given_track(
+    wanted: GivenTrack, codec: AudioCodec, frames: int, room: Room, progress: Progress = silent
+) -> tuple[Codes, Wave | None]:
     """Codes [8, `frames`] of a given track, and its recording [882·frames] at 44.1 kHz, which may be silent.
 
-    The recording is encoded whole and then cut, as a reference is. Raises RequestError.
+    The recording is encoded whole and then cut where the memory allows, as a reference is. Raises
+    RequestError, NotEnoughMemory.
     """
     if wanted.file is None:
         return np.repeat(silence(codec)[:, None], frames, 1), None
-    wave, rate = read_audio(Path(wanted.file))
+    recording = open_recording(Path(wanted.file))
     first = round(FRAME_RATE * wanted.offset)
-    codes = codec.encode(to_codec_wave(wave, rate))[:, first : first + frames]
-    heard = resample(wave.mean(axis=1, dtype=np.float32), rate, SONG_RATE)[SONG_HOP * first :]
+    codes = encode(source_of(recording), codec, room, slice(first, first + frames), progress)
+    heard = recording.wave(SONG_RATE, SONG_HOP * first, SONG_HOP * (first + frames))
     # rounding at a recording's end may leave a frame or a few samples too few
     codes = np.pad(codes, ((0, 0), (0, max(0, frames - codes.shape[1]))), "edge")
     heard = np.pad(heard, (0, max(0, SONG_HOP * frames - len(heard))))
-    return codes, heard[: SONG_HOP * frames]
+    return codes, heard
 
 
 def sections_for(seconds: float, most: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from yuegguf.codec.base import AudioCodec
+from yuegguf.encoding import Room
 from yuegguf.engine.base import TokenEngine
 from yuegguf.tokenizer import Tokenizer
 
@@ -23,3 +24,5 @@ class Parts:
     cache_key: str
     """Names the stage-1 model and options; caches of another key are not used."""
     snapshot_seconds: float
+    room: Callable[[], Room] = Room
+    """What encoding recordings may take now."""

@@ -9,27 +9,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf import drafting, song_content, voices
-from yuegguf.audio import read_audio, to_codec_wave
 from yuegguf.base import load_base
-from yuegguf.codec.base import FRAME_RATE, AudioCodec
+from yuegguf.codec.base import FRAME_RATE
 from yuegguf.drafting import Heard
+from yuegguf.encoding import reference_codes
 from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.given import given_track, silence
 from yuegguf.output import write_draft, write_song
 from yuegguf.parts import Parts
 from yuegguf.plan import Plan
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request import GivenTrack, Reference, Song, SongRequest
+from yuegguf.request import GivenTrack, Song, SongRequest
 from yuegguf.song import SongFolder
 from yuegguf.song_record import Phase, State
-from yuegguf.stages import prompt, stage2
+from yuegguf.stages import stage2
 from yuegguf.stages.draft import Forced
 from yuegguf.stages.stage2 import Chunk
 from yuegguf.vocab import stage2_vocab
@@ -138,7 +137,7 @@ def _draft_all(folders: Sequence[SongFolder], parts: Parts, progress: Progress) 
 def _heard(folder: SongFolder, parts: Parts, progress: Progress) -> Heard:
     """What stage 1 is to hear: the reference, and the given track."""
     request = folder.request
-    reference, track = _reference(folder, request, parts, progress), _track(folder, parts)
+    reference, track = _reference(folder, request, parts, progress), _track(folder, parts, progress)
     forced, recorded = None, request.track is not None and request.track.file is not None
     if track is not None and request.track is not None:
         forced = Forced(song_content.row_of(request.track), track[0][0], recorded)
@@ -157,14 +156,17 @@ def _silence(folder: SongFolder, parts: Parts) -> int:
     return folder.record.silence
 
 
-def _track(folder: SongFolder, parts: Parts) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
+def _track(
+    folder: SongFolder, parts: Parts, progress: Progress
+) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
     """The given track's codes and recording; made once, then kept in the folder."""
     request = folder.request
     if request.track is None:
         return None
     if (kept := folder.load_track()) is None:
         with closing(parts.codec()) as codec:
-            kept = given_track(request.track, codec, sum(drafting.caps_of(folder)))
+            frames = sum(drafting.caps_of(folder))
+            kept = given_track(request.track, codec, frames, parts.room(), progress)
         folder.save_track(*kept)
     return kept
 
@@ -196,51 +198,14 @@ def _reference(
         else:
             progress(Event("draft", 0, sum(request.frame_caps()), "listening to the reference"))
             with closing(parts.codec()) as codec:
-                kept = reference_codes(wanted, codec, progress)
+                kept = reference_codes(wanted, codec, parts.room(), progress)
         folder.save_reference(kept)
     return kept
 
 
-def reference_codes(wanted: Reference, codec: AudioCodec, progress: Progress = silent) -> NDArray[np.int16]:
-    """Encode a reference's whole files, then cut the window, as upstream does → codes [N].
-
-    Tracks of different length are cut to the shorter, with a warning. Raises RequestError.
-    """
-    if wanted.mix is not None:
-        return prompt.single_reference(encode_file(Path(wanted.mix), codec), wanted.start, wanted.end)
-    assert wanted.vocal
-    assert wanted.instrumental
-    vocal, instrumental = encode_stems(Path(wanted.vocal), Path(wanted.instrumental), codec, progress)
-    return prompt.dual_reference(vocal, instrumental, wanted.start, wanted.end)
-
-
-def encode_stems(
-    vocal: Path, instrumental: Path, codec: AudioCodec, progress: Progress = silent
-) -> NDArray[np.int16]:
-    """The two recordings of one song → codes [2, 8, T]; the longer is cut to the shorter, with a warning.
-
-    Raises RequestError.
-    """
-    tracks = [encode_file(path, codec) for path in (vocal, instrumental)]
-    lengths = [track.shape[1] for track in tracks]
-    if lengths[0] != lengths[1]:
-        told = (
-            f"{path.name} is {n / FRAME_RATE:g} s"
-            for path, n in zip((vocal, instrumental), lengths, strict=True)
-        )
-        text = f"{' and '.join(told)} long: the longer track is cut to the shorter"
-        progress(Event("draft", 0, 1, warning=text))
-    return np.stack([track[:, : min(lengths)] for track in tracks])
-
-
-def encode_file(path: Path, codec: AudioCodec) -> NDArray[np.int16]:
-    """An audio file of any rate and channel count → codes [8, T]. Raises RequestError."""
-    return codec.encode(to_codec_wave(*read_audio(path)))
-
-
 def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
     codes0, _ = folder.load_stage1()
-    base, track = load_base(folder.path), _track(folder, parts)
+    base, track = load_base(folder.path), _track(folder, parts, progress)
     first, last = (0, codes0.shape[1])
     if base and base.refined:  # chunks are counted from where it ends
         first, last = base.before.shape[2], last - base.after.shape[2]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf import pipeline
-from yuegguf.audio import read_audio
 from yuegguf.errors import ModelNotFound, RequestError
-from yuegguf.files import storage_errors
+from yuegguf.files import replacing
+from yuegguf.recording import read_audio
 from yuegguf.request import Song
 from yuegguf.song import SongFolder
 
@@ -36,9 +36,9 @@ def plot_song(folder: Path, out: Path) -> Path:
     if pipeline.next_phase(opened) != "done":
         raise RequestError(f"{folder} holds no finished song", f"finish it: yuegguf resume {folder}")
     song = pipeline.finished(opened)
-    mix, rate = _mono(song.files[0])
+    mix, rate = read_audio(song.files[0])
     files = {file.stem.removeprefix("draft-"): file for file in song.files}
-    stems = [(name, *_mono(files[name])) for name in ("vocals", "instrumental") if name in files]
+    stems = [(name, *read_audio(files[name])) for name in ("vocals", "instrumental") if name in files]
     spectra: list[tuple[str, NDArray[np.float32], int]] = [*stems] or [(song.files[0].stem, mix, rate)]
     figure = _figure()
     heights = [0.25, 1, *[1.6] * len(spectra)]
@@ -49,9 +49,9 @@ def plot_song(folder: Path, out: Path) -> Path:
         _draw_spectrum(axes, wave, own_rate, name)
     rows[-1].set_xlabel("seconds")
     rows[0].set_title(opened.request.genre.strip().splitlines()[0][:110], fontsize=10)
-    with storage_errors(out):
+    with replacing(out) as beside:
         try:
-            figure.savefig(out, dpi=DOTS)
+            figure.savefig(beside, dpi=DOTS)
         except ValueError as error:  # an ending that matplotlib does not know
             raise RequestError(f"{out.name} is not a kind of picture ({error})", "use .png") from error
     return out
@@ -63,11 +63,6 @@ def _figure() -> Any:
     except ImportError as error:
         raise ModelNotFound("drawing needs matplotlib", "pip install 'yuegguf[plot]'") from error
     return Figure(figsize=INCHES, layout="constrained")
-
-
-def _mono(file: Path) -> tuple[NDArray[np.float32], int]:
-    wave, rate = read_audio(file)
-    return wave.mean(axis=1), rate
 
 
 def _draw_wave(axes: Any, wave: NDArray[np.float32], rate: int, song: Song) -> None:

@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from yuegguf import checks, machine, material, pipeline, plan, rendering, voices
+from yuegguf import checks, encoding, machine, material, pipeline, plan, rendering, voices
 from yuegguf.early import Early
+from yuegguf.engines import encoding_room as encoding_room
 from yuegguf.engines import open_codec as open_codec
 from yuegguf.engines import real_parts as real_parts
 from yuegguf.engines import stopping as stopping
@@ -177,6 +178,8 @@ def prepared(
     request, early = checks.located(request), early or Early()
     made, first = _planned(request, models, options, bool(early.preview_seconds), takes)
     checks.check_prompt(request, first, made.n_ctx)
+    if request.reference is not None or request.track is not None:
+        encoding.check_room(request.reference, request.track, encoding_room(models.codec, options.max_memory))
     # without snapshots, which a song can do without
     needed = takes * plan.file_bytes(request)
     check_room(parent, needed, "this song", "--output-dir")

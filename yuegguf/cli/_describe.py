@@ -81,7 +81,7 @@ def _gguf(path: Path) -> dict[str, Any]:
 def _onnx(path: Path) -> dict[str, Any]:
     import json
 
-    from yuegguf.codec.ort import METADATA_KEY, read_metadata
+    from yuegguf.codec.header import METADATA_KEY, read_metadata
 
     metadata = read_metadata(path)
     try:

@@ -63,6 +63,7 @@ threads_option = click.option(
     callback=_threads,
     help="CPU threads, at most four for each core [default: physical cores].",
 )
+memory_option = click.option("--max-memory", type=size, help="Refuse to start above this, for example 6G.")
 codec_option = click.option("--codec", type=PATH, help="Folder of the exported codec (*.onnx).")
 
 model_options = _stack(
@@ -122,7 +123,7 @@ machine_options = _stack(
         type=click.IntRange(-1, 1000),
         help="Layers on the GPU; -1 = all [default: as many as fit].",
     ),
-    click.option("--max-memory", type=size, help="Refuse to start above this, for example 6G."),
+    memory_option,
     click.option(
         "--snapshot-every",
         type=click.FloatRange(0),

@@ -12,6 +12,7 @@ import click
 from yuegguf.cli._options import (
     PATH,
     codec_option,
+    memory_option,
     models_root,
     output_options,
     pass_output,
@@ -116,6 +117,7 @@ def _target(folder: Path) -> Path:
     "--jsonl", type=PATH, help="Write finetuning data: one folder of songs → this file, and codes/ beside it."
 )
 @threads_option
+@memory_option
 @codec_option
 @pass_output
 def encode(
@@ -129,9 +131,12 @@ def encode(
     force: bool,
     jsonl: Path | None,
     threads: int | None,
+    max_memory: int | None,
     codec: Path | None,
 ) -> None:
     """Encode audio FILES to codes [codebooks, frames], 50 frames a second.
+
+    A recording that does not fit into the memory whole is encoded in parts, and a note says so.
 
     With --jsonl, FILES is one folder with a folder for each song: vocals.*, instrumental.*, lyrics.lrc with
     timed lines and labels, tags.txt.
@@ -143,44 +148,71 @@ def encode(
     """
     from contextlib import closing
 
-    from yuegguf import models, pipeline, runtime
+    from yuegguf import models, runtime
     from yuegguf.codes import write_track
+    from yuegguf.encoding import encode as encoded
+    from yuegguf.encoding import parts_of
 
     if jsonl is not None:
-        _finetuning_data(output, files, jsonl, force, codec, threads)
+        _finetuning_data(output, files, jsonl, force, (codec, threads, max_memory))
         return
     window = _window(start, end)
     targets = _targets(files, output_dir, force)
+    folder = models.resolve_codec(codec_choice(codec))
+    room = runtime.encoding_room(folder, max_memory)
+    sources = [_source(file, window) for file in files]
+    for source in sources:  # all of it is said before minutes of encoding
+        parts_of(source, slice(*window.indices(source.frames)), room)
     written = []
-    with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
-        for file, target in zip(files, targets, strict=True):
-            whole = pipeline.encode_file(file, opened)
-            codes = whole[:codebooks, window]
-            if not codes.shape[1]:
-                seconds = whole.shape[1] / FRAME_RATE
-                raise RequestError(
-                    f"the window from {start:g} s holds nothing of {file}, which is {seconds:g} s long",
-                    "pass a longer one that begins before its end",
-                )
+    with closing(runtime.open_codec(folder, threads)) as opened:
+        for source, target in zip(sources, targets, strict=True):
+            codes = encoded(source, opened, room, window, output.progress)[:codebooks]
             _target(target.parent)
             write_track(target, codes)
             written.append({"file": str(target), "codebooks": codebooks, "frames": codes.shape[1]})
+    output.done()
     output.result({"files": written}, [str(entry["file"]) for entry in written])
 
 
+def _source(file: Path, window: slice) -> Any:
+    """A recording to encode. Raises RequestError where the window holds nothing of it."""
+    from yuegguf.encoding import source_of
+    from yuegguf.recording import open_recording
+
+    source = source_of(open_recording(file))
+    first, last, _ = window.indices(source.frames)
+    if source.frames and first >= last:
+        seconds = source.frames / FRAME_RATE
+        raise RequestError(
+            f"the window from {window.start / FRAME_RATE:g} s holds nothing of {file}, which is "
+            f"{seconds:g} s long",
+            "pass a longer one that begins before its end",
+        )
+    return source
+
+
 def _finetuning_data(
-    output: Output, files: tuple[Path, ...], out: Path, force: bool, codec: Path | None, threads: int | None
+    output: Output,
+    files: tuple[Path, ...],
+    out: Path,
+    force: bool,
+    means: tuple[Path | None, int | None, int | None],
 ) -> None:
+    """Write a JSONL of songs; `means` are the codec, its threads and the most memory that it may take."""
     from contextlib import closing
 
-    from yuegguf import dataset, models, runtime
+    from yuegguf import checks, dataset, models, runtime
 
     if len(files) != 1:
         raise RequestError("--jsonl takes one folder of songs", "pass the folder that holds theirs")
     songs = dataset.read_songs(files[0])
     refuse_to_replace([out], force)
-    with closing(runtime.open_codec(models.resolve_codec(codec_choice(codec)), threads)) as opened:
-        rows = dataset.write(songs, opened, out, output.warn)
+    codec, threads, max_memory = means
+    folder = models.resolve_codec(codec_choice(codec))
+    with closing(runtime.open_codec(folder, threads)) as opened:
+        encoder = dataset.Encoder(opened, checks.codec_id(folder), runtime.encoding_room(folder, max_memory))
+        rows = dataset.write(songs, encoder, out, force, output.progress)
+    output.done()
     seconds = sum(row["audio_length_in_sec"] for row in rows)
     output.result({"file": str(out), "songs": len(rows), "seconds": seconds}, [str(out)])
 

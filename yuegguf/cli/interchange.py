@@ -124,19 +124,21 @@ def encoded(
     found: Models,
     hardware: Machine,
 ) -> Material:
-    """Material of two stems, whose files are encoded whole, as references are. Raises YueError."""
+    """Material of two stems, encoded as references are: whole where the memory allows. Raises YueError."""
     from contextlib import closing
 
     import numpy as np
 
-    from yuegguf import checks, interchange, pipeline, runtime
+    from yuegguf import checks, encoding, interchange, runtime
 
     taken = interchange.window(*window, min(checks.recording_frames(file) for file in stems))
     start, like_it = taken.start / FRAME_RATE, np.zeros((2, CODEBOOKS, taken.stop - taken.start), np.int16)
     interchange.from_stems(like_it, stems, start, known)  # what is wrong is said before minutes of encoding
+    room = runtime.encoding_room(found.codec, hardware.max_memory)
     with closing(runtime.open_codec(found.codec, hardware.threads)) as codec:
-        codes = pipeline.encode_stems(stems[0], stems[1], codec, output.progress)
-    return interchange.from_stems(codes[:, :, taken], stems, start, known)
+        codes = encoding.encode_stems((stems[0], stems[1]), codec, room, taken, output.progress)
+    output.done()
+    return interchange.from_stems(codes, stems, start, known)
 
 
 @click.command(short_help="a song folder → YuE's .npy pair, or a YuE-UI project")

@@ -10,6 +10,7 @@ import click
 
 from yuegguf.cli._options import (
     codec_option,
+    memory_option,
     models_root,
     pass_output,
     recordings,
@@ -38,10 +39,18 @@ def voice() -> None:
 @reference_options
 @click.option("--force", is_flag=True, help="Replace a voice of that name.")
 @threads_option
+@memory_option
 @codec_option
 @pass_output
 def save(
-    output: Output, /, name: str, force: bool, codec: Path | None, threads: int | None, **options: Any
+    output: Output,
+    /,
+    name: str,
+    force: bool,
+    codec: Path | None,
+    threads: int | None,
+    max_memory: int | None,
+    **options: Any,
 ) -> None:
     """Encode a recording, or the vocal and the backing of one, and keep the window as voice NAME.
 
@@ -51,7 +60,7 @@ def save(
     """
     from contextlib import closing
 
-    from yuegguf import checks, models, pipeline, runtime, voices
+    from yuegguf import checks, encoding, models, runtime, voices
 
     if not (options["ref"] or options["ref_vocal"] or options["ref_inst"]):
         raise click.UsageError("pass the recording: --ref FILE, or --ref-vocal FILE --ref-inst FILE")
@@ -59,8 +68,11 @@ def save(
     parts = (options[key] for key in ("ref", "ref_vocal", "ref_inst", "ref_start", "ref_end"))
     wanted = checks.located_reference(recordings(*parts))
     folder = models.resolve_codec(models.ModelChoice(codec=codec, models_dir=models_root()))
+    room = runtime.encoding_room(folder, max_memory)
+    encoding.check_room(wanted, None, room)
     with closing(runtime.open_codec(folder, threads)) as opened:
-        codes = pipeline.reference_codes(wanted, opened, output.progress)
+        codes = encoding.reference_codes(wanted, opened, room, output.progress)
+    output.done()
     files = (wanted.mix, wanted.vocal, wanted.instrumental)
     made = voices.Voice(
         name,

@@ -7,42 +7,17 @@ same machine, same number of threads, same samples.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from yuegguf.codec.base import CODEBOOKS, CODEC_HOP, SHORTEST, SONG_HOP, Track
+from yuegguf.codec.base import SHORTEST, SONG_HOP, Track
+from yuegguf.codec.header import ROLES, Header, Role, read_header
 from yuegguf.errors import CodecError, DamagedFile, ModelNotFound, RequestError
-
-Role = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsampler"]
-ROLES: tuple[Role, ...] = get_args(Role)
-
-METADATA_KEY = "yuegguf.codec"
-"""The exporter's key of the JSON header."""
-FORMAT = 1
-"""The newest header that this version reads."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What an exported graph says about itself."""
-
-    role: Role
-    fingerprint: str
-    """Hash of the codebooks, the same in all files of one codec."""
-    codebooks: int
-    bins: int
-    """Entries of one codebook."""
-    width: int
-    """Numbers of one codebook entry."""
-    n_fft: int
-    """Samples of an upsampler's Fourier frame; 0 for the other graphs."""
 
 
 class OrtCodec:
@@ -79,9 +54,9 @@ class OrtCodec:
     def encode(self, wav16k: NDArray[np.float32]) -> NDArray[np.int16]:
         """Wave [S] at 16 kHz → codes [8, T], T = floor((S + 240) / 320).
 
-        The wave is encoded whole, since HuBERT normalises and attends over all of it; at the published
-        widths that takes 24 MB per second of audio. Raises RequestError for audio that is too short or not
-        finite, CodecError for an array of another kind or where memory runs out.
+        The wave is encoded whole, since HuBERT normalises and attends over all of it; what that takes is in
+        `header.EncoderShape`. Raises RequestError for audio that is too short or not finite, CodecError
+        for an array of another kind or where memory runs out.
         """
         if wav16k.ndim != 1 or not np.issubdtype(wav16k.dtype, np.floating):
             raise CodecError(f"a wave must be one row of floats, not {wav16k.dtype} {wav16k.shape}")
@@ -172,55 +147,9 @@ def inverse_stft(real: NDArray[np.float32], imag: NDArray[np.float32], n_fft: in
     return wave.ravel()[inner] / envelope.ravel()[inner]
 
 
-def read_header(path: Path, role: Role) -> Header:
-    """The header of an exported graph, without loading it.
-
-    Raises DamagedFile where the file is cut off, is no ONNX model, was not made by `yuegguf export-codec`,
-    is of a newer format, or has another role than its name says.
-    """
-    try:
-        with path.open("rb") as file:
-            text = _metadata(file, path.stat().st_size).get(METADATA_KEY)
-        facts = json.loads(text) if text else None
-    except (OSError, ValueError, KeyError) as error:
-        raise DamagedFile(f"{path} is damaged: {error}", "export the codec again") from error
-    if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise DamagedFile(f"{path} is not a file of `yuegguf export-codec`", "export the codec again")
-    if facts["format"] > FORMAT:
-        raise DamagedFile(f"{path} was written by a newer yuegguf", "update yuegguf")
-    if facts.get("role") != role:
-        raise DamagedFile(f"{path} holds the {facts.get('role')}, not the {role}", "export the codec again")
-    return _header_of(path, role, facts)
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of any ONNX file, without its weights. Raises ModelNotFound, DamagedFile."""
-    try:
-        with path.open("rb") as file:
-            return _metadata(file, path.stat().st_size)
-    except FileNotFoundError as error:
-        raise ModelNotFound(f"there is no file {path}") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise DamagedFile(f"{path} is damaged: {error}", "download or export it again") from error
-
-
 def build_info() -> dict[str, Any]:
     """`version` and execution `providers` of this ONNX Runtime."""
     return {"version": ort.__version__, "providers": list(ort.get_available_providers())}
-
-
-def _header_of(path: Path, role: Role, facts: dict[str, Any]) -> Header:
-    upsampler = role.endswith("upsampler")
-    names = ("codebooks", "bins", "width", "hop", *(["n_fft"] if upsampler else []))
-    numbers = {name: facts[name] for name in names if isinstance(facts.get(name), int) and facts[name] > 0}
-    fingerprint = facts.get("fingerprint")
-    if not isinstance(fingerprint, str) or len(numbers) < len(names):
-        raise DamagedFile(f"{path} has an incomplete header", "export the codec again")
-    n_fft = numbers.get("n_fft", 0)
-    fits = numbers["hop"] == (SONG_HOP if upsampler else CODEC_HOP) and numbers["codebooks"] == CODEBOOKS
-    if not fits or numbers["bins"] > 1 << 15 or n_fft % (2 * SONG_HOP):
-        raise DamagedFile(f"{path} is of another geometry than YuE's codec: {numbers}")
-    return Header(role, fingerprint, CODEBOOKS, numbers["bins"], numbers["width"], n_fft)
 
 
 def _check_same_codec(files: dict[Role, tuple[Path, Header]]) -> None:
@@ -264,49 +193,3 @@ def _run_options() -> Any:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
-
-
-def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
-    """metadata_props of an ONNX file, found by stepping over the other fields of its ModelProto."""
-    found: dict[str, str] = {}
-    for number, start, length in _fields(file, 0, size):
-        if number == 14:
-            parts = {key: (at, count) for key, at, count in _fields(file, start, start + length)}
-            key, value = (_text(file, *parts[field]) for field in (1, 2))
-            found[key] = value
-    return found
-
-
-def _fields(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and length of each field of a protobuf message that lies in position … end."""
-    while position < end:
-        tag, position = _varint(file, position)
-        kind = tag & 7
-        if kind == 0:
-            length = _varint(file, position)[1] - position
-        elif kind == 2:
-            length, position = _varint(file, position)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError("it is not an ONNX model")
-        if position + length > end:
-            raise ValueError("it is cut off")
-        yield tag >> 3, position, length
-        position += length
-
-
-def _varint(file: BinaryIO, position: int) -> tuple[int, int]:
-    """A protobuf varint, and the position after it."""
-    file.seek(position)
-    value = 0
-    for i, byte in enumerate(file.read(10)):
-        value |= (byte & 127) << (7 * i)
-        if byte < 128:
-            return value, position + i + 1
-    raise ValueError("it is cut off")
-
-
-def _text(file: BinaryIO, position: int, length: int) -> str:
-    file.seek(position)
-    return file.read(length).decode()
