@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import soundfile
 from helpers import cli
 
 from yuegguf import dataset
-from yuegguf.errors import RequestError
+from yuegguf.errors import Interrupted, RequestError
 from yuegguf.lyrics import Section
+from yuegguf.progress import Event
 
 LRC = """[ar: nobody]
 [00:00.00][intro]
@@ -103,19 +105,86 @@ def test_a_folder_of_songs_becomes_jsonl_and_codes(
     np.testing.assert_array_equal(np.load(out.parent / rows[0]["vocals_codec"])[0], np.load(vocals)[0])
 
 
+class Counting:
+    """A codec whose codes are how often it was asked."""
+
+    calls = 0
+
+    def encode(self, wave: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        return np.full((8, (len(wave) + 240) // 320), self.calls, np.int16)
+
+
+def written(folder: Path, codec: Counting, out: Path, force: bool = False, codec_id: str = "") -> list:
+    encoder = dataset.Encoder(codec, codec_id)  # type: ignore[arg-type]
+    return dataset.write([dataset.read_song(folder)], encoder, out, force)
+
+
+def codes_in(folder: Path) -> dict[str, int]:
+    return {path.name: int(np.load(path)[0, 0]) for path in sorted(folder.glob("*.npy"))}
+
+
 def test_what_is_encoded_is_not_encoded_again(tmp_path: Path) -> None:
-    class Counting:
-        calls = 0
+    folder, codec, out = make_song(tmp_path / "songs"), Counting(), tmp_path / "train.jsonl"
+    first = written(folder, codec, out)
+    assert codec.calls == 3
+    for force in (False, True):
+        assert written(folder, codec, out, force) == first
+    assert codec.calls == 3
+    (tmp_path / "codes" / "first.vocals.npy").unlink()  # as after a kill: what is missing is made
+    written(folder, codec, out)
+    assert codes_in(tmp_path / "codes")["first.vocals.npy"] > 3
 
+
+def test_codes_of_a_replaced_recording_are_made_again_on_request_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    songs, out = tmp_path / "songs", tmp_path / "train.jsonl"
+    folder, kept = make_song(songs), tmp_path / "codes"
+    assert cli(capsys, "encode", songs, "--jsonl", out).code == 0
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    wave, rate = soundfile.read(folder / "vocals.wav")
+    stat = (folder / "vocals.wav").stat()
+    soundfile.write(folder / "vocals.wav", wave[::-1], rate)  # of the same size and, below, the same time
+    os.utime(folder / "vocals.wav", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    out.unlink()
+    result = cli(capsys, "encode", songs, "--jsonl", out)
+    assert result.code == 5
+    assert "was made from other recordings, or with another codec; pass --force" in result.err
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert not out.exists()
+    assert cli(capsys, "encode", songs, "--jsonl", out, "--force").code == 0
+    assert cli(capsys, "encode", folder / "vocals.wav", "-o", tmp_path).code == 0
+    made = np.load(kept / "first.vocals.npy")[0]
+    np.testing.assert_array_equal(made, np.load(tmp_path / "vocals.npy")[0, : len(made)])
+
+
+def test_codes_of_another_codec_or_of_unknown_origin_are_not_taken(tmp_path: Path) -> None:
+    folder, codec, out = make_song(tmp_path / "songs"), Counting(), tmp_path / "train.jsonl"
+    written(folder, codec, out, codec_id="one")
+    note = tmp_path / "codes" / "first.origin.json"
+    for spoil in (lambda: None, note.unlink, lambda: note.write_text("[" * 9_000)):
+        before = codec.calls
+        spoil()
+        with pytest.raises(RequestError, match="with another codec; pass --force"):
+            written(folder, codec, out, False, "two")
+        written(folder, codec, out, True, "two")
+        assert codec.calls == before + 3
+
+
+def test_a_run_that_was_stopped_between_two_tracks_goes_on(tmp_path: Path) -> None:
+    class Stopping(Counting):
         def encode(self, wave: np.ndarray) -> np.ndarray:
-            self.calls += 1
-            return np.full((8, (len(wave) + 240) // 320), self.calls, np.int16)
+            if self.calls == 2:
+                raise Interrupted("stopped")
+            return super().encode(wave)
 
-    song, codec = dataset.read_song(make_song(tmp_path / "songs")), Counting()
-    first = dataset.write([song], codec, tmp_path / "train.jsonl")  # type: ignore[arg-type]
-    assert codec.calls == 3
-    assert dataset.write([song], codec, tmp_path / "train.jsonl") == first  # type: ignore[arg-type]
-    assert codec.calls == 3
+    folder, out = make_song(tmp_path / "songs"), tmp_path / "train.jsonl"
+    with pytest.raises(Interrupted):
+        written(folder, Stopping(), out)
+    codec = Counting()
+    written(folder, codec, out)
+    assert codec.calls == 1
 
 
 def test_what_a_song_lacks_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -149,6 +218,9 @@ def test_short_sections_are_noticed(tmp_path: Path) -> None:
         def encode(self, wave: np.ndarray) -> np.ndarray:
             return np.zeros((8, (len(wave) + 240) // 320), np.int16)
 
-    told: list[str] = []
-    dataset.write([dataset.read_song(folder)], Silent(), tmp_path / "t.jsonl", told.append)  # type: ignore[arg-type]
-    assert told == ["first: [outro] is shorter than a second; finetuning will skip it"]
+    told: list[Event] = []
+    encoder = dataset.Encoder(Silent())  # type: ignore[arg-type]
+    dataset.write([dataset.read_song(folder)], encoder, tmp_path / "t.jsonl", progress=told.append)
+    assert [event.warning for event in told] == [
+        "first: [outro] is shorter than a second; finetuning will skip it"
+    ]

@@ -284,9 +284,9 @@ def test_stems_are_encoded_whole_and_cut(capsys: Capture, recordings: Path, tmp_
 def test_what_cannot_be_imported(
     capsys: Capture, recordings: Path, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from yuegguf import pipeline
+    from yuegguf import encoding
 
-    monkeypatch.setattr(pipeline, "encode_stems", None)  # all of it is said before anything is encoded
+    monkeypatch.setattr(encoding, "encode_stems", None)  # all of it is said before anything is encoded
     stems = ("--vocal", recordings / "a.wav", "--inst", recordings / "b.flac")
     source = pair(tmp_path / "in", CODES)
     rubbish = tmp_path / "p.json"

@@ -15,7 +15,7 @@ from helpers import CODEC_SPECS as SPECS
 from yuegguf_onnx_codec.export import METADATA_KEY, export_codec, find_checkpoints
 
 from nano.codec_weights import write
-from yuegguf.codec import ort as reader
+from yuegguf.codec import header as reader
 from yuegguf.codec.header import ROLES
 from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, StorageError
 from yuegguf.progress import Event

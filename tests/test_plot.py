@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import shutil
 import sys
@@ -80,6 +81,23 @@ def test_an_unfinished_song_is_not_drawn(
     edit_song(tmp_path, state="draft")
     assert _run(["plot", str(tmp_path)]) == 5
     assert f"finish it: yuegguf resume {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_picture_is_whole_or_the_one_before(
+    song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "song.png"
+    out.write_bytes(b"the one before")
+
+    def interrupted(figure: object, path: Path, **options: object) -> None:
+        path.write_bytes(b"half a picture")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", interrupted)
+    assert _run(["plot", str(song), "-o", str(out), "--force"]) == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["song.png"]
+    assert out.read_bytes() == b"the one before"
 
 
 def test_the_timeline_has_a_bar_a_section() -> None:

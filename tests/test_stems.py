@@ -10,6 +10,7 @@ import soundfile
 from helpers import Capture, cli, ended, refused
 
 from yuegguf.arrays import load_arrays
+from yuegguf.encoding import Room
 from yuegguf.errors import RequestError
 from yuegguf.given import given_track, recorded_frames, sections_for, silence
 from yuegguf.models import nano_models
@@ -54,6 +55,7 @@ def test_the_recording_is_heard_as_it_is_and_its_codes_are_the_tracks(
         GivenTrack(("vocal", "instrumental")[track], str(recording)),
         open_codec(nano_models().codec, 1),
         frames,
+        Room(),
     )
     assert (codes[track] == given).all()
     names = ("vocals", "instrumental")
@@ -71,7 +73,7 @@ def test_a_backing_needs_no_words_and_begins_where_it_is_told(
     options = ("stems", "--vocal", recording, "-g", "pop", "--offset", 1.0, "--seed", 1, "-o", tmp_path)
     folder = Path(cli(capsys, *options, *MACHINE, "--json").json["folder"])
     assert codes_of(folder).shape[2] == int(50 * SECONDS) - 50
-    whole = given_track(GivenTrack("vocal", str(recording)), open_codec(nano_models().codec, 1), 200)
+    whole = given_track(GivenTrack("vocal", str(recording)), open_codec(nano_models().codec, 1), 200, Room())
     assert (codes_of(folder)[0, :, :100] == whole[0][:, 50:150]).all()
 
 

@@ -251,7 +251,7 @@ def _begin(name: str, folder: Path, origin: Origin) -> None:
 
 
 def _encode(song: SongFiles, encoder: Encoder, files: dict[str, Path], progress: Progress) -> int:
-    """Make the codes of all tracks, each [1, T] in int64; returns T."""
+    """Make the codes that are missing of all tracks, each [1, T] in int64; returns T."""
     if not all(file.is_file() for file in files.values()):
         sources = {name: source_of(open_recording(path)) for name, path in song.tracks.items()}
         if "mix" not in sources:
@@ -264,6 +264,8 @@ def _encode(song: SongFiles, encoder: Encoder, files: dict[str, Path], progress:
             )
         window = slice(0, min(lengths.values()))
         for name, file in files.items():
+            if file.is_file():
+                continue
             codes = encode(sources[name], encoder.codec, encoder.room, window, progress)
             save_array(file, codes[:1].astype(np.int64))
     return min(int(_kept(file).shape[1]) for file in files.values())

@@ -30,7 +30,7 @@ def silence(codec: AudioCodec) -> Codes:
 
 def recorded_frames(wanted: GivenTrack) -> int:
     """Whole frames of a recording from its offset on. Raises RequestError."""
-    assert wanted.file
+    assert wanted.file is not None
     found = open_recording(Path(wanted.file))
     frames = FRAME_RATE * found.samples // found.rate - round(FRAME_RATE * wanted.offset)
     if frames < FRAME_RATE:

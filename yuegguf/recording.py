@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -30,6 +30,8 @@ LONGEST = 6 * 3600
 """Seconds of a recording that is read: a compressed file of a megabyte can announce and hold days."""
 BLOCK = 1 << 20
 """Numbers that are decoded at one time, those of all channels counted."""
+UNSURE = ("OGG",)
+"""Formats in which libsndfile 1.2 goes to another sample than asked for, near the end of a stream."""
 PART_SECONDS = 30
 """Seconds that are resampled at one time."""
 
@@ -61,17 +63,8 @@ class Recording:
 
     def read(self, first: int = 0, last: int | None = None) -> Wave:
         """Samples first … last at its own rate, mono. Raises RequestError."""
-        stop = self.samples if last is None else min(last, self.samples)
-        with _reading(self.path), soundfile.SoundFile(self.path) as file:
-            _skip(file, first)
-            wave = np.empty(max(0, stop - first), np.float32)
-            done = 0
-            for block in _blocks(file, len(wave)):
-                wave[done : done + len(block)] = _mono(block, self.path)
-                done += len(block)
-        if done < len(wave):
-            raise _short(self.path, first + done, self.samples)
-        return wave
+        with _memory(self.path), closing(_Reader(self)) as reader:
+            return reader.read(first, self.samples if last is None else last)
 
     def wave(self, rate: int, first: int = 0, last: int | None = None) -> Wave:
         """Samples first … last at `rate` Hz, mono: the same of any part as of the whole.
@@ -83,15 +76,49 @@ class Recording:
         source, target = self.rate // common, rate // common
         margin = -(-kernel_reach(source, target) // source) + 1  # periods that a sample depends on
         step = max(1, PART_SECONDS * rate // target) * target
-        with _memory(self.path):
+        with _memory(self.path), closing(_Reader(self)) as reader:
             out = np.empty(max(0, stop - first), np.float32)
             for begin in range(first // target * target, stop, step):
                 end = min(begin + step, stop)
                 period = max(0, begin // target - margin)
-                part = self.read(period * source, (-(-end // target) + margin) * source)
+                part = reader.read(period * source, (-(-end // target) + margin) * source)
                 made, low = resample(part, self.rate, rate), max(begin, first)
                 out[low - first : end - first] = made[low - period * target : end - period * target]
         return out
+
+
+class _Reader:
+    """A recording's samples, part after part, each of which begins within the one before or behind it."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        with _reading(recording.path):
+            self._file = soundfile.SoundFile(recording.path)
+        self._start, self._held = 0, np.empty(0, np.float32)
+        """Where the part before begins, and the part."""
+
+    def read(self, first: int, last: int) -> Wave:
+        """Mono samples first … last. Raises RequestError."""
+        assert first >= self._start
+        stop = min(last, self._recording.samples)
+        path, position = self._recording.path, self._start + len(self._held)
+        with _reading(path):
+            wave = np.empty(max(0, stop - first), np.float32)
+            kept = self._held[first - self._start :][: len(wave)]
+            wave[: len(kept)] = kept
+            done = len(kept)
+            if done < len(wave):
+                _go_to(self._file, position, first + done)
+            for block in _blocks(self._file, len(wave) - done):
+                wave[done : done + len(block)] = _mono(block, path)
+                done += len(block)
+        if done < len(wave):
+            raise _short(path, self._recording.samples, first + done)
+        self._start, self._held = first, wave
+        return wave
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def open_recording(path: Path) -> Recording:
@@ -125,7 +152,7 @@ def read_audio(path: Path) -> tuple[Wave, int]:
 def _holds(path: Path, samples: int) -> bool:
     """Whether the last of so many samples can be read; a file that was cut off has none there."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with _memory(path), soundfile.SoundFile(path) as file:
             file.seek(samples - 1)
             return len(file.read(1, dtype="float32", always_2d=True)) == 1
     except (soundfile.SoundFileError, OSError, RuntimeError):
@@ -149,12 +176,12 @@ def _blocks(file: soundfile.SoundFile, count: int) -> Iterator[Wave]:
         yield block
 
 
-def _skip(file: soundfile.SoundFile, samples: int) -> None:
-    """Go to a sample; by decoding where the format cannot seek."""
-    if file.seekable():
-        file.seek(samples)
+def _go_to(file: soundfile.SoundFile, position: int, sample: int) -> None:
+    """Go on from a position to a sample; by decoding where the format cannot seek, or not near the end."""
+    if file.seekable() and file.format not in UNSURE:
+        file.seek(sample)
     else:
-        for _ in _blocks(file, samples):
+        for _ in _blocks(file, sample - position):
             pass
 
 
@@ -165,7 +192,7 @@ def _mono(block: Wave, path: Path) -> Wave:
     return wave
 
 
-def _short(path: Path, found: int, announced: int) -> RequestError:
+def _short(path: Path, announced: int, found: int) -> RequestError:
     return RequestError(
         f"{path} announces {announced} samples and ends at {found}", "export the recording again"
     )

@@ -160,7 +160,7 @@ def encode(
     targets = _targets(files, output_dir, force)
     folder = models.resolve_codec(codec_choice(codec))
     room = runtime.encoding_room(folder, max_memory)
-    sources = [_source(file, window) for file in files]
+    sources = [_source(file, window, start) for file in files]
     for source in sources:  # all of it is said before minutes of encoding
         parts_of(source, slice(*window.indices(source.frames)), room)
     written = []
@@ -174,8 +174,8 @@ def encode(
     output.result({"files": written}, [str(entry["file"]) for entry in written])
 
 
-def _source(file: Path, window: slice) -> Any:
-    """A recording to encode. Raises RequestError where the window holds nothing of it."""
+def _source(file: Path, window: slice, start: float) -> Any:
+    """A recording to encode. Raises RequestError where the window, from `start` s on, holds nothing of it."""
     from yuegguf.encoding import source_of
     from yuegguf.recording import open_recording
 
@@ -184,8 +184,7 @@ def _source(file: Path, window: slice) -> Any:
     if source.frames and first >= last:
         seconds = source.frames / FRAME_RATE
         raise RequestError(
-            f"the window from {window.start / FRAME_RATE:g} s holds nothing of {file}, which is "
-            f"{seconds:g} s long",
+            f"the window from {start:g} s holds nothing of {file}, which is {seconds:g} s long",
             "pass a longer one that begins before its end",
         )
     return source
