@@ -3,8 +3,8 @@
     python tests/crashing.py --seconds 600 --seed 1
     python tests/crashing.py --seconds 60 --seed 1 --only render
 
-A command is killed; what then lies in its folder must be as promised; the command, or `resume`, is run again to
-its end; the folder must then be that of an undisturbed run, byte for byte, with nothing left over. No file
+A command is killed; what then lies in its folder must be as promised; the command, or `resume`, is run again
+to its end; the folder must then be that of an undisturbed run, byte for byte, with nothing left over. No file
 elsewhere may change. Engines and codec are those of cheap.py.
 """
 
@@ -52,6 +52,16 @@ Content = dict[str, Any]
 
 class Broken(AssertionError):
     """A promise that was not kept."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An undisturbed run."""
+
+    before: Content
+    after: Content
+    steps: list[str]
+    """Kind and file of each."""
 
 
 @dataclass
@@ -115,7 +125,7 @@ def check_promise(work: Path, before: Content, after: Content) -> None:
         if path.name == "song.json":
             _check(lambda folder=path.parent: SongFolder.open(folder), f"{name} cannot be read")
         elif path.name == "tokens.log":
-            drawn, length = tokenlog.parse(data, name)
+            _, length = tokenlog.parse(data, name)
             whole = after.get(name, data)
             _require(whole.startswith(data[:length]), f"{name} is not the beginning of the song's")
         elif path.name == "preview.wav":
@@ -127,7 +137,9 @@ def check_promise(work: Path, before: Content, after: Content) -> None:
         else:
             known = [side[name] for side in (before, after) if name in side]
             passing = not known and path.name.startswith("draft")
-            _require(passing or comparable(path.name, data) in known, f"{name} is neither the old nor the new file")
+            _require(
+                passing or comparable(path.name, data) in known, f"{name} is neither the old nor the new file"
+            )
     there = {plain(str(path.relative_to(work))) for path in work.rglob("*")}
     gone = [name for name in before if name in after and name not in there]
     _require(not gone, f"{gone} is gone")
@@ -149,18 +161,20 @@ def check_sentence(result: Result) -> None:
     """A command that failed says so in one line. Raises Broken."""
     errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
     bad = "Traceback" in result.err or "unexpected" in result.err or "fault of yuegguf" in result.err
-    _require(result.code in (1, 3, 4, 5, 7, 75) and len(errors) == 1 and not bad, f"{result.code} {result.err}")
+    _require(
+        result.code in (1, 3, 4, 5, 7, 75) and len(errors) == 1 and not bad, f"{result.code} {result.err}"
+    )
 
 
 class Driver:
     """Kills commands in a folder of its own."""
 
-    def __init__(self, root: Path, program: Zygote, unsafe: bool = False) -> None:
-        """`unsafe` lets song folders be written without care, which must show."""
+    def __init__(self, root: Path, program: Zygote) -> None:
         self.root, self.program = root, program
         self.work, self.canary, self.report = root / "work", root / "canary", root / "steps"
         self.stock = Stock(root / "stock", program)
-        self._ours: list[tuple[str, dict[str, Any]]] = [("unsafe", {})] if unsafe else []
+        self.careless = False
+        """Whether song.json is written without care, which must show."""
         self.canary.mkdir(parents=True)
         (self.canary / "file").write_text("mine")
         (self.canary / "folder").mkdir()
@@ -170,7 +184,8 @@ class Driver:
         steps = {"root": str(self.work), "report": str(self.report), "at": at, "fault": fault}
         environment = {name: str(self.work / path) for name, path in writer.environment.items()}
         around = {"environment": environment, "folder": str(self.work)}
-        before = [("surroundings", around), *self._ours, ("disk_steps", steps)]
+        careless: list[tuple[str, dict[str, Any]]] = [("unsafe", {})] if self.careless else []
+        before = [("surroundings", around), *careless, ("disk_steps", steps)]
         return self.program.run(*line, before=before)
 
     def begin(self, writer: Writer) -> Content:
@@ -180,27 +195,28 @@ class Driver:
         self.stock.lay(writer.start, self.work)
         return content(self.work)
 
-    def undisturbed(self, writer: Writer) -> tuple[Content, Content, int]:
-        """What is there before and after, and the steps between."""
+    def undisturbed(self, writer: Writer) -> Whole:
+        """What is there before and after, and the steps between. Raises Broken."""
         before = self.begin(writer)
         result = self.run(writer, writer.line(self.work))
         _require(result.code in (0, 6), f"{writer.name} failed: {result.err}")
         found = json.loads(self.report.read_text())
         _require(not found["outside"], f"{writer.name} writes elsewhere: {found['outside']}")
-        return before, content(self.work), found["count"]
+        return Whole(before, content(self.work), found["steps"])
 
-    def kill(self, writer: Writer, at: int, whole: tuple[Content, Content, int], found: Found) -> None:
+    def kill(self, writer: Writer, at: int, whole: Whole, found: Found) -> None:
         """Kill at a step, look, and run it again to its end. Raises Broken."""
-        before, after, _ = whole
         self.begin(writer)
         line = writer.line(self.work)
         result = self.run(writer, line, at)
         _require(result.code == -signal.SIGKILL, f"it ended with {result.code}: {result.err}")
         found.kills += 1
-        check_promise(self.work, before, after)
+        check_promise(self.work, whole.before, whole.after)
         age(self.work)
-        self.go_on(writer, line, after, found)
-        _require(sorted(path.name for path in self.canary.iterdir()) == ["file", "folder"], "the canary changed")
+        self.go_on(writer, line, whole.after, found)
+        _require(
+            sorted(path.name for path in self.canary.iterdir()) == ["file", "folder"], "the canary changed"
+        )
         _require((self.canary / "file").read_text() == "mine", "the canary changed")
 
     def go_on(self, writer: Writer, line: tuple[object, ...], after: Content, found: Found) -> None:
@@ -218,7 +234,7 @@ class Driver:
 
 
 def age(work: Path) -> None:
-    """Let an hour pass for workspaces that were killed before they had an owner: younger ones may be in use."""
+    """Let an hour pass for workspaces that were killed before they had an owner."""
     for left in work.rglob(f"{UNOWNED}*"):
         os.utime(left, (0, 0))
 
@@ -232,10 +248,10 @@ def check_equal(now: Content, after: Content) -> None:
 
 
 @contextmanager
-def driving(root: Path, unsafe: bool = False) -> Iterator[Driver]:
+def driving(root: Path) -> Iterator[Driver]:
     """A driver for as long as it is needed."""
     with zygote(root / "program", cheap=True) as program:
-        yield Driver(root, program, unsafe)
+        yield Driver(root, program)
 
 
 def chosen(steps: int, chance: random.Random) -> list[int]:
@@ -250,15 +266,15 @@ def long_run(driver: Driver, seconds: float, seed: int, only: str) -> dict[str, 
     chance = random.Random(seed)
     writers = [writer for writer in WRITERS if only in writer.name]
     found = {writer.name: Found() for writer in writers}
-    left: dict[str, tuple[Writer, list[int], tuple[Content, Content, int]]] = {}
+    left: dict[str, tuple[Writer, list[int], Whole]] = {}
     for writer in writers:
         try:
             whole = driver.undisturbed(writer)
         except Broken as error:
             found[writer.name].broken.append(str(error))
             continue
-        found[writer.name].steps = whole[2]
-        left[writer.name] = (writer, chosen(whole[2], chance), whole)
+        found[writer.name].steps = len(whole.steps)
+        left[writer.name] = (writer, chosen(len(whole.steps), chance), whole)
     end = time.monotonic() + seconds
     while left and time.monotonic() < end:
         for name, (writer, moments, whole) in list(left.items()):
@@ -269,7 +285,7 @@ def long_run(driver: Driver, seconds: float, seed: int, only: str) -> dict[str, 
                 driver.kill(writer, at, whole, found[name])
             except Broken as error:
                 found[name].broken.append(f"step {at}: {error}")
-                print(f"{name}, step {at}: {error}", file=sys.stderr)
+                print(f"{name}, step {at} ({whole.steps[at - 1]}): {error}", file=sys.stderr)
             if not moments:
                 del left[name]
     return found
@@ -287,7 +303,9 @@ def main() -> int:
     print(f"{'command':<24}{'steps':>7}{'kills':>7}{'--force':>9}{'over':>6}{'broken':>8}")
     for name, each in found.items():
         print(f"{name:<24}{each.steps:>7}{each.kills:>7}{each.forced:>9}{each.again:>6}{len(each.broken):>8}")
-    total = Counter({name: sum(getattr(each, name) for each in found.values()) for name in ("kills", "forced")})
+    total = Counter(
+        {name: sum(getattr(each, name) for each in found.values()) for name in ("kills", "forced")}
+    )
     broken = sum(len(each.broken) for each in found.values())
     print(f"{total['kills']} kills of {len(found)} commands, {broken} promises broken")
     return 1 if broken else 0

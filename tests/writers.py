@@ -16,7 +16,19 @@ Line = tuple[object, ...]
 
 MACHINE = ("--threads", 1, "--stage2-batch", 1, "--snapshot-every", 15)
 SONG = (*TEXT, "--segment-seconds", 1, "--seed", 5, "--model", "nano", *MACHINE)
-SHORT = ("-g", "pop", "--lyrics", "[verse]\nla", "--segment-seconds", 1, "--seed", 5, "--model", "nano", *MACHINE)
+SHORT = (
+    "-g",
+    "pop",
+    "--lyrics",
+    "[verse]\nla",
+    "--segment-seconds",
+    1,
+    "--seed",
+    5,
+    "--model",
+    "nano",
+    *MACHINE,
+)
 """A song of one second."""
 SAMPLE = "yuegguf.tokenlog:TokenLog.draw"
 QUEUE = """
@@ -85,7 +97,9 @@ class Stock:
     def _recordings(self, folder: Path) -> None:
         chance = np.random.default_rng(0)
         for name in ("a", "b"):
-            soundfile.write(folder / f"{name}.wav", 0.3 * np.sin(np.cumsum(chance.normal(0, 0.2, 16000))), 16000)
+            soundfile.write(
+                folder / f"{name}.wav", 0.3 * np.sin(np.cumsum(chance.normal(0, 0.2, 16000))), 16000
+            )
 
     def _pair(self, folder: Path) -> None:
         codes = np.random.default_rng(3).integers(0, 1024, (2, 8, 100)).astype(np.uint32)
@@ -144,9 +158,9 @@ def resumed(work: Path, line: Line) -> Line:
     return ("resume", *(songs or takes), "--threads", 1) if songs or takes else line
 
 
-def within(*line: str) -> Callable[[Path], Line]:
+def within(line: str) -> Callable[[Path], Line]:
     """A command whose arguments that begin with @ are files of its folder."""
-    return lambda work: tuple(str(work / each[1:]) if each.startswith("@") else each for each in line)
+    return lambda work: tuple(work / each[1:] if each.startswith("@") else each for each in line.split())
 
 
 def into_songs(*line: object) -> Callable[[Path], Line]:
@@ -159,40 +173,60 @@ def at(name: str) -> Callable[[Path], Path]:
     return lambda work: work / name
 
 
-CODEC = ("--codec", str(Path(__file__).resolve().parents[1] / "yuegguf" / "data" / "nano"))
+CODEC = f"--codec {Path(__file__).resolve().parents[1] / 'yuegguf' / 'data' / 'nano'}"
 WRITERS = (
     Writer("run", into_songs("run", *SONG, "--preview-every", 0.5), again=resumed),
     Writer("run --draft", into_songs("run", *SHORT, "--draft-stems"), again=resumed),
     Writer("run -n", into_songs("run", *SHORT, "-n", 2), again=resumed),
-    Writer("run --ref", into_songs("run", *SHORT, "--ref", at("a.wav"), "--ref-end", 1), "recordings", again=resumed),
-    Writer("run --queue", within("run", "--queue", "@queue.yaml"), "queue"),
-    Writer("resume: draft", within("resume", "@song", "--threads", "1", "--snapshot-every", "15"), "begun"),
-    Writer("resume: refine", within("resume", "@song", "--threads", "1"), "sampled"),
-    Writer("refine", within("refine", "@song", "--threads", "1"), "drafted"),
-    Writer("render", within("render", "@song", "--mix", "vocos", "--format", "wav,flac"), "song"),
-    Writer("render --force", within("render", "@song", "--no-stems", "--force"), "song"),
-    Writer("takes keep", within("takes", "keep", "@song", "1", "--delete-others"), "takes"),
-    Writer("extend", lambda work: ("extend", work / "song", "--retake", 2, "--seed", 3, "-o", work / "songs", *MACHINE), "song",
-           again=resumed),
-    Writer("stems", into_songs("stems", "--vocal", at("a.wav"), "-g", "pop", "--seed", 5, "--model", "nano",
-           *MACHINE), "recordings", again=resumed),
-    Writer("import", into_songs("import", at("x_vtrack.npy"), at("x_itrack.npy"), "-g", "pop", "--lyrics",
-           "[verse]\nla", "--model", "nano", "--threads", 1), "pair", again=resumed),
-    Writer("export", within("export", "@song"), "song"),
-    Writer("export --yue-ui", within("export", "@song", "--yue-ui"), "song"),
-    Writer("bundle", within("bundle", "@song"), "song"),
-    Writer("plot", within("plot", "@song"), "song",
-           environment={"MPLCONFIGDIR": "matplotlib"}),
-    Writer("decode", within("decode", "@song", "-o", "@out", *CODEC), "song"),
-    Writer("encode", within("encode", "@a.wav", "@b.wav", "-o", "@out", *CODEC), "recordings"),
-    Writer("encode --jsonl", within("encode", "@songs", "--jsonl", "@out/train.jsonl", *CODEC), "dataset"),
-    Writer("voice save", within("voice", "save", "anna", "--ref", "@a.wav", "--ref-end", "1", *CODEC), "recordings",
-           environment={"YUEGGUF_VOICES_DIR": "voices"}),
-    Writer("convert", within("--models-dir", "@models", "convert", "@stage2", "--name", "s2-general"), "checkpoints"),
-    Writer("export-codec", within("export-codec", "@codec", "-o", "@out"), "checkpoints"),
-    Writer("trim", within("trim", "@full.gguf", "-o", "@out.gguf"), "untrimmed"),
-    Writer("quantize", within("quantize", "@full.gguf", "Q8_0", "-o", "@out.gguf"), "untrimmed"),
-    Writer("pull --from", within("--models-dir", "@models", "pull", "--from", "@kit"), "kit"),
-    Writer("pull --to", within("--models-dir", "@kit", "pull", "--to", "@usb", "s2-general:Q8_0"), "kit"),
-    Writer("models rm", within("--models-dir", "@kit", "models", "rm", "s2-general:Q8_0"), "kit", over=(3,)),
-)  # fmt: skip
+    Writer(
+        "run --ref",
+        into_songs("run", *SHORT, "--ref", at("a.wav"), "--ref-end", 1),
+        "recordings",
+        again=resumed,
+    ),
+    Writer("run --queue", within("run --queue @queue.yaml"), "queue"),
+    Writer("resume: draft", within("resume @song --threads 1 --snapshot-every 15"), "begun"),
+    Writer("resume: refine", within("resume @song --threads 1"), "sampled"),
+    Writer("refine", within("refine @song --threads 1"), "drafted"),
+    Writer("render", within("render @song --mix vocos --format wav,flac"), "song"),
+    Writer("render --force", within("render @song --no-stems --force"), "song"),
+    Writer("takes keep", within("takes keep @song 1 --delete-others"), "takes"),
+    Writer(
+        "extend",
+        into_songs("extend", at("song"), "--retake", 2, "--seed", 3, *MACHINE),
+        "song",
+        again=resumed,
+    ),
+    Writer(
+        "stems",
+        into_songs("stems", "--vocal", at("a.wav"), "-g", "pop", "--seed", 5, "--model", "nano", *MACHINE),
+        "recordings",
+        again=resumed,
+    ),
+    Writer(
+        "import",
+        into_songs("import", at("x_vtrack.npy"), at("x_itrack.npy"), *TEXT, "--model", "nano"),
+        "pair",
+        again=resumed,
+    ),
+    Writer("export", within("export @song"), "song"),
+    Writer("export --yue-ui", within("export @song --yue-ui"), "song"),
+    Writer("bundle", within("bundle @song"), "song"),
+    Writer("plot", within("plot @song"), "song", environment={"MPLCONFIGDIR": "matplotlib"}),
+    Writer("decode", within(f"decode @song -o @out {CODEC}"), "song"),
+    Writer("encode", within(f"encode @a.wav @b.wav -o @out {CODEC}"), "recordings"),
+    Writer("encode --jsonl", within(f"encode @songs --jsonl @out/train.jsonl {CODEC}"), "dataset"),
+    Writer(
+        "voice save",
+        within(f"voice save anna --ref @a.wav --ref-end 1 {CODEC}"),
+        "recordings",
+        environment={"YUEGGUF_VOICES_DIR": "voices"},
+    ),
+    Writer("convert", within("--models-dir @models convert @stage2 --name s2-general"), "checkpoints"),
+    Writer("export-codec", within("export-codec @codec -o @out"), "checkpoints"),
+    Writer("trim", within("trim @full.gguf -o @out.gguf"), "untrimmed"),
+    Writer("quantize", within("quantize @full.gguf Q8_0 -o @out.gguf"), "untrimmed"),
+    Writer("pull --from", within("--models-dir @models pull --from @kit"), "kit"),
+    Writer("pull --to", within("--models-dir @kit pull --to @usb s2-general:Q8_0"), "kit"),
+    Writer("models rm", within("--models-dir @kit models rm s2-general:Q8_0"), "kit", over=(3,)),
+)
