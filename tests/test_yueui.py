@@ -150,6 +150,7 @@ SPOIL: tuple[Callable[[dict[str, Any]], Any], ...] = (
     lambda d: {**d, "cache": {**d["cache"], "tracks": [[[float("nan")], [1]]]}},
     lambda d: {**d, "cache": {**d["cache"], "tracks": [[[[1], 2], [1]]]}},
     lambda d: {**d, "cache": {**d["cache"], "tracks": [[[10**400], [1]]]}},
+    lambda d: {**d, "cache": {**d["cache"], "tracks": [[[1e300], [-1e300]]]}},
     lambda d: {**d, "cache": {**d["cache"], "segments": [["verse", 0]]}},
     lambda d: {**d, "cache": {**d["cache"], "segments": [["verse", "a", "b"]]}},
     lambda d: {**d, "cache": {**d["cache"], "segments": 5}},

@@ -155,7 +155,7 @@ def _holds(path: Path, samples: int) -> bool:
         with _memory(path), soundfile.SoundFile(path) as file:
             file.seek(samples - 1)
             return len(file.read(1, dtype="float32", always_2d=True)) == 1
-    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
+    except (soundfile.SoundFileError, OSError, RuntimeError):
         return False
 
 

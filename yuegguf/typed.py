@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,5 +106,9 @@ def _unknown(given: Any, kept: Any, where: str = "") -> str:
 
 
 def _short(error: BaseException) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
     text = " ".join(str(error).split())
+    if text.startswith("JSON is malformed"):  # the parser's own words about bytes help nobody
+        text = re.sub(r": .* (?=\(byte)", " ", text)
     return text[:200] if text else type(error).__name__

@@ -118,7 +118,7 @@ def read(content: bytes, name: str) -> Project:
 def _ids(track: Any) -> NDArray[np.int64]:
     """Ids that may have been written as whole floats. Raises ValueError, TypeError."""
     numbers = np.asarray(track, np.float64).ravel()
-    ids = np.where(np.isfinite(numbers), numbers, INVALID).astype(np.int64)
+    ids = np.where(np.abs(numbers) < 2**53, numbers, INVALID).astype(np.int64)  # not NaN, and no larger
     if not (ids == numbers).all():
         raise ValueError("an id is not a whole number")
     return ids

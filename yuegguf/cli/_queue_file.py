@@ -148,10 +148,12 @@ def _compose(file: Path) -> yaml.Node | None:
         loader = _Loader(data.decode("utf-8-sig"))
         loader.name = file.name
         return loader.get_single_node()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RequestError(f"the queue {file} cannot be read ({error})", "check the name") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the queue {file} is not UTF-8 text", "save it as UTF-8") from error
     except (yaml.YAMLError, ValueError) as error:
-        said = " ".join(str(error).split())
+        said = " ".join(str(error).split()).replace("found unexpected", "found")
         raise RequestError(f"{file} is not YAML for a queue ({said})", "see the README") from error
 
 

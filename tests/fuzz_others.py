@@ -1,0 +1,222 @@
+"""Readers of texts, notes, arrays and recordings, with small valid ones."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from fuzz_driver import Target
+from fuzz_songs import content_of, each
+from mutators import Content
+from songs import codes_of, finished_song
+
+from yuegguf import (
+    arrays,
+    dataset,
+    interchange,
+    kit,
+    lockfile,
+    lyrics,
+    store,
+    yueui,
+)
+from yuegguf.audio import write_audio
+from yuegguf.cli import _queue_file
+from yuegguf.cli._output import Output
+from yuegguf.cli._queue import State
+from yuegguf.cli._request import song_request
+from yuegguf.cli._texts import read_text
+from yuegguf.cli.song import run
+from yuegguf.codes import read_codes
+from yuegguf.cost import StepCost
+from yuegguf.errors import RequestError
+from yuegguf.material import Known
+from yuegguf.recording import open_recording, read_audio
+from yuegguf.request import SongRequest
+from yuegguf.song import SongFolder
+from yuegguf.speed import Notebook
+
+TONE = (0.3 * np.sin(np.arange(6000) / 9)).astype(np.float32)
+
+
+def project_seeds(folder: Path) -> list[Content]:
+    """A project with both stages."""
+    song = SongFolder.open(finished_song(folder))
+    return [{"p.json": yueui.save(interchange.project_of(song))}]
+
+
+def pair_seeds(folder: Path) -> list[Content]:
+    """YuE's pair of either stage."""
+    song = SongFolder.open(finished_song(folder))
+    interchange.write_official(interchange.official_files(song), folder / "out")
+    files = content_of(folder / "out")
+    second = {name: data for name, data in files.items() if name.startswith("stage2")}
+    return [files, second]
+
+
+def read_pair(folder: Path) -> None:
+    """A pair as codes, and as a song."""
+    each(lambda: read_codes([folder]), lambda: interchange.from_pair([folder], Known()))
+
+
+def lock_seeds(folder: Path) -> list[Content]:
+    """A lock of two files."""
+    digest = hashlib.sha256(b"x").hexdigest()
+    facts = ("apache-2.0", "m-a-p/x", "0" * 40, {"a": "sha256:" + digest}, "yuegguf")
+    found = [
+        lockfile.Installed("en-cot-Q8_0.gguf", "en-cot", "Q8_0", 1, digest, *facts),
+        lockfile.Installed("xcodec/decoder.onnx", "xcodec", "", 1, digest, *facts),
+    ]
+    lockfile.update(folder, found)
+    return [{**content_of(folder), "en-cot-Q8_0.gguf": b"x", "xcodec/decoder.onnx": b"x"}]
+
+
+def read_lock(folder: Path) -> None:
+    """A kit's list, what is there of it, and whether it is right."""
+    entries = kit.contents(folder)
+    each(
+        lambda: kit.contents(folder, ["en-cot", "xcodec"]),
+        lambda: lockfile.present(folder, entries),
+        *(lambda e=e: lockfile.check(folder, e) for e in entries[:5]),  # type: ignore[misc]
+    )
+
+
+def record_seeds(folder: Path) -> list[Content]:
+    """What the hub said of a download."""
+    files = (store.RemoteFile("a.json", 3, "blob:00"), store.RemoteFile("b/c.bin", 9, "sha256:11"))
+    store.remember(store.Snapshot("m-a-p/x", "0" * 40, "apache-2.0", files), folder)
+    return [content_of(folder)]
+
+
+def read_record(folder: Path) -> None:
+    """The record and what is missing; none is a refusal."""
+    found = store.recall(folder)
+    if found is None:
+        raise RequestError("no record")
+    store.missing_bytes(found, folder)
+
+
+def queue_seeds(folder: Path) -> list[Content]:
+    """A queue, and the same as JSON."""
+    song = {"name": "a", "genre": "pop", "lyrics": "[verse]\nla", "seed": 7, "format": ["flac"]}
+    facts = {"defaults": {"retries": 0, "threads": 1, "draft": True}, "songs": [song, {**song, "name": "b"}]}
+    text = b"defaults: {retries: 0}\nsongs:\n  - {name: a, genre: pop, lyrics: '[verse] la'}\n"
+    text += b"  - name: b\n    genre: rock\n    lyrics: |\n      [verse]\n      la\n"
+    return [{"q.yaml": json.dumps(facts).encode()}, {"q.yaml": text}]
+
+
+def read_queue(folder: Path) -> None:
+    """A queue's songs as options and requests."""
+    import click
+
+    defaults, wishes = _queue_file.read(folder / "q.yaml")
+    for wish in wishes[:50]:
+        try:
+            asked = _queue_file.chosen(run, defaults, wish.options)
+            arguments = [text for one in asked.values() for text in one.arguments(folder)]
+            song_request(run.make_context("run", arguments, obj=Output(quiet=True)).params)
+        except click.UsageError as error:
+            raise RequestError(error.message[:200]) from error
+
+
+def text_seeds(folder: Path) -> list[Content]:
+    """Lyrics, and a choice among their sections."""
+    text = "(soft)\n[Verse 1] #length 10\nla la la\nlo\n\n[chorus]\nnight & day\n[outro]\n"
+    marked = b"\xef\xbb\xbf" + text.encode()
+    return [{"lyrics.txt": text.encode(), "spec.txt": b"1-2,3"}, {"lyrics.txt": marked, "spec.txt": b"1"}]
+
+
+def read_lyrics(folder: Path) -> None:
+    """Lyrics as sections, some of them, and as a request."""
+    text, spec = (read_text(str(folder / f"{name}.txt"), name) for name in ("lyrics", "spec"))
+    each(
+        lambda: lyrics.write(lyrics.parse(text).sections),
+        lambda: lyrics.choose(lyrics.parse(text).sections, spec),
+        lambda: SongRequest(spec, text).parsed(),
+        lambda: yueui.our_lyrics(text, ["verse"]),
+    )
+
+
+def dataset_seeds(folder: Path) -> list[Content]:
+    """A song to finetune with."""
+    text = b"[ti:x]\n[00:00.00][verse]\n[00:00.10] la la\n[00:01.50][chorus]\n[00:01.60] lo\n"
+    tracks = {f"song/{name}.wav": b"RIFF" for name in ("vocals", "instrumental")}
+    return [{**tracks, "song/lyrics.lrc": text, "song/tags.txt": b"pop female\n"}]
+
+
+def read_dataset(folder: Path) -> None:
+    """The songs of a folder, as rows."""
+    for song in dataset.read_songs(folder):
+        dataset.row(song, 200, dict.fromkeys(("mix", "vocals", "instrumental"), "x.npy"))
+
+
+def speed_seeds(folder: Path) -> list[Content]:
+    """A measurement of this machine."""
+    cost = StepCost(*(0.5 for _ in StepCost.__dataclass_fields__))
+    Notebook(folder / "speed.json").keep(cost, "model")
+    return [content_of(folder)]
+
+
+def read_speed(folder: Path) -> None:
+    """A measurement; none is a refusal."""
+    if Notebook(folder / "speed.json").find("model") is None:
+        raise RequestError("not measured")
+
+
+# Arrays and audio
+
+
+def array_seeds(folder: Path) -> list[Content]:
+    """Arrays of several kinds."""
+    arrays_of = (codes_of(), TONE[:50], np.asfortranarray(np.arange(12).reshape(3, 4)), np.zeros(0, np.int8))
+    found = []
+    for array in arrays_of:
+        np.save(out := io.BytesIO(), array)
+        found.append({"a.npy": out.getvalue()})
+    return found
+
+
+def archive_seeds(folder: Path) -> list[Content]:
+    """Named arrays."""
+    arrays.save_arrays(folder / "a.npz", {"codes": codes_of(), "frames": np.array([50, 50])})
+    np.savez(folder / "b.npz", codes=TONE, frames=np.zeros((2, 0)))
+    return [{"a.npz": path.read_bytes()} for path in sorted(folder.iterdir())]
+
+
+def audio_seeds(folder: Path) -> list[Content]:
+    """Recordings of every kind."""
+    for kind in ("wav", "flac", "mp3"):
+        write_audio(folder / f"a.{kind}", TONE, kind)  # type: ignore[arg-type]
+    soundfile.write(folder / "a.ogg", np.stack([TONE, TONE], 1), 22050)
+    soundfile.write(folder / "b.wav", TONE[:999], 8000, subtype="FLOAT")
+    soundfile.write(folder / "a.aiff", TONE[:999], 48000, subtype="PCM_24")
+    return [{path.name: path.read_bytes()} for path in sorted(folder.iterdir())]
+
+
+def read_recording(folder: Path) -> None:
+    """A recording's length, samples, and samples for the codec."""
+    for path in sorted(folder.iterdir()):
+        open_recording(path).wave(16_000)
+        read_audio(path)
+
+
+STATE = b'{"00ff": "song", "11": "other"}'
+OTHERS = (
+    Target("YuE-UI project", project_seeds, lambda f: interchange.from_project(f / "p.json", Known())),
+    Target("YuE pair", pair_seeds, read_pair, folder=True),
+    Target("lock and kit", lock_seeds, read_lock, only=".json"),
+    Target("download record", record_seeds, read_record),
+    Target("queue", queue_seeds, read_queue),
+    Target("queue state", lambda _: [{"q.yaml.state.json": STATE}], lambda f: State(f / "q.yaml")),
+    Target("lyrics", text_seeds, read_lyrics),
+    Target("finetuning data", dataset_seeds, read_dataset, folder=True),
+    Target("measured speeds", speed_seeds, read_speed),
+    Target("npy", array_seeds, lambda folder: arrays.load_array(folder / "a.npy")),
+    Target("npz", archive_seeds, lambda folder: arrays.load_arrays(folder / "a.npz", ("codes", "frames"))),
+    Target("audio", audio_seeds, read_recording),
+)
+"""Readers of other tools' files, texts, notes, arrays and recordings."""
