@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -41,6 +42,11 @@ OPENS_MODELS = {"LlamaEngine", "OrtCodec"}
 MAKES_MODELS = {"reference_checkpoint", "reference_gguf"}
 """Fixtures that need PyTorch."""
 NEEDS_TORCH = re.compile(r"^(?:import|from) (?:torch|transformers|peft|loras)\b", re.MULTILINE)
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C interrupt, also where a script runs the tests in its background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

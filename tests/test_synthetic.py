@@ -21,7 +21,7 @@ from yuegguf.engine.llama import EngineOptions, LlamaEngine
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.vocab import check_role, stage1_vocab, stage2_vocab
 
-SMALL = LlamaConfig(512, 4, 8, 1, 64, 1408, 41000, 16384, 1e-5, 10000.0, False)
+SMALL = LlamaConfig(256, 4, 4, 1, 64, 1408, 41000, 16384, 1e-5, 10000.0, False)
 """1,408 columns are no multiple of 256, like stage 2's 5,504."""
 
 
