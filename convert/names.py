@@ -7,7 +7,6 @@ neighbouring rows; reordering the rows of q and k makes both the same model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
+
+from .json_object import LARGEST, read_object, shown
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 """GGUF names of the two tensors that have one row per piece."""
@@ -67,11 +68,9 @@ def read_config(folder: Path) -> LlamaConfig:
             f"there is no config.json in {folder}", "pass the folder of a published checkpoint"
         )
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_object(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise _bad(f"is damaged: {error}") from error
-    if not isinstance(found, dict):
-        raise _bad("is damaged: no JSON object")
     _refuse_variants(found)
     heads, hidden = _count(found, "num_attention_heads"), _count(found, "hidden_size")
     config = LlamaConfig(
@@ -147,12 +146,12 @@ def rotated_rows(rows: int, head_dim: int) -> NDArray[np.int64]:
 def _refuse_variants(found: Mapping[str, Any]) -> None:
     names: Any = found.get("architectures") or [found.get("model_type")]
     if not isinstance(names, list) or names not in (["LlamaForCausalLM"], ["llama"]):
-        raise _bad(f"describes {names}, not a LlamaForCausalLM")
+        raise _bad(f"describes {shown(names)}, not a LlamaForCausalLM")
     if found.get("hidden_act", "silu") != "silu":
-        raise _bad(f"asks for the activation {found['hidden_act']!r}, not silu")
+        raise _bad(f"asks for the activation {shown(found['hidden_act'])}, not silu")
     rope = _rope(found)
     if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise _bad(f"asks for a scaled RoPE ({rope}), which YuE does not use")
+        raise _bad(f"asks for a scaled RoPE ({shown(rope)}), which YuE does not use")
     for key in ("attention_bias", "mlp_bias"):
         if found.get(key):
             raise _bad(f"asks for biases ({key}), which YuE does not have")
@@ -162,7 +161,7 @@ def _rope(found: Mapping[str, Any]) -> dict[str, Any]:
     """rope_scaling of published configs, or rope_parameters as transformers 5 writes them."""
     rope = found.get("rope_scaling") or found.get("rope_parameters") or {}
     if not isinstance(rope, dict):
-        raise _bad(f"has an unknown RoPE description ({rope})")
+        raise _bad(f"has an unknown RoPE description ({shown(rope)})")
     return rope
 
 
@@ -170,14 +169,14 @@ def _count(found: Mapping[str, Any], key: str, default: int | None = None, most:
     value = found.get(key)
     value = default if value is None else value
     if type(value) is not int or not 0 < value <= most:
-        raise _bad(f"has no usable {key} ({value!r})")
+        raise _bad(f"has no usable {key} ({shown(value)})")
     return value
 
 
 def _positive(found: Mapping[str, Any], key: str, default: float) -> float:
     value = found.get(key, default)
-    if type(value) not in (int, float) or not 0 < value < float("inf"):
-        raise _bad(f"has no usable {key} ({value!r})")
+    if type(value) not in (int, float) or not 0 < value < LARGEST:
+        raise _bad(f"has no usable {key} ({shown(value)})")
     return float(value)
 
 

@@ -7,7 +7,6 @@ two matrices that llama.cpp adds, and is refused by name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
@@ -16,6 +15,7 @@ from typing import Any
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 
+from .json_object import LARGEST, read_object, shown
 from .safetensors import StoredTensor, open_file
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -72,31 +72,28 @@ def peft_name(name: str, half: str) -> str:
 
 def _config(found: Mapping[str, Any]) -> PeftConfig:
     if found.get("peft_type") != "LORA":
-        raise _bad(f"describes {found.get('peft_type')!r}, not a LoRA", "pass a LoRA adapter")
+        raise _bad(f"describes {shown(found.get('peft_type'))}, not a LoRA", "pass a LoRA adapter")
     for key, what in REFUSED.items():
         if found.get(key):
             raise _bad(f"asks for {key}: {what}", MERGE)
     if found.get("bias", "none") != "none":
-        raise _bad(f"asks for bias {found['bias']!r}: biases, which YuE does not have", MERGE)
+        raise _bad(f"asks for bias {shown(found['bias'])}: biases, which YuE does not have", MERGE)
     start = found.get("init_lora_weights")
     if isinstance(start, str) and start.lower() not in PLAIN_STARTS:
-        raise _bad(f"asks for init_lora_weights {start!r}, which changes the base model", MERGE)
+        raise _bad(f"asks for init_lora_weights {shown(start)}, which changes the base model", MERGE)
     rank, alpha = found.get("r"), found.get("lora_alpha")
     if type(rank) is not int or not 0 < rank < 2**16:
-        raise _bad(f"has no usable r ({rank!r})", "save the adapter again")
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 < alpha < float("inf"):
-        raise _bad(f"has no usable lora_alpha ({alpha!r})", "save the adapter again")
+        raise _bad(f"has no usable r ({shown(rank)})", "save the adapter again")
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 < alpha < LARGEST:
+        raise _bad(f"has no usable lora_alpha ({shown(alpha)})", "save the adapter again")
     return PeftConfig(rank, alpha * sqrt(rank) if found.get("use_rslora") else float(alpha))
 
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        return read_object(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise _bad(f"is damaged: {error}", "save the adapter again") from error
-    if not isinstance(found, dict):
-        raise _bad("is damaged: no JSON object", "save the adapter again")
-    return found
 
 
 def _bad(what: str, hint: str) -> DamagedFile:

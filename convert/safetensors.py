@@ -8,7 +8,6 @@ mapped: mapped pages count as resident memory, and a file that shrinks would kil
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -20,11 +19,15 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 
+from .json_object import read_object, shown
+
 STORED: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 """dtype names that are read → how numpy holds them; BF16 stays as its bits."""
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the reference implementation."""
 INDEX = "model.safetensors.index.json"
+LONGEST_NAME = 255
+"""Characters of a file name that a file system takes."""
 AGAIN = "download the checkpoint again"
 
 
@@ -157,10 +160,8 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise DamagedFile(f"{index.name} has no weight_map", AGAIN)
     for tensor, name in found.items():
         if not isinstance(name, str) or not _plain(name):
-            raise DamagedFile(
-                f"{index.name} places tensor {tensor} in {name!r}, which is no plain .safetensors file name",
-                AGAIN,
-            )
+            where = f"places tensor {tensor:.80} in {shown(name)}"
+            raise DamagedFile(f"{index.name} {where}, which is no plain .safetensors file name", AGAIN)
         if not (index.parent / name).is_file():
             raise DamagedFile(f"{name} is missing, which holds tensor {tensor}", AGAIN)
     return found
@@ -168,22 +169,15 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 def _plain(name: str) -> bool:
     """Only a name inside the folder may follow from a file's content, never a path."""
-    return name.endswith(".safetensors") and not any(c in name for c in "/\\:\0") and not name.startswith(".")
+    fits = name.endswith(".safetensors") and len(name) <= LONGEST_NAME
+    return fits and not any(c in name for c in "/\\:\0") and not name.startswith(".")
 
 
 def _object(text: bytes, file: str) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) != len(pairs):
-            raise ValueError("a name is given twice")
-        return dict(pairs)
-
     try:
-        found = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        return read_object(text)
+    except ValueError as error:
         raise DamagedFile(f"{file} has a damaged header: {error}", AGAIN) from error
-    if not isinstance(found, dict):
-        raise DamagedFile(f"{file} has a damaged header: no JSON object", AGAIN)
-    return found
 
 
 def _counts(values: Any) -> bool:

@@ -67,7 +67,10 @@ def read_vocab(path: Path, rows: int) -> Vocab:
         raise DamagedFile(
             f"{path.name} has {count} pieces, but the model only {rows} rows", "use the model's own tokenizer"
         )
-    pieces = [str(processor.id_to_piece(i)) for i in range(count)]
+    try:
+        pieces = [str(processor.id_to_piece(i)) for i in range(count)]
+    except UnicodeDecodeError as error:
+        raise DamagedFile(f"{path.name} has a piece that is not UTF-8 text", "download it again") from error
     check_pieces(pieces, SPECIALS, CODEBOOKS, path.name)
     pieces += [f"[PAD{i}]" for i in range(count, rows)]
     if len(set(pieces)) != rows:

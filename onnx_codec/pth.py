@@ -98,8 +98,10 @@ def read_state_dict(path: Path, key: str | None = None) -> StateDict:
     try:
         content, spans = _read_zip(path, data) if data[:2] == b"PK" else _read_legacy(data)
     except _MALFORMED as error:
-        reason = f"{path} is not a whole PyTorch checkpoint: {error}"
-        raise DamagedFile(reason, "download it again") from error
+        reason = "a text in it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise DamagedFile(
+            f"{path} is not a whole PyTorch checkpoint: {reason}", "download it again"
+        ) from error
     return StateDict(path, _entries(path, content, key), data, spans)
 
 

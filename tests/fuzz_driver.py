@@ -214,7 +214,7 @@ def _read(target: Target, folder: Path, seconds: float) -> Outcome:
 
 def _refusal(error: YueError) -> Outcome:
     """A refusal, or a finding where it is no sentence."""
-    if "unexpected" in str(error):
+    if "unexpected" in str(error).lower():
         return Outcome("finding", f"says unexpected: {error}"[:200])
     if len(str(error)) > SENTENCE:
         return Outcome("finding", f"{len(str(error))} characters: {_signature(error)[:200]}")

@@ -50,6 +50,41 @@ ALL_READ = {"preview"}
 """Readers that begin anew where a file is not theirs."""
 
 
+LONG = b'"' + b"y" * 100_000 + b'"'
+MENDED = (
+    ("song.json", '"pop"', b'"\xd0'),
+    ("song.json", '"pop"', b'"\\ud800'),
+    ("config.json", "10000.0", b"1" + b"0" * 400),
+    ("config.json", "10000.0", LONG),
+    ("config.json", '["LlamaForCausalLM"]', LONG),
+    ("config.json", '"silu"', LONG),
+    ("config.json", '"llama"', b'"\xd0'),
+    ("PEFT folder", '"lora_alpha": 8', b'"lora_alpha": 1' + b"0" * 400),
+    ("PEFT folder", '"LORA"', LONG),
+    ("PEFT folder", '"r": 4', b'"r": ' + LONG),
+    ("tokenizer", "<0x41>", b"<0x4\xff>"),
+    ("vocabulary", "<stage_1>", b"<stage_\xff>"),
+    ("pth", "codec_model", b"codec_mode\xf0"),
+    ("safetensors", '"model-00002-of-00002.safetensors"', LONG[:5000] + b'.safetensors"'),
+    ("queue", "'[verse] la'", b"'[verse]"),
+    ("queue", "pop", b"\xd0"),
+)
+"""Reader, what its valid file holds, and what an earlier version answered with a traceback or a page."""
+
+
+@pytest.mark.parametrize(("name", "old", "new"), MENDED)
+def test_what_was_a_fault_once_is_refused_in_words(name: str, old: str, new: bytes, place: Place) -> None:
+    target = next(target for target in TARGETS if target.name == name)
+    changed = 0
+    for content in place.seeds(target):
+        for file, data in content.items():
+            if isinstance(data, bytes) and old.encode() in data:
+                outcome = attempt(target, {**content, file: data.replace(old.encode(), new)}, place)
+                assert (outcome.kind, outcome.what) == ("refused", "")
+                changed += 1
+    assert changed
+
+
 # The driver itself
 
 

@@ -211,7 +211,7 @@ songs:
         ("songs: [" + "a," * 60_000 + "]", "too many or too deep values"),
         ("# " + "x" * 2**20 + "\nsongs: []", "is larger than 1 MiB"),
         ("songs: [" + "a," * 1001 + "]", "holds 1001 songs; use at most 1000 in a queue"),
-        ("songs: [{lyrics: " + "'x" * 100, r"is not YAML .*found end of stream"),
+        ("songs: [{lyrics: " + "'" + "x" * 100, r"is not YAML .*found end of stream"),
         ("songs: []\n---\nsongs: []", "is not YAML"),
         ("", "holds no list of songs"),
         ("songs: 3", "holds no list of songs"),

@@ -155,7 +155,7 @@ def _holds(path: Path, samples: int) -> bool:
         with _memory(path), soundfile.SoundFile(path) as file:
             file.seek(samples - 1)
             return len(file.read(1, dtype="float32", always_2d=True)) == 1
-    except (soundfile.SoundFileError, OSError, RuntimeError):
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
         return False
 
 
@@ -186,7 +186,8 @@ def _go_to(file: soundfile.SoundFile, position: int, sample: int) -> None:
 
 
 def _mono(block: Wave, path: Path) -> Wave:
-    wave: Wave = block.mean(axis=1, dtype=np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # what comes of such samples is refused
+        wave: Wave = block.mean(axis=1, dtype=np.float32)
     if not np.isfinite(wave).all():
         raise RequestError(f"{path} holds samples that are not numbers", "export the recording again")
     return wave

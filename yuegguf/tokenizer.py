@@ -28,9 +28,9 @@ class Tokenizer:
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
-        except (RuntimeError, TypeError, ValueError) as error:
+            self._ids = _ids_by_name(self._processor, pieces)
+        except (RuntimeError, TypeError, ValueError) as error:  # a piece that is not UTF-8 is a ValueError
             raise DamagedFile("the tokenizer is damaged", "convert the model again") from error
-        self._ids = _ids_by_name(self._processor, pieces)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; no BOS, no EOS, no specials. `encode("")` is empty."""

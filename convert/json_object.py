@@ -1,0 +1,34 @@
+"""JSON objects in the files of a checkpoint, and their values in messages."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from typing import Any
+
+LARGEST = 2**63
+"""Above every number that a config holds; JSON's own integers have no end."""
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """An object in which no name is given twice. Raises ValueError saying what is wrong."""
+    try:
+        found = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value of a file for a message, shortened."""
+    return reprlib.repr(value)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name is given twice")
+    return dict(pairs)
