@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fuzz_driver
+import numpy as np
 import pytest
+import soundfile
 from fuzz_driver import GROWTH, Place, Report, Target, attempt, in_children, in_process, mutated
 from fuzz_targets import TARGETS
 from fuzzing import load, run, save
@@ -83,6 +85,14 @@ def test_what_was_a_fault_once_is_refused_in_words(name: str, old: str, new: byt
                 assert (outcome.kind, outcome.what) == ("refused", "")
                 changed += 1
     assert changed
+
+
+def test_samples_that_add_up_to_no_number_are_refused_without_a_warning(place: Place, tmp_path: Path) -> None:
+    target = next(target for target in TARGETS if target.name == "audio")
+    wave = np.full((4000, 2), np.inf, np.float32) * [1, -1]
+    soundfile.write(tmp_path / "a.wav", wave, 16_000, subtype="FLOAT")
+    outcome = attempt(target, {"a.wav": (tmp_path / "a.wav").read_bytes()}, place)
+    assert (outcome.kind, outcome.what) == ("refused", "")
 
 
 # The driver itself
