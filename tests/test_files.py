@@ -15,7 +15,7 @@ import pytest
 
 from yuegguf import files
 from yuegguf.errors import StorageError
-from yuegguf.files import OWNER, PREFIX, SUFFIX, claimed, replacing, sweep
+from yuegguf.files import OWNER, PREFIX, SUFFIX, UNOWNED, claimed, replacing, sweep
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -120,6 +120,18 @@ def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> No
     with replacing(tmp_path / "other.txt") as beside:
         beside.write_text("x")
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
+
+
+def test_a_workspace_that_never_got_its_owner_goes_when_it_is_old(tmp_path: Path) -> None:
+    places = {name: tmp_path / f"{UNOWNED}{name}{SUFFIX}" for name in ("empty", "locked", "new")}
+    for place in places.values():
+        place.mkdir()
+    (places["locked"] / OWNER).touch()
+    for name in ("empty", "locked"):
+        os.utime(places[name], (0, 0))
+    with replacing(tmp_path / "song.json") as beside:
+        beside.write_text("new")
+    assert sorted(tmp_path.iterdir()) == [places["new"], tmp_path / "song.json"]
 
 
 def test_the_workspace_of_a_living_process_is_left_alone(tmp_path: Path) -> None:

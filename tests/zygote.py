@@ -13,9 +13,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import IO, Any
@@ -47,6 +47,9 @@ class Job:
     err: str
     calls: str
     moment: Moment | None = None
+    before: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """Modules of the tests whose `install` is called with these arguments before the command; what that
+    returns is called after it."""
 
 
 class Zygote:
@@ -69,12 +72,17 @@ class Zygote:
         return self._process.stdin, self._process.stdout
 
     def run(
-        self, *args: object, moment: Moment | None = None, begun: Callable[[int], None] = lambda pid: None
+        self,
+        *args: object,
+        moment: Moment | None = None,
+        begun: Callable[[int], None] = lambda pid: None,
+        before: Sequence[tuple[str, dict[str, Any]]] = (),
     ) -> Result:
         """One command; its code is negative when a signal killed it. `begun` is called with its process."""
         files = [str(self._folder / name) for name in ("out", "err", "calls")]
         asked, answers = self._ways
-        asked.write(json.dumps(asdict(Job([str(arg) for arg in args], *files, moment))) + "\n")
+        job = Job([str(arg) for arg in args], *files, moment, [*before])
+        asked.write(json.dumps(asdict(job)) + "\n")
         asked.flush()
         begun(int(answers.readline()))
         code = int(answers.readline())
@@ -132,9 +140,12 @@ def _answer(job: Job) -> None:
         os.close(handle)
     from yuegguf.cli import _run
 
+    after = [importlib.import_module(name).install(**given) for name, given in job.before]
     counter = _counter(job.moment) if job.moment else None
     code = _run(job.args)
     sys.setprofile(None)
+    for end in after:
+        end()
     if counter is not None:
         Path(job.calls).write_text(str(next(counter) - 1))
     sys.stdout.flush()

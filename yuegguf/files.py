@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,8 @@ from yuegguf.errors import StorageError
 
 PREFIX, UNOWNED, SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
 """Names of the workspaces in which files are written before they get theirs, with and without an owner."""
+UNOWNED_SECONDS = 3600.0
+"""Age from which a workspace without an owner is a dead process's: it gets one at once. Clocks may differ."""
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 """What network file systems answer that know no locks, besides ENOSYS, which filelock itself sees to."""
 OWNER = "owner.lock"
@@ -64,6 +67,10 @@ def workspace(parent: Path) -> Iterator[Path]:
 
 def sweep(folder: Path) -> None:
     """Remove the workspaces that dead processes left in a folder; what cannot be removed stays."""
+    for left in folder.glob(f"{UNOWNED}*{SUFFIX}"):
+        with suppress(OSError):  # it has got its owner meanwhile
+            if not left.is_symlink() and time.time() - left.stat().st_mtime > UNOWNED_SECONDS:
+                shutil.rmtree(left)
     for left in folder.glob(f"{PREFIX}*{SUFFIX}"):
         if left.is_symlink() or not left.is_dir():
             continue

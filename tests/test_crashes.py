@@ -1,0 +1,40 @@
+"""A few of the kills that `python tests/crashing.py` does for hours, and proof that they show a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from crashing import Broken, Driver, Found, driving
+from writers import WRITERS
+
+BY_NAME = {writer.name: writer for writer in WRITERS}
+FEW = {"render": 3, "import": 2, "resume: draft": 2, "takes keep": 2, "bundle": 2}
+"""Commands killed here, and how often."""
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    with driving(tmp_path_factory.mktemp("crashes")) as found:
+        yield found
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_killed_command_goes_on_to_the_same_bytes(name: str, driver: Driver) -> None:
+    writer, found = BY_NAME[name], Found()
+    whole = driver.undisturbed(writer)
+    for part in range(1, FEW[name] + 1):
+        driver.kill(writer, part * len(whole.steps) // (FEW[name] + 1), whole, found)
+    assert found.kills == FEW[name]
+
+
+def test_the_driver_notices_a_file_that_is_written_without_care(driver: Driver) -> None:
+    writer = BY_NAME["render --force"]
+    driver.careless = True
+    try:
+        whole, found = driver.undisturbed(writer), Found()
+        at = whole.steps.index("write song/song.json") + 2  # half of it is written
+        with pytest.raises(Broken, match=r"song/song\.json cannot be read"):
+            driver.kill(writer, at, whole, found)
+    finally:
+        driver.careless = False
