@@ -122,7 +122,7 @@ def check_promise(work: Path, before: Content, after: Content) -> None:
         if path.is_dir() or any(TEMPORARY.match(part) for part in parts) or "cache" in parts:
             continue
         name, data = plain("/".join(parts)), path.read_bytes()
-        if path.name == "song.json":
+        if path.name == "song.json" and path.parent.name != "export":
             _check(lambda folder=path.parent: SongFolder.open(folder), f"{name} cannot be read")
         elif path.name == "tokens.log":
             _, length = tokenlog.parse(data, name)
@@ -179,11 +179,13 @@ class Driver:
         (self.canary / "file").write_text("mine")
         (self.canary / "folder").mkdir()
 
-    def run(self, writer: Writer, line: tuple[object, ...], at: int = 0, fault: str = "") -> Result:
-        """One command, killed at a step or not."""
+    def run(
+        self, writer: Writer, line: tuple[object, ...], at: int = 0, fault: str = "", **around: Any
+    ) -> Result:
+        """One command: killed at a step, on a disk that fails from it on, or in other surroundings."""
         steps = {"root": str(self.work), "report": str(self.report), "at": at, "fault": fault}
         environment = {name: str(self.work / path) for name, path in writer.environment.items()}
-        around = {"environment": environment, "folder": str(self.work)}
+        around = {"environment": environment, "folder": str(self.work), **around}
         careless: list[tuple[str, dict[str, Any]]] = [("unsafe", {})] if self.careless else []
         before = [("surroundings", around), *careless, ("disk_steps", steps)]
         return self.program.run(*line, before=before)

@@ -26,6 +26,7 @@ NAMES = {
 """Audit events that change the disk, and how many of their arguments are files."""
 TAKES_ROOM = {"open", "write", "flush", "os.mkdir", "os.link", "os.symlink"}
 """Steps that a full disk refuses."""
+FULL = ("ENOSPC", "EDQUOT")
 IGNORED = ("/dev/", "/proc/")
 
 
@@ -48,7 +49,7 @@ class Steps:
         if not self.fault:
             part()
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == "ENOSPC" and kind not in TAKES_ROOM:
+        if self.fault in FULL and kind not in TAKES_ROOM:
             return None
         if len(self.taken) == self.at and (written := part()):
             return written

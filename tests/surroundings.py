@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from yuegguf import kit, runtime
+
 NOBODY = 65534
 """A user who owns nothing."""
 
@@ -18,22 +20,35 @@ def install(
     user: int | None = None,
     clock: float = 0.0,
     folder: str = "",
+    unasked: bool = False,
 ) -> Callable[[], None]:
-    """Change them for the rest of this process: `limits` by RLIMIT_ names, `clock` by seconds."""
+    """Change them for the rest of this process: `limits` by RLIMIT_ names, `clock` by seconds.
+
+    `unasked` lets commands begin without asking whether there is room.
+    """
     os.environ.update(environment or {})
     if folder:
         os.chdir(folder)
     if clock:
         real = time.time
         time.time = lambda: real() + clock
+    if unasked:
+        for module in (runtime, kit):
+            module.check_room = lambda *_asked: None
     if user is not None:
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)
+    before = {name: resource.getrlimit(getattr(resource, name)) for name in limits or {}}
     for name, most in (limits or {}).items():
         wanted = most + in_use() if name == "RLIMIT_AS" else most
-        resource.setrlimit(getattr(resource, name), (wanted, wanted))
-    return lambda: None
+        resource.setrlimit(getattr(resource, name), (wanted, before[name][1]))
+
+    def lift() -> None:
+        for name, both in before.items():
+            resource.setrlimit(getattr(resource, name), both)
+
+    return lift
 
 
 def in_use() -> int:

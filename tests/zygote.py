@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -127,7 +128,12 @@ def serve(cheap: bool, hub: str) -> None:
         facts = json.loads(line)
         job = Job(**{**facts, "moment": Moment(**facts["moment"]) if facts["moment"] else None})
         if not (pid := os.fork()):
-            _answer(job)
+            try:
+                _answer(job)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(70)  # never the end of an interpreter whose threads the parent has
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
