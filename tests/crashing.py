@@ -176,6 +176,8 @@ class Driver:
         self.careless = False
         """Whether song.json is written without care, which must show."""
         self.canary.mkdir(parents=True)
+        self.report.touch()
+        self.report.chmod(0o666)  # for another user
         (self.canary / "file").write_text("mine")
         (self.canary / "folder").mkdir()
 
@@ -185,9 +187,10 @@ class Driver:
         """One command: killed at a step, on a disk that fails from it on, or in other surroundings."""
         steps = {"root": str(self.work), "report": str(self.report), "at": at, "fault": fault}
         environment = {name: str(self.work / path) for name, path in writer.environment.items()}
+        environment["MPLCONFIGDIR"] = str(self.root / "matplotlib")
         around = {"environment": environment, "folder": str(self.work), **around}
         careless: list[tuple[str, dict[str, Any]]] = [("unsafe", {})] if self.careless else []
-        before = [("surroundings", around), *careless, ("disk_steps", steps)]
+        before = [*careless, ("surroundings", around), ("disk_steps", steps)]
         return self.program.run(*line, before=before)
 
     def begin(self, writer: Writer) -> Content:

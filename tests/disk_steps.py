@@ -28,6 +28,8 @@ TAKES_ROOM = {"open", "write", "flush", "os.mkdir", "os.link", "os.symlink"}
 """Steps that a full disk refuses."""
 FULL = ("ENOSPC", "EDQUOT")
 IGNORED = ("/dev/", "/proc/")
+CACHES = ("matplotlib",)
+"""Folders that libraries write their own caches into."""
 
 
 class Steps:
@@ -72,7 +74,7 @@ class Steps:
             path = os.path.normpath(os.path.join(above, os.fsdecode(file)))  # type: ignore[call-overload]
         if path == self.root or path.startswith(self.root + os.sep):
             return path[len(self.root) + 1 :]
-        if path.startswith(os.sep) and not path.startswith(IGNORED):
+        if not path.startswith(IGNORED) and not set(CACHES) & set(path.split(os.sep)):
             self.outside.append(path)
         return None
 

@@ -3,8 +3,8 @@
     python tests/scarcity.py --seconds 600 --seed 1
     python tests/scarcity.py --seconds 60 --seed 1 --only render
 
-Each must end in one sentence and an exit code of ours, or not need what it lacks; earlier work stays, and with the
-lack over the same command, or `resume`, ends as an undisturbed run does. Mounting and another user need root;
+Each must end in one sentence and an exit code of ours, or not need what it lacks; earlier work stays, and with
+the lack over the same command, or `resume`, ends as an undisturbed run does. Mounting and another user need root;
 without that they are left out, and said to be.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from crashing import (
     Driver,
     Found,
     Whole,
+    age,
     check_promise,
     check_sentence,
     content,
@@ -48,7 +50,17 @@ LIMITS = (
 )
 MEMORY = tuple({"RLIMIT_AS": most << 20} for most in (1, 4, 16, 64))
 """For commands without an engine, beyond what the process has when it begins."""
-PLAIN = {"export", "export --yue-ui", "bundle", "decode", "encode", "pull --from", "pull --to", "models rm", "trim"}
+PLAIN = {
+    "export",
+    "export --yue-ui",
+    "bundle",
+    "decode",
+    "encode",
+    "pull --from",
+    "pull --to",
+    "models rm",
+    "trim",
+}
 """Commands without an engine."""
 
 
@@ -77,7 +89,13 @@ def check_end(driver: Driver, whole: Whole, result: Result, ends: Ends) -> None:
 def _kind(err: str) -> str:
     """What an error line says, without names and numbers."""
     line = next(line for line in err.splitlines() if line.startswith("error: "))
-    for known in ("the disk is full", "is not writable", "could not be written", "could not be read", "memory"):
+    for known in (
+        "the disk is full",
+        "is not writable",
+        "could not be written",
+        "could not be read",
+        "memory",
+    ):
         if known in line:
             return known
     return line[:80]
@@ -95,6 +113,7 @@ def lacking(driver: Driver, writer: Writer, whole: Whole, ends: Ends, **lack: An
         left = [path for path in driver.work.rglob("*") if TEMPORARY.match(path.name)]
         if left:
             raise Broken(f"left over: {left}")
+    age(driver.work)
     if result.code not in (0, 6) or content(driver.work) != whole.after:
         driver.go_on(writer, line, whole.after, Found())
 
@@ -103,7 +122,9 @@ def lacking(driver: Driver, writer: Writer, whole: Whole, ends: Ends, **lack: An
 def disk(folder: Path, options: str) -> Iterator[None]:
     """A file system in memory at a folder. Raises PermissionError where mounting is not allowed."""
     folder.mkdir(exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True
+    )
     if mounted.returncode:
         raise PermissionError(mounted.stderr.decode())
     try:
@@ -146,8 +167,6 @@ def on_read_only_disk(driver: Driver, writer: Writer, whole: Whole, ends: Ends) 
 
 
 def _empty(driver: Driver) -> None:
-    import shutil
-
     shutil.rmtree(driver.work, ignore_errors=True)
 
 
@@ -181,7 +200,9 @@ def tries(writer: Writer, steps: int, chance: random.Random) -> list[tuple[str, 
 ACTS = {"small disk": on_small_disk, "read-only disk": on_read_only_disk, "another user": as_nobody}
 
 
-def attempt(driver: Driver, writer: Writer, whole: Whole, lack: tuple[str, dict[str, Any]], ends: Ends) -> None:
+def attempt(
+    driver: Driver, writer: Writer, whole: Whole, lack: tuple[str, dict[str, Any]], ends: Ends
+) -> None:
     """One command that lacks something; a broken promise is noted."""
     name, given = lack
     try:

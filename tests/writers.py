@@ -212,7 +212,7 @@ WRITERS = (
     Writer("export", within("export @song"), "song"),
     Writer("export --yue-ui", within("export @song --yue-ui"), "song"),
     Writer("bundle", within("bundle @song"), "song"),
-    Writer("plot", within("plot @song"), "song", environment={"MPLCONFIGDIR": "matplotlib"}),
+    Writer("plot", within("plot @song"), "song"),
     Writer("decode", within(f"decode @song -o @out {CODEC}"), "song"),
     Writer("encode", within(f"encode @a.wav @b.wav -o @out {CODEC}"), "recordings"),
     Writer("encode --jsonl", within(f"encode @songs --jsonl @out/train.jsonl {CODEC}"), "dataset"),

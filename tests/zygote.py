@@ -146,11 +146,12 @@ def _answer(job: Job) -> None:
         os.close(handle)
     from yuegguf.cli import _run
 
-    after = [importlib.import_module(name).install(**given) for name, given in job.before]
+    modules = [importlib.import_module(name) for name, _ in job.before]
+    after = [module.install(**given) for module, (_, given) in zip(modules, job.before, strict=True)]
     counter = _counter(job.moment) if job.moment else None
     code = _run(job.args)
     sys.setprofile(None)
-    for end in after:
+    for end in after:  # limits are lifted first
         end()
     if counter is not None:
         Path(job.calls).write_text(str(next(counter) - 1))

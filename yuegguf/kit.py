@@ -10,7 +10,7 @@ from pathlib import Path
 
 from yuegguf import lockfile
 from yuegguf.errors import ModelNotFound
-from yuegguf.files import check_room, storage_errors
+from yuegguf.files import check_room, storage_errors, sweep
 from yuegguf.lockfile import Installed
 from yuegguf.progress import Progress, silent
 
@@ -47,6 +47,8 @@ def transfer(
     needed = sum(e.bytes for e in entries) - sum(e.bytes for e in lockfile.present(target, entries))
     with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
+    for folder in {(target / entry.path).parent for entry in entries}:
+        sweep(folder)
     check_room(target, needed, "the copy", "--to or --models-dir")
     copied = []
     for entry in entries:

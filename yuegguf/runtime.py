@@ -84,6 +84,7 @@ def resume(
     """
     opened = SongFolder.open(Path(folder))
     if pipeline.next_phase(opened) == "done":
+        opened.tidy()
         return pipeline.finished(opened)  # its models may be gone
 
     def early(before: Early) -> Early:
@@ -253,6 +254,7 @@ def go_on(
     """
     try:
         if pipeline.next_phase(folder) == "done" and early(folder.early) == folder.early:
+            folder.tidy()
             return pipeline.finished(folder)
         with folder.claimed():
             check_same(folder, models)

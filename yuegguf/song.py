@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from yuegguf.arrays import check_codes, load_arrays, save_arrays
 from yuegguf.codec.base import CODEBOOKS, FRAME_RATE
 from yuegguf.early import Early
-from yuegguf.errors import DamagedFile, RequestError
-from yuegguf.files import claimed, replacing, storage_errors, sweep
+from yuegguf.errors import DamagedFile, RequestError, StorageError
+from yuegguf.files import PREFIX, claimed, replacing, storage_errors, sweep
 from yuegguf.request import SongRequest, SungSection
 from yuegguf.song_guard import check_inside
 from yuegguf.song_record import SongRecord, State, read_record
@@ -120,6 +120,12 @@ class SongFolder:
                 yield
             finally:
                 self._claimed = False
+
+    def tidy(self) -> None:
+        """Remove what a process left that was killed when all was done; one that cannot be tidied stays."""
+        if not self._claimed and ((self.path / ".lock").exists() or any(self.path.glob(f"{PREFIX}*"))):
+            with suppress(StorageError), self.claimed():
+                pass
 
     def token_log(self) -> TokenLog:
         """The log of stage 1's codes. Raises DamagedFile, StorageError."""

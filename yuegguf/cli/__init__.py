@@ -34,7 +34,7 @@ from yuegguf.cli.song import resume, run
 from yuegguf.cli.stems import stems
 from yuegguf.cli.takes import takes
 from yuegguf.cli.voice import voice
-from yuegguf.errors import Interrupted, StorageError, YueError
+from yuegguf.errors import Interrupted, NotEnoughMemory, StorageError, YueError
 from yuegguf.lyrics import is_text
 
 SETTINGS = {
@@ -169,6 +169,8 @@ def _explained(caught: BaseException) -> YueError:
         frames = traceback.walk_tb(caught.__traceback__)
         is_stdout = any(frame.f_code is click.echo.__code__ for frame, _line in frames)  # a help text
         return unwritten(caught) if is_stdout else _refused(caught)
+    if isinstance(caught, MemoryError):
+        return NotEnoughMemory("the system gave no more memory", "end other programs, or lift the limit")
     kind = f"{type(caught).__name__}: {caught}"
     hint = "set YUEGGUF_DEBUG=1 for details and report it"
     return YueError(f"this is a fault of yuegguf itself ({kind})", hint)

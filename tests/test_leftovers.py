@@ -1,0 +1,53 @@
+"""What a process leaves that is killed in its last moments goes with the next command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import Capture, cli, refused
+from songs import all_content, finished_song
+
+from yuegguf import kit, lockfile
+from yuegguf.files import PREFIX, SUFFIX
+from yuegguf.lockfile import Installed
+from yuegguf.song import SongFolder
+
+
+@pytest.mark.parametrize("left", [".lock", f"{PREFIX}a{SUFFIX}"])
+def test_a_finished_song_is_tidied_by_a_resume(left: str, tmp_path: Path, capsys: Capture) -> None:
+    song = finished_song(tmp_path)
+    before = all_content(song)
+    (song / left).touch() if left == ".lock" else (song / left).mkdir()
+    assert cli(capsys, "resume", song).code == 0
+    assert all_content(song) == before
+
+
+def test_a_finished_song_in_work_by_another_process_is_not_tidied(tmp_path: Path, capsys: Capture) -> None:
+    song = finished_song(tmp_path)
+    with SongFolder.open(song).claimed():
+        assert cli(capsys, "resume", song).code == 0
+        assert (song / ".lock").exists()
+
+
+def test_a_copied_kit_is_tidied_by_the_next_copy(tmp_path: Path) -> None:
+    source, target = tmp_path / "kit", tmp_path / "models"
+    file = source / "xcodec" / "decoder.onnx"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"codec")
+    name, digest = "xcodec/decoder.onnx", lockfile.digest(file)
+    entry = Installed(name, "xcodec", "", 5, digest, "apache-2.0", "a/b", "0" * 40, {}, "test")
+    kit.transfer(source, target, [entry])
+    before = all_content(target)
+    (target / "xcodec" / f"{PREFIX}a{SUFFIX}").mkdir()
+    kit.transfer(source, target, [entry])
+    assert all_content(target) == before
+
+
+def test_no_more_memory_is_said(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> SongFolder:
+        raise MemoryError
+
+    monkeypatch.setattr(SongFolder, "open", full)
+    said = refused(capsys, 4, "bundle", finished_song(tmp_path))
+    assert said.rstrip() == "the system gave no more memory; end other programs, or lift the limit"
