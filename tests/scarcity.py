@@ -3,9 +3,9 @@
     python tests/scarcity.py --seconds 600 --seed 1
     python tests/scarcity.py --seconds 60 --seed 1 --only render
 
-Each must end in one sentence and an exit code of ours, or not need what it lacks; earlier work stays, and with
-the lack over the same command, or `resume`, ends as an undisturbed run does. Mounting and another user need root;
-without that they are left out, and said to be.
+Each must end in one sentence and an exit code of ours, or not need what it lacks. Earlier work stays, and
+with all that it needs the same command, or `resume`, ends as an undisturbed run does. Mounting and another
+user need root; without that they are left out, and said to be.
 """
 
 from __future__ import annotations
