@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import Result, cli, song_bytes
+from helpers import Result, cli, ended, song_bytes
 from yuegguf_convert.gguf_file import read_gguf, write_gguf
 from yuegguf_convert.lm import convert_lm
 
@@ -56,17 +56,21 @@ def test_without_a_tokenizer_it_is_refused_and_says_what_to_do(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.engine
 def test_with_a_tokenizer_beside_it_sings_and_its_trimmed_copy_too(
     foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage1, stage2 = foreign / "stage1.gguf", foreign / "stage2.gguf"
     (foreign / "tokenizer.model").write_bytes(build_tokenizer())
     whole = run(capsys, stage1, stage2, tmp_path)
-    assert whole.code == 0, whole.err
+    ended(whole)
     for source in (stage1, stage2):
         target = foreign / f"trimmed-{source.name}"
         assert cli(capsys, "convert", source, "-o", target).code == 0
         assert target.stat().st_size < source.stat().st_size
     trimmed = run(capsys, stage1, foreign / "trimmed-stage2.gguf", tmp_path)
-    assert song_bytes(Path(trimmed.json["folder"])) == song_bytes(Path(whole.json["folder"]))
-    assert run(capsys, foreign / "trimmed-stage1.gguf", stage2, tmp_path).code == 0
+    first, second = (song_bytes(Path(made.json["folder"])) for made in (whole, ended(trimmed)))
+    for name in ("tokens.log", "stage1.npz"):  # stage 2's last bits may follow the number of its pieces
+        assert first[name] == second[name]
+    assert len(first["mix.wav"]) == len(second["mix.wav"])
+    ended(run(capsys, foreign / "trimmed-stage1.gguf", stage2, tmp_path))
