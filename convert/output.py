@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from yuegguf.errors import StorageError
-from yuegguf.files import replacing
+from yuegguf.files import replacing, storage_errors, workspace
 
 
 @contextmanager
@@ -26,13 +25,12 @@ def partial_file(out: Path, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def scratch_file(out: Path) -> Iterator[Path]:
-    """A unique path beside `out` whose file, if one is made, is removed at the end of the block."""
-    path = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    try:
-        yield path
-    finally:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+    """A path beside `out` whose file, if one is made, is removed at the end of the block, or by the next run.
+
+    Raises StorageError.
+    """
+    with storage_errors(out), workspace(out.parent) as folder:
+        yield folder / out.name
 
 
 def check_free(out: Path, overwrite: bool) -> None:

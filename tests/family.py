@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hub import STALL, Hub
+from hub import Hub
 from huggingface_hub import constants
 
 from nano import codec_weights, tokenizer
 from nano.lm_weights import LlamaSpec, write_llama
-from yuegguf import registry, store
+from yuegguf import registry, transport
 
 LM = LlamaSpec(hidden=32, layers=1, heads=2, kv_heads=1, ffn=64, vocab=9900, context=16384)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -38,29 +37,20 @@ def publish(hub: Hub, family: Path, *ids: str) -> None:
         hub.repos[entry.source].files["README.md"] = json.dumps({"about": entry.id}).encode()
 
 
-def use(url: str, put: Callable[[object, str, object], None], chunk: int = 16384) -> None:
-    """Let this process take `url` for the hub, in small pieces and without waiting between tries.
+def use(url: str, put: Callable[[object, str, object], None]) -> None:
+    """Let this process take `url` for the hub, without waiting between attempts.
 
     `put(object, name, value)` sets an attribute.
     """
     known = without_known_hashes()
-    put(registry, "_read", lambda: json.loads(json.dumps(known)))
-    put(store, "CHUNK", chunk)
-    put(time, "sleep", _no_waiting)
+    put(registry, "catalogue", lambda: known)
+    put(transport, "PATIENCE", transport.Patience(fruitless=3, questions=2, sleep=lambda _seconds: None))
     put(constants, "ENDPOINT", url)
     put(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     put(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
 
 
-def _no_waiting(seconds: float, real: Callable[[float], None] = time.sleep) -> None:
-    """The server's own pauses are real, the client's between tries are not."""
-    if seconds < 1 or seconds == STALL:
-        real(seconds)
-
-
-def without_known_hashes() -> dict[str, object]:
+def without_known_hashes() -> registry.Catalogue:
     """models.toml but for the hashes of the real files, which tiny ones cannot have."""
-    found = registry._read()
-    for facts in found["model"].values():
-        facts.pop("known", None)
-    return found
+    found = registry.catalogue()
+    return replace(found, model={name: replace(facts, known={}) for name, facts in found.model.items()})

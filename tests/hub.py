@@ -42,7 +42,13 @@ class Fault:
     where: str
     """"api", "resolve" or "cdn"."""
     kind: str
-    """A status as text; truncate, reset, stall, trickle, corrupt, longer, html, whole (Range is ignored)."""
+    """What is wrong: a status as text, a key of `Hub.answers`, or a word.
+
+    truncate, reset, stall, trickle, corrupt, html; longer and short (the body, as announced), overstated
+    (1,000 bytes more are announced than come, whatever Range asks for), whole (Range is ignored), other part
+    (than was asked for), gzip, loop (of redirects), away (to another scheme), patience (with a Retry-After
+    of days).
+    """
     times: int = 10**9
     at: float = 0.5
     """After which part of the body."""
@@ -58,6 +64,8 @@ class Hub:
     """Method, path and Range of each request."""
     tokens: set[str] = field(default_factory=set)
     """Authorization headers seen, each with the kind of address that saw it."""
+    answers: dict[str, bytes] = field(default_factory=dict)
+    """Kind of a fault → the whole answer that it makes."""
     sent: int = 0
     """Bytes of files that went out."""
     on_bytes: Callable[[int], None] = lambda sent: None
@@ -132,6 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if fault and fault.kind.isdigit():
                 return self.refuse(int(fault.kind))
+            if fault and fault.kind in ("loop", "away"):
+                target = self.path if fault.kind == "loop" else "gopher://nowhere/"
+                return self.send(302, {"Location": target}, b"")
+            if fault and fault.kind == "patience":
+                return self.send(429, {"Retry-After": "999999"}, b"")
+            if fault and fault.kind in self.hub.answers:
+                return self.send(200, {"Content-Type": "application/json"}, self.hub.answers[fault.kind])
             if fault and fault.kind == "html":
                 return self.send(200, {"Content-Type": "text/html"}, b"<html>log in to the wifi</html>")
             if where == "api":
@@ -189,17 +204,23 @@ class _Handler(BaseHTTPRequestHandler):
     def file(self, data: bytes, headers: dict[str, str], body: bool, fault: Fault | None) -> None:
         kind, start, status = fault.kind if fault else "", 0, 200
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if wanted and kind != "whole":
+        if wanted and kind not in ("whole", "overstated"):
             start, status = int(wanted[1]), 206
             if start >= len(data):
                 return self.refuse(416)
+            start -= kind == "other part"
             headers = {**headers, "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
         if kind == "corrupt":
             data = bytes(byte ^ 0x55 for byte in data)
         if kind == "longer":
             data += b"more"
+        if kind == "short":
+            data = data[:-1]
+        if kind == "gzip":
+            headers = {**headers, "Content-Encoding": "gzip"}
+        announced = max(0, len(data) - start) + 1000 * (kind == "overstated")
         self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(data) - start)}.items():
+        for key, value in {**headers, "Content-Length": str(announced)}.items():
             self.send_header(key, value)
         self.end_headers()
         if body:
@@ -216,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(piece)
             self.hub.sent += len(piece)
             self.hub.on_bytes(self.hub.sent)
-        if kind in ("truncate", "reset", "stall"):
+        if kind in ("truncate", "reset", "stall", "overstated"):
             self.stop(kind)
 
     def stop(self, kind: str) -> None:

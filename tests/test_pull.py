@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,9 +174,9 @@ FAULTS = [
     (
         Fault("cdn", "corrupt"),
         7,
-        "model-00001.* arrived damaged.* it was removed; run the same command",
+        "model-00001.* arrived damaged 2 times: its hash .*; .* check the proxy, .* the disk and the memory",
     ),
-    (Fault("cdn", "longer"), 75, "model-00001.* arrived with a wrong length"),
+    (Fault("cdn", "short"), 75, "model-00001.* arrived with a wrong length: it ended too early"),
 ]
 
 
@@ -196,7 +196,19 @@ def test_every_fault_is_a_sentence_and_the_same_command_goes_on(
     assert files(root) == ["en-cot-Q8_0.gguf", "models.lock.json"]
 
 
-@pytest.mark.parametrize(("kind", "times"), [("truncate", 2), ("reset", 1), ("429", 2), ("trickle", 3)])
+@pytest.mark.parametrize(
+    ("kind", "times"),
+    [
+        ("truncate", 2),
+        ("reset", 1),
+        ("429", 2),
+        ("503", 2),
+        ("trickle", 3),
+        ("longer", 9),
+        ("corrupt", 1),
+        ("overstated", 9),
+    ],
+)
 def test_a_passing_fault_is_not_even_noticed(
     capsys: Capture, hub: Hub, root: Path, kind: str, times: int
 ) -> None:
@@ -218,7 +230,7 @@ def test_half_a_file_is_gone_on_with(capsys: Capture, hub: Hub, root: Path) -> N
 
 
 def test_a_server_without_ranges(capsys: Capture, hub: Hub, root: Path) -> None:
-    hub.faults = [Fault("cdn", "truncate", 1), Fault("cdn", "503", 1), Fault("cdn", "whole")]
+    hub.faults = [Fault("cdn", "truncate", 1), Fault("cdn", "503", 3), Fault("cdn", "whole")]
     assert pull(capsys, root, "en-cot").code == 75
     assert pull(capsys, root, "en-cot").code == 0
     assert cli(capsys, "--models-dir", root, "models", "verify").code == 0
@@ -239,8 +251,9 @@ def test_a_hash_that_models_toml_knows_otherwise(
     capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = without_known_hashes()
-    found["model"]["s2-general"]["known"] = {"model.safetensors": {"sha256": "0" * 64}}  # type: ignore[index]
-    monkeypatch.setattr(registry, "_read", lambda: json.loads(json.dumps(found)))
+    facts = replace(found.model["s2-general"], known={"model.safetensors": registry.Known("0" * 64)})
+    other = replace(found, model={**found.model, "s2-general": facts})
+    monkeypatch.setattr(registry, "catalogue", lambda: other)
     result = pull(capsys, root, "s2-general")
     assert result.code == 7
     assert "but models.toml knows 000000" in result.error
@@ -259,10 +272,10 @@ def test_a_full_disk_is_told_before_the_first_byte(
 
 
 def test_two_pulls_do_not_meet(capsys: Capture, hub: Hub, root: Path) -> None:
-    with store.alone(root):
+    with lockfile.alone(root):
         result = pull(capsys, root, "en-cot")
     assert result.code == 1
-    assert result.error == f"error: another pull is at work in {root}; wait until it has ended"
+    assert result.error == f"error: another yuegguf is changing the models in {root}; wait for it to end"
 
 
 def test_a_checkpoint_of_the_other_stage(capsys: Capture, hub: Hub, root: Path, family: Path) -> None:
@@ -343,8 +356,10 @@ def test_nobody_answers(capsys: Capture, hub: Hub, root: Path, monkeypatch: pyte
 
 
 def test_kept_sources_are_not_counted_as_room_to_come(tmp_path: Path) -> None:
-    files = (store.RemoteFile("model.safetensors", 10**9, "sha256:0"),)
-    files += tuple(store.RemoteFile(name, 10, "blob:0") for name in ("config.json", "tokenizer.model"))
+    files = (store.RemoteFile("model.safetensors", 10**9, "sha256:" + "0" * 64),)
+    files += tuple(
+        store.RemoteFile(name, 10, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")
+    )
     snapshot, entry = store.Snapshot(EN, COMMIT, "", files), registry.entry_of("en-cot")
     jobs = [original_job(Wanted(entry, kind), snapshot, tmp_path / kind) for kind in ("F16", "BF16")]
     freed = room_needed(jobs, False)
@@ -371,8 +386,10 @@ def test_the_disk_never_holds_more_than_download_and_result(
 
 def test_seven_billion_weights_need_the_download_and_four_and_a_half_gigabytes(tmp_path: Path) -> None:
     sizes = (4_970_000_000, 4_970_000_000, 2_500_000_000)
-    shards = [store.RemoteFile(f"model-{i}.safetensors", size, "sha256:0") for i, size in enumerate(sizes)]
-    small = [store.RemoteFile(name, 1000, "blob:0") for name in ("config.json", "tokenizer.model")]
+    shards = [
+        store.RemoteFile(f"model-{i}.safetensors", size, "sha256:" + "0" * 64) for i, size in enumerate(sizes)
+    ]
+    small = [store.RemoteFile(name, 1000, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")]
     wanted = Wanted(registry.entry_of("en-cot"), "Q4_K_M")
     job = original_job(wanted, store.Snapshot(EN, COMMIT, "", (*shards, *small)), tmp_path)
     assert room_needed([job], False) < 12.44e9 + 4.5e9

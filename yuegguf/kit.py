@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yuegguf import lockfile
-from yuegguf.errors import ModelNotFound
+from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files import check_room, storage_errors, sweep
 from yuegguf.lockfile import Installed
 from yuegguf.progress import Progress, silent
@@ -33,6 +33,9 @@ def contents(folder: Path, names: Sequence[str] = ()) -> list[Installed]:
             there = sorted({entry.name for entry in every})
             raise ModelNotFound(f"{folder} has no {name}", f"it has: {', '.join(there)}")
         found |= {entry.path: entry for entry in entries}
+    for path in found:
+        if lockfile.leads_out(folder, folder / path):
+            raise DamagedFile(f"{folder / path} is a link that leads out of the kit", "make the kit again")
     return list(found.values())
 
 
@@ -44,6 +47,8 @@ def transfer(
     What is there and right stays. Each file appears whole, and each is verified, so it can be killed and
     called again. Raises ModelNotFound, DamagedFile, StorageError.
     """
+    for entry in entries:
+        lockfile.check_inside(target, entry.path)
     needed = sum(e.bytes for e in entries) - sum(e.bytes for e in lockfile.present(target, entries))
     with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)

@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files import replacing, storage_errors
+from yuegguf.errors import DamagedFile, ModelNotFound, StorageError
+from yuegguf.files import claimed, replacing, storage_errors
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.registry import file_names
+from yuegguf.typed import read_json
 
 NAME = "models.lock.json"
+CLAIM = ".pull.lock"
+"""Held by whoever changes a folder of models."""
 FORMAT = 1
 BLOCK = 1 << 20
 """Bytes hashed or copied at once."""
+WORD = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+"""A model's id, or a type."""
+SHA256 = re.compile("[0-9a-f]{64}")
+DELETE = "delete it and pull again; model files are used without it"
 
 
 @dataclass(frozen=True)
@@ -47,29 +57,63 @@ class Installed:
     maker: str
     """What made the file, such as "yuegguf 0.1.0"."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for what `pull` never writes: above all a path that is not the model's own."""
+        if not all(map(WORD.fullmatch, (self.model, self.quant or self.model))):
+            raise ValueError(f"the model {self.model[:80]!a} makes no sense")
+        if self.path not in file_names(self.model, self.quant):
+            raise ValueError(f"an entry for {self.path[:80]!a} makes no sense")
+        if not 0 <= self.bytes < 2**50 or not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"the size or the hash of {self.path} makes no sense")
+        texts = (self.licence, self.source, self.revision, self.maker, *self.files, *self.files.values())
+        if not all(text.isprintable() and len(text) <= 500 for text in texts):
+            raise ValueError(f"the source of {self.path} makes no sense")
+
     @property
     def name(self) -> str:
         """What to say after `pull` and `rm`: "en-cot:Q4_K_M", "xcodec"."""
         return f"{self.model}:{self.quant}" if self.quant else self.model
 
 
+@dataclass(frozen=True)
+class _Format:
+    format: int
+
+
+@dataclass(frozen=True)
+class _Lock(_Format):
+    files: tuple[Installed, ...]
+
+    def __post_init__(self) -> None:
+        if len({entry.path for entry in self.files}) != len(self.files):
+            raise ValueError("a file is named twice")
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep others from changing a folder of models, which is made where it is not there.
+
+    Whoever reads the lock to change it does so inside. Raises StorageError.
+    """
+    with storage_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with claimed(root, CLAIM, f"another yuegguf is changing the models in {root}"):
+        yield
+
+
 def read(root: Path) -> dict[str, Installed]:
     """Path → entry of the lock in `root`; empty where there is none. Raises DamagedFile."""
     path = root / NAME
     try:
-        found = json.loads(path.read_bytes())
-        if found["format"] != FORMAT:
-            raise DamagedFile(
-                f"{path} is of another version ({found['format']})", "use the yuegguf that wrote it"
-            )
-        entries = [_entry(item) for item in found["files"]]
+        data = path.read_bytes()
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedFile(
-            f"{path} is damaged ({error})", "delete it and pull again; model files are used without it"
-        ) from error
-    return {entry.path: entry for entry in entries}
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", DELETE) from error
+    found = read_json(data, _Format, path, DELETE, others=True).format
+    if found != FORMAT:
+        raise DamagedFile(f"{path} is of another version ({found})", "use the yuegguf that wrote it")
+    return {entry.path: entry for entry in read_json(data, _Lock, path, DELETE).files}
 
 
 def update(root: Path, add: Iterable[Installed] = (), drop: Iterable[str] = ()) -> None:
@@ -165,15 +209,32 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def _entry(item: Any) -> Installed:
-    """An entry from its JSON; a path that leads out of the folder makes the whole lock worthless."""
-    entry = Installed(**{field.name: item[field.name] for field in fields(Installed)})
-    if not plain(entry.path) or not isinstance(entry.bytes, int) or not isinstance(entry.sha256, str):
-        raise ValueError(f"an entry for {entry.path!r} makes no sense")
-    return entry
-
-
 def plain(path: str) -> bool:
-    """Whether a relative path with slashes stays below the folder that it is relative to."""
+    """Whether a relative path with slashes stays below its folder, in names that every disk can hold."""
     parts = PurePosixPath(path).parts
-    return bool(parts) and not any(part in ("..", "/") or set(part) & set("\\:\0") for part in parts)
+    return bool(parts) and path.isprintable() and len(path) <= 500 and all(map(_plain_name, parts))
+
+
+def _plain_name(name: str) -> bool:
+    return name[0] not in "./" and not set(name) & set("\\:") and len(name.encode()) <= 200
+
+
+def leads_out(root: Path, path: Path) -> bool:
+    """Whether a path below `root` is, or lies behind, a link to somewhere else."""
+    try:
+        return not path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        return True
+
+
+def check_inside(root: Path, path: str) -> None:
+    """Refuse to write a file below `root` through a folder that is a link to elsewhere.
+
+    A link in the file's own place is replaced, never followed. Raises StorageError.
+    """
+    folder = (root / path).parent
+    if leads_out(root, folder):
+        raise StorageError(
+            f"{folder} leads out of {root} through a link, and nothing is written or removed there",
+            "remove the link, or name the folder that it leads to with --models-dir",
+        )

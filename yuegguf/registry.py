@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+import platformdirs
 
 from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.typed import as_typed
 
 Role = Literal["stage1", "stage2", "codec", "upsampler"]
 PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "BF16", "F16", "F32")
@@ -34,10 +37,17 @@ class Gguf:
 
 
 @dataclass(frozen=True)
-class ModelEntry:
-    """One published model."""
+class Known:
+    """Facts of a published file, as far as they are known."""
 
-    id: str
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A table [model.ID] of models.toml."""
+
     role: Role
     source: str
     """Repository it is published in."""
@@ -48,38 +58,77 @@ class ModelEntry:
     """"cot" (tags and lyrics) or "icl" (with a reference)."""
     revision: str = ""
     """Commit of the source, possibly abbreviated; empty where unknown."""
-    files: tuple[str, ...] = ()
-    """Patterns of the files in the source that are needed."""
-    known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """File → its "sha256" and "bytes" at that revision, as far as they are known."""
+    known: Mapping[str, Known] = field(default_factory=dict)
+    """File → what is known of it at that revision."""
     gguf: tuple[Gguf, ...] = ()
     """Other people's GGUFs of it, the one to take first in front."""
 
 
-def default_type(role: Role, free: int | None) -> str:
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry(Facts):
+    """One published model."""
+
+    id: str
+    files: tuple[str, ...]
+    """Patterns of the files in the source that are needed."""
+
+
+@dataclass(frozen=True)
+class Default:
+    """The types to take where none is named, on a machine with so much memory."""
+
+    memory: float
+    """GiB that are free."""
+    stage1: str
+    stage2: str
+    kl: Mapping[str, tuple[float, float]]
+    """Model → mean Kullback-Leibler divergence from F16 in nats a draw, of stage 1 and stage 2."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """models.toml."""
+
+    sets: Mapping[str, tuple[str, ...]]
+    """Name of a set → ids of its models."""
+    files: Mapping[Role, tuple[str, ...]]
+    """Patterns of the files of a repository that are fetched."""
+    default: tuple[Default, ...]
+    """The most memory first."""
+    model: Mapping[str, Facts]
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Read models.toml, once. Raises DamagedFile."""
+    packaged = resources.files("yuegguf") / "models.toml"
+    found = tomllib.loads((packaged if packaged.is_file() else _checkout()).read_text("utf-8"))
+    return as_typed(found, Catalogue, "models.toml", "install yuegguf again")
+
+
+def default_type(role: Literal["stage1", "stage2"], free: int | None) -> str:
     """The type to take of a language model where none is named, by the bytes of memory that are free.
 
     Where that is not known, the smallest that is recommended.
     """
-    rows = _read()["default"]
-    fits = [row for row in rows if free is not None and free >= row["memory"] * 2**30]
-    return str((fits or rows[-1:])[0][role])
+    rows = catalogue().default
+    fits = [row for row in rows if free is not None and free >= row.memory * 2**30]
+    row = (fits or rows[-1:])[0]
+    return row.stage1 if role == "stage1" else row.stage2
 
 
 def load() -> tuple[ModelEntry, ...]:
     """All entries of models.toml, in its order."""
-    found = _read()
-    entries = []
-    for name, facts in found["model"].items():
-        ggufs = tuple(Gguf(**gguf) for gguf in facts.pop("gguf", []))
-        files = tuple(found["files"][facts["role"]])
-        entries.append(ModelEntry(id=name, files=files, gguf=ggufs, **facts))
-    return tuple(entries)
+    found = catalogue()
+    return tuple(
+        ModelEntry(id=name, files=found.files[facts.role], **vars(facts))
+        for name, facts in found.model.items()
+    )
 
 
 def sets() -> dict[str, tuple[str, ...]]:
     """Name of a set → ids of its models."""
-    return {name: tuple(ids) for name, ids in _read()["sets"].items()}
+    return dict(catalogue().sets)
 
 
 def entry_of(name: str) -> ModelEntry:
@@ -107,20 +156,22 @@ def voices_dir() -> Path:
 
 
 def _folder(variable: str, name: str) -> Path:
+    """A folder of our data: as the environment says, else where such data live on this system."""
     if variable in os.environ:
         return Path(os.environ[variable]).expanduser()
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", str(Path.home())))
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser()
-    return base / "yuegguf" / name
+    return platformdirs.user_data_path("yuegguf", appauthor=False) / name
 
 
 def gguf_name(model_id: str, out_type: str) -> str:
     """The file name of an installed language model: `en-cot-Q4_K_M.gguf`."""
     return f"{model_id}-{out_type}.gguf"
+
+
+def file_names(model_id: str, out_type: str) -> list[str]:
+    """The files of an installed model, below the folder of models; a codec has no type."""
+    if out_type:
+        return [gguf_name(model_id, out_type)]
+    return [f"{model_id}/{role}.onnx" for role in CODEC_FILES]
 
 
 def installed(model_id: str, root: Path) -> dict[str, Path]:
@@ -180,11 +231,6 @@ def _rank(quant: str) -> int:
 
 def _known(ids: Iterable[str]) -> str:
     return f"known: nano, {', '.join(ids)}"
-
-
-def _read() -> dict[str, Any]:
-    packaged = resources.files("yuegguf") / "models.toml"
-    return tomllib.loads((packaged if packaged.is_file() else _checkout()).read_text("utf-8"))
 
 
 def _checkout() -> Path:

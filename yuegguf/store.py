@@ -1,32 +1,38 @@
-"""The hub: what a repository holds, and its files, resumed and verified. The only place with a network.
+"""The hub: what a repository holds, and its files, resumed and verified.
 
-huggingface_hub does the talking (HF_TOKEN, HF_ENDPOINT, proxies, retries, ranges); here every file is
-checked against the hub's own record before it gets its name, and every failure becomes a sentence. Half a
-file lies under a name that says which bytes it is to become, so a later run goes on with it and never mixes
-two versions.
+Every file is checked against the hub's own record before it gets its name. Half a file lies under a name that
+says which bytes it is to become, so a later run goes on with it and never mixes two versions.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from yuegguf import __version__, lockfile
-from yuegguf.errors import DamagedFile, DownloadError, ModelNotFound, StorageError, YueError
-from yuegguf.files import flush, replacing, storage_error, storage_errors
+from yuegguf import lockfile, transport
+from yuegguf.errors import DamagedFile, DownloadError, ModelNotFound
+from yuegguf.files import flush, replacing, storage_errors
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.registry import Known
+from yuegguf.typed import read_json
 
+T = TypeVar("T")
+Moved = Callable[[int], None]
 RECORD = ".source.json"
 """What the hub said of a download, beside it."""
-CHUNK = 1 << 20
-"""Bytes taken from the network at once: the most that a kill or a slow line's Ctrl-C has to do with."""
-AGAIN = "run the same command again, it goes on where this one stopped"
+TRIES = 2
+"""Downloads of a file whose bytes are not those of the hub's record."""
+MOST_BYTES = 2**50
+"""Bytes of a file that a record may name."""
+DIGEST = re.compile("sha256:[0-9a-f]{64}|blob:[0-9a-f]{40}")
+COMMIT = re.compile("[0-9a-f]{40}")
+REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,13 @@ class RemoteFile:
     bytes: int
     digest: str
     """"sha256:…" for large files, git's "blob:…" for small ones."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no honest record says."""
+        if not lockfile.plain(self.name):
+            raise ValueError(f"the file name {self.name[:80]!a} makes no sense")
+        if not 0 <= self.bytes <= MOST_BYTES or not DIGEST.fullmatch(self.digest):
+            raise ValueError(f"the size or the hash of {self.name} makes no sense")
 
     @property
     def part(self) -> str:
@@ -57,9 +70,18 @@ class Snapshot:
     """As the card states it; empty where it does not."""
     files: tuple[RemoteFile, ...]
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no honest record says."""
+        if not REPO.fullmatch(self.repo) or not COMMIT.fullmatch(self.revision):
+            raise ValueError("the repository or its commit makes no sense")
+        if not self.licence.isprintable() or len(self.licence) > 200:
+            raise ValueError("the licence makes no sense")
+        if len({file.name for file in self.files}) != len(self.files):
+            raise ValueError("a file is named twice")
+
     @property
     def bytes(self) -> int:
-        """Of all files."""
+        """Bytes of all files."""
         return sum(file.bytes for file in self.files)
 
     def only(self, patterns: Sequence[str]) -> Snapshot:
@@ -68,36 +90,69 @@ class Snapshot:
         return Snapshot(self.repo, self.revision, self.licence, kept)
 
 
+@dataclass(frozen=True)
+class _Lfs:
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class _Sibling:
+    """A file in the hub's answer, under the hub's own names."""
+
+    rfilename: str
+    size: int | None = None
+    blobId: str = ""
+    lfs: _Lfs | None = None
+
+
+@dataclass(frozen=True)
+class _Info:
+    """The hub's answer about a repository."""
+
+    sha: str
+    siblings: list[_Sibling]
+    cardData: dict[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class _Commit:
+    id: str
+
+
 def look_up(repo: str, revision: str = "") -> Snapshot:
-    """What the hub holds of a repository at a commit (possibly abbreviated), or now.
+    """Ask what the hub holds of a repository at a commit (possibly abbreviated), or now.
 
     Raises ModelNotFound, DownloadError.
     """
-    hub, api = _hub(), _api()
+    full = _full_revision(repo, revision) if revision and len(revision) < 40 else revision
+    place = f"/api/models/{repo}" + (f"/revision/{transport.quoted(full)}" if full else "")
+    info = _typed(transport.question(f"{place}?blobs=True", repo), _Info, repo)
+    licence = (info.cardData or {}).get("license") or ""
     try:
-        with _in_words(repo):
-            full, wait = _full_revision(api, repo, revision), hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
-            info = api.model_info(repo, revision=full, files_metadata=True, timeout=wait)
-        files = [_remote_file(sibling) for sibling in info.siblings]
-        licence = str((info.card_data or {}).get("license") or "")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, or not that of a hub
-        raise DownloadError(
-            f"the answer about {repo} makes no sense ({type(error).__name__})", "check HF_ENDPOINT"
-        ) from error
-    honest = sorted((file for file in files if file is not None), key=lambda file: file.name)
-    return Snapshot(repo, str(info.sha), licence, tuple(honest))
+        files = [file for sibling in info.siblings if (file := _remote_file(sibling))]
+        files.sort(key=lambda file: file.name)
+        found = Snapshot(repo, info.sha, licence if isinstance(licence, str) else "", tuple(files))
+    except ValueError as error:
+        raise DownloadError(f"the answer about {repo} makes no sense: {error}", transport.PROXY) from error
+    if full and found.revision != full:
+        raise DownloadError(f"the hub answered about another commit of {repo} than {full}", transport.PROXY)
+    return found
 
 
-def check_known(snapshot: Snapshot, known: Mapping[str, Mapping[str, Any]]) -> None:
+def check_known(snapshot: Snapshot, known: Mapping[str, Known]) -> None:
     """Compare the hub's record with what models.toml knows of this revision. Raises DamagedFile."""
     for file in snapshot.files:
-        facts = known.get(file.name, {})
-        expected = {"sha256": file.digest.removeprefix("sha256:"), "bytes": file.bytes}
-        for fact, value in facts.items():
-            if value != expected[fact]:
+        ours = known.get(file.name, Known())
+        pairs = (
+            ("sha256", ours.sha256, file.digest.removeprefix("sha256:")),
+            ("bytes", ours.bytes, file.bytes),
+        )
+        for fact, expected, found in pairs:
+            if expected is not None and expected != found:
                 raise DamagedFile(
-                    f"the hub's {fact} of {file.name} in {snapshot.repo} is {expected[fact]}, "
-                    f"but models.toml knows {value}",
+                    f"the hub's {fact} of {file.name} in {snapshot.repo} is {found}, "
+                    f"but models.toml knows {expected}",
                     "this is not the published model: ask its authors, or report it to us",
                 )
 
@@ -111,13 +166,14 @@ def remember(snapshot: Snapshot, folder: Path) -> None:
 
 
 def recall(folder: Path) -> Snapshot | None:
-    """The snapshot that a folder's download belongs to; None where it does not say."""
+    """The snapshot that a folder's download belongs to; None where it has no record. Raises DamagedFile."""
+    path = folder / RECORD
     try:
-        found = json.loads((folder / RECORD).read_bytes())
-        files = tuple(RemoteFile(**file) for file in found.pop("files"))
-        return Snapshot(files=files, **found) if all(lockfile.plain(f.name) for f in files) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(path.read_bytes(), Snapshot, path, "run the command without --offline")
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
 
 
 def missing_bytes(snapshot: Snapshot, folder: Path) -> int:
@@ -143,10 +199,12 @@ def fetch(snapshot: Snapshot, folder: Path, progress: Progress = silent, offline
         if not (path.is_file() and matches(path, file, progress)):
             if offline:
                 raise ModelNotFound(f"{path} is not there or damaged", "run the command without --offline")
-            _download(
-                snapshot, file, folder, lambda n, d=done: progress(Event("download", d + n, total)), progress
-            )
+            _download(snapshot, file, folder, partial(_moved, progress, done, total), progress)
         done += file.bytes
+
+
+def _moved(progress: Progress, before: int, total: int, count: int) -> None:
+    progress(Event("download", before + count, total))
 
 
 def matches(path: Path, file: RemoteFile, progress: Progress = silent) -> bool:
@@ -157,157 +215,59 @@ def matches(path: Path, file: RemoteFile, progress: Progress = silent) -> bool:
     return expected == (lockfile.digest(path, progress) if kind == "sha256" else lockfile.blob_digest(path))
 
 
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Keep a second pull out of `root`; a killed one leaves nothing behind. Raises StorageError."""
-    with ExitStack() as stack:
-        with storage_errors(root):
-            root.mkdir(parents=True, exist_ok=True)
-            try:
-                stack.enter_context(_hub().utils.WeakFileLock(root / ".pull.lock", timeout=0.5))
-            except TimeoutError as error:
-                raise StorageError(f"another pull is at work in {root}", "wait until it has ended") from error
-        yield
+def _download(snapshot: Snapshot, file: RemoteFile, folder: Path, moved: Moved, progress: Progress) -> None:
+    """Fetch one file, from where its part ends, and give it its name once it is right.
 
-
-def _download(snapshot: Snapshot, file: RemoteFile, folder: Path, moved: Any, progress: Progress) -> None:
-    """Fetch one file, from where its part ends, and give it its name once it is right."""
-    hub, part = _hub(), folder / file.part
+    What arrived wrong may have been damaged here or on the way, so it is fetched once more, whole.
+    """
+    part, what = folder / file.part, f"{file.name} of {snapshot.repo}"
+    lockfile.check_inside(folder, file.part)
     with storage_errors(part):
         part.parent.mkdir(parents=True, exist_ok=True)
-        if part.is_file() and part.stat().st_size > file.bytes:
+        if part.is_symlink() or (part.is_file() and part.stat().st_size > file.bytes):
             part.unlink()
-    with _in_words(snapshot.repo, file.name, part):
-        url = hub.hf_hub_url(snapshot.repo, file.name, revision=snapshot.revision)
-        _append(url, part, file.bytes, _bar(moved))
-    if not matches(part, file, progress):
-        part.unlink()
-        raise DamagedFile(
-            f"{file.name} of {snapshot.repo} arrived damaged: its hash is not the one that the hub records",
-            "it was removed; run the same command again",
-        )
-    with storage_errors(folder / file.name):
-        flush(part)
-        part.replace(folder / file.name)
+    url = transport.file_url(snapshot.repo, snapshot.revision, file.name)
+    for _ in range(TRIES):
+        transport.bring(url, part, file.bytes, what, moved)
+        if matches(part, file, progress):
+            with storage_errors(folder / file.name):
+                flush(part)
+                part.replace(folder / file.name)
+            return
+        with storage_errors(part):
+            part.unlink()
+    raise DamagedFile(
+        f"{what} arrived damaged {TRIES} times: its hash is not the one that the hub records",
+        "something on the way changes bytes: check the proxy, HF_ENDPOINT, the disk and the memory",
+    )
 
 
-def _append(url: str, part: Path, size: int, bar: type) -> None:
-    """Bring a part to its whole size; an attempt that brings nothing is the last."""
-    import httpx2
-    from huggingface_hub.file_download import http_get
-
-    headers = _hub().utils.build_hf_headers(library_name="yuegguf", library_version=__version__)
-    before = -1
-    while True:
-        with part.open("ab") as target:
-            start = target.tell()
-            try:
-                return http_get(
-                    url, target, resume_size=start, headers=headers, expected_size=size, tqdm_class=bar
-                )
-            except httpx2.NetworkError:  # all other failures huggingface_hub itself has tried again
-                if start == before:
-                    raise
-                before = start
-
-
-def _full_revision(api: Any, repo: str, revision: str) -> str | None:
+def _full_revision(repo: str, revision: str) -> str:
     """The full commit that an abbreviated one stands for; the hub knows full ones only."""
-    if not revision or len(revision) == 40:
-        return revision or None
-    for commit in api.list_repo_commits(repo):
-        if commit.commit_id.startswith(revision):
-            return str(commit.commit_id)
+    for page in transport.pages(f"/api/models/{repo}/commits/main", repo):
+        for commit in _typed(page, list[_Commit], repo):
+            if commit.id.startswith(revision):
+                return commit.id
     raise ModelNotFound(f"{repo} has no commit {revision}", "report it: models.toml has to change")
 
 
-def _remote_file(sibling: Any) -> RemoteFile | None:
-    """A file of the hub's listing; None for names that no honest repository has."""
-    name = str(sibling.rfilename)
-    if not lockfile.plain(name):
-        return None
-    digest = f"sha256:{sibling.lfs.sha256}" if sibling.lfs else f"blob:{sibling.blob_id}"
-    size = sibling.lfs.size if sibling.lfs else sibling.size
-    return RemoteFile(name, int(size or 0), digest)
-
-
-def _hub() -> Any:
-    """huggingface_hub, quiet and in small pieces; it is slow to import and only needed here."""
-    import huggingface_hub
-    import huggingface_hub.constants
-    import huggingface_hub.utils
-
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # its warnings are told as errors below
-    huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = CHUNK
-    return huggingface_hub
-
-
-def _api() -> Any:
-    return _hub().HfApi(library_name="yuegguf", library_version=__version__)
-
-
-def _bar(moved: Any) -> type:
-    """What huggingface_hub takes for a progress bar."""
-
-    class Bar:
-        def __init__(self, initial: int = 0, **_options: Any) -> None:
-            self.done = initial
-
-        def __enter__(self) -> Bar:
-            return self
-
-        def __exit__(self, *_error: object) -> None:
-            pass
-
-        def update(self, count: float | None = 1) -> None:
-            self.done += int(count or 0)
-            moved(self.done)
-
-    return Bar
-
-
-@contextmanager
-def _in_words(repo: str, file: str = "", target: Path | None = None) -> Iterator[None]:
-    """Turn whatever a transfer can raise into a sentence with the way on; `target` is written."""
-    import httpx2
-    from huggingface_hub import errors
-
-    what = f"{file} of {repo}" if file else repo
+def _typed(answer: bytes, kind: type[T], repo: str) -> T:
+    """An answer of the hub as a value of `kind`. Raises DownloadError."""
     try:
-        yield
-    except YueError:
-        raise
-    except errors.OfflineModeIsEnabled as error:
-        raise ModelNotFound(
-            f"{what} is not here, and HF_HUB_OFFLINE forbids the network", "unset it"
-        ) from error
-    except errors.HfHubHTTPError as error:
-        raise _refused(what, error.response.status_code) from error
-    except (httpx2.TimeoutException, TimeoutError) as error:
-        raise DownloadError(f"the hub stopped answering while {what} was fetched", AGAIN) from error
-    except httpx2.HTTPError as error:
-        raise DownloadError(
-            f"the connection to the hub failed while {what} was fetched ({error})", AGAIN
-        ) from error
-    except OSError as error:
-        if error.errno is None:  # huggingface_hub's own: the length was not the announced one
-            raise DownloadError(f"{what} arrived with a wrong length", AGAIN) from error
-        raise storage_error(target or Path(), error) from error
+        return read_json(answer, kind, f"the answer about {repo}", transport.PROXY, others=True)
+    except DamagedFile as error:
+        raise DownloadError(error.message.replace("is damaged", "makes no sense", 1), error.hint) from error
 
 
-def _refused(what: str, status: int) -> YueError:
-    """The sentence for a status that is an error."""
-    if status in (401, 403):
-        return ModelNotFound(
-            f"the hub does not give out {what} (status {status})",
-            "log in with a token that may read it: HF_TOKEN=… yuegguf pull …",
-        )
-    if status in (404, 410):
-        return ModelNotFound(f"the hub has no {what} (status {status})", "check the name, and HF_ENDPOINT")
-    if status == 416:
-        return DownloadError(f"the hub has less of {what} than it announced", AGAIN)
-    if status == 429:
-        return DownloadError(
-            f"the hub asks to wait before more of {what}", "wait some minutes, then " + AGAIN
-        )
-    return DownloadError(f"the hub failed with status {status} on {what}", AGAIN)
+def _remote_file(sibling: _Sibling) -> RemoteFile | None:
+    """A file of the hub's listing; None for names that no honest repository has.
+
+    Raises ValueError for a record without a size or a hash.
+    """
+    if not lockfile.plain(sibling.rfilename):
+        return None
+    if sibling.lfs:
+        return RemoteFile(sibling.rfilename, sibling.lfs.size, f"sha256:{sibling.lfs.sha256}")
+    return RemoteFile(
+        sibling.rfilename, -1 if sibling.size is None else sibling.size, f"blob:{sibling.blobId}"
+    )

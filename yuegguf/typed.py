@@ -27,18 +27,20 @@ def read_file(path: Path, kind: type[T], hint: str) -> T:
     return read_json(data, kind, path, hint)
 
 
-def read_json(data: bytes, kind: type[T], file: Path | str, hint: str) -> T:
+def read_json(data: bytes, kind: type[T], file: Path | str, hint: str, *, others: bool = False) -> T:
     """Decode JSON as a value of `kind`, strictly: no other types, no unknown keys, no missing ones.
 
-    An object with a checksum must match it. Raises DamagedFile naming `file`, with `hint`.
+    An object with a checksum must match it. `others` lets keys pass that `kind` does not name, for files of
+    other programs. Raises DamagedFile naming `file`, with `hint`.
     """
     with _damage(file, hint):
         if len(data) > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
         found = msgspec.json.decode(data)
-        if isinstance(found, dict) and CHECKSUM in found and found.pop(CHECKSUM) != checksum(found):
+        own = isinstance(found, dict) and not others
+        if own and CHECKSUM in found and found.pop(CHECKSUM) != checksum(found):
             raise ValueError("it does not match its checksum")
-    return as_typed(found, kind, file, hint)
+    return as_typed(found, kind, file, hint, others=others)
 
 
 def as_typed(found: Any, kind: type[T], file: Path | str, hint: str, *, others: bool = False) -> T:

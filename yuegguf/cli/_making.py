@@ -37,9 +37,7 @@ class Wanted:
     @property
     def paths(self) -> list[str]:
         """What it becomes, below the folder of models."""
-        if self.quant:
-            return [registry.gguf_name(self.entry.id, self.quant)]
-        return [f"{self.entry.id}/{role}.onnx" for role in registry.CODEC_FILES]
+        return registry.file_names(self.entry.id, self.quant)
 
 
 @dataclass(frozen=True)

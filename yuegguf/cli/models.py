@@ -162,21 +162,32 @@ def remove(output: Output, /, names: tuple[str, ...]) -> None:
     \b
     yuegguf models rm en-icl en-cot:Q8_0
     """
-    root, gone = models_root(), []
-    for name in names:
-        given, _, quant = name.partition(":")
-        entry = registry.entry_of(given)
-        paths = _installed(entry, root, quant)
-        patterns = () if quant else (f"sources/{entry.id}", f"sources/{entry.id}-*-gguf")
-        sources = [path for pattern in patterns for path in root.glob(pattern)]
-        if not paths and not sources:
-            raise ModelNotFound(f"{name} is not installed in {root}", "see: yuegguf models list")
-        lockfile.update(root, drop=[path.relative_to(root).as_posix() for path in paths])
-        for path in (*paths, *sources):
+    root, entries = models_root(), [(name, _entry_and_type(name)) for name in names]
+    if not root.is_dir():  # taking its lock would make it
+        raise ModelNotFound(f"{names[0]} is not installed in {root}", "see: yuegguf models list")
+    with lockfile.alone(root):
+        gone = dict.fromkeys(path for name, wanted in entries for path in _removable(name, *wanted, root))
+        lockfile.update(root, drop=[path.relative_to(root).as_posix() for path in gone])
+        for path in gone:
             with storage_errors(path):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            gone.append(str(path))
-    output.result({"removed": gone}, gone)
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    output.result({"removed": list(map(str, gone))}, list(map(str, gone)))
+
+
+def _entry_and_type(name: str) -> tuple[ModelEntry, str]:
+    given, _, quant = name.partition(":")
+    return registry.entry_of(given), quant
+
+
+def _removable(name: str, entry: ModelEntry, quant: str, root: Path) -> list[Path]:
+    """The files and downloads of a name. Raises ModelNotFound, StorageError for what lies behind a link."""
+    patterns = () if quant else (f"sources/{entry.id}", f"sources/{entry.id}-*-gguf")
+    found = [*_installed(entry, root, quant), *(path for each in patterns for path in root.glob(each))]
+    if not found:
+        raise ModelNotFound(f"{name} is not installed in {root}", "see: yuegguf models list")
+    for path in found:
+        lockfile.check_inside(root, path.relative_to(root).as_posix())
+    return found
 
 
 @models.command(short_help="the licence of every model, as its source states it")
@@ -213,8 +224,7 @@ def _files(name: str, root: Path, best: bool = False) -> list[Path]:
     if name.endswith((".gguf", ".onnx")) or ("/" in name and Path(name).exists()):
         path = Path(name).expanduser()
         return sorted(path.glob("*.onnx")) if path.is_dir() else [path]
-    given, _, quant = name.partition(":")
-    entry = registry.entry_of(given)
+    entry, quant = _entry_and_type(name)
     found = _installed(entry, root, quant)
     if not found:
         raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {name}")

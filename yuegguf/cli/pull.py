@@ -10,16 +10,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from yuegguf import kit, lockfile, machine, registry, store
+from yuegguf import kit, lockfile, machine, registry, store, transport
 from yuegguf.cli._making import KEPT, Job, Wanted, fetched_gguf, lock_entry, make, original_job, room_needed
 from yuegguf.cli._options import PATH, models_root, pass_output
 from yuegguf.cli._output import Output
-from yuegguf.errors import Interrupted, ModelNotFound, RequestError, StorageError
-from yuegguf.files import check_room, flush, flush_folder, storage_errors, sweep
+from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, RequestError, StorageError
+from yuegguf.files import check_room, flush, flush_folder, replacing, storage_errors, sweep
 from yuegguf.lockfile import Installed
 from yuegguf.progress import Progress
 from yuegguf.registry import ModelEntry
@@ -60,10 +60,10 @@ def pull(output: Output, /, names: tuple[str, ...], **options: Any) -> None:
             done = _install_kit(root, names, output, options)
         else:
             wanted = _wanted(names, options["set_name"], options["quant"])
-            with store.alone(root):
+            with lockfile.alone(root):
                 done = _Puller(root, chosen, output, options).all(wanted)
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped, what has arrived is kept", store.AGAIN) from error
+        raise Interrupted("stopped, what has arrived is kept", transport.AGAIN) from error
     output.done()
     files = [str(root / entry.path) for entry in done]
     facts = [
@@ -80,7 +80,7 @@ def _install_kit(
     if options["set_name"]:
         names = [*names, *_set(options["set_name"])]
     entries = kit.contents(options["source"], names)
-    with store.alone(root):
+    with lockfile.alone(root):
         kit.transfer(options["source"], root, entries, output.progress)
     return entries
 
@@ -113,7 +113,8 @@ def _type(entry: ModelEntry, quant: str | None) -> str:
     """The type of a model that is named without one."""
     if quant and entry.role == "stage1":
         return quant
-    return registry.default_type(entry.role, machine.available_memory())
+    role: Literal["stage1", "stage2"] = "stage1" if entry.role == "stage1" else "stage2"
+    return registry.default_type(role, machine.available_memory())
 
 
 class _Puller:
@@ -128,6 +129,8 @@ class _Puller:
     def all(self, wanted: Sequence[Wanted]) -> list[Installed]:
         """Everything in turn; the disk is checked for all of it before the first byte."""
         sweep(self.root)
+        self._check_folders(wanted)
+        self._drop_unfinished()
         done = {one.name: self._ready(one) for one in wanted}
         missing = [one for one in wanted if not done[one.name]]
         jobs = [self._job(one) for one in missing]
@@ -138,6 +141,23 @@ class _Puller:
             self._clean(job.folders - {folder for later in jobs[i + 1 :] for folder in later.folders})
         self._clean({folder for one in wanted for folder in self._folders(one)})
         return [entry for one in wanted for entry in done[one.name]]
+
+    def _check_folders(self, wanted: Sequence[Wanted]) -> None:
+        """Refuse folders of ours that are links to elsewhere: nothing is written or removed there."""
+        inside = [path for one in wanted for path in one.paths]
+        for place in (".staged/x", "sources/x", *inside):
+            lockfile.check_inside(self.root, place)
+        for one in wanted:
+            for folder in (*self._folders(one), self._staging(one)):
+                lockfile.check_inside(self.root, (folder / "x").relative_to(self.root).as_posix())
+
+    def _drop_unfinished(self) -> None:
+        """Remove what a killed pull was making, of any model; what the lock names is only to be moved."""
+        folder = self.root / ".staged"
+        finished = {entry.name.replace(":", "-") for entry in lockfile.read(self.root).values()}
+        for left in folder.iterdir() if folder.is_dir() else ():
+            if left.name not in finished:
+                shutil.rmtree(left, ignore_errors=True)
 
     def _ready(self, one: Wanted) -> list[Installed]:
         """Its entries when it is installed, was made and only has to be moved, or lies in the donor."""
@@ -201,7 +221,7 @@ class _Puller:
 
     def _look_up(self, repo: str, revision: str, folder: Path) -> Snapshot:
         """What the hub says, of the commit at which this download was begun if it was."""
-        begun = store.recall(folder)
+        begun = self._begun(folder)
         begun = begun if begun and begun.repo == repo and begun.revision.startswith(revision) else None
         if self.offline:
             if begun is None:
@@ -215,13 +235,23 @@ class _Puller:
             self.output.warn(f"the licence of {repo} is {stated}; YuE v1 itself is under {registry.FREE}")
         return found
 
+    def _begun(self, folder: Path) -> Snapshot | None:
+        """The record of a download; a damaged one is written anew where the hub can be asked."""
+        try:
+            return store.recall(folder)
+        except DamagedFile:
+            if self.offline:
+                raise
+            return None
+
     def _run(self, job: Job) -> list[Installed]:
         """Fetch, make, note, place."""
         one, staging = job.wanted, self._staging(job.wanted)
         for snapshot, folder in job.parts:
             store.remember(snapshot, folder)
             if self.keep:
-                (folder / KEPT).touch()
+                with replacing(folder / KEPT) as mark:
+                    mark.touch()
             store.fetch(snapshot, folder, self.progress, self.offline)
         with storage_errors(staging):
             shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,352 @@
+"""The folder of models: one process changes it at a time, and nothing outside is written or removed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import Capture, Result, cli, finish, start
+from hub import Hub
+
+from yuegguf import lockfile, store
+from yuegguf.cli.pull import _Puller
+from yuegguf.errors import DamagedFile, StorageError
+from yuegguf.files import OWNER, PREFIX, SUFFIX
+from yuegguf.lockfile import Installed
+
+BUSY = "another yuegguf is changing the models in {root}; wait for it to end"
+
+
+def entry(data: bytes, model: str = "en-cot", quant: str = "Q8_0", path: str = "") -> Installed:
+    name = path or (f"{model}-{quant}.gguf" if quant else f"{model}/decoder.onnx")
+    digest = hashlib.sha256(data).hexdigest()
+    return Installed(name, model, quant, len(data), digest, "apache-2.0", "m-a-p/x", "0" * 40, {}, "yuegguf")
+
+
+def install(root: Path, *entries: tuple[Installed, bytes]) -> None:
+    for found, data in entries:
+        (root / found.path).parent.mkdir(parents=True, exist_ok=True)
+        (root / found.path).write_bytes(data)
+    lockfile.update(root, [found for found, _ in entries])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two installed models, as `pull` notes them."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    install(folder, (entry(b"one"), b"one"), (entry(b"codec", "xcodec", ""), b"codec"))
+    return folder
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """A file of the user's outside the folder of models, where it could be taken for a model."""
+    path = tmp_path / "elsewhere" / "decoder.onnx"
+    path.parent.mkdir()
+    path.write_bytes(b"mine")
+    return path
+
+
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != lockfile.CLAIM)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def remove(capsys: Capture, root: Path, *names: str) -> Result:
+    return cli(capsys, "--models-dir", root, "models", "rm", *names)
+
+
+def test_rm_waits_for_no_pull_and_changes_nothing(capsys: Capture, root: Path) -> None:
+    before = bytes_below(root)
+    with lockfile.alone(root):
+        result = remove(capsys, root, "en-cot")
+    assert (result.code, result.error) == (1, "error: " + BUSY.format(root=root))
+    assert bytes_below(root) == before
+    assert remove(capsys, root, "en-cot").code == 0
+    assert set(lockfile.read(root)) == {"xcodec/decoder.onnx"}
+
+
+def test_rm_against_a_pull_at_work(
+    capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a download, from another process: refused, and the pull ends as if alone."""
+    seen: list[Result] = []
+
+    def meanwhile(*given: object) -> None:
+        if not seen:
+            seen.append(finish(start("--models-dir", root, "models", "rm", "en-cot", "xcodec")))
+        fetch(*given)  # type: ignore[arg-type]
+
+    fetch = store.fetch
+    monkeypatch.setattr(store, "fetch", meanwhile)
+    assert cli(capsys, "--models-dir", root, "pull", "s2-general").code == 0
+    assert (seen[0].code, seen[0].error) == (1, "error: " + BUSY.format(root=root))
+    assert set(lockfile.read(root)) == {"en-cot-Q8_0.gguf", "xcodec/decoder.onnx", "s2-general-Q8_0.gguf"}
+
+
+def test_rm_reads_the_lock_inside_its_own(
+    capsys: Capture, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process installed until the moment of the claim stays in the lock."""
+    real = lockfile.claimed
+
+    def claimed(folder: Path, *given: str) -> object:
+        install(folder, (entry(b"new", "zh-cot"), b"new"))
+        return real(folder, *given)
+
+    monkeypatch.setattr(lockfile, "claimed", claimed)
+    assert remove(capsys, root, "en-cot").code == 0
+    assert set(lockfile.read(root)) == {"xcodec/decoder.onnx", "zh-cot-Q8_0.gguf"}
+
+
+@pytest.mark.parametrize("names", [("en-cot", "zh-cot"), ("en-cot", "nothing")])
+def test_rm_of_several_removes_all_or_none(capsys: Capture, root: Path, names: tuple[str, ...]) -> None:
+    before = bytes_below(root)
+    assert remove(capsys, root, *names).code in (3, 5)
+    assert bytes_below(root) == before
+    assert remove(capsys, root.parent / "none", "en-cot").code == 3
+    assert not (root.parent / "none").exists()
+
+
+def linked(root: Path, name: str, target: Path) -> None:
+    """Put a link to `target` in the place of a folder."""
+    for old in sorted((root / name).rglob("*"), reverse=True):
+        old.unlink()
+    if (root / name).exists():
+        (root / name).rmdir()
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).symlink_to(target, target_is_directory=True)
+
+
+def test_rm_deletes_nothing_behind_a_link(capsys: Capture, root: Path, canary: Path) -> None:
+    linked(root, "xcodec", canary.parent)
+    result = remove(capsys, root, "xcodec")
+    assert result.code == 1
+    assert f"{root / 'xcodec'} leads out of {root} through a link" in result.error
+    linked(root, "sources", canary.parent)
+    (canary.parent / "en-cot").mkdir()
+    assert remove(capsys, root, "en-cot").code == 1
+    assert (canary.read_bytes(), (canary.parent / "en-cot").is_dir()) == (b"mine", True)
+    assert (root / "en-cot-Q8_0.gguf").read_bytes() == b"one"
+
+
+def test_rm_removes_a_link_and_not_its_target(capsys: Capture, root: Path, canary: Path) -> None:
+    (root / "en-cot-Q8_0.gguf").unlink()
+    (root / "en-cot-Q8_0.gguf").symlink_to(canary)
+    (root / "sources").mkdir()
+    linked(root, "sources/en-cot", canary.parent)
+    assert remove(capsys, root, "en-cot").code == 0
+    assert not (root / "en-cot-Q8_0.gguf").is_symlink()
+    assert not (root / "sources" / "en-cot").is_symlink()
+    assert canary.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["xcodec", "sources", ".staged", "sources/xcodec"])
+def test_pull_writes_nothing_behind_a_link(
+    capsys: Capture, hub: Hub, tmp_path: Path, canary: Path, name: str
+) -> None:
+    root, before = tmp_path / "new", bytes_below(canary.parent)
+    root.mkdir()
+    linked(root, name, canary.parent)
+    result = cli(capsys, "--models-dir", root, "pull", "xcodec", "--force")
+    assert (result.code, hub.asked) == (1, [])
+    assert f"{root / name} leads out of {root} through a link, and nothing is written" in result.error
+    assert bytes_below(canary.parent) == before
+
+
+def test_a_models_folder_may_be_a_link_itself(capsys: Capture, hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "big disk").mkdir()
+    root = tmp_path / "models"
+    root.symlink_to(tmp_path / "big disk", target_is_directory=True)
+    assert cli(capsys, "--models-dir", root, "pull", "xcodec").code == 0
+    assert cli(capsys, "--models-dir", root, "models", "verify").code == 0
+    assert (tmp_path / "big disk" / "xcodec" / "decoder.onnx").is_file()
+
+
+def test_half_a_download_is_never_appended_to_a_links_target(
+    capsys: Capture, hub: Hub, tmp_path: Path, canary: Path
+) -> None:
+    root = tmp_path / "new"
+    snapshot = store.look_up("m-a-p/YuE-s2-1B-general", "9dfa90b7013f6b5e7eb5eb2991620dca33058a0e")
+    for file in snapshot.files:
+        (root / "sources" / "s2-general").mkdir(parents=True, exist_ok=True)
+        (root / "sources" / "s2-general" / file.part).symlink_to(canary)
+    (root / "sources" / "s2-general" / ".kept").symlink_to(canary.parent / "made")
+    assert cli(capsys, "--models-dir", root, "pull", "s2-general", "--keep-source").code == 0
+    assert bytes_below(canary.parent) == {"decoder.onnx": b"mine"}
+
+
+HARMS: dict[str, Callable[[dict[str, object]], object]] = {
+    "leads out": lambda e: e.update(path="../elsewhere/decoder.onnx"),
+    "absolute": lambda e: e.update(path="/canary"),
+    "the lock itself": lambda e: e.update(path=lockfile.NAME),
+    "another model's": lambda e: e.update(path="zh-cot-Q8_0.gguf"),
+    "a folder deeper": lambda e: e.update(path="sub/en-cot-Q8_0.gguf"),
+    "path is a number": lambda e: e.update(path=7),
+    "path is a list": lambda e: e.update(path=["en-cot-Q8_0.gguf"]),
+    "model leads out": lambda e: e.update(model="../x", quant="", path="../x/decoder.onnx"),
+    "model is empty": lambda e: e.update(model="", path="-Q8_0.gguf"),
+    "negative": lambda e: e.update(bytes=-1),
+    "huge": lambda e: e.update(bytes=2**80),
+    "truth": lambda e: e.update(bytes=True),
+    "text": lambda e: e.update(bytes="3"),
+    "fraction": lambda e: e.update(bytes=3.5),
+    "null": lambda e: e.update(sha256=None),
+    "short hash": lambda e: e.update(sha256="00"),
+    "escapes": lambda e: e.update(licence="\x1b[2J"),
+    "files are a list": lambda e: e.update(files=[]),
+    "a file is a number": lambda e: e.update(files={"a": 1}),
+    "one more key": lambda e: e.update(shell="true"),
+    "one key less": lambda e: e.pop("maker"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_lock_that_says_anything_else_is_refused_and_nothing_touched(
+    capsys: Capture, root: Path, canary: Path, harm: str
+) -> None:
+    lock = json.loads((root / lockfile.NAME).read_bytes())
+    HARMS[harm](lock["files"][0])
+    (root / lockfile.NAME).write_text(json.dumps(lock))
+    refused(capsys, root, canary)
+
+
+RUBBISH = {
+    "deep": b"[" * 100_000,
+    "empty": b"",
+    "utf8": b'{"format": 1, "files": ["\xff"]}',
+    "surrogate": b'{"format": 1, "files": ["\\ud800"]}',
+    "list": b"[]",
+    "files are text": b'{"format": 1, "files": "x"}',
+    "format is text": b'{"format": "1", "files": []}',
+    "digits": b'{"format": ' + b"1" * 100_000 + b', "files": []}',
+}
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_a_lock_that_is_none(capsys: Capture, root: Path, canary: Path, name: str) -> None:
+    (root / lockfile.NAME).write_bytes(RUBBISH[name])
+    refused(capsys, root, canary)
+
+
+def test_a_path_that_is_named_twice(capsys: Capture, root: Path, canary: Path) -> None:
+    lock = json.loads((root / lockfile.NAME).read_bytes())
+    lock["files"] += lock["files"]
+    (root / lockfile.NAME).write_text(json.dumps(lock))
+    refused(capsys, root, canary)
+
+
+def refused(capsys: Capture, root: Path, canary: Path) -> None:
+    """As a kit, when verified, listed and removed from."""
+    before, new = bytes_below(root.parent), root.parent / "new"
+    for command in (
+        ("--models-dir", new, "pull", "--from", root),
+        ("--models-dir", root, "models", "verify"),
+    ):
+        result = cli(capsys, *command)
+        assert result.code == DamagedFile.exit_code
+        assert f"{root / lockfile.NAME} is " in result.error
+        assert result.error.isprintable()
+    assert remove(capsys, root, "en-cot").code == DamagedFile.exit_code
+    assert bytes_below(root.parent) == before
+    assert not new.exists()
+    assert canary.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["en-cot-Q8_0.gguf", "xcodec"])
+def test_a_kit_with_a_link_out_of_it_installs_nothing(
+    capsys: Capture, root: Path, canary: Path, name: str
+) -> None:
+    """Even where the bytes behind the link are those of the lock: they are not the kit's."""
+    canary.write_bytes(b"codec" if name == "xcodec" else b"one")
+    if name == "xcodec":
+        linked(root, name, canary.parent)
+    else:
+        (root / name).unlink()
+        (root / name).symlink_to(canary)
+    new = root.parent / "new"
+    result = cli(capsys, "--models-dir", new, "pull", "--from", root)
+    assert result.code == DamagedFile.exit_code
+    assert "is a link that leads out of the kit; make the kit again" in result.error
+    assert not new.exists()
+
+
+def test_a_kit_is_not_installed_through_a_link(capsys: Capture, root: Path, canary: Path) -> None:
+    new = root.parent / "new"
+    new.mkdir()
+    linked(new, "xcodec", canary.parent)
+    result = cli(capsys, "--models-dir", new, "pull", "--from", root)
+    assert (result.code, "leads out of" in result.error) == (1, True)
+    assert [path.name for path in new.glob("*.gguf")] == []
+    assert bytes_below(canary.parent) == {"decoder.onnx": b"mine"}
+
+
+def test_a_link_that_leads_to_itself_leads_out(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(StorageError, match="leads out of"):
+        lockfile.check_inside(tmp_path, "loop/x")
+
+
+def leftover(folder: Path) -> Path:
+    """The workspace of a process that is dead: nobody holds its lock."""
+    left = folder / f"{PREFIX}dead{SUFFIX}"
+    left.mkdir(parents=True)
+    (left / OWNER).touch()
+    (left / "model.gguf").write_bytes(bytes(1000))
+    return left
+
+
+def test_pull_removes_what_a_dead_one_was_making_of_any_model(
+    capsys: Capture, hub: Hub, tmp_path: Path
+) -> None:
+    root = tmp_path / "models"
+    left = [
+        leftover(root),
+        leftover(root / ".staged" / "zh-cot-Q4_K_M"),
+        leftover(root / ".staged" / "xcodec"),
+    ]
+    assert cli(capsys, "--models-dir", root, "pull", "s2-general").code == 0
+    assert not any(path.exists() for path in left)
+    assert not (root / ".staged").exists()
+
+
+def test_pull_keeps_what_is_made_and_only_to_be_moved(
+    capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull that ended between its note in the lock and the move, and then one of another model."""
+    with monkeypatch.context() as patch:
+        patch.setattr(_Puller, "_place", lambda *_given: None)
+        assert cli(capsys, "--models-dir", root, "pull", "zh-cot").code == 0
+    made = root / ".staged" / "zh-cot-Q8_0" / "zh-cot-Q8_0.gguf"
+    assert made.is_file()
+    assert cli(capsys, "--models-dir", root, "pull", "s2-general").code == 0
+    assert made.is_file()
+    hub.asked.clear()
+    assert cli(capsys, "--models-dir", root, "pull", "zh-cot").code == 0
+    assert (hub.asked, (root / "zh-cot-Q8_0.gguf").is_file()) == ([], True)
+
+
+def test_the_lock_of_a_killed_process_is_free(root: Path) -> None:
+    code = "from yuegguf import lockfile; import pathlib, time\n"
+    code += (
+        f"with lockfile.alone(pathlib.Path({str(root)!r})):\n    print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(StorageError, match="another yuegguf is changing the models"),
+            lockfile.alone(root),
+        ):
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+    with lockfile.alone(root):
+        pass
