@@ -87,7 +87,10 @@ def read_lock(folder: Path) -> None:
 
 def record_seeds(folder: Path) -> list[Content]:
     """What the hub said of a download."""
-    files = (store.RemoteFile("a.json", 3, "blob:00"), store.RemoteFile("b/c.bin", 9, "sha256:11"))
+    files = (
+        store.RemoteFile("a.json", 3, f"blob:{'0' * 40}"),
+        store.RemoteFile("b/c.bin", 9, f"sha256:{'1' * 64}"),
+    )
     store.remember(store.Snapshot("m-a-p/x", "0" * 40, "apache-2.0", files), folder)
     return [content_of(folder)]
 

@@ -40,8 +40,6 @@ def test_whole_files_are_read(target: Target, place: Place) -> None:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_mutated_files_are_read_or_refused_in_words(target: Target, place: Place) -> None:
-    if target.name == "download record":
-        pytest.skip("its reader is being made strict")
     report = in_process(target, place, 1, COUNT)
     assert report.counts.total() == COUNT
     assert report.findings == []
