@@ -41,7 +41,23 @@ OPENS_MODELS = {"LlamaEngine", "OrtCodec"}
 """Names that a test file imports to open real models."""
 MAKES_MODELS = {"reference_checkpoint", "reference_gguf"}
 """Fixtures that need PyTorch."""
-NEEDS_TORCH = re.compile(r"^(?:import|from) (?:torch|transformers|peft|loras)\b", re.MULTILINE)
+SLOW = (
+    *(
+        "bad_disks",
+        "cli_family",
+        "convert",
+        "convert_trim",
+        "kit",
+        "nano_corpus",
+        "nano_measure",
+        "packaging",
+    ),
+    *("pull", "pull_killed", "resume", "stopping"),
+)
+"""Test files that convert checkpoints, build packages or start many processes."""
+NEEDS_TORCH = re.compile(
+    r"^(?:import|from) (?:torch|transformers|peft|loras|nano\.train|nano\.evaluate)\b", re.MULTILINE
+)
 
 
 def pytest_configure() -> None:
@@ -56,12 +72,12 @@ def pytest_report_header() -> str:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Spare `make quick` the seconds that importing PyTorch takes."""
-    quick = config.option.markexpr == "not engine" and collection_path.suffix == ".py"
+    quick = config.option.markexpr.startswith("not engine") and collection_path.suffix == ".py"
     return True if quick and NEEDS_TORCH.search(collection_path.read_text("utf-8")) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that open real models, which `make quick` leaves out."""
+    """Mark what `make quick` leaves out."""
     needs_torch: dict[Path, bool] = {}
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -70,6 +86,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         opens = OPENS_MODELS & vars(item.module).keys() or MAKES_MODELS & {*item.fixturenames}
         if needs_torch[item.path] or opens:
             item.add_marker("engine")
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker("slow")
 
 
 @pytest.hookimpl(wrapper=True)

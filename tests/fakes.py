@@ -15,6 +15,8 @@ from yuegguf.errors import EngineError
 TEXT = ("<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁[", "▁")
 SPECIALS = ("<EOD>", "<SOA>", "<EOA>", "<stage_1>", "<xcodec>", "<stage_2>")
 PIECES = (*TEXT, *SPECIALS, *(f"<xcodec/{k}/{c}>" for k in range(8) for c in range(1024)))
+STAGE1 = PIECES[: len(TEXT) + len(SPECIALS) + 1024]
+"""What is left of them in a trimmed stage 1."""
 PLACES = 1 << 16
 NOISE = np.random.default_rng(1).normal(0, 3, PLACES + len(PIECES)).astype(np.float32)
 
@@ -61,6 +63,12 @@ class FakeEngine:
 
     def close(self) -> None:
         self.closed = True
+
+
+class Stage1Engine(FakeEngine):
+    """With stage 1's ids alone, as every logit takes time."""
+
+    pieces = STAGE1
 
 
 class MemoryJournal:

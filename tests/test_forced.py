@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import FakeEngine, MemoryJournal
+from fakes import MemoryJournal, Stage1Engine
 from test_guess import LONG, Refrain, sing
 from test_stage1 import PROMPT, VOCAB
 
@@ -27,7 +27,7 @@ def forced(track: int, codes: np.ndarray = CODES, whole: bool = True, draft: Dra
 @pytest.mark.parametrize("track", [0, 1])
 def test_a_given_track_comes_out_as_it_went_in(track: int, guided: bool) -> None:
     sampling = LONG.sampling if guided else Sampling(guidance_first=1, guidance_rest=1, min_new_tokens=4)
-    sung = sing(replace(forced(track), sampling=sampling), FakeEngine())
+    sung = sing(replace(forced(track), sampling=sampling), Stage1Engine())
     codes = np.concatenate([np.array(section) for section in sung]).reshape(-1, 2)
     assert [len(section) for section in sung] == [60, 60, 60]
     assert (codes[:, track] == CODES).all()
@@ -36,7 +36,7 @@ def test_a_given_track_comes_out_as_it_went_in(track: int, guided: bool) -> None
 
 @pytest.mark.parametrize("track", [0, 1])
 def test_the_rows_hold_the_given_codes_where_a_song_of_its_own_would(track: int) -> None:
-    engine = FakeEngine()
+    engine = Stage1Engine()
     draft = replace(forced(track), prompt=replace(PROMPT, sections=PROMPT.sections[:1]), caps=[30])
     (codes,) = sing(draft, engine)
     ids = VOCAB.ids(np.array(codes))[:-1]
@@ -46,14 +46,14 @@ def test_the_rows_hold_the_given_codes_where_a_song_of_its_own_would(track: int)
 
 @pytest.mark.parametrize("track", [0, 1])
 def test_a_frame_takes_one_step(track: int) -> None:
-    engine = FakeEngine()
+    engine = Stage1Engine()
     sung = sing(forced(track), engine)
     frames = sum(len(section) // 2 for section in sung)
     assert len(engine.calls) <= frames + 2 * len(sung)
 
 
 def test_with_a_silent_vocal_the_model_still_ends_its_sections() -> None:
-    class Eager(FakeEngine):
+    class Eager(Stage1Engine):
         def _logits(self, ids: object) -> np.ndarray:
             logits = super()._logits(ids)  # type: ignore[arg-type]
             logits[VOCAB.eoa] = 1e6
@@ -82,8 +82,8 @@ def test_a_resume_at_any_draw_feeds_the_same_steps(track: int, whole: bool) -> N
 def test_draws_of_the_other_track_do_not_depend_on_how_the_given_one_is_fed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    draft, slow = forced(0), FakeEngine()
-    expected = sing(draft, FakeEngine())
+    draft, slow = forced(0), Stage1Engine()
+    expected = sing(draft, Stage1Engine())
     monkeypatch.setattr(stage1._Singer, "_guess", lambda self, section, codes: None)
     assert sing(draft, slow) == expected
     assert len(slow.calls) >= 2 * 90
@@ -91,5 +91,5 @@ def test_draws_of_the_other_track_do_not_depend_on_how_the_given_one_is_fed(
 
 def test_an_end_is_never_kept_from_a_journal_of_a_whole_track() -> None:
     journal = MemoryJournal()
-    sing(forced(0), FakeEngine(), journal)
+    sing(forced(0), Stage1Engine(), journal)
     assert END_OF_AUDIO not in [code for i in range(3) for code in journal.drawn(i)]

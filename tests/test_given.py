@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fakes import FakeEngine, MemoryJournal
+from fakes import MemoryJournal, Stage1Engine
 from test_guess import LONG, Refrain, sing
 from test_stage1 import PROMPT, VOCAB, OneSnapshot
 
@@ -97,7 +97,7 @@ def test_a_snapshot_at_any_step_goes_on_with_the_same_steps(given: Given) -> Non
 
 
 def test_the_shortest_part_is_waited_for_from_where_the_draws_begin() -> None:
-    class Eager(FakeEngine):
+    class Eager(Stage1Engine):
         def _logits(self, ids: object) -> object:
             logits = super()._logits(ids)  # type: ignore[arg-type]
             logits[VOCAB.eoa] = 1e6

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import FakeEngine, MemoryJournal
+from fakes import MemoryJournal, Stage1Engine
 from test_stage1 import DRAFT, PROMPT, VOCAB, OneSnapshot
 
 from yuegguf.sampling import Sampling
@@ -19,7 +19,7 @@ from yuegguf.stages.stage1 import COND, UNCOND
 LONG = replace(DRAFT, caps=[30, 30, 30], sampling=Sampling(min_new_tokens=4, top_p=0.9))
 
 
-class Refrain(FakeEngine):
+class Refrain(Stage1Engine):
     """A model that mostly sings the same four frames again and again, and ends a section now and then."""
 
     def _logits(self, ids: Sequence[int]) -> np.ndarray:
@@ -33,7 +33,7 @@ def guessing(monkeypatch: pytest.MonkeyPatch, how: object) -> None:
     monkeypatch.setattr(Guesser, "guess", how)
 
 
-def sing(draft: Draft, engine: FakeEngine, journal: MemoryJournal | None = None) -> list[list[int]]:
+def sing(draft: Draft, engine: Stage1Engine, journal: MemoryJournal | None = None) -> list[list[int]]:
     return [codes.tolist() for codes in stage1.run(draft, engine, VOCAB, journal or MemoryJournal())]
 
 

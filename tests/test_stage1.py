@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import PIECES, FakeEngine, MemoryJournal
+from fakes import STAGE1, MemoryJournal, Stage1Engine
 from helpers import context_ids
 
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, RequestError
@@ -19,7 +19,7 @@ from yuegguf.stages.prompt import Prompt
 from yuegguf.stages.stage1 import COND, UNCOND, step_scores
 from yuegguf.vocab import stage1_vocab
 
-VOCAB = stage1_vocab(PIECES)
+VOCAB = stage1_vocab(STAGE1)
 PROMPT = Prompt(
     header=[4, 5, 6, 7],
     sections=[
@@ -33,9 +33,9 @@ DRAFT = Draft(PROMPT, caps=[12, 12, 12], sampling=Sampling(min_new_tokens=4), se
 
 
 def sing(
-    draft: Draft = DRAFT, engine: FakeEngine | None = None, journal: MemoryJournal | None = None
+    draft: Draft = DRAFT, engine: Stage1Engine | None = None, journal: MemoryJournal | None = None
 ) -> list[list[int]]:
-    engine = engine or FakeEngine()
+    engine = engine or Stage1Engine()
     journal = journal or MemoryJournal()
     return [codes.tolist() for codes in stage1.run(draft, engine, VOCAB, journal)]
 
@@ -48,7 +48,7 @@ def test_every_section_is_sung_on_whole_frames_within_its_cap() -> None:
 
 
 def test_conditional_row_holds_the_official_context() -> None:
-    engine, journal = FakeEngine(), MemoryJournal()
+    engine, journal = Stage1Engine(), MemoryJournal()
     first, second, third = stage1.run(DRAFT, engine, VOCAB, journal)
     expected = [*PROMPT.header, *PROMPT.sections[0], *VOCAB.ids(first), VOCAB.eoa]
     expected += [*PROMPT.end_of_segment, *PROMPT.sections[1], *VOCAB.ids(second), VOCAB.eoa]
@@ -59,7 +59,7 @@ def test_conditional_row_holds_the_official_context() -> None:
 
 
 def test_unconditional_row_starts_at_the_separator_each_section() -> None:
-    engine = FakeEngine()
+    engine = Stage1Engine()
     sung = stage1.run(DRAFT, engine, VOCAB, MemoryJournal())
     starts = [
         row.ids for call in engine.calls for row in call if row.row == UNCOND and row.ids == [VOCAB.xcodec]
@@ -71,14 +71,14 @@ def test_unconditional_row_starts_at_the_separator_each_section() -> None:
 
 def test_without_guidance_one_row_is_enough() -> None:
     draft = replace(DRAFT, sampling=replace(DRAFT.sampling, guidance_first=1.0, guidance_rest=1.0))
-    engine = FakeEngine(n_rows=1)
+    engine = Stage1Engine(n_rows=1)
     assert len(sing(draft, engine)) == 3
     assert {row.row for call in engine.calls for row in call} == {COND}
 
 
 def test_guidance_off_scores_are_the_raw_logits() -> None:
     """As in transformers, which adds no processor then; the penalty divides positive ones."""
-    logits = np.linspace(5, -3, len(PIECES), dtype=np.float32)[None]
+    logits = np.linspace(5, 1, len(STAGE1), dtype=np.float32)[None]
     scores = step_scores(logits, 1.0, VOCAB)
     assert scores[0] == logits[0, VOCAB.eoa]
     assert (scores[1:] == logits[0, VOCAB.codebook0 : VOCAB.codebook0 + 1024]).all()
@@ -86,9 +86,9 @@ def test_guidance_off_scores_are_the_raw_logits() -> None:
 
 
 def test_a_broken_model_is_an_error_before_anything_is_logged() -> None:
-    class Broken(FakeEngine):
+    class Broken(Stage1Engine):
         def _logits(self, ids: object) -> np.ndarray:
-            return np.full(len(PIECES), np.nan, np.float32)
+            return np.full(len(STAGE1), np.nan, np.float32)
 
     journal = MemoryJournal()
     with pytest.raises(EngineError, match="not a number"):
@@ -98,14 +98,14 @@ def test_a_broken_model_is_an_error_before_anything_is_logged() -> None:
 
 def test_an_unusable_snapshot_is_replayed_from_the_log() -> None:
     class Unusable(OneSnapshot):
-        def restore(self, engine: FakeEngine, rows: Sequence[int]) -> None:
+        def restore(self, engine: Stage1Engine, rows: Sequence[int]) -> None:
             engine.fed[0] = [1, 2, 3]
             raise DamagedFile("not a cache of this model")
 
     whole, snapshot = MemoryJournal(), Unusable(Mark(1, 7, 0))
-    expected = [c.tolist() for c in stage1.run(DRAFT, FakeEngine(), VOCAB, whole, snapshot)]
+    expected = [c.tolist() for c in stage1.run(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
     partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:9]])
-    sung = stage1.run(DRAFT, FakeEngine(), VOCAB, partial, snapshot)
+    sung = stage1.run(DRAFT, Stage1Engine(), VOCAB, partial, snapshot)
     assert [c.tolist() for c in sung] == expected
     assert partial.sections == whole.sections
 
@@ -117,7 +117,7 @@ def test_same_seed_same_song_and_another_seed_another() -> None:
 
 
 def test_end_of_audio_waits_for_the_minimum_and_for_a_whole_frame() -> None:
-    class Eager(FakeEngine):
+    class Eager(Stage1Engine):
         def _logits(self, ids: object) -> np.ndarray:
             logits = super()._logits(ids)  # type: ignore[arg-type]
             logits[VOCAB.eoa] = 1e6
@@ -131,10 +131,10 @@ def test_end_of_audio_waits_for_the_minimum_and_for_a_whole_frame() -> None:
 
 @pytest.mark.parametrize("cut", [(0,), (5,), (24, 0), (24, 9), (24, 24, 1)])
 def test_resume_feeds_the_same_steps_and_ends_in_the_same_song(cut: tuple[int, ...]) -> None:
-    whole, undisturbed = MemoryJournal(), FakeEngine()
+    whole, undisturbed = MemoryJournal(), Stage1Engine()
     expected = sing(engine=undisturbed, journal=whole)
     partial = MemoryJournal([list(whole.drawn(i))[:n] for i, n in enumerate(cut)])
-    engine = FakeEngine()
+    engine = Stage1Engine()
     assert sing(engine=engine, journal=partial) == expected
     assert partial.sections == whole.sections
     fed = [[(row.row, row.ids) for row in call] for call in engine.calls]
@@ -150,11 +150,11 @@ class OneSnapshot:
     def latest(self) -> Mark | None:
         return self.at if self.taken else None
 
-    def offer(self, engine: FakeEngine, rows: Sequence[int], mark: Mark) -> None:
+    def offer(self, engine: Stage1Engine, rows: Sequence[int], mark: Mark) -> None:
         if mark == self.at:
             self.rows, self.taken = [list(engine.fed[row]) for row in rows], True
 
-    def restore(self, engine: FakeEngine, rows: Sequence[int]) -> None:
+    def restore(self, engine: Stage1Engine, rows: Sequence[int]) -> None:
         for row, fed in zip(rows, self.rows, strict=True):
             engine.fed[row] = list(fed)
 
@@ -162,12 +162,12 @@ class OneSnapshot:
 @pytest.mark.parametrize("mark", [Mark(0, 1, 0), Mark(0, 6, 0), Mark(1, 7, 0), Mark(2, 3, 0)])
 def test_resume_from_a_snapshot_ends_in_the_same_song(mark: Mark) -> None:
     whole, snapshot = MemoryJournal(), OneSnapshot(mark)
-    expected = [c.tolist() for c in stage1.run(DRAFT, FakeEngine(), VOCAB, whole, snapshot)]
+    expected = [c.tolist() for c in stage1.run(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
     assert snapshot.taken
     partial = MemoryJournal([list(whole.drawn(i)) for i in range(mark.section)])
     for code in list(whole.drawn(mark.section))[: mark.codes]:
         partial.draw(mark.section, code)
-    engine = FakeEngine()
+    engine = Stage1Engine()
     sung = stage1.run(DRAFT, engine, VOCAB, partial, snapshot)
     assert [c.tolist() for c in sung] == expected
     assert len(engine.calls[0][0].ids) == 1  # nothing but the last drawn id was fed again
@@ -175,7 +175,7 @@ def test_resume_from_a_snapshot_ends_in_the_same_song(mark: Mark) -> None:
 
 def test_overflow_drops_the_oldest_section_and_keeps_the_header() -> None:
     need = context_ids(DRAFT)
-    engine = FakeEngine(n_ctx=need - 25)
+    engine = Stage1Engine(n_ctx=need - 25)
     sung = stage1.run(DRAFT, engine, VOCAB, MemoryJournal())
     assert len(sung) == 3
     expected = [*PROMPT.header, *PROMPT.sections[1], *VOCAB.ids(sung[1]), VOCAB.eoa]
@@ -185,7 +185,7 @@ def test_overflow_drops_the_oldest_section_and_keeps_the_header() -> None:
 
 def test_a_section_that_cannot_fit_is_refused_in_words() -> None:
     with pytest.raises(RequestError, match="section 1 needs 33 ids of context, of 32"):
-        sing(engine=FakeEngine(n_ctx=32))
+        sing(engine=Stage1Engine(n_ctx=32))
 
 
 def test_interrupt_keeps_every_draw() -> None:
@@ -196,14 +196,14 @@ def test_interrupt_keeps_every_draw() -> None:
     whole, journal = MemoryJournal(), MemoryJournal()
     sing(journal=whole)
     with pytest.raises(Interrupted):
-        stage1.run(DRAFT, FakeEngine(), VOCAB, journal, progress=stop)
+        stage1.run(DRAFT, Stage1Engine(), VOCAB, journal, progress=stop)
     assert journal.drawn(0) == whole.drawn(0)[:10]
 
 
 def test_progress_counts_frames_and_names_the_section() -> None:
     events: list[Event] = []
     draft = replace(DRAFT, labels=["verse", "chorus", "outro"])
-    sung = stage1.run(draft, FakeEngine(), VOCAB, MemoryJournal(), progress=events.append)
+    sung = stage1.run(draft, Stage1Engine(), VOCAB, MemoryJournal(), progress=events.append)
     assert [e.done for e in events] == sorted(e.done for e in events)
     assert events[-1].done == sum(len(codes) // 2 for codes in sung)
     assert events[-1].note == "section 3 of 3, outro"
