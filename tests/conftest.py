@@ -52,9 +52,9 @@ SLOW = (
         "nano_measure",
         "packaging",
     ),
-    *("pull", "pull_killed", "resume", "stopping"),
+    *("packaging", "plot", "pull", "pull_killed", "resume", "stopping"),
 )
-"""Test files that convert checkpoints, build packages or start many processes."""
+"""Test files that convert checkpoints, draw, build packages or start many processes."""
 NEEDS_TORCH = re.compile(
     r"^(?:import|from) (?:torch|transformers|peft|loras|nano\.train|nano\.evaluate)\b", re.MULTILINE
 )

@@ -65,6 +65,7 @@ def test_with_a_silent_vocal_the_model_still_ends_its_sections() -> None:
     assert [len(section) for section in sing(forced(0, SILENCE), Eager())] == [60, 60, 60]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("track", [0, 1])
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_resume_at_any_draw_feeds_the_same_steps(track: int, whole: bool) -> None:

@@ -68,6 +68,7 @@ def test_nothing_is_drawn_of_what_is_given() -> None:
     assert len(drawn) == len(sung[1]) - 4 + len(sung[2]) + ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [Given(1), Given(1, 6)])
 def test_a_resume_at_any_draw_feeds_the_same_steps(given: Given) -> None:
     draft, journal, undisturbed = replace(LONG, given=given), base(given), Refrain()
@@ -80,6 +81,7 @@ def test_a_resume_at_any_draw_feeds_the_same_steps(given: Given) -> None:
         assert [[(row.row, row.ids) for row in call] for call in engine.calls] == fed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [Given(1), Given(1, 6)])
 def test_a_snapshot_at_any_step_goes_on_with_the_same_steps(given: Given) -> None:
     draft, whole, undisturbed = replace(LONG, given=given), base(given), Refrain()

@@ -88,6 +88,7 @@ def test_the_context_is_the_official_one_and_nothing_goes_beyond_its_end() -> No
     assert engine.fed[UNCOND] == context[len(PROMPT.header) + 3 : len(context) - end]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", [0, 1, 2])
 def test_a_resume_at_any_draw_feeds_the_same_steps(section: int) -> None:
     whole, undisturbed = MemoryJournal(), Refrain()
@@ -103,6 +104,7 @@ def test_a_resume_at_any_draw_feeds_the_same_steps(section: int) -> None:
         assert later == undisturbed.calls[len(undisturbed.calls) - len(later) :]  # the same logits, too
 
 
+@pytest.mark.slow
 def test_a_snapshot_at_any_step_goes_on_with_the_same_steps() -> None:
     whole, undisturbed = MemoryJournal(), Refrain()
     expected = sing(LONG, undisturbed, whole)

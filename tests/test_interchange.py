@@ -191,6 +191,7 @@ def test_lyrics_that_yue_ui_splits_otherwise_are_written_anew_with_a_notice(
 # What is imported
 
 
+@pytest.mark.slow
 def test_yue_uis_example_is_imported_whole_and_renders(capsys: Capture, tmp_path: Path) -> None:
     source = shared_path("data/yue-ui-example-song.json")
     raw = json.loads(source.read_text("utf-8"))

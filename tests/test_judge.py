@@ -73,6 +73,7 @@ def test_after_the_retries_the_last_one_is_kept_and_that_is_said() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_resume_at_any_draw_after_a_bad_attempt_is_the_same_song(count: int) -> None:
     whole = MemoryJournal()

@@ -26,6 +26,7 @@ def rows(seed: int, count: int = 2) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 3, (count, VOCAB)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_guidance_penalty_and_warpers_equal_transformers() -> None:
     torch = pytest.importorskip("torch")
     from transformers import LogitsProcessorList

@@ -62,6 +62,7 @@ def test_a_draw_is_in_the_file_before_it_returns(tmp_path: Path) -> None:
     assert (tmp_path / "tokens.log").read_bytes() == log_of("section 0", "7")
 
 
+@pytest.mark.slow
 def test_cut_at_any_byte_gives_a_prefix_and_can_be_continued(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.log")
     everything = [813, 27, 0, 1023, END_OF_AUDIO, 5, 6]

@@ -94,6 +94,7 @@ def read(folder: Path) -> Voice | DamagedFile:
         return error
 
 
+@pytest.mark.slow
 def test_a_spoilt_byte_or_a_cut_never_gives_another_voice(folder: Path) -> None:
     """Any one byte may be wrong: it meant nothing, or the file is refused in words."""
     file = voices.save(VOICE)
