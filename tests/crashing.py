@@ -42,6 +42,8 @@ from yuegguf.song import SongFolder
 
 TEMPORARY = re.compile(r"^\.(new-)?yuegguf-.*|.*\.lock(\.held)?$|^\.staged$")
 """Names of what a killed process may leave, which the next one removes."""
+QUEUE = re.compile(r"note: \d+ of \d+ songs failed; run the same command to try again$")
+"""How a queue ends that says of each song why it failed."""
 VOLATILE = {"seconds", "checksum", "saved", "created", "installed"}
 """Fields that differ between two runs of one command."""
 ENOUGH = 80
@@ -159,7 +161,7 @@ def _require(holds: bool, what: str) -> None:
 
 def check_sentence(result: Result) -> None:
     """A command that failed says so in one line. Raises Broken."""
-    errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
+    errors = [line for line in result.err.splitlines() if line.startswith("error: ") or QUEUE.match(line)]
     bad = "Traceback" in result.err or "unexpected" in result.err or "fault of yuegguf" in result.err
     _require(
         result.code in (1, 3, 4, 5, 7, 75) and len(errors) == 1 and not bad, f"{result.code} {result.err}"

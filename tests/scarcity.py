@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from crashing import (
-    TEMPORARY,
     Broken,
     Driver,
     Found,
@@ -40,6 +39,8 @@ from crashing import (
 from helpers import Result
 from surroundings import NOBODY
 from writers import WRITERS, Writer
+
+from yuegguf.files import PREFIX, UNOWNED
 
 FAULTS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES")
 SIZES = (4, 8, 16, 32, 64, 128, 192, 256, 384, 512)
@@ -88,7 +89,7 @@ def check_end(driver: Driver, whole: Whole, result: Result, ends: Ends) -> None:
 
 def _kind(err: str) -> str:
     """What an error line says, without names and numbers."""
-    line = next(line for line in err.splitlines() if line.startswith("error: "))
+    line = err.splitlines()[-1]
     for known in (
         "the disk is full",
         "is not writable",
@@ -110,7 +111,7 @@ def lacking(driver: Driver, writer: Writer, whole: Whole, ends: Ends, **lack: An
         raise Broken(f"signal {-result.code}: {result.err}")
     check_end(driver, whole, result, ends)
     if lack.get("fault") in (None, "ENOSPC", "EDQUOT"):
-        left = [path for path in driver.work.rglob("*") if TEMPORARY.match(path.name)]
+        left = list(driver.work.rglob(f"{PREFIX}*")) + list(driver.work.rglob(f"{UNOWNED}*"))
         if left:
             raise Broken(f"left over: {left}")
     age(driver.work)
