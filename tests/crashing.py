@@ -1,7 +1,7 @@
 """Kills of every command that writes, at the n-th step that it takes on the disk.
 
-    python tests/crashing.py --seconds 600 --seed 1
-    python tests/crashing.py --seconds 60 --seed 1 --only render
+    PYTHONPATH=tests:. python tests/crashing.py --seconds 600 --seed 1
+    PYTHONPATH=tests:. python tests/crashing.py --seconds 60 --seed 1 --only render
 
 A command is killed; what then lies in its folder must be as promised; the command, or `resume`, is run again
 to its end; the folder must then be that of an undisturbed run, byte for byte, with nothing left over. No file

@@ -1,7 +1,7 @@
 """Commands that lack room, rights, files or memory, and go on when they have them.
 
-    python tests/scarcity.py --seconds 600 --seed 1
-    python tests/scarcity.py --seconds 60 --seed 1 --only render
+    PYTHONPATH=tests:. python tests/scarcity.py --seconds 600 --seed 1
+    PYTHONPATH=tests:. python tests/scarcity.py --seconds 60 --seed 1 --only render
 
 Each must end in one sentence and an exit code of ours, or not need what it lacks. Earlier work stays, and
 with all that it needs the same command, or `resume`, ends as an undisturbed run does. Mounting and another
