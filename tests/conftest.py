@@ -195,6 +195,15 @@ def song(request: pytest.FixtureRequest, sung: Run) -> Path:
 
 
 @pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A driver that ends commands, or the disk under them, at their n-th step."""
+    from crashing import driving
+
+    with driving(tmp_path_factory.mktemp("driver")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """a.wav: 2 s mono at 16 kHz; b.flac: 1.5 s stereo at 44.1 kHz; long.wav: 4 s at 22.05 kHz."""
     folder, chance = tmp_path_factory.mktemp("audio"), np.random.default_rng(0)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from crashing import Broken, Driver, check_sentence, driving
+from crashing import Broken, Driver, check_sentence
 from helpers import Result
 from scarcity import Ends, as_nobody, lacking
 from writers import WRITERS
@@ -16,18 +15,11 @@ from writers import WRITERS
 BY_NAME = {writer.name: writer for writer in WRITERS}
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    with driving(tmp_path_factory.mktemp("scarcity")) as found:
-        yield found
-
-
 LACKS: tuple[tuple[str, dict[str, Any], str], ...] = (
-    ("bundle", {"at": 20, "fault": "ENOSPC"}, "the disk is full"),
+    ("bundle", {"at": 20, "fault": "EDQUOT"}, "the disk is full"),
     ("bundle", {"limits": {"RLIMIT_FSIZE": 5000}}, "could not be written"),
     ("bundle", {"limits": {"RLIMIT_AS": 1 << 20}}, "memory"),
     ("render", {"at": 60, "fault": "EROFS"}, "is not writable"),
-    ("render", {"at": 100, "fault": "EDQUOT"}, "the disk is full"),
 )
 
 
