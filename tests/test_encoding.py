@@ -207,6 +207,20 @@ def test_too_little_memory_is_exit_4_before_anything_is_encoded(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "command", [("run", "--ref", "{music}", "--lyrics", "[verse]\nla"), ("stems", "--vocal", "{music}")]
+)
+def test_a_song_whose_recording_cannot_be_encoded_is_refused_before_it_is_begun(
+    command: tuple[str, ...], music: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Room(encoding.WORKSPACE + 5 * SECOND, 0, SECOND)
+    monkeypatch.setattr("yuegguf.runtime.encoding_room", lambda *args: small)
+    line = [part.format(music=music) for part in command]
+    said = refused(capsys, 4, *line, "-g", "pop", "-m", "nano", "-o", tmp_path / "songs")
+    assert said.startswith("encoding music.wav needs about")
+    assert not list(tmp_path.iterdir())
+
+
 # What it takes
 
 

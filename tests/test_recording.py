@@ -208,6 +208,7 @@ LIES = {
     "flac, unknown": ("flac", lambda data: flac_of(data, 0)),
     "mp3, 5 trillion": ("mp3", lambda data: mp3_of(data, 2**32 - 1)),
     "mp3, twice": ("mp3", lambda data: mp3_of(data, 2 * len(NOISE) // 1152)),
+    "mp3, another layer": ("mp3", lambda data: data[:1] + b"\xff\xff\xff\xff" + data[5:]),
     "ogg, a trillion": ("ogg", lambda data: ogg_of(data, 2**40)),
     "ogg, twice": ("ogg", lambda data: ogg_of(data, 2 * len(NOISE))),
     "wav, cut off": ("wav", lambda data: data[: len(data) // 2]),
@@ -239,6 +240,22 @@ def test_the_length_of_what_is_there_counts(name: str, sounds: Path, tmp_path: P
     path.write_bytes(change((sounds / f"s.{kind}").read_bytes()))
     found = open_recording(path)
     assert found.samples == len(found.read()) <= len(NOISE) + 2 * 1152
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "aiff", "au"])
+def test_any_change_of_a_file_is_a_recording_or_one_sentence(kind: str, sounds: Path, tmp_path: Path) -> None:
+    whole, chance = (sounds / f"s.{kind}").read_bytes(), np.random.default_rng(7)
+    path = tmp_path / f"x.{kind}"
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(chance.integers(1, 6)):
+            at = chance.integers(chance.choice([60, 600, len(data)]))
+            data[at : at + 4] = chance.choice(
+                [b"\xff" * 4, b"\0" * 4, b"\x7f" + bytes(data[at + 1 : at + 4]), chance.bytes(4)]
+            )
+        path.write_bytes(data)
+        with suppress(RequestError):
+            assert np.isfinite(open_recording(path).wave(16_000, 1_000, 20_000)).all()
 
 
 @pytest.mark.parametrize("length", ["what is there", "more"])
