@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
+MOST_BYTES = 16 << 20
+"""Bytes of a config or an index that is read; YuE's have less than 100 KB."""
 LARGEST = 2**63
 """Above every number that a config holds; JSON's own integers have no end."""
 
@@ -26,6 +29,11 @@ def read_object(data: bytes) -> dict[str, Any]:
 def shown(value: Any) -> str:
     """A value of a file for a message, shortened."""
     return reprlib.repr(value)
+
+
+def few(names: Sequence[str], most: int = 8) -> str:
+    """The first of some names for a message, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files import read_within
 
-from .json_object import LARGEST, read_object, shown
+from .json_object import LARGEST, MOST_BYTES, few, read_object, shown
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 """GGUF names of the two tensors that have one row per piece."""
+LISTED = 40
+"""Tensors of a kind that a message names."""
 MAX_LAYERS = 1024
 """A config that asks for more is damaged; listing its tensors would fill the memory."""
 
@@ -68,8 +71,8 @@ def read_config(folder: Path) -> LlamaConfig:
             f"there is no config.json in {folder}", "pass the folder of a published checkpoint"
         )
     try:
-        found = read_object(path.read_bytes())
-    except (OSError, ValueError) as error:
+        found = read_object(read_within(path, MOST_BYTES, "pass the folder of a published YuE checkpoint"))
+    except ValueError as error:
         raise _bad(f"is damaged: {error}") from error
     _refuse_variants(found)
     heads, hidden = _count(found, "num_attention_heads"), _count(found, "hidden_size")
@@ -119,7 +122,7 @@ def wanted_tensors(config: LlamaConfig) -> dict[str, Wanted]:
 def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Wanted]) -> None:
     """Compare a checkpoint's tensors with the wanted ones; the buffer inv_freq may be there.
 
-    Raises DamagedFile that lists all missing, extra and mis-shaped tensors.
+    Raises DamagedFile that lists the missing, extra and mis-shaped tensors, LISTED of each kind.
     """
     missing = [name for name in wanted if name not in shapes]
     extra = [n for n in shapes if n not in wanted and not n.endswith(".rotary_emb.inv_freq")]
@@ -129,7 +132,7 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Wa
         if name in shapes and shapes[name] != want.shape
     ]
     lists = (("missing", missing), ("extra", extra), ("of another shape", shaped))
-    complaints = [f"{word}: {', '.join(names)}" for word, names in lists if names]
+    complaints = [f"{word}: {few(names, LISTED)}" for word, names in lists if names]
     if complaints:
         raise DamagedFile(
             "the checkpoint does not fit its config.json; " + "; ".join(complaints),

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files import read_within
 
-from .json_object import LARGEST, read_object, shown
+from .json_object import LARGEST, MOST_BYTES, read_object, shown
 from .safetensors import StoredTensor, open_file
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -91,8 +92,8 @@ def _config(found: Mapping[str, Any]) -> PeftConfig:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        return read_object(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return read_object(read_within(path, MOST_BYTES, "save the adapter again"))
+    except ValueError as error:
         raise _bad(f"is damaged: {error}", "save the adapter again") from error
 
 

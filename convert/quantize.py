@@ -44,6 +44,8 @@ BITS = {
     "IQ4_XS": 4.6, "Q3_K_L": 4.5, "Q3_K_M": 4.2, "Q3_K_S": 3.8, "Q2_K": 3.5,
 }  # fmt: skip
 """Bits a weight takes in a whole file, rounded up: for telling beforehand how large it can get."""
+PROBE = 8 << 20
+"""Bytes that a disk takes which is not full."""
 BUFFER = 512 << 20
 """Bytes of tensor rows that llama.cpp holds at once; its default is 8 GiB."""
 
@@ -179,6 +181,14 @@ def _ggml() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return quantize, valid
 
 
+def _try_to_write(partial: Path) -> None:
+    """Write once more into a file that llama.cpp could not go on with: the system's own error says why."""
+    with partial.open("ab") as file:
+        file.write(bytes(PROBE))
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _run(
     source: Path, partial: Path, kind: LlamaFileType, threads: int | None, importance: Importance
 ) -> None:
@@ -200,6 +210,7 @@ def _run(
     status = lib.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
     reason = " ".join(LOG.complaints) or f"status {status}"
     if status and "iostream" in reason:  # all that llama.cpp says of a write that failed
+        _try_to_write(partial)
         raise StorageError(
             f"could not write into {partial.parent}", "free some space or choose another folder"
         )

@@ -18,16 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files import read_within
 
-from .json_object import read_object, shown
+from .json_object import MOST_BYTES, few, read_object, shown
 
 STORED: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 """dtype names that are read → how numpy holds them; BF16 stays as its bits."""
-MAX_HEADER = 100_000_000
-"""Bytes; the limit of the reference implementation."""
+MAX_HEADER = 16 << 20
+"""Bytes of a header; those of YuE's checkpoints have less than 100 KB."""
+MAX_NAME, MAX_DIMENSIONS = 200, 8
+"""Characters of a tensor's name, and sizes of its shape."""
 INDEX = "model.safetensors.index.json"
 LONGEST_NAME = 255
-"""Characters of a file name that a file system takes."""
+"""Bytes of a file name that a file system takes."""
 AGAIN = "download the checkpoint again"
 
 
@@ -85,10 +88,10 @@ def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
     for name, tensors in shards.items():
         if stray := sorted(t for t in tensors if where.get(t) != name):
             raise DamagedFile(
-                f"{name} holds tensors that the index does not place there: {_few(stray)}", AGAIN
+                f"{name} holds tensors that the index does not place there: {few(stray)}", AGAIN
             )
-    if lost := sorted(t for t, name in where.items() if t not in shards[name]):
-        raise DamagedFile(f"the shards lack tensors that {INDEX} names: {_few(lost)}", AGAIN)
+    if lost := sorted(ascii(t)[1:-1][:MAX_NAME] for t, name in where.items() if t not in shards[name]):
+        raise DamagedFile(f"the shards lack tensors that {INDEX} names: {few(lost)}", AGAIN)
     return {t: shards[name][t] for t, name in where.items()}
 
 
@@ -105,6 +108,9 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
         raise DamagedFile(f"{path.name} cannot be read: {error.strerror}", AGAIN) from error
     entries = _object(header, path.name)
     entries.pop("__metadata__", None)
+    for name in entries:
+        if not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+            raise DamagedFile(f"{path.name}: a tensor's name makes no sense ({shown(name)})", AGAIN)
     tensors = [_tensor(path, name, entry, 8 + length) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.start, tensor.size))
     _check_cover(path.name, tensors, 8 + length, size)
@@ -121,14 +127,15 @@ def _tensor(path: Path, name: str, entry: Any, base: int) -> StoredTensor:
     shape: Any
     span: Any
     dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if dtype not in STORED:
+    if not isinstance(dtype, str) or dtype not in STORED:
         raise DamagedFile(
-            f"{path.name}: tensor {name} has dtype {dtype}", f"only {', '.join(STORED)} can be converted"
+            f"{path.name}: tensor {name} has dtype {shown(dtype)}",
+            f"only {', '.join(STORED)} can be converted",
         )
-    if not _counts(shape) or not shape:
-        raise bad(f"has no usable shape ({shape})")
+    if not _counts(shape) or not 0 < len(shape) <= MAX_DIMENSIONS:
+        raise bad(f"has no usable shape ({shown(shape)})")
     if not _counts(span) or len(span) != 2 or span[1] < span[0]:
-        raise bad(f"has no usable byte range ({span})")
+        raise bad(f"has no usable byte range ({shown(span)})")
     tensor = StoredTensor(name, dtype, tuple(shape), path, base + span[0])
     if tensor.size != span[1] - span[0]:
         raise bad(f"has {span[1] - span[0]} bytes, but its shape {tensor.shape} needs {tensor.size}")
@@ -152,24 +159,21 @@ def _check_cover(file: str, tensors: Iterable[StoredTensor], start: int, size: i
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    try:
-        found = _object(index.read_bytes(), index.name).get("weight_map")
-    except OSError as error:
-        raise DamagedFile(f"{index.name} cannot be read: {error.strerror}", AGAIN) from error
+    found = _object(read_within(index, MOST_BYTES, AGAIN), index.name).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise DamagedFile(f"{index.name} has no weight_map", AGAIN)
     for tensor, name in found.items():
         if not isinstance(name, str) or not _plain(name):
-            where = f"places tensor {tensor:.80} in {shown(name)}"
+            where = f"places tensor {shown(tensor)} in {shown(name)}"
             raise DamagedFile(f"{index.name} {where}, which is no plain .safetensors file name", AGAIN)
         if not (index.parent / name).is_file():
-            raise DamagedFile(f"{name} is missing, which holds tensor {tensor}", AGAIN)
+            raise DamagedFile(f"{name} is missing, which holds tensor {shown(tensor)}", AGAIN)
     return found
 
 
 def _plain(name: str) -> bool:
     """Only a name inside the folder may follow from a file's content, never a path."""
-    fits = name.endswith(".safetensors") and len(name) <= LONGEST_NAME
+    fits = name.endswith(".safetensors") and name.isprintable() and len(name.encode()) <= LONGEST_NAME
     return fits and not any(c in name for c in "/\\:\0") and not name.startswith(".")
 
 
@@ -182,7 +186,3 @@ def _object(text: bytes, file: str) -> dict[str, Any]:
 
 def _counts(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**48 for v in values)
-
-
-def _few(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

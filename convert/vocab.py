@@ -18,7 +18,8 @@ from gguf import Keys, TokenType
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
-from yuegguf.vocab import ROLE_OF_CONTEXT, TOKENIZER_KEY, Role
+from yuegguf.files import read_within
+from yuegguf.vocab import MOST_TOKENIZER, ROLE_OF_CONTEXT, TOKENIZER_KEY, Role
 
 from .gguf_file import Value, ValueType, number, numbers, text, texts
 
@@ -60,7 +61,7 @@ def read_vocab(path: Path, rows: int) -> Vocab:
     """
     if not path.is_file():
         raise ModelNotFound(f"there is no {path}", "put YuE's tokenizer.model into the checkpoint's folder")
-    model = path.read_bytes()
+    model = read_within(path, MOST_TOKENIZER, "use YuE's own tokenizer.model")
     processor = _processor(model, path.name)
     count = int(processor.get_piece_size())
     if count > rows:

@@ -3,7 +3,8 @@
 Both containers of `torch.save` are read: the zip archive (`<root>/data.pkl`, storages as stored entries
 `<root>/data/<key>`) and the older stream (magic number, protocol, system facts, pickle, storage keys, then
 per key a count and the raw numbers). The file is memory-mapped and a tensor is looked at only when it is
-asked for, so an optimiser's half of a checkpoint costs nothing. Every offset is checked before it is used.
+asked for, so an optimiser's half of a checkpoint costs nothing. Every offset is checked before it is used,
+and every byte of an archive that is read against its checksum.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import math
 import mmap
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +25,20 @@ from yuegguf.errors import DamagedFile, ModelNotFound
 
 from .pickle_vm import MAX_PICKLE_BYTES, Opaque, Pickle, Storage, TensorRef, read_pickle
 
-Span = tuple[int, int]
-"""First byte and number of bytes of a storage in its file."""
+
+class Span(NamedTuple):
+    """Where a storage lies in its file."""
+
+    start: int
+    """First byte."""
+    size: int
+    """Bytes."""
+    crc: int | None = None
+    """CRC-32 of the bytes, which a zip archive keeps and the older stream does not."""
+
+
+CRC_BLOCK = 16 << 20
+"""Bytes checked at once."""
 
 _BFLOAT16 = "BFloat16Storage"
 _DTYPES = {
@@ -56,6 +70,7 @@ class StateDict(Mapping[str, NDArray[Any]]):
         self._entries = {name: value for name, value in entries.items() if isinstance(name, str)}
         self._data = data
         self._spans = spans
+        self._checked: set[str] = set()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -77,9 +92,16 @@ class StateDict(Mapping[str, NDArray[Any]]):
         if not isinstance(value, TensorRef):
             raise DamagedFile(f"{self.path.name}: {name} is not a tensor")
         try:
+            self._check(value.storage.key)
             return _view(value, self._data, self._spans)
         except _MALFORMED as error:
             raise DamagedFile(f"{self.path.name}: tensor {name} cannot be read: {error}") from error
+
+    def _check(self, key: str) -> None:
+        """Compare a storage with its checksum, once. Raises ValueError."""
+        if key in self._spans and key not in self._checked:
+            _check_crc(self._spans[key], self._data, f"storage {key!r}")
+            self._checked.add(key)
 
 
 def read_state_dict(path: Path, key: str | None = None) -> StateDict:
@@ -127,12 +149,13 @@ def _read_zip(path: Path, data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
     root = roots[0]
     spans = {e.filename: _stored(e, data) for e in entries if e.filename.startswith(root)}
     order = spans.get(root + "byteorder")
-    if order and data[order[0] : sum(order)] != b"little":
+    if order and data[order.start : order.start + order.size] != b"little":
         raise ValueError("its numbers are big-endian")
-    start, size = spans[root + "data.pkl"]
-    if size > MAX_PICKLE_BYTES:
+    pickled = spans[root + "data.pkl"]
+    if pickled.size > MAX_PICKLE_BYTES:
         raise ValueError("its pickle is too large")
-    content = read_pickle(data[start : start + size]).value
+    _check_crc(pickled, data, "its pickle")
+    content = read_pickle(data[pickled.start : pickled.start + pickled.size]).value
     prefix = root + "data/"
     return content, {name[len(prefix) :]: s for name, s in spans.items() if name.startswith(prefix)}
 
@@ -148,7 +171,18 @@ def _stored(entry: zipfile.ZipInfo, data: mmap.mmap) -> Span:
     start = header + 30 + name_bytes + extra_bytes
     if entry.file_size != entry.compress_size or start + entry.file_size > len(data):
         raise ValueError(f"{entry.filename!r} is cut off")
-    return start, entry.file_size
+    return Span(start, entry.file_size, entry.CRC)
+
+
+def _check_crc(span: Span, data: mmap.mmap, what: str) -> None:
+    """Raise ValueError where the bytes are not those that were written."""
+    if span.crc is None:
+        return
+    found = 0
+    for start in range(span.start, span.start + span.size, CRC_BLOCK):
+        found = zlib.crc32(data[start : min(start + CRC_BLOCK, span.start + span.size)], found)
+    if found != span.crc:
+        raise ValueError(f"{what} does not match its checksum")
 
 
 def _read_legacy(data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
@@ -176,7 +210,7 @@ def _legacy_spans(data: mmap.mmap, position: int, keys: Any, known: dict[str, St
         position += 8
         if count < 0 or position + size > len(data):
             raise ValueError(f"storage {key!r} is cut off")
-        spans[key] = (position, size)
+        spans[key] = Span(position, size)
         position += size
     return spans
 
@@ -189,7 +223,7 @@ def _view(tensor: TensorRef, data: mmap.mmap, spans: dict[str, Span]) -> NDArray
     if storage.key not in spans:
         raise ValueError(f"its storage {storage.key!r} is not in the file")
     dtype = np.dtype(_DTYPES[storage.kind])
-    start, size = spans[storage.key]
+    start, size, _ = spans[storage.key]
     last = tensor.offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if min((tensor.offset, *shape, *stride)) < 0 or len(shape) > 8:
         raise ValueError("its shape is impossible")

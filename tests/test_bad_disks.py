@@ -209,3 +209,23 @@ def test_a_disk_that_fills_up_at_the_last_file_keeps_the_old_codec(
     with pytest.raises(StorageError, match="the disk is full"):
         export.export_codec(*export.find_checkpoints(tmp_path / "checkpoints"), out, overwrite=True)
     assert [path.read_text() for path in out.iterdir()] == ["old"] * 4
+
+
+@pytest.mark.parametrize("command", ["convert", "convert --type Q4_K_M", "quantize", "export-codec"])
+def test_every_converter_calls_a_full_disk_by_its_name(command: str, capsys: Capture, tmp_path: Path) -> None:
+    from yuegguf_convert.lm import convert_lm
+
+    from nano.untrained import write_checkpoints
+
+    write_checkpoints(tmp_path)
+    word, *options = command.split()
+    sources = {"convert": "stage2", "export-codec": "codec", "quantize": "exact.gguf"}
+    if word == "quantize":
+        convert_lm(tmp_path / "stage2", tmp_path / "exact.gguf", out_type="F16")
+        options = ["Q8_0"]
+    with small_disk(tmp_path / "disk", "64k"):
+        out = tmp_path / "disk" / ("codec" if word == "export-codec" else "m.gguf")
+        said = refused(capsys, 1, word, tmp_path / sources[word], *options, "-o", out)
+        assert said.startswith("the disk is full: ")
+        assert said.rstrip().endswith("could not be written; free some space and try again")
+        assert list((tmp_path / "disk").iterdir()) == []

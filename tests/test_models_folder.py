@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from helpers import Capture, Result, cli, finish, start
 from hub import Hub
+from yuegguf_convert.output import partial_file, scratch_file
 
 from yuegguf import lockfile, store
 from yuegguf.cli.pull import _Puller
-from yuegguf.errors import DamagedFile, StorageError
+from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files import OWNER, PREFIX, SUFFIX
 from yuegguf.lockfile import Installed
 
@@ -350,3 +352,48 @@ def test_the_lock_of_a_killed_process_is_free(root: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
     with lockfile.alone(root):
         pass
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "a/b", "a\\b", "a\nb", ".", "n" * 300])
+@pytest.mark.parametrize("command", ["convert", "convert-lora"])
+def test_a_converter_installs_under_names_of_files_only(
+    capsys: Capture, root: Path, name: str, command: str
+) -> None:
+    before = bytes_below(root.parent)
+    result = cli(capsys, "--models-dir", root, command, root, "--name", name)
+    assert result.code == RequestError.exit_code
+    assert "is no name for a file" in result.error
+    assert bytes_below(root.parent) == before
+
+
+def test_converters_install_nothing_behind_a_link(capsys: Capture, root: Path, canary: Path) -> None:
+    for folder, command in (("loras", "convert-lora"), ("xcodec", "export-codec")):
+        linked(root, folder, canary.parent)
+        result = cli(capsys, "--models-dir", root, command, root, "--force")
+        assert (result.code, "leads out of" in result.error) == (1, True)
+    assert bytes_below(canary.parent) == {"decoder.onnx": b"mine"}
+
+
+@pytest.mark.parametrize("way", [partial_file, scratch_file])
+def test_converters_remove_what_a_dead_one_left_and_nothing_of_a_living_one(
+    tmp_path: Path, way: Callable[[Path], AbstractContextManager[Path]]
+) -> None:
+    """`convert`, `quantize`, `trim`, `merge-lora` and `convert-lora` write through these two."""
+    code = "from yuegguf_convert.output import partial_file; import pathlib, sys, time\n"
+    code += "with partial_file(pathlib.Path(sys.argv[1])) as part:\n"
+    code += "    part.write_bytes(bytes(1000)); print('written', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(tmp_path / "model.gguf")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+        (living,) = tmp_path.glob(f"{PREFIX}*{SUFFIX}")
+        with way(tmp_path / "model.gguf") as path:
+            path.write_bytes(b"x")
+        assert (living / "model.gguf").stat().st_size == 1000
+        os.kill(process.pid, signal.SIGKILL)
+    with way(tmp_path / "other.gguf") as path:
+        path.write_bytes(b"x")
+        assert not living.exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == (
+        ["model.gguf", "other.gguf"] if way is partial_file else []
+    )

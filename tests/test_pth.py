@@ -298,6 +298,33 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path: Path, zipped: bool) -
             continue
 
 
+@pytest.mark.parametrize("key", [None, "codec_model"])
+def test_every_flipped_byte_of_a_record_is_found(tmp_path: Path, key: str | None) -> None:
+    """Of the pickle and of each storage that is asked for: their checksums are in the archive."""
+    wanted = {"a": torch.ones(50), "b": torch.zeros(50)}
+    path = save(tmp_path / "a.pth", wanted if key is None else {key: wanted})
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        records = [e for e in archive.infolist() if e.filename.endswith(("data.pkl", "/0", "/1"))]
+        spans = [(e.filename, _start(whole, e), e.file_size) for e in records]
+    assert len(spans) == 3
+    for name, start, size in spans:
+        for position in range(start, start + size, 7):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1
+            path.write_bytes(damaged)
+            with pytest.raises(DamagedFile, match="does not match its checksum"):
+                list(read_state_dict(path, key).values())
+        if not name.endswith("pkl"):
+            other = "b" if name.endswith("0") else "a"
+            np.testing.assert_array_equal(read_state_dict(path, key)[other], wanted[other])
+
+
+def _start(whole: bytes, entry: zipfile.ZipInfo) -> int:
+    lengths = whole[entry.header_offset + 26 : entry.header_offset + 30]
+    return entry.header_offset + 30 + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
+
+
 def test_archives_that_torch_never_writes(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -12,6 +12,8 @@ import torch
 from gguf import GGMLQuantizationType, dequantize
 from safetensors.torch import save_file
 from yuegguf_convert.encode import encode, round_bf16, widen
+from yuegguf_convert.json_object import MOST_BYTES
+from yuegguf_convert.names import check_tensors, read_config
 from yuegguf_convert.safetensors import INDEX, open_checkpoint, open_file
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
@@ -80,7 +82,15 @@ def test_a_file_that_shrinks_later(saved: Path) -> None:
         (pack([1]), "no JSON object"),
         (pack(b'{"w":{},"w":{}}'), "given twice"),
         (pack({"w": 3}), "tensor w has no description"),
-        (pack({"w": entry("F8_E4M3", [4], 0, 4)}, bytes(4)), "tensor w has dtype F8_E4M3"),
+        (pack({"w": entry("F8_E4M3", [4], 0, 4)}, bytes(4)), "tensor w has dtype 'F8_E4M3'"),
+        (pack({"w": entry(["F32"], [1], 0, 4)}, bytes(4)), r"tensor w has dtype \['F32'\]"),  # type: ignore[arg-type]
+        (pack({"w": entry({}, [1], 0, 4)}, bytes(4)), r"tensor w has dtype \{\}"),  # type: ignore[arg-type]
+        (pack({"w": entry(None, [1], 0, 4)}, bytes(4)), "tensor w has dtype None"),  # type: ignore[arg-type]
+        (pack({"w": entry("F32", [1] * 9, 0, 4)}, bytes(4)), "tensor w has no usable shape"),
+        (pack({"\ud800": entry("F32", [1], 0, 4)}, bytes(4)), "a tensor's name makes no sense"),
+        (pack({"\x1b[2J": entry("F32", [1], 0, 4)}, bytes(4)), "a tensor's name makes no sense"),
+        (pack({"w" * 201: entry("F32", [1], 0, 4)}, bytes(4)), "a tensor's name makes no sense"),
+        (pack({"": entry("F32", [1], 0, 4)}, bytes(4)), "a tensor's name makes no sense"),
         (pack({"w": entry("F32", [-1], 0, 4)}, bytes(4)), "tensor w has no usable shape"),
         (pack({"w": entry("F32", [True], 0, 4)}, bytes(4)), "tensor w has no usable shape"),
         (pack({"w": entry("F32", [], 0, 4)}, bytes(4)), "tensor w has no usable shape"),
@@ -119,6 +129,12 @@ def shard(folder: Path, name: str, *tensors: str) -> None:
         "",
         7,
         ".safetensors",
+        "y" * 5000 + ".safetensors",
+        "é" * 200 + ".safetensors",
+        "y\0.safetensors",
+        "y\n.safetensors",
+        "\ud800.safetensors",
+        ["b.safetensors"],
     ],
 )
 def test_an_index_cannot_name_other_folders(tmp_path: Path, name: object) -> None:
@@ -126,7 +142,7 @@ def test_an_index_cannot_name_other_folders(tmp_path: Path, name: object) -> Non
     folder.mkdir()
     shard(tmp_path, "b.safetensors", "v")
     (folder / INDEX).write_text(json.dumps({"weight_map": {"v": name}}))
-    with pytest.raises(DamagedFile, match=r"tensor v .* no plain"):
+    with pytest.raises(DamagedFile, match=r"tensor 'v' .* no plain"):
         open_checkpoint(folder)
 
 
@@ -136,7 +152,7 @@ def test_index_and_shards_must_agree(tmp_path: Path) -> None:
     for weights, words in (
         ({"v": "a.safetensors"}, "does not place there: w"),
         ({"v": "a.safetensors", "w": "a.safetensors", "x": "a.safetensors"}, "lack tensors .*: x"),
-        ({"v": "a.safetensors", "w": "b.safetensors"}, "b.safetensors is missing, which holds tensor w"),
+        ({"v": "a.safetensors", "w": "b.safetensors"}, "b.safetensors is missing, which holds tensor 'w'"),
         ({}, "no weight_map"),
         (["v"], "no weight_map"),
     ):
@@ -149,6 +165,23 @@ def test_index_and_shards_must_agree(tmp_path: Path) -> None:
     index.unlink()
     with pytest.raises(ModelNotFound):
         open_checkpoint(tmp_path)
+
+
+def test_configs_and_indexes_without_an_end_are_not_read(tmp_path: Path) -> None:
+    for name in (INDEX, "config.json"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(MOST_BYTES + 1)
+    with pytest.raises(DamagedFile, match=r"index\.json is larger than 16 MiB"):
+        open_checkpoint(tmp_path)
+    with pytest.raises(DamagedFile, match=r"config\.json is larger than 16 MiB"):
+        read_config(tmp_path)
+
+
+def test_a_message_names_a_few_of_many_tensors(tmp_path: Path) -> None:
+    shapes = {f"extra.{i}": (1,) for i in range(10_000)}
+    with pytest.raises(DamagedFile, match=r"extra: extra\.0, .* and 9960 more") as caught:
+        check_tensors(shapes, {})
+    assert len(str(caught.value)) < 2000
 
 
 def test_bf16_equals_torch() -> None:

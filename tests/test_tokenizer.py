@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
+from yuegguf_convert.vocab import read_vocab
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.gguf_model import read_model
 from yuegguf.models import nano_models
 from yuegguf.tokenizer import Tokenizer, open_tokenizer
-from yuegguf.vocab import TOKENIZER_KEY
+from yuegguf.vocab import MOST_TOKENIZER, TOKENIZER_KEY
 
 MODEL = nano_models().stage1
 HEADER = read_model(MODEL)
@@ -85,9 +86,38 @@ def test_damaged_bytes_are_refused(content: bytes) -> None:
         Tokenizer(content, PIECES)
 
 
-def test_bytes_that_are_not_base64_are_refused() -> None:
+@pytest.mark.parametrize("text", ["not base64!", "é", "=", "\ud800", "QQ", "\0"])
+def test_text_that_is_not_base64_is_refused(text: str) -> None:
     with pytest.raises(DamagedFile, match=r"the tokenizer inside stage1\.gguf is damaged; convert it again"):
-        open_tokenizer({TOKENIZER_KEY: "not base64!"}, PIECES, MODEL)
+        open_tokenizer({TOKENIZER_KEY: text}, PIECES, MODEL)
+
+
+def test_a_tokenizer_without_an_end_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "tokenizer.model").open("wb") as file:
+        file.truncate(MOST_TOKENIZER + 1)
+    with pytest.raises(DamagedFile, match="is larger than 32 MiB; use YuE's own"):
+        open_tokenizer(BARE, PIECES, tmp_path / "model.gguf")
+    with pytest.raises(DamagedFile, match="is larger than 32 MiB; use YuE's own"):
+        read_vocab(tmp_path / "tokenizer.model", len(PIECES))
+
+
+PIECE = BYTES.index(b"<xcodec>")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        BYTES[:PIECE] + b"\xff\xfe\xfd\xfc" + BYTES[PIECE + 4 :],
+        BYTES[:PIECE] + b"<stage_" + BYTES[PIECE + 7 :],
+        BYTES[:PIECE] + b"<xcodec/" + BYTES[PIECE + 8 :],
+        *(BYTES[:size] for size in range(1, len(BYTES), len(BYTES) // 40)),
+    ],
+)
+def test_a_damaged_tokenizer_model_converts_to_nothing(content: bytes, tmp_path: Path) -> None:
+    """Pieces that are not UTF-8, that are twice or missing, and files that end inside a message."""
+    (tmp_path / "tokenizer.model").write_bytes(content)
+    with pytest.raises(DamagedFile, match=r"tokenizer\.model"):
+        read_vocab(tmp_path / "tokenizer.model", len(PIECES))
 
 
 def test_another_models_tokenizer_is_refused() -> None:

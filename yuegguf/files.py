@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from yuegguf.errors import StorageError
+from yuegguf.errors import DamagedFile, StorageError
 
 PREFIX, UNOWNED, SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
 """Names of the workspaces in which files are written before they get theirs, with and without an owner."""
@@ -132,6 +132,18 @@ def storage_errors(target: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise storage_error(target, error) from error
+
+
+def read_within(path: Path, most: int, hint: str) -> bytes:
+    """The bytes of a file of at most `most`. Raises DamagedFile for more, and where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
+    if len(data) > most:
+        raise DamagedFile(f"{path} is larger than {most >> 20} MiB", hint)
+    return data
 
 
 def free_disk(folder: Path) -> int:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from yuegguf.errors import DamagedFile, ModelNotFound, StorageError
+from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, StorageError
 from yuegguf.files import claimed, replacing, storage_errors
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.registry import file_names
@@ -217,6 +217,18 @@ def plain(path: str) -> bool:
 
 def _plain_name(name: str) -> bool:
     return name[0] not in "./" and not set(name) & set("\\:") and len(name.encode()) <= 200
+
+
+def place(root: Path, folder: str, name: str) -> Path:
+    """Where a converter installs a file, in a folder below `root` or, for "", in `root` itself.
+
+    Raises RequestError for a name that is no file's, StorageError for a folder that leads elsewhere.
+    """
+    if not plain(name) or len(PurePosixPath(name).parts) != 1:
+        raise RequestError(f"{name!a} is no name for a file", "use letters, digits, - and _")
+    path = f"{folder}/{name}".lstrip("/")
+    check_inside(root, path)
+    return root / path
 
 
 def leads_out(root: Path, path: Path) -> bool:

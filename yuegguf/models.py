@@ -20,6 +20,9 @@ CODEC_FILE = "decoder.onnx"
 """File of a codec's folder by which codecs are told apart."""
 DEFAULT_STAGE1, DEFAULT_STAGE2 = "en-cot", "s2-general"
 
+LORAS = "loras"
+"""Folder of installed adapters, below that of models."""
+
 
 @dataclass(frozen=True)
 class Models:
@@ -264,7 +267,7 @@ def fingerprint(path: Path) -> str:
 
 def lora_path(name: str, root: Path) -> Path:
     """Where `convert-lora` installs the adapter of a name."""
-    return root / "loras" / f"{name}.gguf"
+    return root / LORAS / f"{name}.gguf"
 
 
 def find_lora(lora: Lora, root: Path) -> Lora:

@@ -7,14 +7,14 @@ appended id, so encoding with it alone is the safe form (each structural marker 
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import sentencepiece
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.vocab import TOKENIZER_KEY
+from yuegguf.files import read_within
+from yuegguf.vocab import MOST_TOKENIZER, TOKENIZER_KEY
 
 
 class Tokenizer:
@@ -48,17 +48,18 @@ def open_tokenizer(metadata: Mapping[str, str], pieces: Sequence[str], model_pat
     embedded = metadata.get(TOKENIZER_KEY)
     if embedded is not None:
         try:
-            return Tokenizer(base64.b64decode(embedded, validate=True), pieces)
-        except binascii.Error as error:
+            model = base64.b64decode(embedded, validate=True)
+        except ValueError as error:  # letters that are not ASCII raise another kind than binascii's
             raise DamagedFile(
                 f"the tokenizer inside {model_path.name} is damaged", "convert it again"
             ) from error
+        return Tokenizer(model, pieces)
     beside = model_path.with_name("tokenizer.model")
     if not beside.is_file():
         raise ModelNotFound(
             f"{model_path.name} carries no tokenizer", f"put YuE's tokenizer.model beside it, as {beside}"
         )
-    return Tokenizer(beside.read_bytes(), pieces)
+    return Tokenizer(read_within(beside, MOST_TOKENIZER, "use YuE's own tokenizer.model"), pieces)
 
 
 def _ids_by_name(processor: sentencepiece.SentencePieceProcessor, pieces: Sequence[str]) -> list[int]:

@@ -20,6 +20,8 @@ CODEBOOK_SIZE = 1024
 """Codes per codebook of X-Codec."""
 ROLE_KEY = "yuegguf.role"
 """GGUF metadata key under which our converter keeps the role: "stage1" or "stage2"."""
+MOST_TOKENIZER = 32 << 20
+"""Bytes of a tokenizer.model that is read; YuE's has 1.4 MB."""
 TOKENIZER_KEY = "yuegguf.tokenizer.model"
 """GGUF metadata key under which our converter keeps the sentencepiece file, base64."""
 Role = Literal["stage1", "stage2"]

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from yuegguf import __version__, checks, lockfile, registry
 from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.files import read_within
 from yuegguf.lockfile import Installed
 from yuegguf.progress import Progress
 from yuegguf.registry import ModelEntry
 from yuegguf.store import Snapshot, missing_bytes
-from yuegguf.vocab import ROLE_OF_CONTEXT
+from yuegguf.vocab import MOST_TOKENIZER, ROLE_OF_CONTEXT
 
 KEPT = ".kept"
 """Marks a folder of sources that the user asked to keep."""
@@ -137,7 +138,8 @@ def _trim(job: Job, gguf: Path, out: Path, progress: Progress) -> None:
         return
     model = None
     if len(job.parts) > 1:
-        model = (job.parts[1][1] / "tokenizer.model").read_bytes()
+        path = job.parts[1][1] / "tokenizer.model"
+        model = read_within(path, MOST_TOKENIZER, "use --force to get it again")
     checks.inspect(gguf, role)
     trim_gguf(gguf, out, role=role, overwrite=True, progress=progress, tokenizer=model)
 

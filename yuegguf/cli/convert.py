@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from yuegguf import registry
+from yuegguf import lockfile, registry
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
@@ -73,7 +73,7 @@ def _install_path(source: Path, name: str | None, out_type: str) -> Path:
         raise RequestError(
             f"{source} does not have a published model's name", f"pass -o FILE, or --name with one of {known}"
         )
-    return models_root() / registry.gguf_name(model_id, out_type.upper())
+    return lockfile.place(models_root(), "", registry.gguf_name(model_id, out_type.upper()))
 
 
 @click.command("export-codec", short_help="published codec → ONNX")
@@ -91,7 +91,7 @@ def export_codec(output: Output, /, source: Path, target: Path | None, fp16: boo
     from yuegguf_onnx_codec.export import export_codec as export
     from yuegguf_onnx_codec.export import find_checkpoints
 
-    folder = target or models_root() / "xcodec"
+    folder = target or lockfile.place(models_root(), "xcodec", "decoder.onnx").parent
     files = export(*find_checkpoints(source), folder, half=fp16, overwrite=force, progress=output.progress)
     output.done()
     output.result({"files": [str(file) for file in files]}, [str(file) for file in files])

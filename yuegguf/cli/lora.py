@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from yuegguf import lockfile
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.files import storage_errors
 from yuegguf.lora import Lora
-from yuegguf.models import find_lora, lora_path
+from yuegguf.models import LORAS, find_lora
 
 
 @click.command("convert-lora", short_help="PEFT LoRA adapter → GGUF adapter")
@@ -37,8 +38,9 @@ def convert_lora(
     """
     from yuegguf_convert.lora import convert_lora as convert
 
-    path = target or lora_path(name or source.resolve().name, models_root())
-    if target is None:
+    path = target
+    if path is None:
+        path = lockfile.place(models_root(), LORAS, f"{name or source.resolve().name}.gguf")
         with storage_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
     made = convert(source, path, base=base, overwrite=force, progress=output.progress)
