@@ -16,9 +16,9 @@ demo: $(VENV)/.installed
 test: lint
 	$(BIN)/python -m pytest
 
-# the tests that open no real model and start few processes: a minute on two cores
+# the tests that open no real model and take little by themselves: a minute on two cores
 quick: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -m "not engine and not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not engine and not slow"
 
 # the tests of real models again, on a llama.cpp for processors without AVX2, whose sums end in other bits
 test-portable: $(PORTABLE)/.built $(VENV)/.installed-test

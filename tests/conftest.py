@@ -41,20 +41,13 @@ OPENS_MODELS = {"LlamaEngine", "OrtCodec"}
 """Names that a test file imports to open real models."""
 MAKES_MODELS = {"reference_checkpoint", "reference_gguf"}
 """Fixtures that need PyTorch."""
-SLOW = (
-    *(
-        "bad_disks",
-        "cli_family",
-        "convert",
-        "convert_trim",
-        "kit",
-        "nano_corpus",
-        "nano_measure",
-        "packaging",
-    ),
-    *("packaging", "plot", "pull", "pull_killed", "resume", "stopping"),
-)
-"""Test files that convert checkpoints, draw, build packages or start many processes."""
+SLOW = {
+    *("bad_disks", "bad_models", "cli_family", "cli_output", "cli_request", "convert", "convert_trim"),
+    *("crashes", "downloads", "kit", "lyrics_end_to_end", "models_folder", "nano_corpus", "nano_measure"),
+    *("nano_text", "packaging", "plot", "pull", "pull_killed", "queue", "resume", "scarcity", "stopping"),
+    "takes",
+}
+"""Test files that make many songs, convert checkpoints, build packages or start many processes."""
 NEEDS_TORCH = re.compile(
     r"^(?:import|from) (?:torch|transformers|peft|loras|nano\.train|nano\.evaluate)\b", re.MULTILINE
 )

@@ -81,6 +81,7 @@ def test_a_format_that_cannot_seek_is_read_up_to_the_part(sounds: Path) -> None:
     np.testing.assert_array_equal(found.read(5_000, 6_000), whole[5_000:6_000])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [16_000, 8_000, 11_025, 22_050, 44_100, 48_000, 15_991])
 @pytest.mark.parametrize("target", [16_000, 44_100])
 def test_resampling_in_parts_is_resampling_the_whole(

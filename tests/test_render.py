@@ -21,6 +21,7 @@ def codes(frames: int) -> np.ndarray:
     return np.random.default_rng(frames).integers(0, 1024, (2, 8, frames)).astype(np.int16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 7, 11, 30, 61, 200])
 @pytest.mark.parametrize("window", [1, 7, 50, 500])
 def test_windows_equal_the_whole_song(frames: int, window: int) -> None:
