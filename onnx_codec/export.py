@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import onnx
 
 from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
 from yuegguf.errors import ModelNotFound, StorageError
-from yuegguf.files import flush, replacing, storage_errors
+from yuegguf.files import flush, made_folder, replacing
 from yuegguf.progress import Event, Progress, silent
 
 from . import vocos, xcodec
@@ -90,7 +90,7 @@ def export_codec(
             model = build()
             data = (with_half_weights(model) if half else model).SerializeToString()
             if not done:  # only now: wrong checkpoints shall not leave an empty folder
-                stack.enter_context(_folder(out))
+                stack.enter_context(made_folder(out))
             part = stack.enter_context(replacing(files[role]))
             part.write_bytes(data)
             flush(part)  # a full disk shows here, while no file has been renamed
@@ -108,20 +108,6 @@ def _check_free(out: Path, files: list[Path], overwrite: bool) -> None:
                 f"the codec in {out} exists already",
                 "choose another folder, or ask to overwrite it (--force)",
             )
-
-
-@contextlib.contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """Make a folder for the block; it goes again when the block leaves it empty. Raises StorageError."""
-    made = not out.exists()
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        if made:
-            with contextlib.suppress(OSError):
-                out.rmdir()
 
 
 def _plan(

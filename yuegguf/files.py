@@ -124,6 +124,20 @@ def claimed(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]
 
 
 @contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder for the block, and those above; what is left empty goes again. Raises StorageError."""
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for path in missing:
+            with suppress(OSError):  # it holds something by now
+                path.rmdir()
+
+
+@contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
     """Turn an OSError of writing `target` into a StorageError that says what to do."""
     try:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, StorageError
-from yuegguf.files import claimed, replacing, storage_errors
+from yuegguf.files import claimed, made_folder, replacing, storage_errors
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.registry import file_names
 from yuegguf.typed import read_json
@@ -95,10 +95,21 @@ def alone(root: Path) -> Iterator[None]:
 
     Whoever reads the lock to change it does so inside. Raises StorageError.
     """
-    with storage_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
-    with claimed(root, CLAIM, f"another yuegguf is changing the models in {root}"):
+    with made_folder(root), claimed(root, CLAIM, f"another yuegguf is changing the models in {root}"):
         yield
+
+
+@contextmanager
+def installing(root: Path, paths: Iterable[str]) -> Iterator[None]:
+    """Make files of these paths in a folder of models by other means than `pull`: the lock forgets them.
+
+    Raises DamagedFile, StorageError.
+    """
+    with alone(root):
+        read(root)  # a damaged lock is refused before the work
+        yield
+        if known := set(paths) & set(read(root)):
+            update(root, drop=known)
 
 
 def read(root: Path) -> dict[str, Installed]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -10,7 +11,8 @@ from yuegguf import lockfile, registry
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
-from yuegguf.files import storage_errors
+from yuegguf.files import made_folder
+from yuegguf.lockfile import installing
 
 
 @click.command(short_help="published checkpoint → GGUF")
@@ -57,11 +59,17 @@ def convert(
         made = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
     else:
         path = target or _install_path(source, name, out_type)
-        with storage_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        made = convert_lm(
-            source, path, out_type=out_type, role=role, trim=trim, overwrite=force, progress=output.progress
-        )
+        root = path.parent if target is None else None
+        with made_folder(path.parent), installing(root, [path.name]) if root else nullcontext():
+            made = convert_lm(
+                source,
+                path,
+                out_type=out_type,
+                role=role,
+                trim=trim,
+                overwrite=force,
+                progress=output.progress,
+            )
     output.done()
     output.result({"file": str(made), "bytes": made.stat().st_size}, [str(made)])
 
@@ -92,6 +100,10 @@ def export_codec(output: Output, /, source: Path, target: Path | None, fp16: boo
     from yuegguf_onnx_codec.export import find_checkpoints
 
     folder = target or lockfile.place(models_root(), "xcodec", "decoder.onnx").parent
-    files = export(*find_checkpoints(source), folder, half=fp16, overwrite=force, progress=output.progress)
+    paths = [f"xcodec/{role}.onnx" for role in registry.CODEC_FILES]
+    with nullcontext() if target else installing(models_root(), paths):
+        files = export(
+            *find_checkpoints(source), folder, half=fp16, overwrite=force, progress=output.progress
+        )
     output.done()
     output.result({"files": [str(file) for file in files]}, [str(file) for file in files])

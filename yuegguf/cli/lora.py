@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from yuegguf import lockfile
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
 from yuegguf.cli._output import Output
-from yuegguf.files import storage_errors
+from yuegguf.files import made_folder
 from yuegguf.lora import Lora
 from yuegguf.models import LORAS, find_lora
 
@@ -41,9 +42,8 @@ def convert_lora(
     path = target
     if path is None:
         path = lockfile.place(models_root(), LORAS, f"{name or source.resolve().name}.gguf")
-        with storage_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-    made = convert(source, path, base=base, overwrite=force, progress=output.progress)
+    with nullcontext() if target else made_folder(path.parent):
+        made = convert(source, path, base=base, overwrite=force, progress=output.progress)
     output.done()
     output.result({"file": str(made), "bytes": made.stat().st_size}, [str(made)])
 
