@@ -7,36 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from family import COMMIT, without_known_hashes
-from helpers import Capture, Result, cli
+from family import without_known_hashes
+from helpers import Capture, cli
 from hub import Fault, Hub
 from huggingface_hub import constants
+from pulling import EN, files, pull
 from yuegguf_convert.gguf_file import read_gguf
 from yuegguf_convert.lm import convert_lm
-from yuegguf_convert.trim import trim_gguf
 
-from yuegguf import lockfile, registry, store
-from yuegguf.cli._making import KEPT, Wanted, original_job, room_needed
-from yuegguf.cli._output import Output
-from yuegguf.progress import Event
-
-EN = "m-a-p/YuE-s1-7B-anneal-en-cot"
-THEIRS = "QuantFactory/YuE-s1-7B-anneal-en-cot-GGUF"
+from yuegguf import lockfile, registry
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "models"
-
-
-def pull(capsys: Capture, root: Path, *args: object) -> Result:
-    return cli(capsys, "--models-dir", root, "pull", *args)
-
-
-def files(root: Path) -> list[str]:
-    """Everything in the folder of models but the lock of a running pull."""
-    found = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    return sorted(name for name in found if name != ".pull.lock")
 
 
 def test_a_set_is_installed_and_its_sources_are_gone(
@@ -295,50 +279,6 @@ def test_another_licence_is_said(capsys: Capture, hub: Hub, root: Path) -> None:
         assert "cc-by-nc-4.0" in cli(capsys, "--models-dir", root, "models", *command).out
 
 
-def test_another_publishers_gguf_is_trimmed_not_quantised_again(
-    capsys: Capture, hub: Hub, root: Path, family: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    name = "YuE-s1-7B-anneal-en-cot.{}.gguf"
-    for kind in ("Q5_K_M", "Q5_K_S", "Q8_0"):
-        convert_lm(family / "stage1", folder / name.format(kind), out_type=kind, trim=False)
-    whole = folder / name.format("Q5_K_M")
-    hub.publish(THEIRS, folder, COMMIT)
-    assert pull(capsys, root, "en-cot:Q5_K_M", "--from-gguf").code == 0
-    expected = trim_gguf(whole, tmp_path / "trimmed.gguf")
-    assert (root / "en-cot-Q5_K_M.gguf").read_bytes() == expected.read_bytes()
-    entry = lockfile.read(root)["en-cot-Q5_K_M.gguf"]
-    assert (entry.source, entry.revision) == (THEIRS, COMMIT)
-    assert set(entry.files) == {whole.name, "tokenizer.model"}
-    assert files(root) == ["en-cot-Q5_K_M.gguf", "models.lock.json"]
-
-
-def test_a_gguf_that_is_trimmed_already_is_taken_as_it_is(
-    capsys: Capture, hub: Hub, root: Path, family: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    made = convert_lm(family / "stage1", folder / "yue_q8_0.gguf", out_type="Q8_0")
-    hub.publish(THEIRS, folder, COMMIT)
-    assert pull(capsys, root, "en-cot", "--from-gguf").code == 0
-    assert (root / "en-cot-Q8_0.gguf").read_bytes() == made.read_bytes()
-
-
-@pytest.mark.parametrize("trim", [True, False])
-def test_a_gguf_of_the_other_stage_is_refused(
-    capsys: Capture, hub: Hub, root: Path, family: Path, tmp_path: Path, trim: bool
-) -> None:
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    convert_lm(family / "stage2", folder / "yue-Q8_0.gguf", out_type="Q8_0", trim=trim)
-    hub.publish(THEIRS, folder, COMMIT)
-    result = pull(capsys, root, "en-cot", "--from-gguf")
-    assert result.code == 7
-    assert "is a stage-2 model, but it was given as stage-1" in result.error
-    assert not list(root.glob("*.gguf"))
-
-
 def test_the_hubs_own_switch_for_offline(
     capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,45 +293,3 @@ def test_nobody_answers(capsys: Capture, hub: Hub, root: Path, monkeypatch: pyte
     result = pull(capsys, root, "en-cot")
     assert result.code == 75
     assert f"error: the connection to the hub failed while {EN} was fetched" in result.error
-
-
-def test_kept_sources_are_not_counted_as_room_to_come(tmp_path: Path) -> None:
-    files = (store.RemoteFile("model.safetensors", 10**9, "sha256:" + "0" * 64),)
-    files += tuple(
-        store.RemoteFile(name, 10, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")
-    )
-    snapshot, entry = store.Snapshot(EN, COMMIT, "", files), registry.entry_of("en-cot")
-    jobs = [original_job(Wanted(entry, kind), snapshot, tmp_path / kind) for kind in ("F16", "BF16")]
-    freed = room_needed(jobs, False)
-    (tmp_path / "F16").mkdir()
-    (tmp_path / "F16" / KEPT).touch()
-    assert room_needed(jobs, False) == room_needed(jobs, True) == freed + 10**9 + 20
-
-
-def test_the_disk_never_holds_more_than_download_and_result(
-    capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-
-    def look(_output: Output, _event: Event) -> None:
-        seen.append(sum(path.stat().st_size for path in root.rglob("*") if path.is_file()))
-
-    monkeypatch.setattr(Output, "progress", look)
-    assert pull(capsys, root, "en-cot:Q4_K_M").code == 0
-    source = sum(len(data) for name, data in hub.repos[EN].files.items() if name != "README.md")
-    result = (root / "en-cot-Q4_K_M.gguf").stat().st_size
-    notes = 4096  # the lock and what the hub said
-    assert source < max(seen) < source + result + notes
-
-
-def test_seven_billion_weights_need_the_download_and_four_and_a_half_gigabytes(tmp_path: Path) -> None:
-    sizes = (4_970_000_000, 4_970_000_000, 2_500_000_000)
-    shards = [
-        store.RemoteFile(f"model-{i}.safetensors", size, "sha256:" + "0" * 64) for i, size in enumerate(sizes)
-    ]
-    small = [store.RemoteFile(name, 1000, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")]
-    wanted = Wanted(registry.entry_of("en-cot"), "Q4_K_M")
-    job = original_job(wanted, store.Snapshot(EN, COMMIT, "", (*shards, *small)), tmp_path)
-    assert room_needed([job], False) < 12.44e9 + 4.5e9
-    second = original_job(Wanted(wanted.entry, "Q8_0"), job.parts[0][0], tmp_path / "other")
-    assert room_needed([job, second], False) < room_needed([job, second], True)
