@@ -48,6 +48,8 @@ SLOW = {
     "takes",
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
+WRITES_CHECKPOINTS = "family"
+"""The fixture that takes three seconds."""
 NEEDS_TORCH = re.compile(
     r"^(?:import|from) (?:torch|transformers|peft|loras|nano\.train|nano\.evaluate)\b", re.MULTILINE
 )
@@ -79,7 +81,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         opens = OPENS_MODELS & vars(item.module).keys() or MAKES_MODELS & {*item.fixturenames}
         if needs_torch[item.path] or opens:
             item.add_marker("engine")
-        if item.path.stem.removeprefix("test_") in SLOW:
+        if item.path.stem.removeprefix("test_") in SLOW or WRITES_CHECKPOINTS in item.fixturenames:
             item.add_marker("slow")
 
 

@@ -31,6 +31,7 @@ def commands() -> Iterator[str]:
         yield from (f"{name} {part}" for part in getattr(command, "commands", {}))
 
 
+@pytest.mark.slow
 def test_python_dash_m_and_version(tmp_path: Path) -> None:
     assert finish(start("--version")).out == f"yuegguf, version {yuegguf.__version__}\n"
     result = finish(start("run", *OURS, *FAST, "-o", tmp_path, "--json"))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import signal
 
 from yuegguf import dsp
 
@@ -125,16 +124,22 @@ def test_biquads_equal_torchaudio(golden: Golden) -> None:
     np.testing.assert_allclose(high, data["highpass5500"], rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cutoff", [40.0, 5500.0, 15000.0])
 @pytest.mark.parametrize("samples", [0, 1, 127, 129, dsp.CHUNK + 5])
 def test_lfilter_equals_scipy(cutoff: float, samples: int) -> None:
+    from scipy import signal  # two seconds
+
     wave = noise(samples)
     b, a = dsp.biquad_coefficients("lowpass", cutoff, RATE)
     expected = signal.lfilter(b, a, wave.astype(np.float64)) if samples else wave
     np.testing.assert_allclose(dsp.lfilter(wave, b, a, clamp=False), expected, rtol=0, atol=2e-7)
 
 
+@pytest.mark.slow
 def test_only_the_output_is_clamped() -> None:
+    from scipy import signal  # two seconds
+
     wave = noise(10_000, 3.0)
     b, a = dsp.biquad_coefficients("lowpass", 5500.0, RATE)
     expected = np.clip(signal.lfilter(b, a, wave.astype(np.float64)), -1, 1)

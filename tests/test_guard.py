@@ -187,6 +187,7 @@ def test_the_real_song_spoilt_is_flagged() -> None:
     assert found.fault == "silent voice"  # as a verse it would be one
 
 
+@pytest.mark.slow
 def test_songs_of_the_bundled_family_are_not_flagged(song: Path) -> None:
     folder = SongFolder.open(song)
     guard = Guard(int(silence(open_codec(NANO, 1))[0]))

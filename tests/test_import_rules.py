@@ -174,6 +174,7 @@ def test_converters_use_the_base_of_the_package_only(name: str) -> None:
     assert used <= BASE
 
 
+@pytest.mark.slow
 def test_only_pull_knows_the_network() -> None:
     network = {"yuegguf.store", "yuegguf.transport"}
     users = {name for name, source in SOURCES.items() if network & set(imports(name, source))}
@@ -276,6 +277,7 @@ def loaded_after(code: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
+@pytest.mark.slow
 def test_importing_all_but_the_two_engines_loads_no_engine() -> None:
     assert loaded_after("\n".join(f"import {name}" for name in LIGHT)) == []
     assert loaded_after("import llama_cpp") == ["llama_cpp"]

@@ -144,6 +144,7 @@ def test_a_song_with_a_section_that_stays_wrong_is_made_and_exits_6(
     assert [section["fault"] for section in mended.json["sections"]] == ["", "", ""]
 
 
+@pytest.mark.slow
 def test_takes_exit_6_only_if_none_is_good(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import FakeCodec
-from scipy import signal
 
 from yuegguf import dsp
 from yuegguf.errors import CodecError, Interrupted, RequestError
@@ -113,6 +112,8 @@ def stems(level: float = 0.2, frames: int = 40) -> Stems:
 
 def upstream_mix(given: Stems, rescale: bool) -> np.ndarray:
     """The tail of infer.py from its description, with scipy, in float64."""
+    from scipy import signal  # two seconds
+
     codec = np.clip(given.codec, -0.99, 0.99).sum(axis=0)
     song = given.song.sum(axis=0)
     song = song * min(0.99 / np.abs(song).max(), 1) if rescale else np.clip(song, -0.99, 0.99)
@@ -124,6 +125,7 @@ def upstream_mix(given: Stems, rescale: bool) -> np.ndarray:
     return np.sqrt(np.mean(low_b**2) / np.mean(low_a**2)) * low_a + high_b
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.2, 0.8])
 @pytest.mark.parametrize("rescale", [False, True])
 def test_upstream_mode_is_the_official_result(level: float, rescale: bool) -> None:
