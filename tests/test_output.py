@@ -236,7 +236,7 @@ def test_no_name_can_steer_a_terminal(name: str, capsys: Capture, monkeypatch: p
     out, err = capsys.readouterr()
     assert out.replace("\n", "").isprintable(), ascii(out)
     assert err.replace("\n", "").isprintable(), ascii(err)
-    assert [json.loads(line) for line in out.splitlines() if line[0] == "{"][0] == {"file": name}
+    assert json.loads(next(line for line in out.splitlines() if line[0] == "{")) == {"file": name}
     stream = terminal(monkeypatch)
     Meter().draw(Event("draft", 1, 2, name))
     assert stream.getvalue().removeprefix("\r\033[K").isprintable()

@@ -119,7 +119,7 @@ class Meter:
 
 
 def harmless(text: str) -> str:
-    """Text for a terminal: control characters but newlines and tabs as JSON escapes them, also inside JSON."""
+    """Text whose control characters but newlines and tabs are escaped as in JSON; JSON stays the same."""
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
