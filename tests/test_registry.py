@@ -293,4 +293,5 @@ def test_every_default_has_its_figures_and_the_finer_one_is_nearer() -> None:
 @pytest.mark.parametrize("name", ["nano", "NANO:Q8_0"])
 def test_the_bundled_models_are_no_unknown_name(command: str, name: str, capsys: Capture) -> None:
     said = refused(capsys, 5, *command.split(), name)
-    assert said == "nano is bundled: there is nothing to get, verify or remove; use it with: yuegguf run -m nano"
+    what = "nano is bundled: there is nothing to get, verify or remove"
+    assert said == f"{what}; use it with: yuegguf run -m nano"

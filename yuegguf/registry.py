@@ -137,9 +137,8 @@ def entry_of(name: str) -> ModelEntry:
     """The entry of an id or of a published repository's name. Raises RequestError."""
     entries = load()
     if name.lower() == NANO:
-        raise RequestError(
-            f"{NANO} is bundled: there is nothing to get, verify or remove", f"use it with: run -m {NANO}"
-        )
+        what = f"{NANO} is bundled: there is nothing to get, verify or remove"
+        raise RequestError(what, f"use it with: yuegguf run -m {NANO}")
     for entry in entries:
         if name.lower() in (entry.id, entry.source.lower()):
             return entry
