@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yuegguf.errors import StorageError
-from yuegguf.files import replacing, storage_errors, workspace
+from yuegguf.files import refuse_to_replace, replacing, storage_errors, workspace
 
 
 @contextmanager
 def partial_file(out: Path, overwrite: bool = False) -> Iterator[Path]:
     """A unique path beside `out`; it becomes `out` when the block ends well and vanishes otherwise.
 
-    Raises StorageError when `out` exists and `overwrite` is false, when its folder is missing, and
-    for every OSError of the block (disk full, no permission).
+    Raises RequestError when `out` exists and `overwrite` is false, StorageError when its folder is missing,
+    and for every OSError of the block (disk full, no permission).
     """
     check_free(out, overwrite)
     with replacing(out) as partial:
@@ -34,10 +34,9 @@ def scratch_file(out: Path) -> Iterator[Path]:
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Raise StorageError when `out` may not be written: its folder is missing, or it exists."""
+    """Raise StorageError when `out` has no folder or is one, RequestError when it exists and has to stay."""
     if not out.parent.is_dir():
         raise StorageError(f"there is no folder {out.parent}", "create it first")
     if out.is_dir():
         raise StorageError(f"{out} is a folder", "name a file inside it")
-    if out.exists() and not overwrite:
-        raise StorageError(f"{out} exists already", "choose another name, or ask to overwrite it (--force)")
+    refuse_to_replace([out], overwrite)

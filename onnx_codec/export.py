@@ -13,7 +13,7 @@ import onnx
 
 from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
 from yuegguf.errors import ModelNotFound, StorageError
-from yuegguf.files import flush, made_folder, replacing
+from yuegguf.files import flush, made_folder, refuse_to_replace, replacing
 from yuegguf.progress import Event, Progress, silent
 
 from . import vocos, xcodec
@@ -79,10 +79,10 @@ def export_codec(
     `heads` is for a HuBERT that is neither 64 a head nor of twelve heads. `half` stores large weights as
     float16: half the size, audio that differs below -60 dB. Peak memory is four times the
     encoder's weights, 2.3 GB at the published size. Raises ModelNotFound, DamagedFile (naming the tensor),
-    StorageError, also when one of the files exists and `overwrite` is false.
+    StorageError; RequestError when one of the files exists and `overwrite` is false.
     """
     files = {role: out / f"{role}.onnx" for role in ROLES}
-    _check_free(out, list(files.values()), overwrite)
+    _check_free(list(files.values()), overwrite)
     plan = _plan(xcodec, vocal_decoder, instrumental_decoder, heads)
     with contextlib.ExitStack() as stack:
         for done, (role, build) in enumerate(plan.items()):
@@ -98,16 +98,12 @@ def export_codec(
     return list(files.values())
 
 
-def _check_free(out: Path, files: list[Path], overwrite: bool) -> None:
-    """Raise StorageError when one of the files may not be written."""
+def _check_free(files: list[Path], overwrite: bool) -> None:
+    """Raise StorageError when one of the files is a folder, RequestError when it exists and has to stay."""
     for file in files:
         if file.is_dir():
             raise StorageError(f"{file} is a folder", "move it away, or choose another folder")
-        if file.exists() and not overwrite:
-            raise StorageError(
-                f"the codec in {out} exists already",
-                "choose another folder, or ask to overwrite it (--force)",
-            )
+    refuse_to_replace(files, overwrite)
 
 
 def _plan(

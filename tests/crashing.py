@@ -175,8 +175,8 @@ class Driver:
         self.root, self.program = root, program
         self.work, self.canary, self.report = root / "work", root / "canary", root / "steps"
         self.stock = Stock(root / "stock", program)
-        self.careless = False
-        """Whether song.json is written without care, which must show."""
+        self.careless = ""
+        """A way of unsafe.py in which commands are careless, which must show."""
         self.canary.mkdir(parents=True)
         self.report.touch()
         self.report.chmod(0o666)  # for another user
@@ -184,16 +184,31 @@ class Driver:
         (self.canary / "folder").mkdir()
 
     def run(
-        self, writer: Writer, line: tuple[object, ...], at: int = 0, fault: str = "", **around: Any
+        self,
+        writer: Writer,
+        line: tuple[object, ...],
+        at: int = 0,
+        fault: str = "",
+        reads: bool = False,
+        stopped: Callable[[], None] = lambda: None,
+        **around: Any,
     ) -> Result:
-        """One command: killed at a step, on a disk that fails from it on, or in other surroundings."""
-        steps = {"root": str(self.work), "report": str(self.report), "at": at, "fault": fault}
+        """One command: killed at a step, on a disk that fails from it on, or in other surroundings.
+
+        One that is held at a step goes on once `stopped` was called.
+        """
+        steps = {
+            "root": str(self.work), "report": str(self.report), "at": at, "fault": fault, "reads": reads
+        }  # fmt: skip
         environment = {name: str(self.work / path) for name, path in writer.environment.items()}
         environment["MPLCONFIGDIR"] = str(self.root / "matplotlib")
         around = {"environment": environment, "folder": str(self.work), **around}
-        careless: list[tuple[str, dict[str, Any]]] = [("unsafe", {})] if self.careless else []
-        before = [*careless, ("surroundings", around), ("disk_steps", steps)]
-        return self.program.run(*line, before=before)
+        before = [*self.ways(), ("surroundings", around), ("disk_steps", steps)]
+        return self.program.run(*line, before=before, stopped=stopped)
+
+    def ways(self) -> list[tuple[str, dict[str, Any]]]:
+        """What makes a command careless."""
+        return [("unsafe", {"way": self.careless})] if self.careless else []
 
     def begin(self, writer: Writer) -> Content:
         """Lay out what a command begins with."""

@@ -2,7 +2,8 @@
 
 A step is what one call asks of the file system: to open a file for writing, to rename, make or remove a
 name, to cut or flush a file. A write is two steps: before it, and when half of it is written. What libraries
-in C write by themselves (libsndfile, llama.cpp) is no step; the calls before and after it are.
+in C write by themselves (libsndfile, llama.cpp) is no step; the calls before and after it are. On request the
+process is held at a step instead of ended, and opening a file for reading is a step too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ TAKES_ROOM = {"open", "write", "flush", "os.mkdir", "os.link", "os.symlink"}
 """Steps that a full disk refuses."""
 FULL = ("ENOSPC", "EDQUOT")
 IGNORED = ("/dev/", "/proc/")
+HOLD = "hold"
+"""A fault that is none: the process stops at the step until it gets SIGCONT."""
 CACHES = ("matplotlib",)
 """Folders that libraries write their own caches into."""
 
@@ -35,9 +38,12 @@ CACHES = ("matplotlib",)
 class Steps:
     """The steps of this process within a folder."""
 
-    def __init__(self, root: str, at: int, fault: str) -> None:
-        """End the process before step `at` (0 = never); or let it fail, and all after, with `fault`."""
-        self.root, self.at, self.fault = root, at, fault
+    def __init__(self, root: str, at: int, fault: str, reads: bool = False) -> None:
+        """End the process before step `at` (0 = never); or let it fail, and all after, with `fault`.
+
+        `reads` counts what is opened for reading, too.
+        """
+        self.root, self.at, self.fault, self.reads = root, at, fault, reads
         self.taken: list[str] = []
         """Kind and file of each."""
         self.outside: list[str] = []
@@ -47,6 +53,10 @@ class Steps:
         """Count; write `part` before the process ends. Returns what that wrote on a disk that is full."""
         self.taken.append(f"{kind} {file}")
         if not self.at or len(self.taken) < self.at:
+            return None
+        if self.fault == HOLD:
+            if len(self.taken) == self.at:
+                os.kill(os.getpid(), signal.SIGSTOP)
             return None
         if not self.fault:
             part()
@@ -82,10 +92,13 @@ class Steps:
         """See what Python itself asks of the system."""
         if event == "open":
             path, _mode, flags = args
-            if not isinstance(flags, int) or not flags & WRITES or isinstance(path, int):
+            if not isinstance(flags, int) or isinstance(path, int):
                 return
-            if (name := self.within(path)) is not None:
-                self.step("open", name)
+            if flags & WRITES:
+                if (name := self.within(path)) is not None:
+                    self.step("open", name)
+            elif self.reads and os.path.abspath(os.fsdecode(path)).startswith(self.root + os.sep):
+                self.step("read", os.path.relpath(os.fsdecode(path), self.root))
         elif event in NAMES:
             files = [file for file in args[: NAMES[event]] if not isinstance(file, int) or file > 2]
             folders = [number for number in args[NAMES[event] :] if isinstance(number, int)]
@@ -95,9 +108,9 @@ class Steps:
                 self.step(event, inside[-1])
 
 
-def install(root: str, report: str, at: int = 0, fault: str = "") -> Callable[[], None]:
+def install(root: str, report: str, at: int = 0, fault: str = "", reads: bool = False) -> Callable[[], None]:
     """Count from now on; what is returned writes the steps, and what was elsewhere, to `report`."""
-    steps = Steps(root, at, fault)
+    steps = Steps(root, at, fault, reads)
     _patch_writes(steps)
     sys.addaudithook(steps.audit)
 

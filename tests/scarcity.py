@@ -61,6 +61,8 @@ PLAIN = {
     "pull --to",
     "models rm",
     "trim",
+    "convert-lora",
+    "merge-lora",
 }
 """Commands without an engine."""
 
@@ -92,6 +94,7 @@ def _kind(err: str) -> str:
     line = err.splitlines()[-1]
     for known in (
         "the disk is full",
+        "too many files are open",
         "is not writable",
         "could not be written",
         "could not be read",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,43 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(tmp_path: Path, 
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [file.name for file in tmp_path.iterdir()] == ["song"]
     assert path.read_bytes() == b"the old one"
+
+
+class SmallDisk(FileIO):
+    """A file on a disk that has room for so many more bytes, and takes at most 1,000 at a time."""
+
+    room = 0
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        if not SmallDisk.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done = super().write(data[: min(1000, SmallDisk.room)])
+        SmallDisk.room -= done
+        return done
+
+
+@pytest.mark.parametrize("format", audio.FORMATS)
+def test_a_full_disk_has_its_name_wherever_libsndfile_meets_it(
+    tmp_path: Path, format: audio.Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the header, in the samples, and in the last byte, whose loss libsndfile itself does not report."""
+    path = tmp_path / "song"
+    noise = np.random.default_rng(0).uniform(-1, 1, RATE).astype(np.float32)
+    audio.write_audio(path, noise, format, tags=audio.Tags())
+    whole = path.read_bytes()
+    monkeypatch.setattr(audio, "FileIO", SmallDisk)
+    SmallDisk.room = plenty = 10 * len(whole)
+    audio.write_audio(path, noise, format, tags=audio.Tags())
+    taken = plenty - SmallDisk.room
+    assert path.read_bytes() == whole
+    for room in (0, 10, taken // 2, taken - 1):
+        SmallDisk.room = room
+        with pytest.raises(StorageError) as raised:
+            audio.write_audio(path, noise, format, tags=audio.Tags())
+        assert str(raised.value) == (
+            f"the disk is full: {path} could not be written; free some space and try again"
+        )
+        assert [(file.name, file.read_bytes() == whole) for file in tmp_path.iterdir()] == [("song", True)]
 
 
 def test_unwritable_places_are_storage_errors(tmp_path: Path) -> None:

@@ -211,21 +211,41 @@ def test_a_disk_that_fills_up_at_the_last_file_keeps_the_old_codec(
     assert [path.read_text() for path in out.iterdir()] == ["old"] * 4
 
 
-@pytest.mark.parametrize("command", ["convert", "convert --type Q4_K_M", "quantize", "export-codec"])
-def test_every_converter_calls_a_full_disk_by_its_name(command: str, capsys: Capture, tmp_path: Path) -> None:
+CONVERTERS = (
+    ("convert", "stage2"),
+    ("convert", "stage2", "--type", "Q4_K_M"),
+    ("quantize", "exact.gguf", "Q8_0"),
+    ("trim", "exact.gguf"),
+    ("export-codec", "codec"),
+    ("convert-lora", "opera", "--base", "exact.gguf"),
+    ("merge-lora", "exact.gguf", "opera.gguf"),
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained checkpoints, a model that was converted from one, and an adapter of it in both formats."""
+    from adapters import write_peft
     from yuegguf_convert.lm import convert_lm
+    from yuegguf_convert.lora import convert_lora
 
     from nano.untrained import write_checkpoints
 
-    write_checkpoints(tmp_path)
-    word, *options = command.split()
-    sources = {"convert": "stage2", "export-codec": "codec", "quantize": "exact.gguf"}
-    if word == "quantize":
-        convert_lm(tmp_path / "stage2", tmp_path / "exact.gguf", out_type="F16")
-        options = ["Q8_0"]
-    with small_disk(tmp_path / "disk", "64k"):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    write_checkpoints(folder)
+    base = convert_lm(folder / "stage2", folder / "exact.gguf", out_type="F16", trim=False)
+    convert_lora(write_peft(folder / "opera", base), folder / "opera.gguf", base=base)
+    return folder
+
+
+@pytest.mark.parametrize("line", CONVERTERS, ids=" ".join)
+def test_every_converter_calls_a_full_disk_by_its_name(
+    line: tuple[str, ...], checkpoints: Path, capsys: Capture, tmp_path: Path
+) -> None:
+    word, *rest = (str(checkpoints / part) if (checkpoints / part).exists() else part for part in line)
+    with small_disk(tmp_path / "disk", "4k" if word == "convert-lora" else "64k"):
         out = tmp_path / "disk" / ("codec" if word == "export-codec" else "m.gguf")
-        said = refused(capsys, 1, word, tmp_path / sources[word], *options, "-o", out)
+        said = refused(capsys, 1, word, *rest, "-o", out)
         assert said.startswith("the disk is full: ")
         assert said.rstrip().endswith("could not be written; free some space and try again")
         assert list((tmp_path / "disk").iterdir()) == []

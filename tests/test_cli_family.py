@@ -156,10 +156,9 @@ def test_a_codec_that_is_there_is_replaced_on_request_only(capsys: Capture, tmp_
     (out / "decoder.onnx").write_bytes(b"mine")
     line = ("export-codec", tmp_path / "checkpoints", "-o", out)
     result = cli(capsys, *line)
-    assert result.code == 1
-    assert result.error == (
-        f"error: the codec in {out} exists already; choose another folder, or ask to overwrite it (--force)"
-    )
+    assert result.code == 5
+    hint = "choose another place with -o, or replace it with --force"
+    assert result.error == f"error: {out / 'decoder.onnx'} is already there; {hint}"
     assert [path.name for path in out.iterdir()] == ["decoder.onnx"]
     assert cli(capsys, *line, "--force").code == 0
     assert (out / "decoder.onnx").stat().st_size > 1000

@@ -174,7 +174,7 @@ def test_an_existing_file_stays(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.gguf"
     out.write_bytes(b"mine")
     for out_type in ("F16", "Q4_0"):
-        with pytest.raises(StorageError, match="exists already"):
+        with pytest.raises(RequestError, match="is already there"):
             convert_lm(folder, out, out_type=out_type)
         assert out.read_bytes() == b"mine"
     convert_lm(folder, out, out_type="F16", overwrite=True)

@@ -22,11 +22,11 @@ def test_a_killed_command_goes_on_to_the_same_bytes(name: str, driver: Driver) -
 
 def test_the_driver_notices_a_file_that_is_written_without_care(driver: Driver) -> None:
     writer = BY_NAME["render --force"]
-    driver.careless = True
+    driver.careless = "write"
     try:
         whole, found = driver.undisturbed(writer), Found()
         at = whole.steps.index("write song/song.json") + 2  # half of it is written
         with pytest.raises(Broken, match=r"song/song\.json cannot be read"):
             driver.kill(writer, at, whole, found)
     finally:
-        driver.careless = False
+        driver.careless = ""

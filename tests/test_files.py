@@ -222,6 +222,8 @@ def test_windows_flushes_files_and_no_folders(tmp_path: Path, monkeypatch: pytes
         (errno.EROFS, "is not writable"),
         (errno.EACCES, "is not writable"),
         (errno.EIO, "could not be written"),
+        (errno.EMFILE, "too many files are open; let a process open more, for example: ulimit -n 1024"),
+        (errno.ENFILE, "too many files are open"),
     ],
 )
 def test_what_a_failed_write_says(

@@ -99,7 +99,7 @@ def test_a_bundle_is_not_replaced_unasked_and_needs_a_finished_song(
     song: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli(capsys, "bundle", song).code == 0
-    assert "is there already" in refused(capsys, 5, "bundle", song)
+    assert "is already there" in refused(capsys, 5, "bundle", song)
     assert cli(capsys, "bundle", song, "--force").code == 0
     (song / "mix.wav").unlink()
     assert "is not finished; run first: yuegguf resume" in refused(

@@ -1,7 +1,9 @@
-"""What a process leaves that is killed in its last moments goes with the next command."""
+"""What a process leaves that is killed goes with the next command; what the system lacks has its name."""
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from helpers import Capture, cli, refused
 from songs import all_content, finished_song
 
 from yuegguf import kit, lockfile
+from yuegguf.errors import DamagedFile
 from yuegguf.files import PREFIX, SUFFIX
 from yuegguf.lockfile import Installed
 from yuegguf.song import SongFolder
@@ -51,3 +54,25 @@ def test_no_more_memory_is_said(tmp_path: Path, capsys: Capture, monkeypatch: py
     monkeypatch.setattr(SongFolder, "open", full)
     said = refused(capsys, 4, "bundle", finished_song(tmp_path))
     assert said.rstrip() == "the system gave no more memory; end other programs, or lift the limit"
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_too_many_open_files_are_said_whatever_came_of_them(
+    hidden: bool, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that could not be opened is not damaged, and a song says how to go on with it."""
+
+    def crowded(path: Path) -> SongFolder:
+        error = DamagedFile(f"{path} is damaged", "delete it")
+        error.folder = path
+        words = os.strerror(errno.EMFILE)
+        raise error from (
+            RuntimeError(f"failed to open x ({words})") if hidden else OSError(errno.EMFILE, words)
+        )
+
+    song = finished_song(tmp_path)
+    monkeypatch.setattr(SongFolder, "open", crowded)
+    assert refused(capsys, 1, "bundle", song).rstrip() == (
+        "too many files are open; let a process open more, for example: ulimit -n 1024; "
+        f"then go on with: yuegguf resume {song}"
+    )

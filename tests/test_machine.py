@@ -42,6 +42,36 @@ def test_a_container_has_no_more_than_its_limit_and_its_machine(container: Path)
     assert machine.available_memory(container / "nowhere") == 20 * GIB
 
 
+GROUPS = {
+    "a container": ("{root}/memory", "5:cpu:/\n4:memory:/docker/ab12\n"),
+    "a group of processes": ("{root}/memory/user/job", "4:cpuset,memory:/user/job\n"),
+    "a group within one that is limited": ("{root}/memory/user", "4:memory:/user/job/step\n"),
+    "a group of version 2": ("{root}/user.slice/job", "0::/user.slice/job/step\n"),
+}
+"""Who sees a limit: its folder, and what the system says of the process."""
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_limits_of_either_version_of_cgroups_hold_also_above_a_process(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=20 * GIB, total=64 * GIB))
+    place, said = GROUPS[kind]
+    folder = Path(place.format(root=tmp_path / "cgroup"))
+    folder.mkdir(parents=True)
+    old = "version 2" not in kind
+    files = ("memory.limit_in_bytes", "memory.usage_in_bytes") if old else ("memory.max", "memory.current")
+    (folder / files[0]).write_text(f"{8 * GIB}\n")
+    (folder / files[1]).write_text(f"{7 * GIB}\n")
+    stat = f"inactive_file {2 * GIB}\n" + (f"total_inactive_file {4 * GIB}\n" if old else "")
+    (folder / "memory.stat").write_text(stat)
+    groups = tmp_path / "groups"
+    groups.write_text(f"no such line\n{said}")
+    assert machine.available_memory(tmp_path / "cgroup", groups) == (5 if old else 3) * GIB
+    (folder / files[0]).write_text(f"{2**63 - 4096}\n" if old else "max\n")  # no limit
+    assert machine.available_memory(tmp_path / "cgroup", groups) == 20 * GIB
+
+
 def test_available_memory_is_not_the_total(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """On macOS too: no Mac was at hand, so its answers are put in."""
     monkeypatch.setattr("platform.system", lambda: "Darwin")

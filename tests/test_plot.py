@@ -52,6 +52,20 @@ def test_another_file_and_kind(song: Path, tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "a.doc").exists()
 
 
+def test_what_matplotlib_cannot_draw_is_no_wrong_ending(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it may not open its fonts, for example."""
+
+    def fail(*_given: object, **_more: object) -> None:
+        raise ValueError("failed to find a font")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    assert _run(["plot", str(song), "-o", str(tmp_path / "a.png")]) == 1
+    assert "matplotlib could not draw a.png (failed to find a font); check its" in capsys.readouterr().err
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_no_song(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(["plot", str(tmp_path)]) == 5
     assert "is not a song folder" in capsys.readouterr().err

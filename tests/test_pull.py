@@ -111,8 +111,8 @@ def test_a_file_that_convert_made_is_not_replaced(capsys: Capture, hub: Hub, roo
     root.mkdir()
     (root / "en-cot-Q8_0.gguf").write_bytes(b"mine")
     result = pull(capsys, root, "en-cot")
-    assert (result.code, (root / "en-cot-Q8_0.gguf").read_bytes()) == (1, b"mine")
-    assert "exists and is not from pull; use it, or replace it with --force" in result.error
+    assert (result.code, (root / "en-cot-Q8_0.gguf").read_bytes()) == (5, b"mine")
+    assert "is already there, and not from pull; use it, or replace it with --force" in result.error
     assert pull(capsys, root, "en-cot", "--force").code == 0
     assert read_gguf(root / "en-cot-Q8_0.gguf").tensors
 

@@ -19,6 +19,8 @@ LACKS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("bundle", {"at": 20, "fault": "EDQUOT"}, "the disk is full"),
     ("bundle", {"limits": {"RLIMIT_FSIZE": 5000}}, "could not be written"),
     ("bundle", {"limits": {"RLIMIT_AS": 1 << 20}}, "memory"),
+    ("bundle", {"limits": {"RLIMIT_NOFILE": 9}}, "too many files are open"),
+    ("voice save", {"limits": {"RLIMIT_NOFILE": 8}}, "too many files are open"),  # met by libsndfile
     ("render", {"at": 60, "fault": "EROFS"}, "is not writable"),
 )
 

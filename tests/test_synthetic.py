@@ -18,7 +18,7 @@ from yuegguf_convert.trim import kept_ids
 from yuegguf.cli.bench import table
 from yuegguf.engine.base import Row
 from yuegguf.engine.llama import EngineOptions, LlamaEngine
-from yuegguf.errors import RequestError, StorageError
+from yuegguf.errors import RequestError
 from yuegguf.vocab import check_role, stage1_vocab, stage2_vocab
 
 SMALL = LlamaConfig(256, 4, 4, 1, 64, 1408, 41000, 16384, 1e-5, 10000.0, False)
@@ -69,7 +69,7 @@ def test_nothing_is_left_of_a_refusal(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="there is no type 'Q9'"):
         write_synthetic(tmp_path / "x.gguf", "stage1", "Q9", config=SMALL)
     (tmp_path / "there.gguf").touch()
-    with pytest.raises(StorageError, match="exists already"):
+    with pytest.raises(RequestError, match="is already there"):
         write_synthetic(tmp_path / "there.gguf", "stage1", "Q8_0", config=SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["there.gguf"]
 

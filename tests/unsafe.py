@@ -1,4 +1,4 @@
-"""A song folder that writes song.json without care: what a driver of kills must catch."""
+"""Song folders that are careless in one way, which a driver must notice."""
 
 from __future__ import annotations
 
@@ -7,14 +7,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yuegguf import song
+from yuegguf.base import Base, load_base
 
 
-def install() -> Callable[[], None]:
-    """Let this process write over the file itself."""
-
-    @contextmanager
-    def over(target: Path) -> Iterator[Path]:
-        yield target
-
-    song.replacing = over
+def install(way: str) -> Callable[[], None]:
+    """Let this process write over song.json itself, forget what a song goes on from, or claim nothing."""
+    ways = {"write": ("replacing", _over), "unlocked": ("claimed", _unclaimed)}
+    if way == "forget":
+        song.SongFolder.load_base = _any_base
+    else:
+        setattr(song, *ways[way])
     return lambda: None
+
+
+@contextmanager
+def _over(target: Path) -> Iterator[Path]:
+    yield target
+
+
+@contextmanager
+def _unclaimed(_folder: Path) -> Iterator[None]:
+    yield
+
+
+def _any_base(folder: song.SongFolder) -> Base | None:
+    return load_base(folder.path)

@@ -127,6 +127,22 @@ class Stock:
         line = ("convert", folder / "stage2", "--type", "F32", "--no-trim", "-o", folder / "full.gguf")
         assert self._program.run(*line).code == 0
 
+    def _peft(self, folder: Path) -> None:
+        from adapters import write_peft
+
+        self._checkpoints(folder)
+        base = folder / "base.gguf"
+        line = ("convert", folder / "stage1", "--type", "F32", "--no-trim", "-o", base)
+        assert self._program.run(*line).code == 0
+        for name in ("stage1", "stage2", "codec"):
+            shutil.rmtree(folder / name)
+        write_peft(folder / "opera", base)
+
+    def _adapter(self, folder: Path) -> None:
+        self._peft(folder)
+        base, made = folder / "base.gguf", folder / "opera.gguf"
+        assert self._program.run("convert-lora", folder / "opera", "--base", base, "-o", made).code == 0
+
     def _kit(self, folder: Path) -> None:
         self._checkpoints(folder / "checkpoints")
         for name in ("stage2", "codec"):
@@ -226,6 +242,8 @@ WRITERS = (
     Writer("export-codec", within("export-codec @codec -o @out"), "checkpoints"),
     Writer("trim", within("trim @full.gguf -o @out.gguf"), "untrimmed"),
     Writer("quantize", within("quantize @full.gguf Q8_0 -o @out.gguf"), "untrimmed"),
+    Writer("convert-lora", within("--models-dir @models convert-lora @opera --base @base.gguf"), "peft"),
+    Writer("merge-lora", within("merge-lora @base.gguf @opera.gguf:0.5 -o @merged.gguf"), "adapter"),
     Writer("pull --from", within("--models-dir @models pull --from @kit"), "kit"),
     Writer("pull --to", within("--models-dir @kit pull --to @usb s2-general:Q8_0"), "kit"),
     Writer("models rm", within("--models-dir @kit models rm s2-general:Q8_0"), "kit", over=(3,)),

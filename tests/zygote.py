@@ -23,6 +23,8 @@ from typing import IO, Any
 
 from helpers import PROGRAMS, Result
 
+STOPPED = "stopped"
+"""What a zygote says instead of an exit code."""
 ANY = ""
 """Stands for every function of ours."""
 OURS = tuple(f"{Path(PROGRAMS[1]) / name}{os.sep}" for name in ("yuegguf", "convert", "onnx_codec"))
@@ -78,16 +80,25 @@ class Zygote:
         moment: Moment | None = None,
         begun: Callable[[int], None] = lambda pid: None,
         before: Sequence[tuple[str, dict[str, Any]]] = (),
+        stopped: Callable[[], None] = lambda: None,
     ) -> Result:
-        """One command; its code is negative when a signal killed it. `begun` is called with its process."""
+        """One command; its code is negative when a signal killed it. `begun` is called with its process.
+
+        One that stops itself goes on once `stopped` was called.
+        """
         files = [str(self._folder / name) for name in ("out", "err", "calls")]
         asked, answers = self._ways
         job = Job([str(arg) for arg in args], *files, moment, [*before])
         asked.write(json.dumps(asdict(job)) + "\n")
         asked.flush()
-        begun(int(answers.readline()))
-        code = int(answers.readline())
-        return Result(code, *(Path(file).read_text("utf-8") for file in files[:2]))
+        pid = int(answers.readline())
+        begun(pid)
+        while (answer := answers.readline().strip()) == STOPPED:
+            try:
+                stopped()
+            finally:
+                os.kill(pid, signal.SIGCONT)
+        return Result(int(answer), *(Path(file).read_text("utf-8") for file in files[:2]))
 
     def calls(self, at: str, *args: object) -> int:
         """How often a command that ends well calls a function."""
@@ -113,7 +124,8 @@ def zygote(folder: Path, cheap: bool, hub: str = "") -> Iterator[Zygote]:
 
 def serve(cheap: bool, hub: str) -> None:
     """Be one: fork for each line of stdin; say the process, then its exit code."""
-    for name in ("llama_cpp", "onnxruntime", "yuegguf.checks", "yuegguf.cli", "yuegguf_convert.lm"):
+    ours = ("yuegguf.checks", "yuegguf.cli", "yuegguf_convert.lm")
+    for name in ("llama_cpp", "onnxruntime", *ours, "encodings.cp437"):  # which another user may not read
         importlib.import_module(name)
     snapshots = importlib.import_module("yuegguf.snapshots")
     snapshots.time = SimpleNamespace(monotonic=itertools.count().__next__)  # a second a look
@@ -135,7 +147,9 @@ def serve(cheap: bool, hub: str) -> None:
             finally:
                 os._exit(70)  # never the end of an interpreter whose threads the parent has
         print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        while os.WIFSTOPPED(status := os.waitpid(pid, os.WUNTRACED)[1]):
+            print(STOPPED, flush=True)
+        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 def _answer(job: Job) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import soundfile
@@ -59,12 +61,12 @@ def write_audio(
     """
     subtype = check_format(format, bits)
     with replacing(path) as part:
-        try:
-            _encode(part, wave, format, subtype, tags)
-        # soundfile asserts that everything was written: a full disk can end there as well
-        except (soundfile.SoundFileError, RuntimeError, AssertionError) as error:
-            hint = "check the free space, and that the folder exists and may be written"
-            raise StorageError(f"{path} could not be written ({error})", hint) from error
+        with FileIO(part, "w") as file, _Kept(file) as kept:
+            try:
+                _encode(kept, wave, format, subtype, tags)
+            # soundfile asserts that everything was written
+            except (soundfile.SoundFileError, RuntimeError, AssertionError) as error:
+                raise StorageError(f"{path} could not be written ({error})", "check the disk") from error
         if format == "wav" and marks:
             add_cues(part, marks)
         if format == "mp3" and tags is not None:
@@ -85,16 +87,45 @@ def check_format(format: str, bits: int) -> str:
     return f"PCM_{bits}"
 
 
-def _encode(path: Path, wave: NDArray[np.float32], format: Format, subtype: str, tags: Tags | None) -> None:
+class _Kept:
+    """A file that libsndfile writes to, and what the system refused, which libsndfile does not pass on.
+
+    Used as a context, it raises that OSError at the end.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._refused: OSError | None = None
+        self.seek, self.tell = file.seek, file.tell
+
+    def write(self, data: bytes) -> int:
+        """Write everything; the bytes that were written, of which too few make libsndfile stop."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._refused = self._refused or error
+        return len(data) - len(left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._refused is not None:
+            raise self._refused
+
+
+def _encode(file: _Kept, wave: NDArray[np.float32], format: Format, subtype: str, tags: Tags | None) -> None:
     quality = {"compression_level": 0.0, "bitrate_mode": "VARIABLE"} if format == "mp3" else {}
     with soundfile.SoundFile(
-        path, "w", SONG_RATE, channels=1, subtype=subtype, format=format.upper(), **quality
-    ) as file:
+        file, "w", SONG_RATE, channels=1, subtype=subtype, format=format.upper(), **quality
+    ) as sound:
         if tags is not None and format != "mp3":
             for field, text in _texts(tags).items():
-                setattr(file, field, text)
+                setattr(sound, field, text)
         for start in range(0, len(wave), BLOCK):
-            file.write(_samples(wave[start : start + BLOCK], subtype))
+            sound.write(_samples(wave[start : start + BLOCK], subtype))
 
 
 def _samples(wave: NDArray[np.float32], subtype: str) -> NDArray[np.float32] | NDArray[np.int32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 
 from yuegguf.arrays import check_codes, load_arrays, save_arrays
 from yuegguf.codec.base import CODEBOOKS
+from yuegguf.errors import DamagedFile
 from yuegguf.stages.draft import Given
+from yuegguf.tokenlog import END_OF_AUDIO, parse
+from yuegguf.vocab import interleave
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,12 @@ def load_base(folder: Path) -> Base | None:
         tuple(found["after_frames"].tolist()),
         found["after"].astype(np.int16),
     )
+
+
+def check_begun(log: Path, base: Base) -> None:
+    """Refuse a token log that does not begin with the given part; it is not changed. Raises DamagedFile."""
+    drawn = parse(log.read_bytes(), log.name)[0].sections if log.exists() else []
+    whole, begun = drawn[: base.given.sections], drawn[base.given.sections :][:1]
+    codes = [*chain(*whole), *chain(*(section[: base.given.codes] for section in begun))]
+    if [code for code in codes if code != END_OF_AUDIO] != interleave(*base.before[:, 0]).tolist():
+        raise DamagedFile(f"{log} does not hold what the song goes on from", "restore it from a copy")

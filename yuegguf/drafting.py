@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.audio import Tags
-from yuegguf.base import load_base
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.fit import syllables
 from yuegguf.parts import Parts
@@ -80,7 +79,7 @@ def draft_of(
     heard: Heard,
 ) -> Draft:
     """What stage 1 is asked for a song."""
-    request, base, caps = folder.request, load_base(folder.path), caps_of(folder)
+    request, base, caps = folder.request, folder.load_base(), caps_of(folder)
     sections = request.parsed().sections
     built = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, heard.reference)
     drawn = len(caps) - (len(base.after_frames) if base else 0)
@@ -101,7 +100,7 @@ def draft_of(
 
 def caps_of(folder: SongFolder) -> list[int]:
     """Most frames of each section of a song; of those that it goes on from, what they have."""
-    caps, base = folder.request.frame_caps(), load_base(folder.path)
+    caps, base = folder.request.frame_caps(), folder.load_base()
     if base:
         whole = base.given.sections
         caps[:whole] = base.frames[:whole]
@@ -136,11 +135,8 @@ def faults_of(draft: Draft, sung: Sequence[NDArray[np.int16]]) -> dict[str, str]
 
 
 def _keep_draft(folder: SongFolder, sung: Sequence[NDArray[np.int16]]) -> None:
-    base, codes, frames = (
-        load_base(folder.path),
-        split_tracks(np.concatenate(sung)),
-        [len(c) // 2 for c in sung],
-    )
+    base = folder.load_base()
+    codes, frames = split_tracks(np.concatenate(sung)), [len(c) // 2 for c in sung]
     if base:
         codes = np.concatenate([codes, base.after[:, 0]], axis=1)
         frames += base.after_frames

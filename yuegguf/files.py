@@ -9,14 +9,13 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from yuegguf.errors import DamagedFile, StorageError
-from yuegguf.reading import opened
+from yuegguf.errors import DamagedFile, RequestError, StorageError
 
 PREFIX, UNOWNED, SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
 """Names of the workspaces in which files are written before they get theirs, with and without an owner."""
@@ -24,6 +23,8 @@ UNOWNED_SECONDS = 3600.0
 """Age from which a workspace without an owner is a dead process's: it gets one at once. Clocks may differ."""
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 """What network file systems answer that know no locks, besides ENOSYS, which filelock itself sees to."""
+CROWDED = (errno.EMFILE, errno.ENFILE)
+"""What the system answers a process that may open no more files."""
 OWNER = "owner.lock"
 """File of a workspace that its process holds locked as long as it lives."""
 
@@ -84,6 +85,9 @@ def _remove(folder: Path, lock: BaseFileLock) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     lock.release()
     shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # rmtree opens the folder, which a process with too many open files cannot
+        (folder / OWNER).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _locked(path: Path) -> BaseFileLock:
@@ -149,10 +153,19 @@ def storage_errors(target: Path) -> Iterator[None]:
         raise storage_error(target, error) from error
 
 
+def refuse_to_replace(files: Sequence[Path], force: bool) -> None:
+    """Raise RequestError when one of the files, or a link of that name, is there and may not be replaced."""
+    there = next((file for file in files if os.path.lexists(file)), None)  # unlike Path.exists, never raises
+    if there is not None and not force:
+        raise RequestError(
+            f"{there} is already there", "choose another place with -o, or replace it with --force"
+        )
+
+
 def read_within(path: Path, most: int, hint: str) -> bytes:
     """The bytes of a file of at most `most`. Raises DamagedFile for more, and where it cannot be read."""
     try:
-        with opened(path) as file:
+        with path.open("rb") as file:
             data = file.read(most + 1)
     except OSError as error:
         raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
@@ -195,9 +208,26 @@ def storage_error(target: Path, error: OSError) -> StorageError:
         return StorageError(
             f"the disk is full: {target} could not be written", "free some space and try again"
         )
+    if error.errno in CROWDED:
+        return too_many_open()
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StorageError(f"{target} is not writable", "choose another folder or change its permissions")
     return StorageError(f"{target} could not be written ({error.strerror or error})", "check the path")
+
+
+def is_crowded(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, is that too many files are open."""
+    while error is not None:
+        # libraries in C quote the system's words and nothing else
+        if getattr(error, "errno", None) in CROWDED or any(os.strerror(n) in str(error) for n in CROWDED):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def too_many_open() -> StorageError:
+    """The sentence for a process that may open no more files."""
+    return StorageError("too many files are open", "let a process open more, for example: ulimit -n 1024")
 
 
 def flush(path: Path) -> None:

@@ -30,7 +30,9 @@ FEATURES = (
 NICE = 10
 """The niceness of a program that gives way to others, of 19."""
 CGROUP = Path("/sys/fs/cgroup")
-"""Where a container sees its own limits (cgroup v2)."""
+"""Where groups of processes have their limits: version 2 in this folder, version 1 in one per resource."""
+GROUPS = Path("/proc/self/cgroup")
+"""The groups that this process is in. A container is at the root of what it sees."""
 
 
 def is_mac() -> bool:
@@ -46,14 +48,10 @@ def physical_cores() -> int:
     return max(1, min(len(cores), _quota() or len(cores)))
 
 
-def available_memory(cgroup: Path = CGROUP) -> int | None:
-    """Bytes that can be taken without swapping, the container's limit included; None if unknown."""
-    free = _memory("available")
-    limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
-    if limit and used is not None:
-        room = max(0, limit - max(0, used - _inactive_file(cgroup)))
-        return min(free, room) if free else room
-    return free
+def available_memory(cgroup: Path = CGROUP, groups: Path = GROUPS) -> int | None:
+    """Bytes that can be taken without swapping, within the limits of cgroups; None if unknown."""
+    found = [_memory("available"), *(_room(folder) for folder in _memory_groups(cgroup, groups))]
+    return min((room for room in found if room is not None), default=None)
 
 
 def total_memory() -> int | None:
@@ -124,10 +122,30 @@ def _quota() -> int | None:
     return None
 
 
-def _inactive_file(cgroup: Path) -> int:
-    """Bytes of page cache that the kernel drops before anything else, though they count as used."""
-    match = re.search(r"^inactive_file (\d+)$", _text(cgroup / "memory.stat"), re.MULTILINE)
-    return int(match[1]) if match else 0
+def _memory_groups(cgroup: Path, groups: Path) -> list[Path]:
+    """Folders of the groups whose limits hold for this process's memory: its own, and those above."""
+    found = {cgroup, cgroup / "memory"}
+    for line in _text(groups).splitlines():
+        _, kinds, path = (*line.split(":", 2), "", "")[:3]
+        if kinds == "" or "memory" in kinds.split(","):
+            root = cgroup / "memory" if kinds else cgroup
+            own = root / path.lstrip("/")
+            found |= {folder for folder in (own, *own.parents) if folder.is_relative_to(root)}
+    return sorted(found)
+
+
+def _room(group: Path) -> int | None:
+    """Bytes that are left to a group of processes; None where it has no limit."""
+    for limit, usage, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        most, used = _number(group / limit), _number(group / usage)
+        if most and used is not None:
+            # page cache counts as used, though the kernel drops it before anything else
+            match = re.search(rf"^{cache} (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
+            return max(0, most - max(0, used - (int(match[1]) if match else 0)))
+    return None
 
 
 def _number(path: Path) -> int | None:

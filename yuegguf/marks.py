@@ -12,6 +12,8 @@ from yuegguf.files import replacing, storage_errors
 from yuegguf.fit import syllables
 from yuegguf.request import SungSection
 
+TEXTS = ("markers.txt", "lyrics.lrc")
+"""What `write` writes."""
 LARGEST = 2**32 - 1
 """Bytes that a RIFF file can count."""
 
@@ -98,7 +100,7 @@ def _time(seconds: float) -> str:
 
 def write(folder: Path, sections: Sequence[SungSection], bodies: Sequence[str], title: str) -> None:
     """Write markers.txt and lyrics.lrc into a song folder. Raises StorageError."""
-    texts = {"markers.txt": audacity(sections), "lyrics.lrc": lrc(sections, bodies, title)}
-    for name, text in texts.items():
+    texts = (audacity(sections), lrc(sections, bodies, title))
+    for name, text in zip(TEXTS, texts, strict=True):
         with replacing(folder / name) as beside:
             beside.write_text(text, encoding="utf-8")

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf import drafting, song_content, voices
-from yuegguf.base import load_base
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.drafting import Heard
 from yuegguf.encoding import reference_codes
 from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.given import given_track, silence
+from yuegguf.marks import TEXTS
 from yuegguf.output import write_draft, write_song
 from yuegguf.parts import Parts
 from yuegguf.plan import Plan
@@ -110,6 +110,18 @@ def next_phase(folder: SongFolder) -> Phase | Literal["done"]:
 def _there(folder: SongFolder, names: Sequence[str]) -> bool:
     """Whether files that song.json notes are in the folder; false if it notes none."""
     return bool(names) and all((folder.path / name).exists() for name in names)
+
+
+def tidied(folder: SongFolder) -> Song:
+    """The song of a folder in which all is done, without leftovers, and with the text files that were lost.
+
+    Raises DamagedFile, StorageError.
+    """
+    folder.tidy()
+    if not all((folder.path / name).exists() for name in TEXTS):
+        with folder.claimed():
+            song_content.write_marks(folder)
+    return finished(folder)
 
 
 def finished(folder: SongFolder) -> Song:
@@ -205,7 +217,7 @@ def _reference(
 
 def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
     codes0, _ = folder.load_stage1()
-    base, track = load_base(folder.path), _track(folder, parts, progress)
+    base, track = folder.load_base(), _track(folder, parts, progress)
     first, last = (0, codes0.shape[1])
     if base and base.refined:  # chunks are counted from where it ends
         first, last = base.before.shape[2], last - base.after.shape[2]

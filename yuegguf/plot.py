@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf import pipeline
-from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.errors import ModelNotFound, RequestError, YueError
 from yuegguf.files import replacing
 from yuegguf.recording import read_audio
 from yuegguf.request import Song
@@ -41,6 +41,7 @@ def plot_song(folder: Path, out: Path) -> Path:
     stems = [(name, *read_audio(files[name])) for name in ("vocals", "instrumental") if name in files]
     spectra: list[tuple[str, NDArray[np.float32], int]] = [*stems] or [(song.files[0].stem, mix, rate)]
     figure = _figure()
+    _check_kind(figure, out)
     heights = [0.25, 1, *[1.6] * len(spectra)]
     rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _draw_sections(rows[0], song)
@@ -52,9 +53,16 @@ def plot_song(folder: Path, out: Path) -> Path:
     with replacing(out) as beside:
         try:
             figure.savefig(beside, dpi=DOTS)
-        except ValueError as error:  # an ending that matplotlib does not know
-            raise RequestError(f"{out.name} is not a kind of picture ({error})", "use .png") from error
+        except ValueError as error:
+            hint = "check its fonts, and let a process open more files: ulimit -n 1024"
+            raise YueError(f"matplotlib could not draw {out.name} ({error})", hint) from error
     return out
+
+
+def _check_kind(figure: Any, out: Path) -> None:
+    """Refuse an ending that matplotlib does not know. Raises RequestError."""
+    if out.suffix.lower().removeprefix(".") not in figure.canvas.get_supported_filetypes():
+        raise RequestError(f"{out.name} is not a kind of picture that can be drawn", "use .png, .pdf or .svg")
 
 
 def _figure() -> Any:

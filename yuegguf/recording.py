@@ -207,8 +207,19 @@ def _reading(path: Path) -> Iterator[None]:
             yield
     # TypeError: soundfile takes a name ending in .raw for headerless samples
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError) as error:
+        refused = _refusal(path)
+        reason = refused.strerror if refused else error
         hint = "use a wav, flac, mp3 or ogg file that plays elsewhere"
-        raise RequestError(f"{path} could not be read as audio ({error})", hint) from error
+        raise RequestError(f"{path} could not be read as audio ({reason})", hint) from refused or error
+
+
+def _refusal(path: Path) -> OSError | None:
+    """Why the system does not open a file, which libsndfile does not pass on; None where it does."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        return error
+    return None
 
 
 @contextmanager

@@ -19,6 +19,8 @@ caches, zip's in the arrays.
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.arrays import check_codes, load_arrays, save_arrays
+from yuegguf.base import Base, check_begun, load_base
 from yuegguf.codec.base import CODEBOOKS, FRAME_RATE
 from yuegguf.early import Early
 from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.files import PREFIX, claimed, replacing, storage_errors, sweep
+from yuegguf.files import PREFIX, claimed, replacing, storage_error, storage_errors, sweep
 from yuegguf.request import SongRequest, SungSection
 from yuegguf.song_guard import check_inside
 from yuegguf.song_record import SongRecord, State, read_record
@@ -106,11 +109,14 @@ class SongFolder:
         """Hold the folder for this process alone, with song.json as it then is; may be nested.
 
         With the claim goes what a killed process left half written. Raises StorageError when another
-        process holds the folder, DamagedFile or RequestError when song.json was spoilt since `open`.
+        process holds the folder or nothing can be written into it, DamagedFile or RequestError when song.json
+        was spoilt since `open`.
         """
         if self._claimed:
             yield
             return
+        if not os.access(self.path, os.W_OK):  # a killed process's lock file may be there and writable
+            raise storage_error(self.path, PermissionError(errno.EACCES, ""))
         with claimed(self.path):
             sweep(self.path)
             sweep(self.path / "chunks")
@@ -128,8 +134,20 @@ class SongFolder:
                 pass
 
     def token_log(self) -> TokenLog:
-        """The log of stage 1's codes. Raises DamagedFile, StorageError."""
+        """The log of stage 1's codes. Raises StorageError, DamagedFile where it lacks the given part too."""
+        if (base := self.load_base()) is not None:
+            with storage_errors(self.path):
+                check_begun(self.path / "tokens.log", base)
         return TokenLog.open(self.path / "tokens.log")
+
+    def load_base(self) -> Base | None:
+        """What the song goes on from, or None where it is new. Raises DamagedFile where that is gone."""
+        base = load_base(self.path)
+        if base is None and self.record.origin is not None:
+            raise DamagedFile(
+                f"{self.path} has lost what it goes on from", "restore its base.npz from a copy"
+            )
+        return base
 
     def save_reference(self, codes: NDArray[np.int16]) -> None:
         """Keep the reference's codes, so that a resume needs no audio file."""

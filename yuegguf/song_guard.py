@@ -9,12 +9,13 @@ from pathlib import Path
 
 from yuegguf.errors import DamagedFile
 from yuegguf.files import storage_errors
+from yuegguf.marks import TEXTS
 from yuegguf.song_record import AUDIO
 
 FOLDERS = frozenset({"chunks", "cache", "export"})
 FILES = AUDIO | {
     *("song.json", "tokens.log", "reference.npz", "base.npz", "track.npz", "stage1.npz", "stage2.npz"),
-    *("preview.wav", "markers.txt", "lyrics.lrc", "plot.png", ".lock"),
+    *(*TEXTS, "preview.wav", "plot.png", ".lock"),
 }
 """Names that are read, written or deleted; every other file in a song folder is left alone."""
 TAKE = re.compile(r"take-[1-9]\d{0,5}")

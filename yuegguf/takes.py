@@ -29,6 +29,7 @@ from yuegguf.song import SongFolder
 from yuegguf.song_guard import TAKE
 from yuegguf.song_lookup import new_path
 from yuegguf.song_record import Origin, SongRecord
+from yuegguf.tokenlog import TokenLog
 
 Source = tuple[Continuation, NDArray[np.int16] | None]
 """What a song goes on from, and the codes of its reference."""
@@ -129,7 +130,7 @@ def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np
     save_base(folder.path, continuation.base)
     if reference is not None:
         folder.save_reference(reference)
-    with closing(folder.token_log()) as log:
+    with closing(TokenLog.open(folder.path / "tokens.log")) as log:
         for section, codes in enumerate(continuation.draws):
             for code in codes:
                 log.draw(section, code)
@@ -188,7 +189,7 @@ def draft(
                 claims.enter_context(folder.claimed())
             for folder in folders:
                 check_same(folder, models)
-            made = runtime.note_plan(folders[0], models, options, folders[0].early, progress)
+            made = runtime.note_plan(folders[0], models, options, folders[0].early)
             parts = runtime.real_parts(models, made, options, stop or threading.Event())
             pipeline.draft_together(folders, made, parts, runtime.stopping(progress, stop))
         return [runtime.go_on(folder, models, options, progress, stop) for folder in folders]

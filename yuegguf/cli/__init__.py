@@ -35,6 +35,7 @@ from yuegguf.cli.stems import stems
 from yuegguf.cli.takes import takes
 from yuegguf.cli.voice import voice
 from yuegguf.errors import Interrupted, NotEnoughMemory, StorageError, YueError
+from yuegguf.files import is_crowded, too_many_open
 from yuegguf.lyrics import is_text
 
 SETTINGS = {
@@ -157,6 +158,10 @@ def _report(arguments: Sequence[str], output: Output, caught: BaseException) -> 
 
 def _explained(caught: BaseException) -> YueError:
     """The sentence, with its exit code, of whatever a command raised."""
+    if is_crowded(caught):
+        error = too_many_open()
+        error.folder = caught.folder if isinstance(caught, YueError) else None
+        return _with_way_back(error)
     if isinstance(caught, YueError):
         return _with_way_back(caught)
     if isinstance(caught, click.ClickException):

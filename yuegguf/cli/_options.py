@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -332,10 +332,3 @@ def gpu_index(device: str) -> int | None:
     if colon and not re.fullmatch("[0-9]{1,3}", number):
         raise RequestError(f"there is no device {device!r}", "write a number behind the colon, as in cuda:0")
     return int(number) if colon else None
-
-
-def refuse_to_replace(files: Sequence[Path], force: bool) -> None:
-    """Raises RequestError when one of the files is there already and may not be replaced."""
-    there = [file for file in files if os.path.lexists(file)]  # unlike Path.exists, never raises
-    if there and not force:
-        raise RequestError(f"{there[0]} is already there", "pass -o FOLDER, or --force to replace it")

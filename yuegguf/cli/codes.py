@@ -16,14 +16,13 @@ from yuegguf.cli._options import (
     models_root,
     output_options,
     pass_output,
-    refuse_to_replace,
     song_output,
     threads_option,
 )
 from yuegguf.cli._output import Output
 from yuegguf.codec.base import FRAME_RATE
 from yuegguf.errors import RequestError
-from yuegguf.files import storage_errors
+from yuegguf.files import refuse_to_replace, storage_errors
 
 
 @click.command(short_help="codes → audio: another mix or format in seconds")

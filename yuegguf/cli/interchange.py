@@ -16,7 +16,6 @@ from yuegguf.cli._options import (
     model_options,
     output_options,
     pass_output,
-    refuse_to_replace,
     song_output,
 )
 from yuegguf.cli._output import Output
@@ -156,7 +155,7 @@ def export(output: Output, /, song: Path, yue_ui: bool, output_dir: Path | None,
     yuegguf export songs/my-song --yue-ui -o projects
     """
     from yuegguf import interchange, yueui
-    from yuegguf.files import replacing, storage_errors
+    from yuegguf.files import refuse_to_replace, replacing, storage_errors
     from yuegguf.song import SongFolder
 
     folder, target = SongFolder.open(song), output_dir or song / "export"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from yuegguf.cli._options import PATH, pass_output
 from yuegguf.cli._output import Output
-from yuegguf.errors import RequestError
+from yuegguf.files import refuse_to_replace
 
 
 @click.command(short_help="a picture of a song: sections, waveform, mel spectrograms")
@@ -28,7 +27,6 @@ def plot(output: Output, /, song: Path, target: Path | None, force: bool) -> Non
     from yuegguf.plot import plot_song
 
     file = target or song / "plot.png"
-    if os.path.lexists(file) and not force:
-        raise RequestError(f"{file} is already there", "pass -o FILE, or --force to replace it")
+    refuse_to_replace([file], force)
     made = plot_song(song, file)
     output.result({"file": str(made)}, [str(made)])

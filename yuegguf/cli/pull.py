@@ -18,7 +18,7 @@ from yuegguf import kit, lockfile, machine, registry, store, transport
 from yuegguf.cli._making import KEPT, Job, Wanted, fetched_gguf, lock_entry, make, original_job, room_needed
 from yuegguf.cli._options import PATH, models_root, pass_output
 from yuegguf.cli._output import Output
-from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, RequestError, StorageError
+from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, RequestError
 from yuegguf.files import check_room, flush, flush_folder, replacing, storage_errors, sweep
 from yuegguf.lockfile import Installed
 from yuegguf.progress import Progress
@@ -192,9 +192,8 @@ class _Puller:
         ours = lockfile.read(self.root)
         for path in one.paths:
             if (self.root / path).exists() and path not in ours and not self.force:
-                raise StorageError(
-                    f"{self.root / path} exists and is not from pull", "use it, or replace it with --force"
-                )
+                hint = "use it, or replace it with --force"
+                raise RequestError(f"{self.root / path} is already there, and not from pull", hint)
         folder, gguf_folder = self._folders(one)
         if self.from_gguf and one.quant:
             return self._gguf_job(one, gguf_folder)

@@ -20,7 +20,7 @@ from yuegguf.cli._options import (
     threads_option,
 )
 from yuegguf.cli._output import Output
-from yuegguf.errors import RequestError
+from yuegguf.files import refuse_to_replace
 
 NAMES = {
     "formats": "formats",
@@ -85,7 +85,6 @@ def bundle(output: Output, /, song: Path, out: Path | None, force: bool) -> None
     from yuegguf.bundle import bundle as pack
 
     target = out or song.absolute().with_name(f"{song.absolute().name}.zip")
-    if target.exists() and not force:
-        raise RequestError(f"{target} is there already", "pass --force to replace it")
+    refuse_to_replace([target], force)
     names = pack(song, target)
     output.result({"file": str(target), "holds": names}, [str(target)])
