@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files import read_within
+from yuegguf.reading import opened
 
 from .json_object import MOST_BYTES, few, read_object, shown
 
@@ -99,7 +100,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file, in the order of their bytes. Raises DamagedFile."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with opened(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER):
                 raise DamagedFile(f"{path.name} is truncated or no safetensors file", AGAIN)

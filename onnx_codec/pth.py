@@ -4,7 +4,7 @@ Both containers of `torch.save` are read: the zip archive (`<root>/data.pkl`, st
 `<root>/data/<key>`) and the older stream (magic number, protocol, system facts, pickle, storage keys, then
 per key a count and the raw numbers). The file is memory-mapped and a tensor is looked at only when it is
 asked for, so an optimiser's half of a checkpoint costs nothing. Every offset is checked before it is used,
-and every byte of an archive that is read against its checksum.
+and every byte of an archive that is read against its checksum, where torch.save wrote any.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.reading import opened
 
 from .pickle_vm import MAX_PICKLE_BYTES, Opaque, Pickle, Storage, TensorRef, read_pickle
 
@@ -34,7 +35,7 @@ class Span(NamedTuple):
     size: int
     """Bytes."""
     crc: int | None = None
-    """CRC-32 of the bytes, which a zip archive keeps and the older stream does not."""
+    """CRC-32 of the bytes, which most zip archives keep and the older stream does not."""
 
 
 CRC_BLOCK = 16 << 20
@@ -111,7 +112,7 @@ def read_state_dict(path: Path, key: str | None = None) -> StateDict:
     file is not there, DamagedFile where it is no checkpoint, is truncated, or has no such key.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise ModelNotFound(f"cannot read {path}: {error.strerror}") from error
@@ -147,7 +148,8 @@ def _read_zip(path: Path, data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
     if len(roots) != 1:
         raise ValueError("the archive has no data.pkl, or several")
     root = roots[0]
-    spans = {e.filename: _stored(e, data) for e in entries if e.filename.startswith(root)}
+    summed = any(entry.CRC for entry in entries)  # torch can leave them all out
+    spans = {e.filename: _stored(e, data, summed) for e in entries if e.filename.startswith(root)}
     order = spans.get(root + "byteorder")
     if order and data[order.start : order.start + order.size] != b"little":
         raise ValueError("its numbers are big-endian")
@@ -160,7 +162,7 @@ def _read_zip(path: Path, data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
     return content, {name[len(prefix) :]: s for name, s in spans.items() if name.startswith(prefix)}
 
 
-def _stored(entry: zipfile.ZipInfo, data: mmap.mmap) -> Span:
+def _stored(entry: zipfile.ZipInfo, data: mmap.mmap, summed: bool) -> Span:
     """Where the bytes of an uncompressed archive member lie."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
         raise ValueError(f"{entry.filename!r} is compressed or encrypted, which torch.save never does")
@@ -171,7 +173,7 @@ def _stored(entry: zipfile.ZipInfo, data: mmap.mmap) -> Span:
     start = header + 30 + name_bytes + extra_bytes
     if entry.file_size != entry.compress_size or start + entry.file_size > len(data):
         raise ValueError(f"{entry.filename!r} is cut off")
-    return Span(start, entry.file_size, entry.CRC)
+    return Span(start, entry.file_size, entry.CRC if summed else None)
 
 
 def _check_crc(span: Span, data: mmap.mmap, what: str) -> None:

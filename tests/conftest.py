@@ -43,18 +43,9 @@ MAKES_MODELS = {"reference_checkpoint", "reference_gguf"}
 """Fixtures that need PyTorch."""
 SLOW = {
     *("bad_disks", "bad_models", "cli_family", "cli_output", "cli_request", "convert", "convert_trim"),
-    *(
-        "crashes",
-        "downloads",
-        "kit",
-        "lyrics_end_to_end",
-        "models_folder",
-        "moves",
-        "nano_corpus",
-        "nano_measure",
-    ),
+    *("crashes", "downloads", "kit", "lyrics_end_to_end", "models_folder", "nano_corpus", "nano_measure"),
     *("nano_text", "packaging", "plot", "pull", "pull_killed", "queue", "resume", "scarcity", "stopping"),
-    "takes",
+    *("moves", "takes"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
 WRITES_CHECKPOINTS = "family"

@@ -261,7 +261,7 @@ def test_the_plan_of_takes_is_that_of_their_common_draft(
     alone = cli(capsys, *words, "-o", tmp_path / "songs", "--json").json
     three = cli(capsys, *words, "-o", tmp_path / "songs", "--json", "-n", 3)
     found = three.json
-    facts = model_facts(read_model(nano_models().stage1).metadata, 0)
+    facts = model_facts(read_model(nano_models().stage1).shape, 0)
     row = facts.kv_width * 2 * found["plan"]["n_ctx"]
     assert found["memory"]["draft"] - alone["memory"]["draft"] == 4 * row
     assert found["memory"]["refine"] == alone["memory"]["refine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,18 @@ def test_a_spoilt_note_is_refused(draft: Path) -> None:
         edit_song(draft, early=early)
         with pytest.raises(DamagedFile):
             SongFolder.open(draft)
+
+
+@pytest.mark.parametrize(("begun", "left"), [(13, 3), (12, 12)])
+def test_no_more_threads_than_this_machine_can_use_are_taken_over(
+    begun: int, left: int, draft: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yuegguf.machine.physical_cores", lambda: 3)
+    before = SongFolder.open(draft).record.plan
+    assert before is not None
+    edit_song(draft, plan={**asdict(before), "threads": begun})
+    result = ended(cli(capsys, "refine", draft))
+    assert result.err.count("note: the song, begun with 13 threads, ") == (begun != left)
+    after = SongFolder.open(draft).record.plan
+    assert after is not None
+    assert after.threads == left

@@ -15,7 +15,7 @@ PACKAGES = {"yuegguf": ROOT / "yuegguf", "yuegguf_convert": ROOT / "convert"}
 PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
 LAYERS = """
-__init__ errors progress machine dsp stopping npy
+__init__ errors progress machine dsp stopping npy reading
 ranges typed
 early files lyrics sampling vocab codec.__init__ codec.base engine.__init__ engine.log gguf_header
 codec.header
@@ -82,7 +82,7 @@ WALLS = {
 }
 """Who may import what; a package's name stands for all its modules."""
 BASE = {"errors", "progress", "files", "codec.base", "lora", "vocab"}
-BASE |= {"gguf_header", "gguf_model", "engine.ggml", "engine.log"}
+BASE |= {"reading", "gguf_header", "gguf_model", "engine.ggml", "engine.log"}
 """All of the package that the two converters may import."""
 
 

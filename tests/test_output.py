@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers import Capture
 
 from yuegguf.cli import _output as output
 from yuegguf.cli import _with_way_back
@@ -119,7 +120,7 @@ def test_no_bar_off_a_terminal_nor_when_quiet(monkeypatch: pytest.MonkeyPatch) -
     assert stream.getvalue() == pipe.getvalue() == ""
 
 
-def test_an_error_is_one_line_and_with_json_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line_and_with_json_one_object(capsys: Capture) -> None:
     Output(as_json=True).error(DamagedFile("bad\nfile", "do\tthis"))
     out, err = capsys.readouterr()
     assert err == "error: bad file; do this\n"
@@ -128,13 +129,13 @@ def test_an_error_is_one_line_and_with_json_one_object(capsys: pytest.CaptureFix
     assert capsys.readouterr() == ("", "error: bad\n")
 
 
-def test_results_are_lines_or_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_lines_or_one_object(capsys: Capture) -> None:
     Output(as_json=True).result({"title": "月"}, ["never"])
     Output().result({"never": 1}, ["a", "b"])
     assert capsys.readouterr().out == '{"title": "月"}\na\nb\n'
 
 
-def test_quiet_keeps_notes_and_drops_talk(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_keeps_notes_and_drops_talk(capsys: Capture) -> None:
     said = Output(quiet=True)
     said.say("hello")
     said.warn("careful")
@@ -214,7 +215,7 @@ def test_a_result_that_stdout_does_not_take_is_a_storage_error(monkeypatch: pyte
     Output().result({}, [])  # nothing to write
 
 
-def test_names_that_are_no_text_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_are_no_text_are_escaped(capsys: Capture) -> None:
     name = "caf\udce9.wav"
     Output().result({}, [name])
     Output(as_json=True).result({"file": name}, [])
@@ -223,3 +224,26 @@ def test_names_that_are_no_text_are_escaped(capsys: pytest.CaptureFixture[str]) 
     assert lines == "caf\\udce9.wav"
     assert json.loads(facts) == {"file": name}
     assert json.loads(error)["error"]["message"] == name
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "\a", "\x9b31m", "\x7f\b", "a\rb", "\u202egpj.exe", "a\u2028b"])
+def test_no_name_can_steer_a_terminal(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for said in (Output(), Output(as_json=True)):
+        said.result({"file": name}, [name])
+        said.say(name)
+        said.warn(name)
+        said.error(DamagedFile(name, "look"))
+    out, err = capsys.readouterr()
+    assert out.replace("\n", "").isprintable(), ascii(out)
+    assert err.replace("\n", "").isprintable(), ascii(err)
+    assert json.loads(next(line for line in out.splitlines() if line[0] == "{")) == {"file": name}
+    stream = terminal(monkeypatch)
+    Meter().draw(Event("draft", 1, 2, name))
+    assert stream.getvalue().removeprefix("\r\033[K").isprintable()
+
+
+def test_no_name_makes_a_line_of_its_own(capsys: Capture) -> None:
+    said = Output()
+    said.say("made x\nerror: y")
+    said.warn("z\nnote: y")
+    assert capsys.readouterr().err == "made x\\u000aerror: y\nnote: z\\u000anote: y\n"

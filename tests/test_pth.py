@@ -320,6 +320,17 @@ def test_every_flipped_byte_of_a_record_is_found(tmp_path: Path, key: str | None
             np.testing.assert_array_equal(read_state_dict(path, key)[other], wanted[other])
 
 
+def test_an_archive_without_checksums_is_read_as_it_is(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = save(tmp_path / "a.pth", {"a": torch.arange(50)})
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(path) as archive:
+        assert {entry.CRC for entry in archive.infolist()} == {0}
+    np.testing.assert_array_equal(read_state_dict(path)["a"], np.arange(50))
+
+
 def _start(whole: bytes, entry: zipfile.ZipInfo) -> int:
     lengths = whole[entry.header_offset + 26 : entry.header_offset + 30]
     return entry.header_offset + 30 + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from helpers import Capture, refused
 from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
 from platformdirs.windows import Windows
@@ -285,3 +286,12 @@ def test_every_default_has_its_figures_and_the_finer_one_is_nearer() -> None:
     for kind in ("nano", "real"):
         first = [row.kl[kind][0] for row in rows]
         assert first == sorted(first)
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize("command", ["pull", "models info", "models verify", "models path", "models rm"])
+@pytest.mark.parametrize("name", ["nano", "NANO:Q8_0"])
+def test_the_bundled_models_are_no_unknown_name(command: str, name: str, capsys: Capture) -> None:
+    said = refused(capsys, 5, *command.split(), name)
+    what = "nano is bundled: there is nothing to get, verify or remove"
+    assert said == f"{what}; use it with: yuegguf run -m nano"

@@ -39,9 +39,10 @@ def test_a_trimmed_stage2_is_no_stage1_and_a_trimmed_stage1_is_no_stage2() -> No
         stage2_vocab((*TEXT, *SPECIALS, *CODES[:1024]))
 
 
-def test_shuffled_codebook_is_refused() -> None:
+@pytest.mark.parametrize("code", [1, 510, 700, 1022])
+def test_shuffled_codebook_is_refused(code: int) -> None:
     swapped = list(PIECES)
-    a, b = swapped.index("<xcodec/0/1>"), swapped.index("<xcodec/0/2>")
+    a, b = swapped.index(f"<xcodec/0/{code}>"), swapped.index(f"<xcodec/0/{code + 1}>")
     swapped[a], swapped[b] = swapped[b], swapped[a]
     with pytest.raises(DamagedFile, match="codebook 0 are not in order"):
         stage1_vocab(swapped)
@@ -56,6 +57,8 @@ def test_shuffled_codebook_is_refused() -> None:
         ({"llama.context_length": "16384"}, "stage2", False),
         ({"llama.context_length": "16384"}, "stage1", True),
         ({"llama.context_length": "4096"}, "stage1", True),
+        ({"llama.context_length": "²"}, "stage1", True),
+        ({"llama.context_length": "1" * 5000}, "stage2", True),
         ({}, "stage2", True),
     ],
 )

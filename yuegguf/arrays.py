@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from yuegguf import npy
 from yuegguf.errors import DamagedFile
 from yuegguf.files import replacing
+from yuegguf.reading import opened
 
 UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """What zipfile raises for damage: a wrong sum, a broken stream, a method or an encryption that it lacks."""
@@ -37,7 +38,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def load_array(file: Path) -> NDArray[Any]:
     """Read an .npy of numbers without ever unpickling. Raises DamagedFile."""
     try:
-        with file.open("rb") as handle:
+        with opened(file) as handle:
             return npy.read(handle, file.stat().st_size)
     except (ValueError, OSError, MemoryError) as error:
         raise DamagedFile(
@@ -51,7 +52,7 @@ def load_arrays(file: Path, names: Sequence[str], most: int = MOST_BYTES) -> dic
     Raises DamagedFile.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with opened(file) as handle, zipfile.ZipFile(handle) as archive:
             return {name: _member(archive, f"{name}.npy", most) for name in names}
     except (ValueError, OSError, EOFError, KeyError, MemoryError, *UNREADABLE) as error:
         hint = "delete it and resume to make it again"

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from yuegguf.arrays import check_codes, load_arrays, save_arrays
 from yuegguf.codec.base import CODEBOOKS
 from yuegguf.errors import DamagedFile
+from yuegguf.files import read_within
 from yuegguf.stages.draft import Given
-from yuegguf.tokenlog import END_OF_AUDIO, parse
+from yuegguf.tokenlog import END_OF_AUDIO, MOST_BYTES, RESTORE, parse
 from yuegguf.vocab import interleave
 
 
@@ -65,7 +66,8 @@ def load_base(folder: Path) -> Base | None:
 
 def check_begun(log: Path, base: Base) -> None:
     """Refuse a token log that does not begin with the given part; it is not changed. Raises DamagedFile."""
-    drawn = parse(log.read_bytes(), log.name)[0].sections if log.exists() else []
+    content = read_within(log, MOST_BYTES, RESTORE) if log.exists() else b""
+    drawn = parse(content, log.name)[0].sections
     whole, begun = drawn[: base.given.sections], drawn[base.given.sections :][:1]
     codes = [*chain(*whole), *chain(*(section[: base.given.codes] for section in begun))]
     if [code for code in codes if code != END_OF_AUDIO] != interleave(*base.before[:, 0]).tolist():

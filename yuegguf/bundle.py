@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from yuegguf import pipeline, typed
 from yuegguf.errors import RequestError
 from yuegguf.files import replacing
 from yuegguf.marks import TEXTS
+from yuegguf.reading import opened
 from yuegguf.song import SongFolder
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -31,16 +34,29 @@ def bundle(folder: Path, out: Path) -> list[str]:
         command = "refine" if song.rests else "resume"
         raise RequestError(f"{folder} is not finished", f"run first: yuegguf {command} {folder}")
     names = [*song.record.files, *TEXTS]
-    entries = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-    entries["song.json"] = typed.seal(without_paths(typed.plain(song.record)))
+    there = [name for name in names if (folder / name).is_file()]
+    facts = typed.seal(without_paths(typed.plain(song.record)))
     with replacing(out) as beside, zipfile.ZipFile(beside, "w") as archive:
-        for name, content in entries.items():
-            info = zipfile.ZipInfo(f"{folder.resolve().name}/{name}", EPOCH)
-            info.external_attr = 0o644 << 16
-            packed = Path(name).suffix in PACKED or name == "song.json"
-            info.compress_type = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
-            archive.writestr(info, content)
-    return list(entries)
+        for name in there:
+            _pack(archive, f"{folder.resolve().name}/{name}", folder / name)
+        info = _entry(f"{folder.resolve().name}/song.json", zipfile.ZIP_DEFLATED)
+        archive.writestr(info, facts)
+    return [*there, "song.json"]
+
+
+def _pack(archive: zipfile.ZipFile, name: str, file: Path) -> None:
+    """Put a file into the archive, a block at a time. OSErrors pass through."""
+    with opened(file) as source:
+        info = _entry(name, zipfile.ZIP_DEFLATED if file.suffix in PACKED else zipfile.ZIP_STORED)
+        info.file_size = os.fstat(source.fileno()).st_size
+        with archive.open(info, "w") as packed:
+            shutil.copyfileobj(source, packed)
+
+
+def _entry(name: str, method: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, EPOCH)
+    info.external_attr, info.compress_type = 0o644 << 16, method
+    return info
 
 
 def without_paths(facts: Any) -> Any:

@@ -60,7 +60,7 @@ def inspect(path: Path, role: str) -> Header:
     metadata = model.metadata
     check_role(metadata, role, path.name)
     stage1_vocab(model.pieces) if role == "stage1" else stage2_vocab(model.pieces)
-    return Header(path, model.pieces, metadata, model_facts(metadata, path.stat().st_size), model.shape)
+    return Header(path, model.pieces, metadata, model_facts(model.shape, path.stat().st_size), model.shape)
 
 
 def check_codec(folder: Path) -> None:

@@ -5,11 +5,11 @@ Pure arithmetic over a model's shape; `speed` does the timing, `plan` the choosi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from yuegguf.engine.base import BATCH
-from yuegguf.errors import DamagedFile
+from yuegguf.gguf_model import LlamaShape
 from yuegguf.stages.stage2 import PROMPT_IDS
 
 WORKSPACE = 150 * 2**20
@@ -37,17 +37,10 @@ class ModelFacts:
     layers: int = 1
 
 
-def model_facts(metadata: Mapping[str, str], size: int) -> ModelFacts:
-    """Read a GGUF's scalar metadata. Raises DamagedFile when it is not a LLaMA."""
-    try:
-        layers = int(metadata["llama.block_count"])
-        heads = int(metadata["llama.attention.head_count"])
-        kv_heads = int(metadata.get("llama.attention.head_count_kv", heads))
-        width = int(metadata["llama.embedding_length"]) // heads
-        context = int(metadata["llama.context_length"])
-    except (KeyError, ValueError, ZeroDivisionError) as error:
-        raise DamagedFile(f"this GGUF is not a LLaMA model (no {error})", "use YuE's models") from error
-    return ModelFacts(size, 2 * layers * kv_heads * width, heads, context, layers)
+def model_facts(shape: LlamaShape, size: int) -> ModelFacts:
+    """The facts of a model in a file of `size` bytes."""
+    kv_width = 2 * shape.layers * shape.kv_heads * shape.head_dim
+    return ModelFacts(size, kv_width, shape.heads, shape.context, shape.layers)
 
 
 @dataclass(frozen=True)

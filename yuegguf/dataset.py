@@ -27,8 +27,9 @@ from yuegguf.codec.base import FRAME_RATE, AudioCodec
 from yuegguf.encoding import Room, encode, source_of, sum_of
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import replacing, storage_errors
-from yuegguf.lyrics import Section, parse
+from yuegguf.lyrics import MOST_TEXT, Section, parse
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.reading import opened
 from yuegguf.recording import open_recording
 
 TRACKS = ("mix", "vocals", "instrumental")
@@ -215,7 +216,7 @@ def _origin(song: SongFiles, encoder: Encoder) -> Origin:
     found = {}
     for track, path in song.tracks.items():
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 found[track] = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise RequestError(f"{path} cannot be read ({error.strerror})", "check the file") from error
@@ -286,6 +287,7 @@ def _only(folder: Path, name: str) -> Path | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8-sig")
+        with opened(path) as file:
+            return file.read(4 * MOST_TEXT + 4).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} cannot be read as text", "put a UTF-8 file there") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from yuegguf.errors import DamagedFile, RequestError, StorageError
+from yuegguf.reading import opened
 
 PREFIX, UNOWNED, SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
 """Names of the workspaces in which files are written before they get theirs, with and without an owner."""
@@ -165,7 +166,7 @@ def refuse_to_replace(files: Sequence[Path], force: bool) -> None:
 def read_within(path: Path, most: int, hint: str) -> bytes:
     """The bytes of a file of at most `most`. Raises DamagedFile for more, and where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             data = file.read(most + 1)
     except OSError as error:
         raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error

@@ -18,11 +18,12 @@ from yuegguf.arrays import save_array
 from yuegguf.codec.base import CODEBOOKS, FRAME_RATE, whole_frames
 from yuegguf.codes import MARKS, read_pair
 from yuegguf.errors import RequestError
-from yuegguf.files import storage_errors
+from yuegguf.files import read_within, storage_errors
 from yuegguf.material import LONGEST, Known, Material, Source, fit
 from yuegguf.request import SongRequest
 from yuegguf.sampling import Sampling
 from yuegguf.song import SongFolder
+from yuegguf.typed import MOST_BYTES
 from yuegguf.yueui import Project, Segment
 
 NAME_BYTES = 120
@@ -38,8 +39,7 @@ def from_project(path: Path, known: Known) -> Material:
     """A YuE-UI project. Raises RequestError, DamagedFile."""
     if not path.is_file():
         raise RequestError(f"there is no file {path}", "pass a .json that YuE-UI saved")
-    with storage_errors(path):
-        project = yueui.read(path.read_bytes(), path.name)
+    project = yueui.read(read_within(path, MOST_BYTES, "pass a .json that YuE-UI saved"), path.name)
     lyrics = yueui.our_lyrics(project.lyrics, [segment.name for segment in project.segments])
     notices = project.notices
     if lyrics != project.lyrics and known.lyrics is None:

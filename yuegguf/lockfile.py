@@ -19,8 +19,9 @@ from typing import Any
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, StorageError
 from yuegguf.files import claimed, made_folder, replacing, storage_errors
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.reading import opened
 from yuegguf.registry import file_names
-from yuegguf.typed import read_json
+from yuegguf.typed import MOST_BYTES, read_json
 
 NAME = "models.lock.json"
 CLAIM = ".pull.lock"
@@ -116,7 +117,8 @@ def read(root: Path) -> dict[str, Installed]:
     """Path → entry of the lock in `root`; empty where there is none. Raises DamagedFile."""
     path = root / NAME
     try:
-        data = path.read_bytes()
+        with opened(path) as file:
+            data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -199,7 +201,7 @@ def _feed(path: Path, take: Any, progress: Progress, phase: str) -> None:
     """Hand a file to `take` block by block. Raises DamagedFile when it cannot be read."""
     done, total = 0, _size(path) or 0
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             blocks = iter(lambda: file.read(BLOCK), b"")
             while block := _next(blocks, path):
                 take(block)

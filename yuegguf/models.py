@@ -15,7 +15,7 @@ from yuegguf.song import SongFolder
 from yuegguf.song_record import FileRole, LoraFile, ModelFile
 from yuegguf.vocab import Role
 
-NANO = "nano"
+NANO = registry.NANO
 CODEC_FILE = "decoder.onnx"
 """File of a codec's folder by which codecs are told apart."""
 DEFAULT_STAGE1, DEFAULT_STAGE2 = "en-cot", "s2-general"

@@ -180,12 +180,17 @@ def make(
 
 def check_threads(threads: int | None, cores: int) -> None:
     """Raise RequestError for more threads than so many cores can use."""
-    most = min(MOST_THREADS, THREADS_PER_CORE * max(cores, FEW_CORES))
+    most = most_threads(cores)
     if threads is not None and threads > most:
         raise RequestError(
             f"{threads} threads are too many for {cores} core{'s' * (cores > 1)}",
             f"use --threads 1 to {most}",
         )
+
+
+def most_threads(cores: int) -> int:
+    """Threads that so many cores can use."""
+    return min(MOST_THREADS, THREADS_PER_CORE * max(cores, FEW_CORES))
 
 
 def uses_gpu(machine: Machine) -> bool:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SHORTEST
 from yuegguf.dsp import kernel_reach, resample
 from yuegguf.errors import RequestError
+from yuegguf.reading import opened
 
 Wave = NDArray[np.float32]
 
@@ -216,7 +217,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _refusal(path: Path) -> OSError | None:
     """Why the system does not open a file, which libsndfile does not pass on; None where it does."""
     try:
-        path.open("rb").close()
+        opened(path).close()
     except OSError as error:
         return error
     return None

@@ -21,6 +21,8 @@ PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "BF16", "F16", "F32")
 """Which quantisation to take when several are installed: the largest that is still small."""
 
 
+NANO = "nano"
+"""The bundled family, which is in no registry."""
 CODEC_FILES = ("encoder", "vocal_upsampler", "instrumental_upsampler", "decoder")
 """The four graphs of a codec's folder; the decoder comes last, since by it a codec counts as installed."""
 FREE = "Apache-2.0"
@@ -134,6 +136,9 @@ def sets() -> dict[str, tuple[str, ...]]:
 def entry_of(name: str) -> ModelEntry:
     """The entry of an id or of a published repository's name. Raises RequestError."""
     entries = load()
+    if name.lower() == NANO:
+        what = f"{NANO} is bundled: there is nothing to get, verify or remove"
+        raise RequestError(what, f"use it with: yuegguf run -m {NANO}")
     for entry in entries:
         if name.lower() in (entry.id, entry.source.lower()):
             return entry
@@ -230,7 +235,7 @@ def _rank(quant: str) -> int:
 
 
 def _known(ids: Iterable[str]) -> str:
-    return f"known: nano, {', '.join(ids)}"
+    return f"known: {NANO}, {', '.join(ids)}"
 
 
 def _checkout() -> Path:

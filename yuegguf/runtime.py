@@ -256,7 +256,7 @@ def go_on(
             return pipeline.tidied(folder)
         with folder.claimed():
             check_same(folder, models)
-            made = note_plan(folder, models, options, early(folder.early))
+            made = note_plan(folder, models, options, early(folder.early), progress)
             parts = real_parts(models, made, options, stop or threading.Event())
             return pipeline.work(folder, made, parts, stopping(progress, stop))
     except YueError as error:
@@ -264,15 +264,19 @@ def go_on(
         raise
 
 
-def note_plan(folder: SongFolder, models: Models, options: Machine, early: Early) -> Plan:
+def note_plan(folder: SongFolder, models: Models, options: Machine, early: Early, progress: Progress) -> Plan:
     """Decide how a claimed song goes on, with what the user now says of the machine, and note it.
 
     Raises YueError; song.json is not changed then.
     """
-    plan.check_threads(options.threads, machine.physical_cores())
-    before = folder.record.plan
+    cores, before = machine.physical_cores(), folder.record.plan
+    plan.check_threads(options.threads, cores)
     if before is None:
         raise DamagedFile(f"{folder.path} does not say how it is computed", "start the song again")
+    if options.threads is None and before.threads > plan.most_threads(cores):
+        words = f"begun with {before.threads} threads, too many for this machine, goes on with {cores}"
+        progress(Event("draft", 0, 1, warning=f"the song, {words}; that may change its last bits"))
+        options = replace(options, threads=cores)
     if options.gpu is not None or options.gpu_layers is not None:
         options = with_device(options)
     first, second = checks.read_models(models, bool(early.preview_seconds))

@@ -20,7 +20,7 @@ from yuegguf.errors import DamagedFile, DownloadError, ModelNotFound
 from yuegguf.files import flush, replacing, storage_errors
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.registry import Known
-from yuegguf.typed import read_json
+from yuegguf.typed import read_file, read_json
 
 T = TypeVar("T")
 Moved = Callable[[int], None]
@@ -169,7 +169,7 @@ def recall(folder: Path) -> Snapshot | None:
     """The snapshot that a folder's download belongs to; None where it has no record. Raises DamagedFile."""
     path = folder / RECORD
     try:
-        return read_json(path.read_bytes(), Snapshot, path, "run the command without --offline")
+        return read_file(path, Snapshot, "run the command without --offline")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

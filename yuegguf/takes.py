@@ -189,7 +189,7 @@ def draft(
                 claims.enter_context(folder.claimed())
             for folder in folders:
                 check_same(folder, models)
-            made = runtime.note_plan(folders[0], models, options, folders[0].early)
+            made = runtime.note_plan(folders[0], models, options, folders[0].early, progress)
             parts = runtime.real_parts(models, made, options, stop or threading.Event())
             pipeline.draft_together(folders, made, parts, runtime.stopping(progress, stop))
         return [runtime.go_on(folder, models, options, progress, stop) for folder in folders]

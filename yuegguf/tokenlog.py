@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Self
 
 from yuegguf.errors import DamagedFile
-from yuegguf.files import flush_folder, storage_errors
+from yuegguf.files import flush_folder, read_within, storage_errors
 
 HEADER = b"yuegguf tokens 2\n"
 END_OF_AUDIO = -1
 RESTORE = "restore it from a copy"
+MOST_BYTES = 256 << 20
+"""Bytes of a log that is read; that of an hour of music has some six million."""
 SYNC_SECONDS = 1.0
 """Longest time that a draw may be lost to a power cut; a killed process loses none."""
 
@@ -61,7 +63,7 @@ class TokenLog:
             fresh = not path.exists()
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
             try:
-                drawn, length = parse(path.read_bytes(), path.name)
+                drawn, length = parse(read_within(path, MOST_BYTES, RESTORE), path.name)
                 os.ftruncate(handle, length)
                 os.lseek(handle, 0, os.SEEK_END)
                 if not length:

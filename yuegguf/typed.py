@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.reading import opened
 
 T = TypeVar("T")
 CHECKSUM = "checksum"
@@ -22,7 +23,7 @@ MOST_BYTES = 64 << 20
 
 def read_file(path: Path, kind: type[T], hint: str) -> T:
     """Read a JSON file as a value of `kind`. Raises DamagedFile; OSErrors pass through."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         data = file.read(MOST_BYTES + 1)
     return read_json(data, kind, path, hint)
 

@@ -82,8 +82,8 @@ def role_of(metadata: Mapping[str, str]) -> str | None:
     Our own files say their role; other tools' files are told apart by the context length of the
     published configs.
     """
-    context = metadata.get("llama.context_length", "")
-    return metadata.get(ROLE_KEY) or (ROLE_OF_CONTEXT.get(int(context)) if context.isdigit() else None)
+    by_context = {str(context): role for context, role in ROLE_OF_CONTEXT.items()}
+    return metadata.get(ROLE_KEY) or by_context.get(metadata.get("llama.context_length", ""))
 
 
 def check_role(metadata: Mapping[str, str], role: str, name: str) -> None:
@@ -124,7 +124,6 @@ def _id(index: Mapping[str, int], name: str, stage: str) -> int:
 
 def _codebook(index: Mapping[str, int], k: int, stage: str) -> int:
     start = _id(index, f"<xcodec/{k}/0>", stage)
-    for code in (1, CODEBOOK_SIZE // 2, CODEBOOK_SIZE - 1):
-        if _id(index, f"<xcodec/{k}/{code}>", stage) != start + code:
-            raise DamagedFile(f"the pieces of codebook {k} are not in order", "convert the model again")
+    if any(_id(index, f"<xcodec/{k}/{code}>", stage) != start + code for code in range(CODEBOOK_SIZE)):
+        raise DamagedFile(f"the pieces of codebook {k} are not in order", "convert the model again")
     return start

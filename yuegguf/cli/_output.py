@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,9 @@ DRAFT_SHARES: Shares = {"draft": (0.0, 1.0)}
 """The same of a song that stops after its draft."""
 WORDS = {"draft": "Draft", "refine": "Refine", "master": "Master", "convert": "Convert", "export": "Export"}
 WORDS |= {"download": "Download", "verify": "Verify", "copy": "Copy"}
+
+UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters by which the name of a file or a song could move the cursor, hide text or reverse it."""
 
 
 class Output:
@@ -45,7 +49,7 @@ class Output:
         except UnicodeEncodeError:  # the name of a file that is not UTF-8
             text = json.dumps(data) if self.as_json else text.encode(errors="backslashreplace").decode()
         try:
-            click.echo(text)
+            click.echo(harmless(text))
         except OSError as error:
             raise unwritten(error) from error
 
@@ -53,22 +57,22 @@ class Output:
         """Something a person may want to know; not with -q."""
         if not self.quiet:
             self._meter.clear()
-            _talk(text)
+            _talk(one_line(text))
 
     def warn(self, text: str) -> None:
         """Something a person should know, even with -q."""
         self._meter.clear()
-        _talk(f"note: {text}")
+        _talk(one_line(f"note: {text}"))
 
     def error(self, error: YueError) -> None:
         """One line: what is wrong and what to do next; on stdout where stderr cannot be written."""
         self._meter.clear()
-        line = f"error: {' '.join(str(error).split())}"
+        line = harmless(f"error: {' '.join(str(error).split())}")
         heard = _talk(line)
         facts = {"error": {"message": error.message, "hint": error.hint, "code": error.exit_code}}
         if self.as_json or not heard:
             with suppress(OSError):
-                click.echo(json.dumps(facts) if self.as_json else line)
+                click.echo(harmless(json.dumps(facts)) if self.as_json else line)
 
     def progress(self, event: Event) -> None:
         """Draw one step on a terminal; silent elsewhere and with -q. A warning is always said."""
@@ -104,7 +108,7 @@ class Meter:
         bar = "█" * round(24 * share) + "░" * (24 - round(24 * share))
         left = time_left(now - self._started[0], share, self._started[1])
         note = f" · {event.note}" if event.note else ""
-        line = f"{WORDS.get(event.phase, event.phase)} {bar} {share:4.0%} · {left}{note}"
+        line = one_line(f"{WORDS.get(event.phase, event.phase)} {bar} {share:4.0%} · {left}{note}")
         _talk(f"\r\033[K{line[: _width()]}", newline=False)
 
     def clear(self) -> None:
@@ -112,6 +116,16 @@ class Meter:
         if self._drawn:
             _talk("\r\033[K", newline=False)
             self._drawn = False
+
+
+def harmless(text: str) -> str:
+    """Text whose control characters but newlines and tabs are escaped as in JSON; JSON stays the same."""
+    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """The same with its newlines escaped too, so that nothing passes for a line of ours."""
+    return harmless(text).replace("\n", "\\u000a")
 
 
 def _talk(text: str, newline: bool = True) -> bool:

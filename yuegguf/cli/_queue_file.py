@@ -15,6 +15,7 @@ import yaml
 
 from yuegguf.errors import RequestError
 from yuegguf.lyrics import is_text
+from yuegguf.reading import opened
 
 MOST_BYTES, MOST_SONGS = 1 << 20, 1000
 """Size of a queue; texts may lie in files beside it."""
@@ -139,7 +140,7 @@ class _Loader(yaml.SafeLoader):
 
 def _compose(file: Path) -> yaml.Node | None:
     try:
-        with file.open("rb") as stream:
+        with opened(file) as stream:
             data = stream.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise RequestError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from yuegguf.errors import RequestError
 from yuegguf.lyrics import MOST_TEXT
+from yuegguf.reading import opened_pipe
 
 MOST_BYTES = 4 * MOST_TEXT + 3
 """A text of the most characters takes no more in UTF-8, with a byte-order mark."""
@@ -17,7 +18,7 @@ MOST_BYTES = 4 * MOST_TEXT + 3
 def read_text(value: str, what: str) -> str:
     """Text of an option that is a file name or "-" for stdin. Raises RequestError."""
     try:
-        with Path(value).open("rb") if value != "-" else nullcontext(sys.stdin.buffer) as file:
+        with opened_pipe(Path(value)) if value != "-" else nullcontext(sys.stdin.buffer) as file:
             data = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

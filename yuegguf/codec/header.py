@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal, get_args
 
 from yuegguf.codec.base import CODEBOOKS, CODEC_HOP, CODEC_RATE, FRAME_RATE, SONG_HOP
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.reading import opened
 
 Role = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsampler"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -44,7 +45,7 @@ def read_header(path: Path, role: Role) -> Header:
     is of a newer format, or has another role than its name says.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             text = _metadata(file, path.stat().st_size).get(METADATA_KEY)
         facts = json.loads(text) if text else None
     except (OSError, ValueError, KeyError) as error:
@@ -61,7 +62,7 @@ def read_header(path: Path, role: Role) -> Header:
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of any ONNX file, without its weights. Raises ModelNotFound, DamagedFile."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return _metadata(file, path.stat().st_size)
     except FileNotFoundError as error:
         raise ModelNotFound(f"there is no file {path}") from error
@@ -102,6 +103,8 @@ class EncoderShape:
         return 4 * (max(6 * self.acoustic * CODEC_RATE, convolution, attention) + kept)
 
 
+MOST_FIELDS, MOST_DIMS, MOST_TEXT = 200_000, 80, 1 << 20
+"""Fields of a message, bytes of a weight's dimensions and of a text. The bundled encoder has 703 fields."""
 QUERY_BLOCK = 512
 """Queries of a step of HuBERT's attention, in every exported graph."""
 _WIDTHS = {
@@ -115,7 +118,7 @@ _WIDTHS = {
 def read_encoder(path: Path) -> EncoderShape:
     """The shape of an exported encoder. Raises ModelNotFound, DamagedFile."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             found = {name.removesuffix(".f16"): dims for name, dims in _weights(file, path.stat().st_size)}
         widths = {field: found[name][0] for field, name in _WIDTHS.items()}
     except FileNotFoundError as error:
@@ -157,6 +160,8 @@ def _weight(file: BinaryIO, start: int, end: int) -> tuple[str, list[int]]:
             name = _text(file, at, count)
         elif number == 1:  # one number, or several packed together
             position = at
+            if count > MOST_DIMS:
+                raise ValueError(f"a weight has {count} bytes of dimensions")
             while position < at + count:
                 value, position = _varint(file, position)
                 dims.append(value)
@@ -176,21 +181,24 @@ def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
 
 def _fields(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, start and length of each field of a protobuf message that lies in position … end."""
-    while position < end:
+    for _ in range(MOST_FIELDS):
+        if position >= end:
+            return
         tag, position = _varint(file, position)
         kind = tag & 7
+        if not tag >> 3 or kind not in (0, 1, 2, 5):
+            raise ValueError("it is not an ONNX model")
         if kind == 0:
             length = _varint(file, position)[1] - position
         elif kind == 2:
             length, position = _varint(file, position)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
         else:
-            raise ValueError("it is not an ONNX model")
+            length = 8 if kind == 1 else 4
         if position + length > end:
             raise ValueError("it is cut off")
         yield tag >> 3, position, length
         position += length
+    raise ValueError("it has too many parts")
 
 
 def _varint(file: BinaryIO, position: int) -> tuple[int, int]:
@@ -205,5 +213,7 @@ def _varint(file: BinaryIO, position: int) -> tuple[int, int]:
 
 
 def _text(file: BinaryIO, position: int, length: int) -> str:
+    if length > MOST_TEXT:
+        raise ValueError(f"it has a text of {length} bytes")
     file.seek(position)
     return file.read(length).decode()
