@@ -26,7 +26,7 @@ from yuegguf import (
     voices,
     yueui,
 )
-from yuegguf.base import Base, load_base, save_base
+from yuegguf.base import Base, save_base
 from yuegguf.bundle import bundle
 from yuegguf.codes import read_codes
 from yuegguf.errors import RequestError, YueError
@@ -37,6 +37,7 @@ from yuegguf.song_guard import check_inside
 from yuegguf.song_lookup import newest_interrupted
 from yuegguf.stages.draft import Given
 from yuegguf.tokenlog import TokenLog
+from yuegguf.vocab import interleave
 
 DRAWS = [str(code) for code in codes_of()[:, 0].T.ravel()[:40]]
 LOG = log_of("section 0", *DRAWS[:20], "end", "section 1", *DRAWS[20:], "again 6", "5", "6")
@@ -75,7 +76,8 @@ def whole_seeds(folder: Path) -> list[Content]:
     song.save_track(codes[0], None)
     song.save_chunk(0, 0, codes[0])
     save_base(path, Base(Given(1, 4), (20, 2), codes[:, :, :22], (5,), codes[:, :, :5]))
-    (path / "tokens.log").write_bytes(LOG)
+    drawn = [str(code) for code in interleave(*codes[:, 0, :22])]
+    (path / "tokens.log").write_bytes(log_of("section 0", *drawn[:40], "end", "section 1", *drawn[40:]))
     done = {f"song/{name}": data for name, data in content_of(path).items()}
     edit_song(path)
     loose = {f"song/{name}": data for name, data in content_of(path).items()}
@@ -89,7 +91,7 @@ def read_song(folder: Path) -> None:
     out = folder / "out.zip"
     each(
         *(song.load_reference, song.load_track, song.load_stage1, song.load_stage2),
-        *(lambda: song.load_chunk(0, 0, FRAMES), lambda: load_base(path), song.token_log().close),
+        *(lambda: song.load_chunk(0, 0, FRAMES), song.load_base, lambda: song.token_log().close()),
         *(lambda: pipeline.next_phase(song), lambda: pipeline.finished(song), lambda: takes.frames(song)),
         *(lambda: song_content.whole_codes(song), lambda: song_content.extra_of(song, FRAMES)),
         *(lambda: song_content.write_marks(song), lambda: takes.read_sung(song), lambda: bundle(path, out)),
