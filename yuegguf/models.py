@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -272,7 +273,7 @@ def lora_path(name: str, root: Path) -> Path:
 
 def find_lora(lora: Lora, root: Path) -> Lora:
     """The adapter with the file that its path or name stands for. Raises ModelNotFound, RequestError."""
-    path = lora.path.expanduser()
+    path = Path(os.path.expanduser(lora.path))  # unlike Path.expanduser, never raises
     if path.name == str(path) and path.suffix != ".gguf" and not path.is_file():
         installed = lora_path(path.name, root)
         path = path if path.is_dir() and not installed.is_file() else installed

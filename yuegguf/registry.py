@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -152,19 +152,25 @@ def is_free(licence: str) -> bool:
 
 def models_dir() -> Path:
     """Where installed models live: $YUEGGUF_MODELS_DIR, else the user's data folder."""
-    return _folder("YUEGGUF_MODELS_DIR", "models")
+    return own_folder("YUEGGUF_MODELS_DIR", lambda: _data() / "models")
 
 
 def voices_dir() -> Path:
     """Where saved voices live: $YUEGGUF_VOICES_DIR, else beside the models in the user's data folder."""
-    return _folder("YUEGGUF_VOICES_DIR", "voices")
+    return own_folder("YUEGGUF_VOICES_DIR", lambda: _data() / "voices")
 
 
-def _folder(variable: str, name: str) -> Path:
-    """A folder of our data: as the environment says, else where such data live on this system."""
-    if variable in os.environ:
-        return Path(os.environ[variable]).expanduser()
-    return platformdirs.user_data_path("yuegguf", appauthor=False) / name
+def own_folder(variable: str, usual: Callable[[], Path]) -> Path:
+    """A folder of ours: as the environment says, else the usual one. Raises RequestError without a home."""
+    try:
+        named = os.environ.get(variable)
+        return Path(named).expanduser() if named else usual()
+    except RuntimeError as error:
+        raise RequestError("there is no such home folder for yuegguf's files", f"set {variable}") from error
+
+
+def _data() -> Path:
+    return platformdirs.user_data_path("yuegguf", appauthor=False)
 
 
 def gguf_name(model_id: str, out_type: str) -> str:
@@ -201,7 +207,7 @@ def find_model(name: str, quant: str | None, root: Path) -> Path:
     except RequestError as error:
         if not (name.endswith(".gguf") or os.sep in name):
             raise ModelNotFound(error.message, error.hint) from error
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
         if not path.is_file():
             raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list") from None
         return path

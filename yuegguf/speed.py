@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from yuegguf.cost import StepCost
 from yuegguf.engine.base import Row, TokenEngine
 from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files import replacing
+from yuegguf.registry import own_folder
 from yuegguf.stages.render import TRACKS
 
 NEAR, FAR, FARTHEST = 16, 272, 2048
@@ -144,6 +145,5 @@ def _key(facts: tuple[object, ...]) -> str:
 
 def cache_dir() -> Path:
     """Where measurements are kept: $YUEGGUF_CACHE_DIR, else the user's cache folder."""
-    if "YUEGGUF_CACHE_DIR" in os.environ:
-        return Path(os.environ["YUEGGUF_CACHE_DIR"]).expanduser()
-    return Path(platformdirs.user_cache_dir("yuegguf", appauthor=False))
+    usual = partial(platformdirs.user_cache_path, "yuegguf", appauthor=False)
+    return own_folder("YUEGGUF_CACHE_DIR", usual)

@@ -46,12 +46,7 @@ SETTINGS = {
 
 
 @click.group(context_settings=SETTINGS)
-@click.option(
-    "--models-dir",
-    type=click.Path(path_type=Path),
-    envvar="YUEGGUF_MODELS_DIR",
-    help="Folder of installed models.",
-)
+@click.option("--models-dir", type=click.Path(path_type=Path), help="Folder of installed models.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and problems.")
 @click.version_option(__version__, prog_name="yuegguf")

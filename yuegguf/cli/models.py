@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -222,7 +223,7 @@ def _licence_lines(title: str, rows: Sequence[dict[str, str]]) -> list[str]:
 def _files(name: str, root: Path, best: bool = False) -> list[Path]:
     """The files of a name, or the file itself. Raises ModelNotFound, RequestError."""
     if name.endswith((".gguf", ".onnx")) or ("/" in name and Path(name).exists()):
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
         return sorted(path.glob("*.onnx")) if path.is_dir() else [path]
     entry, quant = _entry_and_type(name)
     found = _installed(entry, root, quant)
