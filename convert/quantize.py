@@ -211,8 +211,7 @@ def _run(
     reason = " ".join(LOG.complaints) or f"status {status}"
     if status and "iostream" in reason:  # all that llama.cpp says of a write that failed
         _try_to_write(partial)
-        raise StorageError(
-            f"could not write into {partial.parent}", "free some space or choose another folder"
-        )
+        hint = "free some space, or let a process open more files: ulimit -n 1024"
+        raise StorageError(f"llama.cpp could not write into {partial.parent}", hint)
     if status:
         raise EngineError(f"llama.cpp could not quantise {source.name}: {reason}")

@@ -84,6 +84,7 @@ def content(folder: Path) -> Content:
     found: Content = {}
     for path in sorted(folder.rglob("*")):
         name = plain(str(path.relative_to(folder)))
+        name += " again" * (name in found)  # two songs of one name
         found[name] = "folder" if path.is_dir() else comparable(path.name, path.read_bytes())
     return found
 

@@ -1,9 +1,10 @@
 """Counting the calls by which a process changes a folder, and ending it, or the disk, at one of them.
 
 A step is what one call asks of the file system: to open a file for writing, to rename, make or remove a
-name, to cut or flush a file. A write is two steps: before it, and when half of it is written. What libraries
-in C write by themselves (libsndfile, llama.cpp) is no step; the calls before and after it are. On request the
-process is held at a step instead of ended, and opening a file for reading is a step too.
+name, to cut or flush a file. A write is two steps: before it, and when half of it is written; that includes
+what libsndfile writes, through a file of ours. What llama.cpp writes by itself is no step; the calls before
+and after it are. On request the process is held at a step instead of ended, and opening a file for reading is
+a step too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from yuegguf import audio
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NAMES = {
@@ -141,13 +144,19 @@ def _patch_writes(steps: Steps) -> None:
             steps.step("flush", name)
         fsync(handle)
 
+    def counted_file(file: Any, mode: str) -> io.FileIO:
+        if (name := steps.within(file)) is None:
+            return io.FileIO(file, mode)
+        raw = Raw(file, mode)
+        raw.where = name
+        return raw
+
     def counted_open(file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
         if not set(mode) & set("wax+") or isinstance(file, int) or buffering == 0 or more.get("opener"):
             return real_open(file, mode, buffering, *rest, **more)
-        if (name := steps.within(file)) is None:
+        if steps.within(file) is None:
             return real_open(file, mode, buffering, *rest, **more)
-        raw = Raw(file, mode.replace("b", "").replace("t", ""))
-        raw.where = name
+        raw = counted_file(file, mode.replace("b", "").replace("t", ""))
         buffer = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         if "b" in mode:
             return buffer
@@ -158,4 +167,5 @@ def _patch_writes(steps: Steps) -> None:
         )
 
     os.write, os.fsync = counted_write, counted_fsync  # type: ignore[assignment]
+    audio.FileIO = counted_file  # type: ignore[attr-defined]
     io.open = builtins.open = counted_open  # type: ignore[assignment]

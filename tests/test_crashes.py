@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from crashing import Broken, Driver, Found
 from writers import WRITERS
@@ -30,3 +32,11 @@ def test_the_driver_notices_a_file_that_is_written_without_care(driver: Driver) 
             driver.kill(writer, at, whole, found)
     finally:
         driver.careless = ""
+
+
+def test_a_queue_that_is_killed_where_a_song_begins_does_not_begin_it_twice(driver: Driver) -> None:
+    writer = BY_NAME["run --queue"]
+    whole, found = driver.undisturbed(writer), Found()
+    begun = next(n for n, step in enumerate(whole.steps, 1) if re.match(r"os\.rename songs/first-\w+$", step))
+    driver.kill(writer, begun + 1, whole, found)
+    assert found.kills == 1

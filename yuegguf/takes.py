@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -45,14 +45,18 @@ def start(
     options: Machine,
     count: int,
     early: Early | None = None,
+    *,
+    named: Callable[[Path], None] = lambda _path: None,
 ) -> list[SongFolder]:
     """Folders of `count` takes of a request, once everything is checked; takes rest after their drafts.
 
-    Raises YueError.
+    `named` is called with where they will be before they are there. Raises YueError.
     """
     _check_count(count)
     record = runtime.prepared(request, models, parent, name, options, _drafts(early, count), count)
-    return _folders(new_path(parent, record.title), record, count, None)
+    path = new_path(parent, record.title)
+    named(path)
+    return _folders(path, record, count, None)
 
 
 def start_extension(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,12 @@ class Job:
     name: str | None
     takes: int
 
-    def begin(self) -> list[SongFolder]:
-        """Its folders, once everything is checked. Raises YueError."""
+    def begin(self, named: Callable[[Path], None] = lambda _path: None) -> list[SongFolder]:
+        """Its folders, once everything is checked, and `named` was called with where. Raises YueError."""
         from yuegguf import takes
 
         common = (self.request, self.models, self.parent, self.name, self.hardware)
-        return takes.start(*common, self.takes, self.early)
+        return takes.start(*common, self.takes, self.early, named=named)
 
     def check(self) -> None:
         """Everything that `begin` checks, and nothing made. Raises YueError."""

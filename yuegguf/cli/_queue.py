@@ -107,9 +107,9 @@ def _sing(output: Output, entry: Entry, state: State, stop: threading.Event) -> 
     """Begin or go on with a song, or its takes, unless it is done; its folder and what became of it."""
     folder = state.folder(entry)
     if folder is None:
-        folders = entry.job.begin()
+        # noted first: a queue that is killed in between never begins the song twice
+        folders = entry.job.begin(lambda path: state.note(entry, path))
         folder = (folders[0].path if len(folders) == 1 else folders[0].path.parent).absolute()
-        state.note(entry, folder)
     output.say(f"{entry.title} → {folder}")
     return folder, go_on_quietly(output, folder, entry.job.models, entry.job.hardware, stop)
 
