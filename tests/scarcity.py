@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -119,7 +120,12 @@ def lacking(driver: Driver, writer: Writer, whole: Whole, ends: Ends, **lack: An
             raise Broken(f"left over: {left}")
     age(driver.work)
     if result.code not in (0, 6) or content(driver.work) != whole.after:
-        driver.go_on(writer, line, whole.after, Found())
+        try:
+            driver.go_on(writer, line, whole.after, Found())
+        except Broken as error:  # a preview that ended, which was said, is not made again
+            only = re.fullmatch(r"not the same: \['\S*preview\.wav'\]", str(error))
+            if not only or "the preview ends here, the song goes on" not in result.err:
+                raise
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,8 +237,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of songs that are begun, each an empty folder; nothing is drawn."""
     made: list[str] = []
 
-    def begin(job: Job) -> list[Begun]:
+    def begin(job: Job, named: Callable[[Path], None]) -> list[Begun]:
         folder = job.parent / f"{job.name}-{len(made)}"
+        named(folder)
         folder.mkdir(parents=True)
         made.append(str(job.name))
         return [Begun(folder)]
