@@ -174,3 +174,11 @@ def test_the_window_of_a_request_is_refused_as_one() -> None:
     assert _window(0.3, 1.1) == slice(15, 55)
     with pytest.raises(RequestError, match="is empty"):
         _window(1.0, 1.0)
+
+
+def test_a_folder_that_is_a_circle_of_links_is_refused(capsys: Capture, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(1600), 16000)
+    (tmp_path / "loop").symlink_to("loop")
+    result = cli(capsys, "encode", tmp_path / "a.wav", "-o", tmp_path / "loop")
+    assert result.code == 1
+    assert "could not be written" in result.error

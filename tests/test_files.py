@@ -235,3 +235,16 @@ def test_what_a_failed_write_says(
     monkeypatch.setattr(files.tempfile, "mkdtemp", fail)
     with pytest.raises(StorageError, match=says), replacing(tmp_path / "a"):
         raise AssertionError
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs on this system")
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    """As root, `-o /dev/null --force` would replace the device for every program."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        before = (tmp_path / name).lstat()
+        with pytest.raises(StorageError, match="not a file that can be replaced"), replacing(tmp_path / name):
+            pytest.fail("nothing may be made")
+        assert (tmp_path / name).lstat().st_ino == before.st_ino
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -26,6 +27,8 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 """What network file systems answer that know no locks, besides ENOSYS, which filelock itself sees to."""
 CROWDED = (errno.EMFILE, errno.ENFILE)
 """What the system answers a process that may open no more files."""
+REPLACED = (stat.S_IFREG, stat.S_IFLNK)
+"""Kinds of what a written file may take the place of."""
 OWNER = "owner.lock"
 """File of a workspace that its process holds locked as long as it lives."""
 
@@ -34,10 +37,13 @@ OWNER = "owner.lock"
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a path for the new content of `target`; on success it is flushed to disk and renamed over it.
 
-    A link at `target` is replaced, never followed. Whatever happens, nothing is left beside it, unless the
-    process is killed: the next write into that folder removes it then. Raises StorageError.
+    A link at `target` is replaced, never followed; a device, a FIFO or a folder is not. Whatever happens,
+    nothing is left beside it, unless the process is killed: the next write into that folder removes it then.
+    Raises StorageError.
     """
     with storage_errors(target), workspace(target.parent) as folder:
+        if os.path.lexists(target) and stat.S_IFMT(target.lstat().st_mode) not in REPLACED:
+            raise StorageError(f"{target} is not a file that can be replaced", "choose another name")
         beside = folder / target.name
         yield beside
         flush(beside)

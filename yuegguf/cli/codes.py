@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,7 @@ def _targets(files: tuple[Path, ...], folder: Path | None, force: bool) -> list[
     targets = [(folder or file.parent) / f"{file.stem}.npy" for file in files]
     sources: dict[Path, Path] = {}
     for file, target in zip(files, targets, strict=True):
-        other = sources.setdefault(target.resolve(), file)
+        other = sources.setdefault(Path(os.path.realpath(target)), file)
         if other is not file:
             raise RequestError(
                 f"{other} and {file} would both become {target}", "encode one of them with another -o FOLDER"
