@@ -118,8 +118,8 @@ def load(path: Path) -> None:
 
     import numpy as np
 
-    from yuegguf.engine.base import Row
-    from yuegguf.engine.llama import EngineOptions, LlamaEngine
+    from yuegguf.lm.llama import EngineOptions, LlamaEngine
+    from yuegguf.lm.protocol import Row
 
     with closing(LlamaEngine(path, EngineOptions(64, 1, 2))) as engine:
         logits = engine.decode([Row(0, list(range(8)))])

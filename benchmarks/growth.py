@@ -23,14 +23,16 @@ from typing import Any
 
 from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
-from yuegguf import checks, machine, plan, runtime
-from yuegguf.bench import HEADER_IDS, LATER_IDS, PROMPT_IDS
-from yuegguf.cost import StepCost, draft_seconds, refine_seconds
-from yuegguf.models import Models, nano_models
-from yuegguf.plan import Machine, Plan
-from yuegguf.request import SongRequest
-from yuegguf.sampling import Sampling
-from yuegguf.speed import measure
+from yuegguf import api
+from yuegguf.measure.bench import HEADER_IDS, LATER_IDS, PROMPT_IDS
+from yuegguf.models.resolve import Models, nano_models
+from yuegguf.pipeline import engines, preflight
+from yuegguf.planning import hardware, plan
+from yuegguf.planning.cost import StepCost, draft_seconds, refine_seconds
+from yuegguf.planning.plan import Machine, Plan
+from yuegguf.planning.timing import measure
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import SongRequest
 
 LENGTHS = (30, 60, 120, 300)
 SECTION = 30
@@ -48,12 +50,12 @@ def sing(seconds: int) -> dict[str, Any]:
     """One whole song with nano, in this process: seconds in all and by phase, peak bytes."""
     with tempfile.TemporaryDirectory() as name:
         begun = time.perf_counter()
-        song = runtime.generate(request(seconds), output_dir=Path(name))
+        song = api.generate(request(seconds), output_dir=Path(name))
         passed = time.perf_counter() - begun
         facts = json.loads((song.folder / "song.json").read_text("utf-8"))
     assert song.seconds == seconds, song
     phases = {phase: facts["seconds"][phase] for phase in PHASES}
-    return {"seconds": passed, **phases, "peak": machine.peak_memory()}
+    return {"seconds": passed, **phases, "peak": hardware.peak_memory()}
 
 
 def sung(seconds: int) -> dict[str, Any]:
@@ -66,17 +68,17 @@ def sung(seconds: int) -> dict[str, Any]:
 
 def planned(models: Models, seconds: int) -> tuple[Plan, list[int]]:
     """The plan of a song, and the frames of its sections."""
-    first, second = checks.read_models(models)
-    asked, free = request(seconds), machine.available_memory()
-    options = runtime.with_device(Machine())
-    made = plan.make(asked, first.facts, second.facts, options, machine.physical_cores(), free)
+    first, second = preflight.read_models(models)
+    asked, free = request(seconds), hardware.available_memory()
+    options = engines.with_device(Machine())
+    made = plan.make(asked, first.facts, second.facts, options, hardware.physical_cores(), free)
     return made, asked.frame_caps()
 
 
 def timed(models: Models) -> tuple[StepCost, StepCost]:
     """Steps of both stages as the longest song would hold them."""
     made, _ = planned(models, LENGTHS[-1])
-    parts = runtime.real_parts(models, made, Machine(), threading.Event())
+    parts = engines.real_parts(models, made, Machine(), threading.Event())
     with closing(parts.stage1(1)) as engine:
         first = measure(engine, 10.0, 2048)
     with closing(parts.stage2(made.stage2_rows)) as engine:

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from yuegguf_convert.synthetic import write_synthetic
 
-from yuegguf import machine
-from yuegguf.cost import Held, model_facts
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine
-from yuegguf.gguf_model import read_model
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.header import model_facts
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import Row
+from yuegguf.lm.vocab import Role
+from yuegguf.planning import hardware
+from yuegguf.planning.cost import Held
 from yuegguf.stages.stage2 import ROW_IDS
-from yuegguf.vocab import Role
 
 GIB = 2**30
 PROMPT, STEPS = 300, 3
@@ -58,7 +59,7 @@ def hold(case: Case, folder: Path) -> int:
     """Open, read and step; returns the peak in bytes."""
     held, path = case.held, case.path(folder)
     options = EngineOptions(
-        held.ids, held.rows, machine.physical_cores(), held.kv_type, held.flash, held.batch
+        held.ids, held.rows, hardware.physical_cores(), held.kv_type, held.flash, held.batch
     )
     with closing(LlamaEngine(path, options)) as engine:
         engine.decode([Row(0, list(range(10, 10 + PROMPT)))])
@@ -66,7 +67,7 @@ def hold(case: Case, folder: Path) -> int:
             engine.copy(0, row)
         for step in range(STEPS):
             engine.decode([Row(row, [step + 10]) for row in range(held.rows)])
-        return machine.peak_memory() or 0
+        return hardware.peak_memory() or 0
 
 
 def measure(number: int, folder: Path) -> tuple[int, int]:

@@ -20,13 +20,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.growth import PHASES, random_models
-from yuegguf import checks, machine, runtime
-from yuegguf.forecast import forecast
-from yuegguf.models import nano_models
-from yuegguf.plan import Machine
-from yuegguf.request import SongRequest
-from yuegguf.sampling import Sampling
-from yuegguf.speed import Notebook
+from yuegguf.measure.forecast import forecast
+from yuegguf.models.resolve import nano_models
+from yuegguf.pipeline import create, engines, preflight, run
+from yuegguf.planning.plan import Machine
+from yuegguf.planning.timing import Notebook
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import SongRequest
 
 
 class Letters:
@@ -50,22 +50,22 @@ def main() -> None:
     parser.add_argument("--snapshot-every", type=float, default=60.0, help="seconds of the draft")
     options = parser.parse_args()
     models = nano_models()
-    hardware = Machine(snapshot_seconds=options.snapshot_every)
+    compute = Machine(snapshot_seconds=options.snapshot_every)
     if options.folder:
         models = random_models(options.folder, options.type, options.layers)
-        checks.open_tokenizer = runtime.open_tokenizer = lambda *_: Letters()  # type: ignore[assignment,return-value]
+        preflight.open_tokenizer = engines.open_tokenizer = lambda *_: Letters()  # type: ignore[assignment,return-value]
     lyrics = "[verse]\nla la la la\n\n" * options.sections
     sampling = Sampling(min_new_tokens=round(100 * options.seconds))
     request = SongRequest(
         "pop female vocal", lyrics, segment_seconds=options.seconds, seed=1, sampling=sampling
     )
     with tempfile.TemporaryDirectory() as name:
-        plan = forecast(request, models, hardware, Notebook(Path(name) / "speed.json"))
-        machine.forget_peak()
+        plan = forecast(request, models, compute, Notebook(Path(name) / "speed.json"))
+        hardware.forget_peak()
         begun = time.perf_counter()
-        folder = runtime.start(request, models, Path(name), None, hardware)
+        folder = create.start(request, models, Path(name), None, compute)
         with largest(folder.path) as sizes:
-            song = runtime.go_on(folder, models, hardware, lambda event: None, None)
+            song = run.run_song(folder, models, compute, lambda event: None, None)
         passed = time.perf_counter() - begun
         found = json.loads((song.folder / "song.json").read_text("utf-8"))["seconds"]
     print(
@@ -74,7 +74,7 @@ def main() -> None:
     rows = [(phase, plan.seconds[phase], found[phase]) for phase in PHASES]
     for phase, foretold, taken in [*rows, ("all", sum(plan.seconds.values()), passed)]:
         print(f"| {phase} | {foretold:.1f} s | {taken:.1f} s | {foretold / max(taken, 0.1):.2f} |")
-    peak = machine.peak_memory() or 0
+    peak = hardware.peak_memory() or 0
     print(f"memory: foretold {plan.plan.memory / 2**30:.2f} GiB, held at most {peak / 2**30:.2f} GiB")
     print(f"disk: foretold {plan.disk / 2**20:.1f} MiB, held at most {max(sizes) / 2**20:.1f} MiB")
 

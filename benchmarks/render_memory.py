@@ -45,13 +45,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     """Render, mix and write in this process → times in seconds and the peak resident memory."""
     import numpy as np
 
-    from yuegguf.audio import Tags, write_audio
+    from yuegguf.audio.files import Tags, write_audio
     from yuegguf.stages.render import MixOptions, master, render
 
     if arguments.no_codec:
         codec = NoiseCodec()
     else:
-        from yuegguf.codec.ort import OrtCodec
+        from yuegguf.codec.onnx import OrtCodec
 
         codec = OrtCodec.open(arguments.codec)
     codes = np.random.default_rng(0).integers(0, 1024, (2, 8, arguments.frames)).astype(np.int16)

@@ -22,15 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine
-from yuegguf.machine import cpu_name, physical_cores
-from yuegguf.sampling import Sampling
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import Row
+from yuegguf.lm.vocab import stage1_vocab
+from yuegguf.planning.hardware import cpu_name, physical_cores
+from yuegguf.request.sampling import Sampling
+from yuegguf.song.token_log import TokenLog
 from yuegguf.stages import stage1
-from yuegguf.stages.draft import Draft
 from yuegguf.stages.prompt import Prompt
-from yuegguf.tokenlog import TokenLog
-from yuegguf.vocab import stage1_vocab
+from yuegguf.stages.stage1_task import Draft
 
 LAYERS = 6
 """Of stage 1's 32; the widths are its own."""

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from yuegguf_convert.synthetic import write_synthetic
 
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine
-from yuegguf.machine import cpu_name, physical_cores
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import Row
+from yuegguf.planning.hardware import cpu_name, physical_cores
 
 PLACES, ROUNDS, STEPS, BLOCK = (16, 1000), 4, 4, 100
 

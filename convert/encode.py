@@ -10,7 +10,7 @@ from gguf.quants import quantize
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, RequestError
-from yuegguf.gguf_header import TensorType
+from yuegguf.lm.gguf_header import TensorType
 
 F16_MAX = 65504.0
 TINY = 1e-30

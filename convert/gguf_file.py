@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.gguf_header import (
+from yuegguf.lm.gguf_header import (
     MAGIC,
     NUMBERS,
     VERSION,

@@ -10,8 +10,8 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION, Keys
 from numpy.typing import NDArray
 
+from yuegguf.lm.vocab import Role
 from yuegguf.progress import Progress, silent
-from yuegguf.vocab import Role
 
 from .gguf_file import Tensor, TensorType, Value, ValueType, number, text
 from .names import (

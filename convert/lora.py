@@ -12,8 +12,8 @@ from pathlib import Path
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType
 
 from yuegguf.errors import DamagedFile
-from yuegguf.gguf_model import LlamaShape, read_model
-from yuegguf.lora import ALPHA, HALVES, WANTED, misfits
+from yuegguf.lm.adapters import ALPHA, HALVES, WANTED, misfits
+from yuegguf.lm.gguf_model import LlamaShape, read_model
 from yuegguf.progress import Progress, silent
 
 from .gguf_file import Tensor, TensorType, Value, ValueType, number, text

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import RequestError
-from yuegguf.gguf_model import Model, read_model
-from yuegguf.lora import HALVES, Lora, alpha_of, factor, read_adapter
+from yuegguf.lm.adapters import HALVES, Lora, alpha_of, factor, read_adapter
+from yuegguf.lm.gguf_model import Model, read_model
 from yuegguf.progress import Event, Progress, silent
 
 from .encode import encode, widen

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files import read_within
+from yuegguf.files.atomic import read_within
 
 from .json_object import LARGEST, MOST_BYTES, few, read_object, shown
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yuegguf.errors import StorageError
-from yuegguf.files import refuse_to_replace, replacing, storage_errors, workspace
+from yuegguf.files.atomic import refuse_to_replace, replacing, storage_errors, workspace
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files import read_within
+from yuegguf.files.atomic import read_within
 
 from .json_object import LARGEST, MOST_BYTES, read_object, shown
 from .safetensors import StoredTensor, open_file

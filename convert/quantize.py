@@ -20,12 +20,12 @@ import numpy as np
 from gguf import Keys, LlamaFileType
 from numpy.typing import NDArray
 
-from yuegguf.engine import ggml
-from yuegguf.engine.log import LOG
 from yuegguf.errors import EngineError, RequestError, StorageError
-from yuegguf.gguf_header import BLOCKS
-from yuegguf.gguf_model import read_model
-from yuegguf.vocab import TOKENIZER_KEY
+from yuegguf.lm import ggml
+from yuegguf.lm.gguf_header import BLOCKS
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.log import LOG
+from yuegguf.lm.vocab import TOKENIZER_KEY
 
 from .gguf_file import GgufFile, Tensor, TensorType, Value, read_gguf, write_gguf
 from .output import partial_file, scratch_file

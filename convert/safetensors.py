@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files import read_within
-from yuegguf.reading import opened
+from yuegguf.files.atomic import read_within
+from yuegguf.files.reading import opened
 
 from .json_object import MOST_BYTES, few, read_object, shown
 

@@ -16,8 +16,8 @@ import numpy as np
 from gguf import TokenType
 from numpy.typing import NDArray
 
+from yuegguf.lm.vocab import Role
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.vocab import Role
 
 from .gguf_file import GgufFile, Tensor, TensorType, write_gguf
 from .lm import lm_metadata

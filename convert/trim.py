@@ -18,21 +18,14 @@ from gguf import Keys, TokenType
 from numpy.typing import NDArray
 
 from yuegguf.errors import RequestError
-from yuegguf.gguf_model import read_model
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.vocab import ROLE_KEY, TOKENIZER_KEY, Role
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.vocab import ROLE_KEY, TOKENIZER_KEY, Role
 
 from .gguf_file import GgufFile, Tensor, Value, ValueType, number, numbers, text, write_gguf
 from .names import EMBEDDING, OUTPUT
 from .output import partial_file
-from .vocab import (
-    CODEBOOKS,
-    CODEC_PIECE,
-    STAGE2_SPECIALS,
-    check_pieces,
-    embedded,
-    role_of_context,
-)
+from .vocab import CODEBOOKS, CODEC_PIECE, STAGE2_SPECIALS, check_pieces, embedded, role_of_context
 
 BLOCK = 16 << 20
 """Bytes copied at once."""

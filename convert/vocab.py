@@ -18,8 +18,8 @@ from gguf import Keys, TokenType
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
-from yuegguf.files import read_within
-from yuegguf.vocab import MOST_TOKENIZER, ROLE_OF_CONTEXT, TOKENIZER_KEY, Role
+from yuegguf.files.atomic import read_within
+from yuegguf.lm.vocab import MOST_TOKENIZER, ROLE_OF_CONTEXT, TOKENIZER_KEY, Role
 
 from .gguf_file import Value, ValueType, number, numbers, text, texts
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import onnx
 
-from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
+from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
 from yuegguf.errors import ModelNotFound, StorageError
-from yuegguf.files import flush, made_folder, refuse_to_replace, replacing
+from yuegguf.files.atomic import flush, made_folder, refuse_to_replace, replacing
 from yuegguf.progress import Event, Progress, silent
 
 from . import vocos, xcodec
@@ -22,7 +22,7 @@ from .pth import read_state_dict
 from .weights import Floats, Weights
 
 METADATA_KEY = "yuegguf.codec"
-"""Where the JSON header lies in an ONNX file's metadata; `yuegguf.codec.ort` reads it."""
+"""Where the JSON header lies in an ONNX file's metadata; `yuegguf.codec.onnx` reads it."""
 ROLES = ("encoder", "decoder", "vocal_upsampler", "instrumental_upsampler")
 """The four files, in the order in which they are written."""
 FORMAT = 1

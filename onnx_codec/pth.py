@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.reading import opened
+from yuegguf.files.reading import opened
 
 from .pickle_vm import MAX_PICKLE_BYTES, Opaque, Pickle, Storage, TensorRef, read_pickle
 

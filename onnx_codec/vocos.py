@@ -11,7 +11,7 @@ import onnx
 import spox.opset.ai.onnx.v17 as op
 from spox import Tensor, Var, argument
 
-from yuegguf.codec.base import SONG_HOP
+from yuegguf.codec.protocol import SONG_HOP
 
 from .layers import Layers, gelu, ints, scalar, to_channels, to_time, width
 from .weights import Floats, Weights

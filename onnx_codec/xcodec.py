@@ -14,7 +14,7 @@ import onnx
 import spox.opset.ai.onnx.v17 as op
 from spox import Tensor, Var, argument
 
-from yuegguf.codec.base import CODEBOOKS, CODEC_HOP
+from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP
 
 from .hubert import mean_of_hidden_states
 from .layers import Layers, ints, length, stride_of, to_channels, to_time, width

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from yuegguf_convert.lora import changeable, llama_of
 from yuegguf_convert.peft import CONFIG, WEIGHTS, peft_name
 
-from yuegguf.gguf_model import read_model
+from yuegguf.lm.gguf_model import read_model
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 """What YuE's finetuning trains."""

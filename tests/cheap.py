@@ -15,17 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf import checks
-from yuegguf.codec import ort
-from yuegguf.codec.base import CODEC_HOP
-from yuegguf.codec.ort import OrtCodec
-from yuegguf.engine import llama
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine
+from yuegguf.codec import onnx
+from yuegguf.codec.onnx import OrtCodec
+from yuegguf.codec.protocol import CODEC_HOP
 from yuegguf.errors import CodecError, DamagedFile, EngineError, Interrupted, StorageError
-from yuegguf.gguf_model import Model, read_model
-from yuegguf.lora import read_adapter
-from yuegguf.models import nano_models
+from yuegguf.lm import header, llama
+from yuegguf.lm.adapters import read_adapter
+from yuegguf.lm.gguf_model import Model, read_model
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import Row
+from yuegguf.models.resolve import nano_models
 
 MASK = (1 << 61) - 1
 PLACES = 1 << 16
@@ -97,7 +96,7 @@ class HashEngine:
 class PatternCodec(OrtCodec):
     """An AudioCodec of which every frame is computed alone, without loading a graph."""
 
-    def _run(self, role: ort.Role, outputs: list[str], feeds: dict[str, Any]) -> list[NDArray[Any]]:
+    def _run(self, role: onnx.Role, outputs: list[str], feeds: dict[str, Any]) -> list[NDArray[Any]]:
         if self._closed:
             raise CodecError("the codec is closed")
         header = self._header(role)
@@ -112,8 +111,8 @@ class PatternCodec(OrtCodec):
 def install(put: Put) -> None:
     """Open these wherever the program opens llama.cpp or ONNX Runtime; `put` is setattr, or monkeypatch's."""
     put(llama, "LlamaEngine", HashEngine)
-    put(ort, "OrtCodec", PatternCodec)
-    put(checks, "read_model", _read_model)
+    put(onnx, "OrtCodec", PatternCodec)
+    put(header, "read_model", _read_model)
     put(os, "fsync", lambda _handle: None)  # no test pulls the plug
 
 

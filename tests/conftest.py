@@ -20,7 +20,7 @@ from helpers import FAST, Capture, Result, Run, cli, ended
 from hypothesis import settings
 
 from yuegguf.cli import _run
-from yuegguf.engine import llama
+from yuegguf.lm import llama
 
 settings.register_profile("same", derandomize=True, max_examples=60, deadline=None, database=None)
 settings.load_profile("same")
@@ -98,7 +98,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def gave_way(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often a command would have made this process give way to others; it stays as it is."""
     asked: list[int] = []
-    monkeypatch.setattr("yuegguf.machine.give_way", lambda: asked.append(1))
+    monkeypatch.setattr("yuegguf.planning.hardware.give_way", lambda: asked.append(1))
     return asked
 
 
@@ -176,7 +176,7 @@ def sung(tmp_path_factory: pytest.TempPathFactory) -> Run:
             line = ["run", *map(str, args), "-o", str(tmp_path_factory.mktemp("song")), "--json"]
             with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
                 cheap.install(patch.setattr)
-                patch.setattr("yuegguf.machine.give_way", lambda: None)
+                patch.setattr("yuegguf.planning.hardware.give_way", lambda: None)
                 found[args] = ended(Result(_run(line), out.getvalue(), "")).folder
         return found[args]
 

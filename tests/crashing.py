@@ -35,10 +35,10 @@ from helpers import Result
 from writers import WRITERS, Stock, Writer
 from zygote import Zygote, zygote
 
-from yuegguf import tokenlog
 from yuegguf.errors import YueError
-from yuegguf.files import UNOWNED
-from yuegguf.song import SongFolder
+from yuegguf.files.atomic import UNOWNED
+from yuegguf.song import token_log
+from yuegguf.song.folder import SongFolder
 
 TEMPORARY = re.compile(r"^\.(new-)?yuegguf-.*|.*\.lock(\.held)?$|^\.staged$")
 """Names of what a killed process may leave, which the next one removes."""
@@ -128,7 +128,7 @@ def check_promise(work: Path, before: Content, after: Content) -> None:
         if path.name == "song.json" and path.parent.name != "export":
             _check(lambda folder=path.parent: SongFolder.open(folder), f"{name} cannot be read")
         elif path.name == "tokens.log":
-            _, length = tokenlog.parse(data, name)
+            _, length = token_log.parse(data, name)
             whole = after.get(name, data)
             _require(whole.startswith(data[:length]), f"{name} is not the beginning of the song's")
         elif path.name == "preview.wav":

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from yuegguf import audio
+from yuegguf.audio import files
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 NAMES = {
@@ -167,5 +167,5 @@ def _patch_writes(steps: Steps) -> None:
         )
 
     os.write, os.fsync = counted_write, counted_fsync  # type: ignore[assignment]
-    audio.FileIO = counted_file  # type: ignore[attr-defined]
+    files.FileIO = counted_file  # type: ignore[attr-defined]
     io.open = builtins.open = counted_open  # type: ignore[assignment]

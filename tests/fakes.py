@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.codec.base import Track
-from yuegguf.engine.base import Row
+from yuegguf.codec.protocol import Track
 from yuegguf.errors import EngineError
+from yuegguf.lm.protocol import Row
 
 TEXT = ("<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁[", "▁")
 SPECIALS = ("<EOD>", "<SOA>", "<EOA>", "<stage_1>", "<xcodec>", "<stage_2>")

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from nano import codec_weights, tokenizer
 from nano.lm_weights import LlamaSpec, write_llama
-from yuegguf import registry, transport
+from yuegguf.models import registry, transport
 
 LM = LlamaSpec(hidden=32, layers=1, heads=2, kv_heads=1, ffn=64, vocab=9900, context=16384)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -27,10 +27,10 @@ from yuegguf_onnx_codec.weights import Weights
 
 from yuegguf.cli._describe import describe, lines_of
 from yuegguf.codec.header import METADATA_KEY, read_encoder, read_header, read_metadata
-from yuegguf.gguf_model import read_model
-from yuegguf.lora import read_adapter
-from yuegguf.models import nano_models
-from yuegguf.tokenizer import Tokenizer
+from yuegguf.lm.adapters import read_adapter
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.tokenizer import Tokenizer
+from yuegguf.models.resolve import nano_models
 
 
 def gguf_seeds(folder: Path) -> list[Content]:

@@ -14,31 +14,25 @@ from fuzz_songs import content_of, each
 from mutators import Content
 from songs import codes_of, finished_song
 
-from yuegguf import (
-    arrays,
-    dataset,
-    interchange,
-    kit,
-    lockfile,
-    lyrics,
-    store,
-    yueui,
-)
-from yuegguf.audio import write_audio
+from yuegguf.audio.files import write_audio
+from yuegguf.audio.recording import open_recording, read_audio
 from yuegguf.cli import _queue_file
 from yuegguf.cli._output import Output
 from yuegguf.cli._queue import State
 from yuegguf.cli._request import song_request
 from yuegguf.cli._texts import read_text
 from yuegguf.cli.song import run
-from yuegguf.codes import read_codes
-from yuegguf.cost import StepCost
 from yuegguf.errors import RequestError
-from yuegguf.material import Known
-from yuegguf.recording import open_recording, read_audio
-from yuegguf.request import SongRequest
-from yuegguf.song import SongFolder
-from yuegguf.speed import Notebook
+from yuegguf.exchange import convert, finetuning_data, yue_ui
+from yuegguf.exchange.imported import Known
+from yuegguf.exchange.npy_codes import read_codes
+from yuegguf.files import arrays
+from yuegguf.models import hub_client, lockfile, offline_kit
+from yuegguf.planning.cost import StepCost
+from yuegguf.planning.timing import Notebook
+from yuegguf.request import lyrics
+from yuegguf.request.song_request import SongRequest
+from yuegguf.song.folder import SongFolder
 
 TONE = (0.3 * np.sin(np.arange(6000) / 9)).astype(np.float32)
 
@@ -46,13 +40,13 @@ TONE = (0.3 * np.sin(np.arange(6000) / 9)).astype(np.float32)
 def project_seeds(folder: Path) -> list[Content]:
     """A project with both stages."""
     song = SongFolder.open(finished_song(folder))
-    return [{"p.json": yueui.save(interchange.project_of(song))}]
+    return [{"p.json": yue_ui.save(convert.project_of(song))}]
 
 
 def pair_seeds(folder: Path) -> list[Content]:
     """YuE's pair of either stage."""
     song = SongFolder.open(finished_song(folder))
-    interchange.write_official(interchange.official_files(song), folder / "out")
+    convert.write_official(convert.official_files(song), folder / "out")
     files = content_of(folder / "out")
     second = {name: data for name, data in files.items() if name.startswith("stage2")}
     return [files, second]
@@ -60,7 +54,7 @@ def pair_seeds(folder: Path) -> list[Content]:
 
 def read_pair(folder: Path) -> None:
     """A pair as codes, and as a song."""
-    each(lambda: read_codes([folder]), lambda: interchange.from_pair([folder], Known()))
+    each(lambda: read_codes([folder]), lambda: convert.from_pair([folder], Known()))
 
 
 def lock_seeds(folder: Path) -> list[Content]:
@@ -77,9 +71,9 @@ def lock_seeds(folder: Path) -> list[Content]:
 
 def read_lock(folder: Path) -> None:
     """A kit's list, what is there of it, and whether it is right."""
-    entries = kit.contents(folder)
+    entries = offline_kit.contents(folder)
     each(
-        lambda: kit.contents(folder, ["en-cot", "xcodec"]),
+        lambda: offline_kit.contents(folder, ["en-cot", "xcodec"]),
         lambda: lockfile.present(folder, entries),
         *(lambda e=e: lockfile.check(folder, e) for e in entries[:5]),  # type: ignore[misc]
     )
@@ -88,19 +82,19 @@ def read_lock(folder: Path) -> None:
 def record_seeds(folder: Path) -> list[Content]:
     """What the hub said of a download."""
     files = (
-        store.RemoteFile("a.json", 3, f"blob:{'0' * 40}"),
-        store.RemoteFile("b/c.bin", 9, f"sha256:{'1' * 64}"),
+        hub_client.RemoteFile("a.json", 3, f"blob:{'0' * 40}"),
+        hub_client.RemoteFile("b/c.bin", 9, f"sha256:{'1' * 64}"),
     )
-    store.remember(store.Snapshot("m-a-p/x", "0" * 40, "apache-2.0", files), folder)
+    hub_client.remember(hub_client.Snapshot("m-a-p/x", "0" * 40, "apache-2.0", files), folder)
     return [content_of(folder)]
 
 
 def read_record(folder: Path) -> None:
     """The record and what is missing; none is a refusal."""
-    found = store.recall(folder)
+    found = hub_client.recall(folder)
     if found is None:
         raise RequestError("no record")
-    store.missing_bytes(found, folder)
+    hub_client.missing_bytes(found, folder)
 
 
 def queue_seeds(folder: Path) -> list[Content]:
@@ -140,7 +134,7 @@ def read_lyrics(folder: Path) -> None:
         lambda: lyrics.write(lyrics.parse(text).sections),
         lambda: lyrics.choose(lyrics.parse(text).sections, spec),
         lambda: SongRequest(spec, text).parsed(),
-        lambda: yueui.our_lyrics(text, ["verse"]),
+        lambda: yue_ui.our_lyrics(text, ["verse"]),
     )
 
 
@@ -153,8 +147,8 @@ def dataset_seeds(folder: Path) -> list[Content]:
 
 def read_dataset(folder: Path) -> None:
     """The songs of a folder, as rows."""
-    for song in dataset.read_songs(folder):
-        dataset.row(song, 200, dict.fromkeys(("mix", "vocals", "instrumental"), "x.npy"))
+    for song in finetuning_data.read_songs(folder):
+        finetuning_data.row(song, 200, dict.fromkeys(("mix", "vocals", "instrumental"), "x.npy"))
 
 
 def speed_seeds(folder: Path) -> list[Content]:
@@ -209,7 +203,7 @@ def read_recording(folder: Path) -> None:
 
 STATE = b'{"00ff": "song", "11": "other"}'
 OTHERS = (
-    Target("YuE-UI project", project_seeds, lambda f: interchange.from_project(f / "p.json", Known())),
+    Target("YuE-UI project", project_seeds, lambda f: convert.from_project(f / "p.json", Known())),
     Target("YuE pair", pair_seeds, read_pair, folder=True),
     Target("lock and kit", lock_seeds, read_lock, only=".json"),
     Target("download record", record_seeds, read_record),

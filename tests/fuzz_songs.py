@@ -16,28 +16,25 @@ from helpers import edit_song, log_of
 from mutators import Content
 from songs import FRAMES, codes_of, finished_song
 
-from yuegguf import (
-    interchange,
-    models,
-    pipeline,
-    song_content,
-    takes,
-    typed,
-    voices,
-    yueui,
-)
-from yuegguf.base import Base, save_base
-from yuegguf.bundle import bundle
-from yuegguf.codes import read_codes
+from yuegguf.audio.growing_wav import GrowingWav
 from yuegguf.errors import RequestError, YueError
-from yuegguf.growing import GrowingWav
-from yuegguf.snapshots import CacheFolder, Note
-from yuegguf.song import SongFolder
-from yuegguf.song_guard import check_inside
-from yuegguf.song_lookup import newest_interrupted
-from yuegguf.stages.draft import Given
-from yuegguf.tokenlog import TokenLog
-from yuegguf.vocab import interleave
+from yuegguf.exchange import convert, yue_ui
+from yuegguf.exchange.npy_codes import read_codes
+from yuegguf.exchange.zip_bundle import bundle
+from yuegguf.files import typed_json
+from yuegguf.lm.vocab import interleave
+from yuegguf.pipeline import song_models, takes
+from yuegguf.pipeline.write_audio import extra_of
+from yuegguf.song import voices
+from yuegguf.song.cache_snapshots import CacheFolder, Note
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.guard import check_inside
+from yuegguf.song.kept_part import Base, save_base
+from yuegguf.song.lookup import newest_interrupted
+from yuegguf.song.markers import write_markers
+from yuegguf.song.state import finished, next_phase
+from yuegguf.song.token_log import TokenLog
+from yuegguf.stages.stage1_task import Given
 
 DRAWS = [str(code) for code in codes_of()[:, 0].T.ravel()[:40]]
 LOG = log_of("section 0", *DRAWS[:20], "end", "section 1", *DRAWS[20:], "again 6", "5", "6")
@@ -92,11 +89,15 @@ def read_song(folder: Path) -> None:
     each(
         *(song.load_reference, song.load_track, song.load_stage1, song.load_stage2),
         *(lambda: song.load_chunk(0, 0, FRAMES), song.load_base, lambda: song.token_log().close()),
-        *(lambda: pipeline.next_phase(song), lambda: pipeline.finished(song), lambda: takes.frames(song)),
-        *(lambda: song_content.whole_codes(song), lambda: song_content.extra_of(song, FRAMES)),
-        *(lambda: song_content.write_marks(song), lambda: takes.read_sung(song), lambda: bundle(path, out)),
-        *(lambda: interchange.official_files(song), lambda: yueui.save(interchange.project_of(song))),
-        *(lambda: models.codec_of_song(song), lambda: models.of_song(song), lambda: read_codes([path])),
+        *(lambda: next_phase(song), lambda: finished(song), lambda: takes.frames(song)),
+        *(lambda: song.load_codes(), lambda: extra_of(song, FRAMES)),
+        *(lambda: write_markers(song), lambda: takes.read_sung(song), lambda: bundle(path, out)),
+        *(lambda: convert.official_files(song), lambda: yue_ui.save(convert.project_of(song))),
+        *(
+            lambda: song_models.codec_of_song(song),
+            lambda: song_models.models_of_song(song),
+            lambda: read_codes([path]),
+        ),
         lambda: _claim(song),
     )
     if out.exists():
@@ -139,7 +140,7 @@ def snapshot_seeds(folder: Path) -> list[Content]:
     rows = [b"row0", b"row1"]
     note = Note(1, 6, 0, 1, "key", tuple(hashlib.sha256(row).hexdigest() for row in rows))
     files = {f"cache/1-6/row{n}.bin": row for n, row in enumerate(rows)}
-    return [{"tokens.log": LOG, "cache/1-6/mark.json": typed.seal(note), **files}]
+    return [{"tokens.log": LOG, "cache/1-6/mark.json": typed_json.seal(note), **files}]
 
 
 def read_snapshot(folder: Path) -> None:

@@ -19,9 +19,9 @@ from tiny_gguf import mutated, write_tiny
 from yuegguf_convert.lora import convert_lora
 
 from yuegguf.errors import DamagedFile, EngineError, RequestError
-from yuegguf.gguf_header import read_gguf
-from yuegguf.gguf_model import read_model
-from yuegguf.lora import Lora, read_adapter
+from yuegguf.lm.adapters import Lora, read_adapter
+from yuegguf.lm.gguf_header import read_gguf
+from yuegguf.lm.gguf_model import read_model
 
 AT_ONCE = 100
 """Files of one child."""
@@ -78,8 +78,8 @@ def open_all(paths: list[Path], base: Path | None) -> None:
     """Open, run and quantise each file; a refusal is fine. Prints a word for each that is done."""
     from yuegguf_convert.quantize import quantize_gguf
 
-    from yuegguf.engine.base import Row
-    from yuegguf.engine.llama import EngineOptions, LlamaEngine
+    from yuegguf.lm.llama import EngineOptions, LlamaEngine
+    from yuegguf.lm.protocol import Row
 
     for path in paths:
         loras = (Lora(path),) if base else ()

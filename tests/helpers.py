@@ -17,12 +17,12 @@ import pytest
 
 from nano.codec_weights import CodecSpec
 from yuegguf.cli import _run
-from yuegguf.request import SongRequest
-from yuegguf.song import SongFolder
-from yuegguf.song_lookup import new_path
-from yuegguf.song_record import SongRecord
-from yuegguf.stages.draft import Draft
-from yuegguf.tokenlog import HEADER
+from yuegguf.request.song_request import SongRequest
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.lookup import new_path
+from yuegguf.song.record import SongRecord
+from yuegguf.song.token_log import HEADER
+from yuegguf.stages.stage1_task import Draft
 
 PROGRAMS = (str(Path(__file__).parent), str(Path(__file__).resolve().parents[1]))
 """Where a process finds the tests' modules, and the checkout."""

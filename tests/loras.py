@@ -17,9 +17,9 @@ from yuegguf_convert.lm import convert_lm
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import build_tokenizer
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine
-from yuegguf.lora import Lora
+from yuegguf.lm.adapters import Lora
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import Row
 
 SPEC = LlamaSpec(hidden=96, layers=2, heads=6, kv_heads=2, ffn=160, vocab=9900, context=16384)
 EVERYWHERE = (*ATTENTION, "gate_proj", "up_proj", "down_proj")

@@ -14,8 +14,8 @@ from typing import Any
 from helpers import log_of
 from tiny_gguf import EXTREMES, REALS
 
-from yuegguf.tokenlog import HEADER
-from yuegguf.typed import CHECKSUM
+from yuegguf.files.typed_json import CHECKSUM
+from yuegguf.song.token_log import HEADER
 
 CANARY = "@CANARY@"
 """Stands for the absolute path of a file that nothing may change."""

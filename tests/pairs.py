@@ -48,8 +48,8 @@ COMMANDS = {
 }
 STARTS = {
     "drafts": None,
-    "one half refined": Moment(2, "yuegguf.song:SongFolder.save_chunk"),
-    "one half rendered": Moment(2, "yuegguf.audio:write_audio"),
+    "one half refined": Moment(2, "yuegguf.song.folder:SongFolder.save_chunk"),
+    "one half rendered": Moment(2, "yuegguf.audio.files:write_audio"),
     "one finished": Moment(0),
 }
 """What becomes of the first of two takes before the commands: when `takes keep` is killed, or not."""

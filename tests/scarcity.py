@@ -26,22 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crashing import (
-    Broken,
-    Driver,
-    Found,
-    Whole,
-    age,
-    check_promise,
-    check_sentence,
-    content,
-    driving,
-)
+from crashing import Broken, Driver, Found, Whole, age, check_promise, check_sentence, content, driving
 from helpers import Result
 from surroundings import NOBODY
 from writers import WRITERS, Writer
 
-from yuegguf.files import PREFIX, UNOWNED
+from yuegguf.files.atomic import PREFIX, UNOWNED
 
 FAULTS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES")
 SIZES = (4, 8, 16, 32, 64, 128, 192, 256, 384, 512)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from helpers import new_song
 
-from yuegguf.models import describe_file
-from yuegguf.plan import Plan
-from yuegguf.request import Output, SongRequest
-from yuegguf.song_content import write_marks
-from yuegguf.song_record import State
+from yuegguf.pipeline.song_models import describe_file
+from yuegguf.planning.plan import Plan
+from yuegguf.request.song_request import Output, SongRequest
+from yuegguf.song.markers import write_markers
+from yuegguf.song.record import State
 
 PLAN = Plan(2048, 2, 1, 1, "f16", None, 2**30, 0)
 RENDERED = ("mix.wav", "vocals.wav", "instrumental.wav")
@@ -46,7 +46,7 @@ def finished_song(parent: Path, formats: tuple[str, ...] = ("wav",), state: Stat
     names = [f"{Path(name).stem}.{kind}" for name in RENDERED for kind in formats]
     for name in names:
         (folder.path / name).write_bytes(b"RIFF sound")
-    write_marks(folder)
+    write_markers(folder)
     folder.advance(state, files=tuple(names))
     return folder.path
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from yuegguf import __version__, audio
+from yuegguf import __version__
+from yuegguf.audio import files
+from yuegguf.audio.recording import read_audio
 from yuegguf.errors import RequestError, StorageError
-from yuegguf.recording import read_audio
 
 RATE = 44_100
 TITLE = "Sör 歌 노래"
@@ -25,9 +26,9 @@ def wave(seconds: float = 0.5) -> np.ndarray:
 
 @pytest.mark.parametrize("bits", [16, 24])
 @pytest.mark.parametrize("format", ["wav", "flac"])
-def test_lossless_round_trip_is_half_a_step_away(tmp_path: Path, format: audio.Format, bits: int) -> None:
+def test_lossless_round_trip_is_half_a_step_away(tmp_path: Path, format: files.Format, bits: int) -> None:
     path = tmp_path / f"song.{format}"
-    audio.write_audio(path, wave(), format, bits)
+    files.write_audio(path, wave(), format, bits)
     back, rate = read_audio(path)
     assert (back.shape, back.dtype, rate) == ((len(wave()),), np.float32, RATE)
     assert soundfile.info(path).subtype == f"PCM_{bits}"
@@ -36,18 +37,18 @@ def test_lossless_round_trip_is_half_a_step_away(tmp_path: Path, format: audio.F
 
 def test_what_was_read_is_written_back_bit_for_bit(tmp_path: Path) -> None:
     steps = np.arange(-32768, 32768, dtype=np.int16)
-    audio.write_audio(tmp_path / "a.wav", steps.astype(np.float32) / 32768)
+    files.write_audio(tmp_path / "a.wav", steps.astype(np.float32) / 32768)
     np.testing.assert_array_equal(soundfile.read(tmp_path / "a.wav", dtype="int16")[0], steps)
 
 
 def test_too_loud_is_clipped_not_wrapped(tmp_path: Path) -> None:
-    audio.write_audio(tmp_path / "a.wav", np.array([1.5, 1.0, -1.0, -7.0], np.float32))
+    files.write_audio(tmp_path / "a.wav", np.array([1.5, 1.0, -1.0, -7.0], np.float32))
     samples = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
     assert samples.tolist() == [32767, 32767, -32768, -32768]
 
 
 def test_mp3_sounds_the_same(tmp_path: Path) -> None:
-    audio.write_audio(tmp_path / "song.mp3", wave(2), "mp3")
+    files.write_audio(tmp_path / "song.mp3", wave(2), "mp3")
     back, rate = read_audio(tmp_path / "song.mp3")
     assert rate == RATE
     assert abs(len(back) - 2 * RATE) <= 2 * 1152
@@ -55,10 +56,10 @@ def test_mp3_sounds_the_same(tmp_path: Path) -> None:
     assert np.std(back[middle]) == pytest.approx(np.std(wave(2)[middle]), rel=0.01)
 
 
-@pytest.mark.parametrize("format", audio.FORMATS)
-def test_tags_can_be_read_back(tmp_path: Path, format: audio.Format) -> None:
+@pytest.mark.parametrize("format", files.FORMATS)
+def test_tags_can_be_read_back(tmp_path: Path, format: files.Format) -> None:
     path = tmp_path / f"song.{format}"
-    audio.write_audio(path, wave(), format, tags=audio.Tags(TITLE, "Ann", date="2025-01-28"))
+    files.write_audio(path, wave(), format, tags=files.Tags(TITLE, "Ann", date="2025-01-28"))
     with soundfile.SoundFile(path) as file:
         found = file.copy_metadata()
     assert (found["title"], found["artist"], found["date"]) == (TITLE, "Ann", "2025-01-28")
@@ -66,38 +67,38 @@ def test_tags_can_be_read_back(tmp_path: Path, format: audio.Format) -> None:
     assert found["software"].startswith(f"yuegguf {__version__}")
 
 
-@pytest.mark.parametrize("format", audio.FORMATS)
-def test_no_tags_are_written_unless_given(tmp_path: Path, format: audio.Format) -> None:
+@pytest.mark.parametrize("format", files.FORMATS)
+def test_no_tags_are_written_unless_given(tmp_path: Path, format: files.Format) -> None:
     path = tmp_path / f"song.{format}"
-    audio.write_audio(path, wave(), format)
+    files.write_audio(path, wave(), format)
     assert b"yuegguf" not in path.read_bytes()
-    audio.write_audio(path, wave(), format, tags=audio.Tags(comment="", software=""))
+    files.write_audio(path, wave(), format, tags=files.Tags(comment="", software=""))
     with soundfile.SoundFile(path) as file:
         assert not {"title", "date", "comment"} & {key for key, text in file.copy_metadata().items() if text}
 
 
-@pytest.mark.parametrize("format", audio.FORMATS)
-def test_the_same_song_gives_the_same_bytes(tmp_path: Path, format: audio.Format) -> None:
+@pytest.mark.parametrize("format", files.FORMATS)
+def test_the_same_song_gives_the_same_bytes(tmp_path: Path, format: files.Format) -> None:
     paths = [tmp_path / name for name in ("one", "two")]
     for path in paths:
-        audio.write_audio(path, wave(), format, tags=audio.Tags(TITLE))
+        files.write_audio(path, wave(), format, tags=files.Tags(TITLE))
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_tags_of_broken_text_do_not_stop_the_song(tmp_path: Path) -> None:
-    for format in audio.FORMATS:
-        audio.write_audio(tmp_path / "a", wave(), format, tags=audio.Tags("a\0b\udcff"))
+    for format in files.FORMATS:
+        files.write_audio(tmp_path / "a", wave(), format, tags=files.Tags("a\0b\udcff"))
         with soundfile.SoundFile(tmp_path / "a") as file:
             assert file.title == "ab?"
 
 
 def test_a_song_of_no_samples_is_a_valid_file(tmp_path: Path) -> None:
-    audio.write_audio(tmp_path / "a.wav", np.empty(0, np.float32))
+    files.write_audio(tmp_path / "a.wav", np.empty(0, np.float32))
     assert soundfile.info(tmp_path / "a.wav").frames == 0
 
 
-@pytest.mark.parametrize("format", audio.FORMATS)
-def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(tmp_path: Path, format: audio.Format) -> None:
+@pytest.mark.parametrize("format", files.FORMATS)
+def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(tmp_path: Path, format: files.Format) -> None:
     resource = pytest.importorskip("resource", reason="needs POSIX file size limits")
     path = tmp_path / "song"
     path.write_bytes(b"the old one")
@@ -106,7 +107,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(tmp_path: Path, 
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(StorageError, match="could not be written"):
-            audio.write_audio(path, noise, format)
+            files.write_audio(path, noise, format)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [file.name for file in tmp_path.iterdir()] == ["song"]
@@ -126,24 +127,24 @@ class SmallDisk(FileIO):
         return done
 
 
-@pytest.mark.parametrize("format", audio.FORMATS)
+@pytest.mark.parametrize("format", files.FORMATS)
 def test_a_full_disk_has_its_name_wherever_libsndfile_meets_it(
-    tmp_path: Path, format: audio.Format, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, format: files.Format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the header, in the samples, and in the last byte, whose loss libsndfile itself does not report."""
     path = tmp_path / "song"
     noise = np.random.default_rng(0).uniform(-1, 1, RATE).astype(np.float32)
-    audio.write_audio(path, noise, format, tags=audio.Tags())
+    files.write_audio(path, noise, format, tags=files.Tags())
     whole = path.read_bytes()
-    monkeypatch.setattr(audio, "FileIO", SmallDisk)
+    monkeypatch.setattr(files, "FileIO", SmallDisk)
     SmallDisk.room = plenty = 10 * len(whole)
-    audio.write_audio(path, noise, format, tags=audio.Tags())
+    files.write_audio(path, noise, format, tags=files.Tags())
     taken = plenty - SmallDisk.room
     assert path.read_bytes() == whole
     for room in (0, 10, taken // 2, taken - 1):
         SmallDisk.room = room
         with pytest.raises(StorageError) as raised:
-            audio.write_audio(path, noise, format, tags=audio.Tags())
+            files.write_audio(path, noise, format, tags=files.Tags())
         assert str(raised.value) == (
             f"the disk is full: {path} could not be written; free some space and try again"
         )
@@ -152,10 +153,10 @@ def test_a_full_disk_has_its_name_wherever_libsndfile_meets_it(
 
 def test_unwritable_places_are_storage_errors(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
-        audio.write_audio(tmp_path / "missing" / "a.wav", wave())
+        files.write_audio(tmp_path / "missing" / "a.wav", wave())
     (tmp_path / "folder.wav" / "in it").mkdir(parents=True)
     with pytest.raises(StorageError):
-        audio.write_audio(tmp_path / "folder.wav", wave())
+        files.write_audio(tmp_path / "folder.wav", wave())
     assert [file.name for file in tmp_path.iterdir()] == ["folder.wav"]
 
 
@@ -164,10 +165,10 @@ def test_unknown_formats_are_refused_before_anything_is_written(
 ) -> None:
     path = tmp_path / "a"
     with pytest.raises(RequestError, match="ogg"):
-        audio.write_audio(path, wave(), "ogg")  # type: ignore[arg-type]
+        files.write_audio(path, wave(), "ogg")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="32 bits"):
-        audio.write_audio(path, wave(), "wav", 32)
+        files.write_audio(path, wave(), "wav", 32)
     monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": ""})
     with pytest.raises(RequestError, match="cannot write mp3"):
-        audio.write_audio(path, wave(), "mp3")
+        files.write_audio(path, wave(), "mp3")
     assert not list(tmp_path.iterdir())

@@ -15,8 +15,10 @@ import soundfile
 from helpers import QUICK as FAST
 from helpers import TEXT, Capture, cli, ended, refused, song_bytes
 
-from yuegguf import files, runtime, tokenlog
 from yuegguf.errors import StorageError
+from yuegguf.files import atomic
+from yuegguf.pipeline import create
+from yuegguf.song import token_log
 
 SONG = (*TEXT, *FAST, "--model", "nano")
 pytestmark = pytest.mark.usefixtures("no_models")
@@ -47,7 +49,7 @@ def test_a_disk_that_fills_up_while_drawing_loses_no_token(
     room: int, song: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(tokenlog, "os", FullDisk(room))
+        patch.setattr(token_log, "os", FullDisk(room))
         result = cli(capsys, "run", *TEXT, *FAST, "--model", "nano", "-o", tmp_path)
     folder = next(tmp_path.glob("*/song.json")).parent
     assert result.code == 1
@@ -70,7 +72,7 @@ def test_a_disk_that_fills_up_at_a_file_keeps_all_before_it(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "flush", flush)
+        patch.setattr(atomic, "flush", flush)
         result = cli(capsys, "run", *TEXT, *FAST, "--model", "nano", "-o", tmp_path)
     folder = next(tmp_path.glob("*/song.json")).parent
     file = folder / "chunks" / name if name[0] in "01" else folder / name
@@ -88,7 +90,7 @@ def test_a_disk_without_room_for_the_first_file_leaves_no_folder(
     def flush(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "flush", flush)
+    monkeypatch.setattr(atomic, "flush", flush)
     said = refused(capsys, 1, "run", *TEXT, *FAST, "--model", "nano", "-o", tmp_path / "out")
     assert said.startswith("the disk is full: ")
     assert list((tmp_path / "out").iterdir()) == []
@@ -132,7 +134,7 @@ def test_a_song_that_the_disk_cannot_take_is_refused(
 def test_a_real_disk_that_others_fill_while_we_sing(
     size: str, song: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "check_room", lambda *_asked: None)  # there was room when it was asked
+    monkeypatch.setattr(create, "check_room", lambda *_asked: None)  # there was room when it was asked
     disk = tmp_path / "disk"
     with small_disk(disk, size):
         result = cli(capsys, "run", *TEXT, *FAST, "--model", "nano", "-o", disk)

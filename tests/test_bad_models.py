@@ -15,7 +15,7 @@ from helpers import QUICK as FAST
 from helpers import TEXT, Capture, Result, cli, ended, finish, run_refused, song_bytes, start
 
 from yuegguf.codec.header import METADATA_KEY
-from yuegguf.models import nano_models
+from yuegguf.models.resolve import nano_models
 
 NANO = nano_models()
 SONG = (*TEXT, *FAST, "--model", "nano")

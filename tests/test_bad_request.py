@@ -225,7 +225,7 @@ def test_an_error_of_ours_is_one_line_as_well(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("yuegguf.models.resolve", broken)
+    monkeypatch.setattr("yuegguf.models.resolve.resolve", broken)
     sentence = (
         "this is a fault of yuegguf itself (ZeroDivisionError: by zero); "
         "set YUEGGUF_DEBUG=1 for details and report it"

@@ -13,16 +13,16 @@ from adapters import write_peft
 from helpers import OURS, Capture, cli, ended, finish, song_bytes, start
 from zygote import Moment, Zygote, zygote
 
-from yuegguf.models import nano_models
+from yuegguf.models.resolve import nano_models
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("no_models")]
 
 REQUEST = (*OURS, "--sections", 2, "--segment-seconds", 1.5, "--seed", 3, "--model", "nano")
 MACHINE = ("--threads", 1, "--stage2-batch", 1, "--snapshot-every", 30)
 MOMENTS = (
-    Moment(100, "yuegguf.tokenlog:TokenLog.draw"),
-    Moment(60, "yuegguf.tokenlog:TokenLog.draw"),
-    Moment(40, "yuegguf.tokenlog:TokenLog.draw"),
+    Moment(100, "yuegguf.song.token_log:TokenLog.draw"),
+    Moment(60, "yuegguf.song.token_log:TokenLog.draw"),
+    Moment(40, "yuegguf.song.token_log:TokenLog.draw"),
     Moment(500, "yuegguf.stages.stage2:pick"),
     Moment(2, "soundfile:SoundFile.write"),
 )

@@ -13,7 +13,7 @@ from test_stage1 import PROMPT, VOCAB, OneSnapshot
 from yuegguf.errors import Interrupted
 from yuegguf.progress import Event
 from yuegguf.stages import stage1
-from yuegguf.stages.draft import Draft, Given, Mark, Part
+from yuegguf.stages.stage1_task import Draft, Given, Mark, Part
 
 COUNT = 4
 DRAFTS = [replace(LONG, candidate=number, guesses=False) for number in range(COUNT)]

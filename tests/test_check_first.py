@@ -12,13 +12,15 @@ from fakes import FakeCodec
 from helpers import Capture, cli, edit_song, new_song, refused
 from songs import RENDERED, all_content, codes_of, fake_models, finished_song
 
-from yuegguf import pipeline, runtime
-from yuegguf.early import Early
+from yuegguf import api
 from yuegguf.errors import CodecError, DamagedFile, Interrupted, StorageError
-from yuegguf.models import fingerprint
+from yuegguf.files.hashing import fingerprint
+from yuegguf.pipeline import engines, phases
 from yuegguf.progress import Event
-from yuegguf.song import SongFolder
-from yuegguf.song_lookup import newest_interrupted
+from yuegguf.request.early import Early
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.lookup import newest_interrupted
+from yuegguf.song.state import next_phase
 from yuegguf.stages import stage2
 
 
@@ -31,7 +33,8 @@ def codec(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         opened.append(folder)
         return FakeCodec()
 
-    monkeypatch.setattr(runtime, "open_codec", open_codec)
+    for module in (api, engines):
+        monkeypatch.setattr(module, "open_codec", open_codec)
     return opened
 
 
@@ -134,7 +137,7 @@ def test_a_rendering_that_fails_in_the_middle_changes_nothing(
 ) -> None:
     song = finished_song(tmp_path)
     before, written = all_content(song), []
-    real = pipeline.write_song.__globals__["write_wave"]
+    real = phases.write_song.__globals__["write_wave"]
 
     def fail_at_the_second(path: Path, *rest: object) -> object:
         written.append(path.name)
@@ -142,7 +145,7 @@ def test_a_rendering_that_fails_in_the_middle_changes_nothing(
             raise CodecError("the codec failed")
         return real(path, *rest)
 
-    monkeypatch.setitem(pipeline.write_song.__globals__, "write_wave", fail_at_the_second)
+    monkeypatch.setitem(phases.write_song.__globals__, "write_wave", fail_at_the_second)
     result = cli(capsys, "render", song, "--format", "wav,flac", "--mix", "vocos")
     assert (result.code, len(written)) == (1, 2)
     assert all_content(song) == before
@@ -164,11 +167,11 @@ def test_a_rendering_that_is_killed_while_files_get_their_names_is_finished_by_a
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            runtime.render(song, output)
+            api.render(song, output)
     begun = SongFolder.open(song)
     assert (begun.state, begun.request.output) == ("master", output)
-    assert pipeline.next_phase(begun) == "master"
-    runtime.render(song, output)  # no file of ours is taken for somebody else's
+    assert next_phase(begun) == "master"
+    api.render(song, output)  # no file of ours is taken for somebody else's
     assert SongFolder.open(song).state == "done"
 
 
@@ -224,7 +227,7 @@ def test_a_damaged_chunk_is_refined_again_and_said(tmp_path: Path) -> None:
 
     for place in np.random.default_rng(1).integers(30, len(whole) - 60, 60):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
-        done = pipeline._whole_chunks(folder, codes[:, 0], stage2.BOTH, note)
+        done = phases._whole_chunks(folder, codes[:, 0], stage2.BOTH, note)
         for chunk, kept in done.items():  # what is taken is what was written
             assert (kept == codes[chunk.track, :, chunk.start : chunk.start + chunk.frames]).all()
         assert len(done) >= len(chunks) - 1
@@ -236,16 +239,16 @@ def test_a_chunk_of_other_codes_is_refined_again(tmp_path: Path) -> None:
     folder, codes = new_song(tmp_path), codes_of(300)
     folder.save_chunk(0, 0, (codes[0] + 1) % 1024)
     warnings: list[str] = []
-    done = pipeline._whole_chunks(folder, codes[:, 0], (0,), lambda event: warnings.append(event.warning))
+    done = phases._whole_chunks(folder, codes[:, 0], (0,), lambda event: warnings.append(event.warning))
     assert (done, len(warnings)) == ({}, 1)
 
 
 def test_seconds_of_an_interrupted_phase_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = new_song(tmp_path)
     clock = iter([100.0, 107.5, 200.0, 201.0])
-    monkeypatch.setattr(pipeline.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(phases.time, "monotonic", lambda: next(clock))
     for error in (Interrupted("stopped"), StorageError("the disk is full")):
-        with pytest.raises(type(error)), pipeline._timed([folder], "draft"):
+        with pytest.raises(type(error)), phases._timed([folder], "draft"):
             raise error
     assert SongFolder.open(folder.path).record.seconds == {"draft": 8.5}
     assert SongFolder.open(folder.path).state == "draft"
@@ -254,7 +257,7 @@ def test_seconds_of_an_interrupted_phase_are_noted(tmp_path: Path, monkeypatch: 
 def test_a_folder_that_is_refused_is_not_written_to(tmp_path: Path) -> None:
     folder = new_song(tmp_path)
     before = all_content(folder.path)
-    with pytest.raises(DamagedFile), pipeline._timed([folder], "draft"):
+    with pytest.raises(DamagedFile), phases._timed([folder], "draft"):
         raise DamagedFile("tokens.log is damaged")
     assert all_content(folder.path) == before
 

@@ -64,7 +64,8 @@ def test_decoding_exl2s_folder_beside_itself(capsys: Capture, song: Path, tmp_pa
     refused = cli(capsys, "decode", tmp_path, "--threads", 1)
     assert refused.code == 5
     assert refused.error == (
-        f"error: {tmp_path / 'mix.wav'} is already there; pass -o FOLDER, or --force to replace it"
+        f"error: {tmp_path / 'mix.wav'} is already there; "
+        "choose another place with -o, or replace it with --force"
     )
     assert cli(capsys, "decode", tmp_path, "--threads", 1, "--force").code == 0
     assert (tmp_path / "vocals.wav").is_file()
@@ -123,7 +124,10 @@ def test_codes_that_are_there_are_replaced_on_request_only(capsys: Capture, tmp_
     kept.write_bytes(b"mine")
     result = cli(capsys, "encode", first, second, "--threads", 1)
     assert (result.code, kept.read_bytes(), (tmp_path / "a.npy").exists()) == (5, b"mine", False)
-    assert result.error == f"error: {kept} is already there; pass -o FOLDER, or --force to replace it"
+    assert (
+        result.error
+        == f"error: {kept} is already there; choose another place with -o, or replace it with --force"
+    )
     assert cli(capsys, "encode", first, second, "--threads", 1, "--force").code == 0
     assert np.load(kept).shape == (8, 50)
 

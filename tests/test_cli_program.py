@@ -17,8 +17,8 @@ from yuegguf.cli import cli as main_group
 from yuegguf.cli._options import pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import Interrupted
-from yuegguf.models import ModelChoice, nano_models
-from yuegguf.plan import Machine
+from yuegguf.models.resolve import ModelChoice, nano_models
+from yuegguf.planning.plan import Machine
 
 SONG = (*OURS, *FAST)
 pytestmark = pytest.mark.usefixtures("no_models")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from yuegguf_onnx_codec.export import export_codec
 
-from yuegguf.codec.ort import OrtCodec
+from yuegguf.codec.onnx import OrtCodec
 
 Golden = Callable[[str], Path]
 Checkpoint = Callable[[str], Path]

@@ -19,7 +19,7 @@ from yuegguf_onnx_codec.export import METADATA_KEY, export_codec, find_checkpoin
 
 from nano.codec_weights import NANO, write
 from yuegguf.codec.header import ROLES
-from yuegguf.codec.ort import OrtCodec, build_info, inverse_stft
+from yuegguf.codec.onnx import OrtCodec, build_info, inverse_stft
 from yuegguf.errors import CodecError, DamagedFile, ModelNotFound, RequestError
 
 
@@ -261,7 +261,7 @@ MEMORY = """
 import sys
 from pathlib import Path
 import numpy as np
-from yuegguf.codec.ort import OrtCodec
+from yuegguf.codec.onnx import OrtCodec
 
 codec, rng = OrtCodec.open(Path(sys.argv[1]), 2), np.random.default_rng(0)
 

@@ -9,8 +9,8 @@ import pytest
 from helpers import new_song
 from numpy.typing import NDArray
 
-from yuegguf.codes import read_codes, read_track, track_of, write_track
 from yuegguf.errors import DamagedFile, RequestError, StorageError
+from yuegguf.exchange.npy_codes import read_codes, read_track, track_of, write_track
 
 CODES = np.random.default_rng(3).integers(0, 1024, (2, 8, 30)).astype(np.int16)
 

@@ -188,7 +188,7 @@ def test_a_full_disk(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(*_args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("yuegguf.files.flush", full)
+    monkeypatch.setattr("yuegguf.files.atomic.flush", full)
     with pytest.raises(StorageError, match=r"the disk is full: .*m\.gguf could not be written"):
         convert_lm(folder, tmp_path / "m.gguf", out_type="F16")
     assert leftovers(tmp_path) == []

@@ -20,8 +20,8 @@ from yuegguf_convert.vocab import TOKENIZER_KEY
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import build_tokenizer
-from yuegguf import vocab as runtime_vocab
-from yuegguf.tokenizer import open_tokenizer
+from yuegguf.lm import vocab as runtime_vocab
+from yuegguf.lm.tokenizer import open_tokenizer
 
 LOG: list[tuple[int, str]] = []
 CALLBACK = lib.llama_log_callback(lambda level, line, _data: LOG.append((level, line.decode())))

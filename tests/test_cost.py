@@ -13,26 +13,25 @@ import pytest
 from fakes import FakeEngine
 from helpers import cli
 
-from yuegguf import speed
-from yuegguf.cost import (
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.header import ModelFacts, model_facts
+from yuegguf.lm.protocol import Row
+from yuegguf.measure.forecast import _snapshot_ids, reasons
+from yuegguf.models.resolve import nano_models
+from yuegguf.planning import timing
+from yuegguf.planning.cost import (
     ALL,
     GPU_WORKSPACE,
     KV_BYTES,
     WORKSPACE,
     Held,
-    ModelFacts,
     StepCost,
     draft_seconds,
     drawn_ids,
-    model_facts,
     refine_seconds,
 )
-from yuegguf.engine.base import Row
-from yuegguf.forecast import _snapshot_ids, reasons
-from yuegguf.gguf_model import read_model
-from yuegguf.models import nano_models
-from yuegguf.plan import Machine, Plan, make
-from yuegguf.request import SongRequest
+from yuegguf.planning.plan import Machine, Plan, make
+from yuegguf.request.song_request import SongRequest
 
 COST = StepCost(step=0.1, row=0.02, cell=3e-5, prompt=0.004)
 
@@ -155,8 +154,8 @@ class ClockedEngine(FakeEngine):
 @pytest.mark.parametrize("rows", [1, 2, 10])
 def test_a_known_machine_is_measured_exactly(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ClockedEngine(n_rows=rows)
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: engine.now)
-    found = speed.measure(engine)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: engine.now)
+    found = timing.measure(engine)
     for held in (0, 100, 2000):
         assert found.seconds(rows, rows * held) == pytest.approx(COST.seconds(rows, rows * held))
     assert found.prompt == pytest.approx(COST.prompt)
@@ -170,9 +169,9 @@ def test_a_known_machine_is_measured_exactly(rows: int, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("prompt", "far", "context", "place"),
     [
-        (1e-4, None, 16384, speed.FARTHEST),
-        (0.01, None, 16384, speed.FAR + 400),  # four seconds of reading
-        (5.0, None, 16384, speed.FAR),
+        (1e-4, None, 16384, timing.FARTHEST),
+        (0.01, None, 16384, timing.FAR + 400),  # four seconds of reading
+        (5.0, None, 16384, timing.FAR),
         (1e-4, None, 500, 499),
         (1e-4, 100, 16384, 100),
         (5.0, 3000, 16384, 3000),
@@ -184,24 +183,24 @@ def test_the_later_place_is_as_far_as_is_soon_read(
 ) -> None:
     monkeypatch.setitem(globals(), "COST", replace(COST, prompt=prompt))
     engine, held = ClockedEngine(n_rows=2, n_ctx=context), []
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: engine.now)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: engine.now)
     monkeypatch.setattr(engine, "copy", lambda *rows: held.append(len(engine.fed[0])))
-    speed.measure(engine, far=far)
+    timing.measure(engine, far=far)
     assert held[-1] == pytest.approx(place, abs=1)
 
 
 def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
-    notebook = speed.Notebook(tmp_path / "new" / "speed.json")
+    notebook = timing.Notebook(tmp_path / "new" / "speed.json")
     assert notebook.find("stage1", 2) is None
     notebook.keep(COST, "stage1", 2)
-    assert speed.Notebook(notebook.path).find("stage1", 2) == COST
+    assert timing.Notebook(notebook.path).find("stage1", 2) == COST
     assert notebook.find("stage1", 3) is None
-    for damaged in ("", "[1]", '{"x": 1', json.dumps({speed._key(("a",)): {"step": 1}})):
+    for damaged in ("", "[1]", '{"x": 1', json.dumps({timing._key(("a",)): {"step": 1}})):
         notebook.path.write_text(damaged)
         assert notebook.find("a") is None
     notebook.keep(COST, "a")
     assert notebook.find("a") == COST
-    speed.Notebook(Path("/proc/nowhere/speed.json")).keep(COST, "a")  # no reason to stop
+    timing.Notebook(Path("/proc/nowhere/speed.json")).keep(COST, "a")  # no reason to stop
 
 
 def test_every_choice_has_its_reason() -> None:

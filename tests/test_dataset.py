@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from helpers import cli
 
-from yuegguf import dataset
 from yuegguf.errors import Interrupted, RequestError
-from yuegguf.lyrics import Section
+from yuegguf.exchange import finetuning_data
 from yuegguf.progress import Event
+from yuegguf.request.lyrics import Section
 
 LRC = """[ar: nobody]
 [00:00.00][intro]
@@ -40,12 +40,14 @@ def make_song(parent: Path, name: str = "first", seconds: float = 4.0, inst_seco
 
 
 def test_timed_labels_open_sections() -> None:
-    found = dataset.timed_sections(LRC)
+    found = finetuning_data.timed_sections(LRC)
     assert [(part.start, part.section.label) for part in found] == [
         (0.0, "intro"), (1.2, "verse"), (2.5, "chorus"),
     ]  # fmt: skip
     assert found[1].section.body == "Golden river under the moon\nCarry my morning"
-    assert dataset.timed_sections("[01:02.5][verse]\n")[0] == dataset.TimedSection(62.5, Section("verse", ""))
+    assert finetuning_data.timed_sections("[01:02.5][verse]\n")[0] == finetuning_data.TimedSection(
+        62.5, Section("verse", "")
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,13 +62,13 @@ def test_timed_labels_open_sections() -> None:
 )
 def test_lyrics_that_cannot_be_placed_are_refused(text: str, words: str) -> None:
     with pytest.raises(RequestError, match=words):
-        dataset.timed_sections(text)
+        finetuning_data.timed_sections(text)
 
 
 def test_a_row_has_the_published_fields(tmp_path: Path) -> None:
-    song = dataset.read_song(make_song(tmp_path))
-    names = {track: f"codes/{track}.npy" for track in dataset.TRACKS}
-    row = dataset.row(song, 200, names)
+    song = finetuning_data.read_song(make_song(tmp_path))
+    names = {track: f"codes/{track}.npy" for track in finetuning_data.TRACKS}
+    row = finetuning_data.row(song, 200, names)
     assert list(row) == [
         "id", "codec", "vocals_codec", "instrumental_codec", "audio_length_in_sec", "msa", "genres",
         "splitted_lyrics",
@@ -83,7 +85,7 @@ def test_a_row_has_the_published_fields(tmp_path: Path) -> None:
         "line_content": "[chorus]\nla la\n\n",
     }  # fmt: skip
     with pytest.raises(RequestError, match=r"a section begins at 2\.5 s of 2 s"):
-        dataset.row(song, 100, names)
+        finetuning_data.row(song, 100, names)
 
 
 def test_a_folder_of_songs_becomes_jsonl_and_codes(
@@ -98,7 +100,7 @@ def test_a_folder_of_songs_becomes_jsonl_and_codes(
     rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert [row["id"] for row in rows] == ["first", "second"]
     for row in rows:
-        tracks = [np.load(out.parent / row[key]) for key in dataset.KEYS.values()]
+        tracks = [np.load(out.parent / row[key]) for key in finetuning_data.KEYS.values()]
         assert {(codes.shape, codes.dtype.name) for codes in tracks} == {((1, 200), "int64")}
     vocals = tmp_path / "vocals.npy"
     assert cli(capsys, "encode", tmp_path / "songs/first/vocals.wav", "-o", tmp_path).code == 0
@@ -116,8 +118,8 @@ class Counting:
 
 
 def written(folder: Path, codec: Counting, out: Path, force: bool = False, codec_id: str = "") -> list:
-    encoder = dataset.Encoder(codec, codec_id)  # type: ignore[arg-type]
-    return dataset.write([dataset.read_song(folder)], encoder, out, force)
+    encoder = finetuning_data.Encoder(codec, codec_id)  # type: ignore[arg-type]
+    return finetuning_data.write([finetuning_data.read_song(folder)], encoder, out, force)
 
 
 def codes_in(folder: Path) -> dict[str, int]:
@@ -219,8 +221,10 @@ def test_short_sections_are_noticed(tmp_path: Path) -> None:
             return np.zeros((8, (len(wave) + 240) // 320), np.int16)
 
     told: list[Event] = []
-    encoder = dataset.Encoder(Silent())  # type: ignore[arg-type]
-    dataset.write([dataset.read_song(folder)], encoder, tmp_path / "t.jsonl", progress=told.append)
+    encoder = finetuning_data.Encoder(Silent())  # type: ignore[arg-type]
+    finetuning_data.write(
+        [finetuning_data.read_song(folder)], encoder, tmp_path / "t.jsonl", progress=told.append
+    )
     assert [event.warning for event in told] == [
         "first: [outro] is shorter than a second; finetuning will skip it"
     ]

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from helpers import cli
 
-from yuegguf import machine, runtime
 from yuegguf.cli._options import wants_gpu
-from yuegguf.engine import llama
 from yuegguf.errors import RequestError
-from yuegguf.plan import Machine
+from yuegguf.lm import llama
+from yuegguf.pipeline import engines
+from yuegguf.planning import hardware
+from yuegguf.planning.plan import Machine
 
 GIB = 2**30
 INFO = llama.build_info()
@@ -31,55 +32,55 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
     found = [CPU]
     monkeypatch.setattr(llama, "devices", lambda: found)
     monkeypatch.setattr(llama, "build_info", lambda: {**INFO, "gpu": "yes"})
-    monkeypatch.setattr(machine, "is_mac", lambda: False)
+    monkeypatch.setattr(hardware, "is_mac", lambda: False)
     return found
 
 
 def test_a_build_without_gpu_computes_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama, "build_info", lambda: {**INFO, "gpu": "no"})
-    assert runtime.with_device(Machine()) == Machine(gpu=False)
+    assert engines.with_device(Machine()) == Machine(gpu=False)
 
 
 def test_a_gpu_is_used_where_there_is_one_with_all_its_memory(seen: list[dict[str, str | int]]) -> None:
     seen += [CARD, SMALL]
-    assert runtime.with_device(Machine()) == Machine(gpu=True, gpu_memory=17 * GIB)
-    assert runtime.with_device(Machine(main_gpu=1)) == Machine(gpu=True, gpu_memory=6 * GIB, main_gpu=1)
+    assert engines.with_device(Machine()) == Machine(gpu=True, gpu_memory=17 * GIB)
+    assert engines.with_device(Machine(main_gpu=1)) == Machine(gpu=True, gpu_memory=6 * GIB, main_gpu=1)
 
 
 def test_a_gpu_that_is_not_wanted_is_not_used(seen: list[dict[str, str | int]]) -> None:
     seen.append(CARD)
     for options in (Machine(gpu=False), Machine(gpu_layers=0), Machine(gpu=True, gpu_layers=0)):
-        assert runtime.with_device(options) == replace(options, gpu=False)
+        assert engines.with_device(options) == replace(options, gpu=False)
 
 
 def test_integrated_gpus_and_macs_share_the_machines_memory(
     seen: list[dict[str, str | int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen.append(INTEGRATED)
-    assert runtime.with_device(Machine()) == Machine(gpu=True, gpu_memory=9 * GIB, shared_memory=True)
-    monkeypatch.setattr(machine, "is_mac", lambda: True)
-    assert runtime.with_device(Machine()).shared_memory
+    assert engines.with_device(Machine()) == Machine(gpu=True, gpu_memory=9 * GIB, shared_memory=True)
+    monkeypatch.setattr(hardware, "is_mac", lambda: True)
+    assert engines.with_device(Machine()).shared_memory
 
 
 def test_an_integrated_gpu_beside_a_card_is_neither_counted_nor_named(
     seen: list[dict[str, str | int]],
 ) -> None:
     seen += [INTEGRATED, CARD]
-    assert runtime.with_device(Machine()) == Machine(gpu=True, gpu_memory=11 * GIB)
-    assert runtime.with_device(Machine(main_gpu=0)) == Machine(gpu=True, gpu_memory=11 * GIB, main_gpu=0)
+    assert engines.with_device(Machine()) == Machine(gpu=True, gpu_memory=11 * GIB)
+    assert engines.with_device(Machine(main_gpu=0)) == Machine(gpu=True, gpu_memory=11 * GIB, main_gpu=0)
     with pytest.raises(RequestError, match="there is no GPU number 1; 1 are seen"):
-        runtime.with_device(Machine(main_gpu=1))
+        engines.with_device(Machine(main_gpu=1))
 
 
 def test_memory_that_cannot_be_read_is_unknown(seen: list[dict[str, str | int]]) -> None:
     seen.clear()
-    assert runtime.with_device(Machine(gpu_layers=7)) == Machine(gpu=True, gpu_layers=7)
+    assert engines.with_device(Machine(gpu_layers=7)) == Machine(gpu=True, gpu_layers=7)
 
 
 def test_a_gpu_that_is_not_there_is_named(seen: list[dict[str, str | int]]) -> None:
     seen.append(CARD)
     with pytest.raises(RequestError, match="there is no GPU number 1"):
-        runtime.with_device(Machine(main_gpu=1))
+        engines.with_device(Machine(main_gpu=1))
 
 
 @pytest.mark.usefixtures("seen")
@@ -97,9 +98,9 @@ def test_doctor_knows_a_card_that_this_build_cannot_use(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llama, "build_info", lambda: {**INFO, "gpu": "no"})
-    monkeypatch.setattr(machine, "graphics", lambda: "cuda")
+    monkeypatch.setattr(hardware, "graphics", lambda: "cuda")
     text = cli(capsys, "doctor").out
     assert "for a GPU    this machine has one that the installed llama.cpp cannot use; rebuild with:" in text
     assert "CMAKE_ARGS=-DGGML_CUDA=on pip install" in text
-    monkeypatch.setattr(machine, "graphics", lambda: None)
+    monkeypatch.setattr(hardware, "graphics", lambda: None)
     assert "for a GPU    none was found" in cli(capsys, "doctor").out

@@ -11,9 +11,9 @@ import pytest
 from helpers import Capture, Result, cli
 from hub import Fault, Hub, Repo
 
-from yuegguf import lockfile, registry, store, transport
 from yuegguf.errors import DamagedFile, DownloadError, ModelNotFound
-from yuegguf.store import RemoteFile, Snapshot
+from yuegguf.models import hub_client, lockfile, registry, transport
+from yuegguf.models.hub_client import RemoteFile, Snapshot
 
 REPO = registry.entry_of("en-cot").source
 DATA = bytes(range(256)) * 400
@@ -32,13 +32,13 @@ def pauses(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def looked_up(hub: Hub) -> Snapshot:
     faults, hub.faults = hub.faults, []
     try:
-        return store.look_up(REPO, hub.repos[REPO].commit)
+        return hub_client.look_up(REPO, hub.repos[REPO].commit)
     finally:
         hub.faults, hub.asked = faults, []
 
 
 def fetched(hub: Hub, folder: Path) -> bytes:
-    store.fetch(looked_up(hub), folder)
+    hub_client.fetch(looked_up(hub), folder)
     return (folder / NAME).read_bytes()
 
 
@@ -223,7 +223,7 @@ def test_an_answer_without_an_end_is_not_read(hub: Hub, monkeypatch: pytest.Monk
     hub.answers["odd"] = b" " * (3 << 20)
     hub.faults = [Fault("api", "odd")]
     with pytest.raises(DownloadError, match="is larger than 1 MiB"):
-        store.look_up(REPO)
+        hub_client.look_up(REPO)
 
 
 @pytest.mark.parametrize(
@@ -259,14 +259,14 @@ def test_commits_in_pages_without_an_end(hub: Hub, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(transport, "_answer", answer)
     with pytest.raises(DownloadError, match="has more than 100 pages"):
-        store.look_up(REPO, "abc")
+        hub_client.look_up(REPO, "abc")
     assert len(asked) == transport.MOST_PAGES
     monkeypatch.setattr(transport, "_answer", lambda _url, _what: (b"[]", "http://elsewhere.example/x"))
     with pytest.raises(DownloadError, match="goes on at another host"):
-        store.look_up(REPO, "abc")
+        hub_client.look_up(REPO, "abc")
     monkeypatch.setattr(transport, "_answer", lambda _url, _what: (b"[]", ""))
     with pytest.raises(ModelNotFound, match="has no commit abc"):
-        store.look_up(REPO, "abc")
+        hub_client.look_up(REPO, "abc")
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_an_environment_that_makes_no_request_possible(
     close_session()
     try:
         with pytest.raises(DownloadError, match=r"HF_TOKEN|the connection to the hub failed"):
-            store.look_up(REPO)
+            hub_client.look_up(REPO)
     finally:
         monkeypatch.undo()
         close_session()
@@ -308,7 +308,7 @@ def test_a_damaged_record_of_a_download_is_asked_for_again(
 ) -> None:
     (canary := tmp_path / "sources" / "canary").parent.mkdir()
     canary.write_text("mine")
-    record = tmp_path / "sources" / "en-cot" / store.RECORD
+    record = tmp_path / "sources" / "en-cot" / hub_client.RECORD
     record.parent.mkdir()
     record.write_bytes(DAMAGED[name])
 

@@ -11,11 +11,11 @@ import pytest
 import soundfile
 from helpers import FAST, FRAMES, OURS, Capture, Run, cli, edit_song, ended, refused, song_bytes
 
-from yuegguf import dsp
-from yuegguf.early import Early
+from yuegguf.audio import dsp
 from yuegguf.errors import DamagedFile, RequestError
-from yuegguf.runtime import open_codec
-from yuegguf.song import SongFolder
+from yuegguf.pipeline.engines import open_codec
+from yuegguf.request.early import Early
+from yuegguf.song.folder import SongFolder
 
 SONG = (*OURS, *FAST, "--draft")
 NANO = Path(__file__).resolve().parents[1] / "yuegguf" / "data" / "nano"
@@ -155,12 +155,12 @@ def test_options_are_kept_in_the_song(
     capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from yuegguf import pipeline
+    from yuegguf.pipeline import phases
 
     def stop(*args: object) -> None:
         raise RequestError("stopped here")
 
-    monkeypatch.setattr(pipeline, "work", stop)
+    monkeypatch.setattr(phases, "work", stop)
     assert cli(capsys, "run", *OURS, *FAST, *options, "-o", tmp_path).code == 5
     (folder,) = tmp_path.iterdir()
     assert SongFolder.open(folder).early == early
@@ -183,7 +183,7 @@ def test_a_spoilt_note_is_refused(draft: Path) -> None:
 def test_no_more_threads_than_this_machine_can_use_are_taken_over(
     begun: int, left: int, draft: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yuegguf.machine.physical_cores", lambda: 3)
+    monkeypatch.setattr("yuegguf.planning.hardware.physical_cores", lambda: 3)
     before = SongFolder.open(draft).record.plan
     assert before is not None
     edit_song(draft, plan={**asdict(before), "threads": begun})

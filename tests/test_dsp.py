@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yuegguf import dsp
+from yuegguf.audio import dsp
 
 RATE = 44_100
 Golden = Callable[[str], Path]

@@ -10,15 +10,16 @@ import pytest
 import soundfile
 from helpers import Capture, cli, refused
 
-from yuegguf import encoding, recording
+from yuegguf.audio import recording
 from yuegguf.codec.header import EncoderShape, read_encoder
-from yuegguf.encoding import CONTEXT, PART, Room, Source, encode, parts_of, reference_codes, sum_of
 from yuegguf.errors import DamagedFile, ModelNotFound, NotEnoughMemory, RequestError
-from yuegguf.given import given_track
-from yuegguf.models import nano_models
+from yuegguf.models.resolve import nano_models
+from yuegguf.pipeline.engines import encoding_room, open_codec
 from yuegguf.progress import Event
-from yuegguf.request import GivenTrack, Reference
-from yuegguf.runtime import encoding_room, open_codec
+from yuegguf.request.song_request import GivenTrack, Reference
+from yuegguf.song import encoding
+from yuegguf.song.encoding import CONTEXT, PART, Room, Source, encode, parts_of, reference_codes, sum_of
+from yuegguf.song.recordings import given_track
 
 NANO = nano_models().codec
 SECOND = 1000
@@ -195,9 +196,9 @@ def test_too_little_memory_is_exit_4_before_anything_is_encoded(
     command: tuple[str, ...], music: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("YUEGGUF_VOICES_DIR", str(tmp_path / "voices"))
-    monkeypatch.setattr("yuegguf.codec.ort.OrtCodec.encode", None)
+    monkeypatch.setattr("yuegguf.codec.onnx.OrtCodec.encode", None)
     small = encoding_room(NANO).bytes(16_000 * 5)
-    monkeypatch.setattr("yuegguf.machine.available_memory", lambda: small)
+    monkeypatch.setattr("yuegguf.planning.hardware.available_memory", lambda: small)
     line = [part.format(music=music) for part in command]
     out = () if command[0] == "voice" else ("-o", tmp_path / "out")
     said = refused(capsys, 4, *line, *out, "--threads", 1)
@@ -214,7 +215,7 @@ def test_a_song_whose_recording_cannot_be_encoded_is_refused_before_it_is_begun(
     command: tuple[str, ...], music: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Room(encoding.WORKSPACE + 5 * SECOND, 0, SECOND)
-    monkeypatch.setattr("yuegguf.runtime.encoding_room", lambda *args: small)
+    monkeypatch.setattr("yuegguf.pipeline.create.encoding_room", lambda *args: small)
     line = [part.format(music=music) for part in command]
     said = refused(capsys, 4, *line, "-g", "pop", "-m", "nano", "-o", tmp_path / "songs")
     assert said.startswith("encoding music.wav needs about")

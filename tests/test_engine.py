@@ -19,10 +19,10 @@ from yuegguf_convert.synthetic import write_synthetic
 
 from nano import tokenizer, untrained
 from nano.lm_weights import write_llama
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import BATCH, EngineOptions, LlamaEngine
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
-from yuegguf.vocab import stage1_vocab
+from yuegguf.lm.llama import BATCH, EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import Row
+from yuegguf.lm.vocab import stage1_vocab
 
 FILES: dict[str, Path] = {}
 """The model, once `made` has made it. A trained one is so sharp that the last bit of a sum shows."""
@@ -262,7 +262,7 @@ def test_quantised_caches_without_flash_attention_are_an_error_and_not_a_crash(w
 def test_threads_do_not_spin_for_long_unless_the_user_wants_it(given: dict[str, str], expected: str) -> None:
     """Python's view and the C library's, which OpenMP reads, set before llama.cpp is loaded."""
     program = (
-        "import sys, os, ctypes, yuegguf.engine; assert 'llama_cpp' not in sys.modules;"
+        "import sys, os, ctypes, yuegguf.lm; assert 'llama_cpp' not in sys.modules;"
         "get = ctypes.CDLL(None).getenv; get.restype = ctypes.c_char_p;"
         "seen = get(b'GOMP_SPINCOUNT'); print(seen.decode() if seen else None)"
     )

@@ -17,12 +17,12 @@ from tiny_gguf import write_tiny
 from yuegguf_convert.lora import convert_lora
 from yuegguf_convert.quantize import quantize_gguf
 
-from yuegguf.engine import llama
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine, held
-from yuegguf.engine.log import LOG, MOST, Log
 from yuegguf.errors import EngineError, Interrupted, RequestError
-from yuegguf.lora import Lora
+from yuegguf.lm import llama
+from yuegguf.lm.adapters import Lora
+from yuegguf.lm.llama import EngineOptions, LlamaEngine, held
+from yuegguf.lm.log import LOG, MOST, Log
+from yuegguf.lm.protocol import Row
 
 IDS = list(range(3, 43))
 Patch = Callable[[str, Any], None]

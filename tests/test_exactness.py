@@ -16,16 +16,17 @@ from conftest import shared_path
 from fakes import MemoryJournal
 from numpy.typing import NDArray
 
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine
-from yuegguf.lyrics import Lyrics, Section, parse
-from yuegguf.request import SongRequest
-from yuegguf.sampling import END, Sampling, log_normaliser, penalise, survivors
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import Row
+from yuegguf.lm.tokenizer import open_tokenizer
+from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab, stage2_vocab
+from yuegguf.request.lyrics import Lyrics, Section, parse
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import SongRequest
 from yuegguf.stages import prompt, stage1, stage2
-from yuegguf.stages.draft import END_OF_AUDIO, Draft
+from yuegguf.stages.sampler import END, log_normaliser, penalise, survivors
 from yuegguf.stages.stage1 import step_scores
-from yuegguf.tokenizer import open_tokenizer
-from yuegguf.vocab import Stage1Vocab, split_tracks, stage1_vocab, stage2_vocab
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Draft
 
 Golden = Callable[[str], Path]
 Gguf = Callable[..., Path]

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from helpers import Capture, cli, edit_song, ended, refused
 
-from yuegguf.arrays import load_arrays
-from yuegguf.base import load_base
 from yuegguf.errors import RequestError
-from yuegguf.extend import Extension, Sung, extend
-from yuegguf.request import SongRequest
-from yuegguf.stages.draft import END_OF_AUDIO, Given
-from yuegguf.tokenlog import TokenLog
-from yuegguf.vocab import split_tracks
+from yuegguf.files.arrays import load_arrays
+from yuegguf.lm.vocab import split_tracks
+from yuegguf.pipeline.extend import Extension, Sung, extend
+from yuegguf.request.song_request import SongRequest
+from yuegguf.song.kept_part import load_base
+from yuegguf.song.token_log import TokenLog
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Given
 
 LYRICS = "[verse]\nla\n\n[chorus]\nlo\n\n[bridge]\nli\n\n[outro]\nlu\n"
 REQUEST = SongRequest("pop", LYRICS, sections="3", segment_seconds=2, seed=1)

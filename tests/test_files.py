@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from yuegguf import files
 from yuegguf.errors import StorageError
-from yuegguf.files import OWNER, PREFIX, SUFFIX, UNOWNED, claimed, replacing, sweep
+from yuegguf.files import atomic
+from yuegguf.files.atomic import OWNER, PREFIX, SUFFIX, UNOWNED, claimed, replacing, sweep
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def killed_inside(code: str, folder: Path) -> None:
 
 
 WRITING = """
-from yuegguf.files import replacing
+from yuegguf.files.atomic import replacing
 with replacing(Path(sys.argv[1]) / "mix.wav") as beside:
     beside.write_bytes(b"half")
     print("inside", flush=True)
@@ -165,7 +165,7 @@ def test_one_claim_at_a_time_and_it_ends_with_its_process(tmp_path: Path) -> Non
     with claimed(tmp_path), another, claimed(tmp_path):
         raise AssertionError
     killed_inside(
-        "from yuegguf.files import claimed\n"
+        "from yuegguf.files.atomic import claimed\n"
         "with claimed(Path(sys.argv[1])):\n    print('inside', flush=True)\n    sys.stdin.read()",
         tmp_path,
     )
@@ -180,7 +180,7 @@ def test_a_file_system_without_locks_of_the_kernels_can_be_written_to(number: st
         "import errno, fcntl, sys\nfrom pathlib import Path\n"
         f"def flock(*_): raise OSError(errno.{number}, 'no locks')\n"
         "fcntl.flock = flock\n"
-        "from yuegguf.errors import StorageError\nfrom yuegguf.files import claimed, replacing\n"
+        "from yuegguf.errors import StorageError\nfrom yuegguf.files.atomic import claimed, replacing\n"
         "folder = Path(sys.argv[1])\n"
         "with claimed(folder):\n"
         "    with replacing(folder / 'a') as beside:\n        beside.write_text('a')\n"
@@ -206,11 +206,11 @@ def test_windows_flushes_files_and_no_folders(tmp_path: Path, monkeypatch: pytes
         raise PermissionError(errno.EACCES, "a folder", str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "open", opening)
+        patch.setattr(atomic.os, "open", opening)
         with pytest.raises(PermissionError):
-            files.flush_folder(tmp_path)
-        patch.setattr(files.sys, "platform", "win32")
-        files.flush_folder(tmp_path)
+            atomic.flush_folder(tmp_path)
+        patch.setattr(atomic.sys, "platform", "win32")
+        atomic.flush_folder(tmp_path)
     assert opened == [tmp_path]
 
 
@@ -232,7 +232,7 @@ def test_what_a_failed_write_says(
     def fail(*_: object, **_more: object) -> str:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files.tempfile, "mkdtemp", fail)
+    monkeypatch.setattr(atomic.tempfile, "mkdtemp", fail)
     with pytest.raises(StorageError, match=says), replacing(tmp_path / "a"):
         raise AssertionError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import cli
 
-from yuegguf.fit import Fit, fit, language, syllables
-from yuegguf.lyrics import Section, parse
+from yuegguf.request.lyrics import Section, parse
+from yuegguf.request.syllables import Fit, fit, language, syllables
 
 
 @pytest.mark.parametrize(

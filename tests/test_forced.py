@@ -10,10 +10,10 @@ from fakes import MemoryJournal, Stage1Engine
 from test_guess import LONG, Refrain, sing
 from test_stage1 import PROMPT, VOCAB
 
-from yuegguf.sampling import Sampling
+from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1
-from yuegguf.stages.draft import END_OF_AUDIO, Draft, Forced
 from yuegguf.stages.stage1 import COND, UNCOND
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Draft, Forced
 
 CODES = np.random.default_rng(3).integers(0, 1024, 90).astype(np.int16)
 SILENCE = np.full(90, 464, np.int16)

@@ -11,7 +11,7 @@ from yuegguf_convert.lm import convert_lm
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import build_tokenizer
-from yuegguf.models import nano_models
+from yuegguf.models.resolve import nano_models
 
 CONTEXT = {"stage1": 16384, "stage2": 8192}
 

@@ -22,14 +22,14 @@ from yuegguf_convert.merge import merge_loras
 from yuegguf_convert.quantize import quantize_gguf
 from yuegguf_convert.trim import trim_gguf
 
-from yuegguf import checks
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.gguf_header import BLOCKS, MAX_HEADER, TensorType, Value, ValueType, read_gguf
-from yuegguf.gguf_model import read_model
-from yuegguf.lora import Lora
-from yuegguf.models import nano_models
+from yuegguf.lm import header
+from yuegguf.lm.adapters import Lora
+from yuegguf.lm.gguf_header import BLOCKS, MAX_HEADER, TensorType, Value, ValueType, read_gguf
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import Row
+from yuegguf.models.resolve import nano_models
 
 U32, I32, F32 = ValueType.UINT32, ValueType.INT32, ValueType.FLOAT32
 OPTIONS = EngineOptions(16, 1, threads=1)
@@ -128,7 +128,10 @@ BAD: dict[str, tuple[Change, str]] = {
         "neither true nor false",
     ),
     "another tokenizer": (given("tokenizer.ggml.model", text("gpt2")), "its tokenizer.ggml.model is 'gpt2'"),
-    "tokenizer ü": (given("yuegguf.tokenizer.model", text("ü")), "its yuegguf.tokenizer.model is not base64"),
+    "tokenizer ü": (
+        given("yuegguf.tokenizer.model", text("ü")),
+        "its yuegguf.tokenizer.model is not base64",
+    ),
     "another role": (given("yuegguf.role", text("stage3")), "its yuegguf.role is 'stage3'"),
     "a number as name": (given("general.name", number(U32, 1)), "its general.name is no STRING"),
     "another kind": (given("general.architecture", text("qwen2")), "its general.architecture is 'qwen2'"),
@@ -300,7 +303,7 @@ def test_the_types_and_their_blocks_are_ggmls() -> None:
 
 PATHS: dict[str, Callable[[Path, Path], object]] = {
     "engine": lambda bad, out: LlamaEngine(bad, OPTIONS),
-    "inspect": lambda bad, out: checks.inspect(bad, "stage1"),
+    "inspect": lambda bad, out: header.inspect(bad, "stage1"),
     "quantize": lambda bad, out: quantize_gguf(bad, out, "Q8_0"),
     "trim": lambda bad, out: trim_gguf(bad, out),
     "merge": lambda bad, out: merge_loras(bad, [Lora(bad)], out),

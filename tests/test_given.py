@@ -10,8 +10,8 @@ from test_guess import LONG, Refrain, sing
 from test_stage1 import PROMPT, VOCAB, OneSnapshot
 
 from yuegguf.stages import stage1
-from yuegguf.stages.draft import END_OF_AUDIO, Given, Mark
 from yuegguf.stages.stage1 import COND, UNCOND
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Given, Mark
 
 
 def base(given: Given) -> MemoryJournal:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from yuegguf import growing
+from yuegguf.audio import growing_wav
+from yuegguf.audio.growing_wav import GrowingWav, to_pcm
 from yuegguf.errors import StorageError
-from yuegguf.growing import GrowingWav, to_pcm
 
 COMMENT = "made by a test"
 SAMPLES = np.random.default_rng(0).integers(-32768, 32768, 1000).astype(np.int16)
@@ -70,8 +70,8 @@ def test_it_is_whole_after_every_write(tmp_path: Path, monkeypatch: pytest.Monke
         assert (found == SAMPLES[: len(found)]).all()
         seen.append(len(found))
 
-    monkeypatch.setattr(growing.os, "write", small_write)
-    monkeypatch.setattr(growing.os, "ftruncate", watched_cut)
+    monkeypatch.setattr(growing_wav.os, "write", small_write)
+    monkeypatch.setattr(growing_wav.os, "ftruncate", watched_cut)
     wav.append(SAMPLES[:200])
     wav.append(SAMPLES[200:500])
     wav.cut(300)
@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
             return write(handle, data[:50])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(growing.os, "write", full)
+    monkeypatch.setattr(growing_wav.os, "write", full)
     with pytest.raises(StorageError, match="the disk is full"):
         wav.append(SAMPLES[100:200])
     assert (wav.samples, len(heard(path))) == (100, 100)

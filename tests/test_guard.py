@@ -10,11 +10,11 @@ import pytest
 from conftest import shared_path
 from helpers import FAST
 
-from yuegguf.codec.base import FRAME_RATE
-from yuegguf.given import silence
-from yuegguf.runtime import open_codec
-from yuegguf.song import SongFolder
-from yuegguf.stages.guard import Guard, Verdict, loop_period
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.pipeline.engines import open_codec
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.recordings import silence
+from yuegguf.stages.faults import Guard, Verdict, loop_period
 
 LYRICS = "[verse]\nGolden river\n[chorus]\nRemember the night\n[outro]\nMoon over the silver sea\n"
 SONG = ("-g", "warm folk female", "--lyrics", LYRICS, *FAST[2:], "--segment-seconds", 8, "--draft")

@@ -10,11 +10,11 @@ import pytest
 from fakes import MemoryJournal, Stage1Engine
 from test_stage1 import DRAFT, PROMPT, VOCAB, OneSnapshot
 
-from yuegguf.sampling import Sampling
+from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1
-from yuegguf.stages.draft import END_OF_AUDIO, Draft, Mark
-from yuegguf.stages.guess import Guesser
+from yuegguf.stages.lookahead import Guesser
 from yuegguf.stages.stage1 import COND, UNCOND
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Draft, Mark
 
 LONG = replace(DRAFT, caps=[30, 30, 30], sampling=Sampling(min_new_tokens=4, top_p=0.9))
 

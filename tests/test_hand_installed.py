@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import Capture, cli, refused
 
-from yuegguf import lockfile
-from yuegguf.lockfile import Installed
+from yuegguf.models import lockfile
+from yuegguf.models.lockfile import Installed
 
 
 @pytest.fixture

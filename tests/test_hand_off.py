@@ -11,8 +11,8 @@ import pytest
 import soundfile
 from helpers import Capture, cli, refused, song_bytes
 
-from yuegguf.bundle import without_paths
 from yuegguf.cli import _docs
+from yuegguf.exchange.zip_bundle import without_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUEST = ("-g", "pop", "--lyrics", "[verse]\nla la la\n\n[outro]\n", "--segment-seconds", 2, "--seed", 3)

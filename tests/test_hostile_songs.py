@@ -14,8 +14,8 @@ from helpers import Capture, cli, edit_song, new_song, refused
 from songs import RENDERED, all_content, finished_song
 
 from yuegguf.errors import DamagedFile
-from yuegguf.song import SongFolder
-from yuegguf.song_guard import FILES, FOLDERS
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.guard import FILES, FOLDERS
 
 COMMANDS = (
     ("resume",),

@@ -14,76 +14,49 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"yuegguf": ROOT / "yuegguf", "yuegguf_convert": ROOT / "convert"}
 PACKAGES["yuegguf_onnx_codec"] = ROOT / "onnx_codec"
 
-LAYERS = """
-__init__ errors progress machine dsp stopping npy reading
-ranges typed
-early files lyrics sampling vocab codec.__init__ codec.base engine.__init__ engine.log gguf_header
-codec.header
-stages.__init__ stages.guess stages.guard lora gguf_model registry
-fit growing request engine.base engine.ggml tokenlog tokenizer arrays lockfile transport
-marks store kit engine.batch
-audio recording
-stages.prompt stages.render stages.stage2
-encoding
-stages.draft stages.choir cost dataset given parts voices yueui
-stages.stage1 base fitting
-plan extend
-song_record
-song_guard
+ROWS = """
+errors progress stopping
+files
+codec
+lm
+request
+audio
+models
+stages
+planning
 song
-song_lookup material snapshots preview codes models engine.llama codec.ort speed
-drafting output engines
-song_content
-pipeline checks interchange
-rendering plot quality
-runtime
-takes bundle importance
-forecast bench
-cli._output cli._texts
-cli._options cli._early cli._signals
-cli._request cli._finish
-cli._job cli._queue_file
-cli._queue
-cli.quality cli._making cli._describe
-cli.song cli.codes cli.lyrics cli.convert cli.pull cli.models cli.lora
-cli.quantize cli.doctor cli.plot cli.bench cli.voice cli.refine cli.interchange
-cli.extend cli.stems cli.takes cli.render
-cli.__init__
-cli._docs
+pipeline
+exchange
+api
+measure
+cli
 __main__
 """
-"""Every module of the package, lowest row first: one imports from rows above its own, never its own row."""
-ROWS = {name: row for row, line in enumerate(LAYERS.strip().splitlines()) for name in line.split()}
-
-LAZY_NAMES = {"early", "errors", "lora", "models", "plan", "progress", "request", "runtime", "sampling"}
-"""What `yuegguf.__getattr__` imports when asked; a name in a table, not an import."""
+"""Every package and module below `yuegguf`: one imports from the rows above its own, never from its own."""
+ROW = {name: row for row, line in enumerate(ROWS.split("\n")) for name in line.split()}
 NEVER = {"torch", "transformers", "torchaudio", "scipy"}
 WALLS = {
-    "llama_cpp": {"yuegguf.engine.llama", "yuegguf_convert.quantize"},
-    "onnxruntime": {"yuegguf.codec.ort"},
-    "matplotlib": {"yuegguf.plot"},
-    "click": {f"yuegguf.{name}" for name in ROWS if name.startswith("cli.")},
+    "llama_cpp": {"yuegguf.lm.llama", "yuegguf_convert.quantize"},
+    "onnxruntime": {"yuegguf.codec.onnx"},
+    "matplotlib": {"yuegguf.exchange.plot"},
+    "click": {"yuegguf.cli"},
     "spox": {"yuegguf_onnx_codec"},
     "onnx": {"yuegguf_onnx_codec"},
     "gguf": {"yuegguf_convert"},
-    "sentencepiece": {"yuegguf.tokenizer", "yuegguf_convert.vocab"},
-    "soundfile": {"yuegguf.audio", "yuegguf.recording", "yuegguf.cli.doctor"},
-    "huggingface_hub": {"yuegguf.transport"},
-    "httpx2": {"yuegguf.transport"},
-    "psutil": {"yuegguf.machine"},
-    "filelock": {"yuegguf.files"},
-    "platformdirs": {"yuegguf.registry", "yuegguf.speed"},
-    "msgspec": {"yuegguf.typed", "yuegguf.song_record"},
-    "yuegguf_convert": {
-        "yuegguf_convert",
-        *(f"yuegguf.cli.{name}" for name in ("convert", "bench", "lora", "quantize", "_making", "_describe")),
-    },
-    "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.cli.convert", "yuegguf.cli._making"},
+    "sentencepiece": {"yuegguf.lm.tokenizer", "yuegguf_convert.vocab"},
+    "soundfile": {"yuegguf.audio.files", "yuegguf.audio.recording", "yuegguf.cli.doctor"},
+    "huggingface_hub": {"yuegguf.models.transport"},
+    "httpx2": {"yuegguf.models.transport"},
+    "psutil": {"yuegguf.planning.hardware"},
+    "filelock": {"yuegguf.files.atomic"},
+    "platformdirs": {"yuegguf.models.registry", "yuegguf.planning.timing"},
+    "msgspec": {"yuegguf.files.typed_json", "yuegguf.song.record"},
+    "yuegguf_convert": {"yuegguf_convert", "yuegguf.cli"},
+    "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.cli"},
 }
 """Who may import what; a package's name stands for all its modules."""
-BASE = {"errors", "progress", "files", "codec.base", "lora", "vocab"}
-BASE |= {"reading", "gguf_header", "gguf_model", "engine.ggml", "engine.log"}
-"""All of the package that the two converters may import."""
+BASE = {"errors", "progress", "files", "codec", "lm"}
+"""The rows of the package that the two converters may import."""
 
 
 def modules() -> dict[str, str]:
@@ -135,32 +108,61 @@ def broken_walls(name: str, source: str) -> list[str]:
     found = []
     for module in imports(name, source):
         allowed = WALLS.get(top(module))
-        if top(module) in NEVER or (allowed is not None and not {name, top(name)} & allowed):
+        own = {name, top(name), ".".join(name.split(".")[:2])}
+        if top(module) in NEVER or (allowed is not None and not own & allowed):
             found.append(module)
     return found
 
 
+def room(module: str) -> str:
+    """The package or module directly below `yuegguf` that a module belongs to."""
+    return module.split(".")[1]
+
+
 def upward(name: str, source: str) -> list[str]:
-    """Imports of a module of `yuegguf` from its own row or a later one."""
-    own = ROWS[name.removeprefix("yuegguf.")]
-    targets = [m for m in imports(name, source) if top(m) == "yuegguf" and "*" not in m]
-    return [m for m in targets if ROWS[_row_name(m)] >= own]
+    """Imports of a module of `yuegguf` from a row that is not above its own."""
+    own = room(name)
+    targets = [m for m in imports(name, source) if m.startswith("yuegguf.") and "*" not in m]
+    return [m for m in targets if room(m) not in (own, "__init__") and ROW[room(m)] >= ROW[own]]
 
 
-def _row_name(module: str) -> str:
-    short = module.partition(".")[2]
-    return short if short in ROWS else f"{short}.__init__".lstrip(".")
+def circle(below: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other, in a circle; empty if none do."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return path[path.index(name) :]
+        if name in done:
+            return []
+        found = next((c for n in sorted(below.get(name, ())) if (c := visit(n, [*path, name]))), [])
+        done.add(name)
+        return found
+
+    return next((c for name in sorted(below) if (c := visit(name, []))), [])
 
 
-def test_every_module_is_in_the_table_once() -> None:
-    listed = LAYERS.split()
-    assert len(listed) == len(set(listed))
-    assert {f"yuegguf.{name}" for name in listed} == {n for n in SOURCES if top(n) == "yuegguf"}
+INSIDE = [n for n in SOURCES if top(n) == "yuegguf" and n != "yuegguf.__init__"]
 
 
-@pytest.mark.parametrize("name", [n for n in SOURCES if top(n) == "yuegguf" and n != "yuegguf.__init__"])
+def test_every_package_has_its_row() -> None:
+    assert {room(name) for name in INSIDE} == set(ROW)
+
+
+@pytest.mark.parametrize("name", INSIDE)
 def test_imports_go_up_the_table_only(name: str) -> None:
     assert upward(name, SOURCES[name]) == []
+
+
+@pytest.mark.parametrize("own", sorted(ROW))
+def test_no_modules_of_a_package_import_each_other(own: str) -> None:
+    members = [name for name in INSIDE if room(name) == own]
+    below = {name: {m for m in imports(name, SOURCES[name]) if m in members} for name in members}
+    assert circle(below) == []
+
+
+def test_a_circle_is_caught() -> None:
+    assert circle({"a": {"b", "c"}, "b": set(), "c": {"d"}, "d": {"c"}}) == ["c", "d"]
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -170,37 +172,36 @@ def test_each_engine_is_behind_its_wall_and_torch_nowhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in SOURCES if top(n) != "yuegguf"])
 def test_converters_use_the_base_of_the_package_only(name: str) -> None:
-    used = {m.partition(".")[2] for m in imports(name, SOURCES[name]) if top(m) == "yuegguf"}
+    used = {room(m) for m in imports(name, SOURCES[name]) if top(m) == "yuegguf"}
     assert used <= BASE
 
 
 @pytest.mark.slow
 def test_only_pull_knows_the_network() -> None:
-    network = {"yuegguf.store", "yuegguf.transport"}
+    network = {"yuegguf.models.hub_client", "yuegguf.models.transport"}
     users = {name for name, source in SOURCES.items() if network & set(imports(name, source))}
-    assert users == {"yuegguf.store", "yuegguf.cli.pull", "yuegguf.cli._making"}
+    assert users == {"yuegguf.models.hub_client", "yuegguf.cli.pull", "yuegguf.cli._making"}
 
 
 def test_the_lazy_names_are_their_homes() -> None:
     from yuegguf import _HOMES
 
-    assert set(_HOMES.values()) == LAZY_NAMES
     asked = set(imports("yuegguf.__init__", SOURCES["yuegguf.__init__"]))
     assert {name for name in asked if "*" not in name} == {
-        "__future__", "importlib", *(f"yuegguf.{home}" for home in LAZY_NAMES)
+        "__future__", "importlib", *(f"yuegguf.{home}" for home in _HOMES.values())
     }  # fmt: skip
 
 
 def test_stages_do_not_know_each_other_or_files() -> None:
     """But stage 1 has its own parts, and is handed the prompt that it sings."""
-    own = {f"yuegguf.stages.{name}" for name in ("prompt", "guess", "draft", "choir")}
+    own = {f"yuegguf.stages.{name}" for name in ("prompt", "sampler", "stage1_task", "batching", "lookahead")}
     for name in ("prompt", "render", "stage1", "stage2"):
         source = SOURCES[f"yuegguf.stages.{name}"]
         used = set(imports(f"yuegguf.stages.{name}", source))
         others = {m for m in used if m.startswith("yuegguf.stages.")}
         assert others <= (own if name == "stage1" else set())
         assert not {m for m in used if top(m) in ("os", "pathlib", "json", "shutil")}
-        assert not {"yuegguf.song", "yuegguf.audio", "yuegguf.files"} & used
+        assert not {"yuegguf.song.folder", "yuegguf.audio.files", "yuegguf.files.atomic"} & used
 
 
 def test_no_file_is_longer_than_350_lines() -> None:
@@ -238,18 +239,18 @@ def test_libraries_never_print(name: str) -> None:
     ],
 )
 def test_a_breach_is_caught(source: str, culprit: str) -> None:
-    assert broken_walls("yuegguf.song", source) == [culprit]
+    assert broken_walls("yuegguf.song.folder", source) == [culprit]
     assert prints(source) == []
 
 
 @pytest.mark.parametrize(
     ("source", "culprit"),
     [
-        ("from yuegguf import pipeline", "yuegguf.pipeline"),
-        ("from yuegguf import snapshots", "yuegguf.snapshots"),
-        ("from .. import runtime", "yuegguf.runtime"),
+        ("from yuegguf.pipeline import phases", "yuegguf.pipeline.phases"),
+        ("from yuegguf.song import cache_snapshots", "yuegguf.song.cache_snapshots"),
+        ("from ..pipeline import create", "yuegguf.pipeline.create"),
         ("def f():\n    import yuegguf.cli", "yuegguf.cli"),
-        ("if TYPE_CHECKING:\n    from .stage1 import Mark", "yuegguf.stages.stage1"),
+        ("if TYPE_CHECKING:\n    from ..song.folder import SongFolder", "yuegguf.song.folder"),
     ],
 )
 def test_an_import_down_the_table_is_caught(source: str, culprit: str) -> None:
@@ -263,8 +264,7 @@ def test_a_print_is_caught() -> None:
 LIGHT = [
     name.removesuffix(".__init__")
     for name in SOURCES
-    if top(name) == "yuegguf"
-    and name not in ("yuegguf.engine.llama", "yuegguf.codec.ort", "yuegguf.__main__")
+    if top(name) == "yuegguf" and name not in ("yuegguf.lm.llama", "yuegguf.codec.onnx", "yuegguf.__main__")
 ]
 
 

@@ -17,8 +17,8 @@ from yuegguf_convert.quantize import quantize_gguf
 from nano import untrained
 from nano.lm_weights import write_llama
 from nano.tokenizer import TEXT_PIECES, appended_pieces, build_tokenizer
-from yuegguf.importance import importance
-from yuegguf.quality import Passage
+from yuegguf.measure.importance import importance
+from yuegguf.measure.quality import Passage
 
 SONG = (*OURS, *FAST)
 IDS = [np.random.default_rng(n).integers(0, SPEC.vocab, 150).tolist() for n in (1, 2)]

@@ -13,13 +13,13 @@ import soundfile
 from conftest import shared_path
 from helpers import FAST, FRAMES, GENRE, LYRICS, OURS, Capture, cli, ended, new_song, refused
 
-from yuegguf import interchange, yueui
 from yuegguf.errors import DamagedFile, RequestError
-from yuegguf.material import Known
-from yuegguf.request import SongRequest
-from yuegguf.sampling import Sampling
-from yuegguf.song import SongFolder
-from yuegguf.song_record import Imported
+from yuegguf.exchange import convert, yue_ui
+from yuegguf.exchange.imported import Known
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import SongRequest
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.record import Imported
 
 SONG = (*OURS, *FAST)
 THREAD = ("--threads", 1)
@@ -139,20 +139,20 @@ def test_the_official_files_are_named_and_shaped_as_infer_py_does(
     assert (np.stack(arrays[2:]) == whole).all()
     assert (np.stack(arrays[:2]) == whole[:, :1]).all()
     assert refused(capsys, 5, "export", song, "-o", tmp_path) == (
-        f"{files[0]} is already there; pass -o FOLDER, or --force to replace it"
+        f"{files[0]} is already there; choose another place with -o, or replace it with --force"
     )
     assert exported(capsys, song, tmp_path, "--force") == files
 
 
 def test_a_name_holds_no_path_and_fits_a_file_system() -> None:
     codes0 = CODES[:, 0]
-    long = interchange.official_name(SongRequest("é" * 300, "[verse]\nla"), codes0)
+    long = convert.official_name(SongRequest("é" * 300, "[verse]\nla"), codes0)
     assert len(f"{long}_vtrack.npy".encode()) < 255
     assert long.startswith("é" * 60 + "_tp0@93")
-    assert interchange.official_name(SongRequest(" r&b/soul a.b\n../c ", "[verse]\nla"), codes0).startswith(
+    assert convert.official_name(SongRequest(" r&b/soul a.b\n../c ", "[verse]\nla"), codes0).startswith(
         "r&b-soul-a@b-@@-c_tp"
     )
-    assert long != interchange.official_name(SongRequest("é" * 300, "[verse]\nla"), codes0[:, :50])
+    assert long != convert.official_name(SongRequest("é" * 300, "[verse]\nla"), codes0[:, :50])
 
 
 def test_a_song_that_is_not_drafted_has_nothing_to_export(capsys: Capture, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_draft_is_exported_without_stage_2(capsys: Capture, tmp_path: Path) ->
     files = exported(capsys, folder, tmp_path / "out")
     assert [file.parent.name for file in files] == ["stage1", "stage1"]
     (project,) = exported(capsys, folder, tmp_path / "out", "--yue-ui")
-    found = yueui.read(project.read_bytes(), "p")
+    found = yue_ui.read(project.read_bytes(), "p")
     assert found.codes.shape == (2, 8, 0)
     assert (found.codes0 == CODES[:, 0]).all()
 
@@ -212,11 +212,11 @@ def test_yue_uis_example_is_imported_whole_and_renders(capsys: Capture, tmp_path
 
 def test_a_rewound_project_is_what_it_shows(tmp_path: Path) -> None:
     """Rewinding moves the last segment's end and leaves the tracks as they are."""
-    segments = (yueui.Segment("verse", 0, 20), yueui.Segment("chorus", 25, 45))
-    project = yueui.Project("pop", "[verse]\nla\n[chorus]\nlo", segments, CODES[:, 0], CODES[:, :, :30])
+    segments = (yue_ui.Segment("verse", 0, 20), yue_ui.Segment("chorus", 25, 45))
+    project = yue_ui.Project("pop", "[verse]\nla\n[chorus]\nlo", segments, CODES[:, 0], CODES[:, :, :30])
     path = tmp_path / "p.json"
-    path.write_bytes(yueui.save(project))
-    found = interchange.from_project(path, Known())
+    path.write_bytes(yue_ui.save(project))
+    found = convert.from_project(path, Known())
     kept = [*range(20), *range(25, 45)]
     assert found.frames == (20, 20)
     assert (found.codes0 == CODES[:, 0, kept]).all()
@@ -226,11 +226,11 @@ def test_a_rewound_project_is_what_it_shows(tmp_path: Path) -> None:
 
 def test_tags_and_settings_come_from_the_official_name(tmp_path: Path) -> None:
     name = "cot_airy-female-pop-80@s_tp0@9_T0@8_rp1@2_maxtk2000_01234567-89ab-4def-8123-456789abcdef"
-    request = interchange.from_pair([pair(tmp_path, CODES, name)], Known()).request
+    request = convert.from_pair([pair(tmp_path, CODES, name)], Known()).request
     assert (request.genre, request.segment_seconds) == ("airy female pop 80.s", 20.0)
     assert request.sampling == Sampling(top_p=0.9, temperature=0.8, repetition_penalty=1.2)
-    assert interchange.from_pair([tmp_path], Known(genre="rock")).request.genre == "rock"
-    odd = interchange.from_pair([pair(tmp_path / "odd", CODES, "a_tp9_T1_rp1_maxtk7_x")], Known()).request
+    assert convert.from_pair([tmp_path], Known(genre="rock")).request.genre == "rock"
+    odd = convert.from_pair([pair(tmp_path / "odd", CODES, "a_tp9_T1_rp1_maxtk7_x")], Known()).request
     assert (odd.genre, odd.sampling, odd.segment_seconds) == ("a", Sampling(), 2.0)  # what is there fits
 
 
@@ -240,7 +240,7 @@ def test_pairs_of_either_stage_in_either_order_and_of_unequal_length(codebooks: 
     files = [tmp_path / "x_vtrack.npy", tmp_path / "x_itrack.npy"]
     np.save(files[1], CODES[1, :codebooks, :40])
     for given in (files, files[::-1], [tmp_path]):
-        found = interchange.from_pair(given, Known(genre="pop"))
+        found = convert.from_pair(given, Known(genre="pop"))
         assert (found.codes0 == CODES[:, 0, :40]).all()
         assert found.codes.shape == (2, 8, 40 if codebooks == 8 else 0)
         assert found.notices[0] == "the tracks differ in length; both are cut to 0.8 s"
@@ -250,14 +250,14 @@ def test_two_files_of_different_stages_are_no_pair(tmp_path: Path) -> None:
     pair(tmp_path, CODES)
     np.save(tmp_path / "x_itrack.npy", CODES[1, :1])
     with pytest.raises(DamagedFile, match="come from different stages; pass two files of one stage"):
-        interchange.from_pair([tmp_path], Known(genre="pop"))
+        convert.from_pair([tmp_path], Known(genre="pop"))
 
 
 def test_stage_2_is_taken_where_infer_py_left_both(tmp_path: Path) -> None:
     pair(tmp_path / "stage1", CODES[:, :1])
-    assert interchange.from_pair([tmp_path], Known(genre="pop")).codes.shape == (2, 8, 0)
+    assert convert.from_pair([tmp_path], Known(genre="pop")).codes.shape == (2, 8, 0)
     pair(tmp_path / "stage2", CODES)
-    assert (interchange.from_pair([tmp_path], Known(genre="pop")).codes == CODES).all()
+    assert (convert.from_pair([tmp_path], Known(genre="pop")).codes == CODES).all()
 
 
 def test_stems_are_encoded_whole_and_cut(capsys: Capture, recordings: Path, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_stems_are_encoded_whole_and_cut(capsys: Capture, recordings: Path, tmp_
 def test_what_cannot_be_imported(
     capsys: Capture, recordings: Path, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from yuegguf import encoding
+    from yuegguf.song import encoding
 
     monkeypatch.setattr(encoding, "encode_stems", None)  # all of it is said before anything is encoded
     stems = ("--vocal", recordings / "a.wav", "--inst", recordings / "b.flac")
@@ -330,4 +330,4 @@ def test_an_empty_pair_is_no_song(tmp_path: Path) -> None:
     with pytest.raises(
         RequestError, match=r"there are no frames of music in x_vtrack\.npy and x_itrack\.npy; "
     ):
-        interchange.from_pair([pair(tmp_path, CODES[:, :, :0])], Known(genre="pop"))
+        convert.from_pair([pair(tmp_path, CODES[:, :, :0])], Known(genre="pop"))

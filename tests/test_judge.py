@@ -12,11 +12,11 @@ from helpers import FAST, OURS, Capture, cli, ended
 from test_guess import LONG, Refrain
 from test_stage1 import PROMPT, VOCAB
 
-from yuegguf import drafting
+from yuegguf.pipeline import draft_phase
 from yuegguf.progress import Event
+from yuegguf.song.token_log import TokenLog
 from yuegguf.stages import stage1
-from yuegguf.stages.draft import Draft, Given, Journal
-from yuegguf.tokenlog import TokenLog
+from yuegguf.stages.stage1_task import Draft, Given, Journal
 
 
 class Harsh:
@@ -129,7 +129,9 @@ def test_a_song_with_a_section_that_stays_wrong_is_made_and_exits_6(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        drafting, "judge_of", lambda *_song: lambda section, codes, ended: "it hums" if section == 1 else None
+        draft_phase,
+        "judge_of",
+        lambda *_song: lambda section, codes, ended: "it hums" if section == 1 else None,
     )
     result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--json")
     assert result.code == 6
@@ -149,12 +151,12 @@ def test_takes_exit_6_only_if_none_is_good(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("run", *OURS, *FAST, "-n", 2, "--retries", 1, "--name")
-    monkeypatch.setattr(drafting, "judge_of", lambda *_song: lambda *_heard: "it hums")
+    monkeypatch.setattr(draft_phase, "judge_of", lambda *_song: lambda *_heard: "it hums")
     result = cli(capsys, *asked, "both", "-o", tmp_path)
     assert result.code == 6
     assert result.err.count("3.00 s of music; section 1: it hums; section 2: it hums") == 2
     monkeypatch.setattr(
-        drafting,
+        draft_phase,
         "judge_of",
         lambda request, *_song: lambda *_heard: "it hums" if request.take == 2 else None,
     )

@@ -12,7 +12,7 @@ import pytest
 from helpers import QUICK, Capture, Result, cli, finish, start
 from hub import Hub
 
-from yuegguf import lockfile
+from yuegguf.models import lockfile
 
 MINIMAL = ("en-cot", "s2-general", "xcodec")
 SONG = ("run", "-g", "pop", "--lyrics", "[verse]\nla", *QUICK, "--output-dir")

@@ -10,11 +10,12 @@ import pytest
 from helpers import Capture, cli, refused
 from songs import all_content, finished_song
 
-from yuegguf import kit, lockfile
 from yuegguf.errors import DamagedFile
-from yuegguf.files import PREFIX, SUFFIX
-from yuegguf.lockfile import Installed
-from yuegguf.song import SongFolder
+from yuegguf.files import hashing
+from yuegguf.files.atomic import PREFIX, SUFFIX
+from yuegguf.models import offline_kit
+from yuegguf.models.lockfile import Installed
+from yuegguf.song.folder import SongFolder
 
 
 @pytest.mark.parametrize("left", [".lock", f"{PREFIX}a{SUFFIX}"])
@@ -38,12 +39,12 @@ def test_a_copied_kit_is_tidied_by_the_next_copy(tmp_path: Path) -> None:
     file = source / "xcodec" / "decoder.onnx"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"codec")
-    name, digest = "xcodec/decoder.onnx", lockfile.digest(file)
+    name, digest = "xcodec/decoder.onnx", hashing.digest(file)
     entry = Installed(name, "xcodec", "", 5, digest, "apache-2.0", "a/b", "0" * 40, {}, "test")
-    kit.transfer(source, target, [entry])
+    offline_kit.transfer(source, target, [entry])
     before = all_content(target)
     (target / "xcodec" / f"{PREFIX}a{SUFFIX}").mkdir()
-    kit.transfer(source, target, [entry])
+    offline_kit.transfer(source, target, [entry])
     assert all_content(target) == before
 
 

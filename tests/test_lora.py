@@ -20,7 +20,7 @@ from yuegguf_convert.names import rotated_rows
 from yuegguf_convert.peft import CONFIG, WEIGHTS, peft_name
 
 from yuegguf.errors import RequestError
-from yuegguf.lora import Lora
+from yuegguf.lm.adapters import Lora
 
 CLOSE = 1e-3
 """Largest error of a logit; adapters move some by more than ten."""

@@ -19,7 +19,7 @@ from yuegguf_convert.peft import CONFIG, WEIGHTS
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import build_tokenizer
-from yuegguf.models import nano_models
+from yuegguf.models.resolve import nano_models
 
 NANO = nano_models()
 BASE = NANO.stage1

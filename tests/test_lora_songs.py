@@ -14,12 +14,14 @@ from adapters import write_peft
 from helpers import FAST, TEXT, Capture, cli, edit_song, ended, refused, song_bytes
 
 import yuegguf
-from yuegguf import checks, runtime
 from yuegguf.errors import RequestError
-from yuegguf.lora import Lora
-from yuegguf.models import ModelChoice, describe_loras, find_lora, fingerprint, nano_models, resolve
-from yuegguf.plan import Machine
-from yuegguf.song import SongFolder
+from yuegguf.files.hashing import fingerprint
+from yuegguf.lm.adapters import Lora
+from yuegguf.models.resolve import ModelChoice, find_lora, nano_models, resolve
+from yuegguf.pipeline import engines, preflight
+from yuegguf.pipeline.song_models import describe_loras
+from yuegguf.planning.plan import Machine
+from yuegguf.song.folder import SongFolder
 
 NANO = nano_models()
 SONG = (*TEXT, *FAST)
@@ -142,7 +144,7 @@ def test_caches_plans_and_measurements_know_the_adapters(root: Path, song: Path)
 
     def key(*loras: Lora) -> str:
         models = replace(plain, loras=loras)
-        return runtime.real_parts(models, made, Machine(), threading.Event()).cache_key
+        return engines.real_parts(models, made, Machine(), threading.Event()).cache_key
 
     keys = {key(), key(lora), key(replace(lora, scale=0.6)), key(lora, lora)}
     assert len(keys) == 4
@@ -150,7 +152,7 @@ def test_caches_plans_and_measurements_know_the_adapters(root: Path, song: Path)
     used = resolve(ModelChoice("nano", models_dir=root, loras=(Lora(Path("opera"), 0.5),)))
     assert used.loras == (lora,)
     assert used.stage1_key != plain.stage1_key == fingerprint(plain.stage1)
-    more = checks.read_models(used)[0].facts.bytes - checks.read_models(plain)[0].facts.bytes
+    more = preflight.read_models(used)[0].facts.bytes - preflight.read_models(plain)[0].facts.bytes
     assert more == lora.path.stat().st_size == describe_loras(used)[0].bytes
 
 

@@ -9,14 +9,14 @@ import pytest
 from helpers import Capture, cli, new_song
 from songs import all_content, finished_song
 
-from yuegguf.base import Base, save_base
-from yuegguf.early import Early
 from yuegguf.errors import DamagedFile
-from yuegguf.song import SongFolder
-from yuegguf.song_record import Origin
-from yuegguf.stages.draft import END_OF_AUDIO, Given
-from yuegguf.tokenlog import TokenLog
-from yuegguf.vocab import interleave
+from yuegguf.lm.vocab import interleave
+from yuegguf.request.early import Early
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.kept_part import Base, save_base
+from yuegguf.song.record import Origin
+from yuegguf.song.token_log import TokenLog
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Given
 
 FRAMES = 6
 """Of two sections that are given: four frames of a whole one, two of a begun one."""

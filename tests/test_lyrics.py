@@ -10,7 +10,7 @@ import pytest
 from conftest import shared_path
 
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import choose, parse
+from yuegguf.request.lyrics import choose, parse
 from yuegguf.stages.prompt import header_text
 
 

@@ -12,12 +12,12 @@ import sentencepiece
 import soundfile
 from helpers import cli, ended
 
-from yuegguf.gguf_model import read_model
-from yuegguf.lyrics import parse
-from yuegguf.models import nano_models
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.tokenizer import open_tokenizer
+from yuegguf.lm.vocab import TOKENIZER_KEY
+from yuegguf.models.resolve import nano_models
+from yuegguf.request.lyrics import parse
 from yuegguf.stages.prompt import header_text
-from yuegguf.tokenizer import open_tokenizer
-from yuegguf.vocab import TOKENIZER_KEY
 
 FAST = ("--segment-seconds", 1, "--threads", 1, "--seed", 5, "--model", "nano")
 Capture = pytest.CaptureFixture[str]

@@ -10,9 +10,9 @@ import psutil
 import pytest
 from helpers import FAST, OURS, Capture, cli
 
-from yuegguf import machine
-from yuegguf.engine import llama
-from yuegguf.models import nano_models
+from yuegguf.lm import llama
+from yuegguf.models.resolve import nano_models
+from yuegguf.planning import hardware
 
 GIB = 2**30
 pytestmark = pytest.mark.usefixtures("no_models")
@@ -29,17 +29,17 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_page_cache_is_free_memory_in_a_container(container: Path) -> None:
-    assert machine.available_memory(container) == 5 * GIB
+    assert hardware.available_memory(container) == 5 * GIB
     (container / "memory.stat").unlink()
-    assert machine.available_memory(container) == 1 * GIB
+    assert hardware.available_memory(container) == 1 * GIB
 
 
 def test_a_container_has_no_more_than_its_limit_and_its_machine(container: Path) -> None:
     (container / "memory.stat").write_text(f"inactive_file {9 * GIB}\n")  # a moment later than the rest
-    assert machine.available_memory(container) == 8 * GIB
+    assert hardware.available_memory(container) == 8 * GIB
     (container / "memory.max").write_text("max\n")
-    assert machine.available_memory(container) == 20 * GIB
-    assert machine.available_memory(container / "nowhere") == 20 * GIB
+    assert hardware.available_memory(container) == 20 * GIB
+    assert hardware.available_memory(container / "nowhere") == 20 * GIB
 
 
 GROUPS = {
@@ -67,9 +67,9 @@ def test_limits_of_either_version_of_cgroups_hold_also_above_a_process(
     (folder / "memory.stat").write_text(stat)
     groups = tmp_path / "groups"
     groups.write_text(f"no such line\n{said}")
-    assert machine.available_memory(tmp_path / "cgroup", groups) == (5 if old else 3) * GIB
+    assert hardware.available_memory(tmp_path / "cgroup", groups) == (5 if old else 3) * GIB
     (folder / files[0]).write_text(f"{2**63 - 4096}\n" if old else "max\n")  # no limit
-    assert machine.available_memory(tmp_path / "cgroup", groups) == 20 * GIB
+    assert hardware.available_memory(tmp_path / "cgroup", groups) == 20 * GIB
 
 
 def test_available_memory_is_not_the_total(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,9 +78,9 @@ def test_available_memory_is_not_the_total(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=3 * GIB, total=16 * GIB))
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(psutil, "cpu_count", lambda logical: 12 if logical else 10)
-    assert machine.available_memory(tmp_path) == 3 * GIB
-    assert machine.total_memory() == 16 * GIB
-    assert machine.physical_cores() == 10
+    assert hardware.available_memory(tmp_path) == 3 * GIB
+    assert hardware.total_memory() == 16 * GIB
+    assert hardware.physical_cores() == 10
 
 
 @pytest.mark.parametrize("fault", [OSError("no /proc"), psutil.Error("refused"), ValueError("odd")])
@@ -91,14 +91,14 @@ def test_memory_that_the_system_does_not_tell_is_unknown(
         raise fault
 
     monkeypatch.setattr(psutil, "virtual_memory", refuse)
-    assert machine.available_memory(tmp_path) is None
-    assert machine.total_memory() is None
+    assert hardware.available_memory(tmp_path) is None
+    assert hardware.total_memory() is None
 
 
 def test_a_previews_decoder_is_part_of_the_plan(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is timed: the seconds are put in."""
     phases = {"draft": 1.0, "refine": 1.0, "master": 1.0}
-    monkeypatch.setattr("yuegguf.forecast._seconds", lambda *_args: phases)
+    monkeypatch.setattr("yuegguf.measure.forecast._seconds", lambda *_args: phases)
     line = ("run", *OURS, *FAST, "--plan", "--json")
     plain, seen = (cli(capsys, *line, *option).json for option in ((), ("--preview",)))
     decoder = (nano_models().codec / "decoder.onnx").stat().st_size

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from yuegguf.audio import Tags, write_audio
-from yuegguf.marks import Mark, add_cues, audacity, cue_chunks, lrc, marks_of
-from yuegguf.request import SungSection
+from yuegguf.audio.cues import Mark, add_cues, cue_chunks
+from yuegguf.audio.files import Tags, write_audio
+from yuegguf.request.song_request import SungSection
+from yuegguf.song.markers import audacity, lrc, marks_of
 
 SECTIONS = [
     SungSection("verse", 0.0, 1.5, True),

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from yuegguf.errors import RequestError, StorageError
-from yuegguf.lyrics import parse
-from yuegguf.material import Known, Material, Source, adopt, fit
-from yuegguf.request import Output
-from yuegguf.song import SongFolder
-from yuegguf.song_lookup import new_path
-from yuegguf.song_record import Imported, SongRecord
-from yuegguf.tokenlog import END_OF_AUDIO
+from yuegguf.exchange.imported import Known, Material, Source, create_folder, fit
+from yuegguf.request.lyrics import parse
+from yuegguf.request.song_request import Output
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.lookup import new_path
+from yuegguf.song.record import Imported, SongRecord
+from yuegguf.song.token_log import END_OF_AUDIO
 
 LYRICS = "[verse]\nla\n[chorus]\nlo\n[outro]\nli\n"
 SOURCE = Source("YuE", ("a_vtrack.npy", "a_itrack.npy"), genre="pop")
@@ -119,7 +119,7 @@ def test_what_is_missing_is_asked_for() -> None:
 
 
 def adopted(parent: Path, material: Material) -> SongFolder:
-    return adopt(material, new_path(parent, "My Song"), SongRecord(request=material.request))
+    return create_folder(material, new_path(parent, "My Song"), SongRecord(request=material.request))
 
 
 def test_the_folder_holds_draws_codes_and_origin(tmp_path: Path) -> None:

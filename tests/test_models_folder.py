@@ -17,11 +17,11 @@ from helpers import Capture, Result, cli, finish, start
 from hub import Hub
 from yuegguf_convert.output import partial_file, scratch_file
 
-from yuegguf import lockfile, store
 from yuegguf.cli.pull import _Puller
 from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.files import OWNER, PREFIX, SUFFIX
-from yuegguf.lockfile import Installed
+from yuegguf.files.atomic import OWNER, PREFIX, SUFFIX
+from yuegguf.models import hub_client, lockfile
+from yuegguf.models.lockfile import Installed
 
 BUSY = "another yuegguf is changing the models in {root}; wait for it to end"
 
@@ -87,8 +87,8 @@ def test_rm_against_a_pull_at_work(
             seen.append(finish(start("--models-dir", root, "models", "rm", "en-cot", "xcodec")))
         fetch(*given)  # type: ignore[arg-type]
 
-    fetch = store.fetch
-    monkeypatch.setattr(store, "fetch", meanwhile)
+    fetch = hub_client.fetch
+    monkeypatch.setattr(hub_client, "fetch", meanwhile)
     assert cli(capsys, "--models-dir", root, "pull", "s2-general").code == 0
     assert (seen[0].code, seen[0].error) == (1, "error: " + BUSY.format(root=root))
     assert set(lockfile.read(root)) == {"en-cot-Q8_0.gguf", "xcodec/decoder.onnx", "s2-general-Q8_0.gguf"}
@@ -177,7 +177,7 @@ def test_half_a_download_is_never_appended_to_a_links_target(
     capsys: Capture, hub: Hub, tmp_path: Path, canary: Path
 ) -> None:
     root = tmp_path / "new"
-    snapshot = store.look_up("m-a-p/YuE-s2-1B-general", "9dfa90b7013f6b5e7eb5eb2991620dca33058a0e")
+    snapshot = hub_client.look_up("m-a-p/YuE-s2-1B-general", "9dfa90b7013f6b5e7eb5eb2991620dca33058a0e")
     for file in snapshot.files:
         (root / "sources" / "s2-general").mkdir(parents=True, exist_ok=True)
         (root / "sources" / "s2-general" / file.part).symlink_to(canary)

@@ -186,7 +186,7 @@ def test_the_same_event_is_the_same_samples(songs: list[CorpusSong]) -> None:
 
 
 def test_both_rates_hold_the_same_sound(songs: list[CorpusSong]) -> None:
-    from yuegguf.dsp import resample
+    from yuegguf.audio.dsp import resample
 
     for song in songs[:3]:
         low = resample(song.mix, 44_100, 16_000)

@@ -18,8 +18,8 @@ from nano.evaluate.singing import Heard, judge, sing
 from nano.measure.validate import corpus_classifier
 from nano.measure.vowels import VowelClassifier
 from nano.train import codec, coded, references
-from yuegguf.models import nano_models
-from yuegguf.request import SungSection
+from yuegguf.models.resolve import nano_models
+from yuegguf.request.song_request import SungSection
 
 LYRICS = "[intro]\n\n[verse]\nRemember the summer night\nMoon over the silver sea\n"
 

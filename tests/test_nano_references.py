@@ -19,10 +19,10 @@ from nano.evaluate.referring import references, written, written_genre
 from nano.evaluate.requests import frames
 from nano.train import references as made
 from nano.train.songs import TAGS, UNKNOWN, pieces, song_row, tag_classes, tokenizer_bytes
-from yuegguf.lyrics import parse
+from yuegguf.lm.tokenizer import Tokenizer
+from yuegguf.lm.vocab import split_tracks, stage1_vocab
+from yuegguf.request.lyrics import parse
 from yuegguf.stages.prompt import build
-from yuegguf.tokenizer import Tokenizer
-from yuegguf.vocab import split_tracks, stage1_vocab
 
 SUNG = [spec for spec in map(sample_spec, range(1_000_000, 1_000_400)) if spec.gender]
 

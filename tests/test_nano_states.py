@@ -38,10 +38,10 @@ from nano.train.songs import (
     text_row,
     tokenizer_bytes,
 )
-from yuegguf.lyrics import parse
+from yuegguf.lm.tokenizer import Tokenizer
+from yuegguf.lm.vocab import split_tracks, stage1_vocab
+from yuegguf.request.lyrics import parse
 from yuegguf.stages.prompt import build
-from yuegguf.tokenizer import Tokenizer
-from yuegguf.vocab import split_tracks, stage1_vocab
 
 SEEDS = range(20)
 

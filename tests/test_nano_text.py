@@ -22,7 +22,7 @@ from nano.corpus.lexicon import FEWEST, MOST, WORDS
 from nano.corpus.spelling import RULES, phonemes, words
 from nano.corpus.theory import BEAT_FRAMES, KEYS, MODES
 from nano.corpus.voice import FORMANTS, HISSES
-from yuegguf.lyrics import parse
+from yuegguf.request.lyrics import parse
 
 SEEDS = range(60)
 LONG = "Hold the golden lantern, sister\nOver the hill\n" * 2

@@ -20,9 +20,9 @@ from nano.train.loop import Plan, Trainer, schedule
 from nano.train.songs import pieces, song_row, tokenizer_bytes
 from nano.train.vocos import Vocos
 from nano.train.xcodec import KNOWN, XCodec
-from yuegguf.codec.ort import OrtCodec
+from yuegguf.codec.onnx import OrtCodec
+from yuegguf.lm.vocab import stage1_vocab, stage2_vocab
 from yuegguf.stages.stage2 import ROW_IDS
-from yuegguf.vocab import stage1_vocab, stage2_vocab
 
 SMALL = LlamaSpec(hidden=32, layers=2, heads=4, kv_heads=2, ffn=48, vocab=len(pieces()), context=8192)
 

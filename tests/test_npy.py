@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from helpers import Capture, refused
 
-from yuegguf import arrays, npy
-from yuegguf.codes import read_track
 from yuegguf.errors import DamagedFile
+from yuegguf.exchange.npy_codes import read_track
+from yuegguf.files import arrays, npy
 
 ARRAY = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 

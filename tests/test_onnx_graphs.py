@@ -24,7 +24,7 @@ from yuegguf_onnx_codec.pth import read_state_dict
 from yuegguf_onnx_codec.weights import Weights
 
 from nano.codec_weights import CodecSpec, Tensors, vocos, xcodec
-from yuegguf.codec.ort import inverse_stft
+from yuegguf.codec.onnx import inverse_stft
 from yuegguf.errors import DamagedFile
 
 EVERY_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())

@@ -218,7 +218,7 @@ def test_type_checkers_know_the_public_names(tmp_path: Path) -> None:
     cache = ("--cache-dir", str(ROOT / ".mypy_cache"))  # so that this takes a second after `make lint`
     command = [sys.executable, "-m", "mypy", "--strict", *cache, str(snippet)]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600).stdout
-    assert 'Revealed type is "yuegguf.request.Song"' in said
+    assert 'Revealed type is "yuegguf.request.song_request.Song"' in said
     assert re.search(r'Revealed type is "(builtins\.)?int"', said)
     assert 'Argument "genre" to "SongRequest" has incompatible type "int"' in said
 

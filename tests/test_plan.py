@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 from helpers import context_ids
 
-from yuegguf import typed
-from yuegguf.cost import WORKSPACE, ModelFacts, model_facts
-from yuegguf.engine.base import BATCH
 from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
-from yuegguf.gguf_model import read_model
-from yuegguf.models import nano_models
-from yuegguf.plan import Machine, Plan, context_for, make, revise
-from yuegguf.request import Reference, SongRequest
-from yuegguf.sampling import Sampling
+from yuegguf.files import typed_json
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.header import ModelFacts, model_facts
+from yuegguf.lm.protocol import BATCH
+from yuegguf.lm.tokenizer import open_tokenizer
+from yuegguf.lm.vocab import stage1_vocab
+from yuegguf.models.resolve import nano_models
+from yuegguf.planning.cost import WORKSPACE
+from yuegguf.planning.plan import Machine, Plan, context_for, make, revise
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import Reference, SongRequest
 from yuegguf.stages import prompt
-from yuegguf.stages.draft import Draft
+from yuegguf.stages.stage1_task import Draft
 from yuegguf.stages.stage2 import ROW_IDS
-from yuegguf.tokenizer import open_tokenizer
-from yuegguf.vocab import stage1_vocab
 
 GIB = 2**30
 BIG1 = ModelFacts(6 * GIB, 2 * 32 * 4 * 128, 32, 16384)  # YuE's 7B: 64 KiB an id at f16
@@ -237,7 +238,7 @@ def test_impossible_machine_options_are_refused(options: dict[str, object]) -> N
 def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
     made = make(request(), BIG1, BIG2, Machine(), 4, None)
     facts = asdict(made)
-    assert typed.as_typed(facts, Plan, "plan", "") == made
+    assert typed_json.as_typed(facts, Plan, "plan", "") == made
     wrong = (
         {"more": 1},
         {"n_ctx": "many"},
@@ -248,7 +249,7 @@ def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
     )
     for data in ({}, None, 7, *({**facts, **change} for change in wrong)):
         with pytest.raises(DamagedFile, match="plan is damaged"):
-            typed.as_typed(data, Plan, "plan", "")
+            typed_json.as_typed(data, Plan, "plan", "")
 
 
 def test_facts_of_the_bundled_models() -> None:

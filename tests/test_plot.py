@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from helpers import edit_song
 
-from yuegguf import plot
 from yuegguf.cli import _run
-from yuegguf.request import Song, SungSection
+from yuegguf.exchange import plot
+from yuegguf.request.song_request import Song, SungSection
 
 SING = 'run -g pop --lyrics "[verse] la la" --segment-seconds 1 --model nano --threads 1 --seed 5 -q'
 

@@ -15,15 +15,16 @@ from fakes import FakeCodec, MemoryJournal
 from helpers import FAST, FRAMES, OURS, Run, song_bytes
 
 import yuegguf
-from yuegguf import checks, growing, preview
-from yuegguf.audio import Tags
+from yuegguf.audio import growing_wav
+from yuegguf.audio.files import Tags
+from yuegguf.audio.growing_wav import to_pcm
 from yuegguf.errors import CodecError, Interrupted, ModelNotFound
-from yuegguf.growing import to_pcm
-from yuegguf.models import resolve
-from yuegguf.preview import Preview, previewed
+from yuegguf.models.resolve import resolve
+from yuegguf.pipeline import preflight, preview
+from yuegguf.pipeline.engines import open_codec
+from yuegguf.pipeline.preview import Preview, previewed
 from yuegguf.progress import Event, silent
-from yuegguf.runtime import open_codec
-from yuegguf.song import SongFolder
+from yuegguf.song.folder import SongFolder
 from yuegguf.stages import render
 
 NANO = Path(__file__).resolve().parents[1] / "yuegguf" / "data" / "nano"
@@ -213,7 +214,7 @@ def test_a_full_disk_ends_the_preview_and_keeps_the_file(
     def full(handle: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(growing.os, "write", full)
+    monkeypatch.setattr(growing_wav.os, "write", full)
     finish(following, song)
     assert told == [f"the preview ends here, the song goes on: the disk is full: {path} could not be written"]
     assert same(heard(path), whole(song)[: 89 * 320])
@@ -299,5 +300,5 @@ def test_a_stopped_song_goes_on_with_its_preview(tmp_path: Path, no_models: None
 
 def test_the_plan_counts_what_the_preview_holds(no_models: None) -> None:
     models = resolve(yuegguf.ModelChoice(), False)
-    plain, more = (checks.read_models(models, preview)[0].facts.bytes for preview in (False, True))
+    plain, more = (preflight.read_models(models, preview)[0].facts.bytes for preview in (False, True))
     assert more - plain == (NANO / "decoder.onnx").stat().st_size

@@ -10,9 +10,9 @@ import pytest
 from fakes import PIECES
 
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import parse
+from yuegguf.lm.vocab import stage1_vocab
+from yuegguf.request.lyrics import parse
 from yuegguf.stages.prompt import INSTRUCTION, build, cut, dual_reference, header_text, single_reference
-from yuegguf.vocab import stage1_vocab
 
 VOCAB = stage1_vocab(PIECES)
 Golden = Callable[[str], Path]

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from yuegguf_convert.gguf_file import GgufFile, Tensor, TensorType, Value, ValueType, read_gguf, write_gguf
 
-from yuegguf import dsp, yueui
+from yuegguf.audio import dsp
 from yuegguf.errors import RequestError
-from yuegguf.gguf_header import NUMBERS
-from yuegguf.lyrics import Section, choose, parse, write
-from yuegguf.sampling import Sampling
+from yuegguf.exchange import yue_ui
+from yuegguf.lm.gguf_header import NUMBERS
+from yuegguf.request.lyrics import Section, choose, parse, write
+from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage2
 from yuegguf.stages.stage2 import Chunk
 
@@ -90,8 +91,8 @@ def test_any_other_choice_is_refused_or_within(spec: str) -> None:
 
 @given(LYRICS, st.lists(LABELS, max_size=5))
 def test_lyrics_of_yue_ui_begin_with_the_sections_that_it_named(lyrics: str, names: list[str]) -> None:
-    labels = [section.label for section in parse(yueui.our_lyrics(lyrics, names)).sections]
-    assert labels[: len(names)] == [yueui.our_label(name) for name in names]
+    labels = [section.label for section in parse(yue_ui.our_lyrics(lyrics, names)).sections]
+    assert labels[: len(names)] == [yue_ui.our_label(name) for name in names]
 
 
 @given(st.integers(1, 40), st.integers(0, 40), st.data())
@@ -100,10 +101,10 @@ def test_a_project_is_read_as_it_was_saved(frames: int, refined: int, data: st.D
     codes0 = data.draw(arrays(np.int16, (2, frames), elements=codes))
     more = data.draw(arrays(np.int16, (2, 8, min(refined, frames)), elements=codes))
     cuts = sorted(data.draw(st.lists(st.integers(0, frames), min_size=2, max_size=6)))
-    segments = [yueui.Segment("verse", a, b) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
+    segments = [yue_ui.Segment("verse", a, b) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
     sampling = Sampling(top_p=0.9, temperature=0.8, guidance_first=1.3, guidance_rest=1.3)
-    project = yueui.Project("a b", "[verse]\nla", tuple(segments), codes0, more, sampling, 20.0, 7)
-    found = yueui.read(yueui.save(project), "project.json")
+    project = yue_ui.Project("a b", "[verse]\nla", tuple(segments), codes0, more, sampling, 20.0, 7)
+    found = yue_ui.read(yue_ui.save(project), "project.json")
     np.testing.assert_array_equal(found.codes0, codes0)
     np.testing.assert_array_equal(found.codes, more)
     plain = ("genre", "lyrics", "segments", "sampling", "segment_seconds", "seed", "notices")

@@ -15,7 +15,8 @@ from pulling import EN, files, pull
 from yuegguf_convert.gguf_file import read_gguf
 from yuegguf_convert.lm import convert_lm
 
-from yuegguf import lockfile, registry
+from yuegguf.files import hashing
+from yuegguf.models import lockfile, registry
 
 
 @pytest.fixture
@@ -45,10 +46,10 @@ def test_the_lock_says_where_every_byte_came_from(
     (entry,) = lockfile.read(root).values()
     assert (entry.path, entry.name, entry.licence) == ("en-cot-Q8_0.gguf", "en-cot:Q8_0", "apache-2.0")
     assert (entry.source, entry.revision) == (EN, hub.repos[EN].commit)
-    assert entry.sha256 == lockfile.digest(root / entry.path)
+    assert entry.sha256 == hashing.digest(root / entry.path)
     shard = family / "stage1" / "model-00002-of-00002.safetensors"
-    assert entry.files[shard.name] == f"sha256:{lockfile.digest(shard)}"
-    assert entry.files["config.json"] == f"blob:{lockfile.blob_digest(family / 'stage1' / 'config.json')}"
+    assert entry.files[shard.name] == f"sha256:{hashing.digest(shard)}"
+    assert entry.files["config.json"] == f"blob:{hashing.blob_digest(family / 'stage1' / 'config.json')}"
     assert "README.md" not in entry.files
 
 

@@ -12,7 +12,7 @@ from pulling import THEIRS, files, pull
 from yuegguf_convert.lm import convert_lm
 from yuegguf_convert.trim import trim_gguf
 
-from yuegguf import lockfile
+from yuegguf.models import lockfile
 
 
 @pytest.fixture

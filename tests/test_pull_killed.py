@@ -17,7 +17,7 @@ from family import publish
 from hub import Fault, Hub, serving
 from zygote import ANY, Moment, Zygote, zygote
 
-from yuegguf import lockfile
+from yuegguf.models import lockfile
 
 KILLS = 24
 WANTED = ("en-cot:Q4_K_M", "s2-general", "xcodec")

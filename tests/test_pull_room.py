@@ -9,9 +9,9 @@ from family import COMMIT
 from helpers import Capture, Result, cli
 from hub import Hub
 
-from yuegguf import registry, store
 from yuegguf.cli._making import KEPT, Wanted, original_job, room_needed
 from yuegguf.cli._output import Output
+from yuegguf.models import hub_client, registry
 from yuegguf.progress import Event
 
 EN = "m-a-p/YuE-s1-7B-anneal-en-cot"
@@ -33,11 +33,11 @@ def files(root: Path) -> list[str]:
 
 
 def test_kept_sources_are_not_counted_as_room_to_come(tmp_path: Path) -> None:
-    files = (store.RemoteFile("model.safetensors", 10**9, "sha256:" + "0" * 64),)
+    files = (hub_client.RemoteFile("model.safetensors", 10**9, "sha256:" + "0" * 64),)
     files += tuple(
-        store.RemoteFile(name, 10, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")
+        hub_client.RemoteFile(name, 10, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")
     )
-    snapshot, entry = store.Snapshot(EN, COMMIT, "", files), registry.entry_of("en-cot")
+    snapshot, entry = hub_client.Snapshot(EN, COMMIT, "", files), registry.entry_of("en-cot")
     jobs = [original_job(Wanted(entry, kind), snapshot, tmp_path / kind) for kind in ("F16", "BF16")]
     freed = room_needed(jobs, False)
     (tmp_path / "F16").mkdir()
@@ -64,11 +64,14 @@ def test_the_disk_never_holds_more_than_download_and_result(
 def test_seven_billion_weights_need_the_download_and_four_and_a_half_gigabytes(tmp_path: Path) -> None:
     sizes = (4_970_000_000, 4_970_000_000, 2_500_000_000)
     shards = [
-        store.RemoteFile(f"model-{i}.safetensors", size, "sha256:" + "0" * 64) for i, size in enumerate(sizes)
+        hub_client.RemoteFile(f"model-{i}.safetensors", size, "sha256:" + "0" * 64)
+        for i, size in enumerate(sizes)
     ]
-    small = [store.RemoteFile(name, 1000, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")]
+    small = [
+        hub_client.RemoteFile(name, 1000, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")
+    ]
     wanted = Wanted(registry.entry_of("en-cot"), "Q4_K_M")
-    job = original_job(wanted, store.Snapshot(EN, COMMIT, "", (*shards, *small)), tmp_path)
+    job = original_job(wanted, hub_client.Snapshot(EN, COMMIT, "", (*shards, *small)), tmp_path)
     assert room_needed([job], False) < 12.44e9 + 4.5e9
     second = original_job(Wanted(wanted.entry, "Q8_0"), job.parts[0][0], tmp_path / "other")
     assert room_needed([job, second], False) < room_needed([job, second], True)

@@ -9,13 +9,13 @@ import pytest
 from fakes import PIECES, FakeEngine
 from helpers import QUICK, TWO_SECTIONS, cli
 
-from yuegguf import quality
-from yuegguf.models import nano_models
-from yuegguf.quality import Agreement, Draw, Passage
-from yuegguf.song import SongFolder
+from yuegguf.lm.vocab import stage1_vocab, stage2_vocab
+from yuegguf.measure import quality
+from yuegguf.measure.quality import Agreement, Draw, Passage
+from yuegguf.models.resolve import nano_models
+from yuegguf.song.folder import SongFolder
 from yuegguf.stages import stage2
 from yuegguf.stages.prompt import Prompt
-from yuegguf.vocab import stage1_vocab, stage2_vocab
 
 VOCAB1, VOCAB2 = stage1_vocab(PIECES), stage2_vocab(PIECES)
 NANO = nano_models()
@@ -100,8 +100,8 @@ def test_a_file_agrees_with_itself(capsys: pytest.CaptureFixture[str], song: Pat
 
 def test_reading_in_blocks_is_reading_step_by_step(song: Path) -> None:
     """Up to the last bits: other batches, other sums."""
-    from yuegguf.engine.base import Row
-    from yuegguf.engine.llama import EngineOptions, LlamaEngine
+    from yuegguf.lm.llama import EngineOptions, LlamaEngine
+    from yuegguf.lm.protocol import Row
 
     (passage,) = quality.of_song(SongFolder.open(song), NANO.stage1, 1.0)
     engine = LlamaEngine(NANO.stage1, EngineOptions(len(passage.ids), 1, 1, outputs=quality.BLOCK))

@@ -59,16 +59,16 @@ def test_the_same_command_sings_nothing_twice(queue: Path, tmp_path: Path, capsy
 def test_one_failure_does_not_stop_the_others(
     queue: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from yuegguf import pipeline
+    from yuegguf.pipeline import phases
 
-    real = pipeline.work
+    real = phases.work
 
     def failing(folder: object, *args: object) -> object:
         if "second" in folder.path.name:  # type: ignore[attr-defined]
             raise EngineError("llama.cpp stumbled")
         return real(folder, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pipeline, "work", failing)
+    monkeypatch.setattr(phases, "work", failing)
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 1
     assert "song 2 (second) failed: llama.cpp stumbled" in result.err
@@ -80,7 +80,7 @@ def test_one_failure_does_not_stop_the_others(
         "llama.cpp stumbled",
         None,
     ]
-    monkeypatch.setattr(pipeline, "work", real)
+    monkeypatch.setattr(phases, "work", real)
     ended(cli(capsys, "run", "--queue", queue))
 
 
@@ -160,9 +160,9 @@ def test_a_bad_song_is_named_before_the_first_note(
 def test_a_queue_with_a_section_that_stays_wrong_exits_6(
     queue: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from yuegguf import drafting
+    from yuegguf.pipeline import draft_phase
 
-    monkeypatch.setattr(drafting, "judge_of", lambda *_song: lambda *_heard: "it hums")
+    monkeypatch.setattr(draft_phase, "judge_of", lambda *_song: lambda *_heard: "it hums")
     queue.write_text(queue.read_text().replace("retries: 0", "retries: 1"))
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 6
@@ -264,7 +264,7 @@ def test_a_song_whose_texts_were_edited_is_another_song(
 def test_a_song_whose_reference_was_replaced_is_another_song(
     queue: Path, begun: list[str], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yuegguf.runtime.reference_notices", lambda *_: [])
+    monkeypatch.setattr("yuegguf.pipeline.create.reference_notices", lambda *_: [])
     recording = tmp_path / "a.wav"
     queue.write_text(queue.read_text().replace("seed: 7", "seed: 7, ref: a.wav"))
     for content in (b"one", b"one", b"two"):

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yuegguf.early import Early
 from yuegguf.errors import RequestError
-from yuegguf.lora import Lora
-from yuegguf.lyrics import MOST_BODY, MOST_LABEL, MOST_SECTIONS, MOST_TEXT, choose, parse
-from yuegguf.plan import Machine, check_threads
-from yuegguf.request import MOST_GENRE, GivenTrack, Output, Reference, SongRequest
-from yuegguf.sampling import Sampling, draw
+from yuegguf.lm.adapters import Lora
+from yuegguf.planning.plan import Machine, check_threads
+from yuegguf.request.early import Early
+from yuegguf.request.lyrics import MOST_BODY, MOST_LABEL, MOST_SECTIONS, MOST_TEXT, choose, parse
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import MOST_GENRE, GivenTrack, Output, Reference, SongRequest
+from yuegguf.stages.sampler import draw
 
 LYRICS = "[verse]\nla"
 NEVER = (math.nan, math.inf, -math.inf, 1e308, -1e308, 10**400, -(10**400), 10**5000, "7", True, [], {})

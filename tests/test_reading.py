@@ -11,19 +11,22 @@ import pytest
 from yuegguf_convert.safetensors import open_file
 from yuegguf_onnx_codec.pth import read_state_dict
 
-from yuegguf import interchange, lockfile, store, tokenlog, typed
-from yuegguf.arrays import load_array, load_arrays
 from yuegguf.cli import _queue_file
 from yuegguf.cli._texts import read_text
 from yuegguf.codec import header
 from yuegguf.errors import DamagedFile, RequestError, YueError
-from yuegguf.files import read_within
-from yuegguf.material import Known
-from yuegguf.reading import opened, opened_pipe
-from yuegguf.tokenlog import TokenLog
+from yuegguf.exchange import convert
+from yuegguf.exchange.imported import Known
+from yuegguf.files import hashing, typed_json
+from yuegguf.files.arrays import load_array, load_arrays
+from yuegguf.files.atomic import read_within
+from yuegguf.files.reading import opened, opened_pipe
+from yuegguf.models import hub_client, lockfile
+from yuegguf.song import token_log
+from yuegguf.song.token_log import TokenLog
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "JSON": lambda path: typed.read_file(path, dict, "hint"),
+    "JSON": lambda path: typed_json.read_file(path, dict, "hint"),
     "small file": lambda path: read_within(path, 100, "hint"),
     "npy": load_array,
     "npz": lambda path: load_arrays(path, ("codes",)),
@@ -35,8 +38,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "queue": _queue_file.read,
     "text": lambda path: read_text(str(path), "lyrics") or _refuse(),
     "lock": lambda path: lockfile.read(_called(path, lockfile.NAME)),
-    "download": lambda path: store.recall(_called(path, store.RECORD)),
-    "digest": lockfile.digest,
+    "download": lambda path: hub_client.recall(_called(path, hub_client.RECORD)),
+    "digest": hashing.digest,
 }
 
 
@@ -112,14 +115,14 @@ def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
 def test_no_more_is_read_than_such_a_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
-        file.truncate(typed.MOST_BYTES + 1)
+        file.truncate(typed_json.MOST_BYTES + 1)
     with pytest.raises(DamagedFile, match="larger than 64 MiB"):
-        interchange.from_project(path, Known())
-    for read, name in ((lockfile.read, lockfile.NAME), (store.recall, store.RECORD)):
+        convert.from_project(path, Known())
+    for read, name in ((lockfile.read, lockfile.NAME), (hub_client.recall, hub_client.RECORD)):
         with pytest.raises(DamagedFile, match="larger than 64 MiB"):
             read(_called(path, name))
         path = tmp_path / name
-    monkeypatch.setattr(tokenlog, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(token_log, "MOST_BYTES", 1 << 20)
     with pytest.raises(DamagedFile, match="larger than 1 MiB"):
         TokenLog.open(path)
 

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from helpers import Capture, refused
 
-from yuegguf import dsp, recording
+from yuegguf.audio import dsp, recording
+from yuegguf.audio.recording import open_recording, read_audio
 from yuegguf.errors import RequestError
-from yuegguf.recording import open_recording, read_audio
 
 RATE = 44_100
 SECONDS = 3

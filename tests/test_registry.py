@@ -13,10 +13,9 @@ from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
 from platformdirs.windows import Windows
 
-from yuegguf import registry
 from yuegguf.errors import ModelNotFound
-from yuegguf.models import ModelChoice, nano_models, reference_notice, resolve, resolve_codec
-from yuegguf.registry import (
+from yuegguf.models import registry
+from yuegguf.models.registry import (
     entry_of,
     find_model,
     gguf_name,
@@ -29,6 +28,7 @@ from yuegguf.registry import (
     sets,
     voices_dir,
 )
+from yuegguf.models.resolve import ModelChoice, nano_models, reference_notice, resolve, resolve_codec
 
 IDS = (
     "en-cot",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fakes import FakeCodec
 
-from yuegguf import dsp
+from yuegguf.audio import dsp
 from yuegguf.errors import CodecError, Interrupted, RequestError
 from yuegguf.progress import Event
 from yuegguf.stages import render as stage
@@ -86,7 +86,7 @@ def test_the_real_codec_in_windows_equals_the_official_waves(
 ) -> None:
     from yuegguf_onnx_codec.export import export_codec
 
-    from yuegguf.codec.ort import OrtCodec
+    from yuegguf.codec.onnx import OrtCodec
 
     waves, songs = np.load(golden("codec_micro.npz")), np.load(golden("vocos_micro.npz"))
     upsamplers = reference_checkpoint("vocos_micro")

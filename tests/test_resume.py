@@ -13,7 +13,7 @@ import pytest
 from helpers import edit_song, ended, log_of, song_bytes
 from zygote import ANY, Moment, Zygote, zygote
 
-from yuegguf.tokenlog import TokenLog
+from yuegguf.song.token_log import TokenLog
 
 LYRICS = """[verse]
 Golden river under the moon
@@ -25,7 +25,7 @@ Moon over the silver sea
 MACHINE = ("--threads", 1, "--stage2-batch", 1, "--snapshot-every", 30)
 REQUEST = ("--genre", "test pop", "--lyrics", LYRICS, "--segment-seconds", 4, "--seed", 3, "--model", "nano")
 DRAW, PICK, WRITE = (
-    "yuegguf.tokenlog:TokenLog.draw",
+    "yuegguf.song.token_log:TokenLog.draw",
     "yuegguf.stages.stage2:pick",
     "soundfile:SoundFile.write",
 )
@@ -50,7 +50,9 @@ def made(program: Zygote, parent: Path) -> Path:
 
 def fresh(program: Zygote, parent: Path) -> Path:
     """A song folder in which nothing is done yet."""
-    killed = program.run("run", *REQUEST, *MACHINE, "-o", parent, moment=Moment(1, "yuegguf.pipeline:work"))
+    killed = program.run(
+        "run", *REQUEST, *MACHINE, "-o", parent, moment=Moment(1, "yuegguf.pipeline.phases:work")
+    )
     assert killed.code == -signal.SIGKILL, killed.err
     return next(parent.glob("*/song.json")).parent
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from yuegguf.errors import RequestError
-from yuegguf.sampling import (
+from yuegguf.request.sampling import Sampling
+from yuegguf.stages.sampler import (
     END,
-    Sampling,
     choice_logits,
     draw,
     guided_scores,

@@ -14,9 +14,9 @@ import psutil
 import pytest
 from helpers import FAST, OURS, Capture, cli, ended, song_bytes
 
-from yuegguf import machine
 from yuegguf.cli import _signals
 from yuegguf.cli._signals import Patient
+from yuegguf.planning import hardware
 
 SONG = (*OURS, *FAST)
 
@@ -30,7 +30,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 def battery(monkeypatch: pytest.MonkeyPatch, answers: list[bool]) -> Iterator[bool]:
     """What is said of the battery, look by look; then it charges."""
     looks = iter(answers)
-    monkeypatch.setattr(machine, "on_battery", lambda: next(looks, False))
+    monkeypatch.setattr(hardware, "on_battery", lambda: next(looks, False))
     return looks
 
 
@@ -42,7 +42,7 @@ def test_a_machine_says_whether_it_runs_on_its_battery(
 ) -> None:
     found = None if plugged == "no battery" else SimpleNamespace(power_plugged=plugged)
     monkeypatch.setattr(psutil, "sensors_battery", lambda: found, raising=False)
-    assert machine.on_battery() is expected
+    assert hardware.on_battery() is expected
 
 
 def test_asking_waits_until_it_charges_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,14 +73,17 @@ def test_ctrl_c_ends_a_pause(capsys: Capture, tmp_path: Path, monkeypatch: pytes
         os.kill(os.getpid(), signal.SIGINT)
         return True
 
-    monkeypatch.setattr(machine, "on_battery", press)
+    monkeypatch.setattr(hardware, "on_battery", press)
     result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--pause-on-battery")
     assert result.code == 75
     assert "go on with: yuegguf resume" in result.error
 
 
 def test_a_process_gives_way_once_and_never_takes_it_back() -> None:
-    code = "import os; from yuegguf.machine import give_way; give_way(); {}; give_way(); print(os.nice(0))"
+    code = (
+        "import os; from yuegguf.planning.hardware import give_way; "
+        "give_way(); {}; give_way(); print(os.nice(0))"
+    )
     before = max(10, os.nice(0))
     for between, niceness in (("None", before), ("os.nice(5)", min(19, before + 5))):
         told = subprocess.run(

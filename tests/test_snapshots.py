@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from fakes import FakeEngine
 
-from yuegguf import snapshots
-from yuegguf.engine.base import Row
 from yuegguf.errors import StorageError
-from yuegguf.snapshots import COST_SHARE, CacheFolder
-from yuegguf.stages.draft import Mark
-from yuegguf.tokenlog import TokenLog
+from yuegguf.lm.protocol import Row
+from yuegguf.song import cache_snapshots
+from yuegguf.song.cache_snapshots import COST_SHARE, CacheFolder
+from yuegguf.song.token_log import TokenLog
+from yuegguf.stages.stage1_task import Mark
 
 
 class Clock:
@@ -47,7 +47,7 @@ class SlowEngine(FakeEngine):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(snapshots, "time", clock)
+    monkeypatch.setattr(cache_snapshots, "time", clock)
     return clock
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from helpers import edit_song
 
-from yuegguf import audio
+from yuegguf.audio import files
 from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.marks import audacity
-from yuegguf.plan import Plan
-from yuegguf.request import Output, Reference, SongRequest, SungSection
-from yuegguf.sampling import Sampling
-from yuegguf.song import SongFolder, sections_of
-from yuegguf.song_lookup import new_path, newest_interrupted, slug
-from yuegguf.song_record import SongRecord
+from yuegguf.planning.plan import Plan
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import Output, Reference, SongRequest, SungSection
+from yuegguf.song.folder import SongFolder, sections_of
+from yuegguf.song.lookup import new_path, newest_interrupted, slug
+from yuegguf.song.markers import audacity
+from yuegguf.song.record import SongRecord
 
 REQUEST = SongRequest(
     "female pop",
@@ -141,8 +141,8 @@ def test_newest_interrupted(tmp_path: Path) -> None:
 
 
 def test_the_credit_is_the_same_in_folders_and_files(tmp_path: Path) -> None:
-    assert make(tmp_path).record.credit == audio.CREDIT
-    assert audio.Tags().comment.startswith(audio.CREDIT)
+    assert make(tmp_path).record.credit == files.CREDIT
+    assert files.Tags().comment.startswith(files.CREDIT)
 
 
 def test_section_times_and_markers() -> None:

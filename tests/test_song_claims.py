@@ -9,9 +9,9 @@ import pytest
 from helpers import new_song
 
 from yuegguf.errors import DamagedFile, StorageError
-from yuegguf.files import replacing
-from yuegguf.song import SongFolder
-from yuegguf.song_lookup import newest_interrupted
+from yuegguf.files.atomic import replacing
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.lookup import newest_interrupted
 
 
 def test_another_process_that_is_at_work_loses_nothing(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from fakes import STAGE1, MemoryJournal, Stage1Engine
 from helpers import context_ids
 
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, RequestError
+from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.progress import Event
-from yuegguf.sampling import Sampling, penalise
+from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1
-from yuegguf.stages.draft import END_OF_AUDIO, Draft, Mark
 from yuegguf.stages.prompt import Prompt
+from yuegguf.stages.sampler import penalise
 from yuegguf.stages.stage1 import COND, UNCOND, step_scores
-from yuegguf.vocab import stage1_vocab
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Draft, Mark
 
 VOCAB = stage1_vocab(STAGE1)
 PROMPT = Prompt(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from fakes import PIECES, FakeEngine
 
+from yuegguf.lm.vocab import stage2_vocab
 from yuegguf.progress import Event
 from yuegguf.stages import stage2
 from yuegguf.stages.stage2 import Chunk
-from yuegguf.vocab import stage2_vocab
 
 VOCAB = stage2_vocab(PIECES)
 

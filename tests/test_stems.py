@@ -9,13 +9,13 @@ import pytest
 import soundfile
 from helpers import Capture, cli, ended, refused
 
-from yuegguf.arrays import load_arrays
-from yuegguf.encoding import Room
 from yuegguf.errors import RequestError
-from yuegguf.given import given_track, recorded_frames, sections_for, silence
-from yuegguf.models import nano_models
-from yuegguf.request import GivenTrack, SongRequest, shares
-from yuegguf.runtime import open_codec
+from yuegguf.files.arrays import load_arrays
+from yuegguf.models.resolve import nano_models
+from yuegguf.pipeline.engines import open_codec
+from yuegguf.request.song_request import GivenTrack, SongRequest, shares
+from yuegguf.song.encoding import Room
+from yuegguf.song.recordings import given_track, recorded_frames, sections_for, silence
 
 MACHINE = ("--threads", 1, "--stage2-batch", 2, "-m", "nano")
 RATE, SECONDS = 22_050, 4.31
@@ -186,7 +186,7 @@ def test_takes_hear_a_recording_once(
         encoded.append(args)
         return given_track(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("yuegguf.pipeline.given_track", counted)
+    monkeypatch.setattr("yuegguf.pipeline.phases.given_track", counted)
     options = ("stems", "--vocal", recording, "-g", "pop", "--seed", 1, "-o", tmp_path, "-n", 3)
     takes = cli(capsys, *options, *MACHINE, "--json").json["takes"]
     assert len(encoded) == 1

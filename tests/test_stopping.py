@@ -69,7 +69,7 @@ def test_other_signals_while_starting_up_too(press: int) -> None:
 
 
 @pytest.mark.parametrize("press", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("module", ["yuegguf.forecast", "llama_cpp"])
+@pytest.mark.parametrize("module", ["yuegguf.measure.forecast", "llama_cpp"])
 def test_a_signal_while_a_command_imports_what_it_needs(module: str, press: int) -> None:
     result = python(PROGRAM + MAIN, "run", *OURS, "--model", "nano", "--plan", at=module, press=press)
     assert (result.code, result.out) == (130, "")

@@ -16,10 +16,10 @@ from yuegguf_convert.synthetic import SHAPES, write_synthetic
 from yuegguf_convert.trim import kept_ids
 
 from yuegguf.cli.bench import table
-from yuegguf.engine.base import Row
-from yuegguf.engine.llama import EngineOptions, LlamaEngine
 from yuegguf.errors import RequestError
-from yuegguf.vocab import check_role, stage1_vocab, stage2_vocab
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import Row
+from yuegguf.lm.vocab import check_role, stage1_vocab, stage2_vocab
 
 SMALL = LlamaConfig(256, 4, 4, 1, 64, 1408, 41000, 16384, 1e-5, 10000.0, False)
 """1,408 columns are no multiple of 256, like stage 2's 5,504."""

@@ -11,10 +11,10 @@ import sentencepiece
 from yuegguf_convert.vocab import read_vocab
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.gguf_model import read_model
-from yuegguf.models import nano_models
-from yuegguf.tokenizer import Tokenizer, open_tokenizer
-from yuegguf.vocab import MOST_TOKENIZER, TOKENIZER_KEY
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
+from yuegguf.lm.vocab import MOST_TOKENIZER, TOKENIZER_KEY
+from yuegguf.models.resolve import nano_models
 
 MODEL = nano_models().stage1
 HEADER = read_model(MODEL)

@@ -8,7 +8,7 @@ import pytest
 from helpers import log_of
 
 from yuegguf.errors import DamagedFile
-from yuegguf.tokenlog import END_OF_AUDIO, TokenLog
+from yuegguf.song.token_log import END_OF_AUDIO, TokenLog
 
 
 def write(path: Path) -> bytes:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
-from yuegguf import typed
 from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.files import typed_json
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Thing:
 
 
 def read(data: bytes, kind: Any = Thing) -> Any:
-    return typed.read_json(data, kind, "thing.json", "copy it again")
+    return typed_json.read_json(data, kind, "thing.json", "copy it again")
 
 
 def test_what_fits_is_read() -> None:
@@ -68,16 +68,16 @@ def test_nonsense_is_one_sentence(data: bytes, says: str) -> None:
 
 
 def test_a_file_larger_than_any_of_ours_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typed, "MOST_BYTES", 100)
+    monkeypatch.setattr(typed_json, "MOST_BYTES", 100)
     path = tmp_path / "thing.json"
     path.write_bytes(b'{"count": 1}' + b" " * 1000)
     with pytest.raises(DamagedFile, match="larger than"):
-        typed.read_file(path, Thing, "")
+        typed_json.read_file(path, Thing, "")
 
 
 def test_a_sealed_object_is_read_back_and_any_other_digit_is_damage() -> None:
     thing = Thing(12, "b", (Part("é"),))
-    sealed = typed.seal(thing)
+    sealed = typed_json.seal(thing)
     assert read(sealed) == thing
     assert read(b" ".join(sealed.split())) == thing, "spaces do not count"
     for old, new in ((b"12", b"13"), (b'"b"', b'"a"'), ("é".encode(), b"e"), (b"0.5", b"0.6")):
@@ -88,4 +88,4 @@ def test_a_sealed_object_is_read_back_and_any_other_digit_is_damage() -> None:
 
 def test_text_that_no_file_can_hold_is_refused_in_words() -> None:
     with pytest.raises(RequestError, match="is not UTF-8 text"):
-        typed.seal(Part("\udcff"))
+        typed_json.seal(Part("\udcff"))

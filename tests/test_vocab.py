@@ -7,7 +7,7 @@ import pytest
 from fakes import PIECES, SPECIALS, TEXT
 
 from yuegguf.errors import DamagedFile
-from yuegguf.vocab import check_role, interleave, split_tracks, stage1_vocab, stage2_vocab
+from yuegguf.lm.vocab import check_role, interleave, split_tracks, stage1_vocab, stage2_vocab
 
 CODES = PIECES[len(TEXT) + len(SPECIALS) :]
 

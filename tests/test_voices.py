@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from helpers import FAST, OURS, Capture, cli, ended, refused, run_refused, song_bytes
 
-from yuegguf import checks, models, voices
 from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.registry import voices_dir
-from yuegguf.voices import Voice
+from yuegguf.models import resolve
+from yuegguf.models.registry import voices_dir
+from yuegguf.pipeline import preflight
+from yuegguf.song import voices
+from yuegguf.song.voices import Voice
 
 CODES = np.random.default_rng(7).integers(0, 1024, 150).astype(np.int16)
 VOICE = Voice("anna", CODES, True, ("v.wav", "b.flac"), 1.5, "c0dec", "2026-01-02")
@@ -160,7 +162,7 @@ def test_voices_lie_beside_the_models_by_default(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("YUEGGUF_MODELS_DIR")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
-    from yuegguf.registry import models_dir
+    from yuegguf.models.registry import models_dir
 
     assert voices_dir() == tmp_path / "yuegguf" / "voices" == models_dir().parent / "voices"
 
@@ -176,7 +178,7 @@ def saved(capsys: Capture, *args: object) -> Any:
 
 def test_saving_listing_and_removing(capsys: Capture, recordings: Path, folder: Path) -> None:
     made = saved(capsys, "anna", "--ref", recordings / "a.wav", "--ref-start", 0.51, "--ref-end", 1.2)
-    codec = checks.codec_id(models.nano_models().codec)
+    codec = preflight.codec_id(resolve.nano_models().codec)
     facts = {"name": "anna", "dual": False, "sources": ["a.wav"], "start": 0.52, "end": 1.2, "seconds": 0.68}
     assert made == {**facts, "codec": codec, "saved": made["saved"], "file": str(folder / "anna.npz")}
     duo = saved(capsys, "duo", "--ref-vocal", recordings / "b.flac", "--ref-inst", recordings / "long.wav")
@@ -257,8 +259,8 @@ def test_a_song_keeps_its_own_copy_of_the_voice(
     capsys: Capture, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is there before the first token, so that removing the voice never strands a song."""
-    from yuegguf import pipeline
     from yuegguf.errors import Interrupted
+    from yuegguf.pipeline import phases
 
     saved(capsys, "anna", "--ref", recordings / "a.wav")
     whole = sing(capsys, tmp_path / "whole", "--voice", "anna")
@@ -267,7 +269,7 @@ def test_a_song_keeps_its_own_copy_of_the_voice(
         raise Interrupted("stopped")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "work", stopped)
+        patched.setattr(phases, "work", stopped)
         assert cli(capsys, "run", *OURS, *FAST, "--voice", "anna", "-o", tmp_path / "late").code == 75
     (folder,) = (tmp_path / "late").iterdir()
     assert voices.remove("anna")
@@ -300,7 +302,7 @@ def test_voices_that_cannot_be_sung(capsys: Capture, recordings: Path, folder: P
 
 
 def test_a_reference_is_one_thing() -> None:
-    from yuegguf.request import Reference
+    from yuegguf.request.song_request import Reference
 
     for parts, sentence in (
         ({"voice": "a", "mix": "b"}, "a voice is a reference already"),

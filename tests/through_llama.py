@@ -8,7 +8,7 @@ from pathlib import Path
 
 import llama_cpp as lib
 
-from yuegguf.engine.llama import _start
+from yuegguf.lm.llama import _start
 
 
 def as_llama_cpp_reads(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:

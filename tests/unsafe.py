@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from yuegguf import song
-from yuegguf.base import Base, load_base
+from yuegguf.song import folder
+from yuegguf.song.kept_part import Base, load_base
 
 
 def install(way: str) -> Callable[[], None]:
     """Let this process write over song.json itself, forget what a song goes on from, or claim nothing."""
     ways = {"write": ("replacing", _over), "unlocked": ("claimed", _unclaimed)}
     if way == "forget":
-        song.SongFolder.load_base = _any_base
+        folder.SongFolder.load_base = _any_base
     else:
-        setattr(song, *ways[way])
+        setattr(folder, *ways[way])
     return lambda: None
 
 
@@ -30,5 +30,5 @@ def _unclaimed(_folder: Path) -> Iterator[None]:
     yield
 
 
-def _any_base(folder: song.SongFolder) -> Base | None:
+def _any_base(folder: folder.SongFolder) -> Base | None:
     return load_base(folder.path)

@@ -12,6 +12,8 @@ import soundfile
 from helpers import TEXT
 from zygote import Moment, Zygote
 
+from yuegguf.files import hashing
+
 Line = tuple[object, ...]
 
 MACHINE = ("--threads", 1, "--stage2-batch", 1, "--snapshot-every", 15)
@@ -30,7 +32,7 @@ SHORT = (
     *MACHINE,
 )
 """A song of one second."""
-SAMPLE = "yuegguf.tokenlog:TokenLog.draw"
+SAMPLE = "yuegguf.song.token_log:TokenLog.draw"
 QUEUE = """
 defaults: {segment-seconds: 1, model: nano, threads: 1, stage2-batch: 1, output-dir: songs}
 songs:
@@ -86,7 +88,7 @@ class Stock:
         self._run(folder, "run", *SONG, "--preview-every", 0.5, moment=Moment(130, SAMPLE))
 
     def _sampled(self, folder: Path) -> None:
-        self._run(folder, "run", *SONG, moment=Moment(1, "yuegguf.song:SongFolder.save_chunk"))
+        self._run(folder, "run", *SONG, moment=Moment(1, "yuegguf.song.folder:SongFolder.save_chunk"))
 
     def _drafted(self, folder: Path) -> None:
         self._run(folder, "run", *SHORT, "--draft-stems")
@@ -154,11 +156,11 @@ class Stock:
         self._lock(folder / "kit")
 
     def _lock(self, kit: Path) -> None:
-        from yuegguf import lockfile
-        from yuegguf.lockfile import Installed
+        from yuegguf.models import lockfile
+        from yuegguf.models.lockfile import Installed
 
         def entry(file: Path, model: str, quant: str) -> Installed:
-            size, digest = file.stat().st_size, lockfile.digest(file)
+            size, digest = file.stat().st_size, hashing.digest(file)
             name = str(file.relative_to(kit))
             return Installed(name, model, quant, size, digest, "apache-2.0", "a/b", "0" * 40, {}, "test")
 

@@ -124,10 +124,10 @@ def zygote(folder: Path, cheap: bool, hub: str = "") -> Iterator[Zygote]:
 
 def serve(cheap: bool, hub: str) -> None:
     """Be one: fork for each line of stdin; say the process, then its exit code."""
-    ours = ("yuegguf.checks", "yuegguf.cli", "yuegguf_convert.lm")
+    ours = ("yuegguf.pipeline.preflight", "yuegguf.cli", "yuegguf_convert.lm")
     for name in ("llama_cpp", "onnxruntime", *ours, "encodings.cp437"):  # which another user may not read
         importlib.import_module(name)
-    snapshots = importlib.import_module("yuegguf.snapshots")
+    snapshots = importlib.import_module("yuegguf.song.cache_snapshots")
     snapshots.time = SimpleNamespace(monotonic=itertools.count().__next__)  # a second a look
     if cheap:
         importlib.import_module("cheap").install(setattr)

@@ -12,20 +12,20 @@ from __future__ import annotations
 TYPE_CHECKING = False
 """Known to type checkers, which then see the names' own types; `typing` itself is not even imported."""
 if TYPE_CHECKING:
-    from yuegguf.early import Early as Early
+    from yuegguf.api import generate as generate
+    from yuegguf.api import refine as refine
+    from yuegguf.api import resume as resume
     from yuegguf.errors import YueError as YueError
-    from yuegguf.lora import Lora as Lora
-    from yuegguf.models import ModelChoice as ModelChoice
-    from yuegguf.plan import Machine as Machine
+    from yuegguf.lm.adapters import Lora as Lora
+    from yuegguf.models.resolve import ModelChoice as ModelChoice
+    from yuegguf.planning.plan import Machine as Machine
     from yuegguf.progress import Event as Event
-    from yuegguf.request import Output as Output
-    from yuegguf.request import Reference as Reference
-    from yuegguf.request import Song as Song
-    from yuegguf.request import SongRequest as SongRequest
-    from yuegguf.runtime import generate as generate
-    from yuegguf.runtime import refine as refine
-    from yuegguf.runtime import resume as resume
-    from yuegguf.sampling import Sampling as Sampling
+    from yuegguf.request.early import Early as Early
+    from yuegguf.request.sampling import Sampling as Sampling
+    from yuegguf.request.song_request import Output as Output
+    from yuegguf.request.song_request import Reference as Reference
+    from yuegguf.request.song_request import Song as Song
+    from yuegguf.request.song_request import SongRequest as SongRequest
 
 __version__ = "0.1.0"
 __all__ = [
@@ -47,20 +47,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Early": "early",
+    "Early": "request.early",
     "Event": "progress",
-    "Lora": "lora",
-    "Machine": "plan",
-    "ModelChoice": "models",
-    "Output": "request",
-    "Reference": "request",
-    "Sampling": "sampling",
-    "Song": "request",
-    "SongRequest": "request",
+    "Lora": "lm.adapters",
+    "Machine": "planning.plan",
+    "ModelChoice": "models.resolve",
+    "Output": "request.song_request",
+    "Reference": "request.song_request",
+    "Sampling": "request.sampling",
+    "Song": "request.song_request",
+    "SongRequest": "request.song_request",
     "YueError": "errors",
-    "generate": "runtime",
-    "refine": "runtime",
-    "resume": "runtime",
+    "generate": "api",
+    "refine": "api",
+    "resume": "api",
 }
 
 

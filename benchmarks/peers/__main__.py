@@ -27,14 +27,14 @@ from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
 from benchmarks.peers import loops
 from benchmarks.peers.models import random_model
-from yuegguf.cost import ALL, StepCost, draft_seconds, refine_seconds
-from yuegguf.engine.base import BATCH
-from yuegguf.engine.llama import EngineOptions, LlamaEngine
-from yuegguf.machine import cpu_name, physical_cores
-from yuegguf.plan import GPU_BATCH, MAX_STAGE2_ROWS
-from yuegguf.speed import measure
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import BATCH
+from yuegguf.lm.vocab import Role
+from yuegguf.planning.cost import ALL, StepCost, draft_seconds, refine_seconds
+from yuegguf.planning.hardware import cpu_name, physical_cores
+from yuegguf.planning.plan import GPU_BATCH, MAX_STAGE2_ROWS
+from yuegguf.planning.timing import measure
 from yuegguf.stages import stage2
-from yuegguf.vocab import Role
 
 PROMPT, LATER, SECTION_FRAMES = 460, 90, 1500
 STEPS = {"cpu": 6, "cuda": 60}

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nano.corpus.render import make_song
-from yuegguf.audio import write_audio
+from yuegguf.audio.files import write_audio
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from nano.corpus.labels import Labels
 from nano.corpus.spec import SongSpec, sample_spec
 from nano.corpus.synth import Pair
 from nano.corpus.voice import consonant, vowel
-from yuegguf.codec.base import CODEC_HOP, SONG_HOP
+from yuegguf.codec.protocol import CODEC_HOP, SONG_HOP
 
 Wave = NDArray[np.float32]
 SOUNDS = {"drum": drum, "note": note, "consonant": consonant, "vowel": vowel}

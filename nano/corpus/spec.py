@@ -10,7 +10,7 @@ from nano.corpus.draws import Draws
 from nano.corpus.genres import GENRES, MOODS, STRUCTURES
 from nano.corpus.lexicon import make_line
 from nano.corpus.timing import section_bars
-from yuegguf.lyrics import parse
+from yuegguf.request.lyrics import parse
 
 GENDERS = ("female", "male")
 NEUTRAL = (

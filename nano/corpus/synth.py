@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.codec.base import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
-from yuegguf.dsp import resample
+from yuegguf.audio.dsp import resample
+from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
 
 Doubles = NDArray[np.float64]
 Pair = tuple[NDArray[np.float32], NDArray[np.float32]]

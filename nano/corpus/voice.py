@@ -15,7 +15,7 @@ import numpy as np
 
 from nano.corpus.synth import HIGHEST, Doubles, Pair, at_both_rates, fade, noise, play, seconds, table
 from nano.corpus.theory import hertz
-from yuegguf.codec.base import SONG_HOP, SONG_RATE
+from yuegguf.codec.protocol import SONG_HOP, SONG_RATE
 
 CONSONANT_FRAMES = 2
 OVERLAP_FRAMES = 1

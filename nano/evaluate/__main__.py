@@ -14,7 +14,7 @@ from nano.evaluate.requests import held_out
 from nano.evaluate.singing import evaluate
 from nano.measure.validate import corpus_classifier
 from yuegguf import ModelChoice
-from yuegguf.models import nano_models
+from yuegguf.models.resolve import nano_models
 
 CODEC_SEEDS = list(range(5000, 5012))
 AGREEMENT_SEEDS = list(range(6000, 6006))

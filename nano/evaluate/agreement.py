@@ -8,10 +8,10 @@ import numpy as np
 
 from nano.corpus import make_song, sample_spec
 from nano.train.songs import UNKNOWN, song_row
-from yuegguf.codec.ort import OrtCodec
-from yuegguf.gguf_model import read_model
-from yuegguf.quality import Agreement, Draw, Passage, compare, overall, stage2_passages
-from yuegguf.vocab import CODEBOOK_SIZE, stage1_vocab, stage2_vocab
+from yuegguf.codec.onnx import OrtCodec
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.vocab import CODEBOOK_SIZE, stage1_vocab, stage2_vocab
+from yuegguf.measure.quality import Agreement, Draw, Passage, compare, overall, stage2_passages
 
 CHUNK = 100
 """Frames of a stage-2 row."""

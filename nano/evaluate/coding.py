@@ -8,8 +8,8 @@ import numpy as np
 
 from nano.corpus import make_song
 from nano.measure import high_band_correlation, log_mel_distance, si_sdr
-from yuegguf.codec.base import CODEC_RATE, SONG_RATE, AudioCodec
-from yuegguf.codec.ort import OrtCodec
+from yuegguf.codec.onnx import OrtCodec
+from yuegguf.codec.protocol import CODEC_RATE, SONG_RATE, AudioCodec
 
 CODEBOOKS = (1, 2, 4, 6, 8)
 

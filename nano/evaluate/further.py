@@ -24,14 +24,14 @@ from nano.evaluate.referring import referring
 from nano.evaluate.requests import held_out, lengths
 from nano.evaluate.singing import SECONDS
 from nano.measure import music
-from yuegguf import takes
-from yuegguf.codec.base import FRAME_RATE, SONG_RATE
-from yuegguf.extend import Extension
-from yuegguf.given import recorded_frames
-from yuegguf.material import Material
-from yuegguf.models import nano_models
-from yuegguf.request import GivenTrack
-from yuegguf.runtime import adopt, open_codec
+from yuegguf.codec.protocol import FRAME_RATE, SONG_RATE
+from yuegguf.exchange.imported import Material, adopt
+from yuegguf.models.resolve import nano_models
+from yuegguf.pipeline import takes
+from yuegguf.pipeline.engines import open_codec
+from yuegguf.pipeline.extend import Extension
+from yuegguf.request.song_request import GivenTrack
+from yuegguf.song.recordings import recorded_frames
 
 NANO = yuegguf.ModelChoice("nano")
 MACHINE = yuegguf.Machine()

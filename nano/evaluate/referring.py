@@ -18,8 +18,8 @@ from nano.corpus.states import COUNT, HELD, LEADS
 from nano.evaluate.requests import frames
 from nano.evaluate.singing import SECONDS
 from nano.measure import singing
-from yuegguf.codec.base import FRAME_RATE, SONG_RATE
-from yuegguf.request import Reference
+from yuegguf.codec.protocol import FRAME_RATE, SONG_RATE
+from yuegguf.request.song_request import Reference
 
 FIRST_SEED = 500_000
 """References are held-out songs from here on."""

@@ -14,7 +14,7 @@ from nano.corpus import SongSpec
 from nano.corpus.arrange import arrange
 from nano.evaluate.requests import lengths
 from nano.measure import music, singing, vowels
-from yuegguf.codec.base import FRAME_RATE
+from yuegguf.codec.protocol import FRAME_RATE
 
 SECONDS = 30.0
 """Longest a section may become; the corpus's longest has 9.6."""

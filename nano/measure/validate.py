@@ -8,7 +8,7 @@ import numpy as np
 
 from nano.corpus import CorpusSong, SectionLabel, make_song
 from nano.measure import distance, music, singing, vowels
-from yuegguf.codec.base import FRAME_RATE
+from yuegguf.codec.protocol import FRAME_RATE
 
 HELD_OUT = 1_000_000
 """First seed of the songs that nothing is fitted on."""

@@ -12,7 +12,7 @@ from nano.corpus.genres import GENRES
 from nano.corpus.spec import GENDERS
 from nano.corpus.states import SILENT, states
 from nano.train.mistakes import misheard
-from yuegguf.vocab import interleave
+from yuegguf.lm.vocab import interleave
 
 Ints = NDArray[np.int64]
 TRACKS = {"both": 0.6, "vocal": 0.2, "instrumental": 0.2}

@@ -23,10 +23,10 @@ from nano.corpus.states import CHORDS, states
 from nano.corpus.theory import BEATS_PER_BAR
 from nano.tokenizer import TEXT_PIECES, appended_pieces, build_tokenizer
 from nano.train.references import Reference
-from yuegguf.lyrics import Section, parse
+from yuegguf.lm.tokenizer import Tokenizer
+from yuegguf.lm.vocab import Stage1Vocab, interleave, stage1_vocab
+from yuegguf.request.lyrics import Section, parse
 from yuegguf.stages.prompt import Prompt, build
-from yuegguf.tokenizer import Tokenizer
-from yuegguf.vocab import Stage1Vocab, interleave, stage1_vocab
 
 Ints = NDArray[np.int64]
 UNKNOWN = -100

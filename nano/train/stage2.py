@@ -22,8 +22,8 @@ from nano.train.coded import CODEBOOKS, Coded, coded
 from nano.train.llama import Llama, rows, write
 from nano.train.loop import Plan, Trainer
 from nano.train.songs import pieces, tokenizer_bytes
+from yuegguf.lm.vocab import CODEBOOK_SIZE, stage2_vocab
 from yuegguf.stages.stage2 import CHUNK_FRAMES
-from yuegguf.vocab import CODEBOOK_SIZE, stage2_vocab
 
 SEED = 2
 BATCH_FRAMES = 300

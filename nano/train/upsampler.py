@@ -22,7 +22,7 @@ from nano.train.coded import FIRST_SEED, Coded, coded
 from nano.train.loop import Plan, Trainer
 from nano.train.losses import spectral_loss
 from nano.train.vocos import Vocos
-from yuegguf.codec.base import SONG_HOP, SONG_RATE
+from yuegguf.codec.protocol import SONG_HOP, SONG_RATE
 
 TRACKS = ("vocal", "instrumental")
 FRAMES, BATCH = 48, 12

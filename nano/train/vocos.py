@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nano.codec_weights import N_FFT, CodecSpec
-from yuegguf.codec.base import SONG_HOP
+from yuegguf.codec.protocol import SONG_HOP
 
 MAX_MAGNITUDE = 100.0
 EPSILON = 1e-6

@@ -35,8 +35,8 @@ from yuegguf.cli.stems import stems
 from yuegguf.cli.takes import takes
 from yuegguf.cli.voice import voice
 from yuegguf.errors import Interrupted, NotEnoughMemory, StorageError, YueError
-from yuegguf.files import is_crowded, too_many_open
-from yuegguf.lyrics import is_text
+from yuegguf.files.atomic import is_crowded, too_many_open
+from yuegguf.request.lyrics import is_text
 
 SETTINGS = {
     "help_option_names": ["-h", "--help"],

@@ -7,12 +7,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from yuegguf import lockfile, registry
 from yuegguf.errors import ModelNotFound, RequestError
-from yuegguf.gguf_header import Value, read_gguf
-from yuegguf.gguf_model import checked
-from yuegguf.lockfile import Installed
-from yuegguf.vocab import TOKENIZER_KEY, role_of
+from yuegguf.lm.gguf_header import Value, read_gguf
+from yuegguf.lm.gguf_model import checked
+from yuegguf.lm.vocab import TOKENIZER_KEY, role_of
+from yuegguf.models import lockfile, registry
+from yuegguf.models.lockfile import Installed
 
 SHOWN = 16
 """Values of an array that are shown at most."""

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from yuegguf.early import PREVIEW_SECONDS, Early
+from yuegguf.request.early import PREVIEW_SECONDS, Early
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from yuegguf.cli._output import Output
 from yuegguf.cli._signals import stop_on_signals
-from yuegguf.models import ModelChoice, Models
-from yuegguf.plan import Machine
-from yuegguf.request import Song
-from yuegguf.song import SongFolder
+from yuegguf.models.resolve import ModelChoice, Models
+from yuegguf.pipeline import run, song_models
+from yuegguf.planning.plan import Machine
+from yuegguf.request.song_request import Song
+from yuegguf.song.folder import SongFolder
 
 GAVE_UP = 6
 """Exit code of a song that is made, but in which a section is plainly wrong after all its retries."""
@@ -33,10 +34,8 @@ def finish(output: Output, folders: Sequence[SongFolder], found: Models, hardwar
     if early.draft:
         output.draft_only()
     if len(folders) == 1:
-        from yuegguf import runtime
-
         with stop_on_signals(output) as stop:
-            return show(output, runtime.go_on(first, found, hardware, output.progress, stop))
+            return show(output, run.run_song(first, found, hardware, output.progress, stop))
     return _sing_takes(output, folders, found, hardware)
 
 
@@ -44,29 +43,28 @@ def go_on_together(
     output: Output, folders: Sequence[SongFolder], choice: ModelChoice, hardware: Machine
 ) -> int:
     """Go on with takes of one song, and show them; the exit code."""
-    from yuegguf import models
 
     output.draft_only()
-    return _sing_takes(output, folders, models.of_song(folders[0], choice), hardware)
+    return _sing_takes(output, folders, song_models.models_of_song(folders[0], choice), hardware)
 
 
 def go_on_quietly(
     output: Output, folder: Path, found: Models, hardware: Machine, stop: threading.Event
 ) -> list[Song]:
     """Go on with a song, or with takes, without showing them; the songs."""
-    from yuegguf import runtime, takes
+    from yuegguf.pipeline import takes
 
     group = takes.of(folder)
     if group:
         songs = takes.draft(group, found, hardware, output.progress, stop)
     else:
-        songs = [runtime.go_on(SongFolder.open(folder), found, hardware, output.progress, stop)]
+        songs = [run.run_song(SongFolder.open(folder), found, hardware, output.progress, stop)]
     output.done()
     return songs
 
 
 def _sing_takes(output: Output, folders: Sequence[SongFolder], found: Models, hardware: Machine) -> int:
-    from yuegguf import takes
+    from yuegguf.pipeline import takes
 
     with stop_on_signals(output) as stop:
         songs = takes.draft(folders, found, hardware, output.progress, stop)

@@ -11,12 +11,12 @@ from yuegguf.cli._early import early
 from yuegguf.cli._options import has_gpu, machine, model_choice
 from yuegguf.cli._output import Output, minutes
 from yuegguf.cli._request import song_request
-from yuegguf.early import Early
-from yuegguf.files import free_disk
-from yuegguf.models import Models
-from yuegguf.plan import Machine
-from yuegguf.request import SongRequest
-from yuegguf.song import SongFolder
+from yuegguf.files.atomic import free_disk
+from yuegguf.models.resolve import Models
+from yuegguf.planning.plan import Machine
+from yuegguf.request.early import Early
+from yuegguf.request.song_request import SongRequest
+from yuegguf.song.folder import SongFolder
 
 WITHOUT_EFFECT = {
     "keep_intermediate": "tokens and codes are always kept",
@@ -49,22 +49,23 @@ class Job:
 
     def begin(self, named: Callable[[Path], None] = lambda _path: None) -> list[SongFolder]:
         """Its folders, once everything is checked, and `named` was called with where. Raises YueError."""
-        from yuegguf import takes
+        from yuegguf.pipeline import takes
 
         common = (self.request, self.models, self.parent, self.name, self.hardware)
         return takes.start(*common, self.takes, self.early, named=named)
 
     def check(self) -> None:
         """Everything that `begin` checks, and nothing made. Raises YueError."""
-        from yuegguf import runtime
+        from yuegguf.pipeline import create
 
         asked = (self.request, self.models, self.parent, self.name, self.hardware)
-        runtime.prepared(*asked, self.early, self.takes)
+        create.prepared(*asked, self.early, self.takes)
 
 
 def job_of(output: Output, options: dict[str, Any]) -> Job:
     """A job from `run`'s keywords; what had to be interpreted is said. Raises YueError, UsageError."""
-    from yuegguf import models, runtime
+    from yuegguf.models import resolve
+    from yuegguf.pipeline import create
 
     _say_what_has_no_effect(output, options)
     heard, takes = early(options), options.pop("takes")
@@ -73,17 +74,17 @@ def job_of(output: Output, options: dict[str, Any]) -> Job:
     request = song_request(options)
     for notice in request.parsed().notices:
         output.warn(notice)
-    found = models.resolve(choice, request.reference is not None)
-    if found.name == models.NANO and choice.stage1 is None:
+    found = resolve.resolve(choice, request.reference is not None)
+    if found.name == resolve.NANO and choice.stage1 is None:
         output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
-    for notice in runtime.reference_notices(request, choice, found):
+    for notice in create.reference_notices(request, choice, found):
         output.warn(notice)
     return Job(request, found, hardware, heard, parent, name, takes)
 
 
 def foretell(output: Output, job: Job, whole: bool) -> None:
     """What a song will take here; the `whole` also says what it holds. Raises YueError."""
-    from yuegguf.forecast import forecast
+    from yuegguf.measure.forecast import forecast
 
     if job.takes > 1:
         output.warn(f"the draft is of all {job.takes} takes, which share its steps; the rest is of one")
@@ -106,7 +107,7 @@ def foretell(output: Output, job: Job, whole: bool) -> None:
 
 def _sections(request: SongRequest) -> tuple[list[dict[str, Any]], list[str]]:
     """Each section that will be sung: whether its words fit, as facts and as lines."""
-    from yuegguf.fit import fit
+    from yuegguf.request.syllables import fit
 
     facts, lines = [], []
     for number, section in enumerate(request.parsed().sections, 1):

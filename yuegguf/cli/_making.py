@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from yuegguf import __version__, checks, lockfile, registry
+from yuegguf import __version__
 from yuegguf.errors import ModelNotFound, RequestError
-from yuegguf.files import read_within
-from yuegguf.lockfile import Installed
+from yuegguf.files import hashing
+from yuegguf.files.atomic import read_within
+from yuegguf.lm import header
+from yuegguf.lm.vocab import MOST_TOKENIZER, ROLE_OF_CONTEXT
+from yuegguf.models import lockfile, registry
+from yuegguf.models.hub_client import Snapshot, missing_bytes
+from yuegguf.models.lockfile import Installed
+from yuegguf.models.registry import ModelEntry
+from yuegguf.pipeline import preflight
 from yuegguf.progress import Progress
-from yuegguf.registry import ModelEntry
-from yuegguf.store import Snapshot, missing_bytes
-from yuegguf.vocab import MOST_TOKENIZER, ROLE_OF_CONTEXT
 
 KEPT = ".kept"
 """Marks a folder of sources that the user asked to keep."""
@@ -123,9 +127,9 @@ def make(job: Job, staging: Path, progress: Progress) -> None:
         quant = job.wanted.quant
         convert_lm(source, out, out_type=quant, role=role, overwrite=True, progress=progress)
     if job.wanted.quant:
-        checks.inspect(out, entry.role)
+        header.inspect(out, entry.role)
     else:
-        checks.check_codec(staging)
+        preflight.check_codec(staging)
 
 
 def _trim(job: Job, gguf: Path, out: Path, progress: Progress) -> None:
@@ -134,13 +138,13 @@ def _trim(job: Job, gguf: Path, out: Path, progress: Progress) -> None:
 
     role = job.wanted.entry.role
     if is_trimmed(gguf):
-        lockfile.copy(gguf, out, lockfile.digest(gguf), progress)
+        lockfile.copy(gguf, out, hashing.digest(gguf), progress)
         return
     model = None
     if len(job.parts) > 1:
         path = job.parts[1][1] / "tokenizer.model"
         model = read_within(path, MOST_TOKENIZER, "use --force to get it again")
-    checks.inspect(gguf, role)
+    header.inspect(gguf, role)
     trim_gguf(gguf, out, role=role, overwrite=True, progress=progress, tokenizer=model)
 
 
@@ -154,7 +158,7 @@ def lock_entry(job: Job, path: str, made: Path, progress: Progress) -> Installed
         job.wanted.entry.id,
         job.wanted.quant,
         made.stat().st_size,
-        lockfile.digest(made, progress),
+        hashing.digest(made, progress),
         snapshot.licence or stated[snapshot.repo],
         snapshot.repo,
         snapshot.revision,

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 import click
 
-from yuegguf import registry
 from yuegguf.cli._output import Output
-from yuegguf.cost import KV_BYTES
 from yuegguf.errors import RequestError, YueError
-from yuegguf.lora import Lora
-from yuegguf.machine import physical_cores
-from yuegguf.plan import MOST_BYTES, MOST_THREADS, Machine, check_threads
-from yuegguf.request import FORMATS, MIXES, MOST_TAKES, Reference
-from yuegguf.request import Output as SongOutput
+from yuegguf.lm.adapters import Lora
+from yuegguf.models import registry
+from yuegguf.planning.cost import KV_BYTES
+from yuegguf.planning.hardware import physical_cores
+from yuegguf.planning.plan import MOST_BYTES, MOST_THREADS, Machine, check_threads
+from yuegguf.request.song_request import FORMATS, MIXES, MOST_TAKES, Reference
+from yuegguf.request.song_request import Output as SongOutput
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -256,7 +256,7 @@ def given(*names: str) -> bool:
 
 def model_choice(options: dict[str, Any]) -> Any:
     """Take the model options out of a command's keywords. Raises RequestError for a scale of --lora."""
-    from yuegguf.models import ModelChoice
+    from yuegguf.models.resolve import ModelChoice
 
     return ModelChoice(
         options.pop("stage1"),
@@ -321,7 +321,7 @@ def wants_gpu(device: str, layers: int | None) -> bool | None:
 
 def has_gpu() -> bool:
     """Whether the installed llama.cpp can use a GPU."""
-    from yuegguf.engine.llama import build_info
+    from yuegguf.lm.llama import build_info
 
     return build_info()["gpu"] == "yes"
 

@@ -24,16 +24,17 @@ from typing import Any
 
 import click
 
-from yuegguf import voices
 from yuegguf.cli._finish import go_on_quietly, say_faults
 from yuegguf.cli._job import Job, job_of
 from yuegguf.cli._output import Output
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
-from yuegguf.files import claimed, replacing
-from yuegguf.lockfile import digest, plain
-from yuegguf.request import Song
-from yuegguf.typed import read_file
+from yuegguf.files.atomic import claimed, replacing
+from yuegguf.files.hashing import digest
+from yuegguf.files.typed_json import read_file
+from yuegguf.models.lockfile import plain
+from yuegguf.request.song_request import Song
+from yuegguf.song import voices
 
 HINT = "delete it to begin anew"
 

@@ -14,8 +14,8 @@ import click
 import yaml
 
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import is_text
-from yuegguf.reading import opened
+from yuegguf.files.reading import opened
+from yuegguf.request.lyrics import is_text
 
 MOST_BYTES, MOST_SONGS = 1 << 20, 1000
 """Size of a queue; texts may lie in files beside it."""

@@ -10,8 +10,8 @@ import click
 from yuegguf.cli._options import given, recordings, song_output
 from yuegguf.cli._texts import read_text, text_or_file
 from yuegguf.errors import RequestError
-from yuegguf.request import GivenTrack, Reference, SongRequest
-from yuegguf.sampling import Sampling
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import GivenTrack, Reference, SongRequest
 
 WORDLESS = "[intro]\n\n[verse]\n\n[chorus]\n\n[outro]\n"
 """Sections of an instrumental whose lyrics nobody wrote."""

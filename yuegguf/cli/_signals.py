@@ -10,8 +10,9 @@ from types import FrameType
 
 import click
 
-from yuegguf import machine, stopping
+from yuegguf import stopping
 from yuegguf.cli._output import Output
+from yuegguf.planning import hardware
 
 LOOK_SECONDS = 10.0
 """Between two looks at the battery, while the work goes on."""
@@ -52,7 +53,7 @@ class Patient(threading.Event):
 
     def _wait(self) -> None:
         told = False
-        while machine.on_battery() and not super().is_set():
+        while hardware.on_battery() and not super().is_set():
             if not told:
                 self._say("paused, since the machine runs on its battery; Ctrl-C stops")
                 told = True
@@ -98,7 +99,7 @@ def stop_on_signals(output: Output) -> Iterator[threading.Event]:
     """
     stop = Patient(output.warn) if _wanted("pause_on_battery") else threading.Event()
     if _wanted("nice"):
-        machine.give_way()
+        hardware.give_way()
     before: dict[int, stopping.Handler] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:

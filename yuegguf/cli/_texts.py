@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import MOST_TEXT
-from yuegguf.reading import opened_pipe
+from yuegguf.files.reading import opened_pipe
+from yuegguf.request.lyrics import MOST_TEXT
 
 MOST_BYTES = 4 * MOST_TEXT + 3
 """A text of the most characters takes no more in UTF-8, with a byte-order mark."""

@@ -15,8 +15,8 @@ from yuegguf.cli._options import PATH, machine, machine_options, model_choice, m
 from yuegguf.cli._output import Output, minutes
 from yuegguf.cli.quality import quality
 from yuegguf.errors import RequestError
-from yuegguf.models import Models
-from yuegguf.vocab import Role
+from yuegguf.lm.vocab import Role
+from yuegguf.models.resolve import Models
 
 STAGES = {"1": "stage1", "2": "stage2", "render": "render"}
 SHAPES: dict[str, tuple[Role, ...]] = {
@@ -80,7 +80,7 @@ def bench(
     """
     if click.get_current_context().invoked_subcommand:
         return
-    from yuegguf import bench as benchmark
+    from yuegguf.measure import bench as benchmark
 
     wanted = _stages(stages, shape)
     choice, hardware = model_choice(options), machine(options)
@@ -108,7 +108,7 @@ def _stages(text: str, shape: str | None) -> tuple[str, ...]:
 @contextmanager
 def _models(output: Output, choice: Any, shape: str | None, kept: Path | None) -> Iterator[Models]:
     """The user's models, or made ones for as long as they are needed."""
-    from yuegguf.models import NANO, resolve
+    from yuegguf.models.resolve import NANO, resolve
 
     if shape is None:
         yield resolve(choice)

@@ -21,9 +21,10 @@ from yuegguf.cli._options import (
     threads_option,
 )
 from yuegguf.cli._output import Output
-from yuegguf.codec.base import FRAME_RATE
+from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
-from yuegguf.files import refuse_to_replace, storage_errors
+from yuegguf.files.atomic import refuse_to_replace, storage_errors
+from yuegguf.pipeline import engines, song_models
 
 
 @click.command(short_help="codes → audio: another mix or format in seconds")
@@ -55,9 +56,8 @@ def decode(
     """
     from contextlib import closing
 
-    from yuegguf import output as files_of
-    from yuegguf import runtime
-    from yuegguf.codes import read_codes, read_track, title_of, track_of
+    from yuegguf.exchange.npy_codes import read_codes, read_track, title_of, track_of
+    from yuegguf.pipeline import write_audio as files_of
 
     wanted = song_output(options)
     alone = track_of(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
@@ -68,7 +68,7 @@ def decode(
     names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
     refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
     title = title_of(codes[0])
-    with closing(runtime.open_codec(_codec_of(codes[0], codec), threads)) as opened:
+    with closing(engines.open_codec(_codec_of(codes[0], codec), threads)) as opened:
         if alone:
             files = files_of.write_track(loaded, alone, opened, wanted, target / names[0], output.progress)
         else:
@@ -81,19 +81,18 @@ def decode(
 
 def _codec_of(codes: Path, named: Path | None) -> Path:
     """The codec that is named; else a song's own; else the installed one. Raises ModelNotFound."""
-    from yuegguf import models
-    from yuegguf.song import SongFolder
+    from yuegguf.models import resolve
+    from yuegguf.song.folder import SongFolder
 
     if named is None and (codes / "song.json").is_file():
-        return models.codec_of_song(SongFolder.open(codes))
-    return models.resolve_codec(codec_choice(named))
+        return song_models.codec_of_song(SongFolder.open(codes))
+    return resolve.resolve_codec(codec_choice(named))
 
 
 def _extra(codes: Path, frames: int) -> Any:
     """The marks and the recording of a song folder; nothing of other codes."""
-    from yuegguf.output import Extra
-    from yuegguf.song import SongFolder
-    from yuegguf.song_content import extra_of
+    from yuegguf.pipeline.write_audio import Extra, extra_of
+    from yuegguf.song.folder import SongFolder
 
     return extra_of(SongFolder.open(codes), frames) if (codes / "song.json").is_file() else Extra()
 
@@ -148,23 +147,23 @@ def encode(
     """
     from contextlib import closing
 
-    from yuegguf import models, runtime
-    from yuegguf.codes import write_track
-    from yuegguf.encoding import encode as encoded
-    from yuegguf.encoding import parts_of
+    from yuegguf.exchange.npy_codes import write_track
+    from yuegguf.models import resolve
+    from yuegguf.song.encoding import encode as encoded
+    from yuegguf.song.encoding import parts_of
 
     if jsonl is not None:
         _finetuning_data(output, files, jsonl, force, (codec, threads, max_memory))
         return
     window = _window(start, end)
     targets = _targets(files, output_dir, force)
-    folder = models.resolve_codec(codec_choice(codec))
-    room = runtime.encoding_room(folder, max_memory)
+    folder = resolve.resolve_codec(codec_choice(codec))
+    room = engines.encoding_room(folder, max_memory)
     sources = [_source(file, window, start) for file in files]
     for source in sources:  # all of it is said before minutes of encoding
         parts_of(source, slice(*window.indices(source.frames)), room)
     written = []
-    with closing(runtime.open_codec(folder, threads)) as opened:
+    with closing(engines.open_codec(folder, threads)) as opened:
         for source, target in zip(sources, targets, strict=True):
             codes = encoded(source, opened, room, window, output.progress)[:codebooks]
             _target(target.parent)
@@ -176,8 +175,8 @@ def encode(
 
 def _source(file: Path, window: slice, start: float) -> Any:
     """A recording to encode. Raises RequestError where the window, from `start` s on, holds nothing of it."""
-    from yuegguf.encoding import source_of
-    from yuegguf.recording import open_recording
+    from yuegguf.audio.recording import open_recording
+    from yuegguf.song.encoding import source_of
 
     source = source_of(open_recording(file))
     first, last, _ = window.indices(source.frames)
@@ -200,17 +199,21 @@ def _finetuning_data(
     """Write a JSONL of songs; `means` are the codec, its threads and the most memory that it may take."""
     from contextlib import closing
 
-    from yuegguf import checks, dataset, models, runtime
+    from yuegguf.exchange import finetuning_data
+    from yuegguf.models import resolve
+    from yuegguf.pipeline import preflight
 
     if len(files) != 1:
         raise RequestError("--jsonl takes one folder of songs", "pass the folder that holds theirs")
-    songs = dataset.read_songs(files[0])
+    songs = finetuning_data.read_songs(files[0])
     refuse_to_replace([out], force)
     codec, threads, max_memory = means
-    folder = models.resolve_codec(codec_choice(codec))
-    with closing(runtime.open_codec(folder, threads)) as opened:
-        encoder = dataset.Encoder(opened, checks.codec_id(folder), runtime.encoding_room(folder, max_memory))
-        rows = dataset.write(songs, encoder, out, force, output.progress)
+    folder = resolve.resolve_codec(codec_choice(codec))
+    with closing(engines.open_codec(folder, threads)) as opened:
+        encoder = finetuning_data.Encoder(
+            opened, preflight.codec_id(folder), engines.encoding_room(folder, max_memory)
+        )
+        rows = finetuning_data.write(songs, encoder, out, force, output.progress)
     output.done()
     seconds = sum(row["audio_length_in_sec"] for row in rows)
     output.result({"file": str(out), "songs": len(rows), "seconds": seconds}, [str(out)])
@@ -241,6 +244,6 @@ def _targets(files: tuple[Path, ...], folder: Path | None, force: bool) -> list[
 
 def codec_choice(codec: Path | None) -> Any:
     """A model choice that names the codec alone."""
-    from yuegguf.models import ModelChoice
+    from yuegguf.models.resolve import ModelChoice
 
     return ModelChoice(codec=codec, models_dir=models_root())

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from yuegguf import lockfile, registry
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
-from yuegguf.files import made_folder
-from yuegguf.lockfile import installing
+from yuegguf.files.atomic import made_folder
+from yuegguf.models import lockfile, registry
+from yuegguf.models.lockfile import installing
 
 
 @click.command(short_help="published checkpoint → GGUF")

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from yuegguf import machine, registry
 from yuegguf.cli._options import models_root, pass_output
 from yuegguf.cli._output import Output
+from yuegguf.models import registry
+from yuegguf.planning import hardware
 
 GIB = 2**30
 FAMILY_BYTES = {"Q4_K_M": 0.61, "Q5_K_M": 0.69, "Q6_K": 0.82, "Q8_0": 1.07, "F16": 2.0}
@@ -42,22 +43,22 @@ def gather(root: Path) -> dict[str, Any]:
     """All facts as JSON; `root` is the folder of installed models."""
     import soundfile
 
-    from yuegguf.codec.ort import build_info as ort_info
-    from yuegguf.engine.llama import build_info as llama_info
-    from yuegguf.engine.llama import devices
+    from yuegguf.codec.onnx import build_info as ort_info
+    from yuegguf.lm.llama import build_info as llama_info
+    from yuegguf.lm.llama import devices
 
-    free = machine.available_memory()
+    free = hardware.available_memory()
     formats = soundfile.available_formats()
     facts: dict[str, Any] = {
-        "cpu": machine.cpu_name(),
-        "physical_cores": machine.physical_cores(),
-        "cpu_features": machine.cpu_features(),
-        "memory_total": machine.total_memory(),
+        "cpu": hardware.cpu_name(),
+        "physical_cores": hardware.physical_cores(),
+        "cpu_features": hardware.cpu_features(),
+        "memory_total": hardware.total_memory(),
         "memory_available": free,
         "disk_free": shutil.disk_usage(Path.cwd()).free,
         "llama_cpp": llama_info(),
         "devices": devices(),
-        "graphics": machine.graphics(),
+        "graphics": hardware.graphics(),
         "gpu_build": _gpu_build() if llama_info()["gpu"] == "no" else None,
         "onnx_runtime": ort_info(),
         "audio_formats": {name: name.upper() in formats for name in ("wav", "flac", "mp3")},
@@ -71,7 +72,7 @@ def gather(root: Path) -> dict[str, Any]:
 
 
 def _gpu_build() -> str:
-    return GPU_BUILD.format((machine.graphics() or "cuda").upper())
+    return GPU_BUILD.format((hardware.graphics() or "cuda").upper())
 
 
 def needs() -> dict[str, int]:
@@ -79,7 +80,8 @@ def needs() -> dict[str, int]:
 
     One model is loaded at a time, so it is the larger of the stages; stage 2 with one row.
     """
-    from yuegguf.cost import Held, ModelFacts
+    from yuegguf.lm.header import ModelFacts
+    from yuegguf.planning.cost import Held
     from yuegguf.stages.stage2 import ROW_IDS
 
     found = {}

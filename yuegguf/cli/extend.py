@@ -22,10 +22,11 @@ from yuegguf.cli._request import seed_of
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli._texts import read_text, text_or_file
 from yuegguf.cli.interchange import encoded
-from yuegguf.models import Models
-from yuegguf.plan import Machine
-from yuegguf.request import Output as SongOutput
-from yuegguf.song import SongFolder
+from yuegguf.models.resolve import Models
+from yuegguf.pipeline import song_models
+from yuegguf.planning.plan import Machine
+from yuegguf.request.song_request import Output as SongOutput
+from yuegguf.song.folder import SongFolder
 
 
 @click.command(short_help="more sections, or one of them again")
@@ -76,21 +77,21 @@ def extend(output: Output, /, song: Path | None, **options: Any) -> int:
     yuegguf extend songs/my-song-1a2b3c --retake 2 --keep-after -n 4
     yuegguf extend --vocal voice.wav --inst band.wav --take 25 -g "folk guitar" -l lyrics.txt
     """
-    from yuegguf import models
-    from yuegguf import takes as library
-    from yuegguf.extend import Extension
+    from yuegguf.models import resolve
+    from yuegguf.pipeline import takes as library
+    from yuegguf.pipeline.extend import Extension
 
     choice, hardware = model_choice(options), machine(options)
     lyrics = read_text(options["lyrics_txt"], "lyrics") if options["lyrics_txt"] else None
     if song is None:
-        old = _recording(output, options, lyrics, models.resolve(choice), hardware)
+        old = _recording(output, options, lyrics, resolve.resolve(choice), hardware)
     elif options["vocal"] or options["inst"] or options["genre"]:
         raise click.UsageError("pass SONG, or a recording with --vocal, --inst and -g")
     else:
         old = SongFolder.open(song)
     names = ("sections", "retake", "keep_after", "rewind", "same_section", "segment_seconds")
     wanted = Extension(seed_of(options), lyrics=lyrics, **{name: options[name] for name in names})
-    found = models.of_song(old, choice)
+    found = song_models.models_of_song(old, choice)
     parent = options["output_dir"] or old.path.absolute().parent
     folders = library.start_extension(old, wanted, found, parent, options["name"], hardware, options["takes"])
     return finish(output, folders, found, hardware)
@@ -100,8 +101,7 @@ def _recording(
     output: Output, options: dict[str, Any], lyrics: str | None, found: Models, hardware: Machine
 ) -> SongFolder:
     """A song folder of the beginning of two stems. Raises YueError, UsageError."""
-    from yuegguf import runtime
-    from yuegguf.material import Known
+    from yuegguf.exchange.imported import Known, adopt
 
     vocal, inst, genre = options["vocal"], options["inst"], options["genre"]
     if vocal is None or inst is None or genre is None or lyrics is None:
@@ -111,4 +111,4 @@ def _recording(
     for notice in material.notices:
         output.warn(notice)
     parent = options["output_dir"] or Path("songs")
-    return runtime.adopt(material, found, parent, options["name"], hardware)
+    return adopt(material, found, parent, options["name"], hardware)

@@ -20,11 +20,12 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli._output import Output
 from yuegguf.cli._texts import text_or_file
-from yuegguf.codec.base import CODEBOOKS, FRAME_RATE
+from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
 from yuegguf.errors import RequestError
-from yuegguf.material import Known, Material
-from yuegguf.models import Models
-from yuegguf.plan import Machine
+from yuegguf.exchange.imported import Known, Material, adopt
+from yuegguf.models.resolve import Models
+from yuegguf.pipeline import engines
+from yuegguf.planning.plan import Machine
 
 
 @click.command("import", short_help="another tool's song, or two stems → a song folder")
@@ -66,7 +67,7 @@ def import_song(
     yuegguf import output -l lyrics.txt --at 28.5,57
     yuegguf import --vocal vocal.wav --inst backing.wav --take 20 -g "female pop" -l lyrics.txt
     """
-    from yuegguf import models, runtime
+    from yuegguf.models import resolve
 
     stems = _stems(source, vocal, inst)
     known = Known(
@@ -76,12 +77,12 @@ def import_song(
         song_output(options),
     )
     choice, hardware = model_choice(options), machine(options)
-    found = models.resolve(choice)
+    found = resolve.resolve(choice)
     window = (start, take)
     material = encoded(output, stems, window, known, found, hardware) if stems else _read(source, known)
     for notice in material.notices:
         output.warn(notice)
-    folder = runtime.adopt(material, found, output_dir, name, hardware)
+    folder = adopt(material, found, output_dir, name, hardware)
     output.say(f"render it with: yuegguf resume {folder.path}")
     seconds = material.codes0.shape[1] / FRAME_RATE
     facts = {"folder": str(folder.path), "state": folder.state, "seconds": seconds}
@@ -106,13 +107,13 @@ def _starts(text: str) -> tuple[float, ...]:
 
 
 def _read(source: tuple[Path, ...], known: Known) -> Material:
-    from yuegguf import interchange
+    from yuegguf.exchange import convert
 
     if (source[0] / "song.json").is_file():
         raise RequestError(f"{source[0]} is a song folder already", f"go on with: yuegguf resume {source[0]}")
     if len(source) == 1 and source[0].suffix != ".npy" and not source[0].is_dir():
-        return interchange.from_project(source[0], known)
-    return interchange.from_pair(source, known)
+        return convert.from_project(source[0], known)
+    return convert.from_pair(source, known)
 
 
 def encoded(
@@ -128,16 +129,18 @@ def encoded(
 
     import numpy as np
 
-    from yuegguf import checks, encoding, interchange, runtime
+    from yuegguf.exchange import convert
+    from yuegguf.pipeline import preflight
+    from yuegguf.song import encoding
 
-    taken = interchange.window(*window, min(checks.recording_frames(file) for file in stems))
+    taken = convert.window(*window, min(preflight.recording_frames(file) for file in stems))
     start, like_it = taken.start / FRAME_RATE, np.zeros((2, CODEBOOKS, taken.stop - taken.start), np.int16)
-    interchange.from_stems(like_it, stems, start, known)  # what is wrong is said before minutes of encoding
-    room = runtime.encoding_room(found.codec, hardware.max_memory)
-    with closing(runtime.open_codec(found.codec, hardware.threads)) as codec:
+    convert.from_stems(like_it, stems, start, known)  # what is wrong is said before minutes of encoding
+    room = engines.encoding_room(found.codec, hardware.max_memory)
+    with closing(engines.open_codec(found.codec, hardware.threads)) as codec:
         codes = encoding.encode_stems((stems[0], stems[1]), codec, room, taken, output.progress)
     output.done()
-    return interchange.from_stems(codes, stems, start, known)
+    return convert.from_stems(codes, stems, start, known)
 
 
 @click.command(short_help="a song folder → YuE's .npy pair, or a YuE-UI project")
@@ -154,13 +157,14 @@ def export(output: Output, /, song: Path, yue_ui: bool, output_dir: Path | None,
     yuegguf export songs/my-song
     yuegguf export songs/my-song --yue-ui -o projects
     """
-    from yuegguf import interchange, yueui
-    from yuegguf.files import refuse_to_replace, replacing, storage_errors
-    from yuegguf.song import SongFolder
+    from yuegguf.exchange import convert
+    from yuegguf.exchange.yue_ui import save
+    from yuegguf.files.atomic import refuse_to_replace, replacing, storage_errors
+    from yuegguf.song.folder import SongFolder
 
     folder, target = SongFolder.open(song), output_dir or song / "export"
     if yue_ui:
-        project = interchange.project_of(folder)
+        project = convert.project_of(folder)
         for notice in project.notices:
             output.warn(notice)
         written = [target / f"{folder.path.resolve().name}.json"]
@@ -168,9 +172,9 @@ def export(output: Output, /, song: Path, yue_ui: bool, output_dir: Path | None,
         with storage_errors(target):
             target.mkdir(parents=True, exist_ok=True)
         with replacing(written[0]) as beside:
-            beside.write_bytes(yueui.save(project))
+            beside.write_bytes(save(project))
     else:
-        files = interchange.official_files(folder)
+        files = convert.official_files(folder)
         refuse_to_replace([target / name for name in files], force)
-        written = interchange.write_official(files, target)
+        written = convert.write_official(files, target)
     output.result({"files": [str(path) for path in written]}, [str(path) for path in written])

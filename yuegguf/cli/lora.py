@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from yuegguf import lockfile
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
 from yuegguf.cli._output import Output
-from yuegguf.files import made_folder
-from yuegguf.lora import Lora
-from yuegguf.models import LORAS, find_lora
+from yuegguf.files.atomic import made_folder
+from yuegguf.lm.adapters import Lora
+from yuegguf.models import lockfile
+from yuegguf.models.resolve import LORAS, find_lora
 
 
 @click.command("convert-lora", short_help="PEFT LoRA adapter → GGUF adapter")

@@ -10,8 +10,8 @@ from yuegguf.cli._options import pass_output
 from yuegguf.cli._output import Output
 from yuegguf.cli._texts import text_or_file
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import parse
-from yuegguf.lyrics import write as lyrics_text
+from yuegguf.request.lyrics import parse
+from yuegguf.request.lyrics import write as lyrics_text
 
 
 @click.group(short_help="look at lyrics before they are sung")
@@ -38,7 +38,7 @@ def check(output: Output, /, text: str, segment_seconds: float, genre: str, stri
     yuegguf lyrics check lyrics.txt
     yuegguf lyrics check lyrics.txt --segment-seconds 20 --strict
     """
-    from yuegguf.fit import NAMES, fit
+    from yuegguf.request.syllables import NAMES, fit
 
     parsed = parse(text_or_file(text, "lyrics"))
     for notice in parsed.notices:

@@ -10,15 +10,16 @@ from typing import Any
 
 import click
 
-from yuegguf import checks, lockfile, registry
 from yuegguf.cli._describe import describe, lines_of
 from yuegguf.cli._options import models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import DamagedFile, ModelNotFound, YueError
-from yuegguf.files import storage_errors
-from yuegguf.lockfile import Installed
-from yuegguf.models import lora_path
-from yuegguf.registry import ModelEntry
+from yuegguf.files.atomic import storage_errors
+from yuegguf.lm import header
+from yuegguf.models import lockfile, registry
+from yuegguf.models.lockfile import Installed
+from yuegguf.models.registry import ModelEntry
+from yuegguf.models.resolve import lora_path
 
 
 @click.group(short_help="list, inspect, verify and remove models")
@@ -136,7 +137,7 @@ def _check_role(path: Path) -> None:
     """Refuse a language model whose stage is not the one of its name. Raises DamagedFile."""
     if path.suffix == ".gguf":
         ids = [entry for entry in registry.load() if path.name.startswith(f"{entry.id}-")]
-        checks.inspect(path, ids[0].role if ids else "")
+        header.inspect(path, ids[0].role if ids else "")
     else:
         describe(path, None)
 

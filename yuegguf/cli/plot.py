@@ -8,7 +8,7 @@ import click
 
 from yuegguf.cli._options import PATH, pass_output
 from yuegguf.cli._output import Output
-from yuegguf.files import refuse_to_replace
+from yuegguf.files.atomic import refuse_to_replace
 
 
 @click.command(short_help="a picture of a song: sections, waveform, mel spectrograms")
@@ -24,7 +24,7 @@ def plot(output: Output, /, song: Path, target: Path | None, force: bool) -> Non
     yuegguf plot songs/my-song
     yuegguf plot songs/my-song -o my-song.svg
     """
-    from yuegguf.plot import plot_song
+    from yuegguf.exchange.plot import plot_song
 
     file = target or song / "plot.png"
     refuse_to_replace([file], force)

@@ -14,16 +14,18 @@ from typing import Any, Literal
 
 import click
 
-from yuegguf import kit, lockfile, machine, registry, store, transport
 from yuegguf.cli._making import KEPT, Job, Wanted, fetched_gguf, lock_entry, make, original_job, room_needed
 from yuegguf.cli._options import PATH, models_root, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, RequestError
-from yuegguf.files import check_room, flush, flush_folder, replacing, storage_errors, sweep
-from yuegguf.lockfile import Installed
+from yuegguf.files import hashing
+from yuegguf.files.atomic import check_room, flush, flush_folder, replacing, storage_errors, sweep
+from yuegguf.models import hub_client, lockfile, offline_kit, registry, transport
+from yuegguf.models.hub_client import Snapshot
+from yuegguf.models.lockfile import Installed
+from yuegguf.models.registry import ModelEntry
+from yuegguf.planning import hardware
 from yuegguf.progress import Progress
-from yuegguf.registry import ModelEntry
-from yuegguf.store import Snapshot
 
 
 @click.command(short_help="download models, verified and resumable")
@@ -79,9 +81,9 @@ def _install_kit(
     """`--from`: copy from a kit. Raises ModelNotFound, DamagedFile, StorageError."""
     if options["set_name"]:
         names = [*names, *_set(options["set_name"])]
-    entries = kit.contents(options["source"], names)
+    entries = offline_kit.contents(options["source"], names)
     with lockfile.alone(root):
-        kit.transfer(options["source"], root, entries, output.progress)
+        offline_kit.transfer(options["source"], root, entries, output.progress)
     return entries
 
 
@@ -114,7 +116,7 @@ def _type(entry: ModelEntry, quant: str | None) -> str:
     if quant and entry.role == "stage1":
         return quant
     role: Literal["stage1", "stage2"] = "stage1" if entry.role == "stage1" else "stage2"
-    return registry.default_type(role, machine.available_memory())
+    return registry.default_type(role, hardware.available_memory())
 
 
 class _Puller:
@@ -171,7 +173,7 @@ class _Puller:
             self._place(one, entries)
             return entries
         if self.root != self.donor and given and lockfile.present(self.donor, given) == given:
-            kit.transfer(self.donor, self.root, given, self.progress)
+            offline_kit.transfer(self.donor, self.root, given, self.progress)
             return given
         return []
 
@@ -185,7 +187,7 @@ class _Puller:
         """Whether the file of an entry is staged or in its place, whole."""
         paths = (self._staging(one) / Path(entry.path).name, self.root / entry.path)
         whole = (path for path in paths if path.is_file() and path.stat().st_size == entry.bytes)
-        return any(lockfile.digest(path, self.progress) == entry.sha256 for path in whole)
+        return any(hashing.digest(path, self.progress) == entry.sha256 for path in whole)
 
     def _job(self, one: Wanted) -> Job:
         """Ask the hub what there is to fetch. Raises YueError."""
@@ -198,7 +200,7 @@ class _Puller:
         if self.from_gguf and one.quant:
             return self._gguf_job(one, gguf_folder)
         found = self._look_up(one.entry.source, one.entry.revision, folder).only(one.entry.files)
-        store.check_known(found, one.entry.known)
+        hub_client.check_known(found, one.entry.known)
         return original_job(one, found, folder)
 
     def _gguf_job(self, one: Wanted, folder: Path) -> Job:
@@ -228,7 +230,7 @@ class _Puller:
                     f"{repo} is not on this machine", "run the command without --offline, or use --from"
                 )
             return begun
-        found = store.look_up(repo, begun.revision if begun else revision)
+        found = hub_client.look_up(repo, begun.revision if begun else revision)
         if not registry.is_free(found.licence):
             stated = found.licence or "not stated there"
             self.output.warn(f"the licence of {repo} is {stated}; YuE v1 itself is under {registry.FREE}")
@@ -237,7 +239,7 @@ class _Puller:
     def _begun(self, folder: Path) -> Snapshot | None:
         """The record of a download; a damaged one is written anew where the hub can be asked."""
         try:
-            return store.recall(folder)
+            return hub_client.recall(folder)
         except DamagedFile:
             if self.offline:
                 raise
@@ -247,11 +249,11 @@ class _Puller:
         """Fetch, make, note, place."""
         one, staging = job.wanted, self._staging(job.wanted)
         for snapshot, folder in job.parts:
-            store.remember(snapshot, folder)
+            hub_client.remember(snapshot, folder)
             if self.keep:
                 with replacing(folder / KEPT) as mark:
                     mark.touch()
-            store.fetch(snapshot, folder, self.progress, self.offline)
+            hub_client.fetch(snapshot, folder, self.progress, self.offline)
         with storage_errors(staging):
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)

@@ -44,9 +44,9 @@ def quality(
     yuegguf bench quality en-cot-F16.gguf en-cot-Q4_K_M.gguf --song songs/inspiring-female-pop-1a2b3c
     yuegguf bench quality s2-general-F16.gguf s2-general-Q4_0.gguf --codes official/stage2
     """
-    from yuegguf import quality as measured
-    from yuegguf.codes import read_codes
-    from yuegguf.song import SongFolder
+    from yuegguf.exchange.npy_codes import read_codes
+    from yuegguf.measure import quality as measured
+    from yuegguf.song.folder import SongFolder
 
     if song is not None and codes is None:
         passages = measured.of_song(SongFolder.open(song), first, seconds)

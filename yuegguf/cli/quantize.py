@@ -65,9 +65,9 @@ def _importance(
     output: Output, source: Path, songs: tuple[Path, ...], threads: int | None
 ) -> dict[str, NDArray[np.float32]]:
     """What matters in SOURCE when it reads these songs whole."""
-    from yuegguf import quality
-    from yuegguf.importance import importance
-    from yuegguf.song import SongFolder
+    from yuegguf.measure import quality
+    from yuegguf.measure.importance import importance
+    from yuegguf.song.folder import SongFolder
 
     passages = [p for song in songs for p in quality.of_song(SongFolder.open(song), source, WHOLE)]
     output.say(f"reading {sum(len(p.ids) for p in passages)} ids of the songs")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from yuegguf import api
 from yuegguf.cli._options import PATH, machine_options, model_options, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.cli._signals import laptop_options
@@ -26,6 +27,5 @@ def refine(output: Output, /, song: Path, **options: Any) -> int:
     yuegguf run --example --draft
     yuegguf refine songs/inspiring-female-pop-1a2b3c
     """
-    from yuegguf import runtime
 
-    return go_on(output, runtime.refine, song, options)
+    return go_on(output, api.refine, song, options)

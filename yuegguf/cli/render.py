@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from yuegguf import api
 from yuegguf.cli._finish import show
 from yuegguf.cli._options import (
     PATH,
@@ -20,7 +21,7 @@ from yuegguf.cli._options import (
     threads_option,
 )
 from yuegguf.cli._output import Output
-from yuegguf.files import refuse_to_replace
+from yuegguf.files.atomic import refuse_to_replace
 
 NAMES = {
     "formats": "formats",
@@ -53,10 +54,9 @@ def render(
     yuegguf render songs/my-song-1a2b3c --mix split --vocal-gain 2
     yuegguf render songs/my-song-1a2b3c --format flac,mp3 --bits 24
     """
-    from yuegguf import runtime
-    from yuegguf.models import ModelChoice
-    from yuegguf.plan import Machine
-    from yuegguf.song import SongFolder
+    from yuegguf.models.resolve import ModelChoice
+    from yuegguf.planning.plan import Machine
+    from yuegguf.song.folder import SongFolder
 
     said = {name for name in NAMES if given(name)}
     wanted = song_output(options)
@@ -64,7 +64,7 @@ def render(
     new = replace(old, **{NAMES[name]: getattr(wanted, NAMES[name]) for name in said})
     choice = ModelChoice(codec=codec) if codec else None
     machine = Machine(threads=threads)
-    made = runtime.render(song, new, choice, machine_options=machine, force=force, progress=output.progress)
+    made = api.render(song, new, choice, machine_options=machine, force=force, progress=output.progress)
     if older := SongFolder.open(song).record.older_files:
         output.warn(f"{', '.join(older)} stay from an earlier rendering; --force removes them")
     show(output, made)
@@ -82,7 +82,7 @@ def bundle(output: Output, /, song: Path, out: Path | None, force: bool) -> None
     yuegguf bundle songs/my-song-1a2b3c
     yuegguf bundle songs/my-song-1a2b3c -o for-anna.zip
     """
-    from yuegguf.bundle import bundle as pack
+    from yuegguf.exchange.zip_bundle import bundle as pack
 
     target = out or song.absolute().with_name(f"{song.absolute().name}.zip")
     refuse_to_replace([target], force)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from yuegguf import api
 from yuegguf.cli._early import draft_options, preview_options, preview_seconds
 from yuegguf.cli._finish import finish, go_on_together, show
 from yuegguf.cli._job import foretell, job_of
@@ -31,7 +32,7 @@ from yuegguf.cli._options import (
 from yuegguf.cli._output import Output
 from yuegguf.cli._queue import sing_queue
 from yuegguf.cli._signals import laptop_options, stop_on_signals
-from yuegguf.request import Song
+from yuegguf.request.song_request import Song
 
 
 def infer_options(command: Any) -> Any:
@@ -148,10 +149,9 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
     yuegguf resume
     yuegguf resume songs/inspiring-female-pop-1a2b3c
     """
-    from yuegguf import runtime
-    from yuegguf import takes as library
-    from yuegguf.song import SongFolder
-    from yuegguf.song_lookup import newest_interrupted
+    from yuegguf.pipeline import takes as library
+    from yuegguf.song.folder import SongFolder
+    from yuegguf.song.lookup import newest_interrupted
 
     folder = song or newest_interrupted(output_dir)
     if takes := library.of(folder):
@@ -161,13 +161,13 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
         output.draft_only()
     if preview and begun.state != "draft":
         output.warn("--preview has no effect: stage 1 is done")
-    return go_on(output, runtime.resume, folder, options, preview_seconds=preview)
+    return go_on(output, api.resume, folder, options, preview_seconds=preview)
 
 
 def go_on(
     output: Output, work: Callable[..., Song], folder: Path, options: dict[str, Any], **also: Any
 ) -> int:
-    """Let `work` (runtime.resume or refine) go on with a folder on a command's machine; show the song."""
+    """Let `work` (api.resume or api.refine) go on with a folder on a command's machine; show the song."""
     changed = options["stage2_batch"] or options["ubatch"] or options["device"] != "auto"
     if changed or options["gpu_layers"] is not None:
         output.warn("another batch or device changes the last bits: the song may go on differently")

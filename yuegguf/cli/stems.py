@@ -25,8 +25,8 @@ from yuegguf.cli._output import Output
 from yuegguf.cli._request import sampling_of, seed_of
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli._texts import read_text, text_or_file
-from yuegguf.codec.base import FRAME_RATE
-from yuegguf.request import GivenTrack, SongRequest
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.request.song_request import GivenTrack, SongRequest
 
 LONGEST = 30.0
 """Seconds of a section of a recording whose lyrics nobody wrote."""
@@ -67,15 +67,16 @@ def stems(output: Output, /, **options: Any) -> int:
     yuegguf stems --vocal voice.wav -g "folk guitar warm female vocal" -l lyrics.txt
     yuegguf stems --inst backing.flac -g "pop airy female vocal" -l lyrics.txt -n 4
     """
-    from yuegguf import given, models
-    from yuegguf import takes as library
+    from yuegguf.models import resolve
+    from yuegguf.pipeline import takes as library
+    from yuegguf.song import recordings
 
     track = _recording(options)
-    frames = given.recorded_frames(track)
+    frames = recordings.recorded_frames(track)
     lyrics = options["lyrics_txt"]
     if lyrics is None and track.track == "instrumental":
         raise click.UsageError("a vocal needs words: pass -l lyrics.txt")
-    wordless = given.sections_for(frames / FRAME_RATE, LONGEST)
+    wordless = recordings.sections_for(frames / FRAME_RATE, LONGEST)
     request = SongRequest(
         text_or_file(options["genre"], "genre"),
         read_text(lyrics, "lyrics") if lyrics else wordless,
@@ -85,7 +86,7 @@ def stems(output: Output, /, **options: Any) -> int:
         output=song_output(options),
     )
     choice, hardware = model_choice(options), machine(options)
-    found = models.resolve(choice, False)
+    found = resolve.resolve(choice, False)
     where = options["output_dir"], options["name"]
     folders = library.start(request, found, *where, hardware, options["takes"])
     return finish(output, folders, found, hardware)

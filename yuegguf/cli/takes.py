@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from yuegguf import api
 from yuegguf.cli._finish import say_faults
 from yuegguf.cli._options import PATH, machine, machine_options, model_choice, model_options, pass_output
 from yuegguf.cli._output import Output
 from yuegguf.cli._signals import laptop_options, stop_on_signals
+from yuegguf.song.state import next_phase
 
 
 @click.group(short_help="several drafts of one song: list them, keep some")
@@ -33,16 +35,15 @@ def list_takes(output: Output, /, folder: Path) -> None:
     \b
     yuegguf takes list songs/inspiring-female-pop-1a2b3c
     """
-    from yuegguf import pipeline
-    from yuegguf import takes as library
-    from yuegguf.codec.base import FRAME_RATE
+    from yuegguf.codec.protocol import FRAME_RATE
+    from yuegguf.pipeline import takes as library
 
     rows, lines = [], []
     for take in library.chosen(folder, [])[1]:
         frames = library.frames(take)
         row = {
             "take": take.path.name,
-            "state": "draft" if take.rests else pipeline.next_phase(take),
+            "state": "draft" if take.rests else next_phase(take),
             "seconds": None if frames is None else frames / FRAME_RATE,
             "seed": take.request.seed,
         }
@@ -70,8 +71,7 @@ def keep(
     yuegguf takes keep songs/inspiring-female-pop-1a2b3c 2
     yuegguf takes keep songs/inspiring-female-pop-1a2b3c 1 3 --delete-others
     """
-    from yuegguf import runtime
-    from yuegguf import takes as library
+    from yuegguf.pipeline import takes as library
 
     kept, others = library.chosen(folder, numbers)
     choice, hardware = model_choice(options), machine(options)
@@ -80,9 +80,7 @@ def keep(
         for take in kept:
             output.say(f"{take.path}")
             songs.append(
-                runtime.refine(
-                    take.path, choice, machine_options=hardware, progress=output.progress, stop=stop
-                )
+                api.refine(take.path, choice, machine_options=hardware, progress=output.progress, stop=stop)
             )
             output.done()
     if delete_others:

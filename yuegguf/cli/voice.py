@@ -19,7 +19,8 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli._output import Output
 from yuegguf.errors import YueError
-from yuegguf.voices import Voice
+from yuegguf.pipeline import engines
+from yuegguf.song.voices import Voice
 
 
 @click.group(short_help="save, list and remove voices for run --voice")
@@ -60,17 +61,19 @@ def save(
     """
     from contextlib import closing
 
-    from yuegguf import checks, encoding, models, runtime, voices
+    from yuegguf.models import resolve
+    from yuegguf.pipeline import preflight
+    from yuegguf.song import encoding, voices
 
     if not (options["ref"] or options["ref_vocal"] or options["ref_inst"]):
         raise click.UsageError("pass the recording: --ref FILE, or --ref-vocal FILE --ref-inst FILE")
     voices.check_free(name, force)  # before minutes of encoding
     parts = (options[key] for key in ("ref", "ref_vocal", "ref_inst", "ref_start", "ref_end"))
-    wanted = checks.located_reference(recordings(*parts))
-    folder = models.resolve_codec(models.ModelChoice(codec=codec, models_dir=models_root()))
-    room = runtime.encoding_room(folder, max_memory)
+    wanted = preflight.located_reference(recordings(*parts))
+    folder = resolve.resolve_codec(resolve.ModelChoice(codec=codec, models_dir=models_root()))
+    room = engines.encoding_room(folder, max_memory)
     encoding.check_room(wanted, None, room)
-    with closing(runtime.open_codec(folder, threads)) as opened:
+    with closing(engines.open_codec(folder, threads)) as opened:
         codes = encoding.reference_codes(wanted, opened, room, output.progress)
     output.done()
     files = (wanted.mix, wanted.vocal, wanted.instrumental)
@@ -80,7 +83,7 @@ def save(
         dual=wanted.mix is None,
         sources=tuple(Path(file).name for file in files if file),
         start=wanted.start,
-        codec=checks.codec_id(folder),
+        codec=preflight.codec_id(folder),
         saved=datetime.now(UTC).date().isoformat(),
     )
     path = voices.save(made, replace=force)
@@ -97,7 +100,8 @@ def list_voices(output: Output, /) -> None:
     yuegguf voice list
     yuegguf voice list --json
     """
-    from yuegguf import registry, voices
+    from yuegguf.models import registry
+    from yuegguf.song import voices
 
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
@@ -125,7 +129,7 @@ def info(output: Output, /, name: str) -> None:
     \b
     yuegguf voice info anna
     """
-    from yuegguf import voices
+    from yuegguf.song import voices
 
     found = voices.load(name)
     path = voices.path_of(name)
@@ -148,7 +152,7 @@ def rm(output: Output, /, name: str) -> None:
     \b
     yuegguf voice rm anna
     """
-    from yuegguf import voices
+    from yuegguf.song import voices
 
     path = voices.remove(name)
     output.result({"removed": str(path)}, [f"removed {path}"])

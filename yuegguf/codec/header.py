@@ -9,9 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
-from yuegguf.codec.base import CODEBOOKS, CODEC_HOP, CODEC_RATE, FRAME_RATE, SONG_HOP
+from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP, CODEC_RATE, FRAME_RATE, SONG_HOP
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.reading import opened
+from yuegguf.files.reading import opened
 
 Role = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsampler"]
 ROLES: tuple[Role, ...] = get_args(Role)

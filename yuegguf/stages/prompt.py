@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.codec.base import FRAME_RATE, whole_frames
+from yuegguf.codec.protocol import FRAME_RATE, whole_frames
 from yuegguf.errors import RequestError
-from yuegguf.lyrics import Section
-from yuegguf.vocab import Stage1Vocab, interleave
+from yuegguf.lm.vocab import Stage1Vocab, interleave
+from yuegguf.request.lyrics import Section
 
 Encode = Callable[[str], list[int]]
 INSTRUCTION = "Generate music from the given lyrics segment by segment."

@@ -14,12 +14,12 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf import dsp
-from yuegguf.codec.base import CODEBOOKS, CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE, AudioCodec, Track
-from yuegguf.dsp import Wave
+from yuegguf.audio import dsp
+from yuegguf.audio.dsp import Wave
+from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE, AudioCodec, Track
 from yuegguf.errors import CodecError, RequestError
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request import MIXES, MixMode
+from yuegguf.request.song_request import MIXES, MixMode
 
 TRACKS: tuple[Track, Track] = ("vocal", "instrumental")
 """The order of the rows of codes and stems."""

@@ -10,19 +10,28 @@ Several candidates of a song share the prompt's computation and then their steps
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.engine.base import Row, TokenEngine
 from yuegguf.errors import DamagedFile, EngineError
+from yuegguf.lm.protocol import Row, TokenEngine
+from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.sampling import END, choice_logits, draw, guided_scores, penalise, uniform
-from yuegguf.stages.choir import Choir, Reports
-from yuegguf.stages.draft import END_OF_AUDIO, Draft, Journal, Mark, Part, Snapshots, check_context, context
-from yuegguf.stages.guess import Guesser
-from yuegguf.vocab import Stage1Vocab
+from yuegguf.stages.batching import Choir, Reports
+from yuegguf.stages.lookahead import Guesser
+from yuegguf.stages.sampler import END, choice_logits, draw, guided_scores, penalise, uniform
+from yuegguf.stages.stage1_task import (
+    END_OF_AUDIO,
+    Draft,
+    Journal,
+    Mark,
+    Part,
+    Pending,
+    Snapshots,
+    check_context,
+    context,
+)
 
 COND, UNCOND = 0, 1
 JUDGED_EVERY = 100
@@ -63,14 +72,6 @@ def run_together(
     songs = [singer.sing_all(mark) for singer, mark in zip(singers, marks, strict=True)]
     report = Reports(singers, progress)
     return Choir(songs, engine, report).sing(alike=len(parts) > 1 and not any(marks))
-
-
-@dataclass(frozen=True)
-class Pending:
-    """Ids that both rows are to be fed next."""
-
-    cond: list[int]
-    uncond: list[int]
 
 
 class _Singer:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.engine.base import Row, TokenEngine
+from yuegguf.lm.protocol import Row, TokenEngine
+from yuegguf.lm.vocab import CODEBOOK_SIZE, Stage2Vocab
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.vocab import CODEBOOK_SIZE, Stage2Vocab
 
 CHUNK_FRAMES = 300
 """Frames per chunk: what stage 2 was trained on."""

@@ -1,0 +1,109 @@
+"""A WAV file that grows while people listen to it: valid at every moment, and gone on with after a kill."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.files.atomic import replacing, storage_errors
+
+WIDTH = 2
+"""Bytes of a sample: 16 bits, mono."""
+
+
+class GrowingWav:
+    """Samples are written first and counted in the header afterwards.
+
+    A player that opens the file at any moment, a full disk or a kill between the two, finds a whole file
+    that ends a little earlier. One that has it open can read on.
+    """
+
+    def __init__(self, path: Path, handle: int, header: bytes, samples: int) -> None:
+        self._path, self._handle, self._header = path, handle, header
+        self.samples = samples
+        """How many are in the file."""
+
+    @classmethod
+    def open(cls, path: Path, rate: int, comment: str) -> Self:
+        """Go on with `path` if it was begun with the same rate and comment, else begin it anew.
+
+        Raises StorageError.
+        """
+        with storage_errors(path):
+            samples = _samples_of(path, rate, comment)
+            if samples is None:
+                with replacing(path) as beside:
+                    beside.write_bytes(_header(0, rate, comment))
+            handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        return cls(path, handle, _header(0, rate, comment), samples or 0)
+
+    def read(self, start: int, stop: int) -> NDArray[np.int16]:
+        """Samples `start` … `stop`, which must be in the file. Raises StorageError."""
+        with storage_errors(self._path):
+            os.lseek(self._handle, len(self._header) + WIDTH * start, os.SEEK_SET)
+            data = os.read(self._handle, WIDTH * (stop - start))
+        return np.frombuffer(data, "<i2").astype(np.int16)
+
+    def cut(self, samples: int) -> None:
+        """Keep only so many samples. Raises StorageError."""
+        if samples >= self.samples:
+            return
+        with storage_errors(self._path):
+            self._count(samples)  # before the samples go, or the header would promise what is not there
+            os.ftruncate(self._handle, len(self._header) + WIDTH * samples)
+
+    def append(self, samples: NDArray[np.int16]) -> None:
+        """Add samples. Raises StorageError; the file then ends where it ended before."""
+        with storage_errors(self._path):
+            self._write(len(self._header) + WIDTH * self.samples, samples.astype("<i2").tobytes())
+            self._count(self.samples + len(samples))
+
+    def close(self) -> None:
+        """Close the file; it stays as it is."""
+        os.close(self._handle)
+
+    def _count(self, samples: int) -> None:
+        size = WIDTH * samples
+        riff, data = struct.pack("<I", len(self._header) - 8 + size), struct.pack("<I", size)
+        self._write(0, self._header[:4] + riff + self._header[8:-4] + data)
+        self.samples = samples
+
+    def _write(self, position: int, data: bytes) -> None:
+        os.lseek(self._handle, position, os.SEEK_SET)
+        while data:  # a disk that fills up takes a part, and refuses the rest
+            data = data[os.write(self._handle, data) :]
+
+
+def to_pcm(wave: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Wave [S] in -1 … 1 → 16-bit samples, rounded, clipped at full scale."""
+    steps: NDArray[np.int16] = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+    return steps
+
+
+def _header(samples: int, rate: int, comment: str) -> bytes:
+    """Everything before the samples; the last four bytes are their size."""
+    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate, WIDTH * rate, WIDTH, 8 * WIDTH)
+    text = comment.encode() + b"\0"
+    text += b"\0" * (len(text) % 2)
+    info = b"LIST" + struct.pack("<I", 12 + len(text)) + b"INFOICMT" + struct.pack("<I", len(text)) + text
+    body = b"WAVE" + form + (info if comment else b"") + b"data"
+    size = WIDTH * samples
+    return b"RIFF" + struct.pack("<I", len(body) + 4 + size) + body + struct.pack("<I", size)
+
+
+def _samples_of(path: Path, rate: int, comment: str) -> int | None:
+    """How many samples a file of ours holds; None for any other file, or none at all."""
+    length = len(_header(0, rate, comment))
+    try:
+        with path.open("rb") as file:
+            start, there = file.read(length), path.stat().st_size
+    except FileNotFoundError:
+        return None
+    samples = int.from_bytes(start[-4:], "little") // WIDTH
+    whole = length + WIDTH * samples <= there
+    return samples if whole and start == _header(samples, rate, comment) else None

@@ -1,0 +1,232 @@
+"""Recordings that a user gives: their length without decoding them, and their samples, block by block.
+
+A header is only believed as far as the file bears it out, and memory follows what is there, never what is
+announced.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from yuegguf.audio.dsp import kernel_reach, resample
+from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, SHORTEST
+from yuegguf.errors import RequestError
+from yuegguf.files.reading import opened
+
+Wave = NDArray[np.float32]
+
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
+"""Sample rates that we read, Hz: beyond them a header is damaged, and a resampling kernel explodes."""
+MOST_CHANNELS = 64
+LONGEST = 6 * 3600
+"""Seconds of a recording that is read: a compressed file of a megabyte can announce and hold days."""
+BLOCK = 1 << 20
+"""Numbers that are decoded at one time, those of all channels counted."""
+UNSURE = ("OGG",)
+"""Formats in which libsndfile 1.2 goes to another sample than asked for, near the end of a stream."""
+PART_SECONDS = 30
+"""Seconds that are resampled at one time."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An audio file; its channels are averaged, as `load_audio_mono` (`infer.py`) does."""
+
+    path: Path
+    rate: int
+    """Hz."""
+    samples: int
+    """Of each channel, that are really there."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.samples / self.rate
+
+    @property
+    def codec_frames(self) -> int:
+        """Frames that the codec makes of it; 0 where it is too short to be encoded."""
+        samples = self.length_at(CODEC_RATE)
+        return (samples + 240) // CODEC_HOP if samples >= SHORTEST else 0
+
+    def length_at(self, rate: int) -> int:
+        """Samples at another rate."""
+        return -(-self.samples * rate // self.rate)
+
+    def read(self, first: int = 0, last: int | None = None) -> Wave:
+        """Samples first … last at its own rate, mono. Raises RequestError."""
+        with _memory(self.path), closing(_Reader(self)) as reader:
+            return reader.read(first, self.samples if last is None else last)
+
+    def wave(self, rate: int, first: int = 0, last: int | None = None) -> Wave:
+        """Samples first … last at `rate` Hz, mono: the same of any part as of the whole.
+
+        First the mean of the channels, then the rate: upstream's order. Raises RequestError.
+        """
+        stop = self.length_at(rate) if last is None else min(last, self.length_at(rate))
+        common = gcd(self.rate, rate)
+        source, target = self.rate // common, rate // common
+        margin = -(-kernel_reach(source, target) // source) + 1  # periods that a sample depends on
+        step = max(1, PART_SECONDS * rate // target) * target
+        with _memory(self.path), closing(_Reader(self)) as reader:
+            out = np.empty(max(0, stop - first), np.float32)
+            for begin in range(first // target * target, stop, step):
+                end = min(begin + step, stop)
+                period = max(0, begin // target - margin)
+                part = reader.read(period * source, (-(-end // target) + margin) * source)
+                made, low = resample(part, self.rate, rate), max(begin, first)
+                out[low - first : end - first] = made[low - period * target : end - period * target]
+        return out
+
+
+class _Reader:
+    """A recording's samples, part after part, each of which begins within the one before or behind it."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        with _reading(recording.path):
+            self._file = soundfile.SoundFile(recording.path)
+        self._start, self._held = 0, np.empty(0, np.float32)
+        """Where the part before begins, and the part."""
+
+    def read(self, first: int, last: int) -> Wave:
+        """Mono samples first … last. Raises RequestError."""
+        assert first >= self._start
+        stop = min(last, self._recording.samples)
+        path, position = self._recording.path, self._start + len(self._held)
+        with _reading(path):
+            wave = np.empty(max(0, stop - first), np.float32)
+            kept = self._held[first - self._start :][: len(wave)]
+            wave[: len(kept)] = kept
+            done = len(kept)
+            if done < len(wave):
+                _go_to(self._file, position, first + done)
+            for block in _blocks(self._file, len(wave) - done):
+                wave[done : done + len(block)] = _mono(block, path)
+                done += len(block)
+        if done < len(wave):
+            raise _short(path, self._recording.samples, first + done)
+        self._start, self._held = first, wave
+        return wave
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def open_recording(path: Path) -> Recording:
+    """A file that libsndfile understands, not decoded unless its header is in doubt.
+
+    Raises RequestError: no such file, not audio, no samples, an absurd rate, channel count or length.
+    """
+    if not os.path.isfile(path):  # unlike Path.is_file, never raises
+        raise RequestError(f"no audio file at {path}", "check the name")
+    with _reading(path), soundfile.SoundFile(path) as file:
+        rate, channels, announced = int(file.samplerate), int(file.channels), int(file.frames)
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise RequestError(f"{path} claims a sample rate of {rate} Hz", "convert it to 44100 Hz")
+    if channels > MOST_CHANNELS:
+        raise RequestError(f"{path} claims {channels} channels", f"at most {MOST_CHANNELS} are read")
+    most = LONGEST * rate
+    samples = announced if 0 < announced <= most and _holds(path, announced) else _count(path, most)
+    if not samples:
+        raise RequestError(f"{path} holds no samples", "use a recording that is not empty")
+    if samples > most:
+        raise RequestError(f"{path} is longer than {LONGEST // 3600} hours", "cut out the part that you need")
+    return Recording(path, rate, samples)
+
+
+def read_audio(path: Path) -> tuple[Wave, int]:
+    """A whole file → (mono wave [S] in -1 … 1, sample rate in Hz). Raises RequestError."""
+    found = open_recording(path)
+    return found.read(), found.rate
+
+
+def _holds(path: Path, samples: int) -> bool:
+    """Whether the last of so many samples can be read; a file that was cut off has none there."""
+    try:
+        with _memory(path), soundfile.SoundFile(path) as file:
+            file.seek(samples - 1)
+            return len(file.read(1, dtype="float32", always_2d=True)) == 1
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
+        return False
+
+
+def _count(path: Path, most: int) -> int:
+    """Samples that can be decoded, at most one more than `most`. Raises RequestError."""
+    with _reading(path), soundfile.SoundFile(path) as file:
+        return sum(len(block) for block in _blocks(file, most + 1))
+
+
+def _blocks(file: soundfile.SoundFile, count: int) -> Iterator[Wave]:
+    """The next samples [S, channels], until there are `count` or no more."""
+    size = BLOCK // file.channels
+    while count > 0:
+        block = file.read(min(size, count), dtype="float32", always_2d=True)
+        if not len(block):
+            return
+        count -= len(block)
+        yield block
+
+
+def _go_to(file: soundfile.SoundFile, position: int, sample: int) -> None:
+    """Go on from a position to a sample; by decoding where the format cannot seek, or not near the end."""
+    if file.seekable() and file.format not in UNSURE:
+        file.seek(sample)
+    else:
+        for _ in _blocks(file, sample - position):
+            pass
+
+
+def _mono(block: Wave, path: Path) -> Wave:
+    with np.errstate(invalid="ignore", over="ignore"):  # what comes of such samples is refused
+        wave: Wave = block.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(wave).all():
+        raise RequestError(f"{path} holds samples that are not numbers", "export the recording again")
+    return wave
+
+
+def _short(path: Path, announced: int, found: int) -> RequestError:
+    return RequestError(
+        f"{path} announces {announced} samples and ends at {found}", "export the recording again"
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what libsndfile raises into a RequestError."""
+    try:
+        with _memory(path):
+            yield
+    # TypeError: soundfile takes a name ending in .raw for headerless samples
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError) as error:
+        refused = _refusal(path)
+        reason = refused.strerror if refused else error
+        hint = "use a wav, flac, mp3 or ogg file that plays elsewhere"
+        raise RequestError(f"{path} could not be read as audio ({reason})", hint) from refused or error
+
+
+def _refusal(path: Path) -> OSError | None:
+    """Why the system does not open a file, which libsndfile does not pass on; None where it does."""
+    try:
+        opened(path).close()
+    except OSError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _memory(path: Path) -> Iterator[None]:
+    """Turn a MemoryError into a RequestError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise RequestError(f"{path} is too long for this machine's memory", "cut out a part") from error

@@ -1,0 +1,1 @@
+"""Songs of other tools in and out, archives, and pictures."""

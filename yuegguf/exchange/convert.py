@@ -1,0 +1,189 @@
+"""Songs of other tools → our song folder, and back: YuE-UI's projects, YuE's .npy pairs, two stems."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE, whole_frames
+from yuegguf.errors import RequestError
+from yuegguf.exchange import yue_ui
+from yuegguf.exchange.imported import LONGEST, Known, Material, Source, fit
+from yuegguf.exchange.npy_codes import MARKS, read_pair
+from yuegguf.exchange.yue_ui import Project, Segment
+from yuegguf.files.arrays import save_array
+from yuegguf.files.atomic import read_within, storage_errors
+from yuegguf.files.typed_json import MOST_BYTES
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import SongRequest
+from yuegguf.song.folder import SongFolder
+
+NAME_BYTES = 120
+"""Of the tags in an official file name; infer.py puts all in, which file systems refuse at 255."""
+
+_OFFICIAL = re.compile(
+    r"(?:cot_)?(?P<tags>.+)_tp(?P<top_p>[\d@]+)_T(?P<heat>[\d@]+)_rp(?P<penalty>[\d@]+)_maxtk(?P<ids>\d+)_"
+)
+_UNSAFE = re.compile(r'[\s/\\:*?"<>|\x00-\x1f]+')
+
+
+def from_project(path: Path, known: Known) -> Material:
+    """A YuE-UI project. Raises RequestError, DamagedFile."""
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}", "pass a .json that YuE-UI saved")
+    project = yue_ui.read(read_within(path, MOST_BYTES, "pass a .json that YuE-UI saved"), path.name)
+    lyrics = yue_ui.our_lyrics(project.lyrics, [segment.name for segment in project.segments])
+    notices = project.notices
+    if lyrics != project.lyrics and known.lyrics is None:
+        notices += ("the lyrics are written anew, as YuE-UI splits them into sections",)
+    source = Source(
+        "YuE-UI",
+        (path.name,),
+        genre=project.genre,
+        lyrics=lyrics,
+        frames=tuple(segment.end - segment.start for segment in project.segments),
+        sampling=project.sampling,
+        segment_seconds=project.segment_seconds,
+        seed=project.seed,
+        notices=notices,
+    )
+    kept = _kept(project)
+    return fit(
+        project.codes0[:, kept], project.codes[:, :, kept[kept < project.codes.shape[2]]], source, known
+    )
+
+
+def _kept(project: Project) -> NDArray[np.int64]:
+    """The frames that the segments hold: a rewound project keeps more than it shows."""
+    if not project.segments:
+        return np.arange(project.codes0.shape[1])
+    return np.concatenate([np.arange(segment.start, segment.end) for segment in project.segments])
+
+
+def from_pair(paths: Sequence[Path], known: Known) -> Material:
+    """YuE's `*_vtrack.npy` and `*_itrack.npy` of stage 1 or 2, as two files or in a folder.
+
+    Tracks of different length are cut to the shorter, with a notice. Tags and settings are those of the
+    official file name. Raises RequestError, DamagedFile.
+    """
+    files, tracks = read_pair(paths)
+    frames = min(track.shape[1] for track in tracks)
+    source = Source("YuE", tuple(file.name for file in files))
+    if any(track.shape[1] != frames for track in tracks):
+        notice = f"the tracks differ in length; both are cut to {frames / FRAME_RATE:g} s"
+        source = replace(source, notices=(notice,))
+    codes = np.stack([track[:, :frames] for track in tracks])
+    whole = codes if codes.shape[1] == CODEBOOKS else _nothing()
+    return fit(codes[:, 0], whole, _named(source), known)
+
+
+def _named(source: Source) -> Source:
+    """The source with the tags and settings that infer.py wrote into its name, where they are in range."""
+    found = _OFFICIAL.match(source.files[0])
+    if not found:
+        return source
+    heat, penalty, top_p = (float(found[key].replace("@", ".")) for key in ("heat", "penalty", "top_p"))
+    try:
+        sampling = Sampling(temperature=heat, repetition_penalty=penalty, top_p=top_p)
+    except RequestError:
+        sampling = Sampling()
+    seconds = min(max(int(found["ids"]) / (2 * FRAME_RATE), 1.0), LONGEST)
+    genre = found["tags"].replace("-", " ").replace("@", ".")
+    return replace(source, genre=genre, sampling=sampling, segment_seconds=seconds)
+
+
+def from_stems(codes: NDArray[np.int16], files: Sequence[Path], start: float, known: Known) -> Material:
+    """Two encoded stems [2, 8, T] that begin `start` seconds into their files. Raises RequestError."""
+    return fit(codes[:, 0], codes, Source("stems", tuple(file.name for file in files), start), known)
+
+
+def window(start: float, take: float | None, frames: int) -> slice:
+    """The frames of stems to import, of `frames` that there are. Raises RequestError for none."""
+    end = math.inf if take is None else start + take
+    if not (math.isfinite(start) and 0 <= start < end):
+        raise RequestError(f"the window {start:g}-{end:g} s is empty", "pass a --take above 0")
+    found = whole_frames(start, end, frames)
+    if found.start == found.stop:
+        raise RequestError(
+            f"the window {start:g}-{end:g} s holds nothing of the recording, which is "
+            f"{frames / FRAME_RATE:g} s long",
+            "pass an earlier --start or a longer --take",
+        )
+    return found
+
+
+def official_files(folder: SongFolder) -> dict[str, NDArray[np.uint32]]:
+    """The song as infer.py leaves it: `stage1/…_vtrack.npy` [1, T] and, once refined, `stage2/…` [8, T].
+
+    Raises RequestError when nothing is drafted yet, DamagedFile.
+    """
+    codes0, _ = _drafted(folder)
+    codes, name = _refined(folder), official_name(folder.request, codes0)
+    stages = {"stage1": codes0[:, None]} | ({"stage2": codes} if codes.size else {})
+    return {
+        f"{stage}/{name}_{mark}.npy": track.astype(np.uint32)
+        for stage, tracks in stages.items()
+        for mark, track in zip(MARKS, tracks, strict=True)
+    }
+
+
+def official_name(request: SongRequest, codes0: NDArray[np.int16]) -> str:
+    """infer.py's file name without the track: tags, settings, an id; the id is a hash of the song here."""
+    tags = _UNSAFE.sub("-", request.genre.strip()).encode()[:NAME_BYTES].decode(errors="ignore")
+    used, ids = request.sampling, round(2 * FRAME_RATE * request.segment_seconds)
+    digest = uuid.UUID(bytes=hashlib.sha256(codes0.tobytes()).digest()[:16], version=4)
+    settings = f"tp{used.top_p}_T{used.temperature}_rp{used.repetition_penalty}_maxtk{ids}"
+    return f"{tags}_{settings}_{digest}".replace(".", "@")
+
+
+def write_official(files: Mapping[str, NDArray[np.uint32]], target: Path) -> list[Path]:
+    """Write `official_files` below a folder. Raises StorageError."""
+    for name, codes in files.items():
+        path = target / name
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        save_array(path, codes)
+    return [target / name for name in files]
+
+
+def project_of(folder: SongFolder) -> Project:
+    """The song as a YuE-UI project. Raises RequestError when nothing is drafted yet, DamagedFile."""
+    codes0, frames = _drafted(folder)
+    request = folder.request
+    lyrics, names = yue_ui.their_lyrics(request)
+    ends = [int(end) for end in np.cumsum(frames)]
+    segments = tuple(Segment(*each) for each in zip(names, [0, *ends], ends, strict=False))
+    notice = "the lyrics are written anew, as YuE-UI splits them into sections"
+    return Project(
+        request.genre,
+        lyrics,
+        segments,
+        codes0,
+        _refined(folder),
+        request.sampling,
+        request.segment_seconds,
+        request.seed,
+        () if lyrics == request.lyrics else (notice,),
+    )
+
+
+def _drafted(folder: SongFolder) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+    if not (folder.path / "stage1.npz").exists():
+        raise RequestError(f"{folder.path} is not drafted yet", f"go on with: yuegguf resume {folder.path}")
+    return folder.load_stage1()
+
+
+def _refined(folder: SongFolder) -> NDArray[np.int16]:
+    return folder.load_stage2() if (folder.path / "stage2.npz").exists() else _nothing()
+
+
+def _nothing() -> NDArray[np.int16]:
+    return np.zeros((2, CODEBOOKS, 0), np.int16)

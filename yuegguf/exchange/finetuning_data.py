@@ -1,0 +1,293 @@
+"""Recordings with timed lyrics → the JSONL and codes that YuE's finetuning reads (`finetune/README.md`).
+
+One folder a song: `vocals.*`, `instrumental.*`, `lyrics.lrc`, `tags.txt`, and `mix.*` if it is not their sum.
+In the .lrc, a timed label opens a section, which ends where the next begins:
+
+    [00:12.50][verse]
+    [00:13.00] Staring at the sunset
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.audio.recording import open_recording
+from yuegguf.codec.protocol import FRAME_RATE, AudioCodec
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.files import typed_json
+from yuegguf.files.arrays import check_codes, load_array, save_array
+from yuegguf.files.atomic import replacing, storage_errors
+from yuegguf.files.reading import opened
+from yuegguf.progress import Event, Progress, silent
+from yuegguf.request.lyrics import MOST_TEXT, Section, parse
+from yuegguf.song.encoding import Room, encode, source_of, sum_of
+
+TRACKS = ("mix", "vocals", "instrumental")
+KEYS = {"mix": "codec", "vocals": "vocals_codec", "instrumental": "instrumental_codec"}
+"""Track → its field in a row."""
+MOST_APART = 10
+"""Frames by which the tracks of a song may differ; finetuning skips a song with more."""
+SHORTEST = 1.0
+"""Seconds of a section; finetuning skips shorter ones."""
+
+_TIMED = re.compile(r"^\s*\[(\d+):(\d+(?:\.\d+)?)\]\s*(.*)$")
+_TAG = re.compile(r"^\s*\[[a-z#]+:.*\]\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TimedSection:
+    """A section and where it begins, in seconds."""
+
+    start: float
+    section: Section
+
+
+@dataclass(frozen=True)
+class SongFiles:
+    """What a song's folder holds."""
+
+    name: str
+    tracks: dict[str, Path]
+    """Of TRACKS; without "mix" where it is the sum of the others."""
+    sections: tuple[TimedSection, ...]
+    tags: str
+
+
+def read_songs(folder: Path) -> list[SongFiles]:
+    """All songs in the subfolders of a folder, by name. Raises RequestError naming what one lacks."""
+    if not folder.is_dir():
+        raise RequestError(f"{folder} is not a folder", "pass one that holds a folder for each song")
+    found = [read_song(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    if not found:
+        raise RequestError(f"{folder} holds no song", "make a folder for each song in it")
+    return found
+
+
+def read_song(folder: Path) -> SongFiles:
+    """One song's folder. Raises RequestError naming what it lacks."""
+    tracks = {name: path for name in TRACKS if (path := _only(folder, name))}
+    for name in ("vocals", "instrumental"):
+        if name not in tracks:
+            raise RequestError(f"{folder} has no {name}", f"put a recording there: {name}.wav")
+    lyrics, tags = (_text(folder / name) for name in ("lyrics.lrc", "tags.txt"))
+    if not tags.strip():
+        raise RequestError(f"{folder / 'tags.txt'} is empty", "write the song's genre tags into it")
+    try:
+        return SongFiles(folder.name, tracks, timed_sections(lyrics), " ".join(tags.split()))
+    except RequestError as error:
+        raise RequestError(f"{folder / 'lyrics.lrc'}: {error.message}", error.hint) from error
+
+
+def timed_sections(text: str) -> tuple[TimedSection, ...]:
+    """The sections of an .lrc. Raises RequestError where there is none, or times run backwards."""
+    starts: list[float] = []
+    plain: list[str] = []
+    latest = 0.0
+    for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
+        timed = _TIMED.match(line)
+        if not timed:
+            if line.strip() and not _TAG.match(line):
+                raise RequestError(f"line {number} has no time", "write [mm:ss.xx] before it")
+            continue
+        time, words = 60 * int(timed[1]) + float(timed[2]), timed[3].strip()
+        if time < latest:
+            raise RequestError(f"line {number} is earlier than the line before it", "put them in order")
+        latest = time
+        if words.startswith("["):
+            starts.append(time)
+        elif not starts and words:
+            raise RequestError(f"line {number} comes before the first label", "open with a timed [verse]")
+        plain.append(words)
+    sections = parse("\n".join(plain)).sections
+    if len(sections) != len(starts):
+        raise RequestError("a line in brackets is not a section label", "use [verse], [chorus], …")
+    return tuple(TimedSection(start, section) for start, section in zip(starts, sections, strict=True))
+
+
+def row(song: SongFiles, frames: int, codes: dict[str, str]) -> dict[str, Any]:
+    """A line of the JSONL; `codes` are the file names of TRACKS. Raises RequestError for late sections."""
+    length = frames / FRAME_RATE
+    starts = [part.start for part in song.sections]
+    ends = [*starts[1:], length]
+    if starts[-1] >= length:
+        raise RequestError(
+            f"{song.name}: a section begins at {starts[-1]:g} s of {length:g} s", "check lyrics.lrc"
+        )
+    spans = list(zip(song.sections, starts, ends, strict=True))
+    return {
+        "id": song.name,
+        **{KEYS[track]: name for track, name in codes.items()},
+        "audio_length_in_sec": length,
+        "msa": [{"start": a, "end": b, "label": part.section.label} for part, a, b in spans],
+        "genres": song.tags,
+        "splitted_lyrics": {
+            "segmented_lyrics": [
+                {
+                    "offset": a,
+                    "duration": b - a,
+                    "codec_frame_start": round(FRAME_RATE * a),
+                    "codec_frame_end": round(FRAME_RATE * b),
+                    "line_content": part.section.text,
+                }
+                for part, a, b in spans
+            ]
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A codec, and what encoding with it may take."""
+
+    codec: AudioCodec
+    codec_id: str = ""
+    """Hash of its codebooks."""
+    room: Room = field(default_factory=Room)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the codes of a song were made from; codes of another origin are never taken for its own."""
+
+    codec: str
+    recordings: dict[str, tuple[int, str]]
+    """Track → bytes and sha256 of its file."""
+
+
+def write(
+    songs: Sequence[SongFiles],
+    encoder: Encoder,
+    out: Path,
+    force: bool = False,
+    progress: Progress = silent,
+) -> list[dict[str, Any]]:
+    """Encode songs and write OUT, with the codes in a folder `codes` beside it; returns the rows.
+
+    Codes that were made from the same recordings are taken, so an interrupted run goes on; those of others
+    are made anew with `force`, else refused before anything is changed. Sections that finetuning will skip
+    come as warnings. Raises RequestError, NotEnoughMemory, DamagedFile, CodecError, StorageError.
+    """
+    rows, folder = [], out.parent / "codes"
+    origins = {song.name: _origin(song, encoder) for song in songs}
+    stale = {song.name for song in songs if not _made_from(song, folder, origins[song.name])}
+    if not force:
+        for name in sorted(stale):
+            _refuse_to_replace(name, folder)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for song in songs:
+        files = _codes_of(song.name, folder)
+        if song.name in stale:
+            _begin(song.name, folder, origins[song.name])
+        frames = _encode(song, encoder, files, progress)
+        made = row(song, frames, {track: str(file.relative_to(out.parent)) for track, file in files.items()})
+        for part in made["msa"]:
+            if part["end"] - part["start"] < SHORTEST:
+                text = f"{song.name}: [{part['label']}] is shorter than a second; finetuning will skip it"
+                progress(Event("draft", 0, 1, warning=text))
+        rows.append(made)
+    with replacing(out) as beside:
+        beside.write_text("".join(json.dumps(made, ensure_ascii=False) + "\n" for made in rows), "utf-8")
+    return rows
+
+
+def _codes_of(name: str, folder: Path) -> dict[str, Path]:
+    """The files of a song's codes."""
+    return {track: folder / f"{name}.{track}.npy" for track in TRACKS}
+
+
+def _note_of(name: str, folder: Path) -> Path:
+    """The file that says what a song's codes were made from."""
+    return folder / f"{name}.origin.json"
+
+
+def _origin(song: SongFiles, encoder: Encoder) -> Origin:
+    """What a song's codes are to be made from. Raises RequestError."""
+    found = {}
+    for track, path in song.tracks.items():
+        try:
+            with opened(path) as file:
+                found[track] = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RequestError(f"{path} cannot be read ({error.strerror})", "check the file") from error
+    return Origin(encoder.codec_id, found)
+
+
+def _made_from(song: SongFiles, folder: Path, origin: Origin) -> bool:
+    """Whether what is there of a song's codes has this origin."""
+    note = _note_of(song.name, folder)
+    try:
+        return typed_json.read_file(note, Origin, "") == origin
+    except (OSError, DamagedFile):
+        return False
+
+
+def _refuse_to_replace(name: str, folder: Path) -> None:
+    """Raise RequestError where a song has codes that were made from something else."""
+    for file in _codes_of(name, folder).values():
+        if os.path.lexists(file):
+            raise RequestError(
+                f"{file} was made from other recordings, or with another codec",
+                "pass --force to make it again, or choose another folder",
+            )
+
+
+def _begin(name: str, folder: Path, origin: Origin) -> None:
+    """Remove a song's codes, then note what the next ones will be made from. Raises StorageError."""
+    for file in _codes_of(name, folder).values():
+        with storage_errors(file):
+            file.unlink(missing_ok=True)
+    with replacing(_note_of(name, folder)) as beside:
+        beside.write_text(json.dumps(asdict(origin), indent=1) + "\n", "utf-8")
+
+
+def _encode(song: SongFiles, encoder: Encoder, files: dict[str, Path], progress: Progress) -> int:
+    """Make the codes that are missing of all tracks, each [1, T] in int64; returns T."""
+    if not all(file.is_file() for file in files.values()):
+        sources = {name: source_of(open_recording(path)) for name, path in song.tracks.items()}
+        if "mix" not in sources:
+            sources["mix"] = sum_of(f"{song.name}'s mix", sources["vocals"], sources["instrumental"])
+        lengths = {name: sources[name].frames for name in TRACKS}
+        if max(lengths.values()) - min(lengths.values()) > MOST_APART:
+            told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+            raise RequestError(
+                f"{song.name}: the tracks have different lengths ({told} frames)", "cut them alike"
+            )
+        window = slice(0, min(lengths.values()))
+        for name, file in files.items():
+            if file.is_file():
+                continue
+            codes = encode(sources[name], encoder.codec, encoder.room, window, progress)
+            save_array(file, codes[:1].astype(np.int64))
+    return min(int(_kept(file).shape[1]) for file in files.values())
+
+
+def _kept(file: Path) -> NDArray[np.int64]:
+    codes = load_array(file)
+    check_codes(codes, (1, None), str(file))
+    return codes
+
+
+def _only(folder: Path, name: str) -> Path | None:
+    found = sorted(path for path in folder.glob(f"{name}.*") if path.suffix != ".npy")
+    if len(found) > 1:
+        raise RequestError(f"{folder} has several recordings called {name}", "leave one")
+    return found[0] if found else None
+
+
+def _text(path: Path) -> str:
+    try:
+        with opened(path) as file:
+            return file.read(4 * MOST_TEXT + 4).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} cannot be read as text", "put a UTF-8 file there") from error

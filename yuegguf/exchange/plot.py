@@ -1,0 +1,149 @@
+"""A picture of a song or its draft: sections, waveform, and the mel spectrograms of both tracks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.audio.recording import read_audio
+from yuegguf.errors import ModelNotFound, RequestError, YueError
+from yuegguf.files.atomic import replacing
+from yuegguf.request.song_request import Song
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.state import finished, next_phase
+
+INCHES, DOTS = (11.0, 6.5), 100
+"""Size of the picture and dots per inch."""
+WINDOW, HIGHEST_HZ = 2048, 16_000
+"""Samples of a spectrum, and the top of the drawn range."""
+MEL_BANDS = 96
+TICKS = (100, 500, 1000, 2000, 4000, 8000)
+QUIETEST_DB, LOUDEST_DB = -100.0, -30.0
+COLUMNS = 2200
+"""Columns of a picture: two a dot."""
+
+
+def plot_song(folder: Path, out: Path) -> Path:
+    """Write `out`, a PNG (or PDF, SVG by its ending) of the song in `folder`.
+
+    Raises RequestError when there is no finished song or draft, ModelNotFound without matplotlib,
+    StorageError.
+    """
+    opened = SongFolder.open(folder)
+    if next_phase(opened) != "done":
+        raise RequestError(f"{folder} holds no finished song", f"finish it: yuegguf resume {folder}")
+    song = finished(opened)
+    mix, rate = read_audio(song.files[0])
+    files = {file.stem.removeprefix("draft-"): file for file in song.files}
+    stems = [(name, *read_audio(files[name])) for name in ("vocals", "instrumental") if name in files]
+    spectra: list[tuple[str, NDArray[np.float32], int]] = [*stems] or [(song.files[0].stem, mix, rate)]
+    figure = _figure()
+    _check_kind(figure, out)
+    heights = [0.25, 1, *[1.6] * len(spectra)]
+    rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    _draw_sections(rows[0], song)
+    _draw_wave(rows[1], mix, rate, song)
+    for axes, (name, wave, own_rate) in zip(rows[2:], spectra, strict=True):
+        _draw_spectrum(axes, wave, own_rate, name)
+    rows[-1].set_xlabel("seconds")
+    rows[0].set_title(opened.request.genre.strip().splitlines()[0][:110], fontsize=10)
+    with replacing(out) as beside:
+        try:
+            figure.savefig(beside, dpi=DOTS)
+        except ValueError as error:
+            hint = "check its fonts, and let a process open more files: ulimit -n 1024"
+            raise YueError(f"matplotlib could not draw {out.name} ({error})", hint) from error
+    return out
+
+
+def _check_kind(figure: Any, out: Path) -> None:
+    """Refuse an ending that matplotlib does not know. Raises RequestError."""
+    if out.suffix.lower().removeprefix(".") not in figure.canvas.get_supported_filetypes():
+        raise RequestError(f"{out.name} is not a kind of picture that can be drawn", "use .png, .pdf or .svg")
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ModelNotFound("drawing needs matplotlib", "pip install 'yuegguf[plot]'") from error
+    return Figure(figsize=INCHES, layout="constrained")
+
+
+def _draw_wave(axes: Any, wave: NDArray[np.float32], rate: int, song: Song) -> None:
+    """The envelope of the mix, with a line where a section begins."""
+    size = max(1, len(wave) // COLUMNS)
+    blocks = wave[: len(wave) // size * size].reshape(-1, size)
+    time = np.arange(len(blocks)) * size / rate
+    axes.fill_between(time, blocks.min(axis=1), blocks.max(axis=1), linewidth=0, color="#3b6ea5")
+    axes.set_ylim(-1, 1)
+    axes.set_ylabel("draft" if song.draft else "mix")
+    for section in song.sections:
+        axes.axvline(section.start, color="#888888", linewidth=0.8)
+
+
+def _draw_sections(axes: Any, song: Song) -> None:
+    """A bar a section, one colour a label; of one that its limit ended it is said."""
+    labels = list(dict.fromkeys(section.label for section in song.sections))
+    for section in song.sections:
+        colour = f"C{labels.index(section.label) % 10}"
+        axes.barh(0, section.seconds, left=section.start, height=1, color=colour)
+        text = f" {section.label} {section.seconds:.1f} s{'' if section.complete else ', cut'}"
+        axes.text(section.start, 0, text, fontsize=8, va="center", color="white", clip_on=True)
+    axes.set_ylim(-0.5, 0.5)
+    axes.set_yticks([])
+    axes.set_ylabel("sections", rotation=0, ha="right", va="center")
+
+
+def _draw_spectrum(axes: Any, wave: NDArray[np.float32], rate: int, name: str) -> None:
+    """A mel spectrogram, with its scale in Hz."""
+    extent = (0, len(wave) / rate, 0, MEL_BANDS)
+    picture = {"origin": "lower", "aspect": "auto", "cmap": "magma", "interpolation": "nearest"}
+    axes.imshow(mel_spectrum_db(wave, rate).T, extent=extent, vmin=QUIETEST_DB, vmax=LOUDEST_DB, **picture)
+    axes.set_yticks([_band_of(hertz, rate) for hertz in TICKS], [f"{hertz:g}" for hertz in TICKS])
+    axes.set_ylim(0, MEL_BANDS)
+    axes.set_ylabel(f"{name}, Hz")
+
+
+def mel_spectrum_db(wave: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
+    """Wave [S] → mean levels in dB [T, MEL_BANDS], at most COLUMNS times; a full-scale sine has some -8."""
+    hop = max(WINDOW // 4, -(-len(wave) // COLUMNS))
+    padded = np.pad(wave, WINDOW // 2)
+    window = np.hanning(WINDOW) / np.hanning(WINDOW).sum()
+    bands = mel_bands(rate)
+    parts = (padded[start : start + WINDOW] for start in range(0, len(wave), hop))
+    powers = np.stack([bands @ np.abs(np.fft.rfft(part * window)) ** 2 for part in parts])
+    levels: NDArray[np.float64] = 10 * np.log10(np.maximum(powers, 1e-12))
+    return levels
+
+
+def mel_bands(rate: int) -> NDArray[np.float64]:
+    """Triangles over a spectrum's bins [MEL_BANDS, WINDOW // 2 + 1], evenly spaced in mel, each of sum 1."""
+    edges = _hertz(np.linspace(0, _mel(_highest(rate)), MEL_BANDS + 2))
+    bins = np.fft.rfftfreq(WINDOW, 1 / rate)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    bands: NDArray[np.float64] = triangles / triangles.sum(axis=1, keepdims=True)
+    return bands
+
+
+def _highest(rate: int) -> float:
+    return min(HIGHEST_HZ, rate / 2)
+
+
+def _band_of(hertz: float, rate: int) -> float:
+    """Where a frequency lies on the scale of bands."""
+    return float(_mel(hertz) / _mel(_highest(rate)) * (MEL_BANDS + 1) - 0.5)
+
+
+def _mel(hertz: float) -> float:
+    """O'Shaughnessy's scale, as in HTK."""
+    return float(2595 * np.log10(1 + hertz / 700))
+
+
+def _hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 700 * (10 ** (mel / 2595) - 1)

@@ -1,0 +1,272 @@
+"""YuE-UI's project file: JSON with the ids of both stages, section times, lyrics, tags and settings.
+
+Ids are those of the published vocabulary, flattened frame by frame. YuE-UI opens a section at every
+bracket, so its lyrics are not always ours (`our_lyrics`, `their_lyrics`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.codec.protocol import CODEBOOKS
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.files import typed_json
+from yuegguf.lm.vocab import CODEBOOK_SIZE
+from yuegguf.request.lyrics import Section, parse, write
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import SongRequest
+from yuegguf.stages.prompt import INSTRUCTION
+
+FIRST_ID = 45_334
+"""Id of code 0 of codebook 0 in the published vocabulary; the other codebooks follow."""
+INVALID = -1
+"""Stands for an id of another codebook than its place's."""
+
+WRONG = (LookupError, TypeError, ValueError, OverflowError)
+"""What JSON of another kind raises when it is read as a project."""
+
+_LABEL = re.compile(r"\[([^\[\]]+)\]([^\[#]*)")
+_FRAMES = re.compile(r"^(\s*#length\s+)(\d+)t\s*$", re.IGNORECASE | re.MULTILINE)
+_LENGTH = re.compile(r"#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A section that is there, in frames."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class _Cache:
+    """The part of a project file that holds its music."""
+
+    tracks: list[list[Any]]
+    """By stage and track; ids may be nested."""
+    segments: list[tuple[str, float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A project file, as far as it must be right; settings out of range are left out with a notice."""
+
+    cache: _Cache
+    lyrics_text: str | None = None
+    genre_text: str | list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a project file holds."""
+
+    genre: str
+    lyrics: str
+    segments: tuple[Segment, ...]
+    """In order and apart; empty where the project names none."""
+    codes0: NDArray[np.int16]
+    """[2, T] codebook 0, vocal first."""
+    codes: NDArray[np.int16]
+    """[2, 8, T'] what stage 2 has made; INVALID where it picked from another codebook."""
+    sampling: Sampling = field(default_factory=Sampling)
+    segment_seconds: float = 30.0
+    seed: int = 0
+    notices: tuple[str, ...] = ()
+
+
+def read(content: bytes, name: str) -> Project:
+    """A project from its file. Raises DamagedFile, RequestError when it holds no music."""
+    try:
+        data = typed_json.read_json(content, dict[str, Any], name, "")
+        file = typed_json.as_typed(data, _File, name, "", others=True)
+        stages, tags = file.cache.tracks, file.genre_text or []
+        genre = tags if isinstance(tags, str) else " ".join(tags)
+        first = [_ids(track) for track in stages[0]]
+        second = [_ids(track) for track in stages[1]] if len(stages) > 1 else []
+        found = tuple(Segment(label, int(start), int(end)) for label, start, end in file.cache.segments)
+    except (*WRONG, DamagedFile, RecursionError) as error:
+        raise DamagedFile(
+            f"{name} is not a project of YuE-UI, or it is damaged",
+            "pass a .json that YuE-UI saved; recordings go with --vocal and --inst",
+        ) from error
+    if len(first) != 2 or not all(len(track) for track in first):
+        raise RequestError(f"{name} has not both tracks", "generate in YuE-UI first, or import both stems")
+    codes0, notices = _stage1(first, name)
+    sampling, seconds, seed, more = _settings(data)
+    return Project(
+        genre,
+        file.lyrics_text or "",
+        _in_order(found, codes0.shape[1], name),
+        codes0,
+        _stage2(second),
+        sampling,
+        seconds,
+        seed,
+        (*notices, *more),
+    )
+
+
+def _ids(track: Any) -> NDArray[np.int64]:
+    """Ids that may have been written as whole floats. Raises ValueError, TypeError."""
+    numbers = np.asarray(track, np.float64).ravel()
+    ids = np.where(np.abs(numbers) < 2**53, numbers, INVALID).astype(np.int64)  # not NaN, and no larger
+    if not (ids == numbers).all():
+        raise ValueError("an id is not a whole number")
+    return ids
+
+
+def _stage1(tracks: Sequence[NDArray[np.int64]], name: str) -> tuple[NDArray[np.int16], list[str]]:
+    frames = min(len(track) for track in tracks)
+    notices = []
+    if any(len(track) != frames for track in tracks):
+        notices.append(f"the tracks of {name} differ in length; both are cut to {frames} frames")
+    codes = np.stack([track[:frames] for track in tracks]) - FIRST_ID
+    wrong = int(((codes < 0) | (codes >= CODEBOOK_SIZE)).sum())
+    if wrong:
+        raise DamagedFile(
+            f"{wrong} of the stage-1 ids in {name} are not of codebook 0",
+            "redo that part in YuE-UI",
+        )
+    return codes.astype(np.int16), notices
+
+
+def _stage2(tracks: Sequence[NDArray[np.int64]]) -> NDArray[np.int16]:
+    """[2, 8, T'] from flat ids; a frame that is not whole is left out."""
+    frames = min((len(track) // CODEBOOKS for track in tracks), default=0) if len(tracks) == 2 else 0
+    if not frames:
+        return np.zeros((2, CODEBOOKS, 0), np.int16)
+    ids = np.stack([track[: frames * CODEBOOKS].reshape(frames, CODEBOOKS).T for track in tracks])
+    codes = ids - FIRST_ID - CODEBOOK_SIZE * np.arange(CODEBOOKS)[:, None]
+    return np.where((codes >= 0) & (codes < CODEBOOK_SIZE), codes, INVALID).astype(np.int16)
+
+
+def _in_order(segments: Sequence[Segment], frames: int, name: str) -> tuple[Segment, ...]:
+    """The segments, ended where stage 1 ends. Raises DamagedFile when they overlap."""
+    kept = [replace(s, start=min(s.start, frames), end=min(s.end, frames)) for s in segments]
+    wrong = any(not 0 <= s.start <= s.end for s in kept) or any(a.end > b.start for a, b in pairwise(kept))
+    if wrong:
+        raise DamagedFile(f"the sections of {name} overlap", "open and save it in YuE-UI again")
+    return tuple(kept)
+
+
+def _settings(data: dict[str, Any]) -> tuple[Sampling, float, int, list[str]]:
+    """Sampling, longest section and seed as far as the project names usable ones, and what is left out."""
+    notices = []
+    kept: dict[str, Any] = {
+        "guidance_first": data.get("generation_stage1_cfg_scale"),
+        "guidance_rest": data.get("generation_stage1_cfg_scale"),
+        "top_p": data.get("generation_stage1_top_p"),
+        "temperature": data.get("generation_stage1_temperature"),
+        "repetition_penalty": data.get("generation_repetition_penalty"),
+    }
+    sampling = Sampling()
+    try:
+        numbers: dict[str, Any] = {name: float(v) for name, v in kept.items() if v is not None}
+        sampling = Sampling(**numbers)
+    except (RequestError, TypeError, ValueError):
+        notices.append("the project's sampling settings are out of range and left out")
+    seconds, seed = data.get("default_segment_length"), data.get("generation_seed")
+    left_out = {
+        "audio prompt": data.get("audio_prompt") not in (None, "Off"),
+        "system prompt": data.get("system_prompt") not in (None, INSTRUCTION),
+        "muting of sections": bool(data["cache"].get("muted_segments")),
+    }
+    notices += [f"the project's {what} is left out" for what, there in left_out.items() if there]
+    return (
+        sampling,
+        float(seconds) if isinstance(seconds, int | float) and 1 <= seconds <= 150 else 30.0,
+        seed if isinstance(seed, int) and 0 <= seed < 2**63 else 0,
+        notices,
+    )
+
+
+def save(project: Project) -> bytes:
+    """The project's file."""
+    offsets = FIRST_ID + CODEBOOK_SIZE * np.arange(CODEBOOKS)[:, None]
+    first = [(track.astype(np.int64) + FIRST_ID).tolist() for track in project.codes0]
+    second = [(track.astype(np.int64) + offsets).T.ravel().tolist() for track in project.codes]
+    sampling = project.sampling
+    data = {
+        "cache": {
+            "tracks": [first, second],
+            "segments": [[s.name, s.start, s.end] for s in project.segments],
+            "muted_segments": [],
+        },
+        "genre_text": project.genre.split(),
+        "lyrics_text": project.lyrics,
+        "default_segment_length": project.segment_seconds,
+        "generation_seed": project.seed,
+        "generation_stage1_top_p": sampling.top_p,
+        "generation_stage1_temperature": sampling.temperature,
+        "generation_repetition_penalty": sampling.repetition_penalty,
+    }
+    if sampling.guidance_first == sampling.guidance_rest:  # YuE-UI has one scale for all sections
+        data["generation_stage1_cfg_scale"] = sampling.guidance_first
+    return json.dumps(data, ensure_ascii=False).encode()
+
+
+def split(lyrics: str) -> list[Section]:
+    """Lyrics as YuE-UI splits them: a section at every bracket, whose text ends at the next bracket or #."""
+    found, last = [], 0
+    for match in _LABEL.finditer(_FRAMES.sub(_seconds, lyrics)):
+        lengths = _LENGTH.findall(match.string, last, match.start())
+        found.append(Section(match[1].strip(), match[2].strip(), float(lengths[-1]) if lengths else None))
+        last = match.end()
+    return found
+
+
+def _seconds(match: re.Match[str]) -> str:
+    """`#length 600t` counts frames; ours counts seconds."""
+    return f"{match[1]}{int(match[2]) / 50:g}"
+
+
+def our_label(name: str) -> str:
+    """What we call a section of that name; a verse where it can be no label."""
+    try:
+        sections = parse(f"[{name}]").sections
+    except RequestError:
+        return "verse"
+    return sections[0].label if not sections[0].body else "verse"
+
+
+def our_lyrics(lyrics: str, names: Sequence[str]) -> str:
+    """Lyrics whose first sections are those of these names, as `parse` reads them.
+
+    The text itself where both read it alike, else written anew as YuE-UI splits it.
+    """
+    labels, text = [our_label(name) for name in names], _FRAMES.sub(_seconds, lyrics)
+    try:
+        ours = [section.label for section in parse(text).sections]
+    except RequestError:
+        ours = []
+    if ours and ours[: len(labels)] == labels:
+        return text
+    theirs = [replace(section, label=our_label(section.label)) for section in split(lyrics)]
+    theirs += [Section(label, "") for label in labels[len(theirs) :]]
+    renamed = [replace(section, label=label) for section, label in zip(theirs, labels, strict=False)]
+    return write([*renamed, *theirs[len(labels) :]]) or write([Section("verse", "")])
+
+
+def their_lyrics(request: SongRequest) -> tuple[str, list[str]]:
+    """A request's lyrics as YuE-UI splits them into the same sections, and the names of the sung ones.
+
+    The text itself where both read it alike and the song begins at its beginning; else the sung
+    sections, with brackets inside them made round.
+    """
+    every, sung = request.all_sections(), request.parsed().sections
+    theirs = split(request.lyrics)
+    alike = [replace(section, label=our_label(section.label)) for section in theirs] == list(every)
+    if alike and sung == every[: len(sung)]:
+        return request.lyrics, [section.label for section in theirs[: len(sung)]]
+    round_ = str.maketrans({"[": "(", "]": ")", "#": None})
+    plain = [replace(section, body=section.body.translate(round_)) for section in sung]
+    return write(plain), [section.label for section in sung]

@@ -1,0 +1,70 @@
+"""A finished song as one zip: audio, section marks, and how it was made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yuegguf.errors import RequestError
+from yuegguf.files import typed_json
+from yuegguf.files.atomic import replacing
+from yuegguf.files.reading import opened
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.record import TEXTS
+from yuegguf.song.state import next_phase
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Date of every entry, the earliest that a zip can say: the same song gives the same bytes."""
+PACKED = {".wav"}
+"""Endings that deflate makes smaller; flac and mp3 are packed already."""
+PATHS = ("file", "mix", "vocal", "instrumental")
+"""Keys whose values are paths of this machine."""
+
+
+def bundle(folder: Path, out: Path) -> list[str]:
+    """Write `out`, a zip of the finished song in `folder`; returns the names in it.
+
+    Raises RequestError where the song is not finished, StorageError.
+    """
+    song = SongFolder.open(folder)
+    if song.rests or next_phase(song) != "done":
+        command = "refine" if song.rests else "resume"
+        raise RequestError(f"{folder} is not finished", f"run first: yuegguf {command} {folder}")
+    names = [*song.record.files, *TEXTS]
+    there = [name for name in names if (folder / name).is_file()]
+    facts = typed_json.seal(without_paths(typed_json.plain(song.record)))
+    with replacing(out) as beside, zipfile.ZipFile(beside, "w") as archive:
+        for name in there:
+            _pack(archive, f"{folder.resolve().name}/{name}", folder / name)
+        info = _entry(f"{folder.resolve().name}/song.json", zipfile.ZIP_DEFLATED)
+        archive.writestr(info, facts)
+    return [*there, "song.json"]
+
+
+def _pack(archive: zipfile.ZipFile, name: str, file: Path) -> None:
+    """Put a file into the archive, a block at a time. OSErrors pass through."""
+    with opened(file) as source:
+        info = _entry(name, zipfile.ZIP_DEFLATED if file.suffix in PACKED else zipfile.ZIP_STORED)
+        info.file_size = os.fstat(source.fileno()).st_size
+        with archive.open(info, "w") as packed:
+            shutil.copyfileobj(source, packed)
+
+
+def _entry(name: str, method: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, EPOCH)
+    info.external_attr, info.compress_type = 0o644 << 16, method
+    return info
+
+
+def without_paths(facts: Any) -> Any:
+    """JSON with file names instead of paths, which are nobody else's business."""
+    if isinstance(facts, Mapping):
+        return {
+            key: Path(value).name if key in PATHS and isinstance(value, str) else without_paths(value)
+            for key, value in facts.items()
+        }
+    return [without_paths(value) for value in facts] if isinstance(facts, list | tuple) else facts

@@ -1,0 +1,88 @@
+"""Arrays in .npy and .npz files: written whole, read without ever unpickling, checked."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.errors import DamagedFile
+from yuegguf.files import npy
+from yuegguf.files.atomic import replacing
+from yuegguf.files.reading import opened
+
+UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+"""What zipfile raises for damage: a wrong sum, a broken stream, a method or an encryption that it lacks."""
+
+MOST_BYTES = 2**31
+"""Bytes of one unpacked array: a recording of three hours, far above anything that a song holds."""
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write one .npy. Raises StorageError."""
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write named arrays as one compressed .npz. Raises StorageError."""
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_array(file: Path) -> NDArray[Any]:
+    """Read an .npy of numbers without ever unpickling. Raises DamagedFile."""
+    try:
+        with opened(file) as handle:
+            return npy.read(handle, file.stat().st_size)
+    except (ValueError, OSError, MemoryError) as error:
+        raise DamagedFile(
+            f"{file} is not a readable .npy file ({_reason(error)})", "delete it, and make or copy it again"
+        ) from error
+
+
+def load_arrays(file: Path, names: Sequence[str], most: int = MOST_BYTES) -> dict[str, NDArray[Any]]:
+    """Read named arrays of an .npz without ever unpickling, each of at most `most` bytes.
+
+    Raises DamagedFile.
+    """
+    try:
+        with opened(file) as handle, zipfile.ZipFile(handle) as archive:
+            return {name: _member(archive, f"{name}.npy", most) for name in names}
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, *UNREADABLE) as error:
+        hint = "delete it and resume to make it again"
+        raise DamagedFile(f"{file} is damaged ({_reason(error)})", hint) from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, most: int) -> NDArray[Any]:
+    """An array of an .npz, unpacked in blocks. Raises ValueError, and what zipfile raises."""
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in a way that we never use")
+    if info.file_size > most:
+        raise ValueError(f"{name} announces {info.file_size} bytes, at most {most} are read")
+    with archive.open(info) as file:
+        return npy.read(file, info.file_size)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, in at most a line."""
+    return "it is too large for the memory" if isinstance(error, MemoryError) else f"{error}"[:200]
+
+
+def check_codes(codes: NDArray[Any], shape: Sequence[int | None], name: str) -> None:
+    """Refuse an array that cannot be codec codes of this shape. Raises DamagedFile."""
+    fits = codes.ndim == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, codes.shape, strict=True)
+    )
+    if not fits or not np.issubdtype(codes.dtype, np.integer):
+        raise DamagedFile(
+            f"{name} does not hold codes of the expected shape ({codes.dtype}{list(codes.shape)})"
+        )
+    if codes.size and (codes.min() < 0 or codes.max() >= 1024):
+        raise DamagedFile(f"{name} holds codes outside 0-1023")

@@ -1,0 +1,255 @@
+"""Writing files so that a crash leaves the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from yuegguf.errors import DamagedFile, RequestError, StorageError
+from yuegguf.files.reading import opened
+
+PREFIX, UNOWNED, SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
+"""Names of the workspaces in which files are written before they get theirs, with and without an owner."""
+UNOWNED_SECONDS = 3600.0
+"""Age from which a workspace without an owner is a dead process's: it gets one at once. Clocks may differ."""
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
+"""What network file systems answer that know no locks, besides ENOSYS, which filelock itself sees to."""
+CROWDED = (errno.EMFILE, errno.ENFILE)
+"""What the system answers a process that may open no more files."""
+REPLACED = (stat.S_IFREG, stat.S_IFLNK)
+"""Kinds of what a written file may take the place of."""
+OWNER = "owner.lock"
+"""File of a workspace that its process holds locked as long as it lives."""
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path for the new content of `target`; on success it is flushed to disk and renamed over it.
+
+    A link at `target` is replaced, never followed; a device, a FIFO or a folder is not. Whatever happens,
+    nothing is left beside it, unless the process is killed: the next write into that folder removes it then.
+    Raises StorageError.
+    """
+    with storage_errors(target), workspace(target.parent) as folder:
+        if os.path.lexists(target) and stat.S_IFMT(target.lstat().st_mode) not in REPLACED:
+            raise StorageError(f"{target} is not a file that can be replaced", "choose another name")
+        beside = folder / target.name
+        yield beside
+        flush(beside)
+        beside.replace(target)
+        flush_folder(target.parent)
+
+
+@contextmanager
+def workspace(parent: Path) -> Iterator[Path]:
+    """Yield a new folder inside `parent` for files that are to be renamed into it; it is removed at the end.
+
+    Other processes leave it alone while this one lives; those of dead processes are removed first. OSErrors
+    pass through.
+    """
+    sweep(parent)
+    made = Path(tempfile.mkdtemp(prefix=UNOWNED, suffix=SUFFIX, dir=parent))
+    folder = made.with_name(made.name.replace(UNOWNED, PREFIX, 1))
+    try:
+        lock = _locked(made / OWNER)
+    except OSError:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    try:
+        made.rename(folder)  # only now can `sweep` see it
+        yield folder
+    finally:
+        _remove(folder, lock)
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the workspaces that dead processes left in a folder; what cannot be removed stays."""
+    for left in folder.glob(f"{UNOWNED}*{SUFFIX}"):
+        with suppress(OSError):  # it has got its owner meanwhile
+            if not left.is_symlink() and time.time() - left.stat().st_mtime > UNOWNED_SECONDS:
+                shutil.rmtree(left)
+    for left in folder.glob(f"{PREFIX}*{SUFFIX}"):
+        if left.is_symlink() or not left.is_dir():
+            continue
+        with suppress(OSError):  # a Timeout, where its process lives
+            _remove(left, _locked(left / OWNER))
+
+
+def _remove(folder: Path, lock: BaseFileLock) -> None:
+    """Delete a workspace whose lock is held: before the release, and on Windows, which refuses, after it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # rmtree opens the folder, which a process with too many open files cannot
+        (folder / OWNER).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _locked(path: Path) -> BaseFileLock:
+    """Lock a file for this process: by the kernel, else by a file beside it that names the process.
+
+    Raises Timeout where another holds it, OSError.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # filelock's own word that it takes the second way
+        lock: BaseFileLock = FileLock(path, timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            lock = SoftFileLock(f"{path}.held", timeout=0, thread_local=False)
+            lock.acquire()
+        return lock
+
+
+@contextmanager
+def claimed(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]:
+    """Hold a folder for this process alone, through a lock file in it that dies with the process.
+
+    Raises StorageError, saying `busy`, when another process, or another part of this one, holds it.
+    """
+    try:
+        with storage_errors(folder / name):
+            lock = _locked(folder / name)
+    except Timeout as error:
+        what = busy or f"{folder} is being worked on by another yuegguf"
+        raise StorageError(what, "wait for it to end") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps a file that is open
+            (folder / name).unlink()
+        lock.release()
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder for the block, and those above; what is left empty goes again. Raises StorageError."""
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for path in missing:
+            with suppress(OSError):  # it holds something by now
+                path.rmdir()
+
+
+@contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turn an OSError of writing `target` into a StorageError that says what to do."""
+    try:
+        yield
+    except Timeout:  # filelock's, which is an OSError too
+        raise
+    except OSError as error:
+        raise storage_error(target, error) from error
+
+
+def refuse_to_replace(files: Sequence[Path], force: bool) -> None:
+    """Raise RequestError when one of the files, or a link of that name, is there and may not be replaced."""
+    there = next((file for file in files if os.path.lexists(file)), None)  # unlike Path.exists, never raises
+    if there is not None and not force:
+        raise RequestError(
+            f"{there} is already there", "choose another place with -o, or replace it with --force"
+        )
+
+
+def read_within(path: Path, most: int, hint: str) -> bytes:
+    """The bytes of a file of at most `most`. Raises DamagedFile for more, and where it cannot be read."""
+    try:
+        with opened(path) as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
+    if len(data) > most:
+        raise DamagedFile(f"{path} is larger than {most >> 20} MiB", hint)
+    return data
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where a folder is, or will be made. Raises StorageError."""
+    with storage_errors(folder):
+        return shutil.disk_usage(standing(folder)).free
+
+
+def standing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there already."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+
+
+def check_room(folder: Path, needed: int, what: str, option: str) -> None:
+    """Refuse what the disk of `folder` cannot take, before anything is written. Raises StorageError.
+
+    `option` chooses another folder.
+    """
+    free = free_disk(folder)
+    if needed > free:
+        raise StorageError(
+            f"{what} needs {_size(needed)} of disk, and {_size(free)} are free in {standing(folder)}",
+            f"free some space, or choose another folder with {option}",
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def storage_error(target: Path, error: OSError) -> StorageError:
+    """The sentence for a failed write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"the disk is full: {target} could not be written", "free some space and try again"
+        )
+    if error.errno in CROWDED:
+        return too_many_open()
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageError(f"{target} is not writable", "choose another folder or change its permissions")
+    return StorageError(f"{target} could not be written ({error.strerror or error})", "check the path")
+
+
+def is_crowded(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, is that too many files are open."""
+    while error is not None:
+        # libraries in C quote the system's words and nothing else
+        if getattr(error, "errno", None) in CROWDED or any(os.strerror(n) in str(error) for n in CROWDED):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def too_many_open() -> StorageError:
+    """The sentence for a process that may open no more files."""
+    return StorageError("too many files are open", "let a process open more, for example: ulimit -n 1024")
+
+
+def flush(path: Path) -> None:
+    """Force a file's bytes to the disk."""
+    with path.open("r+b") as file:  # Windows flushes only what may be written
+        os.fsync(file.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """Force a folder's entries to the disk, on systems that can."""
+    if sys.platform == "win32":  # a folder cannot be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems refuse
+            os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,65 @@
+"""Hashes of files: SHA-256, git's own, and a quick fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files.reading import opened
+from yuegguf.progress import Event, Progress, silent
+
+BLOCK = 1 << 20
+"""Bytes hashed or copied at once."""
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over a file's size, first and last MiB: enough to tell models apart, and instant."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(2**20))
+        file.seek(max(0, size - 2**20))
+        digest.update(file.read(2**20))
+    return digest.hexdigest()
+
+
+def digest(path: Path, progress: Progress = silent, phase: str = "verify") -> str:
+    """SHA-256 of a file as hex. Raises DamagedFile when it cannot be read."""
+    found = hashlib.sha256()
+    each_block(path, found.update, progress, phase)
+    return found.hexdigest()
+
+
+def blob_digest(path: Path) -> str:
+    """git's own hash of a file, SHA-1 over a header and the bytes. Raises DamagedFile."""
+    found = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    each_block(path, found.update, silent, "verify")
+    return found.hexdigest()
+
+
+def each_block(path: Path, take: Any, progress: Progress, phase: str) -> None:
+    """Hand a file to `take` block by block. Raises DamagedFile when it cannot be read."""
+    done, total = 0, size_of(path) or 0
+    try:
+        with opened(path) as file:
+            blocks = iter(lambda: file.read(BLOCK), b"")
+            while block := _next_block(blocks, path):
+                take(block)
+                done += len(block)
+                progress(Event(phase, done, max(total, done), path.name))
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"there is no file {path}") from error
+
+
+def _next_block(blocks: Any, path: Path) -> bytes:
+    try:
+        return next(blocks, b"")
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
+
+
+def size_of(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    return path.stat().st_size if path.is_file() else None

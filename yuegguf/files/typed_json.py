@@ -1,0 +1,117 @@
+"""JSON from files, read into typed values; whatever does not fit is a DamagedFile."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.files.reading import opened
+
+T = TypeVar("T")
+CHECKSUM = "checksum"
+"""Key of an object's own checksum, in files that `seal` wrote."""
+MOST_BYTES = 64 << 20
+"""Bytes of a JSON file that is read; the largest that we write has a few MiB."""
+
+
+def read_file(path: Path, kind: type[T], hint: str) -> T:
+    """Read a JSON file as a value of `kind`. Raises DamagedFile; OSErrors pass through."""
+    with opened(path) as file:
+        data = file.read(MOST_BYTES + 1)
+    return read_json(data, kind, path, hint)
+
+
+def read_json(data: bytes, kind: type[T], file: Path | str, hint: str, *, others: bool = False) -> T:
+    """Decode JSON as a value of `kind`, strictly: no other types, no unknown keys, no missing ones.
+
+    An object with a checksum must match it. `others` lets keys pass that `kind` does not name, for files of
+    other programs. Raises DamagedFile naming `file`, with `hint`.
+    """
+    with _damage(file, hint):
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
+        found = msgspec.json.decode(data)
+        own = isinstance(found, dict) and not others
+        if own and CHECKSUM in found and found.pop(CHECKSUM) != checksum(found):
+            raise ValueError("it does not match its checksum")
+    return as_typed(found, kind, file, hint, others=others)
+
+
+def as_typed(found: Any, kind: type[T], file: Path | str, hint: str, *, others: bool = False) -> T:
+    """Convert decoded JSON or TOML to a value of `kind`, as strictly as `read_json`.
+
+    `others` lets keys pass that `kind` does not name, for files of other programs. Raises DamagedFile.
+    """
+    with _damage(file, hint):
+        value = msgspec.convert(found, kind)
+        if others:
+            return value
+        if unknown := _unknown(found, msgspec.to_builtins(value)):
+            raise ValueError(f"{unknown} is not known")
+    return value
+
+
+@contextmanager
+def _damage(file: Path | str, hint: str) -> Iterator[None]:
+    """Turn whatever reading nonsense raises into a DamagedFile."""
+    try:
+        yield
+    except RequestError as error:
+        raise DamagedFile(f"{file} is damaged ({error.message})", hint) from error
+    except (ValueError, RecursionError, OverflowError, MemoryError) as error:
+        raise DamagedFile(f"{file} is damaged ({_short(error)})", hint) from error
+
+
+def seal(value: Any) -> bytes:
+    """Encode a typed value as an indented JSON object that carries its own checksum.
+
+    Raises RequestError for text that no file can hold, such as a path that is not UTF-8.
+    """
+    found = msgspec.to_builtins(value)
+    try:
+        text = msgspec.json.encode({**found, CHECKSUM: checksum(found)})
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{error.object[:80]!r} is not UTF-8 text", "rename the file or folder") from error
+    return msgspec.json.format(text, indent=2) + b"\n"
+
+
+def plain(value: Any) -> Any:
+    """A typed value as dictionaries, lists, texts and numbers."""
+    return msgspec.to_builtins(value)
+
+
+def checksum(found: dict[str, Any]) -> str:
+    """SHA-256 of a JSON object without its spaces and with its keys in order, as hex."""
+    return hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()
+
+
+def _unknown(given: Any, kept: Any, where: str = "") -> str:
+    """The first key of the JSON that its typed value does not hold, with its path; empty if there is none."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for key, value in given.items():
+            place = f"{where}.{key}".lstrip(".")
+            if key not in kept:
+                return place[:80]
+            if found := _unknown(value, kept[key], place):
+                return found
+    if isinstance(given, list) and isinstance(kept, list | tuple):
+        for number, (value, other) in enumerate(zip(given, kept, strict=False)):
+            if found := _unknown(value, other, f"{where}[{number}]"):
+                return found
+    return ""
+
+
+def _short(error: BaseException) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    text = " ".join(str(error).split())
+    if text.startswith("JSON is malformed"):  # the parser's own words about bytes help nobody
+        text = re.sub(r": .* (?=\(byte)", " ", text)
+    return text[:200] if text else type(error).__name__

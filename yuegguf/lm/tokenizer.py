@@ -1,0 +1,71 @@
+"""Text → ids, and nothing else. User text can never become a control id.
+
+Upstream's wrapper scans text for literals such as `<EOA>`; plain sentencepiece never yields an
+appended id, so encoding with it alone is the safe form (each structural marker is its own call).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files.atomic import read_within
+from yuegguf.lm.vocab import MOST_TOKENIZER, TOKENIZER_KEY
+
+
+class Tokenizer:
+    """A sentencepiece model whose ids are those of one language model."""
+
+    def __init__(self, model: bytes, pieces: Sequence[str]) -> None:
+        """Take the sentencepiece file's bytes and the language model's pieces.
+
+        Raises DamagedFile when the bytes are not a sentencepiece model or belong to another one.
+        """
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+            self._ids = _ids_by_name(self._processor, pieces)
+        except (RuntimeError, TypeError, ValueError) as error:  # a piece that is not UTF-8 is a ValueError
+            raise DamagedFile("the tokenizer is damaged", "convert the model again") from error
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; no BOS, no EOS, no specials. `encode("")` is empty."""
+        ids = [self._ids[i] for i in self._processor.encode(text)]
+        if any(i < 0 for i in ids):
+            raise DamagedFile("the tokenizer does not belong to this model", "convert the model again")
+        return ids
+
+
+def open_tokenizer(metadata: Mapping[str, str], pieces: Sequence[str], model_path: Path) -> Tokenizer:
+    """The tokenizer inside a GGUF, else the tokenizer.model beside it.
+
+    Raises ModelNotFound when there is neither, DamagedFile when it does not fit the model.
+    """
+    embedded = metadata.get(TOKENIZER_KEY)
+    if embedded is not None:
+        try:
+            model = base64.b64decode(embedded, validate=True)
+        except ValueError as error:  # letters that are not ASCII raise another kind than binascii's
+            raise DamagedFile(
+                f"the tokenizer inside {model_path.name} is damaged", "convert it again"
+            ) from error
+        return Tokenizer(model, pieces)
+    beside = model_path.with_name("tokenizer.model")
+    if not beside.is_file():
+        raise ModelNotFound(
+            f"{model_path.name} carries no tokenizer", f"put YuE's tokenizer.model beside it, as {beside}"
+        )
+    return Tokenizer(read_within(beside, MOST_TOKENIZER, "use YuE's own tokenizer.model"), pieces)
+
+
+def _ids_by_name(processor: sentencepiece.SentencePieceProcessor, pieces: Sequence[str]) -> list[int]:
+    index = {piece: i for i, piece in enumerate(pieces)}
+    ids = [index.get(processor.id_to_piece(i), -1) for i in range(processor.get_piece_size())]
+    known = sum(i >= 0 for i in ids)
+    if known < 259:  # unknown, control and byte pieces are the least a YuE text vocabulary has
+        raise DamagedFile("the tokenizer does not belong to this model", "use the one it was trained with")
+    return ids

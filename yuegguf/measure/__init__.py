@@ -1,0 +1,1 @@
+"""How long a song will take, how fast this machine is, how good a quantisation."""

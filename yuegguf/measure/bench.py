@@ -1,0 +1,252 @@
+"""How fast the stages run here: steps, whole songs, and how near to what the memory allows."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yuegguf.codec.protocol import FRAME_RATE, AudioCodec
+from yuegguf.lm import header
+from yuegguf.lm.header import ModelFacts
+from yuegguf.lm.protocol import TokenEngine
+from yuegguf.lm.vocab import stage1_vocab, stage2_vocab
+from yuegguf.models.resolve import Models
+from yuegguf.pipeline import engines, preflight
+from yuegguf.planning import hardware, plan, timing
+from yuegguf.planning.cost import KV_BYTES, StepCost, draft_seconds, refine_seconds
+from yuegguf.planning.plan import Machine, Plan
+from yuegguf.progress import Event
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import SongRequest
+from yuegguf.song.token_log import TokenLog
+from yuegguf.stages import stage1, stage2
+from yuegguf.stages.prompt import Prompt
+from yuegguf.stages.stage1_task import Draft
+
+PROMPT_IDS = 460
+"""Ids of the official example's first prompt."""
+SECTION_SECONDS = 30.0
+LATER_IDS = 90
+"""Ids of a later section's prompt."""
+HEADER_IDS = PROMPT_IDS - LATER_IDS
+"""Ids before the first section's own prompt."""
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One stage, measured."""
+
+    stage: str
+    file: str
+    bytes: int
+    rows: int
+    near_ms: float
+    """A step with nearly empty caches."""
+    far: int
+    """Ids in each row at the far place."""
+    far_ms: float
+    prompt_per_second: float
+    """Ids of a prompt."""
+    bandwidth_share: float | None
+    """Weights and caches that a far step reads, over what the memory can give in its time; None where layers
+    are on a GPU, whose memory is another."""
+    overhead: float
+    """Share of the loop's own time on top of llama.cpp's."""
+    song_seconds: float
+    """For the song that was asked."""
+    real_time: float
+    """The same over the song's length."""
+    peak_bytes: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured, and on what."""
+
+    models: Models
+    options: Machine
+    song: float = 60.0
+    """Seconds of the song that is foretold, in sections of 30."""
+    seconds: float = 10.0
+    """About how long a stage is measured; a long prompt for the far place comes on top."""
+    far: int = 2048
+    """Ids in a row where a late step is timed."""
+
+    def request(self) -> SongRequest:
+        """A song of that length."""
+        count = max(1, round(self.song / SECTION_SECONDS))
+        lyrics = "[verse]\nla la la\n\n" * count
+        return SongRequest("pop", lyrics, segment_seconds=max(1.0, self.song / count))
+
+
+def run(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> dict[str, Any]:
+    """Measure "stage1", "stage2" and "render" → a JSON object. Raises YueError."""
+    first, second = preflight.read_models(bench.models)
+    request = bench.request()
+    free, options = hardware.available_memory(), engines.with_device(bench.options)
+    made = plan.make(request, first.facts, second.facts, options, hardware.physical_cores(), free)
+    parts = engines.real_parts(bench.models, made, options, threading.Event())
+    tell("measuring the memory's bandwidth")
+    bytes_per_second = timing.bandwidth(made.threads)
+    found: list[StageReport] = []
+    measured = _Measured(bench, made, request, bytes_per_second)
+    if "stage1" in stages:
+        tell("stage 1")
+        found.append(measured.stage1(lambda: parts.stage1(1), first))
+    if "stage2" in stages:
+        tell("stage 2")
+        found.append(measured.stage2(lambda: parts.stage2(made.stage2_rows), second))
+    report: dict[str, Any] = {
+        "cpu": hardware.cpu_name(),
+        "threads": made.threads,
+        "bandwidth": bytes_per_second,
+        "song": sum(request.frame_caps()) / FRAME_RATE,
+        "plan": asdict(made),
+        "stages": [each.to_json() for each in found],
+    }
+    if "render" in stages:
+        tell("codec and upsamplers")
+        report["render"] = _render(parts.codec, report["song"])
+    return report
+
+
+@dataclass(frozen=True)
+class _Measured:
+    bench: Bench
+    made: Plan
+    request: SongRequest
+    bandwidth: float
+
+    def stage1(self, opened: Callable[[], TokenEngine], header: header.Header) -> StageReport:
+        caps = self.request.frame_caps()
+        prompts, ctx = [PROMPT_IDS, *[LATER_IDS] * (len(caps) - 1)], self.made.n_ctx
+        return self._report(
+            "stage1",
+            opened,
+            header,
+            _sing,
+            lambda cost: draft_seconds(cost, prompts, caps, True, ctx, HEADER_IDS),
+        )
+
+    def stage2(self, opened: Callable[[], TokenEngine], header: header.Header) -> StageReport:
+        frames = sum(self.request.frame_caps())
+        lengths = sorted((chunk.frames for chunk in stage2.chunks(frames)), reverse=True)
+        rows = self.made.stage2_rows
+        return self._report(
+            "stage2", opened, header, _refine, lambda cost: refine_seconds(cost, lengths, rows)
+        )
+
+    def _report(
+        self,
+        stage: str,
+        opened: Callable[[], TokenEngine],
+        header: header.Header,
+        loop: Callable[[TokenEngine, float], float],
+        whole: Callable[[StepCost], float],
+    ) -> StageReport:
+        hardware.forget_peak()
+        with closing(opened()) as engine:
+            overhead = loop(engine, self.bench.seconds / 2)
+            far = min(self.bench.far, engine.n_ctx - 1)
+            cost = timing.measure(engine, self.bench.seconds / 2, far)
+            rows = engine.n_rows
+        late = cost.seconds(rows, rows * far)
+        moved = _moved(header.facts, rows * far, self.made.kv_type)
+        on_gpu = getattr(self.made, f"{stage}_gpu_layers") != 0
+        return StageReport(
+            stage=stage,
+            file=header.path.name,
+            bytes=header.facts.bytes,
+            rows=rows,
+            near_ms=1e3 * cost.seconds(rows, 0),
+            far=far,
+            far_ms=1e3 * late,
+            prompt_per_second=1 / cost.prompt,
+            bandwidth_share=None if on_gpu else moved / late / self.bandwidth,
+            overhead=overhead,
+            song_seconds=whole(cost),
+            real_time=whole(cost) * FRAME_RATE / sum(self.request.frame_caps()),
+            peak_bytes=hardware.peak_memory(),
+        )
+
+
+def _moved(facts: ModelFacts, cells: int, kv_type: str) -> float:
+    """Bytes that a step reads: all weights once, and every cell of the caches."""
+    return facts.bytes + cells * facts.kv_width * KV_BYTES[kv_type]
+
+
+class _Enough(Exception):
+    """Ends a loop that has been watched for long enough."""
+
+
+class _Watch:
+    """Compares a loop's time with what the engine was busy for, from its first report on."""
+
+    def __init__(self, engine: TokenEngine, seconds: float) -> None:
+        self.engine, self.seconds = engine, seconds
+        self.begun: tuple[float, float] | None = None
+        self.overhead = 0.0
+
+    def __call__(self, event: Event) -> None:
+        now, busy = time.perf_counter(), self.engine.busy
+        if self.begun is None:
+            self.begun = now, busy
+            return
+        passed, used = now - self.begun[0], busy - self.begun[1]
+        self.overhead = passed / used - 1 if used > 0 else 0.0
+        if passed > self.seconds:
+            raise _Enough
+
+
+def _watched(engine: TokenEngine, seconds: float, loop: Callable[[_Watch], object]) -> _Watch:
+    """Run a loop for some seconds, then empty the rows."""
+    watch = _Watch(engine, seconds)
+    with suppress(_Enough):
+        loop(watch)
+    for row in range(engine.n_rows):
+        engine.forget(row, 0)
+    return watch
+
+
+def _sing(engine: TokenEngine, seconds: float) -> float:
+    """Draw ids as for a song; returns the loop's overhead."""
+    vocab = stage1_vocab(engine.pieces)
+    ids = np.random.default_rng(1).integers(3, vocab.soa, min(PROMPT_IDS, engine.n_ctx // 4)).tolist()
+    prompt = Prompt([], [[*ids, vocab.soa, vocab.xcodec]], [])
+    frames = (engine.n_ctx - len(ids) - 8) // 2
+    sampling = Sampling(min_new_tokens=2 * frames)
+    draft = Draft(prompt, [frames], sampling, 1)
+    with tempfile.TemporaryDirectory() as folder, closing(TokenLog.open(Path(folder) / "log")) as log:
+        watch = _watched(engine, seconds, lambda watch: stage1.run(draft, engine, vocab, log, None, watch))
+    return watch.overhead
+
+
+def _refine(engine: TokenEngine, seconds: float) -> float:
+    """Refine random codes on all rows; returns the loop's overhead."""
+    vocab = stage2_vocab(engine.pieces)
+    frames = stage2.CHUNK_FRAMES * -(-engine.n_rows // 2)
+    codes = np.random.default_rng(1).integers(0, 1024, (2, frames)).astype(np.int16)
+    return _watched(engine, seconds, lambda watch: stage2.run(codes, engine, vocab, progress=watch)).overhead
+
+
+def _render(opened: Callable[[], AudioCodec], song: float) -> dict[str, Any]:
+    hardware.forget_peak()
+    with closing(opened()) as codec:
+        frame = timing.measure_codec(codec)
+    return {
+        "song_seconds": frame * FRAME_RATE * song,
+        "real_time": frame * FRAME_RATE,
+        "peak_bytes": hardware.peak_memory(),
+    }

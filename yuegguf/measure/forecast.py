@@ -1,0 +1,193 @@
+"""What a song will cost on this machine, before it is begun: the plan, its reasons, memory and time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.files.hashing import fingerprint
+from yuegguf.lm.protocol import TokenEngine
+from yuegguf.models.resolve import Models
+from yuegguf.pipeline import engines, preflight
+from yuegguf.planning import hardware, plan
+from yuegguf.planning.cost import KV_BYTES, Held, StepCost, draft_seconds, drawn_ids, refine_seconds
+from yuegguf.planning.plan import Machine, Plan
+from yuegguf.planning.timing import Notebook, measure, measure_codec
+from yuegguf.request.song_request import SongRequest
+from yuegguf.stages.prompt import Prompt
+from yuegguf.stages.stage2 import best_rows, chunks
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """At most: sections may end before their limit."""
+
+    plan: Plan
+    reasons: tuple[str, ...]
+    """A sentence per decision."""
+    memory: dict[str, int]
+    """Bytes by phase."""
+    seconds: dict[str, float]
+    """By phase."""
+    music: float
+    """Seconds of the song if every section runs to its limit."""
+    disk: int
+    """Bytes: stage 1's snapshots while it draws or the files at the end, whichever are more."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "plan": asdict(self.plan),
+            "reasons": list(self.reasons),
+            "memory": self.memory,
+            "seconds": {phase: round(value, 1) for phase, value in self.seconds.items()},
+            "music": self.music,
+            "disk": self.disk,
+        }
+
+
+def forecast(
+    request: SongRequest,
+    models: Models,
+    options: Machine,
+    notebook: Notebook | None = None,
+    takes: int = 1,
+    *,
+    preview: bool = False,
+) -> Forecast:
+    """Plan a song and say what it will take; nothing is written but the notebook.
+
+    Of several `takes` all drafts, which share their steps, then one that is refined; disk for all. With
+    `preview`, stage 1's memory holds the codec's decoder too.
+    Steps that were not timed before are timed now, which loads each model for some seconds.
+    Raises YueError, NotEnoughMemory among them.
+    """
+    request = preflight.located(request)
+    first, second = preflight.read_models(models, preview)
+    cores, free = hardware.physical_cores(), hardware.available_memory()
+    options = engines.with_device(options)
+    made = plan.make(request, first.facts, second.facts, options, cores, free, takes)
+    prompt = preflight.check_prompt(request, first, made.n_ctx)
+    memory = {
+        "draft": _drafting(made, takes).own_bytes(first.facts, options.shared_memory),
+        "refine": made.stage2().own_bytes(second.facts, options.shared_memory),
+    }
+    seconds = _seconds(request, prompt, models, made, notebook or Notebook(), takes)
+    music = sum(request.frame_caps()) / FRAME_RATE
+    why = tuple(reasons(made, request, options, free))
+    cells = _snapshot_ids(request, _own_ids(prompt), made, seconds["draft"], options.snapshot_seconds)
+    snapshots = round(cells * first.facts.kv_width * KV_BYTES[made.kv_type])
+    disk = takes * max(snapshots, plan.file_bytes(request))
+    return Forecast(made, why, memory, seconds, music, disk)
+
+
+def _drafting(made: Plan, takes: int) -> Held:
+    """Stage 1 as it is held for all takes."""
+    held = made.stage1()
+    return replace(held, rows=takes * held.rows)
+
+
+def _own_ids(prompt: Prompt) -> list[int]:
+    """Ids of each section's own prompt, the header with the first."""
+    before = [prompt.header, *[prompt.end_of_segment] * (len(prompt.sections) - 1)]
+    return [len(first) + len(ids) for first, ids in zip(before, prompt.sections, strict=True)]
+
+
+def _snapshot_ids(request: SongRequest, own: list[int], made: Plan, draft: float, every: float) -> int:
+    """Ids in the snapshots of a draft of that many seconds: the last two, as a new one is whole before the
+    old one goes."""
+    last = int(draft / every) if every else 0
+    times = [count * every for count in range(max(1, last - 1), last + 1)]
+    caps, guided = request.frame_caps(), request.sampling.guided
+    most = made.stage1_rows * made.n_ctx
+    return sum(min(most, drawn_ids(own, caps, guided, time / draft)) for time in times)
+
+
+def _seconds(
+    request: SongRequest, prompt: Prompt, models: Models, made: Plan, notebook: Notebook, takes: int
+) -> dict[str, float]:
+    parts = engines.real_parts(models, made, Machine(), threading.Event())
+    rows, caps = made.stage2_rows, request.frame_caps()
+    held = _drafting(made, takes)
+    draft = _known(notebook, made, held, models.stage1_key, lambda: parts.stage1(takes))
+    second = fingerprint(models.stage2)
+    refine = _known(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
+    with closing(parts.codec()) as codec:
+        frame = measure_codec(codec)
+    lengths = sorted((chunk.frames for chunk in chunks(sum(caps))), reverse=True)
+    header, guided = len(prompt.header), request.sampling.guided
+    return {
+        "draft": draft_seconds(draft, _own_ids(prompt), caps, guided, made.n_ctx, header, takes),
+        "refine": refine_seconds(refine, lengths, rows),
+        "master": frame * sum(caps),
+    }
+
+
+def _known(
+    notebook: Notebook, made: Plan, held: Held, key: str, opened: Callable[[], TokenEngine]
+) -> StepCost:
+    """What was noted of this model held like this, or what is measured now."""
+    from yuegguf.lm.llama import build_info
+
+    where = (hardware.cpu_name(), made.threads, build_info(), made.main_gpu)
+    facts = (key, replace(held, ids=0), *where)
+    found = notebook.find(*facts)
+    if found is None:
+        with closing(opened()) as engine:
+            found = measure(engine)
+        notebook.keep(found, *facts)
+    return found
+
+
+def reasons(made: Plan, request: SongRequest, asked: Machine, free: int | None) -> list[str]:
+    """Why each choice of a plan is as it is, a line each."""
+    guided = "guidance needs a second row" if made.stage1_rows == 2 else "no guidance, so one row"
+    whole = made.n_ctx >= plan.context_for(request, 10**9)
+    context = "holds the whole song" if whole else "the oldest sections are dropped as it fills"
+    lengths = plan.chunk_frames(request)
+    return [
+        f"context      {made.n_ctx} ids: {context}",
+        f"stage 1      {made.stage1_rows} rows: {guided}",
+        f"stage 2      {made.stage2_rows} rows: {_why_rows(made, asked, lengths, free)}",
+        f"threads      {made.threads}: {_whose(asked.threads, 'one for each core')}",
+        f"caches       {made.kv_type}: {_whose(asked.kv_type, 'exact enough, half of f32')}",
+        f"flash        {_flash(made, asked)}",
+        f"ubatch       {made.ubatch}: {_whose(asked.ubatch, 'prompts gain little from more')}",
+        f"GPU layers   {_layers(made, asked)}",
+    ]
+
+
+def _whose(asked: object, otherwise: str) -> str:
+    return "as asked" if asked is not None else otherwise
+
+
+def _flash(made: Plan, asked: Machine) -> str:
+    if asked.flash_attention is not None:
+        return f"{'on' if made.flash_attention else 'off'}: as asked"
+    if not made.flash_attention:
+        return "off: slower on a CPU"
+    return "on: faster on a GPU" if plan.uses_gpu(asked) else f"on: {made.kv_type} caches need it"
+
+
+def _why_rows(made: Plan, asked: Machine, lengths: list[int], free: int | None) -> str:
+    if made.stage2_rows == len(lengths):
+        return "all chunks of the song at once"
+    if asked.stage2_rows:
+        return "as asked"
+    if made.stage2_rows == best_rows(lengths, plan.most_rows(made), made.step_effort):
+        return f"quickest for {len(lengths)} chunks"
+    if free is None and asked.max_memory is None:
+        return "free memory is unknown"
+    return "as many as memory holds"
+
+
+def _layers(made: Plan, asked: Machine) -> str:
+    found = [made.stage1_gpu_layers, made.stage2_gpu_layers]
+    if not any(found):
+        return "0: the CPU computes" if not asked.gpu else "0: the GPU's memory holds none"
+    words = " and ".join(f"{'all' if n < 0 else n} of stage {stage}" for stage, n in enumerate(found, 1))
+    return f"{words}: {_whose(asked.gpu_layers, 'as many as its memory holds')}"

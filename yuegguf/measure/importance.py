@@ -1,0 +1,72 @@
+"""How much each column of a model's matrices matters: the mean square of what it is multiplied with.
+
+A quantiser that knows it rounds the columns that matter with more care (an "importance matrix"). It comes
+from songs, since a model of codes never reads what other such matrices are made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.errors import EngineError
+from yuegguf.measure.quality import BLOCK, Passage, read_through
+from yuegguf.planning import hardware
+
+READERS = {
+    "attn_norm": ("attn_q", "attn_k", "attn_v"),
+    "kqv_out": ("attn_output",),
+    "ffn_norm": ("ffn_gate", "ffn_up"),
+    "ffn_swiglu": ("ffn_down",),
+}
+"""llama.cpp's name of what a layer computes, and the matrices that are multiplied with it."""
+LAST = "result_norm"
+"""What the output matrix is multiplied with."""
+
+
+class _Sums:
+    """Sums of squares by node."""
+
+    def __init__(self) -> None:
+        self.squares: dict[str, NDArray[np.float64]] = {}
+        self.counts: dict[str, int] = {}
+
+    def wants(self, node: str) -> bool:
+        return node == LAST or node.rpartition("-")[0] in READERS
+
+    def see(self, node: str, values: NDArray[np.float32]) -> None:
+        found = np.square(values, dtype=np.float64).sum(axis=0)
+        self.squares[node] = self.squares.get(node, 0.0) + found
+        self.counts[node] = self.counts.get(node, 0) + len(values)
+
+
+def importance(
+    model: Path, passages: Sequence[Passage], threads: int | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """A model (F32, F16 or BF16 is best) and what it is to read → tensor name → [columns].
+
+    Raises what opening raises, and EngineError where this llama.cpp names its steps otherwise.
+    """
+    from yuegguf.lm.llama import EngineOptions, LlamaEngine
+
+    sums = _Sums()
+    ids = max(len(passage.ids) for passage in passages)
+    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=BLOCK, watch=sums)
+    with closing(LlamaEngine(model, options)) as engine:
+        for passage in passages:
+            for _logits in read_through(engine, passage):
+                pass
+    found: dict[str, NDArray[np.float32]] = {}
+    for node, squares in sums.squares.items():
+        mean = (squares / sums.counts[node]).astype(np.float32)
+        name, _, layer = node.rpartition("-")
+        own = ["output"] if node == LAST else [f"blk.{layer}.{matrix}" for matrix in READERS[name]]
+        found |= {f"{matrix}.weight": mean for matrix in own}
+    layers = int(engine.metadata["llama.block_count"])
+    if len(found) != 7 * layers + 1:
+        raise EngineError("this llama.cpp does not show what it computes", "quantise without --song")
+    return found

@@ -1,0 +1,223 @@
+"""How near one model file is to another: both read the same song, and every draw is compared.
+
+Teacher-forced: what is drawn is always the song's own code, so that differences do not add up. Only the
+choices that the runtime allows are compared, since no other can be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.errors import RequestError
+from yuegguf.lm import header
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.protocol import Row, TokenEngine
+from yuegguf.lm.tokenizer import open_tokenizer
+from yuegguf.lm.vocab import CODEBOOK_SIZE, Stage1Vocab, Stage2Vocab, role_of, stage1_vocab, stage2_vocab
+from yuegguf.planning import hardware
+from yuegguf.song.folder import SongFolder
+from yuegguf.stages import prompt, stage2
+
+BLOCK = 64
+"""Ids that are read at once."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One place where a model chooses."""
+
+    place: int
+    """The id after which it does."""
+    choices: NDArray[np.int64]
+    """Ids it may choose from."""
+    chosen: int
+    """Index of the song's own among them."""
+    codebook: int
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Ids that are read from an empty context, and the draws among them."""
+
+    ids: list[int]
+    draws: list[Draw]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Over the draws of one codebook, or of all."""
+
+    draws: int
+    kl: float
+    """Kullback-Leibler divergence of the second file from the first, in nats, mean."""
+    top1: float
+    """Share of draws for which both have the same best choice."""
+    perplexity: float
+    """Of the song's codes by the first file: e to the mean of -log p."""
+    perplexity_second: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+
+def stage1_passages(
+    written: prompt.Prompt, sung: Sequence[NDArray[np.int16]], vocab: Stage1Vocab
+) -> list[Passage]:
+    """A prompt and the codes [2·frames] of its first sections → one passage."""
+    choices = np.array([vocab.eoa, *range(vocab.codebook0, vocab.codebook0 + CODEBOOK_SIZE)])
+    ids, draws = list(written.header), list[Draw]()
+    for number, (own, codes) in enumerate(zip(written.sections, sung, strict=False)):
+        ids += [*([vocab.eoa, *written.end_of_segment] if number else []), *own]
+        for code in codes:
+            draws.append(Draw(len(ids) - 1, choices, 1 + int(code), 0))
+            ids.append(vocab.codebook0 + int(code))
+    return [Passage(ids, draws)]
+
+
+def stage2_passages(codes: NDArray[np.int16], vocab: Stage2Vocab) -> list[Passage]:
+    """Codes [2, 8, T] → a passage for each chunk of both tracks."""
+    every = [np.arange(start, start + CODEBOOK_SIZE) for start in vocab.codebooks]
+    found = []
+    for chunk in stage2.chunks(codes.shape[2]):
+        own = codes[chunk.track, :, chunk.start : chunk.start + chunk.frames].astype(np.int64)
+        ids = [vocab.soa, vocab.stage_1, *(int(vocab.codebooks[0]) + own[0]), vocab.stage_2]
+        draws = []
+        for frame in own.T:
+            for k, code in enumerate(frame):
+                if k:
+                    draws.append(Draw(len(ids) - 1, every[k], int(code), k))
+                ids.append(int(vocab.codebooks[k]) + int(code))
+        found.append(Passage([int(i) for i in ids], draws))
+    return found
+
+
+def of_song(folder: SongFolder, model: Path, seconds: float) -> list[Passage]:
+    """What the beginning of a finished song asks of a model of either stage.
+
+    Raises RequestError, DamagedFile.
+    """
+    header = _header(model)
+    frames = round(FRAME_RATE * seconds)
+    if role_of(header.metadata) == "stage2":
+        return of_codes(folder.load_stage2(), model, seconds)
+    vocab, request = stage1_vocab(header.pieces), folder.request
+    encode = open_tokenizer(header.metadata, header.pieces, model).encode
+    sections, reference = request.parsed().sections, folder.load_reference()
+    written = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, reference)
+    codes, lengths = folder.load_stage1()
+    ends = [int(end) for end in np.cumsum(lengths)[:-1] if end < frames]
+    return stage1_passages(
+        written, [part.T.ravel() for part in np.split(codes[:, :frames], ends, axis=1)], vocab
+    )
+
+
+def of_codes(codes: NDArray[np.int16], model: Path, seconds: float) -> list[Passage]:
+    """What the beginning of codes [2, 8, T] asks of a stage-2 model. Raises RequestError for another."""
+    header = _header(model)
+    if role_of(header.metadata) != "stage2":
+        raise RequestError(f"{model.name} needs the words that were sung", "pass --song FOLDER")
+    return stage2_passages(codes[:, :, : round(FRAME_RATE * seconds)], stage2_vocab(header.pieces))
+
+
+def _header(model: Path) -> header.Header:
+    role = role_of(read_model(model).metadata)
+    if role is None:
+        raise RequestError(f"{model.name} does not say which stage it is", "trim it: yuegguf convert")
+    return header.inspect(model, role)
+
+
+def compare(
+    first: Path, second: Path, passages: Sequence[Passage], threads: int | None = None
+) -> dict[int, Agreement]:
+    """Two files on the same passages → their agreement by codebook.
+
+    Raises RequestError where their vocabularies differ or nothing is drawn, and what opening raises.
+    """
+    draws = [draw for passage in passages for draw in passage.draws]
+    if not draws:
+        raise RequestError("the song holds nothing that this stage draws", "pass a longer one")
+    pieces, first_scores = _read(first, passages, threads)
+    _, second_scores = _read(second, passages, threads, pieces)
+    found: dict[int, list[tuple[float, bool, float, float]]] = {}
+    for p, q, draw in zip(first_scores, second_scores, draws, strict=True):
+        divergence = float(np.sum(np.exp(p, dtype=np.float64) * (p - q)))
+        facts = divergence, bool(p.argmax() == q.argmax()), -float(p[draw.chosen]), -float(q[draw.chosen])
+        found.setdefault(draw.codebook, []).append(facts)
+    return {codebook: _summed(facts) for codebook, facts in sorted(found.items())}
+
+
+def _read(
+    path: Path, passages: Sequence[Passage], threads: int | None, pieces: Sequence[str] | None = None
+) -> tuple[Sequence[str], list[NDArray[np.float32]]]:
+    """A file's pieces, which must be PIECES, and its scores for every draw; one model is held at a time."""
+    with closing(_opened(path, max(len(passage.ids) for passage in passages), threads)) as engine:
+        if pieces is not None and engine.pieces != pieces:
+            raise RequestError(
+                f"{path.name} and the file before it have other vocabularies",
+                "trim both alike: yuegguf convert",
+            )
+        scores = [each.astype(np.float32) for passage in passages for each in _scores(engine, passage)]
+        return engine.pieces, scores
+
+
+def overall(parts: dict[int, Agreement]) -> Agreement:
+    """All codebooks together."""
+    total = sum(part.draws for part in parts.values())
+
+    def mean(values: Iterator[tuple[int, float]]) -> float:
+        return sum(count * value for count, value in values) / total
+
+    own = list(parts.values())
+    return Agreement(
+        total,
+        mean((part.draws, part.kl) for part in own),
+        mean((part.draws, part.top1) for part in own),
+        exp(mean((part.draws, log(part.perplexity)) for part in own)),
+        exp(mean((part.draws, log(part.perplexity_second)) for part in own)),
+    )
+
+
+def _summed(facts: list[tuple[float, bool, float, float]]) -> Agreement:
+    kl, same, one, other = (float(np.mean(column)) for column in zip(*facts, strict=True))
+    return Agreement(len(facts), kl, same, exp(one), exp(other))
+
+
+def _opened(path: Path, ids: int, threads: int | None) -> TokenEngine:
+    from yuegguf.lm.llama import EngineOptions, LlamaEngine
+
+    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=BLOCK)
+    return LlamaEngine(path, options)
+
+
+def read_through(engine: TokenEngine, passage: Passage) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Let row 0 read a passage from its beginning: each block's first place and logits [ids, n_vocab]."""
+    engine.forget(0, 0)
+    for start in range(0, len(passage.ids), BLOCK):
+        block = passage.ids[start : start + BLOCK]
+        yield start, engine.decode([Row(0, block, len(block))])
+
+
+def _scores(engine: TokenEngine, passage: Passage) -> Iterator[NDArray[np.float64]]:
+    """Log-probabilities of the choices of each draw, in order."""
+    draws = iter(passage.draws)
+    draw = next(draws, None)
+    for start, logits in read_through(engine, passage):
+        while draw is not None and draw.place < start + len(logits):
+            yield _log_softmax(logits[draw.place - start, draw.choices])
+            draw = next(draws, None)
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    values = logits.astype(np.float64)
+    values -= values.max()
+    return np.asarray(values - np.log(np.exp(values).sum()))

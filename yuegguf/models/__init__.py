@@ -1,0 +1,1 @@
+"""Model files: catalogue, lock, hub, offline kits, look-up."""

@@ -1,0 +1,274 @@
+"""The hub: what a repository holds, and its files, resumed and verified.
+
+Every file is checked against the hub's own record before it gets its name. Half a file lies under a name that
+says which bytes it is to become, so a later run goes on with it and never mixes two versions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from yuegguf.errors import DamagedFile, DownloadError, ModelNotFound
+from yuegguf.files import hashing
+from yuegguf.files.atomic import flush, replacing, storage_errors
+from yuegguf.files.typed_json import read_file, read_json
+from yuegguf.models import lockfile, transport
+from yuegguf.models.registry import Known
+from yuegguf.progress import Event, Progress, silent
+
+T = TypeVar("T")
+Moved = Callable[[int], None]
+RECORD = ".source.json"
+"""What the hub said of a download, beside it."""
+TRIES = 2
+"""Downloads of a file whose bytes are not those of the hub's record."""
+MOST_BYTES = 2**50
+"""Bytes of a file that a record may name."""
+DIGEST = re.compile("sha256:[0-9a-f]{64}|blob:[0-9a-f]{40}")
+COMMIT = re.compile("[0-9a-f]{40}")
+REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as the hub records it."""
+
+    name: str
+    """Its path in the repository, with slashes."""
+    bytes: int
+    digest: str
+    """"sha256:…" for large files, git's "blob:…" for small ones."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no honest record says."""
+        if not lockfile.plain(self.name):
+            raise ValueError(f"the file name {self.name[:80]!a} makes no sense")
+        if not 0 <= self.bytes <= MOST_BYTES or not DIGEST.fullmatch(self.digest):
+            raise ValueError(f"the size or the hash of {self.name} makes no sense")
+
+    @property
+    def part(self) -> str:
+        """The name under which it grows."""
+        path = Path(self.name)
+        return (path.parent / f".{path.name}.{self.digest.partition(':')[2][:16]}.part").as_posix()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The wanted files of a repository at one commit."""
+
+    repo: str
+    revision: str
+    """Full commit."""
+    licence: str
+    """As the card states it; empty where it does not."""
+    files: tuple[RemoteFile, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no honest record says."""
+        if not REPO.fullmatch(self.repo) or not COMMIT.fullmatch(self.revision):
+            raise ValueError("the repository or its commit makes no sense")
+        if not self.licence.isprintable() or len(self.licence) > 200:
+            raise ValueError("the licence makes no sense")
+        if len({file.name for file in self.files}) != len(self.files):
+            raise ValueError("a file is named twice")
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.bytes for file in self.files)
+
+    def only(self, patterns: Sequence[str]) -> Snapshot:
+        """The same with the files that match one of the patterns."""
+        kept = tuple(f for f in self.files if any(fnmatchcase(f.name, pattern) for pattern in patterns))
+        return Snapshot(self.repo, self.revision, self.licence, kept)
+
+
+@dataclass(frozen=True)
+class _Lfs:
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class _Sibling:
+    """A file in the hub's answer, under the hub's own names."""
+
+    rfilename: str
+    size: int | None = None
+    blobId: str = ""
+    lfs: _Lfs | None = None
+
+
+@dataclass(frozen=True)
+class _Info:
+    """The hub's answer about a repository."""
+
+    sha: str
+    siblings: list[_Sibling]
+    cardData: dict[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class _Commit:
+    id: str
+
+
+def look_up(repo: str, revision: str = "") -> Snapshot:
+    """Ask what the hub holds of a repository at a commit (possibly abbreviated), or now.
+
+    Raises ModelNotFound, DownloadError.
+    """
+    full = _full_revision(repo, revision) if revision and len(revision) < 40 else revision
+    place = f"/api/models/{repo}" + (f"/revision/{transport.quoted(full)}" if full else "")
+    info = _typed(transport.question(f"{place}?blobs=True", repo), _Info, repo)
+    licence = (info.cardData or {}).get("license") or ""
+    try:
+        files = [file for sibling in info.siblings if (file := _remote_file(sibling))]
+        files.sort(key=lambda file: file.name)
+        found = Snapshot(repo, info.sha, licence if isinstance(licence, str) else "", tuple(files))
+    except ValueError as error:
+        raise DownloadError(f"the answer about {repo} makes no sense: {error}", transport.PROXY) from error
+    if full and found.revision != full:
+        raise DownloadError(f"the hub answered about another commit of {repo} than {full}", transport.PROXY)
+    return found
+
+
+def check_known(snapshot: Snapshot, known: Mapping[str, Known]) -> None:
+    """Compare the hub's record with what models.toml knows of this revision. Raises DamagedFile."""
+    for file in snapshot.files:
+        ours = known.get(file.name, Known())
+        pairs = (
+            ("sha256", ours.sha256, file.digest.removeprefix("sha256:")),
+            ("bytes", ours.bytes, file.bytes),
+        )
+        for fact, expected, found in pairs:
+            if expected is not None and expected != found:
+                raise DamagedFile(
+                    f"the hub's {fact} of {file.name} in {snapshot.repo} is {found}, "
+                    f"but models.toml knows {expected}",
+                    "this is not the published model: ask its authors, or report it to us",
+                )
+
+
+def remember(snapshot: Snapshot, folder: Path) -> None:
+    """Write beside a download what it is to become. Raises StorageError."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / RECORD) as part:
+        part.write_text(json.dumps(asdict(snapshot), indent=1), "utf-8")
+
+
+def recall(folder: Path) -> Snapshot | None:
+    """The snapshot that a folder's download belongs to; None where it has no record. Raises DamagedFile."""
+    path = folder / RECORD
+    try:
+        return read_file(path, Snapshot, "run the command without --offline")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
+
+
+def missing_bytes(snapshot: Snapshot, folder: Path) -> int:
+    """How many bytes of a snapshot are not in `folder` yet."""
+
+    def there(file: RemoteFile) -> int:
+        paths = (folder / file.name, folder / file.part)
+        return min(file.bytes, max((path.stat().st_size for path in paths if path.is_file()), default=0))
+
+    return sum(file.bytes - there(file) for file in snapshot.files)
+
+
+def fetch(snapshot: Snapshot, folder: Path, progress: Progress = silent, offline: bool = False) -> None:
+    """Bring all files of a snapshot into `folder`, each verified whether it is new or was there.
+
+    Killed at any byte and called again, it goes on. Raises ModelNotFound (also for a file that is not
+    there and `offline`), DownloadError, DamagedFile (what arrived is not what the hub records; it is
+    removed), StorageError.
+    """
+    done, total = 0, snapshot.bytes
+    for file in snapshot.files:
+        path = folder / file.name
+        if not (path.is_file() and matches(path, file, progress)):
+            if offline:
+                raise ModelNotFound(f"{path} is not there or damaged", "run the command without --offline")
+            _download(snapshot, file, folder, partial(_moved, progress, done, total), progress)
+        done += file.bytes
+
+
+def _moved(progress: Progress, before: int, total: int, count: int) -> None:
+    progress(Event("download", before + count, total))
+
+
+def matches(path: Path, file: RemoteFile, progress: Progress = silent) -> bool:
+    """Whether a file on this machine is the one that the hub records."""
+    if path.stat().st_size != file.bytes:
+        return False
+    kind, _, expected = file.digest.partition(":")
+    return expected == (hashing.digest(path, progress) if kind == "sha256" else hashing.blob_digest(path))
+
+
+def _download(snapshot: Snapshot, file: RemoteFile, folder: Path, moved: Moved, progress: Progress) -> None:
+    """Fetch one file, from where its part ends, and give it its name once it is right.
+
+    What arrived wrong may have been damaged here or on the way, so it is fetched once more, whole.
+    """
+    part, what = folder / file.part, f"{file.name} of {snapshot.repo}"
+    lockfile.check_inside(folder, file.part)
+    with storage_errors(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        if part.is_symlink() or (part.is_file() and part.stat().st_size > file.bytes):
+            part.unlink()
+    url = transport.file_url(snapshot.repo, snapshot.revision, file.name)
+    for _ in range(TRIES):
+        transport.bring(url, part, file.bytes, what, moved)
+        if matches(part, file, progress):
+            with storage_errors(folder / file.name):
+                flush(part)
+                part.replace(folder / file.name)
+            return
+        with storage_errors(part):
+            part.unlink()
+    raise DamagedFile(
+        f"{what} arrived damaged {TRIES} times: its hash is not the one that the hub records",
+        "something on the way changes bytes: check the proxy, HF_ENDPOINT, the disk and the memory",
+    )
+
+
+def _full_revision(repo: str, revision: str) -> str:
+    """The full commit that an abbreviated one stands for; the hub knows full ones only."""
+    for page in transport.pages(f"/api/models/{repo}/commits/main", repo):
+        for commit in _typed(page, list[_Commit], repo):
+            if commit.id.startswith(revision):
+                return commit.id
+    raise ModelNotFound(f"{repo} has no commit {revision}", "report it: models.toml has to change")
+
+
+def _typed(answer: bytes, kind: type[T], repo: str) -> T:
+    """An answer of the hub as a value of `kind`. Raises DownloadError."""
+    try:
+        return read_json(answer, kind, f"the answer about {repo}", transport.PROXY, others=True)
+    except DamagedFile as error:
+        raise DownloadError(error.message.replace("is damaged", "makes no sense", 1), error.hint) from error
+
+
+def _remote_file(sibling: _Sibling) -> RemoteFile | None:
+    """A file of the hub's listing; None for names that no honest repository has.
+
+    Raises ValueError for a record without a size or a hash.
+    """
+    if not lockfile.plain(sibling.rfilename):
+        return None
+    if sibling.lfs:
+        return RemoteFile(sibling.rfilename, sibling.lfs.size, f"sha256:{sibling.lfs.sha256}")
+    return RemoteFile(
+        sibling.rfilename, -1 if sibling.size is None else sibling.size, f"blob:{sibling.blobId}"
+    )

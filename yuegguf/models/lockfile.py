@@ -1,0 +1,224 @@
+"""models.lock.json: what was installed from where, to the byte. No network.
+
+It lies in the folder of installed models and names every file with its size, its SHA-256, the exact
+revision and the hashes of the files that it was made from. A file is installed when the lock names it and
+it is there; whoever wants to be sure hashes it (`check`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, StorageError
+from yuegguf.files.atomic import claimed, made_folder, replacing, storage_errors
+from yuegguf.files.hashing import digest, each_block, size_of
+from yuegguf.files.reading import opened
+from yuegguf.files.typed_json import MOST_BYTES, read_json
+from yuegguf.models.registry import file_names
+from yuegguf.progress import Progress, silent
+
+NAME = "models.lock.json"
+CLAIM = ".pull.lock"
+"""Held by whoever changes a folder of models."""
+FORMAT = 1
+WORD = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+"""A model's id, or a type."""
+SHA256 = re.compile("[0-9a-f]{64}")
+DELETE = "delete it and pull again; model files are used without it"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One installed file."""
+
+    path: str
+    """Below the folder of installed models: "en-cot-Q4_K_M.gguf", "xcodec/decoder.onnx"."""
+    model: str
+    """Id in models.toml."""
+    quant: str
+    """"Q4_K_M"; empty for the codec."""
+    bytes: int
+    sha256: str
+    licence: str
+    """As the source states it; empty where it does not."""
+    source: str
+    """Repository."""
+    revision: str
+    """Full commit."""
+    files: Mapping[str, str]
+    """File of the source → "sha256:…" or, for small files, git's "blob:…"."""
+    maker: str
+    """What made the file, such as "yuegguf 0.1.0"."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what `pull` never writes: above all a path that is not the model's own."""
+        if not all(map(WORD.fullmatch, (self.model, self.quant or self.model))):
+            raise ValueError(f"the model {self.model[:80]!a} makes no sense")
+        if self.path not in file_names(self.model, self.quant):
+            raise ValueError(f"an entry for {self.path[:80]!a} makes no sense")
+        if not 0 <= self.bytes < 2**50 or not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"the size or the hash of {self.path} makes no sense")
+        texts = (self.licence, self.source, self.revision, self.maker, *self.files, *self.files.values())
+        if not all(text.isprintable() and len(text) <= 500 for text in texts):
+            raise ValueError(f"the source of {self.path} makes no sense")
+
+    @property
+    def name(self) -> str:
+        """What to say after `pull` and `rm`: "en-cot:Q4_K_M", "xcodec"."""
+        return f"{self.model}:{self.quant}" if self.quant else self.model
+
+
+@dataclass(frozen=True)
+class _Format:
+    format: int
+
+
+@dataclass(frozen=True)
+class _Lock(_Format):
+    files: tuple[Installed, ...]
+
+    def __post_init__(self) -> None:
+        if len({entry.path for entry in self.files}) != len(self.files):
+            raise ValueError("a file is named twice")
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep others from changing a folder of models, which is made where it is not there.
+
+    Whoever reads the lock to change it does so inside. Raises StorageError.
+    """
+    with made_folder(root), claimed(root, CLAIM, f"another yuegguf is changing the models in {root}"):
+        yield
+
+
+@contextmanager
+def installing(root: Path, paths: Iterable[str]) -> Iterator[None]:
+    """Make files of these paths in a folder of models by other means than `pull`: the lock forgets them.
+
+    Raises DamagedFile, StorageError.
+    """
+    with alone(root):
+        read(root)  # a damaged lock is refused before the work
+        yield
+        if known := set(paths) & set(read(root)):
+            update(root, drop=known)
+
+
+def read(root: Path) -> dict[str, Installed]:
+    """Path → entry of the lock in `root`; empty where there is none. Raises DamagedFile."""
+    path = root / NAME
+    try:
+        with opened(path) as file:
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", DELETE) from error
+    found = read_json(data, _Format, path, DELETE, others=True).format
+    if found != FORMAT:
+        raise DamagedFile(f"{path} is of another version ({found})", "use the yuegguf that wrote it")
+    return {entry.path: entry for entry in read_json(data, _Lock, path, DELETE).files}
+
+
+def update(root: Path, add: Iterable[Installed] = (), drop: Iterable[str] = ()) -> None:
+    """Add entries to the lock in `root` and take paths out. Raises DamagedFile, StorageError."""
+    dropped = set(drop)
+    entries = {path: entry for path, entry in read(root).items() if path not in dropped}
+    entries |= {entry.path: entry for entry in add}
+    listed = [asdict(entries[path]) for path in sorted(entries)]
+    text = json.dumps({"format": FORMAT, "files": listed}, indent=1, ensure_ascii=False)
+    with replacing(root / NAME) as part:
+        part.write_text(text + "\n", "utf-8")
+
+
+def named(root: Path, name: str) -> list[Installed]:
+    """Entries of "en-cot:Q4_K_M", or of "en-cot" in every quantisation. Raises DamagedFile."""
+    return [e for e in read(root).values() if name.lower() in (e.name.lower(), e.model.lower())]
+
+
+def present(root: Path, entries: Iterable[Installed]) -> list[Installed]:
+    """Those of the entries whose files are there with the right size."""
+    return [entry for entry in entries if size_of(root / entry.path) == entry.bytes]
+
+
+def check(root: Path, entry: Installed, progress: Progress = silent) -> None:
+    """Hash an installed file. Raises ModelNotFound, DamagedFile saying what differs."""
+    again = f"get it again with: yuegguf pull {entry.name} --force"
+    path, size = root / entry.path, size_of(root / entry.path)
+    if size is None:
+        raise ModelNotFound(f"{path} is not there", again)
+    if size != entry.bytes:
+        raise DamagedFile(f"{path} is damaged: {size} bytes instead of {entry.bytes}", again)
+    if digest(path, progress) != entry.sha256:
+        raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one in {NAME}", again)
+
+
+def copy(source: Path, target: Path, expected: str, progress: Progress = silent) -> None:
+    """Copy a file whose SHA-256 must be `expected`; `target` appears whole or not at all.
+
+    Raises DamagedFile, StorageError.
+    """
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    found = hashlib.sha256()
+    with replacing(target) as part, part.open("wb") as file:
+
+        def pass_on(block: bytes) -> None:
+            found.update(block)
+            file.write(block)
+
+        each_block(source, pass_on, progress, "copy")
+        if found.hexdigest() != expected:
+            raise DamagedFile(
+                f"{source} is damaged: its SHA-256 is not the one in {NAME}", "make the kit again"
+            )
+
+
+def plain(path: str) -> bool:
+    """Whether a relative path with slashes stays below its folder, in names that every disk can hold."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and path.isprintable() and len(path) <= 500 and all(map(_plain_name, parts))
+
+
+def _plain_name(name: str) -> bool:
+    return name[0] not in "./" and not set(name) & set("\\:") and len(name.encode()) <= 200
+
+
+def place(root: Path, folder: str, name: str) -> Path:
+    """Where a converter installs a file, in a folder below `root` or, for "", in `root` itself.
+
+    Raises RequestError for a name that is no file's, StorageError for a folder that leads elsewhere.
+    """
+    if not plain(name) or len(PurePosixPath(name).parts) != 1:
+        raise RequestError(f"{name!a} is no name for a file", "use letters, digits, - and _")
+    path = f"{folder}/{name}".lstrip("/")
+    check_inside(root, path)
+    return root / path
+
+
+def leads_out(root: Path, path: Path) -> bool:
+    """Whether a path below `root` is, or lies behind, a link to somewhere else."""
+    try:
+        return not path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        return True
+
+
+def check_inside(root: Path, path: str) -> None:
+    """Refuse to write a file below `root` through a folder that is a link to elsewhere.
+
+    A link in the file's own place is replaced, never followed. Raises StorageError.
+    """
+    folder = (root / path).parent
+    if leads_out(root, folder):
+        raise StorageError(
+            f"{folder} leads out of {root} through a link, and nothing is written or removed there",
+            "remove the link, or name the folder that it leads to with --models-dir",
+        )

@@ -1,0 +1,249 @@
+"""models.toml → what models exist, and where their files lie on this machine. No network."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.files.typed_json import as_typed
+
+Role = Literal["stage1", "stage2", "codec", "upsampler"]
+PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "BF16", "F16", "F32")
+"""Which quantisation to take when several are installed: the largest that is still small."""
+
+
+NANO = "nano"
+"""The bundled family, which is in no registry."""
+CODEC_FILES = ("encoder", "vocal_upsampler", "instrumental_upsampler", "decoder")
+"""The four graphs of a codec's folder; the decoder comes last, since by it a codec counts as installed."""
+FREE = "Apache-2.0"
+"""The licence of YuE v1 as its authors publish it; any other is worth a word."""
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """A repository in which somebody else publishes a model as GGUF."""
+
+    source: str
+    licence: str
+    """As its card states it; empty where that is not known."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Facts of a published file, as far as they are known."""
+
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A table [model.ID] of models.toml."""
+
+    role: Role
+    source: str
+    """Repository it is published in."""
+    licence: str
+    about: str
+    language: str = ""
+    mode: str = ""
+    """"cot" (tags and lyrics) or "icl" (with a reference)."""
+    revision: str = ""
+    """Commit of the source, possibly abbreviated; empty where unknown."""
+    known: Mapping[str, Known] = field(default_factory=dict)
+    """File → what is known of it at that revision."""
+    gguf: tuple[Gguf, ...] = ()
+    """Other people's GGUFs of it, the one to take first in front."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry(Facts):
+    """One published model."""
+
+    id: str
+    files: tuple[str, ...]
+    """Patterns of the files in the source that are needed."""
+
+
+@dataclass(frozen=True)
+class Default:
+    """The types to take where none is named, on a machine with so much memory."""
+
+    memory: float
+    """GiB that are free."""
+    stage1: str
+    stage2: str
+    kl: Mapping[str, tuple[float, float]]
+    """Model → mean Kullback-Leibler divergence from F16 in nats a draw, of stage 1 and stage 2."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """models.toml."""
+
+    sets: Mapping[str, tuple[str, ...]]
+    """Name of a set → ids of its models."""
+    files: Mapping[Role, tuple[str, ...]]
+    """Patterns of the files of a repository that are fetched."""
+    default: tuple[Default, ...]
+    """The most memory first."""
+    model: Mapping[str, Facts]
+
+
+@cache
+def catalogue() -> Catalogue:
+    """Read models.toml, once. Raises DamagedFile."""
+    packaged = resources.files("yuegguf") / "models.toml"
+    found = tomllib.loads((packaged if packaged.is_file() else _checkout()).read_text("utf-8"))
+    return as_typed(found, Catalogue, "models.toml", "install yuegguf again")
+
+
+def default_type(role: Literal["stage1", "stage2"], free: int | None) -> str:
+    """The type to take of a language model where none is named, by the bytes of memory that are free.
+
+    Where that is not known, the smallest that is recommended.
+    """
+    rows = catalogue().default
+    fits = [row for row in rows if free is not None and free >= row.memory * 2**30]
+    row = (fits or rows[-1:])[0]
+    return row.stage1 if role == "stage1" else row.stage2
+
+
+def load() -> tuple[ModelEntry, ...]:
+    """All entries of models.toml, in its order."""
+    found = catalogue()
+    return tuple(
+        ModelEntry(id=name, files=found.files[facts.role], **vars(facts))
+        for name, facts in found.model.items()
+    )
+
+
+def sets() -> dict[str, tuple[str, ...]]:
+    """Name of a set → ids of its models."""
+    return dict(catalogue().sets)
+
+
+def entry_of(name: str) -> ModelEntry:
+    """The entry of an id or of a published repository's name. Raises RequestError."""
+    entries = load()
+    if name.lower() == NANO:
+        what = f"{NANO} is bundled: there is nothing to get, verify or remove"
+        raise RequestError(what, f"use it with: yuegguf run -m {NANO}")
+    for entry in entries:
+        if name.lower() in (entry.id, entry.source.lower()):
+            return entry
+    raise RequestError(f"there is no model called {name}", _known(entry.id for entry in entries))
+
+
+def is_free(licence: str) -> bool:
+    """Whether this is the licence that YuE v1 is published under."""
+    return licence.casefold() == FREE.casefold()
+
+
+def models_dir() -> Path:
+    """Where installed models live: $YUEGGUF_MODELS_DIR, else the user's data folder."""
+    return own_folder("YUEGGUF_MODELS_DIR", lambda: _data() / "models")
+
+
+def voices_dir() -> Path:
+    """Where saved voices live: $YUEGGUF_VOICES_DIR, else beside the models in the user's data folder."""
+    return own_folder("YUEGGUF_VOICES_DIR", lambda: _data() / "voices")
+
+
+def own_folder(variable: str, usual: Callable[[], Path]) -> Path:
+    """A folder of ours: as the environment says, else the usual one. Raises RequestError without a home."""
+    try:
+        named = os.environ.get(variable)
+        return Path(named).expanduser() if named else usual()
+    except RuntimeError as error:
+        raise RequestError("there is no such home folder for yuegguf's files", f"set {variable}") from error
+
+
+def _data() -> Path:
+    return platformdirs.user_data_path("yuegguf", appauthor=False)
+
+
+def gguf_name(model_id: str, out_type: str) -> str:
+    """The file name of an installed language model: `en-cot-Q4_K_M.gguf`."""
+    return f"{model_id}-{out_type}.gguf"
+
+
+def file_names(model_id: str, out_type: str) -> list[str]:
+    """The files of an installed model, below the folder of models; a codec has no type."""
+    if out_type:
+        return [gguf_name(model_id, out_type)]
+    return [f"{model_id}/{role}.onnx" for role in CODEC_FILES]
+
+
+def installed(model_id: str, root: Path) -> dict[str, Path]:
+    """Quantisation → file of one language model in `root`."""
+    prefix = f"{model_id}-"
+    return {path.stem.removeprefix(prefix): path for path in sorted(root.glob(f"{prefix}*.gguf"))}
+
+
+def installed_codec(root: Path) -> Path | None:
+    """The folder with the exported codec in `root`, or None."""
+    folder = root / "xcodec"
+    return folder if (folder / "decoder.onnx").is_file() else None
+
+
+def find_model(name: str, quant: str | None, root: Path) -> Path:
+    """A .gguf path, or the installed file of a model id or of a published repository's name.
+
+    Raises ModelNotFound saying how to get it.
+    """
+    try:
+        name = entry_of(name).id
+    except RequestError as error:
+        if not (name.endswith(".gguf") or os.sep in name):
+            raise ModelNotFound(error.message, error.hint) from error
+        path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
+        if not path.is_file():
+            raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list") from None
+        return path
+    files = installed(name, root)
+    if not files:
+        quoted = f"{name}:{quant}" if quant else name
+        raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {quoted}")
+    if quant is None:
+        return min(files.items(), key=lambda item: _rank(item[0]))[1]
+    match = {found.lower(): path for found, path in files.items()}.get(quant.lower())
+    if match is None:
+        raise ModelNotFound(
+            f"{name} is not installed as {quant}, only as {', '.join(files)}",
+            f"get it with: yuegguf pull {name}:{quant}",
+        )
+    return match
+
+
+def guess_id(folder: Path) -> str | None:
+    """The model id of a checkpoint folder that still has its repository's name, else None."""
+    parts = {part.lower() for part in folder.resolve().parts}
+    for entry in load():
+        owner, repo = entry.source.lower().split("/")
+        if repo in parts or f"models--{owner}--{repo}" in parts:
+            return entry.id
+    return None
+
+
+def _rank(quant: str) -> int:
+    return PREFERENCE.index(quant) if quant in PREFERENCE else len(PREFERENCE)
+
+
+def _known(ids: Iterable[str]) -> str:
+    return f"known: {NANO}, {', '.join(ids)}"
+
+
+def _checkout() -> Path:
+    """The registry of a source checkout, which is not copied into the package there."""
+    return Path(__file__).resolve().parents[2] / "models.toml"

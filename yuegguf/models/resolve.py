@@ -1,0 +1,191 @@
+"""Which files make a song: the bundled family, installed models by name, or the user's own files."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.files.hashing import fingerprint
+from yuegguf.lm.adapters import MOST, Lora
+from yuegguf.lm.vocab import Role
+from yuegguf.models import registry
+
+NANO = registry.NANO
+CODEC_FILE = "decoder.onnx"
+"""File of a codec's folder by which codecs are told apart."""
+DEFAULT_STAGE1, DEFAULT_STAGE2 = "en-cot", "s2-general"
+
+LORAS = "loras"
+"""Folder of installed adapters, below that of models."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The files that make a song."""
+
+    name: str
+    """What to call the family: "nano", "en-cot", or the stage-1 file's name."""
+    stage1: Path
+    stage2: Path
+    codec: Path
+    """Folder of the exported codec."""
+    loras: tuple[Lora, ...] = ()
+    """Adapters of stage 1."""
+
+    @property
+    def stage1_key(self) -> str:
+        """Names what stage 1 computes: its file's fingerprint, and those of adapters that are not off."""
+        used = [f"{fingerprint(lora.path)}*{lora.scale!r}" for lora in self.loras if lora.scale]
+        return " ".join([fingerprint(self.stage1), *used])
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the user says about models; None = decide."""
+
+    stage1: str | None = None
+    """Model id or .gguf file; "nano" for the bundled family."""
+    stage2: str | None = None
+    codec: Path | None = None
+    quant: str | None = None
+    models_dir: Path | None = None
+    loras: tuple[Lora, ...] = ()
+    """Adapters of stage 1, at most two; names stand for installed ones."""
+
+    @property
+    def root(self) -> Path:
+        """The folder of installed models."""
+        return Path(self.models_dir or registry.models_dir())
+
+
+def nano_models() -> Models:
+    """The bundled family. Raises ModelNotFound when the package was built without it."""
+    folder = Path(str(resources.files("yuegguf") / "data" / "nano"))
+    models = Models(NANO, folder / "stage1.gguf", folder / "stage2.gguf", folder)
+    for file in (models.stage1, models.stage2, folder / "decoder.onnx"):
+        if not file.is_file():
+            raise ModelNotFound("this yuegguf has no bundled models", "install it again, or pass --model")
+    return models
+
+
+def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
+    """Find the model files.
+
+    With nothing asked and nothing installed this is the bundled `nano`. Raises ModelNotFound, RequestError.
+    """
+    return replace(_family(choice, with_reference), loras=find_loras(choice))
+
+
+def _family(choice: ModelChoice, with_reference: bool) -> Models:
+    if choice.stage1 == NANO or _nothing_there(choice):
+        nano = nano_models()
+        stage2 = find_language_model(choice.stage2 or NANO, "stage2", None, choice.root)
+        return replace(nano, stage2=stage2, codec=Path(choice.codec or nano.codec))
+    name = _taking_up(choice) if with_reference else choice.stage1 or DEFAULT_STAGE1
+    stage1 = find_language_model(name, "stage1", choice.quant, choice.root)
+    stage2 = find_language_model(choice.stage2 or DEFAULT_STAGE2, "stage2", None, choice.root)
+    codec = Path(choice.codec) if choice.codec else registry.installed_codec(choice.root)
+    if codec is None:
+        raise ModelNotFound(
+            f"the codec is not installed in {choice.root}",
+            "get it with: yuegguf pull xcodec",
+        )
+    return Models(stage1.stem, stage1, stage2, codec)
+
+
+def _taking_up(choice: ModelChoice) -> str:
+    """The stage-1 model for a song with a reference: the -icl one of the language, if it is installed.
+
+    Where no model was asked for, any installed -icl one, English first. Raises ModelNotFound.
+    """
+    entries = [entry for entry in registry.load() if entry.mode == "icl"]
+    if choice.stage1 is None:
+        found = next((entry.id for entry in entries if registry.installed(entry.id, choice.root)), None)
+        if found is None:
+            raise ModelNotFound(
+                f"a reference needs an -icl model, and none is installed in {choice.root}",
+                f"get one with: yuegguf pull {entries[0].id}",
+            )
+        return found
+    partner = _partner(choice.stage1)
+    there = [quant.lower() for quant in registry.installed(partner, choice.root)] if partner else []
+    fits = choice.quant.lower() in there if choice.quant else bool(there)
+    return partner if partner and fits else choice.stage1
+
+
+def _partner(name: str) -> str | None:
+    """The -icl model of a -cot model's name or repository; None for every other name and for files."""
+    with suppress(RequestError):
+        entry = registry.entry_of(name)
+        if entry.id.endswith("-cot"):
+            return entry.id.removesuffix("cot") + "icl"
+    return None
+
+
+def reference_notice(choice: ModelChoice, found: Models) -> str:
+    """What to know of the model that was found for a song with a reference; empty if nothing."""
+    entry = next((e for e in registry.load() if found.name.startswith(f"{e.id}-")), None)
+    if entry is None:
+        return ""
+    if entry.mode == "cot":
+        icl = _partner(entry.id) or "en-icl"
+        there = bool(registry.installed(icl, choice.root))
+        advice = f"pass --model {icl}" if there else f"get {icl} with: yuegguf pull {icl}"
+        return f"{found.name} was not trained to take up a reference; {advice}"
+    if choice.stage1 and _partner(choice.stage1) == entry.id:
+        return f"{found.name} sings instead of {choice.stage1}, which was not trained to take up a reference"
+    return ""
+
+
+def resolve_codec(choice: ModelChoice) -> Path:
+    """The codec's folder alone, for `encode` and `decode`."""
+    found = choice.codec or registry.installed_codec(choice.root)
+    return found or nano_models().codec
+
+
+def lora_path(name: str, root: Path) -> Path:
+    """Where `convert-lora` installs the adapter of a name."""
+    return root / LORAS / f"{name}.gguf"
+
+
+def find_lora(lora: Lora, root: Path) -> Lora:
+    """The adapter with the file that its path or name stands for. Raises ModelNotFound, RequestError."""
+    path = Path(os.path.expanduser(lora.path))  # unlike Path.expanduser, never raises
+    if path.name == str(path) and path.suffix != ".gguf" and not path.is_file():
+        installed = lora_path(path.name, root)
+        path = path if path.is_dir() and not installed.is_file() else installed
+    if path.is_dir():
+        raise RequestError(
+            f"{path} is a folder, not a GGUF adapter", f"convert it first: yuegguf convert-lora {path}"
+        )
+    if not path.is_file():
+        raise ModelNotFound(f"there is no LoRA adapter {path}", "make it with: yuegguf convert-lora FOLDER")
+    return replace(lora, path=path.absolute())
+
+
+def find_loras(choice: ModelChoice) -> tuple[Lora, ...]:
+    """The adapters' files. Raises ModelNotFound, and RequestError when there are too many."""
+    found = tuple(find_lora(lora, choice.root) for lora in choice.loras)
+    if sum(lora.scale != 0 for lora in found) > MOST:
+        raise RequestError(
+            f"llama.cpp adds more than {MOST} LoRA adapters in an order that may change from run to run",
+            "put the others into the model first: yuegguf merge-lora",
+        )
+    return found
+
+
+def find_language_model(name: str, role: Role, quant: str | None, root: Path) -> Path:
+    """The language model that a name stands for, the bundled ones included. Raises ModelNotFound."""
+    if name == NANO:
+        return nano_models().stage1 if role == "stage1" else nano_models().stage2
+    return registry.find_model(name, quant, root)
+
+
+def _nothing_there(choice: ModelChoice) -> bool:
+    """Whether no model was asked for and none is installed."""
+    asked = choice.stage1 or choice.stage2 or choice.quant
+    return not asked and not any(choice.root.glob("*.gguf"))

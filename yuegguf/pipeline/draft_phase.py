@@ -1,0 +1,144 @@
+"""Stage 1 of a song folder: what it is asked, and where its draws and codes go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.audio.files import Tags
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab
+from yuegguf.pipeline.engines import Parts
+from yuegguf.pipeline.preview import Preview, previewed
+from yuegguf.progress import Event, Progress
+from yuegguf.request.song_request import SongRequest
+from yuegguf.request.syllables import syllables
+from yuegguf.song.cache_snapshots import CacheFolder
+from yuegguf.song.folder import SongFolder
+from yuegguf.stages import prompt, stage1
+from yuegguf.stages.faults import Guard
+from yuegguf.stages.stage1_task import Draft, Forced, Given, Judge, Part
+
+FASTEST = 4.0
+"""Syllables a second that a section of a few words may have and still be whole."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What stage 1 hears besides the lyrics."""
+
+    reference: NDArray[np.int16] | None = None
+    """Codebook 0 in stage-1 order [N]."""
+    forced: Forced | None = None
+    silence: int | None = None
+    """The codec's code of silence, for a song whose sections are judged."""
+
+
+def draft(folders: Sequence[SongFolder], heard: Sequence[Heard], parts: Parts, progress: Progress) -> None:
+    """Stage 1 of candidates of one song, or of a song alone; their codes are in the folders then.
+
+    Raises YueError; what was drawn is kept.
+    """
+    with closing(parts.stage1(len(folders))) as engine, ExitStack() as logs:
+        vocab, encode = stage1_vocab(engine.pieces), parts.tokenizer(engine).encode
+        found, listening = [], progress
+        for folder, ears in zip(folders, heard, strict=True):
+            log = logs.enter_context(closing(folder.token_log()))
+            cache = CacheFolder(
+                folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, _warner(progress)
+            )
+            draft = draft_of(folder, encode, vocab, ears)
+            preview = _preview(folder, parts, _warner(progress))
+            listening = logs.enter_context(previewed(preview, log.drawn, len(draft.caps), listening))
+            found.append(Part(draft, log, cache))
+        sung = stage1.run_together(found, engine, vocab, listening)
+    for folder, part, sections in zip(folders, found, sung, strict=True):
+        _keep_draft(folder, sections)
+        if faults := faults_of(part.draft, sections):
+            folder.advance(folder.state, faults=faults)
+
+
+def _warner(progress: Progress) -> Callable[[str], None]:
+    return lambda text: progress(Event("draft", 0, 1, warning=text))
+
+
+def _preview(folder: SongFolder, parts: Parts, warn: Callable[[str], None]) -> Preview | None:
+    seconds = folder.early.preview_seconds
+    comment = Tags().comment if folder.request.output.tags else ""
+    return Preview(folder.path / "preview.wav", parts.codec, seconds, comment, warn) if seconds else None
+
+
+def draft_of(
+    folder: SongFolder,
+    encode: prompt.Encode,
+    vocab: Stage1Vocab,
+    heard: Heard,
+) -> Draft:
+    """What stage 1 is asked for a song."""
+    request, base, caps = folder.request, folder.load_base(), caps_of(folder)
+    sections = request.parsed().sections
+    built = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, heard.reference)
+    drawn = len(caps) - (len(base.after_frames) if base else 0)
+    return Draft(
+        replace(built, sections=built.sections[:drawn]),
+        caps[:drawn],
+        request.sampling,
+        request.seed,
+        [section.label for section in sections],
+        candidate=max(0, request.take - 1),
+        guesses=not request.take,
+        given=base.given if base else Given(),
+        forced=heard.forced,
+        judge=None if heard.silence is None else judge_of(request, caps, Guard(heard.silence)),
+        retries=request.retries,
+    )
+
+
+def caps_of(folder: SongFolder) -> list[int]:
+    """Most frames of each section of a song; of those that it goes on from, what they have."""
+    caps, base = folder.request.frame_caps(), folder.load_base()
+    if base:
+        whole = base.given.sections
+        caps[:whole] = base.frames[:whole]
+        caps[len(caps) - len(base.after_frames) :] = base.after_frames
+    return caps
+
+
+def judge_of(request: SongRequest, caps: Sequence[int], guard: Guard) -> Judge:
+    """What looks at sections while they are drawn; a voice is missed only where one is drawn."""
+    voiced = request.track is None or request.track.track != "vocal"
+    sections = request.parsed().sections
+    words = [voiced and bool(section.body.strip()) for section in sections]
+    shortest = [round(FRAME_RATE * syllables(section.body) / FASTEST) for section in sections]
+
+    def judge(section: int, codes: Sequence[int], ended: bool) -> str | None:
+        done = ended and len(codes) < 2 * caps[section]
+        found = guard.check(
+            codes, words[section], ended=done, limit=caps[section], shortest=shortest[section]
+        )
+        return found.sentence if found else None
+
+    return judge
+
+
+def faults_of(draft: Draft, sung: Sequence[NDArray[np.int16]]) -> dict[str, str]:
+    """What the judge still hears in sections that were drawn anew often enough: number from 1 → sentence."""
+    if draft.judge is None:
+        return {}
+    own = range(draft.given.sections, len(sung))
+    said = {str(n + 1): draft.judge(n, [int(code) for code in sung[n]], True) for n in own}
+    return {number: sentence for number, sentence in said.items() if sentence}
+
+
+def _keep_draft(folder: SongFolder, sung: Sequence[NDArray[np.int16]]) -> None:
+    base = folder.load_base()
+    codes, frames = split_tracks(np.concatenate(sung)), [len(c) // 2 for c in sung]
+    if base:
+        codes = np.concatenate([codes, base.after[:, 0]], axis=1)
+        frames += base.after_frames
+    folder.save_stage1(frames, codes)
+    folder.drop("cache")

@@ -1,0 +1,122 @@
+"""The composition root: models and a plan → engines. The only place that names them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from yuegguf.codec.header import read_encoder
+from yuegguf.codec.protocol import AudioCodec
+from yuegguf.errors import Interrupted, RequestError
+from yuegguf.lm.adapters import Lora
+from yuegguf.lm.protocol import TokenEngine
+from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
+from yuegguf.models.resolve import Models
+from yuegguf.planning import hardware
+from yuegguf.planning.cost import Held
+from yuegguf.planning.plan import Machine, Plan
+from yuegguf.progress import Event, Progress
+from yuegguf.song.encoding import Room
+
+
+def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Event) -> Parts:
+    """The parts that llama.cpp and ONNX Runtime are behind."""
+
+    def engine(path: Path, held: Held, loras: tuple[Lora, ...] = ()) -> TokenEngine:
+        from yuegguf.lm.llama import EngineOptions, LlamaEngine
+
+        settings = EngineOptions(
+            held.ids,
+            held.rows,
+            made.threads,
+            held.kv_type,
+            held.flash,
+            held.batch,
+            gpu_layers=held.gpu_layers,
+            main_gpu=made.main_gpu,
+            loras=loras,
+        )
+        return LlamaEngine(path, settings, stop.is_set)
+
+    def tokenizer(engine: TokenEngine) -> Tokenizer:
+        return open_tokenizer(engine.metadata, engine.pieces, models.stage1)
+
+    first = made.stage1()
+    key = f"{models.stage1_key} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
+    key += f"{first.flash}"
+    return Parts(
+        stage1=lambda takes: engine(models.stage1, replace(first, rows=takes * first.rows), models.loras),
+        tokenizer=tokenizer,
+        stage2=lambda rows: engine(models.stage2, replace(made.stage2(), rows=rows)),
+        codec=lambda: open_codec(models.codec, made.threads),
+        cache_key=key,
+        snapshot_seconds=options.snapshot_seconds,
+        room=lambda: encoding_room(models.codec, options.max_memory),
+    )
+
+
+def encoding_room(codec: Path, most: int | None = None) -> Room:
+    """What encoding with a codec takes and may take: `most` bytes, or what is free now.
+
+    Raises ModelNotFound, DamagedFile.
+    """
+    shape = read_encoder(codec / "encoder.onnx")
+    return Room(hardware.available_memory() if most is None else most, shape.fixed, shape.second)
+
+
+def open_codec(folder: Path, threads: int | None = None) -> AudioCodec:
+    """The codec on ONNX Runtime. Raises ModelNotFound, DamagedFile."""
+    from yuegguf.codec.onnx import OrtCodec
+
+    return OrtCodec.open(folder, threads or hardware.physical_cores())
+
+
+def stopping(progress: Progress, stop: threading.Event | None) -> Progress:
+    """Progress that ends the work once `stop` is set; every event is a point where nothing is lost."""
+
+    def report(event: Event) -> None:
+        progress(event)
+        if stop is not None and stop.is_set():
+            raise Interrupted("stopped")
+
+    return report
+
+
+def with_device(options: Machine) -> Machine:
+    """The options with the device decided, and what its memory holds.
+
+    A GPU is used where llama.cpp can use one, unless the options say otherwise. Raises RequestError for
+    a GPU that is not there.
+    """
+    from yuegguf.lm.llama import build_info, devices
+
+    wanted = build_info()["gpu"] == "yes" if options.gpu is None else options.gpu
+    if options.gpu_layers == 0 or not (wanted or options.gpu_layers):
+        return replace(options, gpu=False)
+    seen = devices()  # llama.cpp takes integrated GPUs only where there is no other
+    gpus = next((same for kind in ("gpu", "igpu") if (same := [d for d in seen if d["kind"] == kind])), [])
+    if options.main_gpu is not None and options.main_gpu >= len(gpus):
+        raise RequestError(f"there is no GPU number {options.main_gpu}", f"{len(gpus)} are seen, from 0 on")
+    used = gpus if options.main_gpu is None else [gpus[options.main_gpu]]
+    free = sum(int(device["memory_free"]) for device in used) or None
+    shared = hardware.is_mac() or (bool(used) and all(device["kind"] == "igpu" for device in used))
+    return replace(options, gpu=True, gpu_memory=free, shared_memory=shared)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How to open what the phases need; each is opened when its phase starts and closed after it."""
+
+    stage1: Callable[[int], TokenEngine]
+    """Takes the number of candidates."""
+    tokenizer: Callable[[TokenEngine], Tokenizer]
+    stage2: Callable[[int], TokenEngine]
+    """Takes the number of rows."""
+    codec: Callable[[], AudioCodec]
+    cache_key: str
+    """Names the stage-1 model and options; caches of another key are not used."""
+    snapshot_seconds: float
+    room: Callable[[], Room] = Room
+    """What encoding recordings may take now."""

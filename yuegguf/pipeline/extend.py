@@ -1,0 +1,175 @@
+"""How a song goes on from another one: what of it stays, and what is drawn.
+
+Pure functions of what the other song is; `takes.start_extension` makes the folder, and the other song stays
+as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.errors import RequestError
+from yuegguf.lm.vocab import interleave
+from yuegguf.request.lyrics import numbers, parse
+from yuegguf.request.song_request import SongRequest
+from yuegguf.song.kept_part import Base
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Given
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What is asked: more sections, or a part of the song anew."""
+
+    seed: int
+    """A new one: the same would draw the same again."""
+    sections: str | None = None
+    """Sections to add: how many, or which; None = the next one."""
+    lyrics: str | None = None
+    """The lyrics with what is to be added; None = the song's own."""
+    retake: int | None = None
+    """Sing this section, counted from 1 among the sung ones, again."""
+    keep_after: bool = False
+    """Keep what follows a retaken section, joined hard; else it goes."""
+    rewind: float = 0.0
+    """Seconds to cut off the end first."""
+    same_section: bool = False
+    """Go on inside the last section that is left."""
+    segment_seconds: float | None = None
+    """Longest a section may be from now on; None = as before."""
+
+    def __post_init__(self) -> None:
+        alone = self.retake is not None and (self.sections or self.rewind or self.same_section)
+        if alone:
+            raise RequestError(
+                "a retake adds nothing", "leave --sections, --rewind and --same-section out, or --retake"
+            )
+        if self.keep_after and self.retake is None:
+            raise RequestError("--keep-after belongs to --retake", "say which section: --retake N")
+        if not 0 <= self.rewind < 10_000:
+            raise RequestError(f"cannot rewind by {self.rewind:g} s", "use --rewind 0 or more")
+
+
+@dataclass(frozen=True)
+class Sung:
+    """A song whose draft is done."""
+
+    request: SongRequest
+    frames: Sequence[int]
+    """Of each section."""
+    codes: NDArray[np.int16]
+    """[2, 8, T], or [2, 1, T] where stage 2 has not been yet."""
+
+    def part(self, first: int, last: int) -> NDArray[np.int16]:
+        """Codes of the frames from `first` to `last`."""
+        return self.codes[:, :, first:last]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A new song's request, what it begins with and what its log holds already."""
+
+    request: SongRequest
+    base: Base
+    draws: list[list[int]]
+    """By section, END_OF_AUDIO behind the whole ones."""
+
+
+def extend(song: Sung, wanted: Extension) -> Continuation:
+    """Decide what stays and what is sung. Raises RequestError in words."""
+    old = song.request
+    request = replace(
+        old,
+        seed=wanted.seed,
+        take=0,
+        lyrics=wanted.lyrics or old.lyrics,
+        segment_seconds=wanted.segment_seconds or old.segment_seconds,
+    )
+    sung = numbers(len(song.request.all_sections()), song.request.sections)[: len(song.frames)]
+    if wanted.retake is not None:
+        return _retake(song, request, sung, wanted.retake, wanted.keep_after)
+    kept = sum(song.frames) - round(FRAME_RATE * wanted.rewind)
+    if kept <= 0:
+        raise RequestError(
+            f"the song is {sum(song.frames) / FRAME_RATE:g} s long, so nothing is left",
+            "use a smaller --rewind",
+        )
+    frames = _cut(song.frames, kept)
+    left = sung[: len(frames)]
+    if wanted.same_section:
+        given = Given(len(frames) - 1, 2 * frames[-1])
+        added = numbers_to_add(request, left, wanted.sections) if wanted.sections else []
+        _check_room(request, left, frames[-1])
+    else:
+        given, added = Given(len(frames)), numbers_to_add(request, left, wanted.sections)
+    return _continuation(song, replace(request, sections=_spec([*left, *added])), frames, given)
+
+
+def numbers_to_add(request: SongRequest, sung: Sequence[int], spec: str | None) -> list[int]:
+    """The sections to add behind the `sung` ones. Raises RequestError where the lyrics have none left."""
+    count, last = len(parse(request.lyrics).sections), max(sung)
+    if spec is None or spec.strip().isdigit():
+        more = 1 if spec is None else int(spec)
+        added = list(range(last + 1, min(last + more, count) + 1))
+    elif spec.strip().lower() == "all":
+        added = list(range(last + 1, count + 1))
+    else:
+        added = numbers(count, spec)
+    if not added:
+        raise RequestError(
+            f"all {count} sections of the lyrics are sung",
+            "pass lyrics with more of them (-l), or use --same-section or --retake N",
+        )
+    return added
+
+
+def _retake(song: Sung, request: SongRequest, sung: list[int], number: int, keep_after: bool) -> Continuation:
+    if not 1 <= number <= len(sung):
+        raise RequestError(f"there is no section {number} to retake", f"use 1 to {len(sung)}")
+    spec = _spec(sung if keep_after else sung[:number])
+    frames = list(song.frames[: number - 1])
+    after = list(song.frames[number:]) if keep_after else []
+    return _continuation(song, replace(request, sections=spec), frames, Given(len(frames)), after)
+
+
+def _continuation(
+    song: Sung, request: SongRequest, frames: Sequence[int], given: Given, after: Sequence[int] = ()
+) -> Continuation:
+    kept, total = sum(frames), song.codes.shape[2]
+    ends = np.cumsum(frames).tolist()
+    draws = []
+    for section, (end, count) in enumerate(zip(ends, frames, strict=True)):
+        codes = song.part(end - count, end)[:, 0]
+        drawn = interleave(codes[0], codes[1]).tolist()
+        draws.append([*drawn, END_OF_AUDIO] if section < given.sections else drawn)
+    later = song.part(total - sum(after), total)
+    return Continuation(request, Base(given, tuple(frames), song.part(0, kept), tuple(after), later), draws)
+
+
+def _cut(frames: Sequence[int], kept: int) -> list[int]:
+    """Frames of each section of the first `kept` frames."""
+    left: list[int] = []
+    for count in frames:
+        if kept > 0:
+            left.append(min(count, kept))
+            kept -= count
+    return left
+
+
+def _check_room(request: SongRequest, sung: Sequence[int], frames: int) -> None:
+    section = request.all_sections()[sung[-1] - 1]
+    most = section.seconds if section.seconds is not None else request.segment_seconds
+    if frames >= round(FRAME_RATE * most):
+        raise RequestError(
+            f"section {len(sung)} has {frames / FRAME_RATE:g} s of at most {most:g} s already",
+            "use a larger --segment-seconds, or --rewind",
+        )
+
+
+def _spec(chosen: Sequence[int]) -> str:
+    """Numbers as `numbers` reads them; a single one as a range, since alone it would be a count."""
+    return ",".join(map(str, chosen)) if len(chosen) > 1 else f"{chosen[0]}-{chosen[0]}"

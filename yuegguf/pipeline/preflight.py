@@ -1,0 +1,109 @@
+"""What can be refused before the first token: wrong models, lyrics and references that do not fit."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from yuegguf.audio.files import check_format
+from yuegguf.audio.recording import open_recording
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.lm.header import Header, inspect, inspect_lora
+from yuegguf.lm.tokenizer import open_tokenizer
+from yuegguf.lm.vocab import stage1_vocab
+from yuegguf.models.resolve import Models
+from yuegguf.request.song_request import Output, Reference, SongRequest
+from yuegguf.song import voices
+from yuegguf.stages import prompt
+from yuegguf.stages.stage1_task import Draft, check_context
+
+
+def read_models(models: Models, preview: bool = False) -> tuple[Header, Header]:
+    """Stage 1's and stage 2's headers; stage 1's bytes count its adapters, and what a preview decodes with.
+
+    Raises ModelNotFound, DamagedFile for a model of another role or an adapter that does not fit.
+    """
+    first = inspect(models.stage1, "stage1")
+    size = first.facts.bytes + sum(inspect_lora(lora, first) for lora in models.loras)
+    if preview:
+        decoder = models.codec / "decoder.onnx"
+        size += decoder.stat().st_size if decoder.is_file() else 0  # a lost codec is refused by `check_codec`
+    return replace(first, facts=replace(first.facts, bytes=size)), inspect(models.stage2, "stage2")
+
+
+def check_codec(folder: Path) -> None:
+    """Compare the headers of the codec's files. Raises ModelNotFound, DamagedFile."""
+    from yuegguf.codec.onnx import OrtCodec
+
+    OrtCodec.open(folder).close()
+
+
+def codec_id(folder: Path) -> str:
+    """What tells a codec from others: a hash of its codebooks. Raises ModelNotFound, DamagedFile."""
+    from yuegguf.codec.onnx import OrtCodec
+
+    with closing(OrtCodec.open(folder, need=("encoder",))) as codec:
+        return codec.fingerprint
+
+
+def check_output(output: Output) -> None:
+    """Refuse formats that this machine cannot write. Raises RequestError."""
+    for kind in output.formats:
+        check_format(kind, output.bits)
+
+
+def located(request: SongRequest) -> SongRequest:
+    """The request with its reference and its recording `located`. Raises RequestError, DamagedFile."""
+    found = located_reference(request.reference) if request.reference is not None else None
+    track = request.track
+    if track is not None and track.file is not None:
+        track = replace(track, file=str(Path(track.file).absolute()))
+    return replace(request, reference=found, track=track)
+
+
+def located_reference(wanted: Reference) -> Reference:
+    """The reference with absolute file names, since a resume may run in another folder.
+
+    Its window becomes what of it the recording or the voice holds, in whole frames. Raises RequestError
+    where that is nothing, DamagedFile for a voice.
+    """
+    if wanted.voice is not None:
+        voice = voices.load(wanted.voice)
+        return replace(wanted, start=voice.start, end=voice.end)
+    named = {"mix": wanted.mix, "vocal": wanted.vocal, "instrumental": wanted.instrumental}
+    files = {track: Path(file).absolute() for track, file in named.items() if file is not None}
+    window = prompt.cut(wanted.start, wanted.end, min(recording_frames(file) for file in files.values()))
+    start, end = window.start / FRAME_RATE, window.stop / FRAME_RATE
+    return replace(wanted, **{track: str(file) for track, file in files.items()}, start=start, end=end)
+
+
+def recording_frames(file: Path) -> int:
+    """Frames that the codec will make of a recording, which is not decoded for it. Raises RequestError."""
+    return open_recording(file).codec_frames
+
+
+def reference_size(wanted: Reference) -> int:
+    """Codes of a located reference. Raises RequestError, DamagedFile for a voice."""
+    if wanted.voice is not None:
+        return len(voices.load(wanted.voice).codes)
+    frames = round(FRAME_RATE * wanted.end) - round(FRAME_RATE * wanted.start)
+    return frames if wanted.mix is not None else 2 * frames
+
+
+def check_prompt(request: SongRequest, model: Header, n_ctx: int) -> prompt.Prompt:
+    """Build the prompt as stage 1 will, and refuse sections that cannot fit into the context.
+
+    Raises RequestError, and ModelNotFound or DamagedFile for the tokenizer.
+    """
+    codes = None
+    if request.reference:
+        codes = np.zeros(reference_size(request.reference), np.int16)
+    vocab = stage1_vocab(model.pieces)
+    encode = open_tokenizer(model.metadata, model.pieces, model.path).encode
+    sung = request.parsed().sections
+    built = prompt.build(encode, vocab, request.genre, request.all_sections(), sung, codes)
+    check_context(Draft(built, request.frame_caps(), request.sampling, request.seed), n_ctx)
+    return built

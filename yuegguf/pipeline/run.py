@@ -1,0 +1,74 @@
+"""Work on a song folder that is there, with the models and the plan that it was started with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from yuegguf.errors import DamagedFile, YueError
+from yuegguf.models.resolve import Models
+from yuegguf.pipeline import phases, preflight
+from yuegguf.pipeline.engines import real_parts, stopping, with_device
+from yuegguf.pipeline.song_models import check_same
+from yuegguf.planning import hardware, plan
+from yuegguf.planning.plan import Machine, Plan
+from yuegguf.progress import Event, Progress
+from yuegguf.request.early import Early
+from yuegguf.request.song_request import Song
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.markers import tidied
+from yuegguf.song.state import next_phase
+
+
+def run_song(
+    folder: SongFolder,
+    models: Models,
+    options: Machine,
+    progress: Progress,
+    stop: threading.Event | None,
+    *,
+    early: Callable[[Early], Early] = lambda before: before,
+) -> Song:
+    """Work on a song folder until it is done; `early` changes what is written before it is finished.
+
+    Nothing in it changes before it is claimed and everything is checked. Raises YueError, with the folder in
+    it.
+    """
+    try:
+        if next_phase(folder) == "done" and early(folder.early) == folder.early:
+            return tidied(folder)
+        with folder.claimed():
+            check_same(folder, models)
+            made = revise_plan(folder, models, options, early(folder.early), progress)
+            parts = real_parts(models, made, options, stop or threading.Event())
+            return phases.work(folder, made, parts, stopping(progress, stop))
+    except YueError as error:
+        error.folder = folder.path
+        raise
+
+
+def revise_plan(
+    folder: SongFolder, models: Models, options: Machine, early: Early, progress: Progress
+) -> Plan:
+    """Decide how a claimed song goes on, with what the user now says of the machine, and note it.
+
+    Raises YueError; song.json is not changed then.
+    """
+    cores, before = hardware.physical_cores(), folder.record.plan
+    plan.check_threads(options.threads, cores)
+    if before is None:
+        raise DamagedFile(f"{folder.path} does not say how it is computed", "start the song again")
+    if options.threads is None and before.threads > plan.most_threads(cores):
+        words = f"begun with {before.threads} threads, too many for this machine, goes on with {cores}"
+        progress(Event("draft", 0, 1, warning=f"the song, {words}; that may change its last bits"))
+        options = replace(options, threads=cores)
+    if options.gpu is not None or options.gpu_layers is not None:
+        options = with_device(options)
+    first, second = preflight.read_models(models, bool(early.preview_seconds))
+    planned = SongFolder(folder.path, folder.record.but(early=early))
+    free, phase = hardware.available_memory(), next_phase(planned)
+    after = plan.revise(before, folder.request, first.facts, second.facts, options, free, phase)
+    if (after, early) != (before, folder.early):
+        folder.advance(folder.state, plan=after, early=early)
+    return after

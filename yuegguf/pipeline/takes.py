@@ -1,0 +1,211 @@
+"""Songs from songs: several takes of one request, and a song that goes on from another.
+
+Takes lie in one folder, each a song folder of its own: `take-1`, `take-2`, …
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.errors import DamagedFile, RequestError, YueError
+from yuegguf.files.atomic import storage_errors, workspace
+from yuegguf.models.resolve import Models
+from yuegguf.pipeline import create, engines, phases, run
+from yuegguf.pipeline.extend import Continuation, Extension, Sung, extend
+from yuegguf.pipeline.song_models import check_same
+from yuegguf.planning.plan import Machine
+from yuegguf.progress import Progress
+from yuegguf.request.early import Early
+from yuegguf.request.song_request import Song, SongRequest
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.guard import TAKE
+from yuegguf.song.kept_part import save_base
+from yuegguf.song.lookup import new_path
+from yuegguf.song.record import Origin, SongRecord
+from yuegguf.song.state import next_phase
+from yuegguf.song.token_log import TokenLog
+
+Source = tuple[Continuation, NDArray[np.int16] | None]
+"""What a song goes on from, and the codes of its reference."""
+MOST = 16
+"""Takes at once."""
+
+
+def start(
+    request: SongRequest,
+    models: Models,
+    parent: Path,
+    name: str | None,
+    options: Machine,
+    count: int,
+    early: Early | None = None,
+    *,
+    named: Callable[[Path], None] = lambda _path: None,
+) -> list[SongFolder]:
+    """Folders of `count` takes of a request, once everything is checked; takes rest after their drafts.
+
+    `named` is called with where they will be before they are there. Raises YueError.
+    """
+    _check_count(count)
+    record = create.prepared(request, models, parent, name, options, _drafts(early, count), count)
+    path = new_path(parent, record.title)
+    named(path)
+    return _folders(path, record, count, None)
+
+
+def start_extension(
+    song: SongFolder,
+    wanted: Extension,
+    models: Models,
+    parent: Path,
+    name: str | None,
+    options: Machine,
+    count: int = 1,
+) -> list[SongFolder]:
+    """Folders of `count` takes of a song that goes on from another, which stays as it is. Raises YueError."""
+    _check_count(count)
+    continuation = extend(read_sung(song), wanted)
+    title = name or song.record.title or song.request.genre.strip()
+    early = _drafts(None, count)
+    record = create.prepared(continuation.request, models, parent, title, options, early, count)
+    record = record.but(origin=Origin(folder=song.path.resolve().name, seed=song.request.seed))
+    return _folders(new_path(parent, title), record, count, (continuation, _reference(song)))
+
+
+def _reference(song: SongFolder) -> NDArray[np.int16] | None:
+    """The codes of a song's reference. Raises DamagedFile where they are gone."""
+    codes = song.load_reference()
+    if codes is None and song.request.reference is not None:
+        raise DamagedFile(
+            f"{song.path} has lost the codes of its reference", "restore its reference.npz from a copy"
+        )
+    return codes
+
+
+def read_sung(song: SongFolder) -> Sung:
+    """What is there of a song whose draft is done. Raises RequestError where it is not."""
+    if next_phase(song) == "draft":
+        raise RequestError(f"{song.path} is still being drafted", f"run first: yuegguf resume {song.path}")
+    track = song.request.track
+    if track is not None and track.file is not None:
+        raise RequestError(
+            f"{song.path} is as long as the recording that it was made to", "make it anew with a longer one"
+        )
+    codes0, frames = song.load_stage1()
+    refined = (song.path / "stage2.npz").exists()
+    codes = song.load_stage2() if refined else codes0[:, None]
+    return Sung(song.request, frames.tolist(), codes)
+
+
+def _drafts(early: Early | None, count: int) -> Early:
+    """Takes are drafts, from which some are chosen."""
+    early = early or Early()
+    return early if count == 1 or early.draft else replace(early, draft="mix")
+
+
+def _check_count(count: int) -> None:
+    if not 1 <= count <= MOST:
+        raise RequestError(f"{count} takes are not offered", f"use 1 to {MOST}")
+
+
+def _folders(path: Path, record: SongRecord, count: int, source: Source | None) -> list[SongFolder]:
+    """One folder, or one with a folder for each take in it; it appears whole or not at all."""
+    names = [""] if count == 1 else [f"take-{number}" for number in range(1, count + 1)]
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with workspace(path.parent) as beside:
+            for number, name in enumerate(names, 1):
+                asked = record.request if count == 1 else replace(record.request, take=number)
+                made = create.created(beside / path.name / name, record.but(request=asked))
+                if source:
+                    _begin(made, *source)
+            (beside / path.name).rename(path)
+    return [SongFolder.open(path / name) for name in names]
+
+
+def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np.int16] | None) -> None:
+    """Put what the song goes on from into its folder."""
+    save_base(folder.path, continuation.base)
+    if reference is not None:
+        folder.save_reference(reference)
+    with closing(TokenLog.open(folder.path / "tokens.log")) as log:
+        for section, codes in enumerate(continuation.draws):
+            for code in codes:
+                log.draw(section, code)
+
+
+def of(folder: Path) -> list[SongFolder]:
+    """The takes in a folder, by their number; none where it holds none. Raises DamagedFile."""
+    places = [file.parent for file in folder.glob("take-*/song.json") if TAKE.fullmatch(file.parent.name)]
+    for place in places:
+        if place.is_symlink():
+            raise DamagedFile(f"{place} is a link to another folder", "remove it; nothing was changed")
+    return [SongFolder.open(place) for place in sorted(places, key=number_of)]
+
+
+def number_of(take: Path) -> int:
+    """The number in the name of a take's folder."""
+    return int(take.name.removeprefix("take-"))
+
+
+def chosen(folder: Path, numbers: Sequence[int]) -> tuple[list[SongFolder], list[SongFolder]]:
+    """The takes of these numbers, and the others. Raises RequestError for a number that is not there."""
+    takes = {number_of(take.path): take for take in of(folder)}
+    if not takes:
+        raise RequestError(f"{folder} holds no takes", "pass a folder that run -n made")
+    for number in numbers:
+        if number not in takes:
+            raise RequestError(f"there is no take {number} in {folder}", f"use {', '.join(map(str, takes))}")
+    return [takes[n] for n in numbers], [take for n, take in takes.items() if n not in numbers]
+
+
+def delete(takes: Sequence[SongFolder]) -> None:
+    """Delete these takes, if no process works on any of them. Raises StorageError."""
+    with ExitStack() as claims:
+        for take in takes:
+            claims.enter_context(take.claimed())
+    for take in takes:
+        with storage_errors(take.path):
+            shutil.rmtree(take.path)
+
+
+def draft(
+    folders: Sequence[SongFolder],
+    models: Models,
+    options: Machine,
+    progress: Progress,
+    stop: threading.Event | None,
+) -> list[Song]:
+    """Draft takes side by side, and write their drafts; calling it again goes on.
+
+    Raises YueError, with their folder in it.
+    """
+    parent = folders[0].path.parent if len(folders) > 1 else folders[0].path
+    try:
+        with ExitStack() as claims:
+            for folder in folders:
+                claims.enter_context(folder.claimed())
+            for folder in folders:
+                check_same(folder, models)
+            made = run.revise_plan(folders[0], models, options, folders[0].early, progress)
+            parts = engines.real_parts(models, made, options, stop or threading.Event())
+            phases.draft_together(folders, made, parts, engines.stopping(progress, stop))
+        return [run.run_song(folder, models, options, progress, stop) for folder in folders]
+    except YueError as error:
+        error.folder = parent
+        raise
+
+
+def frames(take: SongFolder) -> int | None:
+    """Frames of a take whose draft is done."""
+    if next_phase(take) == "draft":
+        return None
+    return int(np.asarray(take.load_stage1()[1]).sum())

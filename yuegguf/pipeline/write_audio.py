@@ -1,0 +1,134 @@
+"""Codes → the audio files of a song, a draft or one track."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.audio.cues import Mark
+from yuegguf.audio.files import Tags, write_audio
+from yuegguf.codec.protocol import SONG_HOP, AudioCodec, Track
+from yuegguf.errors import RequestError
+from yuegguf.progress import Progress, silent
+from yuegguf.request.song_request import Output
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.markers import marks_of
+from yuegguf.song.recordings import row_of
+from yuegguf.song.state import sung_sections
+from yuegguf.stages import render
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What goes into a song's files beside its codes."""
+
+    recording: render.Recording | None = None
+    marks: Sequence[Mark] = ()
+
+
+def write_song(
+    codes: NDArray[np.int16],
+    codec: AudioCodec,
+    output: Output,
+    folder: Path,
+    title: str,
+    progress: Progress = silent,
+    extra: Extra = Extra(),
+) -> list[Path]:
+    """Codes [2, 8, T] → mix and stems in every format asked for; returns the files, mixes first.
+
+    Raises RequestError, CodecError, StorageError.
+    """
+    _check_frames(codes)
+    recording = extra.recording
+    stems = render.render(codes, codec, progress, without=recording.row if recording else None)
+    waves = render.master(stems, mix_options(output), recording)
+    return _write(waves, ("mix", "vocals", "instrumental"), output, folder, title, extra.marks)
+
+
+def write_draft(
+    codes: NDArray[np.int16],
+    codec: AudioCodec,
+    output: Output,
+    folder: Path,
+    title: str,
+    extra: Extra = Extra(),
+) -> list[Path]:
+    """Codebook 0 [2, T] → `draft` and the drafts of both tracks, by the codec alone; as `write_song`."""
+    _check_frames(codes)
+    heard = render.rough(codes, codec)
+    if extra.recording:
+        heard[extra.recording.row] = 0
+    stems = render.Stems(heard, np.empty((2, 0), np.float32))
+    waves = render.master(stems, replace(mix_options(output), mode="codec"), extra.recording)
+    names = ("draft", "draft-vocals", "draft-instrumental")
+    return _write(waves, names, output, folder, title, extra.marks)
+
+
+def _check_frames(codes: NDArray[np.int16]) -> None:
+    if codes.shape[-1] == 0:
+        raise RequestError("the song has no frames", "allow longer sections with --segment-seconds")
+
+
+def _write(
+    waves: render.Master,
+    names: tuple[str, str, str],
+    output: Output,
+    folder: Path,
+    title: str,
+    marks: Sequence[Mark],
+) -> list[Path]:
+    """Write the mix, and both tracks if stems are wanted, under these names."""
+    tracks = dict(zip(names, (waves.mix, waves.vocals, waves.instrumental), strict=True))
+    wanted = names if output.stems else names[:1]
+    return [file for name in wanted for file in write_wave(folder / name, tracks[name], output, title, marks)]
+
+
+def write_track(
+    codes: NDArray[np.int16],
+    track: Track,
+    codec: AudioCodec,
+    output: Output,
+    path: Path,
+    progress: Progress = silent,
+) -> list[Path]:
+    """One track's codes [8, T] → `path` in every format asked for. Raises CodecError, StorageError."""
+    wave = render.render_track(codes, track, codec, mix_options(output), progress)
+    return write_wave(path, wave, output, path.name)
+
+
+def write_wave(
+    path: Path, wave: NDArray[np.float32], output: Output, title: str, marks: Sequence[Mark] = ()
+) -> list[Path]:
+    """One wave [S] at 44.1 kHz → `path` with the ending of every format asked for; marks go into WAV files.
+
+    Raises StorageError.
+    """
+    tags = Tags(title=title.strip()) if output.tags else None
+    files = [path.with_name(f"{path.name}.{kind}") for kind in output.formats]
+    for file, kind in zip(files, output.formats, strict=True):
+        write_audio(file, wave, kind, output.bits, tags, marks)
+    return files
+
+
+def mix_options(output: Output) -> render.MixOptions:
+    """The part of the output options that the mix is made from."""
+    return render.MixOptions(output.mix, output.vocal_gain, output.inst_gain, output.rescale)
+
+
+def extra_of(folder: SongFolder, frames: int) -> Extra:
+    """What goes into a drafted song's files beside its codes. Raises DamagedFile."""
+    return Extra(_recording(folder, frames), marks_of(sung_sections(folder)))
+
+
+def _recording(folder: SongFolder, frames: int) -> render.Recording | None:
+    """The given track of a song as it is heard, or None. Raises DamagedFile."""
+    wanted, kept = folder.request.track, folder.load_track()
+    if wanted is None or wanted.re_encode or kept is None:
+        return None
+    wave = kept[1]
+    return render.Recording(row_of(wanted), None if wave is None else wave[: SONG_HOP * frames])

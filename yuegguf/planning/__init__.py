@@ -1,0 +1,1 @@
+"""What this machine can hold, and how fast it is."""

@@ -1,0 +1,149 @@
+"""How fast this machine is: a few steps of a loaded engine, timed and kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from yuegguf.codec.protocol import CODEBOOKS, AudioCodec
+from yuegguf.errors import DamagedFile, StorageError
+from yuegguf.files import typed_json
+from yuegguf.files.atomic import replacing
+from yuegguf.lm.protocol import Row, TokenEngine
+from yuegguf.models.registry import own_folder
+from yuegguf.planning.cost import StepCost
+from yuegguf.stages.render import TRACKS
+
+NEAR, FAR, FARTHEST = 16, 272, 2048
+"""Ids in the rows where steps are timed; the difference is what a longer cache costs. The later place is the
+farther, up to FARTHEST, the sooner a prompt is read."""
+FEWEST, MOST = 3, 50
+"""Steps that are timed at a place."""
+RENDER_FRAMES = 100
+
+
+def measure(engine: TokenEngine, seconds: float = 4.0, far: int | None = None) -> StepCost:
+    """Time steps of the engine's rows near the start and at `far` ids, about `seconds` in all.
+
+    Without `far` the later place is as far as a prompt can be read to in about those seconds. A long prompt,
+    which a given far place needs, may take more. Rows are empty afterwards. Raises EngineError.
+    """
+    rows, first = engine.n_rows, min(far or FAR, engine.n_ctx - 1)
+    near = min(NEAR, first // 2)
+    ids = np.random.default_rng(0).integers(3, len(engine.pieces), max(FARTHEST, first)).tolist()
+    for row in range(rows):
+        engine.forget(row, 0)
+    engine.decode([Row(0, ids[:near])])
+    _spread(engine)
+    alone = _step(engine, 1, near, seconds / 4)
+    together = _step(engine, rows, near, seconds / 4) if rows > 1 else alone
+    begun = time.perf_counter()
+    engine.decode([Row(0, ids[near:first])])
+    prompt = (time.perf_counter() - begun) / (first - near)
+    far = first if far else max(first, min(FARTHEST, engine.n_ctx - 1, first + int(seconds / prompt)))
+    if far > first:
+        engine.decode([Row(0, ids[first:far])])
+    _spread(engine)
+    late = _step(engine, rows, far, seconds / 2)
+    for row in range(rows):
+        engine.forget(row, 0)
+    cell = max(0.0, (late - together) / (rows * (far - near)))
+    each = max(0.0, (together - alone) / (rows - 1) - cell * near) if rows > 1 else 0.0
+    return StepCost(max(0.0, alone - each - cell * near), each, cell, prompt)
+
+
+def _spread(engine: TokenEngine) -> None:
+    for row in range(1, engine.n_rows):
+        engine.copy(0, row)
+
+
+def _step(engine: TokenEngine, rows: int, held: int, seconds: float) -> float:
+    """Median seconds of a step of the first `rows` rows, each of which holds `held` ids."""
+    batch = [Row(row, [5]) for row in range(rows)]
+
+    def once() -> None:
+        engine.decode(batch)
+        for row in range(rows):
+            engine.forget(row, held)
+
+    once()
+    return _median(once, seconds)
+
+
+def _median(once: Callable[[], None], seconds: float) -> float:
+    found: list[float] = []
+    begun = time.perf_counter()
+    while len(found) < FEWEST or (len(found) < MOST and time.perf_counter() - begun < seconds):
+        start = time.perf_counter()
+        once()
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def measure_codec(codec: AudioCodec) -> float:
+    """Seconds that a frame of a song (both tracks, decoded and upsampled) takes."""
+    codes = np.random.default_rng(0).integers(0, 1024, (CODEBOOKS, RENDER_FRAMES)).astype(np.int16)
+
+    def once() -> None:
+        for track in TRACKS:
+            codec.decode(codes)
+            codec.upsample(codes, track)
+
+    once()
+    return _median(once, 0.0) / RENDER_FRAMES
+
+
+def bandwidth(threads: int, size: int = 1 << 29) -> float:
+    """Bytes a second that the cores can read from memory together: the best of a few sums over `size`."""
+    parts = np.array_split(np.ones(size // 4, np.float32), threads)
+    best = 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(5):
+            begun = time.perf_counter()
+            list(pool.map(lambda part: float(np.dot(part, part)), parts))
+            best = max(best, size / (time.perf_counter() - begun))
+    return best
+
+
+class Notebook:
+    """Measured costs on disk, under a key that says of which machine and files they are."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_dir() / "speed.json"
+
+    def find(self, *facts: object) -> StepCost | None:
+        """What was measured under these facts before."""
+        return self._read().get(_key(facts))
+
+    def keep(self, cost: StepCost, *facts: object) -> None:
+        """Remember; a folder that cannot be written to is no reason to stop."""
+        with suppress(OSError, StorageError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.path) as beside:
+                beside.write_bytes(typed_json.seal({**self._read(), _key(facts): cost}))
+
+    def _read(self) -> dict[str, StepCost]:
+        """Everything measured so far; nothing where that cannot be read, since it is measured again."""
+        try:
+            return typed_json.read_file(self.path, dict[str, StepCost], "")
+        except (OSError, DamagedFile):
+            return {}
+
+
+def _key(facts: tuple[object, ...]) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def cache_dir() -> Path:
+    """Where measurements are kept: $YUEGGUF_CACHE_DIR, else the user's cache folder."""
+    usual = partial(platformdirs.user_cache_path, "yuegguf", appauthor=False)
+    return own_folder("YUEGGUF_CACHE_DIR", usual)

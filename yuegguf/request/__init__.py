@@ -1,0 +1,1 @@
+"""What a song is asked to be: text and numbers, no files."""

@@ -1,0 +1,43 @@
+"""Options of the stage-1 sampler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yuegguf.request.ranges import check_real, check_whole
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How stage 1 draws; the defaults are infer.py's."""
+
+    guidance_first: float = 1.5
+    """Guidance scale of the first section; 1 switches guidance off, as in transformers."""
+    guidance_rest: float = 1.2
+    """Guidance scale of all later sections."""
+    repetition_penalty: float = 1.1
+    temperature: float = 1.0
+    """0 takes the best choice instead of drawing."""
+    top_k: int = 50
+    """The library default that upstream never overrides; 0 switches it off."""
+    top_p: float = 0.93
+    min_new_tokens: int = 100
+    """End-of-audio cannot come before this many ids of a section."""
+
+    def __post_init__(self) -> None:
+        check_real("guidance", self.guidance_first, 0, 10)
+        check_real("guidance", self.guidance_rest, 0, 10)
+        check_real("repetition penalty", self.repetition_penalty, 0.1, 10)
+        check_real("temperature", self.temperature, 0.01, 10, zero=True)  # scores are divided by it
+        check_whole("top-k", self.top_k, 0, 1025)
+        check_real("top-p", self.top_p, 0, 1)
+        check_whole("min-new-tokens", self.min_new_tokens, 0, 1_000_000)
+
+    def guidance(self, section: int) -> float:
+        """The guidance scale of the n-th sung section, counted from 0."""
+        return self.guidance_first if section == 0 else self.guidance_rest
+
+    @property
+    def guided(self) -> bool:
+        """Whether any section needs the unconditional row."""
+        return self.guidance_first != 1.0 or self.guidance_rest != 1.0

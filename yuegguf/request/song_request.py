@@ -1,0 +1,241 @@
+"""What a song is asked to be, as frozen dataclasses that travel through JSON unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from yuegguf.codec.protocol import FRAME_RATE, Track
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.files import typed_json
+from yuegguf.request.lyrics import Lyrics, Section, check_length, choose, is_text, parse
+from yuegguf.request.ranges import DAY, check_real, check_whole
+from yuegguf.request.sampling import Sampling
+
+Format = Literal["wav", "flac", "mp3"]
+MixMode = Literal["hybrid", "upstream", "vocos", "codec", "split"]
+MIXES: tuple[MixMode, ...] = get_args(MixMode)
+FORMATS: tuple[Format, ...] = get_args(Format)
+MOST_GENRE = 5_000
+"""Characters of tags."""
+MOST_TAKES = 2**31 - 1
+"""Takes that one seed gives."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Audio whose style the song takes up (in-context learning; needs an -icl model)."""
+
+    mix: str | None = None
+    """One file: a mix, a vocal or a backing."""
+    vocal: str | None = None
+    """The vocal of a dual-track reference; needs `instrumental` too."""
+    instrumental: str | None = None
+    start: float = 0.0
+    """Seconds into the file where the reference begins."""
+    end: float = 30.0
+    """Seconds into the file where it ends; clipped to the file's length."""
+    voice: str | None = None
+    """Name of a saved voice, which brings its own window; instead of files."""
+
+    def __post_init__(self) -> None:
+        dual = self.vocal is not None or self.instrumental is not None
+        if dual and (self.vocal is None or self.instrumental is None):
+            raise RequestError("a dual-track reference needs both tracks", "pass --ref-vocal and --ref-inst")
+        if dual and self.mix is not None:
+            raise RequestError("a reference is one file or two tracks", "pass --ref, or both tracks")
+        if self.voice is not None and (dual or self.mix is not None):
+            raise RequestError("a voice is a reference already", "pass --voice, or recordings with --ref")
+        if not dual and self.mix is None and self.voice is None:
+            raise RequestError("a reference names no recording", "pass --ref, both tracks, or --voice")
+        check_real("the reference's start", self.start, 0, DAY)
+        check_real("the reference's end", self.end, 0, DAY)
+        if self.start >= self.end:
+            raise RequestError(
+                f"the reference window {self.start:g}-{self.end:g} s is empty", "pass --ref-start < --ref-end"
+            )
+
+
+@dataclass(frozen=True)
+class GivenTrack:
+    """A track that is not made: the other one is made to it."""
+
+    track: Track
+    file: str | None = None
+    """Its recording; None = it is silent."""
+    offset: float = 0.0
+    """Seconds into the recording where the song begins."""
+    frames: int | None = None
+    """Of the recording from there on, which is then the song's length."""
+    re_encode: bool = False
+    """Hear the recording as the codec gives it back; else as it is."""
+
+    def __post_init__(self) -> None:
+        if self.track not in get_args(Track):
+            raise RequestError(f"there is no track {self.track!r}", "use vocal or instrumental")
+        check_real("the offset", self.offset, 0, DAY)
+        if self.frames is not None:
+            check_whole("the recording's frames", self.frames, 1, round(FRAME_RATE * DAY))
+
+
+@dataclass(frozen=True)
+class Output:
+    """Which files a song ends in."""
+
+    formats: tuple[Format, ...] = ("wav",)
+    bits: int = 16
+    """16 or 24 bits per sample; wav and flac only."""
+    mix: MixMode = "hybrid"
+    vocal_gain: float = 0.0
+    """dB, before the limiter."""
+    inst_gain: float = 0.0
+    """dB, before the limiter."""
+    rescale: bool = False
+    """Scale to peak 0.99 instead of limiting."""
+    stems: bool = True
+    tags: bool = True
+    """Say in the files that they are AI-generated with YuE."""
+
+    def __post_init__(self) -> None:
+        if not self.formats or any(f not in FORMATS for f in self.formats):
+            raise RequestError(f"unknown format in {','.join(self.formats)!r}", "use wav, flac, mp3")
+        if len(set(self.formats)) != len(self.formats):
+            raise RequestError("a format is named twice", "name each once, such as wav,mp3")
+        if self.bits not in (16, 24):
+            raise RequestError(f"{self.bits} bits per sample is not offered", "use --bits 16 or 24")
+        if self.mix not in MIXES:
+            raise RequestError(f"unknown mix {self.mix!r}", f"use one of {', '.join(MIXES)}")
+        check_real("the vocal gain", self.vocal_gain, -60, 60)
+        check_real("the backing's gain", self.inst_gain, -60, 60)
+
+
+@dataclass(frozen=True)
+class SongRequest:
+    """Everything that decides what a song sounds like, apart from the model files."""
+
+    genre: str
+    """Tags: genre, instrument, mood, gender, timbre."""
+    lyrics: str
+    """Lyrics with [section] lines."""
+    sections: str = "all"
+    """Which sections to sing: "all", "2" (the first two) or "1,3-4"."""
+    segment_seconds: float = 30.0
+    """Longest a section may be; a `#length` line above it overrides it."""
+    seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    reference: Reference | None = None
+    track: GivenTrack | None = None
+    """A track that is given, silent or recorded."""
+    take: int = 0
+    """Which of the takes that one seed gives, from 1 on; 0 = a song that is drawn by itself."""
+    retries: int = 2
+    """How often a section that is plainly broken is drawn anew."""
+    output: Output = field(default_factory=Output)
+
+    def __post_init__(self) -> None:
+        check_length(self.genre, MOST_GENRE, "the genre tags")
+        if not self.genre.strip():
+            raise RequestError(
+                "the genre tags are empty", 'pass tags such as "inspiring female pop airy vocal"'
+            )
+        if not is_text(self.genre):
+            raise RequestError("the genre tags are not text", "pass a UTF-8 text file")
+        check_real("segment-seconds", self.segment_seconds, 1, 150)
+        check_whole("seed", self.seed, 0, 2**63 - 1)
+        check_whole("take", self.take, 0, MOST_TAKES)
+        check_whole("retries", self.retries, 0, 100)
+
+    def all_sections(self) -> tuple[Section, ...]:
+        """Every section of the lyrics, sung or not: the model reads them all. Raises RequestError."""
+        return parse(self.lyrics).sections
+
+    def parsed(self) -> Lyrics:
+        """The sections to sing, and notices. Raises RequestError for lyrics that cannot be sung."""
+        lyrics = parse(self.lyrics)
+        chosen = choose(lyrics.sections, self.sections)
+        for section in chosen:
+            if section.seconds is not None and not 1 <= section.seconds <= 150:
+                raise RequestError(
+                    f"#length {section.seconds:g} above [{section.label}] is out of range", "use 1 to 150"
+                )
+        return Lyrics(chosen, lyrics.notices)
+
+    def frame_caps(self) -> list[int]:
+        """Most frames of each section to sing; to a recording the sections are as long as it in all."""
+        seconds = [section.seconds for section in self.parsed().sections]
+        if self.track is not None and self.track.frames is not None:
+            return shares(seconds, self.track.frames)
+        return [round(FRAME_RATE * (self.segment_seconds if s is None else s)) for s in seconds]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; `from_json` gives back an equal request."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote. Raises RequestError for unknown or mis-typed fields."""
+        try:
+            return typed_json.as_typed(data, cls, "the song request", "see the fields in the README")
+        except DamagedFile as error:
+            raise RequestError(error.message, error.hint) from error
+
+
+def shares(seconds: Sequence[float | None], frames: int) -> list[int]:
+    """Frames of each section, `frames` in all: its seconds where it has some, the rest in equal parts.
+
+    Raises RequestError where they do not add up.
+    """
+    fixed = [None if s is None else round(FRAME_RATE * s) for s in seconds]
+    open_count, rest = fixed.count(None), frames - sum(count or 0 for count in fixed)
+    if rest < open_count or (rest and not open_count):
+        raise RequestError(
+            f"the #length lines do not fit the recording's {frames / FRAME_RATE:g} s",
+            "leave a section without one: it takes what is left",
+        )
+    ends = [rest * n // open_count for n in range(open_count + 1)] if open_count else []
+    parts = iter(end - start for start, end in pairwise(ends))
+    return [next(parts) if count is None else count for count in fixed]
+
+
+@dataclass(frozen=True)
+class SungSection:
+    """Where one section lies in the finished song."""
+
+    label: str
+    start: float
+    """Seconds."""
+    seconds: float
+    complete: bool
+    """Whether the model ended it by itself; otherwise the length limit did."""
+    fault: str = ""
+    """What is plainly wrong with it after all retries, if anything is."""
+
+
+@dataclass(frozen=True)
+class Song:
+    """A finished song on disk, or its draft."""
+
+    folder: Path
+    seconds: float
+    seed: int
+    files: tuple[Path, ...]
+    """The audio files, mix first."""
+    sections: tuple[SungSection, ...]
+    draft: bool = False
+    """Whether it rests after stage 1: the files are a quick rendering of codebook 0."""
+
+    @property
+    def faults(self) -> dict[int, str]:
+        """What is plainly wrong after all retries, by the section's number from 1."""
+        return {n: section.fault for n, section in enumerate(self.sections, 1) if section.fault}
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with paths as text."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["folder"] = str(self.folder)
+        data["files"] = [str(path) for path in self.files]
+        data["sections"] = [asdict(section) for section in self.sections]
+        return data

@@ -1,0 +1,1 @@
+"""The song folder: its files, its state, what it goes on from."""

@@ -1,0 +1,272 @@
+"""The song folder: everything a song is, and everything needed to go on with it after a crash.
+
+song.json          the request, the models, the plan, how far it is
+tokens.log         every code that stage 1 sampled, as it came
+reference.npz      codes of the style reference, if there is one
+base.npz           what the song goes on from, if it goes on from another
+track.npz          codes of the given track, if there is one, and its recording
+cache/             stage 1's caches from time to time (deleted when stage 1 is done)
+stage1.npz         codes [2, T] of codebook 0, frames per section
+chunks/            finished 6 s chunks of stage 2 (deleted when stage 2 is done)
+stage2.npz         codes [2, 8, T]
+preview.wav        what stage 1 has sampled so far, if that was asked for
+draft.*, draft-vocals.*, draft-instrumental.*
+mix.*, vocals.*, instrumental.*, markers.txt, lyrics.lrc
+
+Every file that a song goes on from carries a checksum: its own in song.json, tokens.log and the marks of
+caches, zip's in the arrays.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
+from yuegguf.errors import DamagedFile, RequestError, StorageError
+from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
+from yuegguf.files.atomic import PREFIX, claimed, replacing, storage_error, storage_errors, sweep
+from yuegguf.request.early import Early
+from yuegguf.request.song_request import SongRequest, SungSection
+from yuegguf.song.guard import check_inside
+from yuegguf.song.kept_part import Base, check_begun, load_base
+from yuegguf.song.record import SongRecord, State, read_record
+from yuegguf.song.token_log import TokenLog
+
+
+class SongFolder:
+    """One song on disk. Every file but the log and the preview is written beside and renamed."""
+
+    def __init__(self, path: Path, record: SongRecord) -> None:
+        self.path = path
+        self.record = record
+        """What song.json held when it was read or written last."""
+        self._claimed = False
+
+    @classmethod
+    def create(cls, path: Path, record: SongRecord) -> Self:
+        """Make this new folder with its song.json; nothing is left where that fails. Raises StorageError."""
+        with storage_errors(path):
+            path.mkdir(parents=True)
+        folder = cls(path, record)
+        try:
+            folder._write()
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open an existing folder. Raises RequestError (no song there), DamagedFile, StorageError."""
+        file = path / "song.json"
+        with storage_errors(file):
+            if not file.is_file():
+                raise RequestError(f"{path} is not a song folder", "pass a folder that holds a song.json")
+            check_inside(path)
+            return cls(path, read_record(file))
+
+    @property
+    def state(self) -> State:
+        """Phase that comes next: draft, refine, master, or done."""
+        return self.record.state
+
+    @property
+    def request(self) -> SongRequest:
+        """What was asked."""
+        return self.record.request
+
+    @property
+    def early(self) -> Early:
+        """What is written before the song is finished."""
+        return self.record.early
+
+    @property
+    def rests(self) -> bool:
+        """Whether the draft that was asked for is done, so that the next step is the user's."""
+        return bool(self.state == "refine" and self.early.draft and self.record.draft_files)
+
+    @property
+    def title(self) -> str:
+        """The title for tags and lyrics."""
+        return self.record.title or self.request.genre
+
+    def advance(self, state: State, **changes: Any) -> None:
+        """Enter the next phase and change other fields of song.json, in one atomic write."""
+        self.record = self.record.but(state=state, **changes)
+        self._write()
+
+    def _write(self) -> None:
+        content = self.record.encoded()
+        with replacing(self.path / "song.json") as beside:
+            beside.write_bytes(content)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder for this process alone, with song.json as it then is; may be nested.
+
+        With the claim goes what a killed process left half written. Raises StorageError when another
+        process holds the folder or nothing can be written into it, DamagedFile or RequestError when song.json
+        was spoilt since `open`.
+        """
+        if self._claimed:
+            yield
+            return
+        if not os.access(self.path, os.W_OK):  # a killed process's lock file may be there and writable
+            raise storage_error(self.path, PermissionError(errno.EACCES, ""))
+        with claimed(self.path):
+            sweep(self.path)
+            sweep(self.path / "chunks")
+            self.record = type(self).open(self.path).record  # whoever held it may have taken the song further
+            self._claimed = True
+            try:
+                yield
+            finally:
+                self._claimed = False
+
+    def tidy(self) -> None:
+        """Remove what a process left that was killed when all was done; one that cannot be tidied stays."""
+        if not self._claimed and ((self.path / ".lock").exists() or any(self.path.glob(f"{PREFIX}*"))):
+            with suppress(StorageError), self.claimed():
+                pass
+
+    def token_log(self) -> TokenLog:
+        """The log of stage 1's codes. Raises StorageError, DamagedFile where it lacks the given part too."""
+        if (base := self.load_base()) is not None:
+            with storage_errors(self.path):
+                check_begun(self.path / "tokens.log", base)
+        return TokenLog.open(self.path / "tokens.log")
+
+    def load_base(self) -> Base | None:
+        """What the song goes on from, or None where it is new. Raises DamagedFile where that is gone."""
+        base = load_base(self.path)
+        if base is None and self.record.origin is not None:
+            raise DamagedFile(
+                f"{self.path} has lost what it goes on from", "restore its base.npz from a copy"
+            )
+        return base
+
+    def save_reference(self, codes: NDArray[np.int16]) -> None:
+        """Keep the reference's codes, so that a resume needs no audio file."""
+        save_arrays(self.path / "reference.npz", {"codes": codes})
+
+    def load_reference(self) -> NDArray[np.int16] | None:
+        """The reference's codes [N], or None. Raises DamagedFile."""
+        file = self.path / "reference.npz"
+        if not file.exists():
+            return None
+        codes = load_arrays(file, ("codes",))["codes"]
+        check_codes(codes, (None,), file.name)
+        return codes.astype(np.int16)
+
+    def save_stage1(self, frames: Sequence[int], codes: NDArray[np.int16]) -> None:
+        """Keep codebook 0 [2, T] and the frames of each section."""
+        save_arrays(self.path / "stage1.npz", {"codes": codes, "frames": np.array(frames, np.int64)})
+
+    def load_stage1(self) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        """Codebook 0 [2, T] and frames per section. Raises DamagedFile."""
+        arrays = load_arrays(self.path / "stage1.npz", ("codes", "frames"))
+        codes, frames = arrays["codes"], arrays["frames"]
+        check_codes(codes, (2, None), "stage1.npz")
+        check_frames(frames, codes.shape[1], "stage1.npz")
+        return codes.astype(np.int16), frames.astype(np.int64)
+
+    def take_over(self, other: Self) -> None:
+        """Copy what another take of this song has encoded already, unless it is here. Raises StorageError."""
+        for name in ("reference.npz", "track.npz"):
+            if (other.path / name).exists() and not (self.path / name).exists():
+                with replacing(self.path / name) as beside:
+                    shutil.copyfile(other.path / name, beside)
+        if self.record.silence is None and other.record.silence is not None:
+            self.advance(self.state, silence=other.record.silence)
+
+    def save_track(self, codes: NDArray[np.int16], wave: NDArray[np.float32] | None) -> None:
+        """Keep the given track: its codes [8, T], and its recording [882·T] if it has one."""
+        save_arrays(self.path / "track.npz", {"codes": codes, **({} if wave is None else {"wave": wave})})
+
+    def load_track(self) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
+        """The given track's codes and recording, or None. Raises DamagedFile."""
+        file = self.path / "track.npz"
+        if not file.exists():
+            return None
+        codes = load_arrays(file, ("codes",))["codes"]
+        check_codes(codes, (CODEBOOKS, None), "track.npz")
+        recorded = self.request.track is not None and self.request.track.file is not None
+        wave = load_arrays(file, ("wave",))["wave"] if recorded else None
+        if wave is not None and (wave.ndim != 1 or wave.dtype != np.float32 or not np.isfinite(wave).all()):
+            raise DamagedFile("track.npz does not hold a recording", "start the song again")
+        return codes.astype(np.int16), wave
+
+    def save_chunk(self, track: int, start: int, codes: NDArray[np.int16]) -> None:
+        """Keep a finished chunk [8, frames] of stage 2."""
+        file = self._chunk(track, start)
+        with storage_errors(file.parent):
+            file.parent.mkdir(exist_ok=True)
+        save_arrays(file, {"codes": codes})
+
+    def load_chunk(self, track: int, start: int, frames: int) -> NDArray[np.int16] | None:
+        """A finished chunk, or None. Raises DamagedFile."""
+        file = self._chunk(track, start)
+        if not file.exists():
+            return None
+        codes = load_arrays(file, ("codes",))["codes"]
+        check_codes(codes, (CODEBOOKS, frames), f"chunks/{file.name}")
+        return codes.astype(np.int16)
+
+    def _chunk(self, track: int, start: int) -> Path:
+        return self.path / "chunks" / f"{track}-{start:06d}.npz"
+
+    def save_stage2(self, codes: NDArray[np.int16]) -> None:
+        """Keep all codes [2, 8, T]."""
+        save_arrays(self.path / "stage2.npz", {"codes": codes})
+
+    def load_stage2(self) -> NDArray[np.int16]:
+        """All codes [2, 8, T]. Raises DamagedFile, RequestError when stage 2 is not done."""
+        file = self.path / "stage2.npz"
+        if not file.exists():
+            raise RequestError(f"{self.path} has no stage2.npz yet", f"run: yuegguf resume {self.path}")
+        codes = load_arrays(file, ("codes",))["codes"]
+        check_codes(codes, (2, CODEBOOKS, None), "stage2.npz")
+        return codes.astype(np.int16)
+
+    def load_codes(self) -> NDArray[np.int16]:
+        """Codes [2, 8, T] that the song's files are made from, compared with stage 1's. As `load_stage2`."""
+        codes, (codes0, _) = self.load_stage2(), self.load_stage1()
+        if not np.array_equal(codes[:, 0], codes0):
+            raise DamagedFile(
+                f"{self.path / 'stage2.npz'} does not belong to stage1.npz",
+                "delete stage2.npz and resume to make it again",
+            )
+        return codes
+
+    def drop(self, name: str) -> None:
+        """Delete a folder of intermediate work that is no longer needed; a link is left where it is."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+def check_frames(frames: NDArray[Any], total: int, name: str) -> None:
+    """Refuse an array that cannot be the frames of sections, `total` in all. Raises DamagedFile."""
+    counts = frames.ndim == 1 and np.issubdtype(frames.dtype, np.integer)
+    if not counts or not all(0 <= n <= total for n in frames.tolist()) or sum(frames.tolist()) != total:
+        raise DamagedFile(f"{name} is damaged: its sections do not add up")
+
+
+def sections_of(
+    labels: Sequence[str], frames: Sequence[int], complete: Sequence[bool], faults: Mapping[str, str]
+) -> list[SungSection]:
+    """Section times in seconds from their frames; `faults` by the section's number from 1."""
+    starts = np.concatenate([[0], np.cumsum(np.asarray(frames, np.int64))])
+    return [
+        SungSection(label, float(start) / FRAME_RATE, n / FRAME_RATE, done, faults.get(str(number), ""))
+        for number, (label, start, n, done) in enumerate(
+            zip(labels, starts, frames, complete, strict=False), 1
+        )
+    ]

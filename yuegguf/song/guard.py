@@ -1,0 +1,68 @@
+"""What a song folder may hold, since it may come from somebody else: files and folders, no ways out of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from yuegguf.errors import DamagedFile
+from yuegguf.files.atomic import storage_errors
+from yuegguf.song.record import AUDIO, TEXTS
+
+FOLDERS = frozenset({"chunks", "cache", "export"})
+FILES = AUDIO | {
+    *("song.json", "tokens.log", "reference.npz", "base.npz", "track.npz", "stage1.npz", "stage2.npz"),
+    *(*TEXTS, "preview.wav", "plot.png", ".lock"),
+}
+"""Names that are read, written or deleted; every other file in a song folder is left alone."""
+TAKE = re.compile(r"take-[1-9]\d{0,5}")
+DEPTH = 2
+"""Levels of folders below a song folder that are ours: cache/SNAPSHOT/, export/stage1/."""
+
+
+def check_inside(folder: Path) -> None:
+    """Refuse a song folder in which one of our names is a link that leads out of it, or no plain file.
+
+    Raises DamagedFile, StorageError.
+    """
+    root = folder.resolve()
+    with storage_errors(folder):
+        for entry in _entries(root):
+            if entry.name in FILES:
+                _check(Path(entry.path), root, is_folder=False)
+            elif entry.name in FOLDERS:
+                _check(Path(entry.path), root, is_folder=True)
+                for path, is_folder in _below(Path(entry.path), DEPTH):
+                    _check(path, root, is_folder)
+
+
+def _below(folder: Path, depth: int) -> Iterator[tuple[Path, bool]]:
+    """Everything in a folder and below, with whether it is a folder; links are not followed."""
+    for entry in _entries(folder):
+        is_folder = entry.is_dir()
+        yield Path(entry.path), is_folder
+        if is_folder and depth and not entry.is_symlink():
+            yield from _below(Path(entry.path), depth - 1)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def _check(path: Path, root: Path, is_folder: bool) -> None:
+    hint = "it is not safe to use this folder; nothing was changed"
+    if path.is_symlink() and not _stays_inside(path, root):
+        raise DamagedFile(f"{path} is a link that leads out of the song folder", hint)
+    if not (path.is_dir() if is_folder else path.is_file()):
+        raise DamagedFile(f"{path} is not a {'folder' if is_folder else 'file'}", hint)
+
+
+def _stays_inside(link: Path, root: Path) -> bool:
+    """Whether a link ends at something that is there and inside the folder."""
+    try:
+        return link.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # nothing is there, or the links run in a circle
+        return False

@@ -1,0 +1,64 @@
+"""Names of new song folders, and the folder that was worked on last."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from yuegguf.errors import RequestError, YueError
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.guard import TAKE
+
+
+def new_path(parent: Path, name: str) -> Path:
+    """Where a song called `name` goes: `<name>-<id>`."""
+    return parent / f"{slug(name)}-{secrets.token_hex(3)}"
+
+
+def slug(text: str) -> str:
+    """A short folder name from tags or a title: letters, digits and dashes."""
+    words = re.findall(r"\w+", text.lower())
+    short = "-".join(words)[:48].strip("-_")
+    return short or "song"
+
+
+def newest_interrupted(parent: Path) -> Path:
+    """The song folder, or the folder of takes, in `parent` that was worked on last and is not finished.
+
+    A song that rests as its draft counts as finished. A folder that cannot be opened is passed over while
+    there is another one to go on with. Raises its DamagedFile when there is not, RequestError when every song
+    is finished.
+    """
+    unreadable: YueError | None = None
+    rested = False
+    for folder in sorted(_songs(parent), key=_last_work, reverse=True):
+        try:
+            opened = SongFolder.open(folder)
+            if opened.state != "done" and not opened.rests:
+                return folder.parent if folder.parent != parent else folder
+            rested = rested or opened.rests
+        except YueError as error:
+            unreadable = unreadable or error
+    if unreadable is not None:
+        raise unreadable
+    hint = "go on with a draft: yuegguf refine SONG" if rested else "pass the song folder to resume"
+    raise RequestError(f"there is no interrupted song in {parent}", hint)
+
+
+def _songs(parent: Path) -> Iterator[Path]:
+    """Every song folder in a folder, and every take in a folder of takes there."""
+    yield from (file.parent for file in parent.glob("*/song.json"))
+    takes = (file.parent for file in parent.glob("*/take-*/song.json"))
+    yield from (take for take in takes if TAKE.fullmatch(take.name))
+
+
+def _last_work(folder: Path) -> float:
+    """When a song was worked on last, in seconds since 1970; song.json itself changes at phases only."""
+    times = [0.0]
+    for file in (folder / "song.json", folder / "tokens.log", *folder.glob("chunks/*")):
+        with suppress(OSError):  # deleted since it was listed
+            times.append(file.stat().st_mtime)
+    return max(times)

@@ -1,0 +1,135 @@
+"""song.json: what is noted of a song, typed and checked on every reading."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from msgspec import Meta, Struct, field, structs
+
+from yuegguf import __version__
+from yuegguf.audio.files import CREDIT
+from yuegguf.errors import DamagedFile
+from yuegguf.files import typed_json
+from yuegguf.planning.plan import Plan
+from yuegguf.request.early import Early
+from yuegguf.request.song_request import FORMATS, SongRequest, SungSection
+
+FORMAT = 1
+State = Literal["draft", "refine", "master", "done"]
+Phase = Literal["draft", "sketch", "refine", "master"]
+"""Steps of the work that take time; a sketch is the quick rendering of a draft."""
+STATES: tuple[State, ...] = get_args(State)
+FileRole = Literal["stage1", "stage2", "codec"]
+STEMS = ("mix", "vocals", "instrumental")
+"""Audio files of a finished song, without their endings; the mix first."""
+DRAFTS = ("draft", "draft-vocals", "draft-instrumental")
+"""The same of a draft."""
+TEXTS = ("markers.txt", "lyrics.lrc")
+"""Names of the text files that say where sections begin."""
+AUDIO = frozenset(f"{name}.{kind}" for name in (*STEMS, *DRAFTS) for kind in FORMATS)
+"""Every name that an audio file of a song can have."""
+HINT = "restore it from a copy; nothing was changed"
+
+Bytes = Annotated[int, Meta(ge=0, lt=2**60)]
+Seconds = Annotated[float, Meta(ge=0, lt=2**60)]
+
+
+class ModelFile(Struct, frozen=True, kw_only=True):
+    """A model file that a song was started with."""
+
+    file: Annotated[str, Meta(min_length=1, max_length=4096)]
+    """Absolute path."""
+    bytes: Bytes
+    fingerprint: Annotated[str, Meta(max_length=64)]
+    """Hash that tells it from other models, see `models.fingerprint`."""
+
+    def __post_init__(self) -> None:
+        _check_path(self.file)
+
+
+class LoraFile(ModelFile, frozen=True, kw_only=True):
+    """An adapter that a song was started with."""
+
+    scale: float
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """The song that a song goes on from."""
+
+    folder: str
+    """Name of its folder, for people."""
+    seed: int
+
+
+class Imported(Struct, frozen=True, kw_only=True):
+    """The other tool's files that a song was made from."""
+
+    tool: str
+    files: tuple[str, ...]
+    """Names without their folders, for people."""
+    start: float
+
+
+class SongRecord(Struct, frozen=True, kw_only=True):
+    """Everything in song.json."""
+
+    format: int = FORMAT
+    made_with: str = f"yuegguf {__version__}"
+    credit: str = CREDIT
+    state: State = "draft"
+    """Phase that comes next."""
+    request: SongRequest
+    title: str = ""
+    family: str = ""
+    models: dict[FileRole, ModelFile] = {}
+    loras: tuple[LoraFile, ...] = ()
+    plan: Plan | None = None
+    early: Early = Early()
+    origin: Origin | None = field(name="from", default=None)
+    imported: Imported | None = None
+    seconds: dict[Phase, Seconds] = {}
+    """Time that each phase took so far."""
+    silence: Annotated[int, Meta(ge=0, lt=1024)] | None = None
+    """The codec's code of silence in codebook 0."""
+    faults: dict[str, str] = {}
+    """Number of a section from 1 → what is wrong with it after all retries."""
+    files: tuple[str, ...] = ()
+    """Audio files of the finished song, mixes first."""
+    draft_files: tuple[str, ...] = ()
+    older_files: tuple[str, ...] = ()
+    """Audio files of earlier renderings that were kept."""
+    sections: tuple[SungSection, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in (*self.files, *self.draft_files, *self.older_files):
+            if name not in AUDIO:
+                raise ValueError(f"{name[:80]!r} is no audio file of a song")
+        for number in self.faults:
+            if not re.fullmatch(r"[1-9]\d{0,5}", number):
+                raise ValueError(f"{number[:80]!r} is no section's number")
+
+    def but(self, **changes: Any) -> Self:
+        """The same with some fields changed."""
+        return structs.replace(self, **changes)
+
+    def encoded(self) -> bytes:
+        """The content of song.json, with its checksum."""
+        return typed_json.seal(self)
+
+
+def read_record(path: Path) -> SongRecord:
+    """Read a song.json. Raises DamagedFile; OSErrors pass through."""
+    found = typed_json.read_file(path, dict[str, Any], HINT)
+    version = found.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise DamagedFile(f"{path.parent} was made by a newer yuegguf", "update yuegguf to open it")
+    if version != FORMAT:
+        raise DamagedFile(f"{path} is damaged (its format is {version!r:.80})", HINT)
+    return typed_json.as_typed(found, SongRecord, path, HINT)
+
+
+def _check_path(text: str) -> None:
+    if "\0" in text:
+        raise ValueError("a path holds a zero byte")

@@ -1,0 +1,179 @@
+"""The append-only log of the codes that stage 1 samples: text, one code a line, flushed as it grows.
+
+    yuegguf tokens 2
+    section 0 2f0c1a77
+    813 9c0e5d12
+    27 51a3b9f0
+    end 0d6a77c4
+    section 1 7be1f003
+    700 c81d2e55
+    again 0 13a90be2
+
+Codes alternate vocal, instrumental; `end` is the model's own end of the section; `again N` throws
+all but the section's first N codes away, and it is sampled anew. Codes, not ids, so a log outlives the
+vocabulary of one file. Each line ends with the CRC-32 of everything before, so no line can change, go or come
+unseen. A last line cut by a crash is dropped when read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from yuegguf.errors import DamagedFile
+from yuegguf.files.atomic import flush_folder, read_within, storage_errors
+
+HEADER = b"yuegguf tokens 2\n"
+END_OF_AUDIO = -1
+RESTORE = "restore it from a copy"
+MOST_BYTES = 256 << 20
+"""Bytes of a log that is read; that of an hour of music has some six million."""
+SYNC_SECONDS = 1.0
+"""Longest time that a draw may be lost to a power cut; a killed process loses none."""
+
+
+@dataclass
+class Drawn:
+    """What a log says."""
+
+    sections: list[list[int]] = field(default_factory=list)
+    attempts: dict[int, int] = field(default_factory=dict)
+    """Section → how often it was begun anew."""
+    sum: int = zlib.crc32(HEADER)
+    """CRC-32 of the header and of all lines, without their own sums."""
+
+
+class TokenLog:
+    """All codes that stage 1 sampled for one song, in memory and on disk."""
+
+    def __init__(self, path: Path, handle: int, drawn: Drawn) -> None:
+        self._path, self._handle = path, handle
+        self._sections, self._attempts, self._sum = drawn.sections, drawn.attempts, drawn.sum
+        self._synced = time.monotonic()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open or create a log; a torn tail is cut off. Raises DamagedFile, StorageError."""
+        with storage_errors(path):
+            fresh = not path.exists()
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+            try:
+                drawn, length = parse(read_within(path, MOST_BYTES, RESTORE), path.name)
+                os.ftruncate(handle, length)
+                os.lseek(handle, 0, os.SEEK_END)
+                if not length:
+                    os.write(handle, HEADER)
+                if fresh:
+                    flush_folder(path.parent)
+            except (DamagedFile, OSError):
+                os.close(handle)
+                raise
+        return cls(path, handle, drawn)
+
+    def drawn(self, section: int) -> Sequence[int]:
+        """The draws of a section; END_OF_AUDIO may be the last."""
+        return self._sections[section] if section < len(self._sections) else ()
+
+    def draw(self, section: int, code: int) -> None:
+        """Append one draw; it is in the file when this returns. Raises StorageError."""
+        while section >= len(self._sections):
+            self._write(b"section %d" % len(self._sections))
+            self._sections.append([])
+        self._write(b"end" if code == END_OF_AUDIO else b"%d" % code)
+        self._sections[section].append(code)
+
+    def redraw(self, section: int, keep: int = 0) -> None:
+        """Throw away the last section's draws but its first `keep`. Raises StorageError."""
+        assert section == len(self._sections) - 1
+        self._write(b"again %d" % keep)
+        del self._sections[section][keep:]
+        self._attempts[section] = self.attempt(section) + 1
+
+    def attempt(self, section: int) -> int:
+        """How often a section was begun anew."""
+        return self._attempts.get(section, 0)
+
+    def _write(self, entry: bytes) -> None:
+        total = zlib.crc32(entry, self._sum)
+        line = b"%s %08x\n" % (entry, total)
+        with storage_errors(self._path):
+            while line:  # a disk that fills up takes a part, and refuses the rest
+                line = line[os.write(self._handle, line) :]
+        self._sum = total
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Force everything to the disk."""
+        with storage_errors(self._path):
+            os.fsync(self._handle)
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        try:
+            self.sync()
+        finally:
+            os.close(self._handle)
+
+
+def parse(content: bytes, name: str) -> tuple[Drawn, int]:
+    """A log's bytes → what was sampled, and how many bytes of it are whole lines.
+
+    Raises DamagedFile naming the line when anything but the tail is wrong.
+    """
+    whole = content.rstrip(b"\0")  # a power cut can leave blocks that were never written
+    whole = whole[: whole.rfind(b"\n") + 1]
+    if not whole:
+        if content.strip(b"\0") and not HEADER.startswith(content.rstrip(b"\0")):
+            raise DamagedFile(f"{name} is not a token log", RESTORE)
+        return Drawn(), 0
+    if not whole.startswith(HEADER):
+        other = whole.startswith(b"yuegguf tokens ")
+        raise DamagedFile(
+            f"{name} is {'of another version' if other else 'not a token log'}",
+            "go on with the yuegguf that began it" if other else RESTORE,
+        )
+    drawn = Drawn()
+    for number, line in enumerate(whole[len(HEADER) :].split(b"\n")[:-1], 2):
+        entry, _, own = line.rpartition(b" ")
+        drawn.sum = zlib.crc32(entry, drawn.sum)
+        if own != b"%08x" % drawn.sum or not _read_entry(entry, drawn):
+            raise DamagedFile(
+                f"{name} is damaged in line {number}",
+                f"{RESTORE}, or cut it off before that line: the rest is then sampled again",
+            )
+    return drawn, len(whole)
+
+
+def _read_entry(entry: bytes, drawn: Drawn) -> bool:
+    """Add a line without its sum; false where it cannot stand there."""
+    sections = drawn.sections
+    if entry.startswith(b"again ") and _is_count(entry[6:]) and sections:
+        last = len(sections) - 1
+        drawn.attempts[last] = drawn.attempts.get(last, 0) + 1
+        keep = int(entry[6:])
+        known = keep <= len(sections[last])
+        del sections[last][keep:]
+        return known
+    if entry == b"section %d" % len(sections):
+        sections.append([])
+        return True
+    if not sections or sections[-1][-1:] == [END_OF_AUDIO]:
+        return False
+    if entry == b"end":
+        sections[-1].append(END_OF_AUDIO)
+        return True
+    if _is_count(entry) and int(entry) < 1024:
+        sections[-1].append(int(entry))
+        return True
+    return False
+
+
+def _is_count(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= 6

@@ -1,0 +1,157 @@
+"""Saved voices: a style reference as codes, so that it never needs its recording again.
+
+One small file a voice, `NAME.npz`: codebook 0 of the window (one track, or V0 I0 V1 I1 …) and where it
+came from, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.files import typed_json
+from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
+from yuegguf.files.atomic import storage_errors
+from yuegguf.models import registry
+
+FORMAT = 1
+MOST_BYTES = 2**24
+"""Bytes of a voice's unpacked codes: those of many hours."""
+NAME = re.compile(r"\w[\w.-]{0,63}")
+"""What a voice may be called: nothing that could be a path or a hidden file."""
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """The JSON of a voice's file; see Voice."""
+
+    dual: bool
+    sources: tuple[str, ...]
+    start: float
+    codec: str
+    saved: str
+
+    def __post_init__(self) -> None:
+        if self.start < 0:
+            raise ValueError(f"its window starts at {self.start:g}")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A reference without its recording."""
+
+    name: str
+    codes: NDArray[np.int16]
+    """[N] codebook 0 in stage 1's order."""
+    dual: bool
+    """Vocal and backing take turns, vocal first."""
+    sources: tuple[str, ...]
+    """Names of the recordings, without their folders."""
+    start: float
+    """Seconds into the recording where the window begins."""
+    codec: str
+    """Hash of the codebooks that the codes belong to."""
+    saved: str
+    """ISO date."""
+
+    @property
+    def seconds(self) -> float:
+        """How long the window is."""
+        return len(self.codes) / (2 if self.dual else 1) / FRAME_RATE
+
+    @property
+    def end(self) -> float:
+        """Seconds into the recording where the window ends."""
+        return (round(FRAME_RATE * self.start) + round(FRAME_RATE * self.seconds)) / FRAME_RATE
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the codes."""
+        facts = {name: value for name, value in asdict(self).items() if name != "codes"}
+        return {**facts, "sources": list(self.sources), "end": self.end, "seconds": self.seconds}
+
+
+def path_of(name: str, folder: Path | None = None) -> Path:
+    """Where the voice of a name lies. Raises RequestError for what cannot be a name."""
+    if not NAME.fullmatch(name):
+        raise RequestError(
+            f"{name!r} cannot be the name of a voice", "use up to 64 letters, digits, dots, - and _"
+        )
+    return (folder or registry.voices_dir()) / f"{name}.npz"
+
+
+def check_free(name: str, replace: bool, folder: Path | None = None) -> Path:
+    """Where a voice will lie. Raises RequestError for no name, or one that is taken unless `replace`."""
+    path = path_of(name, folder)
+    if path.exists() and not replace:
+        raise RequestError(f"there is a voice called {name} already", "choose another name, or pass --force")
+    return path
+
+
+def save(voice: Voice, folder: Path | None = None, replace: bool = False) -> Path:
+    """Write a voice. Raises RequestError where one of that name is there already, StorageError."""
+    path = check_free(voice.name, replace, folder)
+    kept = ("dual", "sources", "start", "codec", "saved")
+    facts = {"format": FORMAT, **{name: getattr(voice, name) for name in kept}}
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    save_arrays(path, {"codes": voice.codes, "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)})
+    return path
+
+
+def load(name: str, folder: Path | None = None) -> Voice:
+    """Read a voice. Raises RequestError when there is none of that name, DamagedFile."""
+    path = _there(name, folder)
+    with _damage(path, name):
+        arrays = load_arrays(path, ("codes", "facts"), MOST_BYTES)
+        check_codes(arrays["codes"], (None,), path.name)
+        found = typed_json.read_json(arrays["facts"].tobytes(), dict[str, Any], path, "")
+    version = found.pop("format", None)
+    if isinstance(version, int) and version > FORMAT:
+        raise DamagedFile(f"the voice {name} is of another version ({version})", "update yuegguf to use it")
+    with _damage(path, name):
+        if version != FORMAT:
+            raise ValueError(f"its format is {version!r:.80}")
+        facts = typed_json.as_typed(found, _Facts, path, "")
+        if not len(arrays["codes"]) or (facts.dual and len(arrays["codes"]) % 2):
+            raise ValueError(f"it holds {len(arrays['codes'])} codes")
+    return Voice(name, arrays["codes"].astype(np.int16), **asdict(facts))
+
+
+@contextmanager
+def _damage(path: Path, name: str) -> Iterator[None]:
+    """Say how a voice that cannot be read is made again."""
+    try:
+        yield
+    except (DamagedFile, ValueError) as error:
+        hint = f"save it again from its recording: yuegguf voice save {name} --force"
+        raise DamagedFile(f"the voice {path} is damaged", hint) from error
+
+
+def names(folder: Path | None = None) -> list[str]:
+    """The names of all saved voices, damaged ones among them."""
+    return sorted(path.stem for path in (folder or registry.voices_dir()).glob("*.npz"))
+
+
+def remove(name: str, folder: Path | None = None) -> Path:
+    """Delete a voice; songs that use it keep their own copy. Raises RequestError, StorageError."""
+    path = _there(name, folder)
+    with storage_errors(path):
+        path.unlink()
+    return path
+
+
+def _there(name: str, folder: Path | None) -> Path:
+    path = path_of(name, folder)
+    if not path.is_file():
+        raise RequestError(f"there is no voice called {name} in {path.parent}", "see: yuegguf voice list")
+    return path
