@@ -23,6 +23,7 @@ from benchmarks.growth import PHASES, random_models
 from yuegguf.measure.forecast import forecast
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import create, engines, preflight, run
+from yuegguf.planning import hardware
 from yuegguf.planning.plan import Machine
 from yuegguf.planning.timing import Notebook
 from yuegguf.request.sampling import Sampling

@@ -43,7 +43,15 @@ MAKES_MODELS = {"reference_checkpoint", "reference_gguf"}
 """Fixtures that need PyTorch."""
 SLOW = {
     *("bad_disks", "bad_models", "cli_family", "cli_output", "cli_request", "convert", "convert_trim"),
-    *("crashes", "downloads", "kit", "lyrics_end_to_end", "models_folder", "nano_corpus", "nano_measure"),
+    *(
+        "crashes",
+        "downloads",
+        "offline_kit",
+        "lyrics_end_to_end",
+        "models_folder",
+        "nano_corpus",
+        "nano_measure",
+    ),
     *("nano_text", "packaging", "plot", "pull", "pull_killed", "queue", "resume", "scarcity", "stopping"),
     *("moves", "takes"),
 }

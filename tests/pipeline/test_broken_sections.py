@@ -1,0 +1,167 @@
+"""A section that is found bad is drawn anew, a few times, and a resume never sees the bad draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import MemoryJournal
+from helpers import FAST, OURS, Capture, cli, ended
+from tasks import LONG, PROMPT, VOCAB, Refrain
+
+from yuegguf.pipeline import draft_phase
+from yuegguf.progress import Event
+from yuegguf.song.token_log import TokenLog
+from yuegguf.stages import stage1
+from yuegguf.stages.stage1_task import Draft, Given, Journal
+
+
+class Harsh:
+    """Finds the first `count` looks at a section bad."""
+
+    def __init__(self, section: int, count: int) -> None:
+        self.section, self.left, self.seen = section, count, []
+
+    def __call__(self, section: int, codes: Sequence[int], ended: bool) -> str | None:
+        self.seen.append((section, len(codes), ended))
+        if section != self.section or not self.left:
+            return None
+        self.left -= 1
+        return "the voice is silent"
+
+
+def sing(draft: Draft, journal: Journal, events: list[Event] | None = None) -> list[list[int]]:
+    notes = events if events is not None else []
+    return [c.tolist() for c in stage1.run(draft, Refrain(), VOCAB, journal, progress=notes.append)]
+
+
+def judged(count: int, section: int = 1, retries: int = 2) -> Draft:
+    return replace(LONG, judge=Harsh(section, count), retries=retries)
+
+
+def test_a_bad_section_is_drawn_anew_and_what_was_before_it_stays() -> None:
+    plain = sing(LONG, MemoryJournal())
+    events: list[Event] = []
+    sung = sing(judged(1), MemoryJournal(), events)
+    assert sung[0] == plain[0]
+    assert sung[1] != plain[1]
+    assert [event.warning for event in events if event.warning] == [
+        "section 2 is drawn anew: the voice is silent"
+    ]
+
+
+def test_another_attempt_is_another_draw_and_the_same_one_each_time() -> None:
+    once, again = sing(judged(1), MemoryJournal()), sing(judged(1), MemoryJournal())
+    assert once == again
+    assert sing(judged(2), MemoryJournal())[1] != once[1]
+
+
+def test_after_the_retries_the_last_one_is_kept_and_that_is_said() -> None:
+    events: list[Event] = []
+    journal = MemoryJournal()
+    sung = sing(judged(99, retries=2), journal, events)
+    assert journal.attempt(1) == 2
+    assert len(sung) == 3
+    warnings = [event.warning for event in events if event.warning]
+    assert warnings == [
+        "section 2 is drawn anew: the voice is silent",
+        "section 2 is drawn anew: the voice is silent",
+        "section 2 is kept, since it was drawn anew often enough: the voice is silent",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_resume_at_any_draw_after_a_bad_attempt_is_the_same_song(count: int) -> None:
+    whole = MemoryJournal()
+    expected = sing(judged(count), whole)
+    steps = Refrain()
+    stage1.run(judged(count), steps, VOCAB, MemoryJournal())
+    for cut in range(len(whole.drawn(1)) + 1):
+        partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:cut]])
+        partial.attempts = {1: count}
+        engine = Refrain()
+        draft = replace(LONG, judge=Harsh(1, 0), retries=2)
+        assert [c.tolist() for c in stage1.run(draft, engine, VOCAB, partial)] == expected
+        fed = [[(row.row, row.ids) for row in call] for call in engine.calls]
+        undisturbed = [[(row.row, row.ids) for row in call] for call in steps.calls]
+        begun = [i for i, call in enumerate(undisturbed) if call[0][1][-3:] == PROMPT.sections[1]]
+        assert len(begun) == count + 1
+        assert fed == undisturbed[: begun[0]] + undisturbed[begun[-1] :]  # but for the bad attempts
+
+
+def test_given_codes_stay_when_their_section_is_drawn_anew() -> None:
+    whole = MemoryJournal()
+    sing(LONG, whole)
+    journal = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:6]])
+    sung = sing(replace(judged(1), given=Given(1, 6)), journal)
+    assert sung[1][:6] == whole.drawn(1)[:6]
+    assert journal.attempt(1) == 1
+
+
+def test_the_judge_looks_now_and_then_and_at_the_end() -> None:
+    judge = Harsh(0, 0)
+    long = replace(LONG, caps=[160, 30, 30], sampling=replace(LONG.sampling, min_new_tokens=320), judge=judge)
+    sing(replace(long, retries=1), MemoryJournal())
+    assert [look for look in judge.seen if look[0] == 0] == [
+        (0, 100, False),
+        (0, 200, False),
+        (0, 300, False),
+        (0, 320, True),
+    ]
+
+
+def test_attempts_survive_on_disk(tmp_path: Path) -> None:
+    log = TokenLog.open(tmp_path / "log")
+    sung = sing(judged(1), log)
+    log.close()
+    again = TokenLog.open(tmp_path / "log")
+    assert again.attempt(1) == 1
+    assert [again.attempt(0), again.attempt(2)] == [0, 0]
+    assert [c for c in again.drawn(1) if c >= 0] == sung[1]
+    assert b"again 0 " in (tmp_path / "log").read_bytes()
+
+
+def test_a_song_with_a_section_that_stays_wrong_is_made_and_exits_6(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        draft_phase,
+        "judge_of",
+        lambda *_song: lambda section, codes, ended: "it hums" if section == 1 else None,
+    )
+    result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--json")
+    assert result.code == 6
+    assert [section["fault"] for section in result.json["sections"]] == ["", "it hums", ""]
+    folder = Path(result.json["folder"])
+    assert (folder / "mix.wav").exists()
+    again = f"sing it again with: yuegguf extend {folder} --retake 2 --keep-after"
+    assert f"note: section 2: it hums; {again}" in result.err
+    monkeypatch.undo()
+    mended = cli(capsys, "extend", folder, "--retake", 2, "--keep-after", "--json", "--threads", 1)
+    ended(mended)
+    assert [section["fault"] for section in mended.json["sections"]] == ["", "", ""]
+
+
+@pytest.mark.slow
+def test_takes_exit_6_only_if_none_is_good(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("run", *OURS, *FAST, "-n", 2, "--retries", 1, "--name")
+    monkeypatch.setattr(draft_phase, "judge_of", lambda *_song: lambda *_heard: "it hums")
+    result = cli(capsys, *asked, "both", "-o", tmp_path)
+    assert result.code == 6
+    assert result.err.count("3.00 s of music; section 1: it hums; section 2: it hums") == 2
+    monkeypatch.setattr(
+        draft_phase,
+        "judge_of",
+        lambda request, *_song: lambda *_heard: "it hums" if request.take == 2 else None,
+    )
+    result = cli(capsys, *asked, "one", "-o", tmp_path)
+    assert result.code == 0
+    assert result.err.count("it hums; section 2") == 1
+    group = next(tmp_path.glob("one-*"))
+    assert cli(capsys, "takes", "keep", group, 2, "--threads", 1).code == 6
+    assert cli(capsys, "takes", "keep", group, 1, "--threads", 1).code == 0

@@ -1,0 +1,194 @@
+"""`run --draft`, `refine`, and what `resume` makes of a draft."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import FAST, FRAMES, OURS, Capture, Run, cli, edit_song, ended, refused, song_bytes
+
+from yuegguf.audio import dsp
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.pipeline.engines import open_codec
+from yuegguf.request.early import Early
+from yuegguf.song.folder import SongFolder
+
+SONG = (*OURS, *FAST, "--draft")
+NANO = Path(__file__).resolve().parents[2] / "yuegguf" / "data" / "nano"
+
+
+@pytest.fixture
+def draft(song: Path, tmp_path: Path) -> Path:
+    """A copy of the draft."""
+    return Path(shutil.copytree(song, tmp_path / "songs" / "draft"))
+
+
+def test_a_draft_is_stage_1_and_can_be_heard(song: Path) -> None:
+    folder = SongFolder.open(song)
+    assert (folder.state, folder.rests, folder.record.draft_files) == ("refine", True, ("draft.wav",))
+    assert sorted(path.name for path in song.iterdir()) == [
+        "draft.wav",
+        "lyrics.lrc",
+        "markers.txt",
+        "song.json",
+        "stage1.npz",
+        "tokens.log",
+    ]
+    codes, codec = folder.load_stage1()[0], open_codec(NANO, 1)
+    mix = codec.decode(codes[:1]) + codec.decode(codes[1:])
+    wanted = dsp.limit(dsp.resample(mix, 16000, 44100), 44100)
+    found, rate = soundfile.read(song / "draft.wav")
+    assert (rate, len(found)) == (44100, 882 * FRAMES)
+    assert np.abs(found - wanted).max() < 1 / 32768
+    assert 0.01 < np.abs(found).max() < 1
+
+
+def test_run_says_how_to_go_on(capsys: Capture, tmp_path: Path) -> None:
+    result = cli(capsys, "run", *OURS, *FAST, "--draft", "-o", tmp_path)
+    ended(result)
+    file = Path(result.out.strip())
+    assert file.name == "draft.wav"
+    assert f"this is the draft; go on with: yuegguf refine {file.parent}" in result.err
+
+
+def test_both_tracks_come_if_they_are_asked_for(run: Run) -> None:
+    folder = run(*OURS, "--draft-stems", "--format", "flac", "--vocal-gain", -60)
+    names = ["draft.flac", "draft-vocals.flac", "draft-instrumental.flac"]
+    assert list(SongFolder.open(folder).record.draft_files) == list(names)
+    mix, vocals, backing = (soundfile.read(folder / name)[0] for name in names)
+    assert np.abs(mix - backing - vocals / 1000).max() < 2 / 32768
+
+
+def test_refine_ends_in_the_song_of_one_go(draft: Path, sung: Run, capsys: Capture) -> None:
+    result = cli(capsys, "refine", draft, "-t", 1, "--json")
+    ended(result)
+    assert not result.json["draft"]
+    assert song_bytes(draft) == song_bytes(sung(*OURS, *FAST))
+    assert [Path(file).name for file in result.json["files"]] == ["mix.wav", "vocals.wav", "instrumental.wav"]
+    assert (draft / "draft.wav").exists()
+    again = cli(capsys, "refine", draft, "--json")
+    assert (again.code, again.json) == (0, result.json)
+
+
+def test_resume_leaves_a_finished_draft_alone(draft: Path, capsys: Capture) -> None:
+    before = {path: path.read_bytes() for path in draft.iterdir()}
+    result = cli(capsys, "resume", draft, "--json")
+    ended(result)
+    assert result.json["draft"]
+    assert result.json["files"] == [str(draft / "draft.wav")]
+    assert "go on with: yuegguf refine" in result.err
+    assert {path: path.read_bytes() for path in draft.iterdir()} == before
+    said = refused(capsys, 5, "resume", "-o", draft.parent)
+    hint = "go on with a draft: yuegguf refine SONG"
+    assert said == f"there is no interrupted song in {draft.parent}; {hint}"
+
+
+def test_a_lost_draft_is_made_again(draft: Path, capsys: Capture) -> None:
+    before = (draft / "draft.wav").read_bytes()
+    (draft / "draft.wav").unlink()
+    ended(cli(capsys, "resume", draft, "-t", 1))
+    assert (draft / "draft.wav").read_bytes() == before
+
+
+def unfinished(draft: Path) -> None:
+    """Take it back to the middle of stage 1."""
+    edit_song(draft, state="draft", draft_files=[])
+    log = (draft / "tokens.log").read_bytes().splitlines(keepends=True)
+    (draft / "tokens.log").write_bytes(b"".join(log[:150]))
+    for name in ("stage1.npz", "draft.wav", "markers.txt"):
+        (draft / name).unlink()
+
+
+def test_an_interrupted_draft_is_resumed_to_its_draft(draft: Path, song: Path, capsys: Capture) -> None:
+    unfinished(draft)
+    said = refused(capsys, 5, "refine", draft)
+    assert said == f"{draft} is still in its draft; finish it with: yuegguf resume {draft}"
+    result = cli(capsys, "resume", "-o", draft.parent, "-t", 1, "--json")
+    ended(result)
+    assert result.json["draft"]
+    for name in ("tokens.log", "draft.wav", "markers.txt", "stage1.npz"):
+        assert (draft / name).read_bytes() == (song / name).read_bytes()
+
+
+def test_an_interrupted_refinement_is_resumed_to_the_end(draft: Path, capsys: Capture) -> None:
+    folder = SongFolder.open(draft)
+    folder.advance("refine", early=Early())  # what refine notes before it begins
+    assert not SongFolder.open(draft).rests
+    result = cli(capsys, "resume", "-o", draft.parent, "-t", 1, "--json")
+    ended(result)
+    assert not result.json["draft"]
+
+
+def test_refine_and_preview_where_they_do_not_fit(draft: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert "is not a song folder" in refused(capsys, 5, "refine", tmp_path)
+    assert "Missing argument 'SONG'" in refused(capsys, 2, "refine")
+    result = cli(capsys, "resume", draft, "--preview")
+    ended(result)
+    assert "note: --preview has no effect: stage 1 is done" in result.err
+    assert not (draft / "preview.wav").exists()
+    assert "is not in the range" in refused(capsys, 2, "run", *OURS, "--preview-every", 0.1)
+
+
+def test_a_draft_can_be_decoded_by_no_other_command_but_says_why(draft: Path, capsys: Capture) -> None:
+    assert "has no stage2.npz yet" in refused(capsys, 5, "decode", draft)
+
+
+@pytest.mark.parametrize(
+    ("options", "early"),
+    [
+        ((), Early()),
+        (("--draft",), Early("mix")),
+        (("--draft-stems",), Early("stems")),
+        (("--draft", "--preview"), Early("mix", 4.0)),
+        (("--preview-every", 2), Early("", 2.0)),
+        (("--no-preview", "--preview-every", 2), Early()),
+    ],
+)
+def test_options_are_kept_in_the_song(
+    options: tuple[object, ...],
+    early: Early,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from yuegguf.pipeline import phases
+
+    def stop(*args: object) -> None:
+        raise RequestError("stopped here")
+
+    monkeypatch.setattr(phases, "work", stop)
+    assert cli(capsys, "run", *OURS, *FAST, *options, "-o", tmp_path).code == 5
+    (folder,) = tmp_path.iterdir()
+    assert SongFolder.open(folder).early == early
+
+
+def test_early_is_checked() -> None:
+    for change in ({"draft": "vocals"}, {"preview_seconds": 0.1}, {"preview_seconds": float("nan")}):
+        with pytest.raises(RequestError):
+            Early(**change)
+
+
+def test_a_spoilt_note_is_refused(draft: Path) -> None:
+    for early in ("x", {"draft": 7}, {"preview_seconds": "often"}):
+        edit_song(draft, early=early)
+        with pytest.raises(DamagedFile):
+            SongFolder.open(draft)
+
+
+@pytest.mark.parametrize(("begun", "left"), [(13, 3), (12, 12)])
+def test_no_more_threads_than_this_machine_can_use_are_taken_over(
+    begun: int, left: int, draft: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yuegguf.planning.hardware.physical_cores", lambda: 3)
+    before = SongFolder.open(draft).record.plan
+    assert before is not None
+    edit_song(draft, plan={**asdict(before), "threads": begun})
+    result = ended(cli(capsys, "refine", draft))
+    assert result.err.count("note: the song, begun with 13 threads, ") == (begun != left)
+    after = SongFolder.open(draft).record.plan
+    assert after is not None
+    assert after.threads == left

@@ -1,0 +1,131 @@
+"""A finished song in another shape: rendered anew, as a zip; the commands' own documentation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import soundfile
+from helpers import Capture, cli, refused, song_bytes
+
+from yuegguf.cli import _docs
+from yuegguf.exchange.zip_bundle import without_paths
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUEST = ("-g", "pop", "--lyrics", "[verse]\nla la la\n\n[outro]\n", "--segment-seconds", 2, "--seed", 3)
+MACHINE = ("--threads", 1, "--stage2-batch", 2)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from yuegguf import Machine, ModelChoice, SongRequest, generate
+
+    request = SongRequest("pop", "[verse]\nla la la\n\n[outro]\n", segment_seconds=2, seed=3, retries=0)
+    options = Machine(threads=1, stage2_rows=2)
+    out = tmp_path_factory.mktemp("song")
+    return generate(request, ModelChoice("nano"), out, name="song", machine_options=options).folder
+
+
+@pytest.fixture
+def song(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "song"))
+
+
+def test_rendering_anew_changes_files_and_nothing_else(song: Path, whole: Path, capsys: Capture) -> None:
+    made = cli(
+        capsys,
+        "render",
+        song,
+        "--mix",
+        "vocos",
+        "--format",
+        "flac",
+        "--bits",
+        24,
+        "--no-stems",
+        "--force",
+        "--json",
+    )
+    assert [Path(file).name for file in made.json["files"]] == ["mix.flac"]
+    assert not (song / "mix.wav").exists()
+    assert soundfile.info(song / "mix.flac").subtype == "PCM_24"
+    for name in ("tokens.log", "stage1.npz", "stage2.npz"):
+        assert (song / name).read_bytes() == (whole / name).read_bytes()
+    back = cli(capsys, "render", song, "--mix", "hybrid", "--format", "wav", "--bits", 16, "--force")
+    assert back.code == 0
+    assert (song / "mix.wav").read_bytes() == (whole / "mix.wav").read_bytes()
+    assert not (song / "vocals.wav").exists()  # --no-stems was not taken back
+
+
+def test_a_gain_alone_keeps_everything_else_of_the_song(song: Path, whole: Path, capsys: Capture) -> None:
+    assert cli(capsys, "render", song, "--vocal-gain", -6).code == 0
+    before, after = song_bytes(whole), song_bytes(song)
+    changed = {name for name in before if before[name] != after.get(name)}
+    assert changed <= {"mix.wav", "song.json"}
+    assert "mix.wav" in changed
+    output = json.loads((song / "song.json").read_text("utf-8"))["request"]["output"]
+    assert (output["vocal_gain"], output["formats"], output["stems"]) == (-6, ["wav"], True)
+
+
+def test_a_song_that_is_not_refined_cannot_be_rendered(song: Path, capsys: Capture) -> None:
+    (song / "stage2.npz").unlink()
+    assert "has no stage2.npz yet" in refused(capsys, 5, "render", song)
+
+
+def test_a_bundle_holds_everything_and_no_paths(song: Path, tmp_path: Path, capsys: Capture) -> None:
+    found = cli(capsys, "bundle", song, "--json").json
+    assert found["file"] == str(tmp_path / "song.zip")
+    with zipfile.ZipFile(tmp_path / "song.zip") as archive:
+        names = archive.namelist()
+        facts = json.loads(archive.read("song/song.json"))
+        assert archive.read("song/mix.wav") == (song / "mix.wav").read_bytes()
+        assert archive.testzip() is None
+    audio = ["mix.wav", "vocals.wav", "instrumental.wav"]
+    assert names == [f"song/{name}" for name in (*audio, "markers.txt", "lyrics.lrc", "song.json")]
+    assert str(ROOT) not in json.dumps(facts)
+    assert facts["request"]["seed"] == 3
+
+
+def test_the_same_song_gives_the_same_bundle(song: Path, tmp_path: Path, capsys: Capture) -> None:
+    for name in ("one.zip", "two.zip"):
+        assert cli(capsys, "bundle", song, "-o", tmp_path / name).code == 0
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+def test_a_bundle_is_not_replaced_unasked_and_needs_a_finished_song(
+    song: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    assert cli(capsys, "bundle", song).code == 0
+    assert "is already there" in refused(capsys, 5, "bundle", song)
+    assert cli(capsys, "bundle", song, "--force").code == 0
+    (song / "mix.wav").unlink()
+    assert "is not finished; run first: yuegguf resume" in refused(
+        capsys, 5, "bundle", song, "-o", tmp_path / "x.zip"
+    )
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_paths_become_names_at_any_depth() -> None:
+    facts = {"models": {"stage1": {"file": "/a/b.gguf"}}, "list": [{"mix": "/x/y.wav", "n": 1}], "mix": None}
+    expected = {"models": {"stage1": {"file": "b.gguf"}}, "list": [{"mix": "y.wav", "n": 1}], "mix": None}
+    assert without_paths(facts) == expected
+
+
+def test_a_dry_run_says_what_will_be_and_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "out"
+    made = cli(capsys, "run", *REQUEST, *MACHINE, "-m", "nano", "-o", out, "--dry-run", "--json").json
+    assert [(s["label"], s["verdict"]) for s in made["sections"]] == [
+        ("verse", "fits"),
+        ("outro", "instrumental"),
+    ]
+    assert made["music"] == 4.0
+    assert made["disk"] > 3 * 4 * 44_100 * 2
+    assert not out.exists()
+
+
+def test_the_commands_documentation_is_that_of_the_program() -> None:
+    """Made by: python -m yuegguf.cli._docs > docs/cli.md."""
+    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == _docs.document()

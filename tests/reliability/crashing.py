@@ -1,0 +1,338 @@
+"""Kills of every command that writes, at the n-th step that it takes on the disk.
+
+    PYTHONPATH=tests/support:. python tests/reliability/crashing.py --seconds 600 --seed 1
+    PYTHONPATH=tests/support:. python tests/reliability/crashing.py --seconds 60 --seed 1 --only render
+
+A command is killed; what then lies in its folder must be as promised; the command, or `resume`, is run again
+to its end; the folder must then be that of an undisturbed run, byte for byte, with nothing left over. No file
+elsewhere may change. Engines and codec are those of cheap.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from helpers import Result
+from writers import WRITERS, Stock, Writer
+from zygote import Zygote, zygote
+
+from yuegguf.errors import YueError
+from yuegguf.files.atomic import UNOWNED
+from yuegguf.song import token_log
+from yuegguf.song.folder import SongFolder
+
+TEMPORARY = re.compile(r"^\.(new-)?yuegguf-.*|.*\.lock(\.held)?$|^\.staged$")
+"""Names of what a killed process may leave, which the next one removes."""
+QUEUE = re.compile(r"note: \d+ of \d+ songs failed; run the same command to try again$")
+"""How a queue ends that says of each song why it failed."""
+VOLATILE = {"seconds", "checksum", "saved", "created", "installed"}
+"""Fields that differ between two runs of one command."""
+ENOUGH = 80
+"""Up to so many steps of a command are all tried, in a long run; more are drawn by chance."""
+
+Content = dict[str, Any]
+
+
+class Broken(AssertionError):
+    """A promise that was not kept."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An undisturbed run."""
+
+    before: Content
+    after: Content
+    steps: list[str]
+    """Kind and file of each."""
+
+
+@dataclass
+class Found:
+    """What the kills of one command came to."""
+
+    steps: int = 0
+    kills: int = 0
+    forced: int = 0
+    """How often the command wanted --force, because files that it had written were there."""
+    again: int = 0
+    """How often it had ended before the kill could matter."""
+    broken: list[str] = field(default_factory=list)
+
+
+def content(folder: Path) -> Content:
+    """All that is below a folder, by name; ids of songs and what two runs may differ in left out."""
+    found: Content = {}
+    for path in sorted(folder.rglob("*")):
+        name = plain(str(path.relative_to(folder)))
+        name += " again" * (name in found)  # two songs of one name
+        found[name] = "folder" if path.is_dir() else comparable(path.name, path.read_bytes())
+    return found
+
+
+def plain(name: str) -> str:
+    """A name without the id of a song."""
+    return re.sub(r"-[0-9a-f]{6}(?=[/.]|$)", "-ID", name)
+
+
+def comparable(name: str, data: bytes) -> Any:
+    """What two runs of one command have in common of a file."""
+    if name.endswith(".json"):
+        try:
+            return json.dumps(_without(json.loads(data)), sort_keys=True)
+        except ValueError:
+            return data
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return {plain(each): comparable(each, archive.read(each)) for each in archive.namelist()}
+    if name.endswith(".npz") and b"facts.npy" in data:
+        with np.load(io.BytesIO(data)) as arrays:
+            return arrays["codes"].tobytes(), json.dumps(_without(json.loads(arrays["facts"].tobytes())))
+    return data
+
+
+def _without(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {plain(key): _without(each) for key, each in value.items() if key not in VOLATILE}
+    if isinstance(value, list):
+        return [_without(each) for each in value]
+    return plain(value) if isinstance(value, str) else value
+
+
+def check_promise(work: Path, before: Content, after: Content) -> None:
+    """Every file that has its name is the old or the new one; logs are beginnings. Raises Broken."""
+    for path in sorted(work.rglob("*")):
+        parts = path.relative_to(work).parts
+        if path.is_dir() or any(TEMPORARY.match(part) for part in parts) or "cache" in parts:
+            continue
+        name, data = plain("/".join(parts)), path.read_bytes()
+        if path.name == "song.json" and path.parent.name != "export":
+            _check(lambda folder=path.parent: SongFolder.open(folder), f"{name} cannot be read")
+        elif path.name == "tokens.log":
+            _, length = token_log.parse(data, name)
+            whole = after.get(name, data)
+            _require(whole.startswith(data[:length]), f"{name} is not the beginning of the song's")
+        elif path.name == "preview.wav":
+            _check(lambda file=path: soundfile.read(file), f"{name} cannot be read")
+        elif name.endswith(".state.json"):
+            _check(lambda text=data: json.loads(text), f"{name} cannot be read")
+        elif parts[-2:-1] == ("chunks",):
+            _check(lambda file=path: np.load(file)["codes"], f"{name} cannot be read")
+        else:
+            known = [side[name] for side in (before, after) if name in side]
+            passing = not known and path.name.startswith("draft")
+            _require(
+                passing or comparable(path.name, data) in known, f"{name} is neither the old nor the new file"
+            )
+    there = {plain(str(path.relative_to(work))) for path in work.rglob("*")}
+    gone = [name for name in before if name in after and name not in there]
+    _require(not gone, f"{gone} is gone")
+
+
+def _check(read: Callable[[], object], what: str) -> None:
+    try:
+        read()
+    except (YueError, OSError, ValueError, RuntimeError) as error:
+        raise Broken(f"{what}: {error}") from error
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise Broken(what)
+
+
+def check_sentence(result: Result) -> None:
+    """A command that failed says so in one line. Raises Broken."""
+    errors = [line for line in result.err.splitlines() if line.startswith("error: ") or QUEUE.match(line)]
+    bad = "Traceback" in result.err or "unexpected" in result.err or "fault of yuegguf" in result.err
+    _require(
+        result.code in (1, 3, 4, 5, 7, 75) and len(errors) == 1 and not bad, f"{result.code} {result.err}"
+    )
+
+
+class Driver:
+    """Kills commands in a folder of its own."""
+
+    def __init__(self, root: Path, program: Zygote) -> None:
+        self.root, self.program = root, program
+        self.work, self.canary, self.report = root / "work", root / "canary", root / "steps"
+        self.stock = Stock(root / "stock", program)
+        self.careless = ""
+        """A way of unsafe.py in which commands are careless, which must show."""
+        self.canary.mkdir(parents=True)
+        self.report.touch()
+        self.report.chmod(0o666)  # for another user
+        (self.canary / "file").write_text("mine")
+        (self.canary / "folder").mkdir()
+
+    def run(
+        self,
+        writer: Writer,
+        line: tuple[object, ...],
+        at: int = 0,
+        fault: str = "",
+        reads: bool = False,
+        stopped: Callable[[], None] = lambda: None,
+        **around: Any,
+    ) -> Result:
+        """One command: killed at a step, on a disk that fails from it on, or in other surroundings.
+
+        One that is held at a step goes on once `stopped` was called.
+        """
+        steps = {
+            "root": str(self.work), "report": str(self.report), "at": at, "fault": fault, "reads": reads
+        }  # fmt: skip
+        environment = {name: str(self.work / path) for name, path in writer.environment.items()}
+        environment["MPLCONFIGDIR"] = str(self.root / "matplotlib")
+        around = {"environment": environment, "folder": str(self.work), **around}
+        before = [*self.ways(), ("surroundings", around), ("disk_steps", steps)]
+        return self.program.run(*line, before=before, stopped=stopped)
+
+    def ways(self) -> list[tuple[str, dict[str, Any]]]:
+        """What makes a command careless."""
+        return [("unsafe", {"way": self.careless})] if self.careless else []
+
+    def begin(self, writer: Writer) -> Content:
+        """Lay out what a command begins with."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir()
+        self.stock.lay(writer.start, self.work)
+        return content(self.work)
+
+    def undisturbed(self, writer: Writer) -> Whole:
+        """What is there before and after, and the steps between. Raises Broken."""
+        before = self.begin(writer)
+        result = self.run(writer, writer.line(self.work))
+        _require(result.code in (0, 6), f"{writer.name} failed: {result.err}")
+        found = json.loads(self.report.read_text())
+        _require(not found["outside"], f"{writer.name} writes elsewhere: {found['outside']}")
+        return Whole(before, content(self.work), found["steps"])
+
+    def kill(self, writer: Writer, at: int, whole: Whole, found: Found) -> None:
+        """Kill at a step, look, and run it again to its end. Raises Broken."""
+        self.begin(writer)
+        line = writer.line(self.work)
+        result = self.run(writer, line, at)
+        _require(result.code == -signal.SIGKILL, f"it ended with {result.code}: {result.err}")
+        found.kills += 1
+        check_promise(self.work, whole.before, whole.after)
+        age(self.work)
+        self.go_on(writer, line, whole.after, found)
+        _require(
+            sorted(path.name for path in self.canary.iterdir()) == ["file", "folder"], "the canary changed"
+        )
+        _require((self.canary / "file").read_text() == "mine", "the canary changed")
+
+    def go_on(self, writer: Writer, line: tuple[object, ...], after: Content, found: Found) -> None:
+        """Run a command again, and compare what is there then. Raises Broken."""
+        result = self.run(writer, writer.again(self.work, line))
+        if result.code in (1, 5) and "--force" in result.err:
+            found.forced += 1
+            result = self.run(writer, (*line, "--force"))
+        elif result.code in writer.over:
+            found.again += 1
+            check_sentence(result)
+        else:
+            _require(result.code in (0, 6), f"it does not go on ({result.code}): {result.err}")
+        check_equal(content(self.work), after)
+
+
+def age(work: Path) -> None:
+    """Let an hour pass for workspaces that were killed before they had an owner."""
+    for left in work.rglob(f"{UNOWNED}*"):
+        os.utime(left, (0, 0))
+
+
+def check_equal(now: Content, after: Content) -> None:
+    """Compare a folder with that of the undisturbed run. Raises Broken."""
+    _require(not (more := sorted(now.keys() - after.keys())), f"left over: {more}")
+    _require(not (less := sorted(after.keys() - now.keys())), f"missing: {less}")
+    different = [name for name in after if now[name] != after[name]]
+    _require(not different, f"not the same: {different}")
+
+
+@contextmanager
+def driving(root: Path) -> Iterator[Driver]:
+    """A driver for as long as it is needed."""
+    with zygote(root / "program", cheap=True) as program:
+        yield Driver(root, program)
+
+
+def chosen(steps: int, chance: random.Random) -> list[int]:
+    """Steps to kill at, in an order by chance: each once where there are few."""
+    every = list(range(1, steps + 1))
+    chance.shuffle(every)
+    return every if steps <= ENOUGH else every[:ENOUGH]
+
+
+def long_run(driver: Driver, seconds: float, seed: int, only: str) -> dict[str, Found]:
+    """Kill commands in turn until the time is over or all moments are tried."""
+    chance = random.Random(seed)
+    writers = [writer for writer in WRITERS if only in writer.name]
+    found = {writer.name: Found() for writer in writers}
+    left: dict[str, tuple[Writer, list[int], Whole]] = {}
+    for writer in writers:
+        try:
+            whole = driver.undisturbed(writer)
+        except Broken as error:
+            found[writer.name].broken.append(str(error))
+            continue
+        found[writer.name].steps = len(whole.steps)
+        left[writer.name] = (writer, chosen(len(whole.steps), chance), whole)
+    end = time.monotonic() + seconds
+    while left and time.monotonic() < end:
+        for name, (writer, moments, whole) in list(left.items()):
+            if time.monotonic() > end:
+                break
+            at = moments.pop()
+            try:
+                driver.kill(writer, at, whole, found[name])
+            except Broken as error:
+                found[name].broken.append(f"step {at}: {error}")
+                print(f"{name}, step {at} ({whole.steps[at - 1]}): {error}", file=sys.stderr)
+            if not moments:
+                del left[name]
+    return found
+
+
+def main() -> int:
+    """Run from the command line; exit code 1 where a promise was broken."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", metavar="NAME")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root, driving(Path(root)) as driver:
+        found = long_run(driver, asked.seconds, asked.seed, asked.only)
+    print(f"{'command':<24}{'steps':>7}{'kills':>7}{'--force':>9}{'over':>6}{'broken':>8}")
+    for name, each in found.items():
+        print(f"{name:<24}{each.steps:>7}{each.kills:>7}{each.forced:>9}{each.again:>6}{len(each.broken):>8}")
+    total = Counter(
+        {name: sum(getattr(each, name) for each in found.values()) for name in ("kills", "forced")}
+    )
+    broken = sum(len(each.broken) for each in found.values())
+    print(f"{total['kills']} kills of {len(found)} commands, {broken} promises broken")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

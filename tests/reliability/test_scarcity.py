@@ -1,0 +1,59 @@
+"""A few tries of `reliability/scarcity.py`: commands that lack room, rights, files or memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashing import Broken, Driver, check_sentence
+from helpers import Result
+from scarcity import Ends, as_nobody, lacking
+from writers import WRITERS
+
+BY_NAME = {writer.name: writer for writer in WRITERS}
+
+
+LACKS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("bundle", {"at": 20, "fault": "EDQUOT"}, "the disk is full"),
+    ("bundle", {"limits": {"RLIMIT_FSIZE": 5000}}, "could not be written"),
+    ("bundle", {"limits": {"RLIMIT_AS": 1 << 20}}, "memory"),
+    ("bundle", {"limits": {"RLIMIT_NOFILE": 9}}, "too many files are open"),
+    ("voice save", {"limits": {"RLIMIT_NOFILE": 8}}, "too many files are open"),  # met by libsndfile
+    ("render", {"at": 60, "fault": "EROFS"}, "is not writable"),
+)
+
+
+@pytest.mark.parametrize(("name", "lack", "said"), LACKS)
+def test_a_command_that_lacks_something_says_so_and_goes_on_with_it(
+    name: str, lack: dict[str, Any], said: str, driver: Driver
+) -> None:
+    ends = Ends()
+    lacking(driver, BY_NAME[name], driver.undisturbed(BY_NAME[name]), ends, **lack)
+    assert dict(ends.sentences) == {said: 1}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_user_changes_nothing(driver: Driver) -> None:
+    for above in (driver.root, *driver.root.parents):
+        if above.owner() == "root" and above not in (Path("/"), Path("/tmp")):
+            above.chmod(0o755)
+    ends = Ends()
+    as_nobody(driver, BY_NAME["bundle"], driver.undisturbed(BY_NAME["bundle"]), ends)
+    assert ends.refused == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "err"),
+    [
+        (1, "Traceback (most recent call last):\nerror: x\n"),
+        (1, "error: this is a fault of yuegguf itself (KeyError: 1)\n"),
+        (1, "note: nothing\n"),
+        (-11, "error: x\n"),
+        (4, "error: x\nerror: y\n"),
+    ],
+)
+def test_the_driver_notices_any_other_end(code: int, err: str) -> None:
+    with pytest.raises(Broken):
+        check_sentence(Result(code, "", err))

@@ -1,0 +1,66 @@
+"""Stage-1 tasks, a model that repeats itself, and a snapshot, for several tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from fakes import STAGE1, MemoryJournal, Stage1Engine
+
+from yuegguf.lm.vocab import stage1_vocab
+from yuegguf.request.sampling import Sampling
+from yuegguf.stages import stage1
+from yuegguf.stages.prompt import Prompt
+from yuegguf.stages.stage1_task import Draft, Mark
+
+VOCAB = stage1_vocab(STAGE1)
+
+
+PROMPT = Prompt(
+    header=[4, 5, 6, 7],
+    sections=[
+        [10, 11, VOCAB.soa, VOCAB.xcodec],
+        [12, VOCAB.soa, VOCAB.xcodec],
+        [13, VOCAB.soa, VOCAB.xcodec],
+    ],
+    end_of_segment=[20, 21],
+)
+
+
+DRAFT = Draft(PROMPT, caps=[12, 12, 12], sampling=Sampling(min_new_tokens=4), seed=11)
+
+
+class OneSnapshot:
+    """Takes a snapshot at one mark, and gives it back."""
+
+    def __init__(self, at: Mark) -> None:
+        self.at, self.rows, self.taken = at, [], False
+
+    def latest(self) -> Mark | None:
+        return self.at if self.taken else None
+
+    def offer(self, engine: Stage1Engine, rows: Sequence[int], mark: Mark) -> None:
+        if mark == self.at:
+            self.rows, self.taken = [list(engine.fed[row]) for row in rows], True
+
+    def restore(self, engine: Stage1Engine, rows: Sequence[int]) -> None:
+        for row, fed in zip(rows, self.rows, strict=True):
+            engine.fed[row] = list(fed)
+
+
+LONG = replace(DRAFT, caps=[30, 30, 30], sampling=Sampling(min_new_tokens=4, top_p=0.9))
+
+
+class Refrain(Stage1Engine):
+    """A model that mostly sings the same four frames again and again, and ends a section now and then."""
+
+    def _logits(self, ids: Sequence[int]) -> np.ndarray:
+        logits = super()._logits(ids)
+        place = len(ids) % 8
+        logits[VOCAB.codebook0 + 100 + place] += 14
+        return logits
+
+
+def sing(draft: Draft, engine: Stage1Engine, journal: MemoryJournal | None = None) -> list[list[int]]:
+    return [codes.tolist() for codes in stage1.run(draft, engine, VOCAB, journal or MemoryJournal())]
