@@ -119,10 +119,10 @@ def load(path: Path) -> None:
     import numpy as np
 
     from yuegguf.lm.llama import EngineOptions, LlamaEngine
-    from yuegguf.lm.protocol import Row
+    from yuegguf.lm.protocol import SequenceInput
 
     with closing(LlamaEngine(path, EngineOptions(64, 1, 2))) as engine:
-        logits = engine.decode([Row(0, list(range(8)))])
+        logits = engine.decode([SequenceInput(0, list(range(8)))])
     good = bool(np.isfinite(logits).all()) and float(logits.std(dtype=np.float64)) > 0
     print(json.dumps({"loads": f"yes, {logits.size:,} logits" if good else "NO"}))
 

@@ -29,7 +29,7 @@ from yuegguf.models.resolve import Models, nano_models
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning import hardware, plan
 from yuegguf.planning.cost import StepCost, draft_seconds, refine_seconds
-from yuegguf.planning.plan import Machine, Plan
+from yuegguf.planning.plan import ComputeOptions, Plan
 from yuegguf.planning.timing import measure
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
@@ -70,7 +70,7 @@ def planned(models: Models, seconds: int) -> tuple[Plan, list[int]]:
     """The plan of a song, and the frames of its sections."""
     first, second = preflight.read_models(models)
     asked, free = request(seconds), hardware.available_memory()
-    options = engines.with_device(Machine())
+    options = engines.with_device(ComputeOptions())
     made = plan.make(asked, first.facts, second.facts, options, hardware.physical_cores(), free)
     return made, asked.frame_caps()
 
@@ -78,7 +78,7 @@ def planned(models: Models, seconds: int) -> tuple[Plan, list[int]]:
 def timed(models: Models) -> tuple[StepCost, StepCost]:
     """Steps of both stages as the longest song would hold them."""
     made, _ = planned(models, LENGTHS[-1])
-    parts = engines.real_parts(models, made, Machine(), threading.Event())
+    parts = engines.engine_factory(models, made, ComputeOptions(), threading.Event())
     with closing(parts.stage1(1)) as engine:
         first = measure(engine, 10.0, 2048)
     with closing(parts.stage2(made.stage2_rows)) as engine:

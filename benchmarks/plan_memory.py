@@ -21,10 +21,10 @@ from yuegguf_convert.synthetic import write_synthetic
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.header import model_facts
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.lm.vocab import Role
 from yuegguf.planning import hardware
-from yuegguf.planning.cost import Held
+from yuegguf.planning.cost import LoadSpec
 from yuegguf.stages.stage2 import ROW_IDS
 
 GIB = 2**30
@@ -37,7 +37,7 @@ class Case:
 
     role: Role
     kind: str
-    held: Held
+    held: LoadSpec
 
     def path(self, folder: Path) -> Path:
         """The model's file."""
@@ -45,13 +45,13 @@ class Case:
 
 
 CASES = (
-    Case("stage1", "Q4_0", Held(2, 7168)),
-    Case("stage1", "Q4_K_M", Held(2, 2048)),
-    Case("stage2", "Q4_0", Held(4, ROW_IDS)),
-    Case("stage2", "Q8_0", Held(8, ROW_IDS)),
-    Case("stage2", "Q4_0", Held(16, ROW_IDS)),
-    Case("stage2", "Q4_0", Held(8, ROW_IDS, "q8_0", flash=True)),
-    Case("stage1", "Q4_0", Held(2, 7168, batch=512)),
+    Case("stage1", "Q4_0", LoadSpec(2, 7168)),
+    Case("stage1", "Q4_K_M", LoadSpec(2, 2048)),
+    Case("stage2", "Q4_0", LoadSpec(4, ROW_IDS)),
+    Case("stage2", "Q8_0", LoadSpec(8, ROW_IDS)),
+    Case("stage2", "Q4_0", LoadSpec(16, ROW_IDS)),
+    Case("stage2", "Q4_0", LoadSpec(8, ROW_IDS, "q8_0", flash=True)),
+    Case("stage1", "Q4_0", LoadSpec(2, 7168, batch=512)),
 )
 
 
@@ -62,11 +62,11 @@ def hold(case: Case, folder: Path) -> int:
         held.ids, held.rows, hardware.physical_cores(), held.kv_type, held.flash, held.batch
     )
     with closing(LlamaEngine(path, options)) as engine:
-        engine.decode([Row(0, list(range(10, 10 + PROMPT)))])
+        engine.decode([SequenceInput(0, list(range(10, 10 + PROMPT)))])
         for row in range(1, held.rows):
             engine.copy(0, row)
         for step in range(STEPS):
-            engine.decode([Row(row, [step + 10]) for row in range(held.rows)])
+            engine.decode([SequenceInput(row, [step + 10]) for row in range(held.rows)])
         return hardware.peak_memory() or 0
 
 

@@ -24,8 +24,8 @@ from yuegguf.measure.forecast import forecast
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import create, engines, preflight, run
 from yuegguf.planning import hardware
-from yuegguf.planning.plan import Machine
-from yuegguf.planning.timing import Notebook
+from yuegguf.planning.plan import ComputeOptions
+from yuegguf.planning.timing import TimingCache
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--snapshot-every", type=float, default=60.0, help="seconds of the draft")
     options = parser.parse_args()
     models = nano_models()
-    compute = Machine(snapshot_seconds=options.snapshot_every)
+    compute = ComputeOptions(snapshot_seconds=options.snapshot_every)
     if options.folder:
         models = random_models(options.folder, options.type, options.layers)
         preflight.open_tokenizer = engines.open_tokenizer = lambda *_: Letters()  # type: ignore[assignment,return-value]
@@ -61,7 +61,7 @@ def main() -> None:
         "pop female vocal", lyrics, segment_seconds=options.seconds, seed=1, sampling=sampling
     )
     with tempfile.TemporaryDirectory() as name:
-        plan = forecast(request, models, compute, Notebook(Path(name) / "speed.json"))
+        plan = forecast(request, models, compute, TimingCache(Path(name) / "speed.json"))
         hardware.forget_peak()
         begun = time.perf_counter()
         folder = create.start(request, models, Path(name), None, compute)

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.planning.hardware import cpu_name, physical_cores
 from yuegguf.request.sampling import Sampling
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages import stage1
 from yuegguf.stages.prompt import Prompt
-from yuegguf.stages.stage1_task import Draft
+from yuegguf.stages.stage1_task import Stage1Task
 
 LAYERS = 6
 """Of stage 1's 32; the widths are its own."""
@@ -46,7 +46,7 @@ class PairedEngine(LlamaEngine):
     ours: list[float]
     entered = 0.0
 
-    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+    def decode(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
         """Measure, then decode as usual."""
         if any(len(row.ids) > 1 for row in rows):
             logits = super().decode(rows)
@@ -61,7 +61,7 @@ class PairedEngine(LlamaEngine):
         self.entered = time.perf_counter()
         return logits
 
-    def _timed(self, batches: list[list[Row]]) -> float:
+    def _timed(self, batches: list[list[SequenceInput]]) -> float:
         """Seconds of llama_decode and the logits' pointer alone, for one or two batches; rolled back."""
         seconds = 0.0
         for batch in batches:
@@ -83,7 +83,7 @@ def measure(path: Path, steps: int, threads: int, folder: Path) -> PairedEngine:
     ids = np.random.default_rng(1).integers(300, 20_000, PROMPT_IDS - 2).tolist()
     prompt = Prompt([], [[*ids, vocab.soa, vocab.xcodec]], [])
     log = TokenLog.open(folder / "tokens.log")
-    draft = Draft(prompt, [steps // 2], Sampling(min_new_tokens=steps), seed=1)
+    draft = Stage1Task(prompt, [steps // 2], Sampling(min_new_tokens=steps), seed=1)
     stage1.run(draft, engine, vocab, log)
     log.close()
     engine.close()

@@ -17,7 +17,7 @@ from pathlib import Path
 from yuegguf_convert.synthetic import write_synthetic
 
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.planning.hardware import cpu_name, physical_cores
 
 PLACES, ROUNDS, STEPS, BLOCK = (16, 1000), 4, 4, 100
@@ -26,7 +26,7 @@ PLACES, ROUNDS, STEPS, BLOCK = (16, 1000), 4, 4, 100
 def step(engine: LlamaEngine, rows: int, held: int) -> float:
     """Seconds of a step of `rows` rows that hold `held` ids each."""
     begun = time.perf_counter()
-    engine.decode([Row(row, [5]) for row in range(rows)])
+    engine.decode([SequenceInput(row, [5]) for row in range(rows)])
     passed = time.perf_counter() - begun
     for row in range(rows):
         engine.forget(row, held)
@@ -38,7 +38,7 @@ def measure(engine: LlamaEngine, held: int) -> tuple[float, float]:
     for row in range(engine.n_rows):
         engine.forget(row, 0)
     for start in range(0, held, BLOCK):
-        engine.decode([Row(0, list(range(10, 10 + min(BLOCK, held - start))))])
+        engine.decode([SequenceInput(0, list(range(10, 10 + min(BLOCK, held - start))))])
     for row in range(1, engine.n_rows):
         engine.copy(0, row)
     alone: list[float] = []

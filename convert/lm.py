@@ -24,12 +24,12 @@ from .names import (
     rotated_rows,
     wanted_tensors,
 )
-from .output import check_free
-from .parts import Part, write_parts
 from .quantize import DIRECT, check_type, chosen_types, file_type, quantize_rows
 from .safetensors import StoredTensor, open_checkpoint
+from .stream import Part, write_parts
+from .target import check_free
+from .tokenizer_pieces import Vocab, read_vocab, role_of_context, vocab_metadata
 from .trim import kept_ids, role_metadata, trim_metadata
-from .vocab import Vocab, read_vocab, role_of_context, vocab_metadata
 
 SOURCE_URL = "https://github.com/multimodal-art-projection/YuE"
 

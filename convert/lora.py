@@ -18,9 +18,9 @@ from yuegguf.progress import Progress, silent
 
 from .gguf_file import Tensor, TensorType, Value, ValueType, number, text
 from .names import LlamaConfig, Wanted, rotated_rows, wanted_tensors
-from .parts import Part, write_parts
 from .peft import PeftConfig, peft_name, read_peft
 from .safetensors import StoredTensor
+from .stream import Part, write_parts
 from .trim import VERSION_KEY
 
 PUBLISHED = LlamaConfig(

@@ -14,12 +14,12 @@ from yuegguf.lm.adapters import HALVES, Lora, alpha_of, factor, read_adapter
 from yuegguf.lm.gguf_model import Model, read_model
 from yuegguf.progress import Event, Progress, silent
 
-from .encode import encode, widen
+from .dtypes import encode, widen
 from .gguf_file import GgufFile, Tensor, texts, write_gguf
-from .output import partial_file
-from .parts import BLOCK
 from .quantize import EXACT
 from .safetensors import STORED
+from .stream import BLOCK
+from .target import partial_file
 
 LORAS_KEY = "yuegguf.loras"
 """Metadata of a merged model: what was added, in order, as FILE:SCALE."""

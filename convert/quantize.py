@@ -28,7 +28,7 @@ from yuegguf.lm.log import LOG
 from yuegguf.lm.vocab import TOKENIZER_KEY
 
 from .gguf_file import GgufFile, Tensor, TensorType, Value, read_gguf, write_gguf
-from .output import partial_file, scratch_file
+from .target import partial_file, scratch_file
 
 DIRECT = ("F32", "F16", "BF16", "Q8_0")
 """Types that the converter writes itself."""
@@ -170,10 +170,12 @@ def _ggml() -> tuple[Callable[..., Any], Callable[..., Any]]:
     folder, size, pointer = Path(lib.__file__).parent / "lib", ctypes.c_size_t, ctypes.c_void_p
     try:
         rows = (ctypes.c_int64,) * 3
-        quantize = ggml.function(
+        quantize = ggml.load_function(
             folder, "ggml_quantize_chunk", size, ctypes.c_int, pointer, pointer, *rows, pointer
         )
-        valid = ggml.function(folder, "ggml_validate_row_data", ctypes.c_bool, ctypes.c_int, pointer, size)
+        valid = ggml.load_function(
+            folder, "ggml_validate_row_data", ctypes.c_bool, ctypes.c_int, pointer, size
+        )
     except (AttributeError, OSError) as error:
         raise EngineError(
             f"the installed llama-cpp-python has no quantiser ({error})", "choose Q8_0 or install it again"

@@ -22,10 +22,10 @@ from yuegguf.progress import Event, Progress, silent
 from .gguf_file import GgufFile, Tensor, TensorType, write_gguf
 from .lm import lm_metadata
 from .names import EMBEDDING, OUTPUT, LlamaConfig, Wanted, wanted_tensors
-from .output import check_free, partial_file, scratch_file
 from .quantize import check_type, quantize_thin
+from .target import check_free, partial_file, scratch_file
+from .tokenizer_pieces import APPENDED, CODEBOOKS, CODES, Vocab
 from .trim import kept_ids
-from .vocab import APPENDED, CODEBOOKS, CODES, Vocab
 
 _SHARED: dict[str, Any] = {"layers": 32, "head_dim": 128, "eps": 1e-5, "theta": 10000.0, "tied": False}
 SHAPES: dict[Role, LlamaConfig] = {

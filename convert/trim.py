@@ -24,8 +24,8 @@ from yuegguf.progress import Event, Progress, silent
 
 from .gguf_file import GgufFile, Tensor, Value, ValueType, number, numbers, text, write_gguf
 from .names import EMBEDDING, OUTPUT
-from .output import partial_file
-from .vocab import CODEBOOKS, CODEC_PIECE, STAGE2_SPECIALS, check_pieces, embedded, role_of_context
+from .target import partial_file
+from .tokenizer_pieces import CODEBOOKS, CODEC_PIECE, STAGE2_SPECIALS, check_pieces, embedded, role_of_context
 
 BLOCK = 16 << 20
 """Bytes copied at once."""

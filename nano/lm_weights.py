@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from yuegguf_convert.encode import round_bf16
+from yuegguf_convert.dtypes import round_bf16
 
 Dtype = Literal["BF16", "F16", "F32"]
 NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}

@@ -13,7 +13,7 @@ import io
 import struct
 
 import sentencepiece
-from yuegguf_convert.vocab import APPENDED as SPECIALS
+from yuegguf_convert.tokenizer_pieces import APPENDED as SPECIALS
 
 from nano.corpus.genres import GENRES, MOODS
 from nano.corpus.lexicon import WORDS

@@ -43,7 +43,7 @@ WALLS = {
     "spox": {"yuegguf_onnx_codec"},
     "onnx": {"yuegguf_onnx_codec"},
     "gguf": {"yuegguf_convert"},
-    "sentencepiece": {"yuegguf.lm.tokenizer", "yuegguf_convert.vocab"},
+    "sentencepiece": {"yuegguf.lm.tokenizer", "yuegguf_convert.tokenizer_pieces"},
     "soundfile": {"yuegguf.audio.files", "yuegguf.audio.recording", "yuegguf.cli.doctor"},
     "huggingface_hub": {"yuegguf.models.transport"},
     "httpx2": {"yuegguf.models.transport"},
@@ -180,7 +180,7 @@ def test_converters_use_the_base_of_the_package_only(name: str) -> None:
 def test_only_pull_knows_the_network() -> None:
     network = {"yuegguf.models.hub_client", "yuegguf.models.transport"}
     users = {name for name, source in SOURCES.items() if network & set(imports(name, source))}
-    assert users == {"yuegguf.models.hub_client", "yuegguf.cli.pull", "yuegguf.cli._making"}
+    assert users == {"yuegguf.models.hub_client", "yuegguf.cli.pull", "yuegguf.cli._install"}
 
 
 def test_the_lazy_names_are_their_homes() -> None:

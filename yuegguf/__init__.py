@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from yuegguf.errors import YueError as YueError
     from yuegguf.lm.adapters import Lora as Lora
     from yuegguf.models.resolve import ModelChoice as ModelChoice
-    from yuegguf.planning.plan import Machine as Machine
+    from yuegguf.planning.plan import ComputeOptions as ComputeOptions
     from yuegguf.progress import Event as Event
-    from yuegguf.request.early import Early as Early
+    from yuegguf.request.preview_options import PreviewOptions as PreviewOptions
     from yuegguf.request.sampling import Sampling as Sampling
     from yuegguf.request.song_request import Output as Output
     from yuegguf.request.song_request import Reference as Reference
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Early",
+    "ComputeOptions",
     "Event",
     "Lora",
-    "Machine",
     "ModelChoice",
     "Output",
+    "PreviewOptions",
     "Reference",
     "Sampling",
     "Song",
@@ -47,12 +47,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Early": "request.early",
+    "ComputeOptions": "planning.plan",
     "Event": "progress",
     "Lora": "lm.adapters",
-    "Machine": "planning.plan",
     "ModelChoice": "models.resolve",
     "Output": "request.song_request",
+    "PreviewOptions": "request.preview_options",
     "Reference": "request.song_request",
     "Sampling": "request.sampling",
     "Song": "request.song_request",

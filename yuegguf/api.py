@@ -14,13 +14,13 @@ from yuegguf.pipeline.create import reference_notices, start
 from yuegguf.pipeline.engines import open_codec
 from yuegguf.pipeline.run import run_song
 from yuegguf.pipeline.song_models import codec_of_song, describe_file, models_of_song
-from yuegguf.planning.plan import Machine
+from yuegguf.planning.plan import ComputeOptions
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request.early import Early
+from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Output, Song, SongRequest
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import tidied
-from yuegguf.song.state import finished, next_phase
+from yuegguf.song.state import finished, where
 
 
 def generate(
@@ -29,14 +29,14 @@ def generate(
     output_dir: Path | str = "songs",
     *,
     name: str | None = None,
-    machine_options: Machine | None = None,
-    early: Early | None = None,
+    compute: ComputeOptions | None = None,
+    preview: PreviewOptions | None = None,
     progress: Progress = silent,
     stop: threading.Event | None = None,
 ) -> Song:
     """Make a song: a new folder in `output_dir` with mix, stems and everything to go on from.
 
-    With `early` it may be heard before: a preview during stage 1, or a draft that `refine` goes on with.
+    With `preview` it may be heard before: a preview during stage 1, or a draft that `refine` goes on with.
     Setting `stop` from another thread or a signal handler ends the work within a token with
     Interrupted; `resume` goes on. What had to be interpreted in the lyrics comes as warnings through
     `progress`. Raises YueError.
@@ -44,12 +44,12 @@ def generate(
     notices = request.parsed().notices  # bad lyrics must fail before any model is read
     for notice in notices:
         progress(Event("draft", 0, 1, warning=notice))
-    options = machine_options or Machine()
+    options = compute or ComputeOptions()
     choice = models or ModelChoice()
     found = resolve(choice, request.reference is not None)
     for notice in reference_notices(request, choice, found):
         progress(Event("draft", 0, 1, warning=notice))
-    folder = start(request, found, Path(output_dir), name, options, early)
+    folder = start(request, found, Path(output_dir), name, options, preview)
     return run_song(folder, found, options, progress, stop)
 
 
@@ -57,7 +57,7 @@ def resume(
     folder: Path | str,
     models: ModelChoice | None = None,
     *,
-    machine_options: Machine | None = None,
+    compute: ComputeOptions | None = None,
     preview_seconds: float | None = None,
     progress: Progress = silent,
     stop: threading.Event | None = None,
@@ -68,29 +68,29 @@ def resume(
     replaces the song's own (0 = no preview).
     """
     opened = SongFolder.open(Path(folder))
-    if next_phase(opened) == "done":
+    if where(opened) == "done":
         return tidied(opened)  # its models may be gone
 
-    def early(before: Early) -> Early:
+    def early(before: PreviewOptions) -> PreviewOptions:
         return before if preview_seconds is None else replace(before, preview_seconds=preview_seconds)
 
     found = models_of_song(opened, models)
-    return run_song(opened, found, machine_options or Machine(), progress, stop, early=early)
+    return run_song(opened, found, compute or ComputeOptions(), progress, stop, early=early)
 
 
 def refine(
     folder: Path | str,
     models: ModelChoice | None = None,
     *,
-    machine_options: Machine | None = None,
+    compute: ComputeOptions | None = None,
     progress: Progress = silent,
     stop: threading.Event | None = None,
 ) -> Song:
     """Take a song whose draft is done to its end. Raises YueError."""
     opened = SongFolder.open(Path(folder))
-    if next_phase(opened) == "draft":
+    if where(opened) == "draft":
         raise RequestError(f"{folder} is still in its draft", f"finish it with: yuegguf resume {folder}")
-    found, options = models_of_song(opened, models), machine_options or Machine()
+    found, options = models_of_song(opened, models), compute or ComputeOptions()
     return run_song(opened, found, options, progress, stop, early=lambda before: replace(before, draft=""))
 
 
@@ -99,7 +99,7 @@ def render(
     output: Output,
     models: ModelChoice | None = None,
     *,
-    machine_options: Machine | None = None,
+    compute: ComputeOptions | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> Song:
@@ -116,7 +116,7 @@ def render(
         if not force:
             rendering.check_replaceable(opened, output)
         noted = {**opened.record.models, "codec": describe_file(codec / CODEC_FILE)}
-        threads = machine_options.threads if machine_options else None
+        threads = compute.threads if compute else None
         with closing(open_codec(codec, threads)) as engine:
             rendering.render_again(opened, output, engine, {"models": noted}, progress)
         if force:

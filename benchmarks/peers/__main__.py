@@ -28,7 +28,7 @@ from yuegguf_convert.synthetic import SHAPES, write_synthetic
 from benchmarks.peers import loops
 from benchmarks.peers.models import random_model
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import BATCH
+from yuegguf.lm.protocol import MAX_BATCH
 from yuegguf.lm.vocab import Role
 from yuegguf.planning.cost import ALL, StepCost, draft_seconds, refine_seconds
 from yuegguf.planning.hardware import cpu_name, physical_cores
@@ -75,7 +75,7 @@ class Setting:
             rows,
             physical_cores(),
             flash_attention=plain or on_gpu,
-            batch=GPU_BATCH if plain or on_gpu else BATCH,
+            batch=GPU_BATCH if plain or on_gpu else MAX_BATCH,
             gpu_layers=ALL if on_gpu else 0,
         )
         with closing(LlamaEngine(path, options)) as engine:

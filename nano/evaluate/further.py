@@ -25,16 +25,16 @@ from nano.evaluate.requests import held_out, lengths
 from nano.evaluate.singing import SECONDS
 from nano.measure import music
 from yuegguf.codec.protocol import FRAME_RATE, SONG_RATE
-from yuegguf.exchange.imported import Material, adopt
+from yuegguf.exchange.imported import ImportedSong, adopt
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.engines import open_codec
-from yuegguf.pipeline.extend import Extension
-from yuegguf.request.song_request import GivenTrack
+from yuegguf.pipeline.extend import ExtendRequest
+from yuegguf.request.song_request import GuideTrack
 from yuegguf.song.recordings import recorded_frames
 
 NANO = yuegguf.ModelChoice("nano")
-MACHINE = yuegguf.Machine()
+MACHINE = yuegguf.ComputeOptions()
 
 
 def parts(song: yuegguf.Song, name: str, cut: float) -> tuple[np.ndarray, np.ndarray, int]:
@@ -60,9 +60,9 @@ def going_on(specs: list[SongSpec], folder: Path, told: bool, recorded: bool) ->
         request = yuegguf.SongRequest(
             tags, spec.lyrics, sections=f"1-{half}", segment_seconds=SECONDS, seed=spec.seed
         )
-        first = Material(request, codes[:, 0], refined, tuple(each[:half]), {"tool": "nano.corpus"})
+        first = ImportedSong(request, codes[:, 0], refined, tuple(each[:half]), {"tool": "nano.corpus"})
         base = adopt(first, nano_models(), folder, f"base-{spec.seed}", MACHINE)
-        wanted = Extension(seed=spec.seed + 1, sections="all")
+        wanted = ExtendRequest(seed=spec.seed + 1, sections="all")
         begun = takes.start_extension(base, wanted, nano_models(), folder, f"on-{spec.seed}", MACHINE)
         song = yuegguf.resume(begun[0].path)
         cut = frames / FRAME_RATE
@@ -100,7 +100,7 @@ def backing(specs: list[SongSpec], folder: Path, told: bool) -> dict[str, list[b
         vocal = folder / f"vocal-{spec.seed}.wav"
         made = make_song(spec)
         soundfile.write(vocal, made.vocal, SONG_RATE)
-        track = GivenTrack("vocal", str(vocal))
+        track = GuideTrack("vocal", str(vocal))
         tags = spec.tags if told else f"{spec.genre} {spec.mood} {spec.gender} vocal"
         track = replace(track, frames=recorded_frames(track))
         request = yuegguf.SongRequest(tags, timed_lyrics(spec), seed=spec.seed, track=track)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from yuegguf.audio.cues import Mark, add_cues, cue_chunks
+from yuegguf.audio.cues import CuePoint, add_cues, cue_chunks
 from yuegguf.audio.files import Tags, write_audio
-from yuegguf.request.song_request import SungSection
-from yuegguf.song.markers import audacity, lrc, marks_of
+from yuegguf.request.song_request import FinishedSection
+from yuegguf.song.markers import audacity, cue_points, lrc
 
 SECTIONS = [
-    SungSection("verse", 0.0, 1.5, True),
-    SungSection("chorus", 1.5, 0.98, False),
-    SungSection("outro", 2.48, 61.0, True),
+    FinishedSection("verse", 0.0, 1.5, True),
+    FinishedSection("chorus", 1.5, 0.98, False),
+    FinishedSection("outro", 2.48, 61.0, True),
 ]
-MARKS = [Mark(0, "verse"), Mark(75 * 882, "chorus"), Mark(124 * 882, "outro")]
+MARKS = [CuePoint(0, "verse"), CuePoint(75 * 882, "chorus"), CuePoint(124 * 882, "outro")]
 
 
 def chunks(data: bytes) -> dict[bytes, bytes]:
@@ -36,7 +36,7 @@ def chunks(data: bytes) -> dict[bytes, bytes]:
 
 
 def test_marks_are_the_first_samples_of_sections() -> None:
-    assert marks_of(SECTIONS) == MARKS
+    assert cue_points(SECTIONS) == MARKS
 
 
 def test_the_chunks_byte_for_byte() -> None:
@@ -44,7 +44,7 @@ def test_the_chunks_byte_for_byte() -> None:
     expected += struct.pack("<II4sIII", 1, 882, b"data", 0, 0, 882)
     expected += b"LIST" + struct.pack("<I", 4 + 8 + 8) + b"adtl"
     expected += b"labl" + struct.pack("<II", 7, 1) + b"ab\0" + b"\0"
-    assert cue_chunks([Mark(882, "ab")]) == expected
+    assert cue_chunks([CuePoint(882, "ab")]) == expected
 
 
 @pytest.mark.parametrize("bits", [16, 24])

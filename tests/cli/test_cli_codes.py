@@ -172,7 +172,7 @@ def test_codes_of_no_frames_become_no_audio(capsys: Capture, tmp_path: Path) -> 
 
 
 def test_the_window_of_a_request_is_refused_as_one() -> None:
-    from yuegguf.cli.codes import _window
+    from yuegguf.cli.encode import _window
 
     assert _window(0.5, None) == slice(25, sys.maxsize)
     assert _window(0.3, 1.1) == slice(15, 55)

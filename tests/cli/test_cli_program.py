@@ -14,11 +14,11 @@ from helpers import FAST, FRAMES, LYRICS, OURS, Capture, cli, edit_song, ended, 
 
 import yuegguf
 from yuegguf.cli import cli as main_group
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import pass_output
-from yuegguf.cli._output import Output
 from yuegguf.errors import Interrupted
 from yuegguf.models.resolve import ModelChoice, nano_models
-from yuegguf.planning.plan import Machine
+from yuegguf.planning.plan import ComputeOptions
 
 SONG = (*OURS, *FAST)
 pytestmark = pytest.mark.usefixtures("no_models")
@@ -88,7 +88,7 @@ def test_flags_of_the_program_stand_anywhere_and_take_no_options_value(
 ) -> None:
     seen: list[object] = []
 
-    def note(output: Output, /, **options: object) -> None:
+    def note(output: Console, /, **options: object) -> None:
         seen.append((output.as_json, output.quiet, options["name"]))
 
     monkeypatch.setattr(main_group.commands["run"], "callback", pass_output(note))
@@ -158,7 +158,7 @@ def unrefine(folder: Path) -> None:
 def test_generate_reports_progress_and_stops_when_told(tmp_path: Path) -> None:
     request = yuegguf.SongRequest("pop", LYRICS, segment_seconds=1, seed=5)
     events: list[yuegguf.Event] = []
-    options = {"machine_options": Machine(threads=1), "models": ModelChoice("nano")}
+    options = {"compute": ComputeOptions(threads=1), "models": ModelChoice("nano")}
     song = yuegguf.generate(request, output_dir=tmp_path, name="whole", progress=events.append, **options)
     assert isinstance(song, yuegguf.Song)
     assert (song.seconds, song.seed, len(song.files)) == (3.0, 5, 3)
@@ -182,7 +182,7 @@ def test_generate_reports_progress_and_stops_when_told(tmp_path: Path) -> None:
     drawn = (folder / "tokens.log").read_bytes().count(b"\n") - 1 - 2
     assert drawn in (2 * 60, 2 * 60 + 1)  # a step may bring two draws
     assert not (folder / "mix.wav").exists()
-    resumed = yuegguf.resume(folder, machine_options=Machine(threads=1))
+    resumed = yuegguf.resume(folder, compute=ComputeOptions(threads=1))
     assert song_bytes(resumed.folder) == song_bytes(song.folder)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from helpers import Capture
 
-from yuegguf.cli import _output as output
+from yuegguf.cli import _console as output
 from yuegguf.cli import _with_way_back
+from yuegguf.cli._console import Console, Meter, time_left, whole_share
 from yuegguf.cli._options import size
-from yuegguf.cli._output import Meter, Output, time_left, whole_share
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, StorageError, YueError
 from yuegguf.progress import Event
 
@@ -31,7 +31,7 @@ def test_the_share_of_the_whole_song_never_falls() -> None:
 
 def test_a_draft_alone_is_the_whole_work() -> None:
     assert whole_share(Event("draft", 1, 4), output.DRAFT_SHARES) == 0.25
-    shown = Output()
+    shown = Console()
     shown.draft_only()
     assert shown._meter._shares == output.DRAFT_SHARES
 
@@ -84,7 +84,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def test_the_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream, said = terminal(monkeypatch), Output()
+    stream, said = terminal(monkeypatch), Console()
     for done in (0, 50, 100):
         said.progress(Event("draft", done, 100, "section 1 of 2, verse"))
     lines = stream.getvalue().split("\r\033[K")[1:]
@@ -99,7 +99,7 @@ def test_the_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_talk_first_takes_the_line_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream, said = terminal(monkeypatch), Output()
+    stream, said = terminal(monkeypatch), Console()
     said.progress(Event("draft", 1, 2))
     said.warn("listen")
     assert stream.getvalue().endswith("\r\033[Knote: listen\n")
@@ -113,30 +113,30 @@ def test_a_long_note_is_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_no_bar_off_a_terminal_nor_when_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = terminal(monkeypatch)
-    Output(quiet=True).progress(Event("draft", 1, 2))
+    Console(quiet=True).progress(Event("draft", 1, 2))
     pipe = io.StringIO()
     monkeypatch.setattr("sys.stderr", pipe)
-    Output().progress(Event("draft", 1, 2))
+    Console().progress(Event("draft", 1, 2))
     assert stream.getvalue() == pipe.getvalue() == ""
 
 
 def test_an_error_is_one_line_and_with_json_one_object(capsys: Capture) -> None:
-    Output(as_json=True).error(DamagedFile("bad\nfile", "do\tthis"))
+    Console(as_json=True).error(DamagedFile("bad\nfile", "do\tthis"))
     out, err = capsys.readouterr()
     assert err == "error: bad file; do this\n"
     assert json.loads(out) == {"error": {"message": "bad\nfile", "hint": "do\tthis", "code": 7}}
-    Output().error(YueError("bad"))
+    Console().error(YueError("bad"))
     assert capsys.readouterr() == ("", "error: bad\n")
 
 
 def test_results_are_lines_or_one_object(capsys: Capture) -> None:
-    Output(as_json=True).result({"title": "月"}, ["never"])
-    Output().result({"never": 1}, ["a", "b"])
+    Console(as_json=True).result({"title": "月"}, ["never"])
+    Console().result({"never": 1}, ["a", "b"])
     assert capsys.readouterr().out == '{"title": "月"}\na\nb\n'
 
 
 def test_quiet_keeps_notes_and_drops_talk(capsys: Capture) -> None:
-    said = Output(quiet=True)
+    said = Console(quiet=True)
     said.say("hello")
     said.warn("careful")
     assert capsys.readouterr() == ("", "note: careful\n")
@@ -197,7 +197,7 @@ def test_what_cannot_be_said_stops_nothing(number: int, monkeypatch: pytest.Monk
         monkeypatch.setattr("sys.stderr", stream)
         out = io.StringIO()
         monkeypatch.setattr("sys.stdout", out)
-        said = Output()
+        said = Console()
         said.progress(Event("draft", 1, 2))
         said.progress(Event("draft", 0, 0, warning="careful"))
         said.say("hello")
@@ -209,17 +209,17 @@ def test_what_cannot_be_said_stops_nothing(number: int, monkeypatch: pytest.Monk
 
 def test_a_result_that_stdout_does_not_take_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", Broken(errno.ENOSPC))
-    for said in (Output(), Output(as_json=True)):
+    for said in (Console(), Console(as_json=True)):
         with pytest.raises(StorageError, match="the result could not be written to stdout"):
             said.result({"a": 1}, ["a"])
-    Output().result({}, [])  # nothing to write
+    Console().result({}, [])  # nothing to write
 
 
 def test_names_that_are_no_text_are_escaped(capsys: Capture) -> None:
     name = "caf\udce9.wav"
-    Output().result({}, [name])
-    Output(as_json=True).result({"file": name}, [])
-    Output(as_json=True).error(DamagedFile(name, "look"))
+    Console().result({}, [name])
+    Console(as_json=True).result({"file": name}, [])
+    Console(as_json=True).error(DamagedFile(name, "look"))
     lines, facts, error = capsys.readouterr().out.splitlines()
     assert lines == "caf\\udce9.wav"
     assert json.loads(facts) == {"file": name}
@@ -228,7 +228,7 @@ def test_names_that_are_no_text_are_escaped(capsys: Capture) -> None:
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "\a", "\x9b31m", "\x7f\b", "a\rb", "\u202egpj.exe", "a\u2028b"])
 def test_no_name_can_steer_a_terminal(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    for said in (Output(), Output(as_json=True)):
+    for said in (Console(), Console(as_json=True)):
         said.result({"file": name}, [name])
         said.say(name)
         said.warn(name)
@@ -243,7 +243,7 @@ def test_no_name_can_steer_a_terminal(name: str, capsys: Capture, monkeypatch: p
 
 
 def test_no_name_makes_a_line_of_its_own(capsys: Capture) -> None:
-    said = Output()
+    said = Console()
     said.say("made x\nerror: y")
     said.warn("z\nnote: y")
     assert capsys.readouterr().err == "made x\\u000aerror: y\nnote: z\\u000anote: y\n"

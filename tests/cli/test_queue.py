@@ -12,9 +12,9 @@ import pytest
 from helpers import Capture, cli, ended, refused
 
 from yuegguf.cli import _queue, _queue_file
-from yuegguf.cli._job import Job
 from yuegguf.cli._queue import clock
-from yuegguf.cli.song import run
+from yuegguf.cli._song_job import Job
+from yuegguf.cli.run import run
 from yuegguf.errors import EngineError, RequestError
 
 SONGS = """
@@ -162,7 +162,7 @@ def test_a_queue_with_a_section_that_stays_wrong_exits_6(
 ) -> None:
     from yuegguf.pipeline import draft_phase
 
-    monkeypatch.setattr(draft_phase, "judge_of", lambda *_song: lambda *_heard: "it hums")
+    monkeypatch.setattr(draft_phase, "fault_check", lambda *_song: lambda *_heard: "it hums")
     queue.write_text(queue.read_text().replace("retries: 0", "retries: 1"))
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 6

@@ -142,7 +142,7 @@ def test_ctrl_c_around_the_line_of_another_error_adds_none() -> None:
 
 
 STOPPED = """
-from yuegguf.cli._output import Output
+from yuegguf.cli._console import Output
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import Interrupted
 

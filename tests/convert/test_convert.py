@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, dequantize, quantize
-from yuegguf_convert.encode import widen
+from yuegguf_convert.dtypes import widen
 from yuegguf_convert.gguf_file import read_gguf
 from yuegguf_convert.lm import convert_lm
 from yuegguf_convert.names import read_config, wanted_tensors
 from yuegguf_convert.quantize import BY_LLAMA, check_type
 from yuegguf_convert.safetensors import open_checkpoint
-from yuegguf_convert.vocab import TOKENIZER_KEY
+from yuegguf_convert.tokenizer_pieces import TOKENIZER_KEY
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import TEXT_PIECES, build_tokenizer
@@ -115,7 +115,7 @@ def test_each_direct_type(tmp_path: Path, dtype: str, out_type: str, shards: int
 
 def test_block_size_does_not_show(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = convert_lm(folder, tmp_path / "a.gguf", out_type="Q8_0")
-    monkeypatch.setattr("yuegguf_convert.parts.BLOCK", 7 * 64)
+    monkeypatch.setattr("yuegguf_convert.stream.BLOCK", 7 * 64)
     assert convert_lm(folder, tmp_path / "b.gguf", out_type="Q8_0").read_bytes() == whole.read_bytes()
 
 

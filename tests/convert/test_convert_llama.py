@@ -15,8 +15,8 @@ import torch
 from transformers import LlamaForCausalLM
 from yuegguf_convert.gguf_file import read_gguf
 from yuegguf_convert.lm import convert_lm
+from yuegguf_convert.tokenizer_pieces import TOKENIZER_KEY
 from yuegguf_convert.trim import trim_gguf
-from yuegguf_convert.vocab import TOKENIZER_KEY
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import build_tokenizer

@@ -17,8 +17,8 @@ from gguf import GGMLQuantizationType, GGUFValueType
 from yuegguf_convert.gguf_file import GgufFile, Tensor, Value, number, read_gguf, text, write_gguf
 from yuegguf_convert.lm import convert_lm
 from yuegguf_convert.quantize import BY_LLAMA, quantize_gguf, quantize_rows
+from yuegguf_convert.tokenizer_pieces import TOKENIZER_KEY, read_vocab
 from yuegguf_convert.trim import kept_ids, trim_gguf
-from yuegguf_convert.vocab import TOKENIZER_KEY, read_vocab
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import TEXT_PIECES, build_tokenizer

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, dequantize
 from safetensors.torch import save_file
-from yuegguf_convert.encode import encode, round_bf16, widen
+from yuegguf_convert.dtypes import encode, round_bf16, widen
 from yuegguf_convert.json_object import MOST_BYTES
 from yuegguf_convert.names import check_tensors, read_config
 from yuegguf_convert.safetensors import INDEX, open_checkpoint, open_file

@@ -18,7 +18,7 @@ from yuegguf_convert.trim import kept_ids
 from yuegguf.cli.bench import table
 from yuegguf.errors import RequestError
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.lm.vocab import check_role, stage1_vocab, stage2_vocab
 
 SMALL = LlamaConfig(256, 4, 4, 1, 64, 1408, 41000, 16384, 1e-5, 10000.0, False)
@@ -50,7 +50,7 @@ def test_it_runs_and_knows_its_role(tmp_path: Path) -> None:
         engine = LlamaEngine(path, EngineOptions(64, 2, 1))
         check(engine.pieces)
         check_role(engine.metadata, role, path.name)
-        logits = engine.decode([Row(0, [5, 6, 7]), Row(1, [8, 9])])
+        logits = engine.decode([SequenceInput(0, [5, 6, 7]), SequenceInput(1, [8, 9])])
         assert logits.shape == (2, len(engine.pieces))
         assert np.isfinite(logits).all()
         assert logits.std() > 0.01

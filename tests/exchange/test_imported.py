@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from yuegguf.errors import RequestError, StorageError
-from yuegguf.exchange.imported import Known, Material, Source, create_folder, fit
+from yuegguf.exchange.imported import ImportedSong, Origin, Overrides, assemble, create_folder
 from yuegguf.request.lyrics import parse
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
@@ -18,16 +18,16 @@ from yuegguf.song.record import Imported, SongRecord
 from yuegguf.song.token_log import END_OF_AUDIO
 
 LYRICS = "[verse]\nla\n[chorus]\nlo\n[outro]\nli\n"
-SOURCE = Source("YuE", ("a_vtrack.npy", "a_itrack.npy"), genre="pop")
+SOURCE = Origin("YuE", ("a_vtrack.npy", "a_itrack.npy"), genre="pop")
 
 
 def codes(frames: int) -> np.ndarray:
     return np.random.default_rng(frames).integers(0, 1024, (2, 8, frames)).astype(np.int16)
 
 
-def fitted(frames: int, source: Source = SOURCE, known: Known | None = None) -> Material:
+def fitted(frames: int, source: Origin = SOURCE, known: Overrides | None = None) -> ImportedSong:
     whole = codes(frames)
-    return fit(whole[:, 0], whole, source, known or Known())
+    return assemble(whole[:, 0], whole, source, known or Overrides())
 
 
 # Sections
@@ -41,7 +41,7 @@ def test_what_the_user_says_goes_before_what_the_source_says() -> None:
     assert (found.request.segment_seconds, found.request.seed) == (12.0, 4)
     assert found.notices == ()
     output = Output(formats=("flac",))
-    found = fitted(100, source, Known("rock", "[bridge]\nhm\n[outro]\nho", (0.5,), output))
+    found = fitted(100, source, Overrides("rock", "[bridge]\nhm\n[outro]\nho", (0.5,), output))
     assert found.frames == (25, 75)
     assert (found.request.genre, found.request.sections) == ("rock", "all")
     assert found.request.lyrics == "[bridge]\nhm\n[outro]\nho"
@@ -53,13 +53,13 @@ def test_without_boundaries_all_is_one_section() -> None:
     assert (found.frames, found.request.sections) == ((100,), "all")
     assert parse(found.request.lyrics).sections[0].text == "[verse]\n\n\n"
     assert found.notices == ("no lyrics are known: the song is kept without words; pass them with -l",)
-    found = fitted(100, known=Known(lyrics=LYRICS))
+    found = fitted(100, known=Overrides(lyrics=LYRICS))
     assert (found.frames, found.request.sections, found.request.lyrics) == ((100,), "1", LYRICS)
     assert found.notices == ("all of it is kept as 1 of 3 sections; say where they begin with --at",)
 
 
 def test_a_song_longer_than_a_section_may_be_is_cut_evenly() -> None:
-    found = fitted(15_001, known=Known(lyrics="[verse]\nla"))
+    found = fitted(15_001, known=Overrides(lyrics="[verse]\nla"))
     assert found.frames == (5000, 5000, 5001)
     assert [s.label for s in found.request.parsed().sections] == ["verse"] * 3
     assert found.request.segment_seconds == 101
@@ -88,21 +88,25 @@ def test_limits_are_raised_to_what_is_there(lyrics: str, frames: tuple[int, ...]
 )
 def test_starts_out_of_order_are_refused(starts: tuple[float, ...]) -> None:
     with pytest.raises(RequestError, match="not in order within the song; it is 2 s long"):
-        fitted(100, known=Known(starts=starts))
+        fitted(100, known=Overrides(starts=starts))
 
 
 def test_what_is_missing_is_asked_for() -> None:
     for source, known, sentence in (
         (
             replace(SOURCE, genre=" "),
-            Known(),
+            Overrides(),
             "no genre tags are known of a_vtrack.npy and a_itrack.npy; pass",
         ),
-        (SOURCE, Known(lyrics="la"), "the lyrics have no section label"),
-        (SOURCE, Known(lyrics="[verse]", starts=(1,)), "2 sections are there, and the lyrics have 1; write"),
+        (SOURCE, Overrides(lyrics="la"), "the lyrics have no section label"),
+        (
+            SOURCE,
+            Overrides(lyrics="[verse]", starts=(1,)),
+            "2 sections are there, and the lyrics have 1; write",
+        ),
         (
             replace(SOURCE, frames=(7501,)),
-            Known(),
+            Overrides(),
             r"a section is 150\.02 s long, and one holds at most 150 s; ",
         ),
     ):
@@ -118,7 +122,7 @@ def test_what_is_missing_is_asked_for() -> None:
 # The folder
 
 
-def adopted(parent: Path, material: Material) -> SongFolder:
+def adopted(parent: Path, material: ImportedSong) -> SongFolder:
     return create_folder(material, new_path(parent, "My Song"), SongRecord(request=material.request))
 
 
@@ -145,7 +149,7 @@ def test_the_folder_holds_draws_codes_and_origin(tmp_path: Path) -> None:
 
 def test_stage_1_alone_is_to_be_refined(tmp_path: Path) -> None:
     whole = codes(700)
-    folder = adopted(tmp_path, fit(whole[:, 0], whole[:, :, :0], SOURCE, Known()))
+    folder = adopted(tmp_path, assemble(whole[:, 0], whole[:, :, :0], SOURCE, Overrides()))
     assert folder.state == "refine"
     assert not (folder.path / "stage2.npz").exists()
     assert not (folder.path / "chunks").exists()
@@ -157,7 +161,7 @@ def test_chunks_that_are_whole_are_not_refined_again(tmp_path: Path) -> None:
     refined = whole[:, :, :640].copy()
     refined[0, 3, 10] = -1
     refined[1, 0, 350] = (refined[1, 0, 350] + 1) % 1024
-    folder = adopted(tmp_path, fit(whole[:, 0], refined, SOURCE, Known()))
+    folder = adopted(tmp_path, assemble(whole[:, 0], refined, SOURCE, Overrides()))
     assert folder.state == "refine"
     kept = {(t, s): folder.load_chunk(t, s, n) for t in (0, 1) for s, n in ((0, 300), (300, 300), (600, 100))}
     there = {place: found for place, found in kept.items() if found is not None}

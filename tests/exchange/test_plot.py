@@ -14,7 +14,7 @@ from helpers import edit_song
 
 from yuegguf.cli import _run
 from yuegguf.exchange import plot
-from yuegguf.request.song_request import Song, SungSection
+from yuegguf.request.song_request import FinishedSection, Song
 
 SING = 'run -g pop --lyrics "[verse] la la" --segment-seconds 1 --model nano --threads 1 --seed 5 -q'
 
@@ -116,7 +116,7 @@ def test_a_picture_is_whole_or_the_one_before(
 
 def test_the_timeline_has_a_bar_a_section() -> None:
     sections = [("verse", 0.0, 2.5, True), ("chorus", 2.5, 4.0, False), ("verse", 6.5, 1.0, True)]
-    song = Song(Path("x"), 7.5, 1, (), tuple(SungSection(*section) for section in sections))
+    song = Song(Path("x"), 7.5, 1, (), tuple(FinishedSection(*section) for section in sections))
     axes = plot._figure().subplots()
     plot._draw_sections(axes, song)
     assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(0.0, 2.5), (2.5, 4.0), (6.5, 1.0)]

@@ -16,7 +16,7 @@ from yuegguf.cli._texts import read_text
 from yuegguf.codec import header
 from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.exchange import convert
-from yuegguf.exchange.imported import Known
+from yuegguf.exchange.imported import Overrides
 from yuegguf.files import hashing, typed_json
 from yuegguf.files.arrays import load_array, load_arrays
 from yuegguf.files.atomic import read_within
@@ -117,7 +117,7 @@ def test_no_more_is_read_than_such_a_file_can_have(tmp_path: Path, monkeypatch: 
     with path.open("wb") as file:
         file.truncate(typed_json.MOST_BYTES + 1)
     with pytest.raises(DamagedFile, match="larger than 64 MiB"):
-        convert.from_project(path, Known())
+        convert.from_project(path, Overrides())
     for read, name in ((lockfile.read, lockfile.NAME), (hub_client.recall, hub_client.RECORD)):
         with pytest.raises(DamagedFile, match="larger than 64 MiB"):
             read(_called(path, name))

@@ -11,7 +11,7 @@ import pytest
 from adapters import ATTENTION
 from loras import EVERYWHERE, llama_logits, make_adapter, make_base, open_base, torch_logits, with_peft
 from safetensors.numpy import load_file, save_file
-from yuegguf_convert.encode import round_bf16, widen
+from yuegguf_convert.dtypes import round_bf16, widen
 from yuegguf_convert.gguf_file import GgufFile, read_gguf
 from yuegguf_convert.lm import convert_lm
 from yuegguf_convert.lora import PUBLISHED, convert_lora

@@ -20,13 +20,13 @@ from yuegguf_convert.synthetic import write_synthetic
 from nano import tokenizer, untrained
 from nano.lm_weights import write_llama
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, StorageError
-from yuegguf.lm.llama import BATCH, EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.llama import MAX_BATCH, EngineOptions, LlamaEngine
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.lm.vocab import stage1_vocab
 
 FILES: dict[str, Path] = {}
 """The model, once `made` has made it. A trained one is so sharp that the last bit of a sum shows."""
-LONG = [int(i) for i in np.random.default_rng(0).integers(259, 900, 3 * BATCH + 70)]
+LONG = [int(i) for i in np.random.default_rng(0).integers(259, 900, 3 * MAX_BATCH + 70)]
 TEXT, OTHER = LONG[:40], LONG[40:65]
 
 
@@ -49,12 +49,12 @@ def engine() -> Iterator[LlamaEngine]:
 
 
 def logits_of(engine: LlamaEngine, row: int, ids: Sequence[int]) -> NDArray[np.float32]:
-    return engine.decode([Row(row, ids)])[0].copy()
+    return engine.decode([SequenceInput(row, ids)])[0].copy()
 
 
 def one_by_one(engine: LlamaEngine, row: int, ids: Sequence[int]) -> NDArray[np.float32]:
     for i in ids:
-        last = engine.decode([Row(row, [i])])
+        last = engine.decode([SequenceInput(row, [i])])
     return last[0].copy()
 
 
@@ -75,22 +75,24 @@ def test_pieces_and_metadata_are_the_files(engine: LlamaEngine) -> None:
 def test_rows_do_not_see_each_other(engine: LlamaEngine) -> None:
     alone = logits_of(engine, 0, TEXT)
     logits_of(engine, 1, OTHER)
-    with_others = engine.decode([Row(0, [7]), Row(1, [9]), Row(2, TEXT)])
+    with_others = engine.decode([SequenceInput(0, [7]), SequenceInput(1, [9]), SequenceInput(2, TEXT)])
     assert np.abs(with_others[2] - alone).max() < 1e-4
     with closing(opened()) as fresh:
         logits_of(fresh, 0, TEXT)
-        assert np.abs(fresh.decode([Row(0, [7])])[0] - with_others[0]).max() < 1e-4
+        assert np.abs(fresh.decode([SequenceInput(0, [7])])[0] - with_others[0]).max() < 1e-4
 
 
 def test_only_wanted_rows_come_back_in_the_order_given(engine: LlamaEngine) -> None:
     first, second = logits_of(engine, 0, TEXT), logits_of(engine, 1, OTHER)
     for row in range(3):
         engine.forget(row, 0)
-    answer = engine.decode([Row(1, OTHER), Row(2, TEXT, wanted=0), Row(0, TEXT)])
+    answer = engine.decode(
+        [SequenceInput(1, OTHER), SequenceInput(2, TEXT, wanted=0), SequenceInput(0, TEXT)]
+    )
     assert answer.shape == (2, len(engine.pieces))
     assert np.abs(answer[0] - second).max() < 1e-4
     assert np.abs(answer[1] - first).max() < 1e-4
-    assert engine.decode([Row(1, [5], wanted=0)]).shape == (0, len(engine.pieces))
+    assert engine.decode([SequenceInput(1, [5], wanted=0)]).shape == (0, len(engine.pieces))
 
 
 def test_a_long_row_in_blocks_equals_one_by_one() -> None:
@@ -107,8 +109,10 @@ def test_same_calls_same_bits(kv_type: str) -> None:
     answers = []
     for _ in range(2):
         with closing(opened(2, 1024, kv_type)) as engine:
-            engine.decode([Row(0, LONG[:-5]), Row(1, LONG[-5:])])
-            answers.append([engine.decode([Row(0, [i]), Row(1, [i])]).copy() for i in TEXT[:10]])
+            engine.decode([SequenceInput(0, LONG[:-5]), SequenceInput(1, LONG[-5:])])
+            answers.append(
+                [engine.decode([SequenceInput(0, [i]), SequenceInput(1, [i])]).copy() for i in TEXT[:10]]
+            )
     assert np.array_equal(*answers)
 
 
@@ -162,23 +166,23 @@ def test_a_copied_row_goes_on_like_its_source_and_apart_from_it(engine: LlamaEng
 
 
 def test_logits_are_a_view_of_the_engines_own_buffer(engine: LlamaEngine) -> None:
-    first = engine.decode([Row(0, TEXT)])
+    first = engine.decode([SequenceInput(0, TEXT)])
     kept = first.copy()
     assert not first.flags.owndata
-    engine.decode([Row(0, OTHER)])
+    engine.decode([SequenceInput(0, OTHER)])
     assert (first != kept).any()
 
 
 def test_a_full_context_and_a_wrong_row_are_refused_before_anything_is_fed(engine: LlamaEngine) -> None:
     logits_of(engine, 0, LONG[:256])
     with pytest.raises(EngineError, match="the context of 256 ids is full; use a larger --ctx"):
-        engine.decode([Row(1, [5]), Row(0, [5])])
+        engine.decode([SequenceInput(1, [5]), SequenceInput(0, [5])])
     with pytest.raises(EngineError, match="row 3 of 3 with 1 ids"):
-        engine.decode([Row(3, [5])])
+        engine.decode([SequenceInput(3, [5])])
     with pytest.raises(EngineError, match="row -1 of 3"):
-        engine.decode([Row(-1, [5])])
+        engine.decode([SequenceInput(-1, [5])])
     with pytest.raises(EngineError, match="row 1 of 3 with 0 ids"):
-        engine.decode([Row(1, [])])
+        engine.decode([SequenceInput(1, [])])
     with closing(opened()) as fresh:
         assert (logits_of(engine, 1, TEXT) == logits_of(fresh, 1, TEXT)).all()
 
@@ -192,10 +196,10 @@ def test_stop_ends_a_long_prompt_but_never_a_single_step() -> None:
 
     with closing(LlamaEngine(FILES["stage1"], EngineOptions(2048, 2, threads=1), stop)) as engine:
         with pytest.raises(Interrupted, match="stopped while reading the prompt"):
-            engine.decode([Row(0, LONG)])
+            engine.decode([SequenceInput(0, LONG)])
         assert asked
         asked.clear()
-        engine.decode([Row(1, [5])])
+        engine.decode([SequenceInput(1, [5])])
         assert not asked
 
 

@@ -22,7 +22,7 @@ from yuegguf.lm import llama
 from yuegguf.lm.adapters import Lora
 from yuegguf.lm.llama import EngineOptions, LlamaEngine, held
 from yuegguf.lm.log import LOG, MOST, Log
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 
 IDS = list(range(3, 43))
 Patch = Callable[[str, Any], None]
@@ -62,14 +62,14 @@ def test_no_logits_are_an_error(engine: LlamaEngine, monkeypatch: pytest.MonkeyP
     for nothing in (None, ctypes.POINTER(ctypes.c_float)()):
         monkeypatch.setattr(lib, "llama_get_logits", lambda context, nothing=nothing: nothing)
         with pytest.raises(EngineError, match=r"llama\.cpp computed no logits"):
-            engine.decode([Row(0, [5])])
+            engine.decode([SequenceInput(0, [5])])
 
 
 def test_a_failed_step_says_why_and_leaves_the_rows_as_they_were(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine.decode([Row(0, IDS)])
-    expected = engine.decode([Row(0, [7])]).copy()
+    engine.decode([SequenceInput(0, IDS)])
+    expected = engine.decode([SequenceInput(0, [7])]).copy()
     engine.forget(0, len(IDS))
     real = lib.llama_decode
 
@@ -80,9 +80,9 @@ def test_a_failed_step_says_why_and_leaves_the_rows_as_they_were(
 
     monkeypatch.setattr(lib, "llama_decode", fails)
     with pytest.raises(EngineError, match=r"llama\.cpp could not decode \(out of memory\); use a smaller"):
-        engine.decode([Row(0, [9, 8])])
+        engine.decode([SequenceInput(0, [9, 8])])
     monkeypatch.setattr(lib, "llama_decode", real)
-    assert (engine.decode([Row(0, [7])]) == expected).all()
+    assert (engine.decode([SequenceInput(0, [7])]) == expected).all()
 
 
 def test_a_stopped_prompt_can_be_read_again(model: Path) -> None:
@@ -90,11 +90,11 @@ def test_a_stopped_prompt_can_be_read_again(model: Path) -> None:
     settings = EngineOptions(64, 2, threads=1, kv_type="f32", batch=16)
     with closing(LlamaEngine(model, settings, lambda: asked[0])) as engine:
         with pytest.raises(Interrupted):
-            engine.decode([Row(0, IDS)])
+            engine.decode([SequenceInput(0, IDS)])
         asked[0] = False
         engine.forget(0, 0)
-        again = engine.decode([Row(0, IDS)]).copy()
-        assert (engine.decode([Row(1, IDS)]) == again).all()
+        again = engine.decode([SequenceInput(0, IDS)]).copy()
+        assert (engine.decode([SequenceInput(1, IDS)]) == again).all()
 
 
 # Who uses it wrongly
@@ -102,11 +102,11 @@ def test_a_stopped_prompt_can_be_read_again(model: Path) -> None:
 
 def test_after_closing_everything_is_an_error(model: Path, tmp_path: Path) -> None:
     engine = opened(model)
-    engine.decode([Row(0, IDS)])
+    engine.decode([SequenceInput(0, IDS)])
     engine.save(0, tmp_path / "row")
     engine.close()
     calls = (
-        lambda: engine.decode([Row(0, [5])]),
+        lambda: engine.decode([SequenceInput(0, [5])]),
         lambda: engine.forget(0, 0),
         lambda: engine.copy(0, 1),
         lambda: engine.save(0, tmp_path / "row"),
@@ -120,7 +120,7 @@ def test_after_closing_everything_is_an_error(model: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("row", [-1, 2, 2**31])
 def test_rows_that_are_not_there(engine: LlamaEngine, row: int, tmp_path: Path) -> None:
-    engine.decode([Row(0, IDS)])
+    engine.decode([SequenceInput(0, IDS)])
     calls = (
         lambda: engine.forget(row, 0),
         lambda: engine.copy(0, row),
@@ -135,33 +135,33 @@ def test_rows_that_are_not_there(engine: LlamaEngine, row: int, tmp_path: Path) 
 
 
 def test_other_numbers_that_cannot_be(engine: LlamaEngine) -> None:
-    engine.decode([Row(0, IDS)])
+    engine.decode([SequenceInput(0, IDS)])
     with pytest.raises(EngineError, match="a row cannot keep -1 ids"):
         engine.forget(0, -1)
     with pytest.raises(EngineError, match="holds a row twice"):
-        engine.decode([Row(1, [5]), Row(1, [6])])
+        engine.decode([SequenceInput(1, [5]), SequenceInput(1, [6])])
     for wanted in (-1, 2, 3):  # the second is more than the row has ids, the third than was agreed
         with pytest.raises(EngineError, match="row 1 of 2 with 1 ids"):
-            engine.decode([Row(1, [5], wanted)])
+            engine.decode([SequenceInput(1, [5], wanted)])
     with pytest.raises(EngineError, match="could not decode"):
-        engine.decode([Row(1, [10**6])])
+        engine.decode([SequenceInput(1, [10**6])])
 
 
 def test_a_row_copied_onto_itself_stays(engine: LlamaEngine) -> None:
-    engine.decode([Row(0, IDS)])
-    expected = engine.decode([Row(0, [7])]).copy()
+    engine.decode([SequenceInput(0, IDS)])
+    expected = engine.decode([SequenceInput(0, [7])]).copy()
     engine.forget(0, len(IDS))
     engine.copy(0, 0)
-    assert (engine.decode([Row(0, [7])]) == expected).all()
+    assert (engine.decode([SequenceInput(0, [7])]) == expected).all()
 
 
 @pytest.mark.parametrize("batch", [4, 8, 64])
 @pytest.mark.parametrize("wanted", [1, 5, 9])
 def test_as_many_logits_as_wanted_however_ids_fall_into_blocks(model: Path, batch: int, wanted: int) -> None:
     with closing(opened(model)) as plain:
-        expected = np.concatenate([plain.decode([Row(0, [i])]).copy() for i in IDS])[-wanted:]
+        expected = np.concatenate([plain.decode([SequenceInput(0, [i])]).copy() for i in IDS])[-wanted:]
     with closing(opened(model, batch=batch, outputs=9)) as engine:
-        answer = engine.decode([Row(0, IDS, wanted), Row(1, IDS[:20], 0)])
+        answer = engine.decode([SequenceInput(0, IDS, wanted), SequenceInput(1, IDS[:20], 0)])
         assert answer.shape == expected.shape
         assert np.abs(answer - expected).max() < 1e-4
 
@@ -273,7 +273,7 @@ def test_engine_and_quantiser_share_one_log(
     with closing(opened(model)) as engine:
         quantize_gguf(model, tmp_path / "q.gguf", "Q8_0", threads=1)
         with pytest.raises(EngineError, match=r"could not decode \(.*invalid token"):
-            engine.decode([Row(0, [10**6])])
+            engine.decode([SequenceInput(0, [10**6])])
         with pytest.raises(RequestError, match="quantised already"):
             quantize_gguf(tmp_path / "q.gguf", tmp_path / "q2.gguf", "Q8_0")
         monkeypatch.setattr("yuegguf_convert.quantize.check_type", lambda kind: kind)
@@ -281,5 +281,5 @@ def test_engine_and_quantiser_share_one_log(
         with pytest.raises(EngineError, match=r"could not quantise tiny\.gguf: .*invalid output file type"):
             quantize_gguf(model, tmp_path / "q3.gguf", "none")
         with pytest.raises(EngineError, match=r"could not decode \(.*invalid token"):
-            engine.decode([Row(0, [10**6])])
+            engine.decode([SequenceInput(0, [10**6])])
     assert llama.LOG is LOG

@@ -28,7 +28,7 @@ from yuegguf.lm.adapters import Lora
 from yuegguf.lm.gguf_header import BLOCKS, MAX_HEADER, TensorType, Value, ValueType, read_gguf
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.models.resolve import nano_models
 
 U32, I32, F32 = ValueType.UINT32, ValueType.INT32, ValueType.FLOAT32
@@ -204,7 +204,7 @@ def test_what_other_tools_write_is_read_as_llama_cpp_reads_it(name: str, tmp_pat
     model = read_model(path)
     assert (model.pieces, model.metadata) == as_llama_cpp_reads(path)
     with closing(LlamaEngine(path, OPTIONS)) as engine:
-        assert engine.decode([Row(0, [1, 2])]).shape == (1, COUNT)
+        assert engine.decode([SequenceInput(0, [1, 2])]).shape == (1, COUNT)
 
 
 def raw(body: bytes = b"", version: int = 3, n_tensors: int = 0, n_values: int = 0) -> bytes:
@@ -303,7 +303,7 @@ def test_the_types_and_their_blocks_are_ggmls() -> None:
 
 PATHS: dict[str, Callable[[Path, Path], object]] = {
     "engine": lambda bad, out: LlamaEngine(bad, OPTIONS),
-    "inspect": lambda bad, out: header.inspect(bad, "stage1"),
+    "inspect": lambda bad, out: header.read_header(bad, "stage1"),
     "quantize": lambda bad, out: quantize_gguf(bad, out, "Q8_0"),
     "trim": lambda bad, out: trim_gguf(bad, out),
     "merge": lambda bad, out: merge_loras(bad, [Lora(bad)], out),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-from yuegguf_convert.vocab import read_vocab
+from yuegguf_convert.tokenizer_pieces import read_vocab
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.lm.gguf_model import read_model

@@ -101,18 +101,20 @@ def test_a_file_agrees_with_itself(capsys: pytest.CaptureFixture[str], song: Pat
 def test_reading_in_blocks_is_reading_step_by_step(song: Path) -> None:
     """Up to the last bits: other batches, other sums."""
     from yuegguf.lm.llama import EngineOptions, LlamaEngine
-    from yuegguf.lm.protocol import Row
+    from yuegguf.lm.protocol import SequenceInput
 
     (passage,) = quality.of_song(SongFolder.open(song), NANO.stage1, 1.0)
     engine = LlamaEngine(NANO.stage1, EngineOptions(len(passage.ids), 1, 1, outputs=quality.BLOCK))
     blocks = list(quality._scores(engine, passage))
     engine.forget(0, 0)
     first = passage.draws[0].place
-    logits = engine.decode([Row(0, passage.ids[: first + 1])])[0]
+    logits = engine.decode([SequenceInput(0, passage.ids[: first + 1])])[0]
     steps = [quality._log_softmax(logits[passage.draws[0].choices])]
     for draw in passage.draws[1:]:
         steps.append(
-            quality._log_softmax(engine.decode([Row(0, [passage.ids[draw.place]])])[0][draw.choices])
+            quality._log_softmax(
+                engine.decode([SequenceInput(0, [passage.ids[draw.place]])])[0][draw.choices]
+            )
         )
     engine.close()
     assert len(blocks) == len(steps)

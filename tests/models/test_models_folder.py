@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from helpers import Capture, Result, cli, finish, start
 from hub import Hub
-from yuegguf_convert.output import partial_file, scratch_file
+from yuegguf_convert.target import partial_file, scratch_file
 
 from yuegguf.cli.pull import _Puller
 from yuegguf.errors import DamagedFile, RequestError, StorageError
@@ -379,7 +379,7 @@ def test_converters_remove_what_a_dead_one_left_and_nothing_of_a_living_one(
     tmp_path: Path, way: Callable[[Path], AbstractContextManager[Path]]
 ) -> None:
     """`convert`, `quantize`, `trim`, `merge-lora` and `convert-lora` write through these two."""
-    code = "from yuegguf_convert.output import partial_file; import pathlib, sys, time\n"
+    code = "from yuegguf_convert.target import partial_file; import pathlib, sys, time\n"
     code += "with partial_file(pathlib.Path(sys.argv[1])) as part:\n"
     code += "    part.write_bytes(bytes(1000)); print('written', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(tmp_path / "model.gguf")]

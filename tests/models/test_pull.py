@@ -236,7 +236,7 @@ def test_a_hash_that_models_toml_knows_otherwise(
     capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = without_known_hashes()
-    facts = replace(found.model["s2-general"], known={"model.safetensors": registry.Known("0" * 64)})
+    facts = replace(found.model["s2-general"], known={"model.safetensors": registry.KnownFile("0" * 64)})
     other = replace(found, model={**found.model, "s2-general": facts})
     monkeypatch.setattr(registry, "catalogue", lambda: other)
     result = pull(capsys, root, "s2-general")

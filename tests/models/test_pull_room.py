@@ -9,8 +9,8 @@ from family import COMMIT
 from helpers import Capture, Result, cli
 from hub import Hub
 
-from yuegguf.cli._making import KEPT, Wanted, original_job, room_needed
-from yuegguf.cli._output import Output
+from yuegguf.cli._console import Console
+from yuegguf.cli._install import KEPT, WantedModel, original_job, room_needed
 from yuegguf.models import hub_client, registry
 from yuegguf.progress import Event
 
@@ -38,7 +38,7 @@ def test_kept_sources_are_not_counted_as_room_to_come(tmp_path: Path) -> None:
         hub_client.RemoteFile(name, 10, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")
     )
     snapshot, entry = hub_client.Snapshot(EN, COMMIT, "", files), registry.entry_of("en-cot")
-    jobs = [original_job(Wanted(entry, kind), snapshot, tmp_path / kind) for kind in ("F16", "BF16")]
+    jobs = [original_job(WantedModel(entry, kind), snapshot, tmp_path / kind) for kind in ("F16", "BF16")]
     freed = room_needed(jobs, False)
     (tmp_path / "F16").mkdir()
     (tmp_path / "F16" / KEPT).touch()
@@ -50,10 +50,10 @@ def test_the_disk_never_holds_more_than_download_and_result(
 ) -> None:
     seen = []
 
-    def look(_output: Output, _event: Event) -> None:
+    def look(_output: Console, _event: Event) -> None:
         seen.append(sum(path.stat().st_size for path in root.rglob("*") if path.is_file()))
 
-    monkeypatch.setattr(Output, "progress", look)
+    monkeypatch.setattr(Console, "progress", look)
     assert pull(capsys, root, "en-cot:Q4_K_M").code == 0
     source = sum(len(data) for name, data in hub.repos[EN].files.items() if name != "README.md")
     result = (root / "en-cot-Q4_K_M.gguf").stat().st_size
@@ -70,8 +70,8 @@ def test_seven_billion_weights_need_the_download_and_four_and_a_half_gigabytes(t
     small = [
         hub_client.RemoteFile(name, 1000, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")
     ]
-    wanted = Wanted(registry.entry_of("en-cot"), "Q4_K_M")
+    wanted = WantedModel(registry.entry_of("en-cot"), "Q4_K_M")
     job = original_job(wanted, hub_client.Snapshot(EN, COMMIT, "", (*shards, *small)), tmp_path)
     assert room_needed([job], False) < 12.44e9 + 4.5e9
-    second = original_job(Wanted(wanted.entry, "Q8_0"), job.parts[0][0], tmp_path / "other")
+    second = original_job(WantedModel(wanted.entry, "Q8_0"), job.parts[0][0], tmp_path / "other")
     assert room_needed([job, second], False) < room_needed([job, second], True)

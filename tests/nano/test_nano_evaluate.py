@@ -19,7 +19,7 @@ from nano.measure.validate import corpus_classifier
 from nano.measure.vowels import VowelClassifier
 from nano.train import codec, coded, references
 from yuegguf.models.resolve import nano_models
-from yuegguf.request.song_request import SungSection
+from yuegguf.request.song_request import FinishedSection
 
 LYRICS = "[intro]\n\n[verse]\nRemember the summer night\nMoon over the silver sea\n"
 
@@ -46,7 +46,7 @@ def as_song(folder: Path, spec: object, gain: float = 1.0) -> yuegguf.Song:
     waves = {"mix": made.mix, "vocals": gain * made.vocal, "instrumental": made.instrumental}
     for name, wave in waves.items():
         soundfile.write(folder / f"{name}.wav", wave, 44_100)
-    sections = [SungSection(s.label, s.start / 50, s.frames / 50, True) for s in made.labels.sections]
+    sections = [FinishedSection(s.label, s.start / 50, s.frames / 50, True) for s in made.labels.sections]
     return yuegguf.Song(folder, made.labels.frames / 50, 0, (), tuple(sections))
 
 

@@ -15,7 +15,7 @@ from yuegguf.pipeline import draft_phase
 from yuegguf.progress import Event
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages import stage1
-from yuegguf.stages.stage1_task import Draft, Given, Journal
+from yuegguf.stages.stage1_task import Journal, KeptPrefix, Stage1Task
 
 
 class Harsh:
@@ -32,12 +32,12 @@ class Harsh:
         return "the voice is silent"
 
 
-def sing(draft: Draft, journal: Journal, events: list[Event] | None = None) -> list[list[int]]:
+def sing(draft: Stage1Task, journal: Journal, events: list[Event] | None = None) -> list[list[int]]:
     notes = events if events is not None else []
     return [c.tolist() for c in stage1.run(draft, Refrain(), VOCAB, journal, progress=notes.append)]
 
 
-def judged(count: int, section: int = 1, retries: int = 2) -> Draft:
+def judged(count: int, section: int = 1, retries: int = 2) -> Stage1Task:
     return replace(LONG, judge=Harsh(section, count), retries=retries)
 
 
@@ -96,7 +96,7 @@ def test_given_codes_stay_when_their_section_is_drawn_anew() -> None:
     whole = MemoryJournal()
     sing(LONG, whole)
     journal = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:6]])
-    sung = sing(replace(judged(1), given=Given(1, 6)), journal)
+    sung = sing(replace(judged(1), given=KeptPrefix(1, 6)), journal)
     assert sung[1][:6] == whole.drawn(1)[:6]
     assert journal.attempt(1) == 1
 
@@ -129,7 +129,7 @@ def test_a_song_with_a_section_that_stays_wrong_is_made_and_exits_6(
 ) -> None:
     monkeypatch.setattr(
         draft_phase,
-        "judge_of",
+        "fault_check",
         lambda *_song: lambda section, codes, ended: "it hums" if section == 1 else None,
     )
     result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--json")
@@ -150,13 +150,13 @@ def test_takes_exit_6_only_if_none_is_good(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("run", *OURS, *FAST, "-n", 2, "--retries", 1, "--name")
-    monkeypatch.setattr(draft_phase, "judge_of", lambda *_song: lambda *_heard: "it hums")
+    monkeypatch.setattr(draft_phase, "fault_check", lambda *_song: lambda *_heard: "it hums")
     result = cli(capsys, *asked, "both", "-o", tmp_path)
     assert result.code == 6
     assert result.err.count("3.00 s of music; section 1: it hums; section 2: it hums") == 2
     monkeypatch.setattr(
         draft_phase,
-        "judge_of",
+        "fault_check",
         lambda request, *_song: lambda *_heard: "it hums" if request.take == 2 else None,
     )
     result = cli(capsys, *asked, "one", "-o", tmp_path)

@@ -17,10 +17,10 @@ from yuegguf.errors import CodecError, DamagedFile, Interrupted, StorageError
 from yuegguf.files.hashing import fingerprint
 from yuegguf.pipeline import engines, phases
 from yuegguf.progress import Event
-from yuegguf.request.early import Early
+from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import newest_interrupted
-from yuegguf.song.state import next_phase
+from yuegguf.song.state import where
 from yuegguf.stages import stage2
 
 
@@ -170,7 +170,7 @@ def test_a_rendering_that_is_killed_while_files_get_their_names_is_finished_by_a
             api.render(song, output)
     begun = SongFolder.open(song)
     assert (begun.state, begun.request.output) == ("master", output)
-    assert next_phase(begun) == "master"
+    assert where(begun) == "master"
     api.render(song, output)  # no file of ours is taken for somebody else's
     assert SongFolder.open(song).state == "done"
 
@@ -270,7 +270,7 @@ def test_what_another_process_did_meanwhile_is_not_written_over(tmp_path: Path) 
     stale = SongFolder.open(song)
     edit_song(song, state="done", files=list(RENDERED), early={"draft": ""})
     with stale.claimed():
-        assert (stale.state, stale.early) == ("done", Early())
+        assert (stale.state, stale.early) == ("done", PreviewOptions())
 
 
 def test_two_threads_never_hold_one_song(tmp_path: Path) -> None:

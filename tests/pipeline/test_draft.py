@@ -14,7 +14,7 @@ from helpers import FAST, FRAMES, OURS, Capture, Run, cli, edit_song, ended, ref
 from yuegguf.audio import dsp
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.pipeline.engines import open_codec
-from yuegguf.request.early import Early
+from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.song.folder import SongFolder
 
 SONG = (*OURS, *FAST, "--draft")
@@ -116,7 +116,7 @@ def test_an_interrupted_draft_is_resumed_to_its_draft(draft: Path, song: Path, c
 
 def test_an_interrupted_refinement_is_resumed_to_the_end(draft: Path, capsys: Capture) -> None:
     folder = SongFolder.open(draft)
-    folder.advance("refine", early=Early())  # what refine notes before it begins
+    folder.advance("refine", early=PreviewOptions())  # what refine notes before it begins
     assert not SongFolder.open(draft).rests
     result = cli(capsys, "resume", "-o", draft.parent, "-t", 1, "--json")
     ended(result)
@@ -140,17 +140,17 @@ def test_a_draft_can_be_decoded_by_no_other_command_but_says_why(draft: Path, ca
 @pytest.mark.parametrize(
     ("options", "early"),
     [
-        ((), Early()),
-        (("--draft",), Early("mix")),
-        (("--draft-stems",), Early("stems")),
-        (("--draft", "--preview"), Early("mix", 4.0)),
-        (("--preview-every", 2), Early("", 2.0)),
-        (("--no-preview", "--preview-every", 2), Early()),
+        ((), PreviewOptions()),
+        (("--draft",), PreviewOptions("mix")),
+        (("--draft-stems",), PreviewOptions("stems")),
+        (("--draft", "--preview"), PreviewOptions("mix", 4.0)),
+        (("--preview-every", 2), PreviewOptions("", 2.0)),
+        (("--no-preview", "--preview-every", 2), PreviewOptions()),
     ],
 )
 def test_options_are_kept_in_the_song(
     options: tuple[object, ...],
-    early: Early,
+    early: PreviewOptions,
     tmp_path: Path,
     capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
@@ -169,7 +169,7 @@ def test_options_are_kept_in_the_song(
 def test_early_is_checked() -> None:
     for change in ({"draft": "vocals"}, {"preview_seconds": 0.1}, {"preview_seconds": float("nan")}):
         with pytest.raises(RequestError):
-            Early(**change)
+            PreviewOptions(**change)
 
 
 def test_a_spoilt_note_is_refused(draft: Path) -> None:

@@ -13,23 +13,23 @@ from helpers import Capture, cli, edit_song, ended, refused
 from yuegguf.errors import RequestError
 from yuegguf.files.arrays import load_arrays
 from yuegguf.lm.vocab import split_tracks
-from yuegguf.pipeline.extend import Extension, Sung, extend
+from yuegguf.pipeline.extend import DraftedSong, ExtendRequest, extend
 from yuegguf.request.song_request import SongRequest
-from yuegguf.song.kept_part import load_base
+from yuegguf.song.kept_part import load_kept_part
 from yuegguf.song.token_log import TokenLog
-from yuegguf.stages.stage1_task import END_OF_AUDIO, Given
+from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
 
 LYRICS = "[verse]\nla\n\n[chorus]\nlo\n\n[bridge]\nli\n\n[outro]\nlu\n"
 REQUEST = SongRequest("pop", LYRICS, sections="3", segment_seconds=2, seed=1)
 FRAMES = (100, 60, 80)
 CODES = np.random.default_rng(1).integers(0, 1024, (2, 8, sum(FRAMES))).astype(np.int16)
-SONG = Sung(REQUEST, FRAMES, CODES)
+SONG = DraftedSong(REQUEST, FRAMES, CODES)
 
 
 def test_the_next_section_follows_whole_ones() -> None:
-    made = extend(SONG, Extension(7))
+    made = extend(SONG, ExtendRequest(7))
     assert (made.request.sections, made.request.seed) == ("1,2,3,4", 7)
-    assert made.base.given == Given(3)
+    assert made.base.given == KeptPrefix(3)
     assert made.base.frames == FRAMES
     assert (made.base.before == CODES).all()
     assert made.base.after.shape == (2, 8, 0)
@@ -42,19 +42,19 @@ def test_the_next_section_follows_whole_ones() -> None:
 @pytest.mark.parametrize(
     ("seconds", "same", "given", "frames", "sections"),
     [
-        (0.5, False, Given(3), (100, 60, 55), "1,2,3,4"),
-        (0.5, True, Given(2, 110), (100, 60, 55), "1,2,3"),
-        (1.6, False, Given(2), (100, 60), "1,2,3"),
-        (1.6, True, Given(1, 120), (100, 60), "1,2"),
-        (2.0, True, Given(1, 80), (100, 40), "1,2"),
-        (3.0, True, Given(0, 180), (90,), "1-1"),
-        (3.0, False, Given(1), (90,), "1,2"),
+        (0.5, False, KeptPrefix(3), (100, 60, 55), "1,2,3,4"),
+        (0.5, True, KeptPrefix(2, 110), (100, 60, 55), "1,2,3"),
+        (1.6, False, KeptPrefix(2), (100, 60), "1,2,3"),
+        (1.6, True, KeptPrefix(1, 120), (100, 60), "1,2"),
+        (2.0, True, KeptPrefix(1, 80), (100, 40), "1,2"),
+        (3.0, True, KeptPrefix(0, 180), (90,), "1-1"),
+        (3.0, False, KeptPrefix(1), (90,), "1,2"),
     ],
 )
 def test_rewinding_cuts_where_it_falls(
-    seconds: float, same: bool, given: Given, frames: tuple[int, ...], sections: str
+    seconds: float, same: bool, given: KeptPrefix, frames: tuple[int, ...], sections: str
 ) -> None:
-    wanted = Extension(7, rewind=seconds, same_section=same)
+    wanted = ExtendRequest(7, rewind=seconds, same_section=same)
     made = extend(SONG, wanted)
     assert (made.base.given, made.base.frames, made.request.sections) == (given, frames, sections)
     assert (made.base.before == CODES[:, :, : sum(frames)]).all()
@@ -64,8 +64,8 @@ def test_rewinding_cuts_where_it_falls(
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_retake_keeps_what_is_before_and_if_asked_what_is_after(keep: bool) -> None:
-    made = extend(SONG, Extension(7, retake=2, keep_after=keep))
-    assert made.base.given == Given(1)
+    made = extend(SONG, ExtendRequest(7, retake=2, keep_after=keep))
+    assert made.base.given == KeptPrefix(1)
     assert (made.base.before == CODES[:, :, :100]).all()
     assert made.request.sections == ("1,2,3" if keep else "1,2")
     assert made.base.after_frames == ((80,) if keep else ())
@@ -74,10 +74,10 @@ def test_a_retake_keeps_what_is_before_and_if_asked_what_is_after(keep: bool) ->
 
 def test_new_lyrics_bring_more_sections() -> None:
     more = LYRICS + "\n[verse]\nle\n\n[outro]\nly\n"
-    made = extend(SONG, Extension(7, lyrics=more, sections="2"))
+    made = extend(SONG, ExtendRequest(7, lyrics=more, sections="2"))
     assert (made.request.lyrics, made.request.sections) == (more, "1,2,3,4,5")
-    assert extend(SONG, Extension(7, lyrics=more, sections="all")).request.sections == "1,2,3,4,5,6"
-    assert extend(SONG, Extension(7, lyrics=more, sections="5-6")).request.sections == "1,2,3,5,6"
+    assert extend(SONG, ExtendRequest(7, lyrics=more, sections="all")).request.sections == "1,2,3,4,5,6"
+    assert extend(SONG, ExtendRequest(7, lyrics=more, sections="5-6")).request.sections == "1,2,3,5,6"
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_new_lyrics_bring_more_sections() -> None:
 )
 def test_what_cannot_be_is_said(options: dict[str, object], message: str | None) -> None:
     if message is None:
-        assert extend(SONG, Extension(7, **options)).request.sections == "1,2,3,4"  # type: ignore[arg-type]
+        assert extend(SONG, ExtendRequest(7, **options)).request.sections == "1,2,3,4"  # type: ignore[arg-type]
         return
     with pytest.raises(RequestError, match=message):
-        extend(SONG, Extension(7, **options))  # type: ignore[arg-type]
+        extend(SONG, ExtendRequest(7, **options))  # type: ignore[arg-type]
 
 
 MACHINE = ("--threads", 1, "--stage2-batch", 2)
@@ -108,11 +108,11 @@ MACHINE = ("--threads", 1, "--stage2-batch", 2)
 @pytest.fixture(scope="module")
 def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short song of nano, two of whose three sections are sung."""
-    from yuegguf import Machine, generate
+    from yuegguf import ComputeOptions, generate
 
     request = SongRequest("pop", LYRICS, sections="2", segment_seconds=3, seed=4)
-    options = Machine(threads=1, stage2_rows=2)
-    return generate(request, output_dir=tmp_path_factory.mktemp("song"), machine_options=options).folder
+    options = ComputeOptions(threads=1, stage2_rows=2)
+    return generate(request, output_dir=tmp_path_factory.mktemp("song"), compute=options).folder
 
 
 def codes_of(folder: Path) -> np.ndarray:
@@ -130,7 +130,7 @@ def test_what_is_given_comes_out_as_it_was_and_is_not_refined_again(
     assert [section["label"] for section in made["sections"]] == ["verse", "chorus", "bridge"]
     facts = json.loads((folder / "song.json").read_text("utf-8"))
     assert facts["from"] == {"folder": song.name, "seed": 4}
-    base = load_base(folder)
+    base = load_kept_part(folder)
     assert base
     assert base.refined
 
@@ -154,7 +154,7 @@ def test_a_song_that_goes_on_and_is_interrupted_ends_the_same(
     options = ("extend", song, "--rewind", 0.4, "--same-section", "--segment-seconds", 4, "--seed", 5)
     folder = Path(cli(capsys, *options, "-o", tmp_path, *MACHINE, "--json").json["folder"])
     whole, log = codes_of(folder), (folder / "tokens.log").read_bytes()
-    base = load_base(folder)
+    base = load_kept_part(folder)
     assert base
     lines = log.splitlines(keepends=True)
     given = len(lines) - len(TokenLog.open(folder / "tokens.log").drawn(1)) + base.given.codes
@@ -183,9 +183,9 @@ def test_a_recording_goes_on_from_its_beginning(song: Path, tmp_path: Path, caps
     stems = ("--vocal", song / "vocals.wav", "--inst", song / "instrumental.wav", "--take", 2)
     options = ("-g", "pop", "-l", lyrics, "--segment-seconds", 3, "--seed", 1, "-m", "nano", "-o", tmp_path)
     made = cli(capsys, "extend", *stems, *options, *MACHINE, "--json").json
-    base = load_base(Path(made["folder"]))
+    base = load_kept_part(Path(made["folder"]))
     assert base
-    assert (base.given, base.frames, base.refined) == (Given(1), (100,), True)
+    assert (base.given, base.frames, base.refined) == (KeptPrefix(1), (100,), True)
     assert (codes_of(Path(made["folder"]))[:, :, :100] == base.before).all()
     assert [section["label"] for section in made["sections"]] == ["verse", "chorus"]
     assert "pass SONG, or a recording" in refused(capsys, 2, "extend", *stems)

@@ -21,12 +21,12 @@ MACHINE = ("--threads", 1, "--stage2-batch", 2)
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from yuegguf import Machine, ModelChoice, SongRequest, generate
+    from yuegguf import ComputeOptions, ModelChoice, SongRequest, generate
 
     request = SongRequest("pop", "[verse]\nla la la\n\n[outro]\n", segment_seconds=2, seed=3, retries=0)
-    options = Machine(threads=1, stage2_rows=2)
+    options = ComputeOptions(threads=1, stage2_rows=2)
     out = tmp_path_factory.mktemp("song")
-    return generate(request, ModelChoice("nano"), out, name="song", machine_options=options).folder
+    return generate(request, ModelChoice("nano"), out, name="song", compute=options).folder
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from yuegguf.lm.adapters import Lora
 from yuegguf.models.resolve import ModelChoice, find_lora, nano_models, resolve
 from yuegguf.pipeline import engines, preflight
 from yuegguf.pipeline.song_models import describe_loras
-from yuegguf.planning.plan import Machine
+from yuegguf.planning.plan import ComputeOptions
 from yuegguf.song.folder import SongFolder
 
 NANO = nano_models()
@@ -117,14 +117,14 @@ def test_from_python(root: Path, capsys: Capture, tmp_path: Path) -> None:
     """A moved adapter can be named anew; another scale is another song."""
     choice = ModelChoice("nano", models_dir=root, loras=(yuegguf.Lora(Path("opera"), 0.5),))
     request = yuegguf.SongRequest("pop", TEXT[3], segment_seconds=1, seed=5)
-    machine = Machine(threads=1)
-    made = yuegguf.generate(request, choice, tmp_path / "songs", machine_options=machine)
+    machine = ComputeOptions(threads=1)
+    made = yuegguf.generate(request, choice, tmp_path / "songs", compute=machine)
     assert song_bytes(made.folder) == song_bytes(sing(capsys, root, tmp_path / "songs", "opera:0.5"))
     cut = interrupted(made.folder, tmp_path / "cut")
     moved = (root / "loras" / "opera.gguf").rename(tmp_path / "moved.gguf")
     with pytest.raises(yuegguf.YueError, match="are not those that this song was started with"):
-        yuegguf.resume(cut, ModelChoice(loras=(Lora(moved, 0.4),)), machine_options=machine)
-    done = yuegguf.resume(cut, ModelChoice(loras=(Lora(moved, 0.5),)), machine_options=machine)
+        yuegguf.resume(cut, ModelChoice(loras=(Lora(moved, 0.4),)), compute=machine)
+    done = yuegguf.resume(cut, ModelChoice(loras=(Lora(moved, 0.5),)), compute=machine)
     assert song_bytes(done.folder) == song_bytes(made.folder)
 
 
@@ -144,7 +144,7 @@ def test_caches_plans_and_measurements_know_the_adapters(root: Path, song: Path)
 
     def key(*loras: Lora) -> str:
         models = replace(plain, loras=loras)
-        return engines.real_parts(models, made, Machine(), threading.Event()).cache_key
+        return engines.engine_factory(models, made, ComputeOptions(), threading.Event()).cache_key
 
     keys = {key(), key(lora), key(replace(lora, scale=0.6)), key(lora, lora)}
     assert len(keys) == 4

@@ -272,18 +272,18 @@ def test_a_song_is_the_same_with_a_preview_and_without(run: Run, sung: Run) -> N
 def test_a_stopped_song_goes_on_with_its_preview(tmp_path: Path, no_models: None) -> None:
     stop, path = threading.Event(), tmp_path / "preview.wav"
     request = yuegguf.SongRequest(OURS[1], OURS[3], segment_seconds=1.0, seed=5)
-    options = {"machine_options": yuegguf.Machine(threads=1)}
+    options = {"compute": yuegguf.ComputeOptions(threads=1)}
 
     def count(event: Event) -> None:
         if event.done >= 100:
             stop.set()
 
-    early = yuegguf.Early(preview_seconds=0.5)
+    early = yuegguf.PreviewOptions(preview_seconds=0.5)
     with pytest.raises(Interrupted) as caught:
         yuegguf.generate(
             request,
             output_dir=tmp_path,
-            early=early,
+            preview=early,
             progress=count,
             stop=stop,
             **options,  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ from yuegguf.errors import RequestError
 from yuegguf.files.arrays import load_arrays
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline.engines import open_codec
-from yuegguf.request.song_request import GivenTrack, SongRequest, shares
-from yuegguf.song.encoding import Room
+from yuegguf.request.song_request import GuideTrack, SongRequest, shares
+from yuegguf.song.encoding import EncodingMemory
 from yuegguf.song.recordings import given_track, recorded_frames, sections_for, silence
 
 MACHINE = ("--threads", 1, "--stage2-batch", 2, "-m", "nano")
@@ -52,10 +52,10 @@ def test_the_recording_is_heard_as_it_is_and_its_codes_are_the_tracks(
     codes, frames = codes_of(folder), int(50 * SECONDS)
     assert codes.shape == (2, 8, frames)
     given, heard = given_track(
-        GivenTrack(("vocal", "instrumental")[track], str(recording)),
+        GuideTrack(("vocal", "instrumental")[track], str(recording)),
         open_codec(nano_models().codec, 1),
         frames,
-        Room(),
+        EncodingMemory(),
     )
     assert (codes[track] == given).all()
     names = ("vocals", "instrumental")
@@ -73,7 +73,9 @@ def test_a_backing_needs_no_words_and_begins_where_it_is_told(
     options = ("stems", "--vocal", recording, "-g", "pop", "--offset", 1.0, "--seed", 1, "-o", tmp_path)
     folder = Path(cli(capsys, *options, *MACHINE, "--json").json["folder"])
     assert codes_of(folder).shape[2] == int(50 * SECONDS) - 50
-    whole = given_track(GivenTrack("vocal", str(recording)), open_codec(nano_models().codec, 1), 200, Room())
+    whole = given_track(
+        GuideTrack("vocal", str(recording)), open_codec(nano_models().codec, 1), 200, EncodingMemory()
+    )
     assert (codes_of(folder)[0, :, :100] == whole[0][:, 50:150]).all()
 
 
@@ -144,14 +146,14 @@ def test_sections_that_do_not_fit_a_recording_are_refused(seconds: list[float | 
 
 
 def test_a_request_with_a_track_travels_through_json() -> None:
-    track = GivenTrack("vocal", "/a.wav", 1.5, 200, True)
+    track = GuideTrack("vocal", "/a.wav", 1.5, 200, True)
     request = SongRequest("pop", "[verse]\nla\n", track=track, take=3, retries=0)
     assert SongRequest.from_json(request.to_json()) == request
     assert request.frame_caps() == [200]
 
 
 def test_what_cannot_be_is_said(recording: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert recorded_frames(GivenTrack("vocal", str(recording))) == int(50 * SECONDS)
+    assert recorded_frames(GuideTrack("vocal", str(recording))) == int(50 * SECONDS)
     assert sections_for(61, 30).count("[verse]") == 3
     common = ("-g", "pop", "-o", tmp_path, *MACHINE)
     assert "pass the track that is there" in refused(capsys, 2, "stems", *common)

@@ -15,7 +15,7 @@ from helpers import cli
 
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.header import ModelFacts, model_facts
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.measure.forecast import _snapshot_ids, reasons
 from yuegguf.models.resolve import nano_models
 from yuegguf.planning import timing
@@ -24,13 +24,13 @@ from yuegguf.planning.cost import (
     GPU_WORKSPACE,
     KV_BYTES,
     WORKSPACE,
-    Held,
+    LoadSpec,
     StepCost,
     draft_seconds,
     drawn_ids,
     refine_seconds,
 )
-from yuegguf.planning.plan import Machine, Plan, make
+from yuegguf.planning.plan import ComputeOptions, Plan, make
 from yuegguf.request.song_request import SongRequest
 
 COST = StepCost(step=0.1, row=0.02, cell=3e-5, prompt=0.004)
@@ -92,8 +92,8 @@ def test_refining_is_all_its_steps(rows: int) -> None:
 def test_flash_attention_holds_no_scores_and_caches_shrink_with_their_type() -> None:
     facts = ModelFacts(bytes=10**9, kv_width=1000, heads=8, n_ctx_train=0)
     scores = 4 * 8 * 2048 * 128
-    assert Held(2, 2048).own_bytes(facts) - Held(2, 2048, flash=True).own_bytes(facts) == scores
-    caches = [Held(2, 2048, kind, flash=True).own_bytes(facts) for kind in ("f32", "f16", "q8_0", "q4_0")]
+    assert LoadSpec(2, 2048).own_bytes(facts) - LoadSpec(2, 2048, flash=True).own_bytes(facts) == scores
+    caches = [LoadSpec(2, 2048, kind, flash=True).own_bytes(facts) for kind in ("f32", "f16", "q8_0", "q4_0")]
     assert [a - b for a, b in pairwise(caches)] == [
         round(2 * 2048 * 1000 * (a - b)) for a, b in ((4, 2), (2, 34 / 32), (34 / 32, 18 / 32))
     ]
@@ -103,16 +103,16 @@ def test_flash_attention_holds_no_scores_and_caches_shrink_with_their_type() -> 
 def test_layers_on_the_gpu_move_their_weights_and_caches_there() -> None:
     facts = ModelFacts(bytes=8 * 10**9, kv_width=1000, heads=8, n_ctx_train=0, layers=32)
     caches, scores = 2 * 2048 * 1000 * 2, 4 * 8 * 2048 * 128
-    alone = Held(2, 2048)
+    alone = LoadSpec(2, 2048)
     assert alone.gpu_bytes(facts) == 0
     for layers in (1, 8, 31):
-        held = Held(2, 2048, gpu_layers=layers)
+        held = LoadSpec(2, 2048, gpu_layers=layers)
         moved = (facts.bytes + caches) * layers // 32
         assert held.gpu_bytes(facts) == moved + scores + GPU_WORKSPACE
         assert alone.own_bytes(facts) - held.own_bytes(facts) == moved
         assert held.own_bytes(facts, shared=True) == alone.own_bytes(facts)
     for layers in (ALL, 32, 99):
-        whole = Held(2, 2048, gpu_layers=layers)
+        whole = LoadSpec(2, 2048, gpu_layers=layers)
         assert whole.gpu_bytes(facts) == facts.bytes + caches + scores + GPU_WORKSPACE
         assert whole.own_bytes(facts) == WORKSPACE
 
@@ -142,7 +142,7 @@ class ClockedEngine(FakeEngine):
 
     now = 0.0
 
-    def decode(self, rows: Sequence[Row]) -> np.ndarray:
+    def decode(self, rows: Sequence[SequenceInput]) -> np.ndarray:
         ids = sum(len(row.ids) for row in rows)
         if ids > len(rows):
             self.now += ids * COST.prompt
@@ -190,43 +190,47 @@ def test_the_later_place_is_as_far_as_is_soon_read(
 
 
 def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
-    notebook = timing.Notebook(tmp_path / "new" / "speed.json")
+    notebook = timing.TimingCache(tmp_path / "new" / "speed.json")
     assert notebook.find("stage1", 2) is None
     notebook.keep(COST, "stage1", 2)
-    assert timing.Notebook(notebook.path).find("stage1", 2) == COST
+    assert timing.TimingCache(notebook.path).find("stage1", 2) == COST
     assert notebook.find("stage1", 3) is None
     for damaged in ("", "[1]", '{"x": 1', json.dumps({timing._key(("a",)): {"step": 1}})):
         notebook.path.write_text(damaged)
         assert notebook.find("a") is None
     notebook.keep(COST, "a")
     assert notebook.find("a") == COST
-    timing.Notebook(Path("/proc/nowhere/speed.json")).keep(COST, "a")  # no reason to stop
+    timing.TimingCache(Path("/proc/nowhere/speed.json")).keep(COST, "a")  # no reason to stop
 
 
 def test_every_choice_has_its_reason() -> None:
     request = SongRequest("pop", "[verse]\nla la\n" * 6)
     big = ModelFacts(2 << 30, 1 << 16, 32, 16384)
-    asked = Machine(threads=3, kv_type="f32", stage2_rows=2)
+    asked = ComputeOptions(threads=3, kv_type="f32", stage2_rows=2)
     told = reasons(make(request, big, big, asked, 8, None), request, asked, None)
     assert [line.split()[0] for line in told] == [
         "context", "stage", "stage", "threads", "caches", "flash", "ubatch", "GPU",
     ]  # fmt: skip
     assert sum("as asked" in line for line in told) == 3
-    quantised = Machine(kv_type="q8_0")
+    quantised = ComputeOptions(kv_type="q8_0")
     assert "flash        on: q8_0 caches need it" in reasons(
         make(request, big, big, quantised, 8, None), request, quantised, None
     )
     second = ModelFacts(2 << 30, 1 << 17, 16, 8192)
-    free = reasons(make(request, big, second, Machine(), 8, 8 << 30), request, Machine(), 8 << 30)
+    free = reasons(
+        make(request, big, second, ComputeOptions(), 8, 8 << 30), request, ComputeOptions(), 8 << 30
+    )
     assert "as many as memory holds" in free[2]
-    roomy = reasons(make(request, big, second, Machine(), 8, 99 << 30), request, Machine(), 99 << 30)
+    roomy = reasons(
+        make(request, big, second, ComputeOptions(), 8, 99 << 30), request, ComputeOptions(), 99 << 30
+    )
     assert "16 rows: quickest for 60 chunks" in roomy[2]
-    asked = Machine(gpu=True, gpu_memory=9 << 30)
+    asked = ComputeOptions(gpu=True, gpu_memory=9 << 30)
     on_gpu = make(request, big, second, asked, 8, 99 << 30)
     assert reasons(on_gpu, request, asked, 99 << 30)[-1] == (
         "GPU layers   all of stage 1 and all of stage 2: as many as its memory holds"
     )
-    full = Machine(gpu=True, gpu_memory=1 << 29)
+    full = ComputeOptions(gpu=True, gpu_memory=1 << 29)
     nothing = reasons(make(request, big, second, full, 8, 99 << 30), request, full, 99 << 30)
     assert nothing[-1] == "GPU layers   0: the GPU's memory holds none"
 

@@ -12,7 +12,7 @@ from yuegguf.errors import RequestError
 from yuegguf.lm import llama
 from yuegguf.pipeline import engines
 from yuegguf.planning import hardware
-from yuegguf.planning.plan import Machine
+from yuegguf.planning.plan import ComputeOptions
 
 GIB = 2**30
 INFO = llama.build_info()
@@ -38,18 +38,24 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
 
 def test_a_build_without_gpu_computes_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama, "build_info", lambda: {**INFO, "gpu": "no"})
-    assert engines.with_device(Machine()) == Machine(gpu=False)
+    assert engines.with_device(ComputeOptions()) == ComputeOptions(gpu=False)
 
 
 def test_a_gpu_is_used_where_there_is_one_with_all_its_memory(seen: list[dict[str, str | int]]) -> None:
     seen += [CARD, SMALL]
-    assert engines.with_device(Machine()) == Machine(gpu=True, gpu_memory=17 * GIB)
-    assert engines.with_device(Machine(main_gpu=1)) == Machine(gpu=True, gpu_memory=6 * GIB, main_gpu=1)
+    assert engines.with_device(ComputeOptions()) == ComputeOptions(gpu=True, gpu_memory=17 * GIB)
+    assert engines.with_device(ComputeOptions(main_gpu=1)) == ComputeOptions(
+        gpu=True, gpu_memory=6 * GIB, main_gpu=1
+    )
 
 
 def test_a_gpu_that_is_not_wanted_is_not_used(seen: list[dict[str, str | int]]) -> None:
     seen.append(CARD)
-    for options in (Machine(gpu=False), Machine(gpu_layers=0), Machine(gpu=True, gpu_layers=0)):
+    for options in (
+        ComputeOptions(gpu=False),
+        ComputeOptions(gpu_layers=0),
+        ComputeOptions(gpu=True, gpu_layers=0),
+    ):
         assert engines.with_device(options) == replace(options, gpu=False)
 
 
@@ -57,30 +63,34 @@ def test_integrated_gpus_and_macs_share_the_machines_memory(
     seen: list[dict[str, str | int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen.append(INTEGRATED)
-    assert engines.with_device(Machine()) == Machine(gpu=True, gpu_memory=9 * GIB, shared_memory=True)
+    assert engines.with_device(ComputeOptions()) == ComputeOptions(
+        gpu=True, gpu_memory=9 * GIB, shared_memory=True
+    )
     monkeypatch.setattr(hardware, "is_mac", lambda: True)
-    assert engines.with_device(Machine()).shared_memory
+    assert engines.with_device(ComputeOptions()).shared_memory
 
 
 def test_an_integrated_gpu_beside_a_card_is_neither_counted_nor_named(
     seen: list[dict[str, str | int]],
 ) -> None:
     seen += [INTEGRATED, CARD]
-    assert engines.with_device(Machine()) == Machine(gpu=True, gpu_memory=11 * GIB)
-    assert engines.with_device(Machine(main_gpu=0)) == Machine(gpu=True, gpu_memory=11 * GIB, main_gpu=0)
+    assert engines.with_device(ComputeOptions()) == ComputeOptions(gpu=True, gpu_memory=11 * GIB)
+    assert engines.with_device(ComputeOptions(main_gpu=0)) == ComputeOptions(
+        gpu=True, gpu_memory=11 * GIB, main_gpu=0
+    )
     with pytest.raises(RequestError, match="there is no GPU number 1; 1 are seen"):
-        engines.with_device(Machine(main_gpu=1))
+        engines.with_device(ComputeOptions(main_gpu=1))
 
 
 def test_memory_that_cannot_be_read_is_unknown(seen: list[dict[str, str | int]]) -> None:
     seen.clear()
-    assert engines.with_device(Machine(gpu_layers=7)) == Machine(gpu=True, gpu_layers=7)
+    assert engines.with_device(ComputeOptions(gpu_layers=7)) == ComputeOptions(gpu=True, gpu_layers=7)
 
 
 def test_a_gpu_that_is_not_there_is_named(seen: list[dict[str, str | int]]) -> None:
     seen.append(CARD)
     with pytest.raises(RequestError, match="there is no GPU number 1"):
-        engines.with_device(Machine(main_gpu=1))
+        engines.with_device(ComputeOptions(main_gpu=1))
 
 
 @pytest.mark.usefixtures("seen")

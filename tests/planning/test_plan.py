@@ -13,16 +13,16 @@ from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
 from yuegguf.files import typed_json
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.header import ModelFacts, model_facts
-from yuegguf.lm.protocol import BATCH
+from yuegguf.lm.protocol import MAX_BATCH
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.models.resolve import nano_models
 from yuegguf.planning.cost import WORKSPACE
-from yuegguf.planning.plan import Machine, Plan, context_for, make, revise
+from yuegguf.planning.plan import ComputeOptions, Plan, context_for, make, revise
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import Reference, SongRequest
 from yuegguf.stages import prompt
-from yuegguf.stages.stage1_task import Draft
+from yuegguf.stages.stage1_task import Stage1Task
 from yuegguf.stages.stage2 import ROW_IDS
 
 GIB = 2**30
@@ -30,8 +30,8 @@ BIG1 = ModelFacts(6 * GIB, 2 * 32 * 4 * 128, 32, 16384)  # YuE's 7B: 64 KiB an i
 BIG2 = ModelFacts(2 * GIB, 2 * 16 * 32 * 128, 16, 8192)
 CELLS2 = -(-ROW_IDS // 256) * 256  # as llama.cpp rounds it up
 ROW2 = CELLS2 * BIG2.kv_width * 2
-FIXED1 = 4 * 32 * 16384 * BATCH + WORKSPACE  # llama.cpp's attention scores: 32 heads, 4 bytes each
-FIXED2 = 4 * 16 * CELLS2 * BATCH + WORKSPACE
+FIXED1 = 4 * 32 * 16384 * MAX_BATCH + WORKSPACE  # llama.cpp's attention scores: 32 heads, 4 bytes each
+FIXED2 = 4 * 16 * CELLS2 * MAX_BATCH + WORKSPACE
 MODEL = read_model(nano_models().stage1)
 PIECES, METADATA = MODEL.pieces, MODEL.metadata
 VOCAB = stage1_vocab(PIECES)
@@ -73,7 +73,7 @@ def true_ids(asked: SongRequest) -> int:
         frames = round(50 * asked.reference.end) - round(50 * asked.reference.start)
         reference = np.zeros(2 * frames, np.int16)
     built = prompt.build(ENCODE, VOCAB, asked.genre, asked.all_sections(), asked.parsed().sections, reference)
-    return context_ids(Draft(built, asked.frame_caps(), asked.sampling, 0))
+    return context_ids(Stage1Task(built, asked.frame_caps(), asked.sampling, 0))
 
 
 def test_context_holds_every_song_whatever_its_text() -> None:
@@ -94,13 +94,13 @@ def test_context_is_no_more_than_allowed() -> None:
 @pytest.mark.parametrize(
     ("machine", "trained", "context"),
     [
-        (Machine(), 16384, 16384),
-        (Machine(), 4096, 4096),
-        (Machine(ctx=2048), 16384, 2048),
-        (Machine(ctx=32768), 16384, 18688),  # asked for in so many words
+        (ComputeOptions(), 16384, 16384),
+        (ComputeOptions(), 4096, 4096),
+        (ComputeOptions(ctx=2048), 16384, 2048),
+        (ComputeOptions(ctx=32768), 16384, 18688),  # asked for in so many words
     ],
 )
-def test_context_follows_the_user_then_the_model(machine: Machine, trained: int, context: int) -> None:
+def test_context_follows_the_user_then_the_model(machine: ComputeOptions, trained: int, context: int) -> None:
     assert make(request(), replace(BIG1, n_ctx_train=trained), BIG2, machine, 4, None).n_ctx == context
 
 
@@ -116,7 +116,7 @@ def test_context_follows_the_user_then_the_model(machine: Machine, trained: int,
     ],
 )
 def test_as_many_stage2_rows_as_memory_holds(free: float | None, rows: int) -> None:
-    made = make(request(), BIG1, BIG2, Machine(ctx=2048), 4, None if free is None else int(free))
+    made = make(request(), BIG1, BIG2, ComputeOptions(ctx=2048), 4, None if free is None else int(free))
     assert made.stage2_rows == rows
     if free is not None:
         assert BIG2.bytes + rows * ROW2 + FIXED2 <= free * 0.9
@@ -124,25 +124,25 @@ def test_as_many_stage2_rows_as_memory_holds(free: float | None, rows: int) -> N
 
 def test_rows_are_no_more_than_the_song_has_chunks_and_at_least_one() -> None:
     small = replace(BIG1, bytes=GIB)
-    assert make(request(1, 1), small, BIG2, Machine(), 4, 64 * GIB).stage2_rows == 2
-    assert make(request(6, 1), small, BIG2, Machine(), 4, 64 * GIB).stage2_rows == 2
-    assert make(request(7, 1), small, BIG2, Machine(), 4, 64 * GIB).stage2_rows == 4
+    assert make(request(1, 1), small, BIG2, ComputeOptions(), 4, 64 * GIB).stage2_rows == 2
+    assert make(request(6, 1), small, BIG2, ComputeOptions(), 4, 64 * GIB).stage2_rows == 2
+    assert make(request(7, 1), small, BIG2, ComputeOptions(), 4, 64 * GIB).stage2_rows == 4
     tight = BIG2.bytes + ROW2 + FIXED2
-    assert make(request(1, 1), small, BIG2, Machine(), 4, tight).stage2_rows == 1
-    assert make(request(1, 1), small, BIG2, Machine(stage2_rows=7), 4, None).stage2_rows == 2
-    assert make(request(), small, BIG2, Machine(stage2_rows=7), 4, None).stage2_rows == 7
+    assert make(request(1, 1), small, BIG2, ComputeOptions(), 4, tight).stage2_rows == 1
+    assert make(request(1, 1), small, BIG2, ComputeOptions(stage2_rows=7), 4, None).stage2_rows == 2
+    assert make(request(), small, BIG2, ComputeOptions(stage2_rows=7), 4, None).stage2_rows == 7
 
 
 def test_without_guidance_there_is_one_stage1_row() -> None:
-    assert make(request(), BIG1, BIG2, Machine(), 4, None).stage1_rows == 2
+    assert make(request(), BIG1, BIG2, ComputeOptions(), 4, None).stage1_rows == 2
     plain = request(sampling=Sampling(guidance_first=1, guidance_rest=1))
-    assert make(plain, BIG1, BIG2, Machine(), 4, None).stage1_rows == 1
+    assert make(plain, BIG1, BIG2, ComputeOptions(), 4, None).stage1_rows == 1
 
 
 def test_memory_is_the_larger_of_the_two_stages() -> None:
-    made = make(request(), BIG1, BIG2, Machine(stage2_rows=1), 4, None)
+    made = make(request(), BIG1, BIG2, ComputeOptions(stage2_rows=1), 4, None)
     assert made.memory == BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + FIXED1
-    wide = make(request(), BIG1, BIG2, Machine(ctx=512, stage2_rows=10, kv_type="f32"), 4, None)
+    wide = make(request(), BIG1, BIG2, ComputeOptions(ctx=512, stage2_rows=10, kv_type="f32"), 4, None)
     assert wide.memory == BIG2.bytes + 10 * 2 * ROW2 + FIXED2
 
 
@@ -150,19 +150,19 @@ def test_too_little_memory_is_refused_with_both_numbers() -> None:
     tiny = replace(BIG1, bytes=0, kv_width=1, heads=1)
     told = {
         "stage 1 needs about 8.4 GiB and 4.0 GiB may be used; a model file of at most 3.6 GiB would fit": (
-            (request(), BIG1, BIG2, Machine(), 4, 4 * GIB),
+            (request(), BIG1, BIG2, ComputeOptions(), 4, 4 * GIB),
         ),
         "stage 1 needs about 8.4 GiB and 8.0 GiB may be used; --ctx 13312 would fit": (
-            (request(), BIG1, BIG2, Machine(max_memory=8 * GIB), 4, 64 * GIB),
+            (request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB), 4, 64 * GIB),
         ),
         "stage 2 needs about 2.9 GiB and 2.8 GiB may be used; a model file of at most 1.9 GiB would fit": (
-            (request(), tiny, BIG2, Machine(), 4, int(2.8 * GIB)),
+            (request(), tiny, BIG2, ComputeOptions(), 4, int(2.8 * GIB)),
         ),
         "stage 2 needs about 4.9 GiB and 4.0 GiB may be used; --stage2-batch 2 would fit": (
-            (request(), tiny, BIG2, Machine(stage2_rows=4), 4, 4 * GIB),
+            (request(), tiny, BIG2, ComputeOptions(stage2_rows=4), 4, 4 * GIB),
         ),
         "stage 2 needs about 2.9 GiB and 0.5 GiB may be used; a machine with more memory would fit": (
-            (request(), tiny, BIG2, Machine(), 4, GIB // 2),
+            (request(), tiny, BIG2, ComputeOptions(), 4, GIB // 2),
         ),
     }
     for words, arguments in ((words, one) for words, all_of in told.items() for one in all_of):
@@ -172,50 +172,52 @@ def test_too_little_memory_is_refused_with_both_numbers() -> None:
 
 
 def test_what_is_said_to_fit_fits() -> None:
-    assert make(request(), BIG1, BIG2, Machine(max_memory=8 * GIB, ctx=13312), 4, None).n_ctx == 13312
+    assert make(request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB, ctx=13312), 4, None).n_ctx == 13312
     with pytest.raises(NotEnoughMemory):
-        make(request(), BIG1, BIG2, Machine(max_memory=8 * GIB, ctx=13568), 4, None)
+        make(request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB, ctx=13568), 4, None)
     exact = BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + FIXED1
-    assert make(request(), BIG1, BIG2, Machine(max_memory=exact), 4, 1).n_ctx == 16384
+    assert make(request(), BIG1, BIG2, ComputeOptions(max_memory=exact), 4, 1).n_ctx == 16384
     with pytest.raises(NotEnoughMemory):
-        make(request(), BIG1, BIG2, Machine(max_memory=exact - 1), 4, None)
+        make(request(), BIG1, BIG2, ComputeOptions(max_memory=exact - 1), 4, None)
 
 
 def test_threads_are_the_cores_unless_said_otherwise() -> None:
-    assert make(request(), BIG1, BIG2, Machine(), 6, None).threads == 6
-    assert make(request(), BIG1, BIG2, Machine(threads=3), 6, None).threads == 3
+    assert make(request(), BIG1, BIG2, ComputeOptions(), 6, None).threads == 6
+    assert make(request(), BIG1, BIG2, ComputeOptions(threads=3), 6, None).threads == 3
 
 
 def test_a_song_that_goes_on_may_change_rows_threads_and_device() -> None:
-    made = make(request(), BIG1, BIG2, Machine(), 4, None)
-    on_gpu = Machine(threads=2, stage2_rows=3, gpu_layers=-1, main_gpu=1)
+    made = make(request(), BIG1, BIG2, ComputeOptions(), 4, None)
+    on_gpu = ComputeOptions(threads=2, stage2_rows=3, gpu_layers=-1, main_gpu=1)
     changed = revise(made, request(), BIG1, BIG2, on_gpu, None, "draft")
     assert (changed.threads, changed.stage2_rows, changed.main_gpu) == (2, 3, 1)
     assert (changed.stage1_gpu_layers, changed.stage2_gpu_layers) == (-1, -1)
-    assert revise(changed, request(), BIG1, BIG2, Machine(), None, "draft") == changed
-    back = revise(changed, request(), BIG1, BIG2, Machine(gpu=False), None, "draft")
+    assert revise(changed, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == changed
+    back = revise(changed, request(), BIG1, BIG2, ComputeOptions(gpu=False), None, "draft")
     assert (back.stage1_gpu_layers, back.stage2_gpu_layers, back.main_gpu) == (0, 0, None)
-    assert revise(made, request(), BIG1, BIG2, Machine(), None, "draft") == made
-    assert revise(made, request(), BIG1, BIG2, Machine(ctx=16384, kv_type="f16"), None, "draft") == made
+    assert revise(made, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == made
+    assert (
+        revise(made, request(), BIG1, BIG2, ComputeOptions(ctx=16384, kv_type="f16"), None, "draft") == made
+    )
 
 
 def test_a_song_that_goes_on_keeps_its_context_and_cache_type() -> None:
-    made = make(request(), BIG1, BIG2, Machine(), 4, None)
+    made = make(request(), BIG1, BIG2, ComputeOptions(), 4, None)
     for machine, words in (
-        (Machine(ctx=8192), "16384 ids of context"),
-        (Machine(kv_type="f32"), "f16 caches"),
+        (ComputeOptions(ctx=8192), "16384 ids of context"),
+        (ComputeOptions(kv_type="f32"), "f16 caches"),
     ):
         with pytest.raises(RequestError, match=f"was planned with {words}"):
             revise(made, request(), BIG1, BIG2, machine, None, "refine")
 
 
 def test_memory_is_checked_again_for_the_phases_that_are_left() -> None:
-    made = make(request(), BIG1, BIG2, Machine(stage2_rows=1), 4, None)
+    made = make(request(), BIG1, BIG2, ComputeOptions(stage2_rows=1), 4, None)
     for phase, enough in (("draft", 9 * GIB), ("refine", 4 * GIB), ("master", 1)):
-        assert revise(made, request(), BIG1, BIG2, Machine(), enough, phase) == made
+        assert revise(made, request(), BIG1, BIG2, ComputeOptions(), enough, phase) == made
     for phase, little in (("draft", 8 * GIB), ("refine", 2 * GIB)):
         with pytest.raises(NotEnoughMemory):
-            revise(made, request(), BIG1, BIG2, Machine(), little, phase)
+            revise(made, request(), BIG1, BIG2, ComputeOptions(), little, phase)
 
 
 @pytest.mark.parametrize(
@@ -232,11 +234,11 @@ def test_memory_is_checked_again_for_the_phases_that_are_left() -> None:
 )
 def test_impossible_machine_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(RequestError):
-        Machine(**options)  # type: ignore[arg-type]
+        ComputeOptions(**options)  # type: ignore[arg-type]
 
 
 def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
-    made = make(request(), BIG1, BIG2, Machine(), 4, None)
+    made = make(request(), BIG1, BIG2, ComputeOptions(), 4, None)
     facts = asdict(made)
     assert typed_json.as_typed(facts, Plan, "plan", "") == made
     wrong = (
@@ -267,7 +269,7 @@ LAYERED1, LAYERED2 = replace(BIG1, layers=32), replace(BIG2, layers=16)
 
 
 def on_gpu(free: float | None, **options: object) -> Plan:
-    machine = Machine(gpu=True, gpu_memory=None if free is None else int(free * GIB), **options)  # type: ignore[arg-type]
+    machine = ComputeOptions(gpu=True, gpu_memory=None if free is None else int(free * GIB), **options)  # type: ignore[arg-type]
     return make(request(), LAYERED1, LAYERED2, machine, 4, 64 * GIB)
 
 
@@ -284,7 +286,9 @@ def test_a_gpu_takes_as_many_layers_of_each_stage_as_it_holds() -> None:
     assert (half.stage1_gpu_layers, half.stage2_gpu_layers) == (15, -1)
     more = replace(half.stage1(), gpu_layers=16)
     assert half.stage1().gpu_bytes(LAYERED1) <= 4.5 * GIB < more.gpu_bytes(LAYERED1)
-    assert on_gpu(0.5) == make(request(), LAYERED1, LAYERED2, Machine(), 4, 64 * GIB)  # as without a GPU
+    assert on_gpu(0.5) == make(
+        request(), LAYERED1, LAYERED2, ComputeOptions(), 4, 64 * GIB
+    )  # as without a GPU
     assert on_gpu(None).stage1_gpu_layers == -1  # its memory is unknown
 
 
@@ -312,6 +316,6 @@ def test_layers_that_are_asked_for_are_taken_or_refused() -> None:
 
 
 def test_a_gpu_without_memory_of_its_own_takes_the_machines() -> None:
-    machine = Machine(gpu=True, gpu_memory=16 * GIB, shared_memory=True)
+    machine = ComputeOptions(gpu=True, gpu_memory=16 * GIB, shared_memory=True)
     with pytest.raises(NotEnoughMemory, match=r"8\.0 GiB may be used; --ctx"):
         make(request(), LAYERED1, LAYERED2, machine, 4, 8 * GIB)

@@ -21,11 +21,11 @@ from yuegguf_convert.lora import convert_lora
 from yuegguf_convert.names import read_config, wanted_tensors
 from yuegguf_convert.peft import read_peft
 from yuegguf_convert.safetensors import INDEX, open_checkpoint
-from yuegguf_convert.vocab import APPENDED, read_vocab
+from yuegguf_convert.tokenizer_pieces import APPENDED, read_vocab
 from yuegguf_onnx_codec.pth import read_state_dict
 from yuegguf_onnx_codec.weights import Weights
 
-from yuegguf.cli._describe import describe, lines_of
+from yuegguf.cli._model_facts import lines_of, model_facts
 from yuegguf.codec.header import METADATA_KEY, read_encoder, read_header, read_metadata
 from yuegguf.lm.adapters import read_adapter
 from yuegguf.lm.gguf_model import read_model
@@ -43,7 +43,7 @@ def read_gguf_model(folder: Path) -> None:
     model = read_model(folder / "m.gguf")
     for tensor in model.file.tensors.values():
         model.file.read(tensor, 0, tensor.rows)
-    lines_of(describe(folder / "m.gguf", None))
+    lines_of(model_facts(folder / "m.gguf", None))
 
 
 def adapter_seeds(folder: Path) -> list[Content]:
@@ -192,7 +192,7 @@ def read_onnx(folder: Path) -> None:
     each(
         lambda: read_metadata(path),
         lambda: read_header(path, "decoder"),
-        lambda: lines_of(describe(path, None)),
+        lambda: lines_of(model_facts(path, None)),
     )
 
 

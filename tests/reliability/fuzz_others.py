@@ -17,19 +17,19 @@ from songs import codes_of, finished_song
 from yuegguf.audio.files import write_audio
 from yuegguf.audio.recording import open_recording, read_audio
 from yuegguf.cli import _queue_file
-from yuegguf.cli._output import Output
+from yuegguf.cli._console import Console
 from yuegguf.cli._queue import State
 from yuegguf.cli._request import song_request
 from yuegguf.cli._texts import read_text
-from yuegguf.cli.song import run
+from yuegguf.cli.run import run
 from yuegguf.errors import RequestError
 from yuegguf.exchange import convert, finetuning_data, yue_ui
-from yuegguf.exchange.imported import Known
+from yuegguf.exchange.imported import Overrides
 from yuegguf.exchange.npy_codes import read_codes
 from yuegguf.files import arrays
 from yuegguf.models import hub_client, lockfile, offline_kit
 from yuegguf.planning.cost import StepCost
-from yuegguf.planning.timing import Notebook
+from yuegguf.planning.timing import TimingCache
 from yuegguf.request import lyrics
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
@@ -54,7 +54,7 @@ def pair_seeds(folder: Path) -> list[Content]:
 
 def read_pair(folder: Path) -> None:
     """A pair as codes, and as a song."""
-    each(lambda: read_codes([folder]), lambda: convert.from_pair([folder], Known()))
+    each(lambda: read_codes([folder]), lambda: convert.from_pair([folder], Overrides()))
 
 
 def lock_seeds(folder: Path) -> list[Content]:
@@ -115,7 +115,7 @@ def read_queue(folder: Path) -> None:
         try:
             asked = _queue_file.chosen(run, defaults, wish.options)
             arguments = [text for one in asked.values() for text in one.arguments(folder)]
-            song_request(run.make_context("run", arguments, obj=Output(quiet=True)).params)
+            song_request(run.make_context("run", arguments, obj=Console(quiet=True)).params)
         except click.UsageError as error:
             raise RequestError(error.message[:200]) from error
 
@@ -154,13 +154,13 @@ def read_dataset(folder: Path) -> None:
 def speed_seeds(folder: Path) -> list[Content]:
     """A measurement of this machine."""
     cost = StepCost(*(0.5 for _ in StepCost.__dataclass_fields__))
-    Notebook(folder / "speed.json").keep(cost, "model")
+    TimingCache(folder / "speed.json").keep(cost, "model")
     return [content_of(folder)]
 
 
 def read_speed(folder: Path) -> None:
     """A measurement; none is a refusal."""
-    if Notebook(folder / "speed.json").find("model") is None:
+    if TimingCache(folder / "speed.json").find("model") is None:
         raise RequestError("not measured")
 
 
@@ -203,7 +203,7 @@ def read_recording(folder: Path) -> None:
 
 STATE = b'{"00ff": "song", "11": "other"}'
 OTHERS = (
-    Target("YuE-UI project", project_seeds, lambda f: convert.from_project(f / "p.json", Known())),
+    Target("YuE-UI project", project_seeds, lambda f: convert.from_project(f / "p.json", Overrides())),
     Target("YuE pair", pair_seeds, read_pair, folder=True),
     Target("lock and kit", lock_seeds, read_lock, only=".json"),
     Target("download record", record_seeds, read_record),

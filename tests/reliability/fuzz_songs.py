@@ -24,17 +24,17 @@ from yuegguf.exchange.zip_bundle import bundle
 from yuegguf.files import typed_json
 from yuegguf.lm.vocab import interleave
 from yuegguf.pipeline import song_models, takes
-from yuegguf.pipeline.write_audio import extra_of
+from yuegguf.pipeline.write_audio import file_extras
 from yuegguf.song import voices
-from yuegguf.song.cache_snapshots import CacheFolder, Note
+from yuegguf.song.cache_snapshots import KvSnapshots, Note
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import check_inside
-from yuegguf.song.kept_part import Base, save_base
+from yuegguf.song.kept_part import KeptPart, save_kept_part
 from yuegguf.song.lookup import newest_interrupted
 from yuegguf.song.markers import write_markers
-from yuegguf.song.state import finished, next_phase
+from yuegguf.song.state import finished, where
 from yuegguf.song.token_log import TokenLog
-from yuegguf.stages.stage1_task import Given
+from yuegguf.stages.stage1_task import KeptPrefix
 
 DRAWS = [str(code) for code in codes_of()[:, 0].T.ravel()[:40]]
 LOG = log_of("section 0", *DRAWS[:20], "end", "section 1", *DRAWS[20:], "again 6", "5", "6")
@@ -72,7 +72,7 @@ def whole_seeds(folder: Path) -> list[Content]:
     song.save_reference(codes[0, 0])
     song.save_track(codes[0], None)
     song.save_chunk(0, 0, codes[0])
-    save_base(path, Base(Given(1, 4), (20, 2), codes[:, :, :22], (5,), codes[:, :, :5]))
+    save_kept_part(path, KeptPart(KeptPrefix(1, 4), (20, 2), codes[:, :, :22], (5,), codes[:, :, :5]))
     drawn = [str(code) for code in interleave(*codes[:, 0, :22])]
     (path / "tokens.log").write_bytes(log_of("section 0", *drawn[:40], "end", "section 1", *drawn[40:]))
     done = {f"song/{name}": data for name, data in content_of(path).items()}
@@ -89,9 +89,9 @@ def read_song(folder: Path) -> None:
     each(
         *(song.load_reference, song.load_track, song.load_stage1, song.load_stage2),
         *(lambda: song.load_chunk(0, 0, FRAMES), song.load_base, lambda: song.token_log().close()),
-        *(lambda: next_phase(song), lambda: finished(song), lambda: takes.frames(song)),
-        *(lambda: song.load_codes(), lambda: extra_of(song, FRAMES)),
-        *(lambda: write_markers(song), lambda: takes.read_sung(song), lambda: bundle(path, out)),
+        *(lambda: where(song), lambda: finished(song), lambda: takes.frames(song)),
+        *(lambda: song.load_codes(), lambda: file_extras(song, FRAMES)),
+        *(lambda: write_markers(song), lambda: takes.drafted_song(song), lambda: bundle(path, out)),
         *(lambda: convert.official_files(song), lambda: yue_ui.save(convert.project_of(song))),
         *(
             lambda: song_models.codec_of_song(song),
@@ -147,7 +147,7 @@ def read_snapshot(folder: Path) -> None:
     """The newest snapshot; a damaged one is left aside, so none is a refusal."""
     check_inside(folder)
     with closing(TokenLog.open(folder / "tokens.log")) as log:
-        if CacheFolder(folder / "cache", log, "key", 10).latest() is None:
+        if KvSnapshots(folder / "cache", log, "key", 10).latest() is None:
             raise RequestError("no snapshot")
 
 

@@ -79,13 +79,13 @@ def open_all(paths: list[Path], base: Path | None) -> None:
     from yuegguf_convert.quantize import quantize_gguf
 
     from yuegguf.lm.llama import EngineOptions, LlamaEngine
-    from yuegguf.lm.protocol import Row
+    from yuegguf.lm.protocol import SequenceInput
 
     for path in paths:
         loras = (Lora(path),) if base else ()
         options = EngineOptions(16, 2, 1, loras=loras)
         with suppress(DamagedFile, EngineError), closing(LlamaEngine(base or path, options)) as engine:
-            engine.decode([Row(0, [1, 2, 3]), Row(1, [5])])
+            engine.decode([SequenceInput(0, [1, 2, 3]), SequenceInput(1, [5])])
         out = path.with_suffix(".q8")
         with suppress(DamagedFile, EngineError, RequestError):
             quantize_gguf(path, out, "Q8_0", threads=1, overwrite=True)

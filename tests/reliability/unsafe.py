@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yuegguf.song import folder
-from yuegguf.song.kept_part import Base, load_base
+from yuegguf.song.kept_part import KeptPart, load_kept_part
 
 
 def install(way: str) -> Callable[[], None]:
@@ -30,5 +30,5 @@ def _unclaimed(_folder: Path) -> Iterator[None]:
     yield
 
 
-def _any_base(folder: folder.SongFolder) -> Base | None:
-    return load_base(folder.path)
+def _any_base(folder: folder.SongFolder) -> KeptPart | None:
+    return load_kept_part(folder.path)

@@ -10,28 +10,38 @@ import pytest
 
 from yuegguf.errors import RequestError
 from yuegguf.lm.adapters import Lora
-from yuegguf.planning.plan import Machine, check_threads
-from yuegguf.request.early import Early
+from yuegguf.planning.plan import ComputeOptions, check_threads
 from yuegguf.request.lyrics import MOST_BODY, MOST_LABEL, MOST_SECTIONS, MOST_TEXT, choose, parse
+from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import MOST_GENRE, GivenTrack, Output, Reference, SongRequest
+from yuegguf.request.song_request import MOST_GENRE, GuideTrack, Output, Reference, SongRequest
 from yuegguf.stages.sampler import draw
 
 LYRICS = "[verse]\nla"
 NEVER = (math.nan, math.inf, -math.inf, 1e308, -1e308, 10**400, -(10**400), 10**5000, "7", True, [], {})
 """What no number of a request may be."""
 WHOLE = (Sampling, "top_k"), (Sampling, "min_new_tokens"), (SongRequest, "seed"), (SongRequest, "take")
-WHOLE += ((SongRequest, "retries"), (Machine, "threads"), (Machine, "ctx"), (Machine, "stage2_rows"))
-WHOLE += ((Machine, "ubatch"), (Machine, "gpu_layers"), (Machine, "main_gpu"), (Machine, "max_memory"))
-WHOLE += ((GivenTrack, "frames"),)
+WHOLE += (
+    (SongRequest, "retries"),
+    (ComputeOptions, "threads"),
+    (ComputeOptions, "ctx"),
+    (ComputeOptions, "stage2_rows"),
+)
+WHOLE += (
+    (ComputeOptions, "ubatch"),
+    (ComputeOptions, "gpu_layers"),
+    (ComputeOptions, "main_gpu"),
+    (ComputeOptions, "max_memory"),
+)
+WHOLE += ((GuideTrack, "frames"),)
 REAL = (Sampling, "guidance_first"), (Sampling, "guidance_rest"), (Sampling, "repetition_penalty")
 REAL += ((Sampling, "temperature"), (Sampling, "top_p"), (SongRequest, "segment_seconds"))
-REAL += ((Reference, "start"), (Reference, "end"), (GivenTrack, "offset"), (Output, "vocal_gain"))
-REAL += ((Output, "inst_gain"), (Machine, "snapshot_seconds"), (Early, "preview_seconds"))
+REAL += ((Reference, "start"), (Reference, "end"), (GuideTrack, "offset"), (Output, "vocal_gain"))
+REAL += ((Output, "inst_gain"), (ComputeOptions, "snapshot_seconds"), (PreviewOptions, "preview_seconds"))
 NEEDED: dict[type, dict[str, Any]] = {
     SongRequest: {"genre": "pop", "lyrics": LYRICS},
     Reference: {"mix": "a.wav"},
-    GivenTrack: {"track": "vocal", "file": "a.wav"},
+    GuideTrack: {"track": "vocal", "file": "a.wav"},
 }
 
 

@@ -11,11 +11,11 @@ import pytest
 from fakes import FakeEngine
 
 from yuegguf.errors import StorageError
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.song import cache_snapshots
-from yuegguf.song.cache_snapshots import COST_SHARE, CacheFolder
+from yuegguf.song.cache_snapshots import COST_SHARE, KvSnapshots
 from yuegguf.song.token_log import TokenLog
-from yuegguf.stages.stage1_task import Mark
+from yuegguf.stages.stage1_task import Checkpoint
 
 
 class Clock:
@@ -62,15 +62,15 @@ def log(tmp_path: Path) -> TokenLog:
 
 def fed(clock: Clock) -> SlowEngine:
     engine = SlowEngine(clock)
-    engine.decode([Row(0, [1, 2, 3]), Row(1, [9])])
+    engine.decode([SequenceInput(0, [1, 2, 3]), SequenceInput(1, [9])])
     return engine
 
 
-def keeper(root: Path, log: TokenLog, key: str = "k", seconds: float = 10.0) -> CacheFolder:
-    return CacheFolder(root / "cache", log, key, seconds)
+def keeper(root: Path, log: TokenLog, key: str = "k", seconds: float = 10.0) -> KvSnapshots:
+    return KvSnapshots(root / "cache", log, key, seconds)
 
 
-def save(root: Path, log: TokenLog, clock: Clock, mark: Mark, key: str = "k") -> Path:
+def save(root: Path, log: TokenLog, clock: Clock, mark: Checkpoint, key: str = "k") -> Path:
     """One snapshot, taken now."""
     cache = keeper(root, log, key)
     clock.now += 11
@@ -79,7 +79,7 @@ def save(root: Path, log: TokenLog, clock: Clock, mark: Mark, key: str = "k") ->
 
 
 def test_what_is_saved_comes_back(tmp_path: Path, log: TokenLog, clock: Clock) -> None:
-    mark = Mark(1, 6, 0)
+    mark = Checkpoint(1, 6, 0)
     folder = save(tmp_path, log, clock, mark)
     assert sorted(path.name for path in folder.iterdir()) == ["mark.json", "row0.bin", "row1.bin"]
     cache = keeper(tmp_path, log)
@@ -90,7 +90,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, log: TokenLog, clock: Clock) -
 
 
 def test_the_newest_stays_and_older_ones_go(tmp_path: Path, log: TokenLog, clock: Clock) -> None:
-    for mark in (Mark(0, 4, 0), Mark(1, 9, 0), Mark(1, 12, 1)):
+    for mark in (Checkpoint(0, 4, 0), Checkpoint(1, 9, 0), Checkpoint(1, 12, 1)):
         save(tmp_path, log, clock, mark)
         assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{mark.section}-{mark.codes}"]
         assert keeper(tmp_path, log).latest() == mark
@@ -99,20 +99,20 @@ def test_the_newest_stays_and_older_ones_go(tmp_path: Path, log: TokenLog, clock
 def test_a_crash_before_the_old_one_is_deleted_leaves_both_and_the_later_counts(
     tmp_path: Path, log: TokenLog, clock: Clock
 ) -> None:
-    old = save(tmp_path, log, clock, Mark(0, 5, 0))
+    old = save(tmp_path, log, clock, Checkpoint(0, 5, 0))
     shutil.copytree(old, tmp_path / "kept")
-    save(tmp_path, log, clock, Mark(1, 2, 0))
+    save(tmp_path, log, clock, Checkpoint(1, 2, 0))
     shutil.copytree(tmp_path / "kept", old)
-    assert keeper(tmp_path, log).latest() == Mark(1, 2, 0)
+    assert keeper(tmp_path, log).latest() == Checkpoint(1, 2, 0)
 
 
 @pytest.mark.parametrize("damage", ["no mark", "cut mark", "no row", "short row", "no codes", "a list"])
 def test_a_torn_snapshot_is_passed_over_for_the_whole_one(
     damage: str, tmp_path: Path, log: TokenLog, clock: Clock
 ) -> None:
-    whole = save(tmp_path, log, clock, Mark(0, 3, 0))
+    whole = save(tmp_path, log, clock, Checkpoint(0, 3, 0))
     shutil.copytree(whole, tmp_path / "kept")
-    torn = save(tmp_path, log, clock, Mark(1, 9, 0))
+    torn = save(tmp_path, log, clock, Checkpoint(1, 9, 0))
     shutil.copytree(tmp_path / "kept", whole)
     mark, row = torn / "mark.json", torn / "row1.bin"
     note = json.loads(mark.read_text())
@@ -128,16 +128,16 @@ def test_a_torn_snapshot_is_passed_over_for_the_whole_one(
         mark.write_text(json.dumps({**note, "codes": 0}))
     else:
         mark.write_text("[]")
-    assert keeper(tmp_path, log).latest() == Mark(0, 3, 0)
+    assert keeper(tmp_path, log).latest() == Checkpoint(0, 3, 0)
 
 
 def test_a_cache_of_another_model_or_options_is_not_used(tmp_path: Path, log: TokenLog, clock: Clock) -> None:
-    save(tmp_path, log, clock, Mark(1, 6, 0))
+    save(tmp_path, log, clock, Checkpoint(1, 6, 0))
     assert keeper(tmp_path, log, "other").latest() is None
 
 
 def test_a_mark_ahead_of_the_log_is_not_used(tmp_path: Path, log: TokenLog, clock: Clock) -> None:
-    save(tmp_path, log, clock, Mark(1, 20, 0))
+    save(tmp_path, log, clock, Checkpoint(1, 20, 0))
     log.close()
     path = tmp_path / "tokens.log"
     path.write_bytes(path.read_bytes()[: -len(b"19\n")])
@@ -155,7 +155,7 @@ def test_saved_as_often_as_asked_but_never_for_more_than_a_twentieth_of_the_time
     for _ in range(300):
         clock.now += 1
         before = clock.now
-        cache.offer(engine, range(2), Mark(1, 6, 0))
+        cache.offer(engine, range(2), Checkpoint(1, 6, 0))
         if clock.now > before:
             taken.append(before)
     assert taken[0] == 110.0
@@ -167,12 +167,12 @@ def test_saved_as_often_as_asked_but_never_for_more_than_a_twentieth_of_the_time
 def test_zero_seconds_means_never(tmp_path: Path, log: TokenLog, clock: Clock) -> None:
     cache = keeper(tmp_path, log, seconds=0)
     clock.now += 1e6
-    cache.offer(fed(clock), range(2), Mark(1, 6, 0))
+    cache.offer(fed(clock), range(2), Checkpoint(1, 6, 0))
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_failed_save_leaves_the_old_snapshot(tmp_path: Path, log: TokenLog, clock: Clock) -> None:
-    save(tmp_path, log, clock, Mark(0, 3, 0))
+    save(tmp_path, log, clock, Checkpoint(0, 3, 0))
     cache = keeper(tmp_path, log)
     engine = fed(clock)
 
@@ -182,9 +182,9 @@ def test_a_failed_save_leaves_the_old_snapshot(tmp_path: Path, log: TokenLog, cl
 
     engine.save = full  # type: ignore[method-assign]
     clock.now += 11
-    cache.offer(engine, range(2), Mark(1, 9, 0))  # the song goes on without snapshots
+    cache.offer(engine, range(2), Checkpoint(1, 9, 0))  # the song goes on without snapshots
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["0-3"]
-    assert keeper(tmp_path, log).latest() == Mark(0, 3, 0)
+    assert keeper(tmp_path, log).latest() == Checkpoint(0, 3, 0)
     clock.now += 1000
-    cache.offer(fed(clock), range(2), Mark(1, 9, 0))
+    cache.offer(fed(clock), range(2), Checkpoint(1, 9, 0))
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["0-3"]

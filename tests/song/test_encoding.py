@@ -14,11 +14,20 @@ from yuegguf.audio import recording
 from yuegguf.codec.header import EncoderShape, read_encoder
 from yuegguf.errors import DamagedFile, ModelNotFound, NotEnoughMemory, RequestError
 from yuegguf.models.resolve import nano_models
-from yuegguf.pipeline.engines import encoding_room, open_codec
+from yuegguf.pipeline.engines import encoding_memory, open_codec
 from yuegguf.progress import Event
-from yuegguf.request.song_request import GivenTrack, Reference
+from yuegguf.request.song_request import GuideTrack, Reference
 from yuegguf.song import encoding
-from yuegguf.song.encoding import CONTEXT, PART, Room, Source, encode, parts_of, reference_codes, sum_of
+from yuegguf.song.encoding import (
+    CONTEXT,
+    PART,
+    AudioSource,
+    EncodingMemory,
+    encode,
+    parts_of,
+    reference_codes,
+    sum_of,
+)
 from yuegguf.song.recordings import given_track
 
 NANO = nano_models().codec
@@ -45,15 +54,15 @@ class Positions:
 LEFT = 0
 
 
-def source(seconds: float, left: int, monkeypatch: pytest.MonkeyPatch) -> Source:
+def source(seconds: float, left: int, monkeypatch: pytest.MonkeyPatch) -> AudioSource:
     monkeypatch.setitem(globals(), "LEFT", left)
     samples = round(seconds * 50) * 320 + left
-    return Source("x", samples, lambda a, b: (np.arange(a, min(b, samples)) / 1e6).astype(np.float64))
+    return AudioSource("x", samples, lambda a, b: (np.arange(a, min(b, samples)) / 1e6).astype(np.float64))
 
 
-def room(seconds: float) -> Room:
+def room(seconds: float) -> EncodingMemory:
     """For so many seconds of audio."""
-    return Room(round(encoding.WORKSPACE + SECOND * seconds), 0, SECOND)
+    return EncodingMemory(round(encoding.WORKSPACE + SECOND * seconds), 0, SECOND)
 
 
 def numbers(codes: np.ndarray) -> list[int]:
@@ -81,14 +90,14 @@ def test_every_frame_of_the_window_is_encoded_once_in_order(
 
 def test_a_window_is_encoded_with_its_context_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     given, read = source(600, 100, monkeypatch), list[tuple[int, int]]()
-    noted = Source("x", given.samples, lambda a, b: (read.append((a, b)), given.read(a, b))[1])
+    noted = AudioSource("x", given.samples, lambda a, b: (read.append((a, b)), given.read(a, b))[1])
     assert numbers(encode(noted, Positions(), room(60), slice(5000, 6500))) == list(range(5000, 6500))  # type: ignore[arg-type]
     assert read == [(320 * (5000 - CONTEXT), 320 * (6500 + CONTEXT) + 100)]
 
 
 def test_the_whole_is_encoded_where_memory_is_unknown_or_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     given = source(300, 5, monkeypatch)
-    for enough in (Room(), room(301)):
+    for enough in (EncodingMemory(), room(301)):
         codec = Positions()
         encode(given, codec, enough, slice(100, 200))  # type: ignore[arg-type]
         assert codec.lengths == [given.samples]
@@ -96,14 +105,14 @@ def test_the_whole_is_encoded_where_memory_is_unknown_or_enough(monkeypatch: pyt
 
 def test_what_does_not_fit_even_in_parts_is_refused_with_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     gib = 2**30
-    given, small = source(600, 0, monkeypatch), Room(2 * gib, gib, gib // 40)
+    given, small = source(600, 0, monkeypatch), EncodingMemory(2 * gib, gib, gib // 40)
     with pytest.raises(NotEnoughMemory) as caught:
         parts_of(given, slice(0, given.frames), small)
     assert str(caught.value) == (
         "encoding x needs about 2.6 GiB for 60 s at a time, and 2.0 GiB may be used; "
         "close other programs, pass a larger --max-memory, or use another machine"
     )
-    assert len(parts_of(given, slice(0, given.frames), Room(3 * gib, gib, gib // 40))) == 15
+    assert len(parts_of(given, slice(0, given.frames), EncodingMemory(3 * gib, gib, gib // 40))) == 15
 
 
 def test_a_sum_is_as_long_as_the_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +152,7 @@ def test_most_codes_of_parts_are_those_of_the_whole(music: Path) -> None:
     """
     codec = open_codec(NANO, 1)
     found = encoding.source_of(recording.open_recording(music))
-    whole = encode(found, codec, Room())
+    whole = encode(found, codec, EncodingMemory())
     for window in (None, slice(300, 400)):
         part = encode(found, codec, room(9.1), window)
         same = (part == whole[:, window or slice(None)]).mean(axis=1)
@@ -163,7 +172,7 @@ def test_all_ways_to_a_recording_go_through_parts(
     np.testing.assert_array_equal(reference, expected[0])
     pair = reference_codes(Reference(None, str(music), str(music), 6, 8), codec, tight)
     np.testing.assert_array_equal(pair, np.repeat(expected[0], 2))
-    track, heard = given_track(GivenTrack("vocal", str(music), 6), codec, 100, tight)
+    track, heard = given_track(GuideTrack("vocal", str(music), 6), codec, 100, tight)
     np.testing.assert_array_equal(track, expected)
     assert heard is not None
     assert len(heard) == 88_200
@@ -197,7 +206,7 @@ def test_too_little_memory_is_exit_4_before_anything_is_encoded(
 ) -> None:
     monkeypatch.setenv("YUEGGUF_VOICES_DIR", str(tmp_path / "voices"))
     monkeypatch.setattr("yuegguf.codec.onnx.OrtCodec.encode", None)
-    small = encoding_room(NANO).bytes(16_000 * 5)
+    small = encoding_memory(NANO).bytes(16_000 * 5)
     monkeypatch.setattr("yuegguf.planning.hardware.available_memory", lambda: small)
     line = [part.format(music=music) for part in command]
     out = () if command[0] == "voice" else ("-o", tmp_path / "out")
@@ -214,8 +223,8 @@ def test_too_little_memory_is_exit_4_before_anything_is_encoded(
 def test_a_song_whose_recording_cannot_be_encoded_is_refused_before_it_is_begun(
     command: tuple[str, ...], music: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = Room(encoding.WORKSPACE + 5 * SECOND, 0, SECOND)
-    monkeypatch.setattr("yuegguf.pipeline.create.encoding_room", lambda *args: small)
+    small = EncodingMemory(encoding.WORKSPACE + 5 * SECOND, 0, SECOND)
+    monkeypatch.setattr("yuegguf.pipeline.create.encoding_memory", lambda *args: small)
     line = [part.format(music=music) for part in command]
     said = refused(capsys, 4, *line, "-g", "pop", "-m", "nano", "-o", tmp_path / "songs")
     assert said.startswith("encoding music.wav needs about")

@@ -11,12 +11,12 @@ from songs import all_content, finished_song
 
 from yuegguf.errors import DamagedFile
 from yuegguf.lm.vocab import interleave
-from yuegguf.request.early import Early
+from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.kept_part import Base, save_base
-from yuegguf.song.record import Origin
+from yuegguf.song.kept_part import KeptPart, save_kept_part
+from yuegguf.song.record import ContinuedFrom
 from yuegguf.song.token_log import TokenLog
-from yuegguf.stages.stage1_task import END_OF_AUDIO, Given
+from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
 
 FRAMES = 6
 """Of two sections that are given: four frames of a whole one, two of a begun one."""
@@ -25,9 +25,9 @@ FRAMES = 6
 @pytest.fixture
 def longer(tmp_path: Path) -> SongFolder:
     """A song that goes on from another, as it is when its drawing begins."""
-    folder = new_song(tmp_path, origin=Origin(folder="pop-123456", seed=4))
+    folder = new_song(tmp_path, origin=ContinuedFrom(folder="pop-123456", seed=4))
     before = np.random.default_rng(1).integers(0, 1024, (2, 8, FRAMES)).astype(np.int16)
-    save_base(folder.path, Base(Given(1, 4), (4, 2), before, (), before[:, :, :0]))
+    save_kept_part(folder.path, KeptPart(KeptPrefix(1, 4), (4, 2), before, (), before[:, :, :0]))
     codes = interleave(*before[:, 0]).tolist()
     log = TokenLog.open(folder.path / "tokens.log")
     for section, drawn in enumerate([[*codes[:8], END_OF_AUDIO], codes[8:]]):
@@ -91,7 +91,7 @@ def test_the_text_files_of_what_is_done_are_written_again(
         (song / "stage2.npz").unlink()
         (song / "draft.wav").write_bytes(b"RIFF draft")
         draft = SongFolder.open(song)
-        draft.advance("refine", draft_files=("draft.wav",), early=Early("mix"))
+        draft.advance("refine", draft_files=("draft.wav",), early=PreviewOptions("mix"))
     whole = all_content(song)
     (song / lost).unlink()
     assert cli(capsys, "resume", song).code == 0

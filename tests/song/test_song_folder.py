@@ -13,7 +13,7 @@ from yuegguf.audio import files
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.planning.plan import Plan
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import Output, Reference, SongRequest, SungSection
+from yuegguf.request.song_request import FinishedSection, Output, Reference, SongRequest
 from yuegguf.song.folder import SongFolder, sections_of
 from yuegguf.song.lookup import new_path, newest_interrupted, slug
 from yuegguf.song.markers import audacity
@@ -148,8 +148,8 @@ def test_the_credit_is_the_same_in_folders_and_files(tmp_path: Path) -> None:
 def test_section_times_and_markers() -> None:
     sections = sections_of(["verse", "chorus"], [100, 25], [True, False], {"2": "it is short"})
     assert sections == [
-        SungSection("verse", 0.0, 2.0, True),
-        SungSection("chorus", 2.0, 0.5, False, "it is short"),
+        FinishedSection("verse", 0.0, 2.0, True),
+        FinishedSection("chorus", 2.0, 0.5, False, "it is short"),
     ]
     assert audacity(sections) == "0.000000\t2.000000\tverse\n2.000000\t2.500000\tchorus\n"
 

@@ -12,17 +12,17 @@ from tasks import LONG, PROMPT, VOCAB, OneSnapshot, sing
 from yuegguf.errors import Interrupted
 from yuegguf.progress import Event
 from yuegguf.stages import stage1
-from yuegguf.stages.stage1_task import Draft, Given, Mark, Part
+from yuegguf.stages.stage1_task import CandidateTask, Checkpoint, KeptPrefix, Stage1Task
 
 COUNT = 4
 DRAFTS = [replace(LONG, candidate=number, guesses=False) for number in range(COUNT)]
 
 
 def together(
-    engine: Stage1Engine, journals: list[MemoryJournal] | None = None, drafts: list[Draft] = DRAFTS
+    engine: Stage1Engine, journals: list[MemoryJournal] | None = None, drafts: list[Stage1Task] = DRAFTS
 ) -> list[list[list[int]]]:
     journals = journals or [MemoryJournal() for _ in drafts]
-    parts = [Part(draft, journal) for draft, journal in zip(drafts, journals, strict=True)]
+    parts = [CandidateTask(draft, journal) for draft, journal in zip(drafts, journals, strict=True)]
     return [[codes.tolist() for codes in sung] for sung in stage1.run_together(parts, engine, VOCAB)]
 
 
@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on_where_each_was() -> None:
         if event.done >= 90:
             raise Interrupted("stopped")
 
-    parts = [Part(draft, journal) for draft, journal in zip(DRAFTS, journals, strict=True)]
+    parts = [CandidateTask(draft, journal) for draft, journal in zip(DRAFTS, journals, strict=True)]
     with pytest.raises(Interrupted):
         stage1.run_together(parts, Stage1Engine(n_rows=2 * COUNT), VOCAB, stop)
     assert all(journal.drawn(0) for journal in journals)
@@ -71,8 +71,8 @@ def test_a_stopped_run_goes_on_where_each_was() -> None:
 
 def test_snapshots_are_of_the_rows_of_their_own_candidate() -> None:
     whole = [MemoryJournal() for _ in range(2)]
-    snapshots = [OneSnapshot(Mark(1, 7, 0)), OneSnapshot(Mark(0, 5, 0))]
-    parts = [Part(*part) for part in zip(DRAFTS[:2], whole, snapshots, strict=True)]
+    snapshots = [OneSnapshot(Checkpoint(1, 7, 0)), OneSnapshot(Checkpoint(0, 5, 0))]
+    parts = [CandidateTask(*part) for part in zip(DRAFTS[:2], whole, snapshots, strict=True)]
     expected = stage1.run_together(parts, Stage1Engine(n_rows=4), VOCAB)
     assert all(snapshot.taken for snapshot in snapshots)
     partial = [
@@ -80,7 +80,7 @@ def test_snapshots_are_of_the_rows_of_their_own_candidate() -> None:
         MemoryJournal([list(whole[1].drawn(0))[:5]]),
     ]
     engine = Stage1Engine(n_rows=4)
-    again = [Part(*part) for part in zip(DRAFTS[:2], partial, snapshots, strict=True)]
+    again = [CandidateTask(*part) for part in zip(DRAFTS[:2], partial, snapshots, strict=True)]
     found = stage1.run_together(again, engine, VOCAB)
     assert [[c.tolist() for c in song] for song in found] == [[c.tolist() for c in song] for song in expected]
     assert all(len(row.ids) <= 2 for row in engine.calls[0])
@@ -89,7 +89,7 @@ def test_snapshots_are_of_the_rows_of_their_own_candidate() -> None:
 def test_candidates_go_on_from_the_same_given_part() -> None:
     start = MemoryJournal()
     sing(LONG, Stage1Engine(), start)
-    drafts = [replace(draft, given=Given(1)) for draft in DRAFTS]
+    drafts = [replace(draft, given=KeptPrefix(1)) for draft in DRAFTS]
     journals = [MemoryJournal([list(start.drawn(0))]) for _ in drafts]
     sung = together(Stage1Engine(n_rows=2 * COUNT), journals, drafts)
     assert len({str(song[0]) for song in sung}) == 1
@@ -98,7 +98,7 @@ def test_candidates_go_on_from_the_same_given_part() -> None:
 
 def test_progress_is_that_of_all() -> None:
     events: list[Event] = []
-    parts = [Part(draft, MemoryJournal()) for draft in DRAFTS]
+    parts = [CandidateTask(draft, MemoryJournal()) for draft in DRAFTS]
     sung = stage1.run_together(parts, Stage1Engine(n_rows=2 * COUNT), VOCAB, events.append)
     assert events[-1].done == sum(len(codes) // 2 for song in sung for codes in song)
     assert all(before.done <= after.done for before, after in pairwise(events))

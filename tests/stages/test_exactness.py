@@ -17,7 +17,7 @@ from fakes import MemoryJournal
 from numpy.typing import NDArray
 
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab, stage2_vocab
 from yuegguf.request.lyrics import Lyrics, Section, parse
@@ -26,7 +26,7 @@ from yuegguf.request.song_request import SongRequest
 from yuegguf.stages import prompt, stage1, stage2
 from yuegguf.stages.sampler import END, log_normaliser, penalise, survivors
 from yuegguf.stages.stage1 import step_scores
-from yuegguf.stages.stage1_task import END_OF_AUDIO, Draft
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Stage1Task
 
 Golden = Callable[[str], Path]
 Gguf = Callable[..., Path]
@@ -178,7 +178,7 @@ def test_greedy_stage1_ids_token_for_token(
         reference = None if case == "text" else _reference_of(data["seg1_input_ids"])
         two = prompt.build(encode, vocab, genre, lyrics.sections, lyrics.sections[:2], reference)
         journal = MemoryJournal()
-        draft = Draft(two, [60, 60], Sampling(temperature=0), seed=0)
+        draft = Stage1Task(two, [60, 60], Sampling(temperature=0), seed=0)
         sung = stage1.run(draft, engine, vocab, journal, Recorder())
     if not trim:
         assert [*two.header, *two.sections[0]] == data["seg1_input_ids"].tolist()
@@ -207,7 +207,7 @@ def test_stage1_scores_and_surviving_sets(
     scale, worst = (1.5, 1.2)[segment - 1], 0.0
     with engine_of(reference_gguf("stage1", trim=False), 2048, 2) as engine:
         vocab = stage1_vocab(engine.pieces)
-        logits = engine.decode([Row(0, fed), Row(1, fed[-1:])])
+        logits = engine.decode([SequenceInput(0, fed), SequenceInput(1, fed[-1:])])
         for step in range(20):
             context = np.array(fed + new[:step])
             seen = np.concatenate([[(context == vocab.eoa).any()], np.isin(np.arange(45334, 46358), context)])
@@ -223,7 +223,7 @@ def test_stage1_scores_and_surviving_sets(
             order = np.argsort(official)
             assert (kept - 1 + 45334).tolist() == official[order].tolist()
             worst = max(worst, np.abs(values - official_scores[order]).max())
-            logits = engine.decode([Row(0, [new[step]]), Row(1, [new[step]])])
+            logits = engine.decode([SequenceInput(0, [new[step]]), SequenceInput(1, [new[step]])])
     assert worst < 1e-4
 
 
@@ -231,11 +231,11 @@ def test_stage1_logits_of_both_rows(golden: Golden, reference_gguf: Gguf) -> Non
     data, expected = np.load(golden("stage1_text.npz")), np.load(golden("stage1_text_seg1_logits.npz"))
     fed, new = data["seg1_input_ids"].tolist(), data["seg1_new_ids"].tolist()
     with engine_of(reference_gguf("stage1", trim=False), 1024, 2) as engine:
-        logits = engine.decode([Row(0, fed), Row(1, fed[-1:])])
+        logits = engine.decode([SequenceInput(0, fed), SequenceInput(1, fed[-1:])])
         for step in range(20):
             assert np.abs(logits[0] - expected["cond"][step]).max() < 1e-4
             assert np.abs(logits[1] - expected["uncond"][step]).max() < 1e-4
-            logits = engine.decode([Row(0, [new[step]]), Row(1, [new[step]])])
+            logits = engine.decode([SequenceInput(0, [new[step]]), SequenceInput(1, [new[step]])])
 
 
 @pytest.mark.parametrize("trim", [False, True], ids=["full", "trimmed"])
@@ -269,7 +269,7 @@ def test_trimming_shifts_all_stage1_log_probabilities_alike(golden: Golden, refe
         with engine_of(reference_gguf("stage1", trim=trim), 1024, 1) as engine:
             vocab = stage1_vocab(engine.pieces)
             ids = [i if i < 32022 else i - 45334 + vocab.codebook0 for i in fed]
-            logits = engine.decode([Row(0, ids)])[0].copy()
+            logits = engine.decode([SequenceInput(0, ids)])[0].copy()
         kept = np.r_[0:32022, vocab.codebook0 : vocab.codebook0 + 1024]
         codes = logits[vocab.codebook0 : vocab.codebook0 + 1024]
         by_kept.append(codes - log_normaliser(logits[kept]))

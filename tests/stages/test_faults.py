@@ -14,14 +14,14 @@ from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.pipeline.engines import open_codec
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.recordings import silence
-from yuegguf.stages.faults import Guard, Verdict, loop_period
+from yuegguf.stages.faults import Fault, FaultDetector, loop_period
 
 LYRICS = "[verse]\nGolden river\n[chorus]\nRemember the night\n[outro]\nMoon over the silver sea\n"
 SONG = ("-g", "warm folk female", "--lyrics", LYRICS, *FAST[2:], "--segment-seconds", 8, "--draft")
 NANO = Path(__file__).resolve().parents[2] / "yuegguf" / "data" / "nano"
 SILENCE = 464
 """Of the published codec, as the real song shows it."""
-GUARD = Guard(SILENCE)
+GUARD = FaultDetector(SILENCE)
 EVERY = 50
 
 
@@ -36,8 +36,8 @@ def flat(tracks: np.ndarray) -> np.ndarray:
 
 
 def first_seen(
-    tracks: np.ndarray, words: bool = True, guard: Guard = GUARD, every: int = 1
-) -> Verdict | None:
+    tracks: np.ndarray, words: bool = True, guard: FaultDetector = GUARD, every: int = 1
+) -> Fault | None:
     """The first verdict on a section that is asked about again and again."""
     codes = flat(tracks)
     for frames in range(every, tracks.shape[1] + 1, every):
@@ -50,7 +50,7 @@ def test_a_silent_voice_is_seen_after_twelve_seconds_or_at_the_limit() -> None:
     tracks = noise(700)
     tracks[0, :] = SILENCE
     tracks[0, ::10] = noise(70, 1)[0]  # a real silent vocal is not all one code
-    assert first_seen(tracks) == Verdict(
+    assert first_seen(tracks) == Fault(
         "silent voice", "the voice is silent for 12 s although there are words to sing", 600
     )
     assert first_seen(tracks, words=False) is None
@@ -124,7 +124,7 @@ def test_a_track_that_is_stuck_is_seen_after_six_seconds(row: int, codes: list[i
 def test_a_section_with_words_that_ends_early_is_short_but_not_at_its_limit() -> None:
     codes = flat(noise(120)).tolist()
     found = GUARD.check(codes, True, ended=True)
-    assert found == Verdict("short", "the section ends after 2.4 s although there are words to sing", 120)
+    assert found == Fault("short", "the section ends after 2.4 s although there are words to sing", 120)
     assert GUARD.check([], True, ended=True) is not None
     assert GUARD.check(codes, True) is None
     assert GUARD.check(codes, False, ended=True) is None
@@ -190,7 +190,7 @@ def test_the_real_song_spoilt_is_flagged() -> None:
 @pytest.mark.slow
 def test_songs_of_the_bundled_family_are_not_flagged(song: Path) -> None:
     folder = SongFolder.open(song)
-    guard = Guard(int(silence(open_codec(NANO, 1))[0]))
+    guard = FaultDetector(int(silence(open_codec(NANO, 1))[0]))
     codes, frames = folder.load_stage1()
     start = 0
     for section, count in zip(folder.request.parsed().sections, frames, strict=True):
@@ -201,6 +201,6 @@ def test_songs_of_the_bundled_family_are_not_flagged(song: Path) -> None:
 
 def test_a_section_of_few_words_may_be_short() -> None:
     sung = np.random.default_rng(0).integers(1, 1024, 2 * 110)
-    guard = Guard(0)
+    guard = FaultDetector(0)
     assert guard.check(sung, True, ended=True) is not None
     assert guard.check(sung, True, ended=True, shortest=100) is None

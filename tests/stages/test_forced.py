@@ -12,14 +12,14 @@ from tasks import LONG, PROMPT, VOCAB, Refrain, sing
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1
 from yuegguf.stages.stage1 import COND, UNCOND
-from yuegguf.stages.stage1_task import END_OF_AUDIO, Draft, Forced
+from yuegguf.stages.stage1_task import END_OF_AUDIO, ForcedTrack, Stage1Task
 
 CODES = np.random.default_rng(3).integers(0, 1024, 90).astype(np.int16)
 SILENCE = np.full(90, 464, np.int16)
 
 
-def forced(track: int, codes: np.ndarray = CODES, whole: bool = True, draft: Draft = LONG) -> Draft:
-    return replace(draft, forced=Forced(track, codes, whole))
+def forced(track: int, codes: np.ndarray = CODES, whole: bool = True, draft: Stage1Task = LONG) -> Stage1Task:
+    return replace(draft, forced=ForcedTrack(track, codes, whole))
 
 
 @pytest.mark.parametrize("guided", [True, False])
@@ -84,7 +84,7 @@ def test_draws_of_the_other_track_do_not_depend_on_how_the_given_one_is_fed(
 ) -> None:
     draft, slow = forced(0), Stage1Engine()
     expected = sing(draft, Stage1Engine())
-    monkeypatch.setattr(stage1._Singer, "_guess", lambda self, section, codes: None)
+    monkeypatch.setattr(stage1._Candidate, "_guess", lambda self, section, codes: None)
     assert sing(draft, slow) == expected
     assert len(slow.calls) >= 2 * 90
 

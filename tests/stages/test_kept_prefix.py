@@ -10,10 +10,10 @@ from tasks import LONG, PROMPT, VOCAB, OneSnapshot, Refrain, sing
 
 from yuegguf.stages import stage1
 from yuegguf.stages.stage1 import COND, UNCOND
-from yuegguf.stages.stage1_task import END_OF_AUDIO, Given, Mark
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Checkpoint, KeptPrefix
 
 
-def base(given: Given) -> MemoryJournal:
+def base(given: KeptPrefix) -> MemoryJournal:
     """A journal that holds the given part of a song."""
     whole = MemoryJournal()
     sing(LONG, Refrain(), whole)
@@ -23,11 +23,11 @@ def base(given: Given) -> MemoryJournal:
     return journal
 
 
-GIVEN = [Given(1), Given(2), Given(0, 10), Given(1, 2), Given(2, 8)]
+GIVEN = [KeptPrefix(1), KeptPrefix(2), KeptPrefix(0, 10), KeptPrefix(1, 2), KeptPrefix(2, 8)]
 
 
 @pytest.mark.parametrize("given", GIVEN)
-def test_given_codes_stay_and_are_read_in_one_go(given: Given) -> None:
+def test_given_codes_stay_and_are_read_in_one_go(given: KeptPrefix) -> None:
     journal, engine = base(given), Refrain()
     before = MemoryJournal([list(codes) for codes in journal.sections.values()])
     sung = sing(replace(LONG, given=given), engine, journal)
@@ -45,7 +45,7 @@ def test_given_codes_stay_and_are_read_in_one_go(given: Given) -> None:
 
 
 @pytest.mark.parametrize("given", GIVEN)
-def test_the_unconditional_row_starts_at_the_last_id_that_is_not_drawn(given: Given) -> None:
+def test_the_unconditional_row_starts_at_the_last_id_that_is_not_drawn(given: KeptPrefix) -> None:
     """As `generate` of transformers does, which sees one prompt; and YuE-UI."""
     journal, engine = base(given), Refrain()
     codes = list(journal.drawn(given.sections))
@@ -61,15 +61,15 @@ def test_nothing_is_drawn_of_what_is_given() -> None:
             super().draw(section, code)
 
     drawn: list[int] = []
-    journal = Watched(list(base(Given(1, 4)).sections.values()))
-    sung = sing(replace(LONG, given=Given(1, 4)), Refrain(), journal)
+    journal = Watched(list(base(KeptPrefix(1, 4)).sections.values()))
+    sung = sing(replace(LONG, given=KeptPrefix(1, 4)), Refrain(), journal)
     ends = sum(journal.drawn(i)[-1] == END_OF_AUDIO for i in (1, 2))
     assert len(drawn) == len(sung[1]) - 4 + len(sung[2]) + ends
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [Given(1), Given(1, 6)])
-def test_a_resume_at_any_draw_feeds_the_same_steps(given: Given) -> None:
+@pytest.mark.parametrize("given", [KeptPrefix(1), KeptPrefix(1, 6)])
+def test_a_resume_at_any_draw_feeds_the_same_steps(given: KeptPrefix) -> None:
     draft, journal, undisturbed = replace(LONG, given=given), base(given), Refrain()
     expected = sing(draft, undisturbed, journal)
     fed = [[(row.row, row.ids) for row in call] for call in undisturbed.calls]
@@ -81,13 +81,13 @@ def test_a_resume_at_any_draw_feeds_the_same_steps(given: Given) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [Given(1), Given(1, 6)])
-def test_a_snapshot_at_any_step_goes_on_with_the_same_steps(given: Given) -> None:
+@pytest.mark.parametrize("given", [KeptPrefix(1), KeptPrefix(1, 6)])
+def test_a_snapshot_at_any_step_goes_on_with_the_same_steps(given: KeptPrefix) -> None:
     draft, whole, undisturbed = replace(LONG, given=given), base(given), Refrain()
     expected = sing(draft, undisturbed, whole)
     taken = 0
     for codes in range(given.codes + 1, 25):
-        snapshot = OneSnapshot(Mark(1, codes, 0))
+        snapshot = OneSnapshot(Checkpoint(1, codes, 0))
         stage1.run(draft, Refrain(), VOCAB, base(given), snapshot)
         if snapshot.taken:
             engine, taken = Refrain(), taken + 1
@@ -104,5 +104,5 @@ def test_the_shortest_part_is_waited_for_from_where_the_draws_begin() -> None:
             logits[VOCAB.eoa] = 1e6
             return logits
 
-    sung = sing(replace(LONG, given=Given(0, 10)), Eager(), base(Given(0, 10)))
+    sung = sing(replace(LONG, given=KeptPrefix(0, 10)), Eager(), base(KeptPrefix(0, 10)))
     assert [len(section) for section in sung] == [14, 4, 4]

@@ -9,13 +9,13 @@ from fakes import MemoryJournal
 from tasks import LONG, PROMPT, VOCAB, OneSnapshot, Refrain, sing
 
 from yuegguf.stages import stage1
-from yuegguf.stages.lookahead import Guesser
+from yuegguf.stages.lookahead import NgramDrafter
 from yuegguf.stages.stage1 import COND, UNCOND
-from yuegguf.stages.stage1_task import END_OF_AUDIO, Mark
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Checkpoint
 
 
 def guessing(monkeypatch: pytest.MonkeyPatch, how: object) -> None:
-    monkeypatch.setattr(Guesser, "guess", how)
+    monkeypatch.setattr(NgramDrafter, "guess", how)
 
 
 def test_guesses_save_steps_and_change_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_a_snapshot_at_any_step_goes_on_with_the_same_steps() -> None:
     whole, undisturbed = MemoryJournal(), Refrain()
     expected = sing(LONG, undisturbed, whole)
     for codes in range(1, 25):
-        snapshot = OneSnapshot(Mark(1, codes, 0))
+        snapshot = OneSnapshot(Checkpoint(1, codes, 0))
         stage1.run(LONG, Refrain(), VOCAB, MemoryJournal(), snapshot)
         if not snapshot.taken:  # the last guess came true, so there was no step before this draw
             continue
@@ -101,7 +101,7 @@ def test_a_snapshot_at_any_step_goes_on_with_the_same_steps() -> None:
 
 
 def test_a_guess_is_what_followed_most_often_in_its_track() -> None:
-    guesser = Guesser()
+    guesser = NgramDrafter()
     assert guesser.guess() is None
     for code in (1, 50, 2, 60, 1, 50, 3, 60, 1, 50, 2):
         guesser.learn(code)
@@ -114,7 +114,7 @@ def test_a_guess_is_what_followed_most_often_in_its_track() -> None:
 
 
 def test_nothing_is_guessed_that_is_not_likely() -> None:
-    guesser = Guesser()
+    guesser = NgramDrafter()
     for code in (9, 0, 1, 0, 9, 0, 2, 0, 9, 0, 3, 0, 9):
         guesser.learn(code)
     assert guesser.guess() == 0

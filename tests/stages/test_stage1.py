@@ -17,11 +17,11 @@ from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1
 from yuegguf.stages.sampler import penalise
 from yuegguf.stages.stage1 import COND, UNCOND, step_scores
-from yuegguf.stages.stage1_task import END_OF_AUDIO, Draft, Mark
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Checkpoint, Stage1Task
 
 
 def sing(
-    draft: Draft = DRAFT, engine: Stage1Engine | None = None, journal: MemoryJournal | None = None
+    draft: Stage1Task = DRAFT, engine: Stage1Engine | None = None, journal: MemoryJournal | None = None
 ) -> list[list[int]]:
     engine = engine or Stage1Engine()
     journal = journal or MemoryJournal()
@@ -90,7 +90,7 @@ def test_an_unusable_snapshot_is_replayed_from_the_log() -> None:
             engine.fed[0] = [1, 2, 3]
             raise DamagedFile("not a cache of this model")
 
-    whole, snapshot = MemoryJournal(), Unusable(Mark(1, 7, 0))
+    whole, snapshot = MemoryJournal(), Unusable(Checkpoint(1, 7, 0))
     expected = [c.tolist() for c in stage1.run(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
     partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:9]])
     sung = stage1.run(DRAFT, Stage1Engine(), VOCAB, partial, snapshot)
@@ -129,8 +129,10 @@ def test_resume_feeds_the_same_steps_and_ends_in_the_same_song(cut: tuple[int, .
     assert fed == [[(row.row, row.ids) for row in call] for call in undisturbed.calls]
 
 
-@pytest.mark.parametrize("mark", [Mark(0, 1, 0), Mark(0, 6, 0), Mark(1, 7, 0), Mark(2, 3, 0)])
-def test_resume_from_a_snapshot_ends_in_the_same_song(mark: Mark) -> None:
+@pytest.mark.parametrize(
+    "mark", [Checkpoint(0, 1, 0), Checkpoint(0, 6, 0), Checkpoint(1, 7, 0), Checkpoint(2, 3, 0)]
+)
+def test_resume_from_a_snapshot_ends_in_the_same_song(mark: Checkpoint) -> None:
     whole, snapshot = MemoryJournal(), OneSnapshot(mark)
     expected = [c.tolist() for c in stage1.run(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
     assert snapshot.taken

@@ -23,7 +23,7 @@ from yuegguf.lm import header, llama
 from yuegguf.lm.adapters import read_adapter
 from yuegguf.lm.gguf_model import Model, read_model
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.models.resolve import nano_models
 
 MASK = (1 << 61) - 1
@@ -53,7 +53,7 @@ class HashEngine:
         self._rows: list[list[int]] = [[self._start] for _ in range(self.n_rows)]
         """For each row the hash after each of its ids."""
 
-    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+    def decode(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
         for row in rows:
             if not 0 <= row.row < self.n_rows or not 1 <= len(row.ids) >= row.wanted:
                 raise EngineError(f"row {row.row} of {self.n_rows} with {len(row.ids)} ids cannot be decoded")

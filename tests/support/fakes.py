@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import Track
 from yuegguf.errors import EngineError
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 
 TEXT = ("<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁[", "▁")
 SPECIALS = ("<EOD>", "<SOA>", "<EOA>", "<stage_1>", "<xcodec>", "<stage_2>")
@@ -31,11 +31,11 @@ class FakeEngine:
     def __init__(self, n_ctx: int = 4096, n_rows: int = 2) -> None:
         self.n_ctx, self.n_rows = n_ctx, n_rows
         self.fed: list[list[int]] = [[] for _ in range(n_rows)]
-        self.calls: list[list[Row]] = []
+        self.calls: list[list[SequenceInput]] = []
         self.closed = False
 
-    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
-        self.calls.append([Row(r.row, list(r.ids), r.wanted) for r in rows])
+    def decode(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
+        self.calls.append([SequenceInput(r.row, list(r.ids), r.wanted) for r in rows])
         logits = []
         for row in rows:
             fed = self.fed[row.row]

@@ -22,7 +22,7 @@ from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import new_path
 from yuegguf.song.record import SongRecord
 from yuegguf.song.token_log import HEADER
-from yuegguf.stages.stage1_task import Draft
+from yuegguf.stages.stage1_task import Stage1Task
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = tuple(map(str, (ROOT / "tests" / "support", ROOT, ROOT / "tests" / "reliability")))
@@ -158,7 +158,7 @@ def song_bytes(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def context_ids(draft: Draft) -> int:
+def context_ids(draft: Stage1Task) -> int:
     """Ids of context that a whole draft can take up, so that nothing is dropped."""
     marker = len(draft.prompt.end_of_segment)
     return len(draft.prompt.header) + sum(

@@ -19,7 +19,7 @@ from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import build_tokenizer
 from yuegguf.lm.adapters import Lora
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 
 SPEC = LlamaSpec(hidden=96, layers=2, heads=6, kv_heads=2, ffn=160, vocab=9900, context=16384)
 EVERYWHERE = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
@@ -73,4 +73,4 @@ def llama_logits(model: Path, *loras: Lora) -> np.ndarray:
     """The same on llama.cpp."""
     options = EngineOptions(256, 1, threads=1, kv_type="f32", outputs=len(IDS), loras=loras)
     with closing(LlamaEngine(model, options)) as engine:
-        return engine.decode([Row(0, IDS, wanted=len(IDS))]).copy()
+        return engine.decode([SequenceInput(0, IDS, wanted=len(IDS))]).copy()

@@ -12,7 +12,7 @@ from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1
 from yuegguf.stages.prompt import Prompt
-from yuegguf.stages.stage1_task import Draft, Mark
+from yuegguf.stages.stage1_task import Checkpoint, Stage1Task
 
 VOCAB = stage1_vocab(STAGE1)
 
@@ -28,19 +28,19 @@ PROMPT = Prompt(
 )
 
 
-DRAFT = Draft(PROMPT, caps=[12, 12, 12], sampling=Sampling(min_new_tokens=4), seed=11)
+DRAFT = Stage1Task(PROMPT, caps=[12, 12, 12], sampling=Sampling(min_new_tokens=4), seed=11)
 
 
 class OneSnapshot:
     """Takes a snapshot at one mark, and gives it back."""
 
-    def __init__(self, at: Mark) -> None:
+    def __init__(self, at: Checkpoint) -> None:
         self.at, self.rows, self.taken = at, [], False
 
-    def latest(self) -> Mark | None:
+    def latest(self) -> Checkpoint | None:
         return self.at if self.taken else None
 
-    def offer(self, engine: Stage1Engine, rows: Sequence[int], mark: Mark) -> None:
+    def offer(self, engine: Stage1Engine, rows: Sequence[int], mark: Checkpoint) -> None:
         if mark == self.at:
             self.rows, self.taken = [list(engine.fed[row]) for row in rows], True
 
@@ -62,5 +62,5 @@ class Refrain(Stage1Engine):
         return logits
 
 
-def sing(draft: Draft, engine: Stage1Engine, journal: MemoryJournal | None = None) -> list[list[int]]:
+def sing(draft: Stage1Task, engine: Stage1Engine, journal: MemoryJournal | None = None) -> list[list[int]]:
     return [codes.tolist() for codes in stage1.run(draft, engine, VOCAB, journal or MemoryJournal())]

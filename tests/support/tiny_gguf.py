@@ -12,7 +12,7 @@ from gguf import TokenType
 from yuegguf_convert.gguf_file import Tensor, TensorType, Value, write_gguf
 from yuegguf_convert.lm import lm_metadata
 from yuegguf_convert.names import LlamaConfig, wanted_tensors
-from yuegguf_convert.vocab import Vocab
+from yuegguf_convert.tokenizer_pieces import Vocab
 
 PIECES = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁[", "<SOA>", "<EOA>", "ü"]
 CONFIG = LlamaConfig(

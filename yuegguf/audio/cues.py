@@ -14,14 +14,14 @@ LARGEST = 2**32 - 1
 
 
 @dataclass(frozen=True)
-class Mark:
+class CuePoint:
     """A section's first sample at 44.1 kHz, and its name."""
 
     sample: int
     label: str
 
 
-def add_cues(path: Path, marks: Sequence[Mark]) -> None:
+def add_cues(path: Path, marks: Sequence[CuePoint]) -> None:
     """Append `cue ` and `adtl` chunks to a WAV file, which players and editors show as markers.
 
     Format: Microsoft, "Multimedia Programming Interface and Data Specifications 1.0". A file that cannot
@@ -39,7 +39,7 @@ def add_cues(path: Path, marks: Sequence[Mark]) -> None:
         file.write(struct.pack("<I", size))
 
 
-def cue_chunks(marks: Sequence[Mark]) -> bytes:
+def cue_chunks(marks: Sequence[CuePoint]) -> bytes:
     """The two chunks, numbered from 1."""
     points = b"".join(
         struct.pack("<II4sIII", number, mark.sample, b"data", 0, 0, mark.sample)

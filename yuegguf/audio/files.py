@@ -17,7 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from yuegguf import __version__
-from yuegguf.audio.cues import Mark, add_cues
+from yuegguf.audio.cues import CuePoint, add_cues
 from yuegguf.codec.protocol import SONG_RATE
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.files.atomic import replacing
@@ -48,7 +48,7 @@ def write_audio(
     format: Format = "wav",
     bits: int = 16,
     tags: Tags | None = None,
-    marks: Sequence[Mark] = (),
+    marks: Sequence[CuePoint] = (),
 ) -> None:
     """Write a mono wave [S] at 44.1 kHz, beside the target first and renamed when it is on disk.
 

@@ -14,14 +14,14 @@ from typing import NoReturn
 import click
 
 from yuegguf import __version__, stopping
-from yuegguf.cli._output import Output, settle, unwritten
+from yuegguf.cli._console import Console, settle, unwritten
 from yuegguf.cli._signals import AtOnce
 from yuegguf.cli.bench import bench
-from yuegguf.cli.codes import decode, encode
 from yuegguf.cli.convert import convert, export_codec
 from yuegguf.cli.doctor import doctor
+from yuegguf.cli.encode import decode, encode
 from yuegguf.cli.extend import extend
-from yuegguf.cli.interchange import export, import_song
+from yuegguf.cli.import_export import export, import_song
 from yuegguf.cli.lora import convert_lora, merge_lora
 from yuegguf.cli.lyrics import lyrics
 from yuegguf.cli.models import models
@@ -30,7 +30,7 @@ from yuegguf.cli.pull import pull
 from yuegguf.cli.quantize import quantize, trim
 from yuegguf.cli.refine import refine
 from yuegguf.cli.render import bundle, render
-from yuegguf.cli.song import resume, run
+from yuegguf.cli.run import resume, run
 from yuegguf.cli.stems import stems
 from yuegguf.cli.takes import takes
 from yuegguf.cli.voice import voice
@@ -109,7 +109,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _answer(arguments: Sequence[str]) -> int:
     """The exit code of a command whose one line of error is written; signals are ignored from then on."""
-    output = Output()
+    output = Console()
     try:
         stopping.listen(AtOnce())
         try:
@@ -122,7 +122,7 @@ def _answer(arguments: Sequence[str]) -> int:
         return _report(arguments, output, stopped)
 
 
-def _command(arguments: Sequence[str], output: Output) -> int:
+def _command(arguments: Sequence[str], output: Console) -> int:
     """What click makes of the arguments. Raises what commands raise."""
     for argument in arguments:
         if not is_text(argument):
@@ -138,7 +138,7 @@ def _command(arguments: Sequence[str], output: Output) -> int:
         return 0
 
 
-def _report(arguments: Sequence[str], output: Output, caught: BaseException) -> int:
+def _report(arguments: Sequence[str], output: Console, caught: BaseException) -> int:
     """Write the one line of an error, undisturbed; the exit code."""
     stopping.listen(stopping.ignore)
     if isinstance(caught, click.UsageError):  # which came before the flags were read

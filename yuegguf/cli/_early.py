@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from yuegguf.request.early import PREVIEW_SECONDS, Early
+from yuegguf.request.preview_options import PREVIEW_SECONDS, PreviewOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,10 +39,10 @@ def preview_options(command: F) -> F:
     return preview(every(command))
 
 
-def early(options: dict[str, Any]) -> Early:
+def preview_options_of(options: dict[str, Any]) -> PreviewOptions:
     """Take both groups out of a command's keywords."""
     draft, stems = options.pop("draft"), options.pop("draft_stems")
-    return Early("stems" if stems else "mix" if draft else "", preview_seconds(options) or 0.0)
+    return PreviewOptions("stems" if stems else "mix" if draft else "", preview_seconds(options) or 0.0)
 
 
 def preview_seconds(options: dict[str, Any]) -> float | None:

@@ -10,19 +10,19 @@ from typing import Any, TypeVar
 
 import click
 
-from yuegguf.cli._output import Output
+from yuegguf.cli._console import Console
 from yuegguf.errors import RequestError, YueError
 from yuegguf.lm.adapters import Lora
 from yuegguf.models import registry
 from yuegguf.planning.cost import KV_BYTES
 from yuegguf.planning.hardware import physical_cores
-from yuegguf.planning.plan import MOST_BYTES, MOST_THREADS, Machine, check_threads
+from yuegguf.planning.plan import MOST_BYTES, MOST_THREADS, ComputeOptions, check_threads
 from yuegguf.request.song_request import FORMATS, MIXES, MOST_TAKES, Reference
 from yuegguf.request.song_request import Output as SongOutput
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
-pass_output = click.make_pass_decorator(Output)
+pass_output = click.make_pass_decorator(Console)
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 
 
@@ -248,7 +248,7 @@ def recordings(mix: str | None, vocal: str | None, inst: str | None, start: floa
     return Reference(mix, vocal, inst, start, end)
 
 
-def given(*names: str) -> bool:
+def was_given(*names: str) -> bool:
     """Whether any of these options was named, and is not just at its default."""
     context = click.get_current_context()
     return any(context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT for name in names)
@@ -283,10 +283,10 @@ def song_output(options: dict[str, Any]) -> SongOutput:
     )
 
 
-def machine(options: dict[str, Any]) -> Machine:
+def compute_options(options: dict[str, Any]) -> ComputeOptions:
     """Take the machine options out of a command's keywords. Raises RequestError."""
     device, layers = options.pop("device"), options.pop("gpu_layers")
-    return Machine(
+    return ComputeOptions(
         threads=options.pop("threads"),
         ctx=options.pop("ctx"),
         stage2_rows=options.pop("stage2_batch"),

@@ -24,10 +24,10 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._finish import go_on_quietly, say_faults
-from yuegguf.cli._job import Job, job_of
-from yuegguf.cli._output import Output
+from yuegguf.cli._console import Console
+from yuegguf.cli._generate import go_on_quietly, say_faults
 from yuegguf.cli._signals import stop_on_signals
+from yuegguf.cli._song_job import Job, job_of
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
 from yuegguf.files.atomic import claimed, replacing
 from yuegguf.files.hashing import digest
@@ -55,7 +55,7 @@ class Entry:
         return f"song {self.number} ({self.job.name or self.job.request.genre.strip()})"
 
 
-def sing_queue(output: Output, command: click.Command, file: Path, stop_at: str | None) -> int:
+def sing_queue(output: Console, command: click.Command, file: Path, stop_at: str | None) -> int:
     """Sing what is left of a queue; returns the exit code: 1 where songs failed, which stops no other, else
     GAVE_UP where a section is plainly wrong.
 
@@ -78,7 +78,7 @@ def sing_queue(output: Output, command: click.Command, file: Path, stop_at: str 
         raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
 
 
-def _sing_all(output: Output, entries: Sequence[Entry], state: State, stop: threading.Event) -> int:
+def _sing_all(output: Console, entries: Sequence[Entry], state: State, stop: threading.Event) -> int:
     failed, code, report = 0, 0, []
     for entry in entries:
         try:
@@ -104,7 +104,7 @@ def _files(songs: list[Song]) -> list[str]:
     return [str(file) for song in songs for file in song.files]
 
 
-def _sing(output: Output, entry: Entry, state: State, stop: threading.Event) -> tuple[Path, list[Song]]:
+def _sing(output: Console, entry: Entry, state: State, stop: threading.Event) -> tuple[Path, list[Song]]:
     """Begin or go on with a song, or its takes, unless it is done; its folder and what became of it."""
     folder = state.folder(entry)
     if folder is None:
@@ -143,7 +143,7 @@ class State:
             beside.write_text(json.dumps(self._names, indent=1) + "\n", encoding="utf-8")
 
 
-def read_queue(output: Output, command: click.Command, file: Path) -> list[Entry]:
+def read_queue(output: Console, command: click.Command, file: Path) -> list[Entry]:
     """Every song of a queue, checked. Raises RequestError that names the song and its line."""
     from yuegguf.cli import _queue_file
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._options import given, recordings, song_output
+from yuegguf.cli._options import recordings, song_output, was_given
 from yuegguf.cli._texts import read_text, text_or_file
 from yuegguf.errors import RequestError
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import GivenTrack, Reference, SongRequest
+from yuegguf.request.song_request import GuideTrack, Reference, SongRequest
 
 WORDLESS = "[intro]\n\n[verse]\n\n[chorus]\n\n[outro]\n"
 """Sections of an instrumental whose lyrics nobody wrote."""
@@ -55,13 +55,13 @@ def sampling_of(options: dict[str, Any]) -> Sampling:
     )
 
 
-def silent_track(options: dict[str, Any]) -> GivenTrack | None:
+def silent_track(options: dict[str, Any]) -> GuideTrack | None:
     """The track that --instrumental or --a-cappella silences."""
     if options["instrumental"] and options["a_cappella"]:
         raise click.UsageError("--instrumental and --a-cappella leave nothing to hear; choose one")
     if options["instrumental"]:
-        return GivenTrack("vocal")
-    return GivenTrack("instrumental") if options["a_cappella"] else None
+        return GuideTrack("vocal")
+    return GuideTrack("instrumental") if options["a_cappella"] else None
 
 
 def _texts(options: dict[str, Any], otherwise: str | None) -> tuple[str, str]:
@@ -95,7 +95,7 @@ def _reference(options: dict[str, Any]) -> Reference | None:
     mix, vocal, inst = options["ref"], options["ref_vocal"], options["ref_inst"]
     wanted = options["use_audio_prompt"] or options["use_dual_tracks_prompt"]
     if options["voice"] is not None:
-        if mix or vocal or inst or given("ref_start", "ref_end"):
+        if mix or vocal or inst or was_given("ref_start", "ref_end"):
             raise click.UsageError("--voice brings its own recording and window; leave out --ref…")
         return Reference(voice=options["voice"])
     if not (mix or vocal or inst):

@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from yuegguf import stopping
-from yuegguf.cli._output import Output
+from yuegguf.cli._console import Console
 from yuegguf.planning import hardware
 
 LOOK_SECONDS = 10.0
@@ -91,7 +91,7 @@ def laptop_options(command: Callable[..., object]) -> Callable[..., object]:
 
 
 @contextmanager
-def stop_on_signals(output: Output) -> Iterator[threading.Event]:
+def stop_on_signals(output: Console) -> Iterator[threading.Event]:
     """Yield an event that the first signal of `stopping` sets; a second one raises KeyboardInterrupt.
 
     With --pause-on-battery, asking the event waits until the machine charges. With --nice, the work gives way

@@ -11,8 +11,15 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._options import PATH, machine, machine_options, model_choice, model_options, pass_output
-from yuegguf.cli._output import Output, minutes
+from yuegguf.cli._console import Console, minutes
+from yuegguf.cli._options import (
+    PATH,
+    compute_options,
+    machine_options,
+    model_choice,
+    model_options,
+    pass_output,
+)
 from yuegguf.cli.quality import quality
 from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import Role
@@ -61,7 +68,7 @@ DEFAULT_TYPE = "Q4_0"
 @machine_options
 @pass_output
 def bench(
-    output: Output,
+    output: Console,
     /,
     shape: str | None,
     synthetic: Path | None,
@@ -83,7 +90,7 @@ def bench(
     from yuegguf.measure import bench as benchmark
 
     wanted = _stages(stages, shape)
-    choice, hardware = model_choice(options), machine(options)
+    choice, hardware = model_choice(options), compute_options(options)
     with _models(output, choice, shape, synthetic) as found:
         job = benchmark.Bench(found, hardware, song_seconds, seconds, far)
         report = benchmark.run(job, wanted, output.say)
@@ -106,7 +113,7 @@ def _stages(text: str, shape: str | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def _models(output: Output, choice: Any, shape: str | None, kept: Path | None) -> Iterator[Models]:
+def _models(output: Console, choice: Any, shape: str | None, kept: Path | None) -> Iterator[Models]:
     """The user's models, or made ones for as long as they are needed."""
     from yuegguf.models.resolve import NANO, resolve
 
@@ -124,7 +131,7 @@ def _models(output: Output, choice: Any, shape: str | None, kept: Path | None) -
         yield replace(found, name=shape, stage1=first, stage2=second)
 
 
-def _made(output: Output, path: Path, role: Role, kind: str) -> Path:
+def _made(output: Console, path: Path, role: Role, kind: str) -> Path:
     from yuegguf_convert.synthetic import write_synthetic
 
     if not path.exists():

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
-from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import made_folder
 from yuegguf.models import lockfile, registry
@@ -33,7 +33,7 @@ from yuegguf.models.lockfile import installing
 @force_option
 @pass_output
 def convert(
-    output: Output,
+    output: Console,
     /,
     source: Path,
     out_type: str,
@@ -90,7 +90,7 @@ def _install_path(source: Path, name: str | None, out_type: str) -> Path:
 @click.option("--fp16", is_flag=True, help="Store weights in 16 bits: half the size on disk.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @pass_output
-def export_codec(output: Output, /, source: Path, target: Path | None, fp16: bool, force: bool) -> None:
+def export_codec(output: Console, /, source: Path, target: Path | None, fp16: bool, force: bool) -> None:
     """Export SOURCE, a folder like xcodec_mini_infer (final_ckpt/ and decoders/), to four ONNX files.
 
     \b

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import models_root, pass_output
-from yuegguf.cli._output import Output
 from yuegguf.models import registry
 from yuegguf.planning import hardware
 
@@ -26,7 +26,7 @@ GPU_BUILD = "CMAKE_ARGS=-DGGML_{}=on pip install --force-reinstall --no-cache-di
 
 @click.command(short_help="check this machine and say what will work")
 @pass_output
-def doctor(output: Output, /) -> None:
+def doctor(output: Console, /) -> None:
     """Show CPU, memory, disk, the llama.cpp and ONNX Runtime builds, audio formats, and what fits.
 
     \b
@@ -81,13 +81,13 @@ def needs() -> dict[str, int]:
     One model is loaded at a time, so it is the larger of the stages; stage 2 with one row.
     """
     from yuegguf.lm.header import ModelFacts
-    from yuegguf.planning.cost import Held
+    from yuegguf.planning.cost import LoadSpec
     from yuegguf.stages.stage2 import ROW_IDS
 
     found = {}
     for name, size in FAMILY_BYTES.items():
         first, second = (ModelFacts(int(n * size), kv, heads, 0) for n, kv, heads in PUBLISHED.values())
-        found[name] = max(Held(2, ONE_MINUTE).own_bytes(first), Held(1, ROW_IDS).own_bytes(second))
+        found[name] = max(LoadSpec(2, ONE_MINUTE).own_bytes(first), LoadSpec(1, ROW_IDS).own_bytes(second))
     return found
 
 

@@ -7,24 +7,24 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._finish import finish
+from yuegguf.cli._console import Console
+from yuegguf.cli._generate import finish
 from yuegguf.cli._options import (
     PATH,
-    machine,
+    compute_options,
     machine_options,
     model_choice,
     model_options,
     pass_output,
     takes_option,
 )
-from yuegguf.cli._output import Output
 from yuegguf.cli._request import seed_of
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli._texts import read_text, text_or_file
-from yuegguf.cli.interchange import encoded
+from yuegguf.cli.import_export import encoded
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import song_models
-from yuegguf.planning.plan import Machine
+from yuegguf.planning.plan import ComputeOptions
 from yuegguf.request.song_request import Output as SongOutput
 from yuegguf.song.folder import SongFolder
 
@@ -65,7 +65,7 @@ from yuegguf.song.folder import SongFolder
 @machine_options
 @laptop_options
 @pass_output
-def extend(output: Output, /, song: Path | None, **options: Any) -> int:
+def extend(output: Console, /, song: Path | None, **options: Any) -> int:
     """Make a new song that begins with SONG and goes on; SONG stays as it is.
 
     A recording is kept as its codes, which are not refined again; its lyrics begin with what it sings.
@@ -79,9 +79,9 @@ def extend(output: Output, /, song: Path | None, **options: Any) -> int:
     """
     from yuegguf.models import resolve
     from yuegguf.pipeline import takes as library
-    from yuegguf.pipeline.extend import Extension
+    from yuegguf.pipeline.extend import ExtendRequest
 
-    choice, hardware = model_choice(options), machine(options)
+    choice, hardware = model_choice(options), compute_options(options)
     lyrics = read_text(options["lyrics_txt"], "lyrics") if options["lyrics_txt"] else None
     if song is None:
         old = _recording(output, options, lyrics, resolve.resolve(choice), hardware)
@@ -90,7 +90,7 @@ def extend(output: Output, /, song: Path | None, **options: Any) -> int:
     else:
         old = SongFolder.open(song)
     names = ("sections", "retake", "keep_after", "rewind", "same_section", "segment_seconds")
-    wanted = Extension(seed_of(options), lyrics=lyrics, **{name: options[name] for name in names})
+    wanted = ExtendRequest(seed_of(options), lyrics=lyrics, **{name: options[name] for name in names})
     found = song_models.models_of_song(old, choice)
     parent = options["output_dir"] or old.path.absolute().parent
     folders = library.start_extension(old, wanted, found, parent, options["name"], hardware, options["takes"])
@@ -98,15 +98,15 @@ def extend(output: Output, /, song: Path | None, **options: Any) -> int:
 
 
 def _recording(
-    output: Output, options: dict[str, Any], lyrics: str | None, found: Models, hardware: Machine
+    output: Console, options: dict[str, Any], lyrics: str | None, found: Models, hardware: ComputeOptions
 ) -> SongFolder:
     """A song folder of the beginning of two stems. Raises YueError, UsageError."""
-    from yuegguf.exchange.imported import Known, adopt
+    from yuegguf.exchange.imported import Overrides, adopt
 
     vocal, inst, genre = options["vocal"], options["inst"], options["genre"]
     if vocal is None or inst is None or genre is None or lyrics is None:
         raise click.UsageError("pass SONG, or a recording: --vocal FILE --inst FILE -g TAGS -l LYRICS")
-    known = Known(text_or_file(genre, "genre"), lyrics, (), SongOutput())
+    known = Overrides(text_or_file(genre, "genre"), lyrics, (), SongOutput())
     material = encoded(output, [vocal, inst], (0.0, options["take"]), known, found, hardware)
     for notice in material.notices:
         output.warn(notice)

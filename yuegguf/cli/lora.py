@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
-from yuegguf.cli._output import Output
 from yuegguf.files.atomic import made_folder
 from yuegguf.lm.adapters import Lora
 from yuegguf.models import lockfile
@@ -23,7 +23,7 @@ from yuegguf.models.resolve import LORAS, find_lora
 @force_option
 @pass_output
 def convert_lora(
-    output: Output,
+    output: Console,
     /,
     source: Path,
     base: Path | None,
@@ -54,7 +54,7 @@ def convert_lora(
 @click.option("-o", "--output", "target", type=PATH, required=True, help="File to write.")
 @force_option
 @pass_output
-def merge_lora(output: Output, /, base: Path, adapters: tuple[str, ...], target: Path, force: bool) -> None:
+def merge_lora(output: Console, /, base: Path, adapters: tuple[str, ...], target: Path, force: bool) -> None:
     """Add adapters to the weights of BASE, an F32, F16 or BF16 file that can be quantised afterwards.
 
     \b

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import click
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import pass_output
-from yuegguf.cli._output import Output
 from yuegguf.cli._texts import text_or_file
 from yuegguf.errors import RequestError
 from yuegguf.request.lyrics import parse
@@ -31,7 +31,7 @@ def lyrics() -> None:
 @click.option("-g", "--genre", default="", help="The song's tags; rap may be faster.")
 @click.option("--strict", is_flag=True, help="Exit with 5 when a section is too long.")
 @pass_output
-def check(output: Output, /, text: str, segment_seconds: float, genre: str, strict: bool) -> None:
+def check(output: Console, /, text: str, segment_seconds: float, genre: str, strict: bool) -> None:
     """Count what has to be sung in each section of FILE and say what to change.
 
     \b
@@ -64,7 +64,7 @@ def check(output: Output, /, text: str, segment_seconds: float, genre: str, stri
 @lyrics.command("format", short_help="the lyrics as the model will read them")
 @click.argument("text", metavar="FILE|-")
 @pass_output
-def write(output: Output, /, text: str) -> None:
+def write(output: Console, /, text: str) -> None:
     """Write FILE with one plain label above each section and nothing else changed; notices say what was.
 
     \b

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._describe import describe, lines_of
+from yuegguf.cli._console import Console
+from yuegguf.cli._model_facts import lines_of, model_facts
 from yuegguf.cli._options import models_root, pass_output
-from yuegguf.cli._output import Output
 from yuegguf.errors import DamagedFile, ModelNotFound, YueError
 from yuegguf.files.atomic import storage_errors
 from yuegguf.lm import header
@@ -29,7 +29,7 @@ def models() -> None:
 
 @models.command("list", short_help="every known model, installed or not")
 @pass_output
-def list_models(output: Output, /) -> None:
+def list_models(output: Console, /) -> None:
     """List all models with their source, licence and installed files.
 
     \b
@@ -78,7 +78,7 @@ def _line(row: dict[str, Any]) -> str:
 @models.command(short_help="what a model or any GGUF or ONNX file says of itself")
 @click.argument("name")
 @pass_output
-def info(output: Output, /, name: str) -> None:
+def info(output: Console, /, name: str) -> None:
     """Show NAME's (or any .gguf or .onnx file's) size, types, vocabulary, role, source and licence.
 
     \b
@@ -91,14 +91,14 @@ def info(output: Output, /, name: str) -> None:
     for path in _files(name, root):
         inside = path.absolute().is_relative_to(root.absolute())
         key = path.absolute().relative_to(root.absolute()).as_posix() if inside else ""
-        found.append(describe(path, lock.get(key)))
+        found.append(model_facts(path, lock.get(key)))
     output.result({"files": found}, [line for facts in found for line in lines_of(facts)])
 
 
 @models.command(short_help="hash installed models again")
 @click.argument("names", nargs=-1, metavar="[NAME[:TYPE]]...")
 @pass_output
-def verify(output: Output, /, names: tuple[str, ...]) -> None:
+def verify(output: Console, /, names: tuple[str, ...]) -> None:
     """Compare installed files with what was installed, byte for byte; all of them without NAME.
 
     Files that pull did not install have no hash; their headers and roles are read. Exit code 7 when a file
@@ -120,7 +120,7 @@ def verify(output: Output, /, names: tuple[str, ...]) -> None:
         click.get_current_context().exit(DamagedFile.exit_code)
 
 
-def _verified(path: Path, root: Path, output: Output) -> dict[str, Any]:
+def _verified(path: Path, root: Path, output: Console) -> dict[str, Any]:
     key = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
     entry = lockfile.read(root).get(key)
     try:
@@ -137,15 +137,15 @@ def _check_role(path: Path) -> None:
     """Refuse a language model whose stage is not the one of its name. Raises DamagedFile."""
     if path.suffix == ".gguf":
         ids = [entry for entry in registry.load() if path.name.startswith(f"{entry.id}-")]
-        header.inspect(path, ids[0].role if ids else "")
+        header.read_header(path, ids[0].role if ids else "")
     else:
-        describe(path, None)
+        model_facts(path, None)
 
 
 @models.command("path", short_help="where a model's file lies")
 @click.argument("name")
 @pass_output
-def path_of(output: Output, /, name: str) -> None:
+def path_of(output: Console, /, name: str) -> None:
     """Print the file that NAME stands for, for use in other commands.
 
     \b
@@ -158,7 +158,7 @@ def path_of(output: Output, /, name: str) -> None:
 @models.command("rm", short_help="remove an installed model")
 @click.argument("names", nargs=-1, required=True, metavar="NAME[:TYPE]...")
 @pass_output
-def remove(output: Output, /, names: tuple[str, ...]) -> None:
+def remove(output: Console, /, names: tuple[str, ...]) -> None:
     """Remove NAME in all types, or in one, with its place in the lock and its kept or unfinished download.
 
     \b
@@ -194,7 +194,7 @@ def _removable(name: str, entry: ModelEntry, quant: str, root: Path) -> list[Pat
 
 @models.command(short_help="the licence of every model, as its source states it")
 @pass_output
-def licenses(output: Output, /) -> None:
+def licenses(output: Console, /) -> None:
     """Show which licence each published and each installed model is under, and who states it.
 
     \b

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, pass_output
-from yuegguf.cli._output import Output
 from yuegguf.files.atomic import refuse_to_replace
 
 
@@ -16,7 +16,7 @@ from yuegguf.files.atomic import refuse_to_replace
 @click.option("-o", "--output", "target", type=PATH, help="File to write [default: SONG/plot.png].")
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @pass_output
-def plot(output: Output, /, song: Path, target: Path | None, force: bool) -> None:
+def plot(output: Console, /, song: Path, target: Path | None, force: bool) -> None:
     """Draw the song or draft in folder SONG: a timeline of its sections, the waveform of the mix and the
     mel spectrograms of both tracks. Needs matplotlib: pip install 'yuegguf[plot]'.
 

@@ -14,9 +14,18 @@ from typing import Any, Literal
 
 import click
 
-from yuegguf.cli._making import KEPT, Job, Wanted, fetched_gguf, lock_entry, make, original_job, room_needed
+from yuegguf.cli._console import Console
+from yuegguf.cli._install import (
+    KEPT,
+    InstallJob,
+    WantedModel,
+    fetched_gguf,
+    install_model,
+    lock_entry,
+    original_job,
+    room_needed,
+)
 from yuegguf.cli._options import PATH, models_root, pass_output
-from yuegguf.cli._output import Output
 from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, RequestError
 from yuegguf.files import hashing
 from yuegguf.files.atomic import check_room, flush, flush_folder, replacing, storage_errors, sweep
@@ -43,7 +52,7 @@ from yuegguf.progress import Progress
 @click.option("--offline", is_flag=True, help="Never use the network: only go on with what is here.")
 @click.option("--force", is_flag=True, help="Get it again, and replace files that pull did not install.")
 @pass_output
-def pull(output: Output, /, names: tuple[str, ...], **options: Any) -> None:
+def pull(output: Console, /, names: tuple[str, ...], **options: Any) -> None:
     """Download models by NAME (see `models list`), convert them in place and install them.
 
     Killed at any moment, the same command goes on. HF_TOKEN, HF_ENDPOINT and HTTPS_PROXY work as usual.
@@ -76,7 +85,7 @@ def pull(output: Output, /, names: tuple[str, ...], **options: Any) -> None:
 
 
 def _install_kit(
-    root: Path, names: Sequence[str], output: Output, options: dict[str, Any]
+    root: Path, names: Sequence[str], output: Console, options: dict[str, Any]
 ) -> list[Installed]:
     """`--from`: copy from a kit. Raises ModelNotFound, DamagedFile, StorageError."""
     if options["set_name"]:
@@ -94,9 +103,9 @@ def _set(name: str) -> tuple[str, ...]:
     return found[name]
 
 
-def _wanted(names: Sequence[str], set_name: str | None, quant: str | None) -> list[Wanted]:
+def _wanted(names: Sequence[str], set_name: str | None, quant: str | None) -> list[WantedModel]:
     """Names and a set as models and types, none twice. Raises RequestError."""
-    found: dict[str, Wanted] = {}
+    found: dict[str, WantedModel] = {}
     for name in [*names, *(_set(set_name) if set_name else ())]:
         given, _, own = name.partition(":")
         entry = registry.entry_of(given)
@@ -104,7 +113,7 @@ def _wanted(names: Sequence[str], set_name: str | None, quant: str | None) -> li
             raise RequestError(f"{entry.id} has nothing to install", "its files are in: yuegguf pull xcodec")
         if entry.role == "codec" and own:
             raise RequestError(f"{entry.id} has no types", f"write: yuegguf pull {entry.id}")
-        wanted = Wanted(entry, "" if entry.role == "codec" else (own or _type(entry, quant)).upper())
+        wanted = WantedModel(entry, "" if entry.role == "codec" else (own or _type(entry, quant)).upper())
         found[wanted.name] = wanted
     if not found:
         raise RequestError("no model is named", "for example: yuegguf pull --set minimal")
@@ -122,13 +131,13 @@ def _type(entry: ModelEntry, quant: str | None) -> str:
 class _Puller:
     """One run of `pull` over a folder of models."""
 
-    def __init__(self, root: Path, donor: Path, output: Output, options: dict[str, Any]) -> None:
+    def __init__(self, root: Path, donor: Path, output: Console, options: dict[str, Any]) -> None:
         self.root, self.donor, self.output = root, donor, output
         self.progress: Progress = output.progress
         self.offline, self.force = options["offline"], options["force"]
         self.keep, self.from_gguf = options["keep_source"], options["from_gguf"]
 
-    def all(self, wanted: Sequence[Wanted]) -> list[Installed]:
+    def all(self, wanted: Sequence[WantedModel]) -> list[Installed]:
         """Everything in turn; the disk is checked for all of it before the first byte."""
         sweep(self.root)
         self._check_folders(wanted)
@@ -144,7 +153,7 @@ class _Puller:
         self._clean({folder for one in wanted for folder in self._folders(one)})
         return [entry for one in wanted for entry in done[one.name]]
 
-    def _check_folders(self, wanted: Sequence[Wanted]) -> None:
+    def _check_folders(self, wanted: Sequence[WantedModel]) -> None:
         """Refuse folders of ours that are links to elsewhere: nothing is written or removed there."""
         inside = [path for one in wanted for path in one.paths]
         for place in (".staged/x", "sources/x", *inside):
@@ -161,7 +170,7 @@ class _Puller:
             if left.name not in finished:
                 shutil.rmtree(left, ignore_errors=True)
 
-    def _ready(self, one: Wanted) -> list[Installed]:
+    def _ready(self, one: WantedModel) -> list[Installed]:
         """Its entries when it is installed, was made and only has to be moved, or lies in the donor."""
         entries, given = self._entries(self.root, one), self._entries(self.donor, one)
         if self.force:
@@ -177,19 +186,19 @@ class _Puller:
             return given
         return []
 
-    def _entries(self, root: Path, one: Wanted) -> list[Installed]:
+    def _entries(self, root: Path, one: WantedModel) -> list[Installed]:
         """The lock's entries, when they are as many as the model has files."""
         known = lockfile.read(root)
         found = [known[path] for path in one.paths if path in known]
         return found if len(found) == len(one.paths) else []
 
-    def _made(self, one: Wanted, entry: Installed) -> bool:
+    def _made(self, one: WantedModel, entry: Installed) -> bool:
         """Whether the file of an entry is staged or in its place, whole."""
         paths = (self._staging(one) / Path(entry.path).name, self.root / entry.path)
         whole = (path for path in paths if path.is_file() and path.stat().st_size == entry.bytes)
         return any(hashing.digest(path, self.progress) == entry.sha256 for path in whole)
 
-    def _job(self, one: Wanted) -> Job:
+    def _job(self, one: WantedModel) -> InstallJob:
         """Ask the hub what there is to fetch. Raises YueError."""
         ours = lockfile.read(self.root)
         for path in one.paths:
@@ -203,7 +212,7 @@ class _Puller:
         hub_client.check_known(found, one.entry.known)
         return original_job(one, found, folder)
 
-    def _gguf_job(self, one: Wanted, folder: Path) -> Job:
+    def _gguf_job(self, one: WantedModel, folder: Path) -> InstallJob:
         """The first repository with a GGUF of that type, and the tokenizer that such files lack."""
         for repo in one.entry.gguf:
             found = fetched_gguf(self._look_up(repo.source, "", folder), one.quant)
@@ -214,7 +223,7 @@ class _Puller:
                 place = folder / "tokenizer"
                 original = self._look_up(one.entry.source, one.entry.revision, place)
                 parts.append((original.only(["tokenizer.model"]), place))
-            return Job(one, tuple(parts), found.bytes)
+            return InstallJob(one, tuple(parts), found.bytes)
         tried = ", ".join(repo.source for repo in one.entry.gguf) or "any repository that models.toml knows"
         raise ModelNotFound(
             f"there is no {one.quant} GGUF of {one.entry.id} in {tried}", "leave --from-gguf out"
@@ -245,7 +254,7 @@ class _Puller:
                 raise
             return None
 
-    def _run(self, job: Job) -> list[Installed]:
+    def _run(self, job: InstallJob) -> list[Installed]:
         """Fetch, make, note, place."""
         one, staging = job.wanted, self._staging(job.wanted)
         for snapshot, folder in job.parts:
@@ -257,13 +266,13 @@ class _Puller:
         with storage_errors(staging):
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
-        make(job, staging, self.progress)
+        install_model(job, staging, self.progress)
         entries = [lock_entry(job, path, staging / Path(path).name, self.progress) for path in one.paths]
         lockfile.update(self.root, entries)
         self._place(one, entries)
         return entries
 
-    def _place(self, one: Wanted, entries: Sequence[Installed]) -> None:
+    def _place(self, one: WantedModel, entries: Sequence[Installed]) -> None:
         """Move what was made to its name."""
         for entry in entries:
             made, final = self._staging(one) / Path(entry.path).name, self.root / entry.path
@@ -284,10 +293,10 @@ class _Puller:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
-    def _folders(self, one: Wanted) -> tuple[Path, Path]:
+    def _folders(self, one: WantedModel) -> tuple[Path, Path]:
         """Where the originals lie, and where a GGUF does."""
         sources = self.root / "sources"
         return sources / one.entry.id, sources / f"{one.entry.id}-{one.quant}-gguf"
 
-    def _staging(self, one: Wanted) -> Path:
+    def _staging(self, one: WantedModel) -> Path:
         return self.root / ".staged" / one.name.replace(":", "-")

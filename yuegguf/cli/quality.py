@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, pass_output, threads_option
-from yuegguf.cli._output import Output
 from yuegguf.errors import RequestError
 
 
@@ -26,7 +26,7 @@ from yuegguf.errors import RequestError
 @threads_option
 @pass_output
 def quality(
-    output: Output,
+    output: Console,
     /,
     first: Path,
     second: Path,

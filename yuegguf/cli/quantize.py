@@ -9,8 +9,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, force_option, pass_output, threads_option
-from yuegguf.cli._output import Output
 
 WHOLE = 1e6
 """Seconds: all of a song."""
@@ -33,7 +33,7 @@ out_option = click.option("-o", "--output", "target", type=PATH, required=True, 
 @threads_option
 @pass_output
 def quantize(
-    output: Output,
+    output: Console,
     /,
     source: Path,
     out_type: str,
@@ -62,7 +62,7 @@ def quantize(
 
 
 def _importance(
-    output: Output, source: Path, songs: tuple[Path, ...], threads: int | None
+    output: Console, source: Path, songs: tuple[Path, ...], threads: int | None
 ) -> dict[str, NDArray[np.float32]]:
     """What matters in SOURCE when it reads these songs whole."""
     from yuegguf.measure import quality
@@ -80,7 +80,7 @@ def _importance(
 @force_option
 @click.option("--role", type=click.Choice(["auto", "stage1", "stage2"]), default="auto", show_default=True)
 @pass_output
-def trim(output: Output, /, source: Path, target: Path, force: bool, role: str) -> None:
+def trim(output: Console, /, source: Path, target: Path, force: bool, role: str) -> None:
     """Drop rows of SOURCE's vocabulary without re-quantising; works on other tools' GGUFs too.
 
     \b
@@ -93,7 +93,7 @@ def trim(output: Output, /, source: Path, target: Path, force: bool, role: str) 
     _report(output, made)
 
 
-def _report(output: Output, made: Path) -> None:
+def _report(output: Console, made: Path) -> None:
     """The file, its size, and how many tensors have which type."""
     from yuegguf_convert.gguf_file import read_gguf
 

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from yuegguf import api
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, machine_options, model_options, pass_output
-from yuegguf.cli._output import Output
 from yuegguf.cli._signals import laptop_options
-from yuegguf.cli.song import go_on
+from yuegguf.cli.run import go_on
 
 
 @click.command(short_help="make a song of a draft")
@@ -20,7 +20,7 @@ from yuegguf.cli.song import go_on
 @machine_options
 @laptop_options
 @pass_output
-def refine(output: Output, /, song: Path, **options: Any) -> int:
+def refine(output: Console, /, song: Path, **options: Any) -> int:
     """Take SONG, whose draft is done, to its end: stage 2, then mix and stems.
 
     \b

@@ -9,18 +9,18 @@ from typing import Any
 import click
 
 from yuegguf import api
-from yuegguf.cli._finish import show
+from yuegguf.cli._console import Console
+from yuegguf.cli._generate import show
 from yuegguf.cli._options import (
     PATH,
     codec_option,
     force_option,
-    given,
     output_options,
     pass_output,
     song_output,
     threads_option,
+    was_given,
 )
-from yuegguf.cli._output import Output
 from yuegguf.files.atomic import refuse_to_replace
 
 NAMES = {
@@ -44,7 +44,7 @@ NAMES = {
 @click.option("--force", is_flag=True, help="Remove its files of other formats, and replace foreign ones.")
 @pass_output
 def render(
-    output: Output, /, song: Path, threads: int | None, codec: Path | None, force: bool, **options: Any
+    output: Console, /, song: Path, threads: int | None, codec: Path | None, force: bool, **options: Any
 ) -> None:
     """Write the files of SONG anew from its codes, in its folder; what is not named stays as the song has it.
 
@@ -55,16 +55,16 @@ def render(
     yuegguf render songs/my-song-1a2b3c --format flac,mp3 --bits 24
     """
     from yuegguf.models.resolve import ModelChoice
-    from yuegguf.planning.plan import Machine
+    from yuegguf.planning.plan import ComputeOptions
     from yuegguf.song.folder import SongFolder
 
-    said = {name for name in NAMES if given(name)}
+    said = {name for name in NAMES if was_given(name)}
     wanted = song_output(options)
     old = SongFolder.open(song).request.output
     new = replace(old, **{NAMES[name]: getattr(wanted, NAMES[name]) for name in said})
     choice = ModelChoice(codec=codec) if codec else None
-    machine = Machine(threads=threads)
-    made = api.render(song, new, choice, machine_options=machine, force=force, progress=output.progress)
+    machine = ComputeOptions(threads=threads)
+    made = api.render(song, new, choice, compute=machine, force=force, progress=output.progress)
     if older := SongFolder.open(song).record.older_files:
         output.warn(f"{', '.join(older)} stay from an earlier rendering; --force removes them")
     show(output, made)
@@ -75,7 +75,7 @@ def render(
 @click.option("-o", "--out", type=PATH, metavar="FILE", help="The zip [default: beside SONG].")
 @force_option
 @pass_output
-def bundle(output: Output, /, song: Path, out: Path | None, force: bool) -> None:
+def bundle(output: Console, /, song: Path, out: Path | None, force: bool) -> None:
     """Put mix, stems, section marks and song.json of SONG into one zip; the same song gives the same bytes.
 
     \b

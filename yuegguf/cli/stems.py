@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from yuegguf.cli._finish import finish
+from yuegguf.cli._console import Console
+from yuegguf.cli._generate import finish
 from yuegguf.cli._options import (
+    compute_options,
     folder_options,
     lora_option,
-    machine,
     machine_options,
     model_choice,
     model_options,
@@ -21,12 +22,11 @@ from yuegguf.cli._options import (
     song_output,
     takes_option,
 )
-from yuegguf.cli._output import Output
 from yuegguf.cli._request import sampling_of, seed_of
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli._texts import read_text, text_or_file
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.request.song_request import GivenTrack, SongRequest
+from yuegguf.request.song_request import GuideTrack, SongRequest
 
 LONGEST = 30.0
 """Seconds of a section of a recording whose lyrics nobody wrote."""
@@ -58,7 +58,7 @@ LONGEST = 30.0
 @laptop_options
 @output_options
 @pass_output
-def stems(output: Output, /, **options: Any) -> int:
+def stems(output: Console, /, **options: Any) -> int:
     """Make the missing track to a recording of the other one; it sets the song's length.
 
     Sections share it evenly; a #length line above a section in the lyrics gives that one its seconds.
@@ -85,19 +85,19 @@ def stems(output: Output, /, **options: Any) -> int:
         track=replace(track, frames=frames),
         output=song_output(options),
     )
-    choice, hardware = model_choice(options), machine(options)
+    choice, hardware = model_choice(options), compute_options(options)
     found = resolve.resolve(choice, False)
     where = options["output_dir"], options["name"]
     folders = library.start(request, found, *where, hardware, options["takes"])
     return finish(output, folders, found, hardware)
 
 
-def _recording(options: dict[str, Any]) -> GivenTrack:
+def _recording(options: dict[str, Any]) -> GuideTrack:
     """The track that is there. Raises UsageError, RequestError."""
     vocal, inst = options["vocal"], options["inst"]
     if (vocal is None) == (inst is None):
         raise click.UsageError("pass the track that is there: --vocal FILE or --inst FILE")
-    return GivenTrack(
+    return GuideTrack(
         "instrumental" if vocal is None else "vocal",
         inst if vocal is None else vocal,
         options["offset"],

@@ -8,11 +8,18 @@ from typing import Any
 import click
 
 from yuegguf import api
-from yuegguf.cli._finish import say_faults
-from yuegguf.cli._options import PATH, machine, machine_options, model_choice, model_options, pass_output
-from yuegguf.cli._output import Output
+from yuegguf.cli._console import Console
+from yuegguf.cli._generate import say_faults
+from yuegguf.cli._options import (
+    PATH,
+    compute_options,
+    machine_options,
+    model_choice,
+    model_options,
+    pass_output,
+)
 from yuegguf.cli._signals import laptop_options, stop_on_signals
-from yuegguf.song.state import next_phase
+from yuegguf.song.state import where
 
 
 @click.group(short_help="several drafts of one song: list them, keep some")
@@ -29,7 +36,7 @@ def takes() -> None:
 @takes.command("list", short_help="what takes there are")
 @click.argument("folder", type=PATH)
 @pass_output
-def list_takes(output: Output, /, folder: Path) -> None:
+def list_takes(output: Console, /, folder: Path) -> None:
     """List the takes in FOLDER: how far each is, how long, and its seed line.
 
     \b
@@ -43,7 +50,7 @@ def list_takes(output: Output, /, folder: Path) -> None:
         frames = library.frames(take)
         row = {
             "take": take.path.name,
-            "state": "draft" if take.rests else next_phase(take),
+            "state": "draft" if take.rests else where(take),
             "seconds": None if frames is None else frames / FRAME_RATE,
             "seed": take.request.seed,
         }
@@ -63,7 +70,7 @@ def list_takes(output: Output, /, folder: Path) -> None:
 @laptop_options
 @pass_output
 def keep(
-    output: Output, /, folder: Path, numbers: tuple[int, ...], delete_others: bool, **options: Any
+    output: Console, /, folder: Path, numbers: tuple[int, ...], delete_others: bool, **options: Any
 ) -> int:
     """Make whole songs of the takes of these NUMBERS; the others stay drafts unless they are deleted.
 
@@ -74,14 +81,12 @@ def keep(
     from yuegguf.pipeline import takes as library
 
     kept, others = library.chosen(folder, numbers)
-    choice, hardware = model_choice(options), machine(options)
+    choice, hardware = model_choice(options), compute_options(options)
     songs = []
     with stop_on_signals(output) as stop:
         for take in kept:
             output.say(f"{take.path}")
-            songs.append(
-                api.refine(take.path, choice, machine_options=hardware, progress=output.progress, stop=stop)
-            )
+            songs.append(api.refine(take.path, choice, compute=hardware, progress=output.progress, stop=stop))
             output.done()
     if delete_others:
         library.delete(others)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
     codec_option,
     memory_option,
@@ -17,7 +18,6 @@ from yuegguf.cli._options import (
     reference_options,
     threads_option,
 )
-from yuegguf.cli._output import Output
 from yuegguf.errors import YueError
 from yuegguf.pipeline import engines
 from yuegguf.song.voices import Voice
@@ -44,7 +44,7 @@ def voice() -> None:
 @codec_option
 @pass_output
 def save(
-    output: Output,
+    output: Console,
     /,
     name: str,
     force: bool,
@@ -71,8 +71,8 @@ def save(
     parts = (options[key] for key in ("ref", "ref_vocal", "ref_inst", "ref_start", "ref_end"))
     wanted = preflight.located_reference(recordings(*parts))
     folder = resolve.resolve_codec(resolve.ModelChoice(codec=codec, models_dir=models_root()))
-    room = engines.encoding_room(folder, max_memory)
-    encoding.check_room(wanted, None, room)
+    room = engines.encoding_memory(folder, max_memory)
+    encoding.check_encoding_memory(wanted, None, room)
     with closing(engines.open_codec(folder, threads)) as opened:
         codes = encoding.reference_codes(wanted, opened, room, output.progress)
     output.done()
@@ -93,7 +93,7 @@ def save(
 
 @voice.command("list", short_help="all saved voices")
 @pass_output
-def list_voices(output: Output, /) -> None:
+def list_voices(output: Console, /) -> None:
     """List all voices: length, recording, date.
 
     \b
@@ -123,7 +123,7 @@ def list_voices(output: Output, /) -> None:
 @voice.command(short_help="where a voice came from")
 @click.argument("name")
 @pass_output
-def info(output: Output, /, name: str) -> None:
+def info(output: Console, /, name: str) -> None:
     """Show which recording and window NAME was made from, when, and with which codec.
 
     \b
@@ -146,7 +146,7 @@ def info(output: Output, /, name: str) -> None:
 @voice.command(short_help="delete a voice")
 @click.argument("name")
 @pass_output
-def rm(output: Output, /, name: str) -> None:
+def rm(output: Console, /, name: str) -> None:
     """Delete voice NAME. Songs that use it keep their own copy of it.
 
     \b

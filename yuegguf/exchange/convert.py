@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE, whole_frames
 from yuegguf.errors import RequestError
 from yuegguf.exchange import yue_ui
-from yuegguf.exchange.imported import LONGEST, Known, Material, Source, fit
+from yuegguf.exchange.imported import LONGEST, ImportedSong, Origin, Overrides, assemble
 from yuegguf.exchange.npy_codes import MARKS, read_pair
 from yuegguf.exchange.yue_ui import Project, Segment
 from yuegguf.files.arrays import save_array
@@ -35,7 +35,7 @@ _OFFICIAL = re.compile(
 _UNSAFE = re.compile(r'[\s/\\:*?"<>|\x00-\x1f]+')
 
 
-def from_project(path: Path, known: Known) -> Material:
+def from_project(path: Path, known: Overrides) -> ImportedSong:
     """A YuE-UI project. Raises RequestError, DamagedFile."""
     if not path.is_file():
         raise RequestError(f"there is no file {path}", "pass a .json that YuE-UI saved")
@@ -44,7 +44,7 @@ def from_project(path: Path, known: Known) -> Material:
     notices = project.notices
     if lyrics != project.lyrics and known.lyrics is None:
         notices += ("the lyrics are written anew, as YuE-UI splits them into sections",)
-    source = Source(
+    source = Origin(
         "YuE-UI",
         (path.name,),
         genre=project.genre,
@@ -56,7 +56,7 @@ def from_project(path: Path, known: Known) -> Material:
         notices=notices,
     )
     kept = _kept(project)
-    return fit(
+    return assemble(
         project.codes0[:, kept], project.codes[:, :, kept[kept < project.codes.shape[2]]], source, known
     )
 
@@ -68,7 +68,7 @@ def _kept(project: Project) -> NDArray[np.int64]:
     return np.concatenate([np.arange(segment.start, segment.end) for segment in project.segments])
 
 
-def from_pair(paths: Sequence[Path], known: Known) -> Material:
+def from_pair(paths: Sequence[Path], known: Overrides) -> ImportedSong:
     """YuE's `*_vtrack.npy` and `*_itrack.npy` of stage 1 or 2, as two files or in a folder.
 
     Tracks of different length are cut to the shorter, with a notice. Tags and settings are those of the
@@ -76,16 +76,16 @@ def from_pair(paths: Sequence[Path], known: Known) -> Material:
     """
     files, tracks = read_pair(paths)
     frames = min(track.shape[1] for track in tracks)
-    source = Source("YuE", tuple(file.name for file in files))
+    source = Origin("YuE", tuple(file.name for file in files))
     if any(track.shape[1] != frames for track in tracks):
         notice = f"the tracks differ in length; both are cut to {frames / FRAME_RATE:g} s"
         source = replace(source, notices=(notice,))
     codes = np.stack([track[:, :frames] for track in tracks])
     whole = codes if codes.shape[1] == CODEBOOKS else _nothing()
-    return fit(codes[:, 0], whole, _named(source), known)
+    return assemble(codes[:, 0], whole, _named(source), known)
 
 
-def _named(source: Source) -> Source:
+def _named(source: Origin) -> Origin:
     """The source with the tags and settings that infer.py wrote into its name, where they are in range."""
     found = _OFFICIAL.match(source.files[0])
     if not found:
@@ -100,9 +100,11 @@ def _named(source: Source) -> Source:
     return replace(source, genre=genre, sampling=sampling, segment_seconds=seconds)
 
 
-def from_stems(codes: NDArray[np.int16], files: Sequence[Path], start: float, known: Known) -> Material:
+def from_stems(
+    codes: NDArray[np.int16], files: Sequence[Path], start: float, known: Overrides
+) -> ImportedSong:
     """Two encoded stems [2, 8, T] that begin `start` seconds into their files. Raises RequestError."""
-    return fit(codes[:, 0], codes, Source("stems", tuple(file.name for file in files), start), known)
+    return assemble(codes[:, 0], codes, Origin("stems", tuple(file.name for file in files), start), known)
 
 
 def window(start: float, take: float | None, frames: int) -> slice:

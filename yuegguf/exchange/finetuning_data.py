@@ -30,7 +30,7 @@ from yuegguf.files.atomic import replacing, storage_errors
 from yuegguf.files.reading import opened
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.lyrics import MOST_TEXT, Section, parse
-from yuegguf.song.encoding import Room, encode, source_of, sum_of
+from yuegguf.song.encoding import EncodingMemory, encode, source_of, sum_of
 
 TRACKS = ("mix", "vocals", "instrumental")
 KEYS = {"mix": "codec", "vocals": "vocals_codec", "instrumental": "instrumental_codec"}
@@ -152,7 +152,7 @@ class Encoder:
     codec: AudioCodec
     codec_id: str = ""
     """Hash of its codebooks."""
-    room: Room = field(default_factory=Room)
+    room: EncodingMemory = field(default_factory=EncodingMemory)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from yuegguf.files.atomic import storage_errors, workspace
 from yuegguf.lm.vocab import interleave
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline.create import new_record, planned
-from yuegguf.planning.plan import Machine
+from yuegguf.planning.plan import ComputeOptions
 from yuegguf.request.lyrics import Section, parse, write
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import Output, SongRequest
@@ -31,7 +31,7 @@ LONGEST = 150
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """What another tool's files say of a song beside its codes."""
 
     tool: str
@@ -56,7 +56,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Known:
+class Overrides:
     """What the user says of it, which goes before what the source says."""
 
     genre: str | None = None
@@ -67,7 +67,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Material:
+class ImportedSong:
     """A song as it arrives."""
 
     request: SongRequest
@@ -82,7 +82,9 @@ class Material:
     notices: tuple[str, ...] = ()
 
 
-def fit(codes0: NDArray[np.int16], codes: NDArray[np.int16], source: Source, known: Known) -> Material:
+def assemble(
+    codes0: NDArray[np.int16], codes: NDArray[np.int16], source: Origin, known: Overrides
+) -> ImportedSong:
     """Codes and what is known of them → a song whose sections fit under the limits of its request.
 
     Raises RequestError when something is missing or does not fit.
@@ -108,7 +110,7 @@ def fit(codes0: NDArray[np.int16], codes: NDArray[np.int16], source: Source, kno
     request = SongRequest(genre, lyrics, sung, seconds, source.seed, source.sampling, output=known.output)
     origin = Imported(tool=source.tool, files=source.files, start=source.start)
     whole, first = np.ascontiguousarray(codes), np.ascontiguousarray(codes0)  # one song, the same bytes
-    return Material(request, first, whole, frames, origin, tuple(told))
+    return ImportedSong(request, first, whole, frames, origin, tuple(told))
 
 
 def _between(starts: Sequence[float], total: int) -> tuple[int, ...]:
@@ -164,7 +166,7 @@ def _roomy(sections: Sequence[Section], frames: Sequence[int], seconds: float) -
     return fitted, seconds
 
 
-def create_folder(material: Material, path: Path, record: SongRecord) -> SongFolder:
+def create_folder(material: ImportedSong, path: Path, record: SongRecord) -> SongFolder:
     """Make this song folder of it; the folder appears whole or not at all. Raises StorageError."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +177,7 @@ def create_folder(material: Material, path: Path, record: SongRecord) -> SongFol
     return SongFolder.open(path)
 
 
-def _fill(folder: SongFolder, material: Material) -> State:
+def _fill(folder: SongFolder, material: ImportedSong) -> State:
     """Write draws and codes; returns the phase that comes next."""
     ends = np.cumsum(material.frames)[:-1]
     sung = [interleave(*part) for part in np.split(material.codes0, ends, axis=1)]
@@ -215,7 +217,9 @@ def _log(folder: SongFolder, sung: Sequence[NDArray[np.int16]], caps: Sequence[i
         log.close()
 
 
-def adopt(arrived: Material, models: Models, parent: Path, name: str | None, options: Machine) -> SongFolder:
+def adopt(
+    arrived: ImportedSong, models: Models, parent: Path, name: str | None, options: ComputeOptions
+) -> SongFolder:
     """A song folder of what another tool made, ready to be refined or rendered by `resume`.
 
     Raises YueError.

@@ -13,7 +13,7 @@ from yuegguf.errors import ModelNotFound, RequestError, YueError
 from yuegguf.files.atomic import replacing
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.state import finished, next_phase
+from yuegguf.song.state import finished, where
 
 INCHES, DOTS = (11.0, 6.5), 100
 """Size of the picture and dots per inch."""
@@ -33,7 +33,7 @@ def plot_song(folder: Path, out: Path) -> Path:
     StorageError.
     """
     opened = SongFolder.open(folder)
-    if next_phase(opened) != "done":
+    if where(opened) != "done":
         raise RequestError(f"{folder} holds no finished song", f"finish it: yuegguf resume {folder}")
     song = finished(opened)
     mix, rate = read_audio(song.files[0])

@@ -15,7 +15,7 @@ from yuegguf.files.atomic import replacing
 from yuegguf.files.reading import opened
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.record import TEXTS
-from yuegguf.song.state import next_phase
+from yuegguf.song.state import where
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every entry, the earliest that a zip can say: the same song gives the same bytes."""
@@ -31,7 +31,7 @@ def bundle(folder: Path, out: Path) -> list[str]:
     Raises RequestError where the song is not finished, StorageError.
     """
     song = SongFolder.open(folder)
-    if song.rests or next_phase(song) != "done":
+    if song.rests or where(song) != "done":
         command = "refine" if song.rests else "resume"
         raise RequestError(f"{folder} is not finished", f"run first: yuegguf {command} {folder}")
     names = [*song.record.files, *TEXTS]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from yuegguf.lm.protocol import Row
+from yuegguf.lm.protocol import SequenceInput
 
 
 class Batch:
@@ -38,7 +38,7 @@ class Batch:
         """Ids in it."""
         return int(self.struct.n_tokens)
 
-    def fill(self, rows: Sequence[Row], used: Sequence[int]) -> int:
+    def fill(self, rows: Sequence[SequenceInput], used: Sequence[int]) -> int:
         """Lay the rows out one after the other; returns how many logits rows will come back."""
         end = wanted = 0
         for row in rows:

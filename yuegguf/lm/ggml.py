@@ -14,7 +14,7 @@ from yuegguf.errors import EngineError
 
 DEVICE_KINDS = ("cpu", "gpu", "igpu", "accelerator")
 """ggml's ggml_backend_dev_type in its order."""
-NAMES = ("lib{}.so", "lib{}.dylib", "{}.dll", "lib{}.dll")
+LIBRARY_NAMES = ("lib{}.so", "lib{}.dylib", "{}.dll", "lib{}.dll")
 """File names of a library, by system."""
 
 
@@ -26,15 +26,15 @@ def devices(folder: Path) -> list[dict[str, str | int]]:
     been started.
     """
     try:
-        count = function(folder, "ggml_backend_dev_count", ctypes.c_size_t)()
-        get = function(folder, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+        count = load_function(folder, "ggml_backend_dev_count", ctypes.c_size_t)()
+        get = load_function(folder, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
         texts = {
-            field: function(folder, f"ggml_backend_dev_{field}", ctypes.c_char_p, ctypes.c_void_p)
+            field: load_function(folder, f"ggml_backend_dev_{field}", ctypes.c_char_p, ctypes.c_void_p)
             for field in ("name", "description")
         }
-        kind = function(folder, "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+        kind = load_function(folder, "ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
         pointers = (ctypes.POINTER(ctypes.c_size_t),) * 2
-        memory = function(folder, "ggml_backend_dev_memory", None, ctypes.c_void_p, *pointers)
+        memory = load_function(folder, "ggml_backend_dev_memory", None, ctypes.c_void_p, *pointers)
     except (AttributeError, OSError):
         return []
     found: list[dict[str, str | int]] = []
@@ -47,10 +47,12 @@ def devices(folder: Path) -> list[dict[str, str | int]]:
     return found
 
 
-def function(folder: Path, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+def load_function(folder: Path, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     """A function of ggml's, from whichever library in `folder` has it. Raises OSError, AttributeError."""
     for part in ("ggml", "ggml-base"):
-        path = next((path for pattern in NAMES if (path := folder / pattern.format(part)).is_file()), None)
+        path = next(
+            (path for pattern in LIBRARY_NAMES if (path := folder / pattern.format(part)).is_file()), None
+        )
         if path is None:
             raise FileNotFoundError(f"{folder} has no library {part}")
         library = ctypes.CDLL(str(path))
@@ -61,7 +63,7 @@ def function(folder: Path, name: str, result: Any, *arguments: Any) -> Callable[
     raise AttributeError(name)
 
 
-class Watch(Protocol):
+class TensorObserver(Protocol):
     """An observer of the values of a model's graph as they are computed."""
 
     def wants(self, node: str) -> bool:
@@ -71,14 +73,14 @@ class Watch(Protocol):
         """Values [ids, columns] of a node."""
 
 
-def watcher(folder: Path, watch: Watch) -> Callable[[int, bool, object], bool]:
+def eval_callback(folder: Path, watch: TensorObserver) -> Callable[[int, bool, object], bool]:
     """`watch` as ggml's scheduler asks it. Raises EngineError where the libraries lie elsewhere."""
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     try:
-        name = function(folder, "ggml_get_name", ctypes.c_char_p, pointer)
-        bytes_of = function(folder, "ggml_nbytes", size, pointer)
-        rows = function(folder, "ggml_nrows", ctypes.c_int64, pointer)
-        get = function(folder, "ggml_backend_tensor_get", None, pointer, pointer, size, size)
+        name = load_function(folder, "ggml_get_name", ctypes.c_char_p, pointer)
+        bytes_of = load_function(folder, "ggml_nbytes", size, pointer)
+        rows = load_function(folder, "ggml_nrows", ctypes.c_int64, pointer)
+        get = load_function(folder, "ggml_backend_tensor_get", None, pointer, pointer, size, size)
     except (AttributeError, OSError) as error:
         raise EngineError(
             f"llama.cpp's libraries in {folder} do not show what they compute ({error})",

@@ -30,7 +30,7 @@ def model_facts(shape: LlamaShape, size: int) -> ModelFacts:
 
 
 @dataclass(frozen=True)
-class Header:
+class ModelHeader:
     """A GGUF without its weights."""
 
     path: Path
@@ -40,16 +40,18 @@ class Header:
     shape: LlamaShape
 
 
-def inspect_lora(lora: Lora, model: Header) -> int:
+def adapter_bytes(lora: Lora, model: ModelHeader) -> int:
     """An adapter's bytes. Raises ModelNotFound, DamagedFile when it does not fit the model."""
     read_adapter(lora.path, model.shape.projections(), model.path.name)
     return lora.path.stat().st_size
 
 
-def inspect(path: Path, role: str) -> Header:
+def read_header(path: Path, role: str) -> ModelHeader:
     """A language model's header. Raises ModelNotFound, DamagedFile when it is not of this role."""
     model = read_model(path)
     metadata = model.metadata
     check_role(metadata, role, path.name)
     stage1_vocab(model.pieces) if role == "stage1" else stage2_vocab(model.pieces)
-    return Header(path, model.pieces, metadata, model_facts(model.shape, path.stat().st_size), model.shape)
+    return ModelHeader(
+        path, model.pieces, metadata, model_facts(model.shape, path.stat().st_size), model.shape
+    )

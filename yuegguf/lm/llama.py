@@ -24,7 +24,7 @@ from yuegguf.lm.adapters import Lora, read_adapter
 from yuegguf.lm.batch import Batch
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.log import LOG
-from yuegguf.lm.protocol import BATCH, Row
+from yuegguf.lm.protocol import MAX_BATCH, SequenceInput
 
 KV_TYPES = {
     "f32": lib.GGML_TYPE_F32,
@@ -50,7 +50,7 @@ class EngineOptions:
     kv_type: str = "f16"
     flash_attention: bool = False
     """Needed by quantised caches; slower on the CPU where measured."""
-    batch: int = BATCH
+    batch: int = MAX_BATCH
     """Most ids computed at once."""
     outputs: int = 2
     """Most ids of a row whose logits are asked for at once."""
@@ -60,7 +60,7 @@ class EngineOptions:
     """The only GPU to use, by number; None lets llama.cpp spread over all."""
     loras: tuple[Lora, ...] = ()
     """Adapters of the model; not loaded where their scale is 0."""
-    watch: ggml.Watch | None = None
+    watch: ggml.TensorObserver | None = None
     """Sees what is computed; slow."""
 
 
@@ -143,11 +143,11 @@ class LlamaEngine:
         params.kv_unified = False
         params.no_perf = True
         if options.watch:
-            self._watcher = lib.ggml_backend_sched_eval_callback(ggml.watcher(LIBRARIES, options.watch))
+            self._watcher = lib.ggml_backend_sched_eval_callback(ggml.eval_callback(LIBRARIES, options.watch))
             params.cb_eval = self._watcher
         return params
 
-    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+    def decode(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
         """Append ids to rows → logits [wanted, n_vocab], a view valid until the next call.
 
         Long rows go in blocks; how ids fall into blocks depends on their counts alone, so the same
@@ -159,11 +159,11 @@ class LlamaEngine:
             for row in rows:
                 for start in range(0, len(row.ids) - last[row.row], self._block):
                     block = row.ids[start : min(start + self._block, len(row.ids) - last[row.row])]
-                    self._submit([Row(row.row, block, wanted=0)])
-            rows = [Row(row.row, row.ids[-last[row.row] :], row.wanted) for row in rows]
+                    self._submit([SequenceInput(row.row, block, wanted=0)])
+            rows = [SequenceInput(row.row, row.ids[-last[row.row] :], row.wanted) for row in rows]
         return self._submit(rows)
 
-    def _check(self, rows: Sequence[Row]) -> None:
+    def _check(self, rows: Sequence[SequenceInput]) -> None:
         self._check_open()
         if len({row.row for row in rows}) != len(rows):
             raise EngineError("a batch holds a row twice")
@@ -183,7 +183,7 @@ class LlamaEngine:
         if wrong := [row for row in rows if not 0 <= row < self.n_rows]:
             raise EngineError(f"there is no row {wrong[0]} among {self.n_rows}")
 
-    def _submit(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+    def _submit(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
         wanted = self._batch.fill(rows, self._used)
         self._ask_to_stop(self._batch.size > 4 * self.n_rows)
         LOG.begin()

@@ -10,13 +10,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-BATCH = 128
+MAX_BATCH = 128
 """Most ids computed at once. A prompt is read hardly faster in larger blocks, but the scores of
 attention take heads · context · block · 4 bytes: 0.27 GiB here, 1.1 GiB at llama.cpp's own 512."""
 
 
 @dataclass(frozen=True)
-class Row:
+class SequenceInput:
     """Ids to append to one row (an independent sequence with a cache of its own)."""
 
     row: int
@@ -39,7 +39,7 @@ class TokenEngine(Protocol):
     busy: float
     """Seconds spent computing so far: what is left of a loop's time is the loop's own."""
 
-    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+    def decode(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
         """Append ids to some rows.
 
         Returns the logits [wanted, n_vocab] after the ids that want them, in the order given: a view,

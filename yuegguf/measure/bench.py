@@ -22,14 +22,14 @@ from yuegguf.models.resolve import Models
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning import hardware, plan, timing
 from yuegguf.planning.cost import KV_BYTES, StepCost, draft_seconds, refine_seconds
-from yuegguf.planning.plan import Machine, Plan
+from yuegguf.planning.plan import ComputeOptions, Plan
 from yuegguf.progress import Event
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages import stage1, stage2
 from yuegguf.stages.prompt import Prompt
-from yuegguf.stages.stage1_task import Draft
+from yuegguf.stages.stage1_task import Stage1Task
 
 PROMPT_IDS = 460
 """Ids of the official example's first prompt."""
@@ -76,7 +76,7 @@ class Bench:
     """What is measured, and on what."""
 
     models: Models
-    options: Machine
+    options: ComputeOptions
     song: float = 60.0
     """Seconds of the song that is foretold, in sections of 30."""
     seconds: float = 10.0
@@ -97,7 +97,7 @@ def run(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> d
     request = bench.request()
     free, options = hardware.available_memory(), engines.with_device(bench.options)
     made = plan.make(request, first.facts, second.facts, options, hardware.physical_cores(), free)
-    parts = engines.real_parts(bench.models, made, options, threading.Event())
+    parts = engines.engine_factory(bench.models, made, options, threading.Event())
     tell("measuring the memory's bandwidth")
     bytes_per_second = timing.bandwidth(made.threads)
     found: list[StageReport] = []
@@ -129,7 +129,7 @@ class _Measured:
     request: SongRequest
     bandwidth: float
 
-    def stage1(self, opened: Callable[[], TokenEngine], header: header.Header) -> StageReport:
+    def stage1(self, opened: Callable[[], TokenEngine], header: header.ModelHeader) -> StageReport:
         caps = self.request.frame_caps()
         prompts, ctx = [PROMPT_IDS, *[LATER_IDS] * (len(caps) - 1)], self.made.n_ctx
         return self._report(
@@ -140,7 +140,7 @@ class _Measured:
             lambda cost: draft_seconds(cost, prompts, caps, True, ctx, HEADER_IDS),
         )
 
-    def stage2(self, opened: Callable[[], TokenEngine], header: header.Header) -> StageReport:
+    def stage2(self, opened: Callable[[], TokenEngine], header: header.ModelHeader) -> StageReport:
         frames = sum(self.request.frame_caps())
         lengths = sorted((chunk.frames for chunk in stage2.chunks(frames)), reverse=True)
         rows = self.made.stage2_rows
@@ -152,7 +152,7 @@ class _Measured:
         self,
         stage: str,
         opened: Callable[[], TokenEngine],
-        header: header.Header,
+        header: header.ModelHeader,
         loop: Callable[[TokenEngine, float], float],
         whole: Callable[[StepCost], float],
     ) -> StageReport:
@@ -227,7 +227,7 @@ def _sing(engine: TokenEngine, seconds: float) -> float:
     prompt = Prompt([], [[*ids, vocab.soa, vocab.xcodec]], [])
     frames = (engine.n_ctx - len(ids) - 8) // 2
     sampling = Sampling(min_new_tokens=2 * frames)
-    draft = Draft(prompt, [frames], sampling, 1)
+    draft = Stage1Task(prompt, [frames], sampling, 1)
     with tempfile.TemporaryDirectory() as folder, closing(TokenLog.open(Path(folder) / "log")) as log:
         watch = _watched(engine, seconds, lambda watch: stage1.run(draft, engine, vocab, log, None, watch))
     return watch.overhead

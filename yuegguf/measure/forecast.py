@@ -14,9 +14,9 @@ from yuegguf.lm.protocol import TokenEngine
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning import hardware, plan
-from yuegguf.planning.cost import KV_BYTES, Held, StepCost, draft_seconds, drawn_ids, refine_seconds
-from yuegguf.planning.plan import Machine, Plan
-from yuegguf.planning.timing import Notebook, measure, measure_codec
+from yuegguf.planning.cost import KV_BYTES, LoadSpec, StepCost, draft_seconds, drawn_ids, refine_seconds
+from yuegguf.planning.plan import ComputeOptions, Plan
+from yuegguf.planning.timing import TimingCache, measure, measure_codec
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages.prompt import Prompt
 from yuegguf.stages.stage2 import best_rows, chunks
@@ -53,8 +53,8 @@ class Forecast:
 def forecast(
     request: SongRequest,
     models: Models,
-    options: Machine,
-    notebook: Notebook | None = None,
+    options: ComputeOptions,
+    notebook: TimingCache | None = None,
     takes: int = 1,
     *,
     preview: bool = False,
@@ -76,7 +76,7 @@ def forecast(
         "draft": _drafting(made, takes).own_bytes(first.facts, options.shared_memory),
         "refine": made.stage2().own_bytes(second.facts, options.shared_memory),
     }
-    seconds = _seconds(request, prompt, models, made, notebook or Notebook(), takes)
+    seconds = _seconds(request, prompt, models, made, notebook or TimingCache(), takes)
     music = sum(request.frame_caps()) / FRAME_RATE
     why = tuple(reasons(made, request, options, free))
     cells = _snapshot_ids(request, _own_ids(prompt), made, seconds["draft"], options.snapshot_seconds)
@@ -85,7 +85,7 @@ def forecast(
     return Forecast(made, why, memory, seconds, music, disk)
 
 
-def _drafting(made: Plan, takes: int) -> Held:
+def _drafting(made: Plan, takes: int) -> LoadSpec:
     """Stage 1 as it is held for all takes."""
     held = made.stage1()
     return replace(held, rows=takes * held.rows)
@@ -108,9 +108,9 @@ def _snapshot_ids(request: SongRequest, own: list[int], made: Plan, draft: float
 
 
 def _seconds(
-    request: SongRequest, prompt: Prompt, models: Models, made: Plan, notebook: Notebook, takes: int
+    request: SongRequest, prompt: Prompt, models: Models, made: Plan, notebook: TimingCache, takes: int
 ) -> dict[str, float]:
-    parts = engines.real_parts(models, made, Machine(), threading.Event())
+    parts = engines.engine_factory(models, made, ComputeOptions(), threading.Event())
     rows, caps = made.stage2_rows, request.frame_caps()
     held = _drafting(made, takes)
     draft = _known(notebook, made, held, models.stage1_key, lambda: parts.stage1(takes))
@@ -128,7 +128,7 @@ def _seconds(
 
 
 def _known(
-    notebook: Notebook, made: Plan, held: Held, key: str, opened: Callable[[], TokenEngine]
+    notebook: TimingCache, made: Plan, held: LoadSpec, key: str, opened: Callable[[], TokenEngine]
 ) -> StepCost:
     """What was noted of this model held like this, or what is measured now."""
     from yuegguf.lm.llama import build_info
@@ -143,7 +143,7 @@ def _known(
     return found
 
 
-def reasons(made: Plan, request: SongRequest, asked: Machine, free: int | None) -> list[str]:
+def reasons(made: Plan, request: SongRequest, asked: ComputeOptions, free: int | None) -> list[str]:
     """Why each choice of a plan is as it is, a line each."""
     guided = "guidance needs a second row" if made.stage1_rows == 2 else "no guidance, so one row"
     whole = made.n_ctx >= plan.context_for(request, 10**9)
@@ -165,7 +165,7 @@ def _whose(asked: object, otherwise: str) -> str:
     return "as asked" if asked is not None else otherwise
 
 
-def _flash(made: Plan, asked: Machine) -> str:
+def _flash(made: Plan, asked: ComputeOptions) -> str:
     if asked.flash_attention is not None:
         return f"{'on' if made.flash_attention else 'off'}: as asked"
     if not made.flash_attention:
@@ -173,7 +173,7 @@ def _flash(made: Plan, asked: Machine) -> str:
     return "on: faster on a GPU" if plan.uses_gpu(asked) else f"on: {made.kv_type} caches need it"
 
 
-def _why_rows(made: Plan, asked: Machine, lengths: list[int], free: int | None) -> str:
+def _why_rows(made: Plan, asked: ComputeOptions, lengths: list[int], free: int | None) -> str:
     if made.stage2_rows == len(lengths):
         return "all chunks of the song at once"
     if asked.stage2_rows:
@@ -185,7 +185,7 @@ def _why_rows(made: Plan, asked: Machine, lengths: list[int], free: int | None) 
     return "as many as memory holds"
 
 
-def _layers(made: Plan, asked: Machine) -> str:
+def _layers(made: Plan, asked: ComputeOptions) -> str:
     found = [made.stage1_gpu_layers, made.stage2_gpu_layers]
     if not any(found):
         return "0: the CPU computes" if not asked.gpu else "0: the GPU's memory holds none"

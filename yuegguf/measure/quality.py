@@ -20,7 +20,7 @@ from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.lm import header
 from yuegguf.lm.gguf_model import read_model
-from yuegguf.lm.protocol import Row, TokenEngine
+from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import CODEBOOK_SIZE, Stage1Vocab, Stage2Vocab, role_of, stage1_vocab, stage2_vocab
 from yuegguf.planning import hardware
@@ -129,11 +129,11 @@ def of_codes(codes: NDArray[np.int16], model: Path, seconds: float) -> list[Pass
     return stage2_passages(codes[:, :, : round(FRAME_RATE * seconds)], stage2_vocab(header.pieces))
 
 
-def _header(model: Path) -> header.Header:
+def _header(model: Path) -> header.ModelHeader:
     role = role_of(read_model(model).metadata)
     if role is None:
         raise RequestError(f"{model.name} does not say which stage it is", "trim it: yuegguf convert")
-    return header.inspect(model, role)
+    return header.read_header(model, role)
 
 
 def compare(
@@ -204,7 +204,7 @@ def read_through(engine: TokenEngine, passage: Passage) -> Iterator[tuple[int, N
     engine.forget(0, 0)
     for start in range(0, len(passage.ids), BLOCK):
         block = passage.ids[start : start + BLOCK]
-        yield start, engine.decode([Row(0, block, len(block))])
+        yield start, engine.decode([SequenceInput(0, block, len(block))])
 
 
 def _scores(engine: TokenEngine, passage: Passage) -> Iterator[NDArray[np.float64]]:

@@ -20,7 +20,7 @@ from yuegguf.files import hashing
 from yuegguf.files.atomic import flush, replacing, storage_errors
 from yuegguf.files.typed_json import read_file, read_json
 from yuegguf.models import lockfile, transport
-from yuegguf.models.registry import Known
+from yuegguf.models.registry import KnownFile
 from yuegguf.progress import Event, Progress, silent
 
 T = TypeVar("T")
@@ -141,10 +141,10 @@ def look_up(repo: str, revision: str = "") -> Snapshot:
     return found
 
 
-def check_known(snapshot: Snapshot, known: Mapping[str, Known]) -> None:
+def check_known(snapshot: Snapshot, known: Mapping[str, KnownFile]) -> None:
     """Compare the hub's record with what models.toml knows of this revision. Raises DamagedFile."""
     for file in snapshot.files:
-        ours = known.get(file.name, Known())
+        ours = known.get(file.name, KnownFile())
         pairs = (
             ("sha256", ours.sha256, file.digest.removeprefix("sha256:")),
             ("bytes", ours.bytes, file.bytes),

@@ -30,7 +30,7 @@ FREE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
-class Gguf:
+class GgufSource:
     """A repository in which somebody else publishes a model as GGUF."""
 
     source: str
@@ -39,7 +39,7 @@ class Gguf:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownFile:
     """Facts of a published file, as far as they are known."""
 
     sha256: str | None = None
@@ -60,9 +60,9 @@ class Facts:
     """"cot" (tags and lyrics) or "icl" (with a reference)."""
     revision: str = ""
     """Commit of the source, possibly abbreviated; empty where unknown."""
-    known: Mapping[str, Known] = field(default_factory=dict)
+    known: Mapping[str, KnownFile] = field(default_factory=dict)
     """File → what is known of it at that revision."""
-    gguf: tuple[Gguf, ...] = ()
+    gguf: tuple[GgufSource, ...] = ()
     """Other people's GGUFs of it, the one to take first in front."""
 
 

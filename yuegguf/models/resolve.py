@@ -85,7 +85,7 @@ def _family(choice: ModelChoice, with_reference: bool) -> Models:
         nano = nano_models()
         stage2 = find_language_model(choice.stage2 or NANO, "stage2", None, choice.root)
         return replace(nano, stage2=stage2, codec=Path(choice.codec or nano.codec))
-    name = _taking_up(choice) if with_reference else choice.stage1 or DEFAULT_STAGE1
+    name = _icl_model_for(choice) if with_reference else choice.stage1 or DEFAULT_STAGE1
     stage1 = find_language_model(name, "stage1", choice.quant, choice.root)
     stage2 = find_language_model(choice.stage2 or DEFAULT_STAGE2, "stage2", None, choice.root)
     codec = Path(choice.codec) if choice.codec else registry.installed_codec(choice.root)
@@ -97,7 +97,7 @@ def _family(choice: ModelChoice, with_reference: bool) -> Models:
     return Models(stage1.stem, stage1, stage2, codec)
 
 
-def _taking_up(choice: ModelChoice) -> str:
+def _icl_model_for(choice: ModelChoice) -> str:
     """The stage-1 model for a song with a reference: the -icl one of the language, if it is installed.
 
     Where no model was asked for, any installed -icl one, English first. Raises ModelNotFound.
@@ -111,13 +111,13 @@ def _taking_up(choice: ModelChoice) -> str:
                 f"get one with: yuegguf pull {entries[0].id}",
             )
         return found
-    partner = _partner(choice.stage1)
+    partner = _icl_id(choice.stage1)
     there = [quant.lower() for quant in registry.installed(partner, choice.root)] if partner else []
     fits = choice.quant.lower() in there if choice.quant else bool(there)
     return partner if partner and fits else choice.stage1
 
 
-def _partner(name: str) -> str | None:
+def _icl_id(name: str) -> str | None:
     """The -icl model of a -cot model's name or repository; None for every other name and for files."""
     with suppress(RequestError):
         entry = registry.entry_of(name)
@@ -132,11 +132,11 @@ def reference_notice(choice: ModelChoice, found: Models) -> str:
     if entry is None:
         return ""
     if entry.mode == "cot":
-        icl = _partner(entry.id) or "en-icl"
+        icl = _icl_id(entry.id) or "en-icl"
         there = bool(registry.installed(icl, choice.root))
         advice = f"pass --model {icl}" if there else f"get {icl} with: yuegguf pull {icl}"
         return f"{found.name} was not trained to take up a reference; {advice}"
-    if choice.stage1 and _partner(choice.stage1) == entry.id:
+    if choice.stage1 and _icl_id(choice.stage1) == entry.id:
         return f"{found.name} sings instead of {choice.stage1}, which was not trained to take up a reference"
     return ""
 

@@ -8,11 +8,11 @@ from yuegguf.files.atomic import check_room
 from yuegguf.lm import header
 from yuegguf.models.resolve import ModelChoice, Models, reference_notice
 from yuegguf.pipeline import preflight
-from yuegguf.pipeline.engines import encoding_room, with_device
+from yuegguf.pipeline.engines import encoding_memory, with_device
 from yuegguf.pipeline.song_models import describe, describe_loras
 from yuegguf.planning import hardware, plan
-from yuegguf.planning.plan import Machine, Plan
-from yuegguf.request.early import Early
+from yuegguf.planning.plan import ComputeOptions, Plan
+from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song import encoding, voices
 from yuegguf.song.folder import SongFolder
@@ -25,8 +25,8 @@ def start(
     models: Models,
     parent: Path,
     name: str | None,
-    options: Machine,
-    early: Early | None = None,
+    options: ComputeOptions,
+    early: PreviewOptions | None = None,
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
     record = prepared(request, models, parent, name, options, early)
@@ -48,19 +48,21 @@ def prepared(
     models: Models,
     parent: Path,
     name: str | None,
-    options: Machine,
-    early: Early | None = None,
+    options: ComputeOptions,
+    early: PreviewOptions | None = None,
     takes: int = 1,
 ) -> SongRecord:
     """The song.json of a request whose files are found, once all is checked.
 
     The folder PARENT must have room for it. Raises YueError.
     """
-    request, early = preflight.located(request), early or Early()
+    request, early = preflight.located(request), early or PreviewOptions()
     made, first = planned(request, models, options, bool(early.preview_seconds), takes)
     preflight.check_prompt(request, first, made.n_ctx)
     if request.reference is not None or request.track is not None:
-        encoding.check_room(request.reference, request.track, encoding_room(models.codec, options.max_memory))
+        encoding.check_encoding_memory(
+            request.reference, request.track, encoding_memory(models.codec, options.max_memory)
+        )
     # without snapshots, which a song can do without
     needed = takes * plan.file_bytes(request)
     check_room(parent, needed, "this song", "--output-dir")
@@ -68,8 +70,8 @@ def prepared(
 
 
 def planned(
-    request: SongRequest, models: Models, options: Machine, preview: bool = False, takes: int = 1
-) -> tuple[Plan, header.Header]:
+    request: SongRequest, models: Models, options: ComputeOptions, preview: bool = False, takes: int = 1
+) -> tuple[Plan, header.ModelHeader]:
     """A plan and stage 1's header, when models, output and memory allow the song. Raises YueError."""
     preflight.check_output(request.output)
     first, second = preflight.read_models(models, preview)

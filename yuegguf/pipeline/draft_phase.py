@@ -12,33 +12,35 @@ from numpy.typing import NDArray
 from yuegguf.audio.files import Tags
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab
-from yuegguf.pipeline.engines import Parts
+from yuegguf.pipeline.engines import EngineFactory
 from yuegguf.pipeline.preview import Preview, previewed
 from yuegguf.progress import Event, Progress
 from yuegguf.request.song_request import SongRequest
 from yuegguf.request.syllables import syllables
-from yuegguf.song.cache_snapshots import CacheFolder
+from yuegguf.song.cache_snapshots import KvSnapshots
 from yuegguf.song.folder import SongFolder
 from yuegguf.stages import prompt, stage1
-from yuegguf.stages.faults import Guard
-from yuegguf.stages.stage1_task import Draft, Forced, Given, Judge, Part
+from yuegguf.stages.faults import FaultDetector
+from yuegguf.stages.stage1_task import CandidateTask, FaultCheck, ForcedTrack, KeptPrefix, Stage1Task
 
 FASTEST = 4.0
 """Syllables a second that a section of a few words may have and still be whole."""
 
 
 @dataclass(frozen=True)
-class Heard:
+class Conditioning:
     """What stage 1 hears besides the lyrics."""
 
     reference: NDArray[np.int16] | None = None
     """Codebook 0 in stage-1 order [N]."""
-    forced: Forced | None = None
+    forced: ForcedTrack | None = None
     silence: int | None = None
     """The codec's code of silence, for a song whose sections are judged."""
 
 
-def draft(folders: Sequence[SongFolder], heard: Sequence[Heard], parts: Parts, progress: Progress) -> None:
+def draft(
+    folders: Sequence[SongFolder], heard: Sequence[Conditioning], parts: EngineFactory, progress: Progress
+) -> None:
     """Stage 1 of candidates of one song, or of a song alone; their codes are in the folders then.
 
     Raises YueError; what was drawn is kept.
@@ -48,13 +50,13 @@ def draft(folders: Sequence[SongFolder], heard: Sequence[Heard], parts: Parts, p
         found, listening = [], progress
         for folder, ears in zip(folders, heard, strict=True):
             log = logs.enter_context(closing(folder.token_log()))
-            cache = CacheFolder(
+            cache = KvSnapshots(
                 folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, _warner(progress)
             )
-            draft = draft_of(folder, encode, vocab, ears)
+            draft = stage1_task(folder, encode, vocab, ears)
             preview = _preview(folder, parts, _warner(progress))
             listening = logs.enter_context(previewed(preview, log.drawn, len(draft.caps), listening))
-            found.append(Part(draft, log, cache))
+            found.append(CandidateTask(draft, log, cache))
         sung = stage1.run_together(found, engine, vocab, listening)
     for folder, part, sections in zip(folders, found, sung, strict=True):
         _keep_draft(folder, sections)
@@ -66,24 +68,24 @@ def _warner(progress: Progress) -> Callable[[str], None]:
     return lambda text: progress(Event("draft", 0, 1, warning=text))
 
 
-def _preview(folder: SongFolder, parts: Parts, warn: Callable[[str], None]) -> Preview | None:
+def _preview(folder: SongFolder, parts: EngineFactory, warn: Callable[[str], None]) -> Preview | None:
     seconds = folder.early.preview_seconds
     comment = Tags().comment if folder.request.output.tags else ""
     return Preview(folder.path / "preview.wav", parts.codec, seconds, comment, warn) if seconds else None
 
 
-def draft_of(
+def stage1_task(
     folder: SongFolder,
     encode: prompt.Encode,
     vocab: Stage1Vocab,
-    heard: Heard,
-) -> Draft:
+    heard: Conditioning,
+) -> Stage1Task:
     """What stage 1 is asked for a song."""
-    request, base, caps = folder.request, folder.load_base(), caps_of(folder)
+    request, base, caps = folder.request, folder.load_base(), frame_caps(folder)
     sections = request.parsed().sections
     built = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, heard.reference)
     drawn = len(caps) - (len(base.after_frames) if base else 0)
-    return Draft(
+    return Stage1Task(
         replace(built, sections=built.sections[:drawn]),
         caps[:drawn],
         request.sampling,
@@ -91,14 +93,14 @@ def draft_of(
         [section.label for section in sections],
         candidate=max(0, request.take - 1),
         guesses=not request.take,
-        given=base.given if base else Given(),
+        given=base.given if base else KeptPrefix(),
         forced=heard.forced,
-        judge=None if heard.silence is None else judge_of(request, caps, Guard(heard.silence)),
+        judge=None if heard.silence is None else fault_check(request, caps, FaultDetector(heard.silence)),
         retries=request.retries,
     )
 
 
-def caps_of(folder: SongFolder) -> list[int]:
+def frame_caps(folder: SongFolder) -> list[int]:
     """Most frames of each section of a song; of those that it goes on from, what they have."""
     caps, base = folder.request.frame_caps(), folder.load_base()
     if base:
@@ -108,7 +110,7 @@ def caps_of(folder: SongFolder) -> list[int]:
     return caps
 
 
-def judge_of(request: SongRequest, caps: Sequence[int], guard: Guard) -> Judge:
+def fault_check(request: SongRequest, caps: Sequence[int], guard: FaultDetector) -> FaultCheck:
     """What looks at sections while they are drawn; a voice is missed only where one is drawn."""
     voiced = request.track is None or request.track.track != "vocal"
     sections = request.parsed().sections
@@ -125,7 +127,7 @@ def judge_of(request: SongRequest, caps: Sequence[int], guard: Guard) -> Judge:
     return judge
 
 
-def faults_of(draft: Draft, sung: Sequence[NDArray[np.int16]]) -> dict[str, str]:
+def faults_of(draft: Stage1Task, sung: Sequence[NDArray[np.int16]]) -> dict[str, str]:
     """What the judge still hears in sections that were drawn anew often enough: number from 1 → sentence."""
     if draft.judge is None:
         return {}

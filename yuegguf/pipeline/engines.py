@@ -15,16 +15,18 @@ from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
 from yuegguf.models.resolve import Models
 from yuegguf.planning import hardware
-from yuegguf.planning.cost import Held
-from yuegguf.planning.plan import Machine, Plan
+from yuegguf.planning.cost import LoadSpec
+from yuegguf.planning.plan import ComputeOptions, Plan
 from yuegguf.progress import Event, Progress
-from yuegguf.song.encoding import Room
+from yuegguf.song.encoding import EncodingMemory
 
 
-def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Event) -> Parts:
+def engine_factory(
+    models: Models, made: Plan, options: ComputeOptions, stop: threading.Event
+) -> EngineFactory:
     """The parts that llama.cpp and ONNX Runtime are behind."""
 
-    def engine(path: Path, held: Held, loras: tuple[Lora, ...] = ()) -> TokenEngine:
+    def engine(path: Path, held: LoadSpec, loras: tuple[Lora, ...] = ()) -> TokenEngine:
         from yuegguf.lm.llama import EngineOptions, LlamaEngine
 
         settings = EngineOptions(
@@ -46,24 +48,24 @@ def real_parts(models: Models, made: Plan, options: Machine, stop: threading.Eve
     first = made.stage1()
     key = f"{models.stage1_key} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
     key += f"{first.flash}"
-    return Parts(
+    return EngineFactory(
         stage1=lambda takes: engine(models.stage1, replace(first, rows=takes * first.rows), models.loras),
         tokenizer=tokenizer,
         stage2=lambda rows: engine(models.stage2, replace(made.stage2(), rows=rows)),
         codec=lambda: open_codec(models.codec, made.threads),
         cache_key=key,
         snapshot_seconds=options.snapshot_seconds,
-        room=lambda: encoding_room(models.codec, options.max_memory),
+        room=lambda: encoding_memory(models.codec, options.max_memory),
     )
 
 
-def encoding_room(codec: Path, most: int | None = None) -> Room:
+def encoding_memory(codec: Path, most: int | None = None) -> EncodingMemory:
     """What encoding with a codec takes and may take: `most` bytes, or what is free now.
 
     Raises ModelNotFound, DamagedFile.
     """
     shape = read_encoder(codec / "encoder.onnx")
-    return Room(hardware.available_memory() if most is None else most, shape.fixed, shape.second)
+    return EncodingMemory(hardware.available_memory() if most is None else most, shape.fixed, shape.second)
 
 
 def open_codec(folder: Path, threads: int | None = None) -> AudioCodec:
@@ -84,7 +86,7 @@ def stopping(progress: Progress, stop: threading.Event | None) -> Progress:
     return report
 
 
-def with_device(options: Machine) -> Machine:
+def with_device(options: ComputeOptions) -> ComputeOptions:
     """The options with the device decided, and what its memory holds.
 
     A GPU is used where llama.cpp can use one, unless the options say otherwise. Raises RequestError for
@@ -106,7 +108,7 @@ def with_device(options: Machine) -> Machine:
 
 
 @dataclass(frozen=True)
-class Parts:
+class EngineFactory:
     """How to open what the phases need; each is opened when its phase starts and closed after it."""
 
     stage1: Callable[[int], TokenEngine]
@@ -118,5 +120,5 @@ class Parts:
     cache_key: str
     """Names the stage-1 model and options; caches of another key are not used."""
     snapshot_seconds: float
-    room: Callable[[], Room] = Room
+    room: Callable[[], EncodingMemory] = EncodingMemory
     """What encoding recordings may take now."""

@@ -17,12 +17,12 @@ from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import interleave
 from yuegguf.request.lyrics import numbers, parse
 from yuegguf.request.song_request import SongRequest
-from yuegguf.song.kept_part import Base
-from yuegguf.stages.stage1_task import END_OF_AUDIO, Given
+from yuegguf.song.kept_part import KeptPart
+from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
 
 
 @dataclass(frozen=True)
-class Extension:
+class ExtendRequest:
     """What is asked: more sections, or a part of the song anew."""
 
     seed: int
@@ -55,7 +55,7 @@ class Extension:
 
 
 @dataclass(frozen=True)
-class Sung:
+class DraftedSong:
     """A song whose draft is done."""
 
     request: SongRequest
@@ -74,12 +74,12 @@ class Continuation:
     """A new song's request, what it begins with and what its log holds already."""
 
     request: SongRequest
-    base: Base
+    base: KeptPart
     draws: list[list[int]]
     """By section, END_OF_AUDIO behind the whole ones."""
 
 
-def extend(song: Sung, wanted: Extension) -> Continuation:
+def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
     """Decide what stays and what is sung. Raises RequestError in words."""
     old = song.request
     request = replace(
@@ -101,11 +101,11 @@ def extend(song: Sung, wanted: Extension) -> Continuation:
     frames = _cut(song.frames, kept)
     left = sung[: len(frames)]
     if wanted.same_section:
-        given = Given(len(frames) - 1, 2 * frames[-1])
+        given = KeptPrefix(len(frames) - 1, 2 * frames[-1])
         added = numbers_to_add(request, left, wanted.sections) if wanted.sections else []
         _check_room(request, left, frames[-1])
     else:
-        given, added = Given(len(frames)), numbers_to_add(request, left, wanted.sections)
+        given, added = KeptPrefix(len(frames)), numbers_to_add(request, left, wanted.sections)
     return _continuation(song, replace(request, sections=_spec([*left, *added])), frames, given)
 
 
@@ -127,17 +127,23 @@ def numbers_to_add(request: SongRequest, sung: Sequence[int], spec: str | None) 
     return added
 
 
-def _retake(song: Sung, request: SongRequest, sung: list[int], number: int, keep_after: bool) -> Continuation:
+def _retake(
+    song: DraftedSong, request: SongRequest, sung: list[int], number: int, keep_after: bool
+) -> Continuation:
     if not 1 <= number <= len(sung):
         raise RequestError(f"there is no section {number} to retake", f"use 1 to {len(sung)}")
     spec = _spec(sung if keep_after else sung[:number])
     frames = list(song.frames[: number - 1])
     after = list(song.frames[number:]) if keep_after else []
-    return _continuation(song, replace(request, sections=spec), frames, Given(len(frames)), after)
+    return _continuation(song, replace(request, sections=spec), frames, KeptPrefix(len(frames)), after)
 
 
 def _continuation(
-    song: Sung, request: SongRequest, frames: Sequence[int], given: Given, after: Sequence[int] = ()
+    song: DraftedSong,
+    request: SongRequest,
+    frames: Sequence[int],
+    given: KeptPrefix,
+    after: Sequence[int] = (),
 ) -> Continuation:
     kept, total = sum(frames), song.codes.shape[2]
     ends = np.cumsum(frames).tolist()
@@ -147,7 +153,9 @@ def _continuation(
         drawn = interleave(codes[0], codes[1]).tolist()
         draws.append([*drawn, END_OF_AUDIO] if section < given.sections else drawn)
     later = song.part(total - sum(after), total)
-    return Continuation(request, Base(given, tuple(frames), song.part(0, kept), tuple(after), later), draws)
+    return Continuation(
+        request, KeptPart(given, tuple(frames), song.part(0, kept), tuple(after), later), draws
+    )
 
 
 def _cut(frames: Sequence[int], kept: int) -> list[int]:

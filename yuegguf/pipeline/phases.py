@@ -16,25 +16,25 @@ from numpy.typing import NDArray
 from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.lm.vocab import stage2_vocab
 from yuegguf.pipeline import draft_phase
-from yuegguf.pipeline.draft_phase import Heard
-from yuegguf.pipeline.engines import Parts
-from yuegguf.pipeline.write_audio import extra_of, write_draft, write_song
+from yuegguf.pipeline.draft_phase import Conditioning
+from yuegguf.pipeline.engines import EngineFactory
+from yuegguf.pipeline.write_audio import file_extras, write_draft, write_song
 from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request.song_request import GivenTrack, Song, SongRequest
+from yuegguf.request.song_request import GuideTrack, Song, SongRequest
 from yuegguf.song import voices
 from yuegguf.song.encoding import reference_codes
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import write_markers
 from yuegguf.song.record import Phase, State
 from yuegguf.song.recordings import given_track, row_of, silence
-from yuegguf.song.state import finished, next_phase, sung_sections
+from yuegguf.song.state import finished, finished_sections, where
 from yuegguf.stages import stage2
-from yuegguf.stages.stage1_task import Forced
+from yuegguf.stages.stage1_task import ForcedTrack
 from yuegguf.stages.stage2 import Chunk
 
 
-def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = silent) -> Song:
+def work(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress = silent) -> Song:
     """Bring a song from wherever it is to its end, or to the end of the draft that was asked for.
 
     Raises YueError of any kind; what was finished before stays in the folder, and calling this again
@@ -45,10 +45,10 @@ def work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress = sile
     return finished(folder)
 
 
-def _work(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> None:
-    phases: dict[Phase, Callable[[SongFolder, Plan, Parts, Progress], State]]
+def _work(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> None:
+    phases: dict[Phase, Callable[[SongFolder, Plan, EngineFactory, Progress], State]]
     phases = {"draft": _draft, "sketch": _sketch, "refine": _refine, "master": _master}
-    while (phase := next_phase(folder)) != "done":
+    while (phase := where(folder)) != "done":
         with _timed([folder], phase) as following:
             following.append(phases[phase](folder, plan, parts, progress))
 
@@ -78,7 +78,7 @@ def _note_seconds(
 
 
 def draft_together(
-    folders: Sequence[SongFolder], plan: Plan, parts: Parts, progress: Progress = silent
+    folders: Sequence[SongFolder], plan: Plan, parts: EngineFactory, progress: Progress = silent
 ) -> None:
     """Draft the candidates of one song side by side; a folder whose draft is done is left alone.
 
@@ -87,17 +87,17 @@ def draft_together(
     with ExitStack() as claims:
         for folder in folders:
             claims.enter_context(folder.claimed())
-        left = [folder for folder in folders if next_phase(folder) == "draft"]
+        left = [folder for folder in folders if where(folder) == "draft"]
         if left:
             with _timed(left, "draft") as following:
                 following.append(_draft_all(left, parts, progress))
 
 
-def _draft(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
+def _draft(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
     return _draft_all([folder], parts, progress)
 
 
-def _draft_all(folders: Sequence[SongFolder], parts: Parts, progress: Progress) -> State:
+def _draft_all(folders: Sequence[SongFolder], parts: EngineFactory, progress: Progress) -> State:
     heard = [_heard(folders[0], parts, progress)]  # before the big model is loaded
     for folder in folders[1:]:
         folder.take_over(folders[0])  # candidates hear the same, so it is encoded once
@@ -106,19 +106,19 @@ def _draft_all(folders: Sequence[SongFolder], parts: Parts, progress: Progress) 
     return "refine"
 
 
-def _heard(folder: SongFolder, parts: Parts, progress: Progress) -> Heard:
+def _heard(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Conditioning:
     """What stage 1 is to hear: the reference, and the given track."""
     request = folder.request
     reference, track = _reference(folder, request, parts, progress), _track(folder, parts, progress)
     forced, recorded = None, request.track is not None and request.track.file is not None
     if track is not None and request.track is not None:
-        forced = Forced(row_of(request.track), track[0][0], recorded)
+        forced = ForcedTrack(row_of(request.track), track[0][0], recorded)
     # a recording may be silent for as long as it likes
     judged = request.retries > 0 and not recorded
-    return Heard(reference, forced, _silence(folder, parts) if judged else None)
+    return Conditioning(reference, forced, _silence(folder, parts) if judged else None)
 
 
-def _silence(folder: SongFolder, parts: Parts) -> int:
+def _silence(folder: SongFolder, parts: EngineFactory) -> int:
     """The codec's code of silence; found once, then noted in song.json."""
     if folder.record.silence is None:
         with closing(parts.codec()) as codec:
@@ -129,7 +129,7 @@ def _silence(folder: SongFolder, parts: Parts) -> int:
 
 
 def _track(
-    folder: SongFolder, parts: Parts, progress: Progress
+    folder: SongFolder, parts: EngineFactory, progress: Progress
 ) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
     """The given track's codes and recording; made once, then kept in the folder."""
     request = folder.request
@@ -137,19 +137,19 @@ def _track(
         return None
     if (kept := folder.load_track()) is None:
         with closing(parts.codec()) as codec:
-            frames = sum(draft_phase.caps_of(folder))
+            frames = sum(draft_phase.frame_caps(folder))
             kept = given_track(request.track, codec, frames, parts.room(), progress)
         folder.save_track(*kept)
     return kept
 
 
-def _sketch(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
+def _sketch(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
     """A quick rendering of what stage 1 drew, for the user to judge."""
     codes, _ = folder.load_stage1()
     progress(Event("draft", codes.shape[1], codes.shape[1], "writing the draft"))
     output = replace(folder.request.output, stems=folder.early.draft == "stems")
     with closing(parts.codec()) as codec:
-        extra = extra_of(folder, codes.shape[1])
+        extra = file_extras(folder, codes.shape[1])
         files = write_draft(codes, codec, output, folder.path, folder.title, extra)
     write_markers(folder)
     folder.advance("refine", draft_files=tuple(path.name for path in files))
@@ -157,7 +157,7 @@ def _sketch(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
 
 
 def _reference(
-    folder: SongFolder, request: SongRequest, parts: Parts, progress: Progress
+    folder: SongFolder, request: SongRequest, parts: EngineFactory, progress: Progress
 ) -> NDArray[np.int16] | None:
     """The reference's codes; encoded once, then kept in the folder."""
     wanted = request.reference
@@ -175,7 +175,7 @@ def _reference(
     return kept
 
 
-def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
+def _refine(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
     codes0, _ = folder.load_stage1()
     base, track = folder.load_base(), _track(folder, parts, progress)
     first, last = (0, codes0.shape[1])
@@ -191,7 +191,7 @@ def _refine(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) ->
     return "master"
 
 
-def _given(folder: SongFolder) -> GivenTrack:
+def _given(folder: SongFolder) -> GuideTrack:
     wanted = folder.request.track
     assert wanted
     return wanted
@@ -202,7 +202,7 @@ def _refined(
     codes0: NDArray[np.int16],
     tracks: Sequence[int],
     plan: Plan,
-    parts: Parts,
+    parts: EngineFactory,
     progress: Progress,
 ) -> NDArray[np.int16]:
     """Codebook 0 [2, T] → codes [2, 8, T] of some tracks; every chunk is kept as it ends."""
@@ -238,9 +238,9 @@ def _whole_chunks(
     return done
 
 
-def _master(folder: SongFolder, plan: Plan, parts: Parts, progress: Progress) -> State:
+def _master(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
     codes = folder.load_codes()
-    sections, extra = sung_sections(folder), extra_of(folder, codes.shape[2])
+    sections, extra = finished_sections(folder), file_extras(folder, codes.shape[2])
     output, title = folder.request.output, folder.title
     with closing(parts.codec()) as codec:
         files = write_song(codes, codec, output, folder.path, title, progress, extra)

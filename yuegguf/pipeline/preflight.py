@@ -11,27 +11,27 @@ import numpy as np
 from yuegguf.audio.files import check_format
 from yuegguf.audio.recording import open_recording
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.lm.header import Header, inspect, inspect_lora
+from yuegguf.lm.header import ModelHeader, adapter_bytes, read_header
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.models.resolve import Models
 from yuegguf.request.song_request import Output, Reference, SongRequest
 from yuegguf.song import voices
 from yuegguf.stages import prompt
-from yuegguf.stages.stage1_task import Draft, check_context
+from yuegguf.stages.stage1_task import Stage1Task, check_context
 
 
-def read_models(models: Models, preview: bool = False) -> tuple[Header, Header]:
+def read_models(models: Models, preview: bool = False) -> tuple[ModelHeader, ModelHeader]:
     """Stage 1's and stage 2's headers; stage 1's bytes count its adapters, and what a preview decodes with.
 
     Raises ModelNotFound, DamagedFile for a model of another role or an adapter that does not fit.
     """
-    first = inspect(models.stage1, "stage1")
-    size = first.facts.bytes + sum(inspect_lora(lora, first) for lora in models.loras)
+    first = read_header(models.stage1, "stage1")
+    size = first.facts.bytes + sum(adapter_bytes(lora, first) for lora in models.loras)
     if preview:
         decoder = models.codec / "decoder.onnx"
         size += decoder.stat().st_size if decoder.is_file() else 0  # a lost codec is refused by `check_codec`
-    return replace(first, facts=replace(first.facts, bytes=size)), inspect(models.stage2, "stage2")
+    return replace(first, facts=replace(first.facts, bytes=size)), read_header(models.stage2, "stage2")
 
 
 def check_codec(folder: Path) -> None:
@@ -93,7 +93,7 @@ def reference_size(wanted: Reference) -> int:
     return frames if wanted.mix is not None else 2 * frames
 
 
-def check_prompt(request: SongRequest, model: Header, n_ctx: int) -> prompt.Prompt:
+def check_prompt(request: SongRequest, model: ModelHeader, n_ctx: int) -> prompt.Prompt:
     """Build the prompt as stage 1 will, and refuse sections that cannot fit into the context.
 
     Raises RequestError, and ModelNotFound or DamagedFile for the tokenizer.
@@ -105,5 +105,5 @@ def check_prompt(request: SongRequest, model: Header, n_ctx: int) -> prompt.Prom
     encode = open_tokenizer(model.metadata, model.pieces, model.path).encode
     sung = request.parsed().sections
     built = prompt.build(encode, vocab, request.genre, request.all_sections(), sung, codes)
-    check_context(Draft(built, request.frame_caps(), request.sampling, request.seed), n_ctx)
+    check_context(Stage1Task(built, request.frame_caps(), request.sampling, request.seed), n_ctx)
     return built

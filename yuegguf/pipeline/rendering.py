@@ -9,13 +9,13 @@ from typing import Any
 from yuegguf.codec.protocol import AudioCodec
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import flush_folder, storage_errors, workspace
-from yuegguf.pipeline.write_audio import extra_of, write_song
+from yuegguf.pipeline.write_audio import file_extras, write_song
 from yuegguf.progress import Progress
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import write_markers
 from yuegguf.song.record import STEMS
-from yuegguf.song.state import sung_sections
+from yuegguf.song.state import finished_sections
 
 
 def check_replaceable(folder: SongFolder, output: Output) -> None:
@@ -40,8 +40,8 @@ def render_again(
     Nothing is changed before all of them are written. Files of other formats and stems that were there stay,
     noted as older. Raises YueError.
     """
-    codes, sections = folder.load_codes(), sung_sections(folder)
-    record, extra = folder.record, extra_of(folder, codes.shape[2])
+    codes, sections = folder.load_codes(), finished_sections(folder)
+    record, extra = folder.record, file_extras(folder, codes.shape[2])
     with storage_errors(folder.path), workspace(folder.path) as beside:
         written = write_song(codes, codec, output, beside, folder.title, progress, extra)
         names = tuple(path.name for path in written)

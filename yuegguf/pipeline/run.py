@@ -9,26 +9,26 @@ from dataclasses import replace
 from yuegguf.errors import DamagedFile, YueError
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import phases, preflight
-from yuegguf.pipeline.engines import real_parts, stopping, with_device
+from yuegguf.pipeline.engines import engine_factory, stopping, with_device
 from yuegguf.pipeline.song_models import check_same
 from yuegguf.planning import hardware, plan
-from yuegguf.planning.plan import Machine, Plan
+from yuegguf.planning.plan import ComputeOptions, Plan
 from yuegguf.progress import Event, Progress
-from yuegguf.request.early import Early
+from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import tidied
-from yuegguf.song.state import next_phase
+from yuegguf.song.state import where
 
 
 def run_song(
     folder: SongFolder,
     models: Models,
-    options: Machine,
+    options: ComputeOptions,
     progress: Progress,
     stop: threading.Event | None,
     *,
-    early: Callable[[Early], Early] = lambda before: before,
+    early: Callable[[PreviewOptions], PreviewOptions] = lambda before: before,
 ) -> Song:
     """Work on a song folder until it is done; `early` changes what is written before it is finished.
 
@@ -36,12 +36,12 @@ def run_song(
     it.
     """
     try:
-        if next_phase(folder) == "done" and early(folder.early) == folder.early:
+        if where(folder) == "done" and early(folder.early) == folder.early:
             return tidied(folder)
         with folder.claimed():
             check_same(folder, models)
             made = revise_plan(folder, models, options, early(folder.early), progress)
-            parts = real_parts(models, made, options, stop or threading.Event())
+            parts = engine_factory(models, made, options, stop or threading.Event())
             return phases.work(folder, made, parts, stopping(progress, stop))
     except YueError as error:
         error.folder = folder.path
@@ -49,7 +49,7 @@ def run_song(
 
 
 def revise_plan(
-    folder: SongFolder, models: Models, options: Machine, early: Early, progress: Progress
+    folder: SongFolder, models: Models, options: ComputeOptions, early: PreviewOptions, progress: Progress
 ) -> Plan:
     """Decide how a claimed song goes on, with what the user now says of the machine, and note it.
 
@@ -67,7 +67,7 @@ def revise_plan(
         options = with_device(options)
     first, second = preflight.read_models(models, bool(early.preview_seconds))
     planned = SongFolder(folder.path, folder.record.but(early=early))
-    free, phase = hardware.available_memory(), next_phase(planned)
+    free, phase = hardware.available_memory(), where(planned)
     after = plan.revise(before, folder.request, first.facts, second.facts, options, free, phase)
     if (after, early) != (before, folder.early):
         folder.advance(folder.state, plan=after, early=early)

@@ -19,18 +19,18 @@ from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.files.atomic import storage_errors, workspace
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import create, engines, phases, run
-from yuegguf.pipeline.extend import Continuation, Extension, Sung, extend
+from yuegguf.pipeline.extend import Continuation, DraftedSong, ExtendRequest, extend
 from yuegguf.pipeline.song_models import check_same
-from yuegguf.planning.plan import Machine
+from yuegguf.planning.plan import ComputeOptions
 from yuegguf.progress import Progress
-from yuegguf.request.early import Early
+from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Song, SongRequest
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE
-from yuegguf.song.kept_part import save_base
+from yuegguf.song.kept_part import save_kept_part
 from yuegguf.song.lookup import new_path
-from yuegguf.song.record import Origin, SongRecord
-from yuegguf.song.state import next_phase
+from yuegguf.song.record import ContinuedFrom, SongRecord
+from yuegguf.song.state import where
 from yuegguf.song.token_log import TokenLog
 
 Source = tuple[Continuation, NDArray[np.int16] | None]
@@ -44,9 +44,9 @@ def start(
     models: Models,
     parent: Path,
     name: str | None,
-    options: Machine,
+    options: ComputeOptions,
     count: int,
-    early: Early | None = None,
+    early: PreviewOptions | None = None,
     *,
     named: Callable[[Path], None] = lambda _path: None,
 ) -> list[SongFolder]:
@@ -63,20 +63,20 @@ def start(
 
 def start_extension(
     song: SongFolder,
-    wanted: Extension,
+    wanted: ExtendRequest,
     models: Models,
     parent: Path,
     name: str | None,
-    options: Machine,
+    options: ComputeOptions,
     count: int = 1,
 ) -> list[SongFolder]:
     """Folders of `count` takes of a song that goes on from another, which stays as it is. Raises YueError."""
     _check_count(count)
-    continuation = extend(read_sung(song), wanted)
+    continuation = extend(drafted_song(song), wanted)
     title = name or song.record.title or song.request.genre.strip()
     early = _drafts(None, count)
     record = create.prepared(continuation.request, models, parent, title, options, early, count)
-    record = record.but(origin=Origin(folder=song.path.resolve().name, seed=song.request.seed))
+    record = record.but(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
     return _folders(new_path(parent, title), record, count, (continuation, _reference(song)))
 
 
@@ -90,9 +90,9 @@ def _reference(song: SongFolder) -> NDArray[np.int16] | None:
     return codes
 
 
-def read_sung(song: SongFolder) -> Sung:
+def drafted_song(song: SongFolder) -> DraftedSong:
     """What is there of a song whose draft is done. Raises RequestError where it is not."""
-    if next_phase(song) == "draft":
+    if where(song) == "draft":
         raise RequestError(f"{song.path} is still being drafted", f"run first: yuegguf resume {song.path}")
     track = song.request.track
     if track is not None and track.file is not None:
@@ -102,12 +102,12 @@ def read_sung(song: SongFolder) -> Sung:
     codes0, frames = song.load_stage1()
     refined = (song.path / "stage2.npz").exists()
     codes = song.load_stage2() if refined else codes0[:, None]
-    return Sung(song.request, frames.tolist(), codes)
+    return DraftedSong(song.request, frames.tolist(), codes)
 
 
-def _drafts(early: Early | None, count: int) -> Early:
+def _drafts(early: PreviewOptions | None, count: int) -> PreviewOptions:
     """Takes are drafts, from which some are chosen."""
-    early = early or Early()
+    early = early or PreviewOptions()
     return early if count == 1 or early.draft else replace(early, draft="mix")
 
 
@@ -133,7 +133,7 @@ def _folders(path: Path, record: SongRecord, count: int, source: Source | None) 
 
 def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np.int16] | None) -> None:
     """Put what the song goes on from into its folder."""
-    save_base(folder.path, continuation.base)
+    save_kept_part(folder.path, continuation.base)
     if reference is not None:
         folder.save_reference(reference)
     with closing(TokenLog.open(folder.path / "tokens.log")) as log:
@@ -180,7 +180,7 @@ def delete(takes: Sequence[SongFolder]) -> None:
 def draft(
     folders: Sequence[SongFolder],
     models: Models,
-    options: Machine,
+    options: ComputeOptions,
     progress: Progress,
     stop: threading.Event | None,
 ) -> list[Song]:
@@ -196,7 +196,7 @@ def draft(
             for folder in folders:
                 check_same(folder, models)
             made = run.revise_plan(folders[0], models, options, folders[0].early, progress)
-            parts = engines.real_parts(models, made, options, stop or threading.Event())
+            parts = engines.engine_factory(models, made, options, stop or threading.Event())
             phases.draft_together(folders, made, parts, engines.stopping(progress, stop))
         return [run.run_song(folder, models, options, progress, stop) for folder in folders]
     except YueError as error:
@@ -206,6 +206,6 @@ def draft(
 
 def frames(take: SongFolder) -> int | None:
     """Frames of a take whose draft is done."""
-    if next_phase(take) == "draft":
+    if where(take) == "draft":
         return None
     return int(np.asarray(take.load_stage1()[1]).sum())

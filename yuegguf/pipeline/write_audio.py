@@ -9,25 +9,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.audio.cues import Mark
+from yuegguf.audio.cues import CuePoint
 from yuegguf.audio.files import Tags, write_audio
 from yuegguf.codec.protocol import SONG_HOP, AudioCodec, Track
 from yuegguf.errors import RequestError
 from yuegguf.progress import Progress, silent
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.markers import marks_of
+from yuegguf.song.markers import cue_points
 from yuegguf.song.recordings import row_of
-from yuegguf.song.state import sung_sections
+from yuegguf.song.state import finished_sections
 from yuegguf.stages import render
 
 
 @dataclass(frozen=True)
-class Extra:
+class FileExtras:
     """What goes into a song's files beside its codes."""
 
     recording: render.Recording | None = None
-    marks: Sequence[Mark] = ()
+    marks: Sequence[CuePoint] = ()
 
 
 def write_song(
@@ -37,7 +37,7 @@ def write_song(
     folder: Path,
     title: str,
     progress: Progress = silent,
-    extra: Extra = Extra(),
+    extra: FileExtras = FileExtras(),
 ) -> list[Path]:
     """Codes [2, 8, T] → mix and stems in every format asked for; returns the files, mixes first.
 
@@ -56,7 +56,7 @@ def write_draft(
     output: Output,
     folder: Path,
     title: str,
-    extra: Extra = Extra(),
+    extra: FileExtras = FileExtras(),
 ) -> list[Path]:
     """Codebook 0 [2, T] → `draft` and the drafts of both tracks, by the codec alone; as `write_song`."""
     _check_frames(codes)
@@ -80,7 +80,7 @@ def _write(
     output: Output,
     folder: Path,
     title: str,
-    marks: Sequence[Mark],
+    marks: Sequence[CuePoint],
 ) -> list[Path]:
     """Write the mix, and both tracks if stems are wanted, under these names."""
     tracks = dict(zip(names, (waves.mix, waves.vocals, waves.instrumental), strict=True))
@@ -102,7 +102,7 @@ def write_track(
 
 
 def write_wave(
-    path: Path, wave: NDArray[np.float32], output: Output, title: str, marks: Sequence[Mark] = ()
+    path: Path, wave: NDArray[np.float32], output: Output, title: str, marks: Sequence[CuePoint] = ()
 ) -> list[Path]:
     """One wave [S] at 44.1 kHz → `path` with the ending of every format asked for; marks go into WAV files.
 
@@ -120,9 +120,9 @@ def mix_options(output: Output) -> render.MixOptions:
     return render.MixOptions(output.mix, output.vocal_gain, output.inst_gain, output.rescale)
 
 
-def extra_of(folder: SongFolder, frames: int) -> Extra:
+def file_extras(folder: SongFolder, frames: int) -> FileExtras:
     """What goes into a drafted song's files beside its codes. Raises DamagedFile."""
-    return Extra(_recording(folder, frames), marks_of(sung_sections(folder)))
+    return FileExtras(_recording(folder, frames), cue_points(finished_sections(folder)))
 
 
 def _recording(folder: SongFolder, frames: int) -> render.Recording | None:

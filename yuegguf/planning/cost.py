@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from yuegguf.lm.header import ModelFacts
-from yuegguf.lm.protocol import BATCH
+from yuegguf.lm.protocol import MAX_BATCH
 from yuegguf.stages.stage2 import PROMPT_IDS
 
 WORKSPACE = 150 * 2**20
@@ -26,7 +26,7 @@ STEPS_PER_FRAME = {"stage1": 2, "stage2": 7}
 
 
 @dataclass(frozen=True)
-class Held:
+class LoadSpec:
     """How a model is held; its bytes follow from this and its shape."""
 
     rows: int
@@ -35,7 +35,7 @@ class Held:
     kv_type: str = "f16"
     flash: bool = False
     """Flash attention never holds the scores of a whole block."""
-    batch: int = BATCH
+    batch: int = MAX_BATCH
     gpu_layers: int = 0
 
     def own_bytes(self, facts: ModelFacts, shared: bool = False) -> int:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from yuegguf.codec.protocol import FRAME_RATE, SONG_HOP
 from yuegguf.errors import RequestError
 from yuegguf.lm.header import ModelFacts
-from yuegguf.lm.protocol import BATCH
-from yuegguf.planning.cost import ALL, KV_BYTES, Held
-from yuegguf.planning.fitting import Stage
+from yuegguf.lm.protocol import MAX_BATCH
+from yuegguf.planning.cost import ALL, KV_BYTES, LoadSpec
+from yuegguf.planning.memory import MemoryNeed
 from yuegguf.request.ranges import DAY, check_real, check_whole
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages.stage2 import ROW_IDS, best_rows, chunks, flat_effort, step_effort
@@ -42,7 +42,7 @@ QUANTISED = ("q8_0", "q4_0")
 
 
 @dataclass(frozen=True)
-class Machine:
+class ComputeOptions:
     """What the user says about the machine; None = decide."""
 
     threads: int | None = None
@@ -106,7 +106,7 @@ class Plan:
     stage1_gpu_layers: int = 0
     stage2_gpu_layers: int = 0
     flash_attention: bool = False
-    ubatch: int = BATCH
+    ubatch: int = MAX_BATCH
 
     def __post_init__(self) -> None:
         if self.kv_type not in KV_BYTES:
@@ -122,16 +122,16 @@ class Plan:
         for memory in (self.memory, self.gpu_memory):
             check_whole("a plan's memory", memory, 0, MOST_BYTES)
 
-    def stage1(self) -> Held:
+    def stage1(self) -> LoadSpec:
         """How stage 1 is held."""
         return self._held(self.stage1_rows, self.n_ctx, self.stage1_gpu_layers)
 
-    def stage2(self) -> Held:
+    def stage2(self) -> LoadSpec:
         """How stage 2 is held."""
         return self._held(self.stage2_rows, ROW_IDS, self.stage2_gpu_layers)
 
-    def _held(self, rows: int, ids: int, layers: int) -> Held:
-        return Held(rows, ids, self.kv_type, self.flash_attention, self.ubatch, layers)
+    def _held(self, rows: int, ids: int, layers: int) -> LoadSpec:
+        return LoadSpec(rows, ids, self.kv_type, self.flash_attention, self.ubatch, layers)
 
     def step_effort(self, rows: int) -> int:
         """What a step of stage 2 costs by rows, relative (see `stage2.best_rows`)."""
@@ -142,7 +142,7 @@ def make(
     request: SongRequest,
     stage1: ModelFacts,
     stage2: ModelFacts,
-    machine: Machine,
+    machine: ComputeOptions,
     cores: int,
     free: int | None,
     takes: int = 1,
@@ -165,7 +165,7 @@ def make(
         memory=0,
         gpu_memory=0,
         flash_attention=_flash(machine, kv_type, on_gpu),
-        ubatch=machine.ubatch or (GPU_BATCH if on_gpu else BATCH),
+        ubatch=machine.ubatch or (GPU_BATCH if on_gpu else MAX_BATCH),
     )
     placed = offloaded(drafted, stage1, stage2, machine)
     if on_gpu and not (placed.stage1_gpu_layers or placed.stage2_gpu_layers):  # its memory holds no layer
@@ -194,15 +194,15 @@ def most_threads(cores: int) -> int:
     return min(MOST_THREADS, THREADS_PER_CORE * max(cores, FEW_CORES))
 
 
-def uses_gpu(machine: Machine) -> bool:
+def uses_gpu(machine: ComputeOptions) -> bool:
     """Whether any layer may go to a GPU."""
     return bool(machine.gpu_layers) or (machine.gpu_layers is None and bool(machine.gpu))
 
 
-def offloaded(plan: Plan, stage1: ModelFacts, stage2: ModelFacts, machine: Machine) -> Plan:
+def offloaded(plan: Plan, stage1: ModelFacts, stage2: ModelFacts, machine: ComputeOptions) -> Plan:
     """The plan with layers on the GPU: as many as asked, else as many as fit, of each stage by itself."""
 
-    def layers(model: ModelFacts, held: Held) -> int:
+    def layers(model: ModelFacts, held: LoadSpec) -> int:
         if machine.gpu_layers is not None:
             return ALL if machine.gpu_layers >= model.layers else machine.gpu_layers
         if not machine.gpu:
@@ -217,7 +217,7 @@ def offloaded(plan: Plan, stage1: ModelFacts, stage2: ModelFacts, machine: Machi
     return replace(plan, stage1_gpu_layers=first, stage2_gpu_layers=second)
 
 
-def _flash(machine: Machine, kv_type: str, on_gpu: bool) -> bool:
+def _flash(machine: ComputeOptions, kv_type: str, on_gpu: bool) -> bool:
     """Flash attention as asked; else where it is known to win or is needed."""
     if machine.flash_attention is not None:
         return machine.flash_attention
@@ -229,7 +229,7 @@ def revise(
     request: SongRequest,
     stage1: ModelFacts,
     stage2: ModelFacts,
-    machine: Machine,
+    machine: ComputeOptions,
     free: int | None,
     phase: str,
 ) -> Plan:
@@ -264,7 +264,7 @@ def checked(
     plan: Plan,
     stage1: ModelFacts,
     stage2: ModelFacts,
-    machine: Machine,
+    machine: ComputeOptions,
     limit: int | None,
     phase: str = "draft",
 ) -> Plan:
@@ -278,8 +278,8 @@ def checked(
     lengths = {n: replace(first, ids=n) for n in range(SHORTEST, first.ids, STEP)}
     rows = {n: replace(second, rows=n) for n in range(1, second.rows)}
     found = [
-        Stage("stage 1", stage1, first, "--ctx", lengths),
-        Stage("stage 2", stage2, second, "--stage2-batch", rows),
+        MemoryNeed("stage 1", stage1, first, "--ctx", lengths),
+        MemoryNeed("stage 2", stage2, second, "--stage2-batch", rows),
     ]
     for stage in found[phases.index(phase) if phase in phases else len(found) :]:
         stage.check(limit, machine.gpu_memory, shared)
@@ -312,7 +312,7 @@ def most_rows(plan: Plan) -> int:
     return MAX_GPU_ROWS if plan.stage2_gpu_layers == ALL else MAX_STAGE2_ROWS
 
 
-def _rows_that_fit(plan: Plan, stage2: ModelFacts, machine: Machine, limit: int | None) -> int:
+def _rows_that_fit(plan: Plan, stage2: ModelFacts, machine: ComputeOptions, limit: int | None) -> int:
     """Rows that fit into both memories; DEFAULT_ROWS where the one that holds their caches is unknown."""
     own, gpu = limit, machine.gpu_memory
     if (gpu if plan.stage2_gpu_layers == ALL else own) is None:

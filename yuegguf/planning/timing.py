@@ -18,7 +18,7 @@ from yuegguf.codec.protocol import CODEBOOKS, AudioCodec
 from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import replacing
-from yuegguf.lm.protocol import Row, TokenEngine
+from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.models.registry import own_folder
 from yuegguf.planning.cost import StepCost
 from yuegguf.stages.render import TRACKS
@@ -42,16 +42,16 @@ def measure(engine: TokenEngine, seconds: float = 4.0, far: int | None = None) -
     ids = np.random.default_rng(0).integers(3, len(engine.pieces), max(FARTHEST, first)).tolist()
     for row in range(rows):
         engine.forget(row, 0)
-    engine.decode([Row(0, ids[:near])])
+    engine.decode([SequenceInput(0, ids[:near])])
     _spread(engine)
     alone = _step(engine, 1, near, seconds / 4)
     together = _step(engine, rows, near, seconds / 4) if rows > 1 else alone
     begun = time.perf_counter()
-    engine.decode([Row(0, ids[near:first])])
+    engine.decode([SequenceInput(0, ids[near:first])])
     prompt = (time.perf_counter() - begun) / (first - near)
     far = first if far else max(first, min(FARTHEST, engine.n_ctx - 1, first + int(seconds / prompt)))
     if far > first:
-        engine.decode([Row(0, ids[first:far])])
+        engine.decode([SequenceInput(0, ids[first:far])])
     _spread(engine)
     late = _step(engine, rows, far, seconds / 2)
     for row in range(rows):
@@ -68,7 +68,7 @@ def _spread(engine: TokenEngine) -> None:
 
 def _step(engine: TokenEngine, rows: int, held: int, seconds: float) -> float:
     """Median seconds of a step of the first `rows` rows, each of which holds `held` ids."""
-    batch = [Row(row, [5]) for row in range(rows)]
+    batch = [SequenceInput(row, [5]) for row in range(rows)]
 
     def once() -> None:
         engine.decode(batch)
@@ -114,7 +114,7 @@ def bandwidth(threads: int, size: int = 1 << 29) -> float:
     return best
 
 
-class Notebook:
+class TimingCache:
     """Measured costs on disk, under a key that says of which machine and files they are."""
 
     def __init__(self, path: Path | None = None) -> None:

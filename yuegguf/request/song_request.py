@@ -60,7 +60,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class GivenTrack:
+class GuideTrack:
     """A track that is not made: the other one is made to it."""
 
     track: Track
@@ -127,7 +127,7 @@ class SongRequest:
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
     reference: Reference | None = None
-    track: GivenTrack | None = None
+    track: GuideTrack | None = None
     """A track that is given, silent or recorded."""
     take: int = 0
     """Which of the takes that one seed gives, from 1 on; 0 = a song that is drawn by itself."""
@@ -201,7 +201,7 @@ def shares(seconds: Sequence[float | None], frames: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class SungSection:
+class FinishedSection:
     """Where one section lies in the finished song."""
 
     label: str
@@ -223,7 +223,7 @@ class Song:
     seed: int
     files: tuple[Path, ...]
     """The audio files, mix first."""
-    sections: tuple[SungSection, ...]
+    sections: tuple[FinishedSection, ...]
     draft: bool = False
     """Whether it rests after stage 1: the files are a quick rendering of codebook 0."""
 

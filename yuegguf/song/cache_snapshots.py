@@ -19,7 +19,7 @@ from yuegguf.files.atomic import flush, flush_folder, storage_errors
 from yuegguf.files.hashing import digest
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.song.token_log import TokenLog
-from yuegguf.stages.stage1_task import Mark
+from yuegguf.stages.stage1_task import Checkpoint
 
 COST_SHARE = 20
 """A snapshot is taken at most once in this many times the seconds that the last one took."""
@@ -40,7 +40,7 @@ class Note:
     """SHA-256 of each row's file."""
 
 
-class CacheFolder:
+class KvSnapshots:
     """The `cache/` folder of a song; see `Snapshots` in stage 1."""
 
     def __init__(
@@ -60,11 +60,11 @@ class CacheFolder:
         self._next = time.monotonic() + seconds
         self._mark = self._find()
 
-    def latest(self) -> Mark | None:
+    def latest(self) -> Checkpoint | None:
         """The newest snapshot that fits the log and the engine."""
         return self._mark
 
-    def offer(self, engine: TokenEngine, rows: Sequence[int], mark: Mark) -> None:
+    def offer(self, engine: TokenEngine, rows: Sequence[int], mark: Checkpoint) -> None:
         """Save when it is time."""
         started = time.monotonic()
         if not self._seconds or started < self._next:
@@ -91,7 +91,7 @@ class CacheFolder:
             self._warn("the snapshot cannot be used, so the section is replayed from the log")
             raise
 
-    def _save(self, engine: TokenEngine, rows: Sequence[int], mark: Mark) -> None:
+    def _save(self, engine: TokenEngine, rows: Sequence[int], mark: Checkpoint) -> None:
         folder = self._root / _name(mark)
         with storage_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -117,13 +117,13 @@ class CacheFolder:
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def _find(self) -> Mark | None:
+    def _find(self) -> Checkpoint | None:
         """The newest snapshot that is whole, of this engine, and not ahead of the log."""
         found = {}
         for folder in self._root.glob("*-*"):
             with suppress(OSError, DamagedFile):  # an unfinished snapshot is not one
                 note = typed_json.read_file(folder / "mark.json", Note, "")
-                mark = Mark(note.section, note.codes, note.first)
+                mark = Checkpoint(note.section, note.codes, note.first)
                 fits = 0 <= mark.first <= mark.section and 0 < mark.codes <= len(
                     self._log.drawn(mark.section)
                 )
@@ -138,5 +138,5 @@ class CacheFolder:
         return None
 
 
-def _name(mark: Mark) -> str:
+def _name(mark: Checkpoint) -> str:
     return f"{mark.section}-{mark.codes}"

@@ -18,7 +18,7 @@ from yuegguf.audio.recording import Recording, open_recording
 from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP, CODEC_RATE, FRAME_RATE, AudioCodec
 from yuegguf.errors import NotEnoughMemory
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request.song_request import GivenTrack, Reference
+from yuegguf.request.song_request import GuideTrack, Reference
 from yuegguf.stages import prompt
 
 Codes = NDArray[np.int16]
@@ -34,7 +34,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Room:
+class EncodingMemory:
     """What encoding takes and may take, in bytes; see `codec.header.EncoderShape`."""
 
     limit: int | None = None
@@ -52,7 +52,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Source:
+class AudioSource:
     """A mono wave at 16 kHz that need not be in memory."""
 
     name: str
@@ -76,22 +76,22 @@ class Source:
         return CODEC_HOP * max(0, window.start - CONTEXT), stop
 
 
-def source_of(recording: Recording) -> Source:
+def source_of(recording: Recording) -> AudioSource:
     """A recording as the codec takes it."""
 
     def read(first: int, last: int) -> Wave:
         return recording.wave(CODEC_RATE, first, last)
 
-    return Source(recording.path.name, recording.length_at(CODEC_RATE), read)
+    return AudioSource(recording.path.name, recording.length_at(CODEC_RATE), read)
 
 
-def sum_of(name: str, first: Source, second: Source) -> Source:
+def sum_of(name: str, first: AudioSource, second: AudioSource) -> AudioSource:
     """Two recordings that sound together, as long as the shorter."""
     samples = min(first.samples, second.samples)
-    return Source(name, samples, lambda a, b: first.read(a, b) + second.read(a, b))
+    return AudioSource(name, samples, lambda a, b: first.read(a, b) + second.read(a, b))
 
 
-def parts_of(source: Source, window: slice, room: Room) -> list[slice]:
+def parts_of(source: AudioSource, window: slice, room: EncodingMemory) -> list[slice]:
     """Windows of frames to encode one after the other; none where the whole fits.
 
     Raises NotEnoughMemory where not even a part fits.
@@ -113,13 +113,17 @@ def parts_of(source: Source, window: slice, room: Room) -> list[slice]:
     return parts
 
 
-def _length(source: Source, window: slice) -> int:
+def _length(source: AudioSource, window: slice) -> int:
     first, stop = source.with_context(window)
     return stop - first
 
 
 def encode(
-    source: Source, codec: AudioCodec, room: Room, window: slice | None = None, progress: Progress = silent
+    source: AudioSource,
+    codec: AudioCodec,
+    room: EncodingMemory,
+    window: slice | None = None,
+    progress: Progress = silent,
 ) -> Codes:
     """Codes [8, N] of the frames in a window, or of all.
 
@@ -143,7 +147,7 @@ def encode(
     return np.concatenate(found, axis=1)
 
 
-def _notice(source: Source, parts: list[slice], room: Room) -> str:
+def _notice(source: AudioSource, parts: list[slice], room: EncodingMemory) -> str:
     """How a recording is encoded that does not fit whole."""
     how = f"the window is encoded with {CONTEXT // FRAME_RATE} s on each side"
     if len(parts) > 1:
@@ -153,7 +157,11 @@ def _notice(source: Source, parts: list[slice], room: Room) -> str:
 
 
 def encode_file(
-    path: Path, codec: AudioCodec, room: Room, window: slice | None = None, progress: Progress = silent
+    path: Path,
+    codec: AudioCodec,
+    room: EncodingMemory,
+    window: slice | None = None,
+    progress: Progress = silent,
 ) -> Codes:
     """An audio file of any rate and channel count → codes [8, T] of a window of frames, or of all.
 
@@ -163,7 +171,11 @@ def encode_file(
 
 
 def encode_stems(
-    files: tuple[Path, Path], codec: AudioCodec, room: Room, window: slice, progress: Progress = silent
+    files: tuple[Path, Path],
+    codec: AudioCodec,
+    room: EncodingMemory,
+    window: slice,
+    progress: Progress = silent,
 ) -> Codes:
     """A window of the two recordings of one song → codes [2, 8, T]; vocal first.
 
@@ -180,7 +192,9 @@ def encode_stems(
     return np.stack([encode(source, codec, room, window, progress) for source in sources])
 
 
-def reference_codes(wanted: Reference, codec: AudioCodec, room: Room, progress: Progress = silent) -> Codes:
+def reference_codes(
+    wanted: Reference, codec: AudioCodec, room: EncodingMemory, progress: Progress = silent
+) -> Codes:
     """The codes [N] of a reference's window, as stage 1 takes them. Raises YueError."""
     sources = reference_sources(wanted)
     window = prompt.cut(wanted.start, wanted.end, min(source.frames for source in sources))
@@ -195,13 +209,15 @@ def reference_codes(wanted: Reference, codec: AudioCodec, room: Room, progress: 
     return prompt.dual_reference(vocal, instrumental, 0, seconds)
 
 
-def reference_sources(wanted: Reference) -> list[Source]:
+def reference_sources(wanted: Reference) -> list[AudioSource]:
     """The recordings of a reference, vocal first. Raises RequestError."""
     files = (wanted.mix, wanted.vocal, wanted.instrumental)
     return [source_of(open_recording(Path(file))) for file in files if file is not None]
 
 
-def check_room(reference: Reference | None, track: GivenTrack | None, room: Room) -> None:
+def check_encoding_memory(
+    reference: Reference | None, track: GuideTrack | None, room: EncodingMemory
+) -> None:
     """Refuse recordings that cannot be encoded even in parts. Raises RequestError, NotEnoughMemory."""
     if reference is not None and reference.voice is None:
         for source in reference_sources(reference):

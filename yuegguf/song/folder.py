@@ -34,10 +34,10 @@ from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
 from yuegguf.files.atomic import PREFIX, claimed, replacing, storage_error, storage_errors, sweep
-from yuegguf.request.early import Early
-from yuegguf.request.song_request import SongRequest, SungSection
+from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.request.song_request import FinishedSection, SongRequest
 from yuegguf.song.guard import check_inside
-from yuegguf.song.kept_part import Base, check_begun, load_base
+from yuegguf.song.kept_part import KeptPart, check_begun, load_kept_part
 from yuegguf.song.record import SongRecord, State, read_record
 from yuegguf.song.token_log import TokenLog
 
@@ -85,7 +85,7 @@ class SongFolder:
         return self.record.request
 
     @property
-    def early(self) -> Early:
+    def early(self) -> PreviewOptions:
         """What is written before the song is finished."""
         return self.record.early
 
@@ -145,9 +145,9 @@ class SongFolder:
                 check_begun(self.path / "tokens.log", base)
         return TokenLog.open(self.path / "tokens.log")
 
-    def load_base(self) -> Base | None:
+    def load_base(self) -> KeptPart | None:
         """What the song goes on from, or None where it is new. Raises DamagedFile where that is gone."""
-        base = load_base(self.path)
+        base = load_kept_part(self.path)
         if base is None and self.record.origin is not None:
             raise DamagedFile(
                 f"{self.path} has lost what it goes on from", "restore its base.npz from a copy"
@@ -261,11 +261,11 @@ def check_frames(frames: NDArray[Any], total: int, name: str) -> None:
 
 def sections_of(
     labels: Sequence[str], frames: Sequence[int], complete: Sequence[bool], faults: Mapping[str, str]
-) -> list[SungSection]:
+) -> list[FinishedSection]:
     """Section times in seconds from their frames; `faults` by the section's number from 1."""
     starts = np.concatenate([[0], np.cumsum(np.asarray(frames, np.int64))])
     return [
-        SungSection(label, float(start) / FRAME_RATE, n / FRAME_RATE, done, faults.get(str(number), ""))
+        FinishedSection(label, float(start) / FRAME_RATE, n / FRAME_RATE, done, faults.get(str(number), ""))
         for number, (label, start, n, done) in enumerate(
             zip(labels, starts, frames, complete, strict=False), 1
         )

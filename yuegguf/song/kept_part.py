@@ -15,14 +15,14 @@ from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
 from yuegguf.files.atomic import read_within
 from yuegguf.lm.vocab import interleave
 from yuegguf.song.token_log import END_OF_AUDIO, MOST_BYTES, RESTORE, parse
-from yuegguf.stages.stage1_task import Given
+from yuegguf.stages.stage1_task import KeptPrefix
 
 
 @dataclass(frozen=True)
-class Base:
+class KeptPart:
     """What a song begins and ends with that is not its own draw."""
 
-    given: Given
+    given: KeptPrefix
     frames: tuple[int, ...]
     """Of each given section, the begun one too."""
     before: NDArray[np.int16]
@@ -38,7 +38,7 @@ class Base:
         return bool(self.before.shape[1] == CODEBOOKS)
 
 
-def save_base(folder: Path, base: Base) -> None:
+def save_kept_part(folder: Path, base: KeptPart) -> None:
     """Keep in a song folder what the song goes on from. Raises StorageError."""
     counts = {"frames": base.frames, "after_frames": base.after_frames}
     given = [base.given.sections, base.given.codes]
@@ -46,7 +46,7 @@ def save_base(folder: Path, base: Base) -> None:
     save_arrays(folder / "base.npz", {**arrays, "before": base.before, "after": base.after})
 
 
-def load_base(folder: Path) -> Base | None:
+def load_kept_part(folder: Path) -> KeptPart | None:
     """What the song in a folder goes on from, or None. Raises DamagedFile."""
     if not (folder / "base.npz").exists():
         return None
@@ -55,8 +55,8 @@ def load_base(folder: Path) -> Base | None:
     books = CODEBOOKS if found["before"].shape[1:2] == (CODEBOOKS,) else 1
     for name, frames in (("before", "frames"), ("after", "after_frames")):
         check_codes(found[name], (2, books, int(found[frames].sum())), "base.npz")
-    return Base(
-        Given(*found["given"].tolist()),
+    return KeptPart(
+        KeptPrefix(*found["given"].tolist()),
         tuple(found["frames"].tolist()),
         found["before"].astype(np.int16),
         tuple(found["after_frames"].tolist()),
@@ -64,7 +64,7 @@ def load_base(folder: Path) -> Base | None:
     )
 
 
-def check_begun(log: Path, base: Base) -> None:
+def check_begun(log: Path, base: KeptPart) -> None:
     """Refuse a token log that does not begin with the given part; it is not changed. Raises DamagedFile."""
     content = read_within(log, MOST_BYTES, RESTORE) if log.exists() else b""
     drawn = parse(content, log.name)[0].sections

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from yuegguf.audio.cues import Mark
+from yuegguf.audio.cues import CuePoint
 from yuegguf.codec.protocol import FRAME_RATE, SONG_HOP
 from yuegguf.files.atomic import replacing
-from yuegguf.request.song_request import Song, SungSection
+from yuegguf.request.song_request import FinishedSection, Song
 from yuegguf.request.syllables import syllables
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.record import TEXTS
-from yuegguf.song.state import finished, sung_sections
+from yuegguf.song.state import finished, finished_sections
 
 
-def marks_of(sections: Sequence[SungSection]) -> list[Mark]:
+def cue_points(sections: Sequence[FinishedSection]) -> list[CuePoint]:
     """A mark per section; sections begin on whole frames."""
-    return [Mark(round(section.start * FRAME_RATE) * SONG_HOP, section.label) for section in sections]
+    return [CuePoint(round(section.start * FRAME_RATE) * SONG_HOP, section.label) for section in sections]
 
 
-def audacity(sections: Sequence[SungSection]) -> str:
+def audacity(sections: Sequence[FinishedSection]) -> str:
     """Audacity labels: start, end, name, tab-separated."""
     return "".join(f"{s.start:.6f}\t{s.start + s.seconds:.6f}\t{s.label}\n" for s in sections)
 
 
-def lrc(sections: Sequence[SungSection], bodies: Sequence[str], title: str) -> str:
+def lrc(sections: Sequence[FinishedSection], bodies: Sequence[str], title: str) -> str:
     """The lyrics with times: a section's label at its exact start, its lines spread over its seconds.
 
     YuE does not say when it sings a line, so each gets time for its syllables. `bodies` are the sections'
@@ -53,7 +53,7 @@ def _time(seconds: float) -> str:
 
 def write_markers(folder: SongFolder) -> None:
     """Write markers.txt and lyrics.lrc of a drafted song. Raises StorageError."""
-    sections = sung_sections(folder)
+    sections = finished_sections(folder)
     bodies = [section.body for section in folder.request.parsed().sections]
     for name, text in zip(TEXTS, (audacity(sections), lrc(sections, bodies, folder.title)), strict=True):
         with replacing(folder.path / name) as beside:

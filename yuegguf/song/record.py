@@ -13,8 +13,8 @@ from yuegguf.audio.files import CREDIT
 from yuegguf.errors import DamagedFile
 from yuegguf.files import typed_json
 from yuegguf.planning.plan import Plan
-from yuegguf.request.early import Early
-from yuegguf.request.song_request import FORMATS, SongRequest, SungSection
+from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.request.song_request import FORMATS, FinishedSection, SongRequest
 
 FORMAT = 1
 State = Literal["draft", "refine", "master", "done"]
@@ -55,7 +55,7 @@ class LoraFile(ModelFile, frozen=True, kw_only=True):
     scale: float
 
 
-class Origin(Struct, frozen=True, kw_only=True):
+class ContinuedFrom(Struct, frozen=True, kw_only=True):
     """The song that a song goes on from."""
 
     folder: str
@@ -86,8 +86,8 @@ class SongRecord(Struct, frozen=True, kw_only=True):
     models: dict[FileRole, ModelFile] = {}
     loras: tuple[LoraFile, ...] = ()
     plan: Plan | None = None
-    early: Early = Early()
-    origin: Origin | None = field(name="from", default=None)
+    early: PreviewOptions = PreviewOptions()
+    origin: ContinuedFrom | None = field(name="from", default=None)
     imported: Imported | None = None
     seconds: dict[Phase, Seconds] = {}
     """Time that each phase took so far."""
@@ -100,7 +100,7 @@ class SongRecord(Struct, frozen=True, kw_only=True):
     draft_files: tuple[str, ...] = ()
     older_files: tuple[str, ...] = ()
     """Audio files of earlier renderings that were kept."""
-    sections: tuple[SungSection, ...] = ()
+    sections: tuple[FinishedSection, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (*self.files, *self.draft_files, *self.older_files):

@@ -12,8 +12,8 @@ from yuegguf.audio.recording import open_recording
 from yuegguf.codec.protocol import CODEC_RATE, FRAME_RATE, SONG_HOP, SONG_RATE, AudioCodec
 from yuegguf.errors import RequestError
 from yuegguf.progress import Progress, silent
-from yuegguf.request.song_request import GivenTrack
-from yuegguf.song.encoding import Room, encode, source_of
+from yuegguf.request.song_request import GuideTrack
+from yuegguf.song.encoding import EncodingMemory, encode, source_of
 from yuegguf.stages import render
 
 SILENT_SECONDS, EDGE = 4, 50
@@ -29,7 +29,7 @@ def silence(codec: AudioCodec) -> Codes:
     return np.array([np.bincount(book).argmax() for book in codes], np.int16)
 
 
-def recorded_frames(wanted: GivenTrack) -> int:
+def recorded_frames(wanted: GuideTrack) -> int:
     """Whole frames of a recording from its offset on. Raises RequestError."""
     assert wanted.file is not None
     found = open_recording(Path(wanted.file))
@@ -43,7 +43,7 @@ def recorded_frames(wanted: GivenTrack) -> int:
 
 
 def given_track(
-    wanted: GivenTrack, codec: AudioCodec, frames: int, room: Room, progress: Progress = silent
+    wanted: GuideTrack, codec: AudioCodec, frames: int, room: EncodingMemory, progress: Progress = silent
 ) -> tuple[Codes, Wave | None]:
     """Codes [8, `frames`] of a given track, and its recording [882·frames] at 44.1 kHz, which may be silent.
 
@@ -67,6 +67,6 @@ def sections_for(seconds: float, most: float) -> str:
     return "[verse]\n\n" * ceil(seconds / most)
 
 
-def row_of(track: GivenTrack) -> int:
+def row_of(track: GuideTrack) -> int:
     """Its row among codes and stems."""
     return render.TRACKS.index(track.track)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.request.song_request import Song, SungSection
+from yuegguf.request.song_request import FinishedSection, Song
 from yuegguf.song.folder import SongFolder, sections_of
 from yuegguf.song.record import Phase
 
 
-def next_phase(folder: SongFolder) -> Phase | Literal["done"]:
+def where(folder: SongFolder) -> Phase | Literal["done"]:
     """Where to go on: the phase that song.json notes, or the one whose result is gone.
 
     "done" where all is there that was asked for, which may be a draft.
@@ -35,11 +35,11 @@ def finished(folder: SongFolder) -> Song:
     frames = folder.load_stage1()[0].shape[1]
     names = folder.record.draft_files if folder.rests else folder.record.files
     files = tuple(folder.path / name for name in names)
-    sections = tuple(sung_sections(folder))
+    sections = tuple(finished_sections(folder))
     return Song(folder.path, frames / FRAME_RATE, folder.request.seed, files, sections, folder.rests)
 
 
-def sung_sections(folder: SongFolder) -> list[SungSection]:
+def finished_sections(folder: SongFolder) -> list[FinishedSection]:
     """Where the sections of a drafted song lie."""
     labels = [section.label for section in folder.request.parsed().sections]
     _, frames = folder.load_stage1()

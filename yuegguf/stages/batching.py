@@ -11,26 +11,26 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.lm.protocol import Row, TokenEngine
+from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.progress import Event, Progress
 
-Song = TypeVar("Song")
-Singing = Generator[list[Row], NDArray[np.float32], Song]
+Result = TypeVar("Result")
+StepGenerator = Generator[list[SequenceInput], NDArray[np.float32], Result]
 STEP_IDS = 2
 """Most ids of a row in a step; a row with more is a prompt."""
 
 
-class Voice(Protocol):
+class Candidate(Protocol):
     """One of those who sing, as far as progress goes."""
 
     event: Event
     warnings: list[str]
 
 
-class Reports:
+class ProgressMux:
     """What several voices report, as one progress."""
 
-    def __init__(self, voices: Sequence[Voice], progress: Progress) -> None:
+    def __init__(self, voices: Sequence[Candidate], progress: Progress) -> None:
         self._voices, self._progress = voices, progress
         self._told: list[Event | None] = [voice.event for voice in voices]
 
@@ -51,16 +51,18 @@ class Reports:
         return Event("draft", done, total, f"{len(self._voices)} takes, {note}")
 
 
-class Choir(Generic[Song]):
+class LockstepBatch(Generic[Result]):
     """Drives songs to their ends."""
 
-    def __init__(self, songs: Sequence[Singing[Song]], engine: TokenEngine, report: Reports) -> None:
+    def __init__(
+        self, songs: Sequence[StepGenerator[Result]], engine: TokenEngine, report: ProgressMux
+    ) -> None:
         self._songs, self._engine, self._report = songs, engine, report
-        self._asked: dict[int, list[Row]] = {}
+        self._asked: dict[int, list[SequenceInput]] = {}
         """The next step of each that still sings."""
-        self._ended: dict[int, Song] = {}
+        self._ended: dict[int, Result] = {}
 
-    def sing(self, alike: bool = False) -> list[Song]:
+    def sing(self, alike: bool = False) -> list[Result]:
         """What each song returns.
 
         Prompts are read one by one, as for a song alone; if songs are `alike` they begin with the same one
@@ -82,7 +84,7 @@ class Choir(Generic[Song]):
         first = self._asked[0]
         if any([row.ids for row in rows] != [row.ids for row in first] for rows in self._asked.values()):
             return
-        logits = self._engine.decode([Row(row.row, row.ids, 1) for row in first])
+        logits = self._engine.decode([SequenceInput(row.row, row.ids, 1) for row in first])
         for number, rows in list(self._asked.items())[1:]:
             for source, target in zip(first, rows, strict=True):
                 self._engine.copy(source.row, target.row)
@@ -101,7 +103,7 @@ class Choir(Generic[Song]):
         self._take(number, lambda: self._songs[number].send(logits))
         self._report(number)
 
-    def _take(self, number: int, step: Callable[[], list[Row]]) -> None:
+    def _take(self, number: int, step: Callable[[], list[SequenceInput]]) -> None:
         try:
             self._asked[number] = step()
         except StopIteration as end:
@@ -109,5 +111,5 @@ class Choir(Generic[Song]):
             self._ended[number] = end.value
 
 
-def _is_prompt(rows: Sequence[Row]) -> bool:
+def _is_prompt(rows: Sequence[SequenceInput]) -> bool:
     return any(len(row.ids) > STEP_IDS for row in rows)

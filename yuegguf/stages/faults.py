@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import FRAME_RATE
 
-Fault = Literal["silent voice", "dead air", "loop", "collapse", "short"]
+FaultKind = Literal["silent voice", "dead air", "loop", "collapse", "short"]
 
 VOICE_FRAMES, VOICE_SHARE = 12 * FRAME_RATE, 0.8
 """An instrumental opening of a verse may take some 10 s."""
@@ -49,10 +49,10 @@ SHORT_FRAMES = 3 * FRAME_RATE
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Fault:
     """What is wrong with a section."""
 
-    fault: Fault
+    fault: FaultKind
     sentence: str
     """For people, without a full stop: "the voice is silent for 12 s although there are words to sing"."""
     frames: int
@@ -60,7 +60,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Guard:
+class FaultDetector:
     """Judges sections; pure, and cheap enough to be asked every 50 frames (well under a millisecond)."""
 
     silence: int
@@ -74,7 +74,7 @@ class Guard:
         ended: bool = False,
         limit: int | None = None,
         shortest: int = SHORT_FRAMES,
-    ) -> Verdict | None:
+    ) -> Fault | None:
         """The first fault of a section's codes so far [2·frames] (vocal first), or None.
 
         `has_words`: there is something to sing. `ended`: the model ended the section by itself. `limit`:
@@ -88,11 +88,11 @@ class Guard:
         if found is None:
             return None
         fault, sentence = found
-        return Verdict(fault, sentence, len(vocal))
+        return Fault(fault, sentence, len(vocal))
 
     def _voice(
         self, vocal: NDArray[np.int64], ended: bool, limit: int | None, shortest: int
-    ) -> tuple[Fault, str] | None:
+    ) -> tuple[FaultKind, str] | None:
         """What can be wrong with a voice that has words to sing."""
         frames = len(vocal)
         seconds = f"{frames / FRAME_RATE:.2g} s"
@@ -105,7 +105,7 @@ class Guard:
         period = loop_period(vocal, self.silence)
         return ("loop", f"the voice repeats the same {period / FRAME_RATE:.2g} s") if period else None
 
-    def _dead_air(self, vocal: NDArray[np.int64], backing: NDArray[np.int64]) -> tuple[Fault, str] | None:
+    def _dead_air(self, vocal: NDArray[np.int64], backing: NDArray[np.int64]) -> tuple[FaultKind, str] | None:
         silent = (vocal[-DEAD_FRAMES:] == self.silence) & (backing[-DEAD_FRAMES:] == self.silence)
         if len(silent) < DEAD_FRAMES or silent.mean() < DEAD_SHARE:
             return None
@@ -113,7 +113,7 @@ class Guard:
 
     def _collapse(
         self, vocal: NDArray[np.int64], backing: NDArray[np.int64], has_words: bool
-    ) -> tuple[Fault, str] | None:
+    ) -> tuple[FaultKind, str] | None:
         tracks = [("voice", vocal, VOCAL_BITS)] if has_words else []
         for name, codes, least in [*tracks, ("backing", backing, BACKING_BITS)]:
             sounding = codes[-COLLAPSE_FRAMES:]

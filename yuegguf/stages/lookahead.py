@@ -11,11 +11,11 @@ guesses, and so a resume the same batches.
 from __future__ import annotations
 
 TRACKS = 2
-LEAST = 0.3
+MIN_CONFIDENCE = 0.3
 """Guess when at least this share of what followed before, and of one more unknown case, is the same."""
 
 
-class Guesser:
+class NgramDrafter:
     """Learns the codes V0 I0 V1 I1 … of a song as they come; a pure function of them."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Guesser:
         for context in self._contexts():
             if context in self._best:
                 best, most, total = self._best[context]
-                return best if most >= LEAST * (total + 1) else None
+                return best if most >= MIN_CONFIDENCE * (total + 1) else None
         return None
 
     def _contexts(self) -> list[tuple[int, ...]]:

@@ -15,26 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, EngineError
-from yuegguf.lm.protocol import Row, TokenEngine
+from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.stages.batching import Choir, Reports
-from yuegguf.stages.lookahead import Guesser
+from yuegguf.stages.batching import LockstepBatch, ProgressMux
+from yuegguf.stages.lookahead import NgramDrafter
 from yuegguf.stages.sampler import END, choice_logits, draw, guided_scores, penalise, uniform
 from yuegguf.stages.stage1_task import (
     END_OF_AUDIO,
-    Draft,
+    CandidateTask,
+    Checkpoint,
     Journal,
-    Mark,
-    Part,
     Pending,
     Snapshots,
+    Stage1Task,
     check_context,
     context,
 )
 
 COND, UNCOND = 0, 1
-JUDGED_EVERY = 100
+CHECK_EVERY = 100
 """Codes between two looks of the judge, a second of music: a look at every draw would be dear."""
 
 Logits = NDArray[np.float32]
@@ -42,7 +42,7 @@ Codes = NDArray[np.int16]
 
 
 def run(
-    draft: Draft,
+    draft: Stage1Task,
     engine: TokenEngine,
     vocab: Stage1Vocab,
     journal: Journal,
@@ -54,11 +54,11 @@ def run(
     Returns per section its codes [2·frames] (vocal first), without the end mark. Raises RequestError
     when one section does not fit into the context, EngineError, Interrupted.
     """
-    return run_together([Part(draft, journal, snapshots)], engine, vocab, progress)[0]
+    return run_together([CandidateTask(draft, journal, snapshots)], engine, vocab, progress)[0]
 
 
 def run_together(
-    parts: Sequence[Part], engine: TokenEngine, vocab: Stage1Vocab, progress: Progress = silent
+    parts: Sequence[CandidateTask], engine: TokenEngine, vocab: Stage1Vocab, progress: Progress = silent
 ) -> list[list[Codes]]:
     """Sing candidates of one song, in batches of all that are still singing; see `run`.
 
@@ -67,20 +67,20 @@ def run_together(
     """
     for part in parts:
         check_context(part.draft, engine.n_ctx)
-    singers = [_Singer(part, engine, vocab, number) for number, part in enumerate(parts)]
+    singers = [_Candidate(part, engine, vocab, number) for number, part in enumerate(parts)]
     marks = [singer.restored() for singer in singers]
     songs = [singer.sing_all(mark) for singer, mark in zip(singers, marks, strict=True)]
-    report = Reports(singers, progress)
-    return Choir(songs, engine, report).sing(alike=len(parts) > 1 and not any(marks))
+    report = ProgressMux(singers, progress)
+    return LockstepBatch(songs, engine, report).sing(alike=len(parts) > 1 and not any(marks))
 
 
-class _Singer:
+class _Candidate:
     """The state of one candidate: which ids each of its rows has been fed.
 
     Its methods that sing are generators: they yield the rows of a step and are sent its logits.
     """
 
-    def __init__(self, part: Part, engine: TokenEngine, vocab: Stage1Vocab, number: int) -> None:
+    def __init__(self, part: CandidateTask, engine: TokenEngine, vocab: Stage1Vocab, number: int) -> None:
         """The `number` of several says which rows are its own."""
         self.draft, self.journal, self.snapshots = part.draft, part.journal, part.snapshots
         self.engine, self.vocab = engine, vocab
@@ -99,11 +99,11 @@ class _Singer:
         """Oldest section in the context."""
         self.sung: list[Codes] = []
         self.frames_done = 0
-        self.guesser = Guesser()
+        self.guesser = NgramDrafter()
         self.ahead: Logits | None = None
         """Logits after a guess that was drawn: the next draw needs no step."""
 
-    def sing_all(self, mark: Mark | None) -> Generator[list[Row], Logits, list[Codes]]:
+    def sing_all(self, mark: Checkpoint | None) -> Generator[list[SequenceInput], Logits, list[Codes]]:
         """From a restored mark on, or from the beginning."""
         self.sung = [self._codes(i) for i in range(mark.section if mark else self.draft.given.sections)]
         self._settle()
@@ -116,7 +116,7 @@ class _Singer:
                 self.frames_done += len(codes) // 2
         return self.sung
 
-    def restored(self) -> Mark | None:
+    def restored(self) -> Checkpoint | None:
         """Load the latest snapshot; without a usable one everything is replayed, to the same bits."""
         mark = self.snapshots.latest() if self.snapshots else None
         if self.snapshots and mark and mark.section < len(self.draft.caps):
@@ -131,14 +131,16 @@ class _Singer:
     def _settle(self) -> None:
         """Count and learn the sections that are sung."""
         self.frames_done = sum(len(codes) // 2 for codes in self.sung)
-        self.guesser = Guesser()
+        self.guesser = NgramDrafter()
         for code in (int(code) for codes in self.sung for code in codes):
             self.guesser.learn(code)
 
     def _codes(self, section: int) -> Codes:
         return np.array([c for c in self.journal.drawn(section) if c != END_OF_AUDIO], np.int16)
 
-    def _sing(self, section: int, mark: Mark | None) -> Generator[list[Row], Logits, list[int] | None]:
+    def _sing(
+        self, section: int, mark: Checkpoint | None
+    ) -> Generator[list[SequenceInput], Logits, list[int] | None]:
         """The codes of a section, or None where they are so bad that it has to be sung anew."""
         replay = list(self.journal.drawn(section))
         codes, pending = self._begin(section, replay, mark)
@@ -165,7 +167,9 @@ class _Singer:
                 return None
         return codes
 
-    def _begin(self, section: int, replay: Sequence[int], mark: Mark | None) -> tuple[list[int], Pending]:
+    def _begin(
+        self, section: int, replay: Sequence[int], mark: Checkpoint | None
+    ) -> tuple[list[int], Pending]:
         """Codes of a section that need no step any more, and what is to be fed next."""
         given = self.draft.begun(section)
         codes = list(replay[: mark.codes if mark else given])
@@ -187,14 +191,14 @@ class _Singer:
 
     def _look(
         self, section: int, codes: Sequence[int], pending: Pending, known: int
-    ) -> Generator[list[Row], Logits, tuple[int | None, Logits]]:
+    ) -> Generator[list[SequenceInput], Logits, tuple[int | None, Logits]]:
         """A guess that is fed now, if any, and the logits for the next draw; `known` draws are to come."""
         if self.ahead is not None:  # the last guess was drawn
             logits, self.ahead = self.ahead, None
             return None, logits
         drawn = len(codes) > self.draft.begun(section)
         if drawn and self.snapshots and known <= 0:
-            self.snapshots.offer(self.engine, self.rows, Mark(section, len(codes), self.first))
+            self.snapshots.offer(self.engine, self.rows, Checkpoint(section, len(codes), self.first))
         guess = self._guess(section, codes) if drawn else None
         unknown = known <= (0 if guess is None else 1)
         logits, self.ahead = yield from self._step(section, pending, guess, unknown)
@@ -250,7 +254,7 @@ class _Singer:
         draft, count = self.draft, len(codes)
         last = ended or count == 2 * draft.caps[section]
         again = self.journal.attempt(section) < draft.retries
-        due = last or (again and count % JUDGED_EVERY == 0)
+        due = last or (again and count % CHECK_EVERY == 0)
         verdict = draft.judge(section, codes, last) if draft.judge and due and count >= known else None
         if verdict is None:
             return False
@@ -280,7 +284,7 @@ class _Singer:
 
     def _step(
         self, section: int, pending: Pending, guess: int | None, unknown: bool
-    ) -> Generator[list[Row], Logits, tuple[Logits, Logits | None]]:
+    ) -> Generator[list[SequenceInput], Logits, tuple[Logits, Logits | None]]:
         """Feed both rows; returns their logits, and those after the guess if there is one.
 
         Logits come, if a draw that needs them is `unknown`, for all of these ids, so that a replay has the
@@ -289,9 +293,9 @@ class _Singer:
         both = self.draft.sampling.guidance(section) != 1.0
         extra = [] if guess is None else [self.vocab.codebook0 + guess]
         wanted = 1 + len(extra) if unknown else 0
-        rows = [Row(self.rows[COND], [*pending.cond, *extra], wanted)]
+        rows = [SequenceInput(self.rows[COND], [*pending.cond, *extra], wanted)]
         if both:
-            rows.append(Row(self.rows[UNCOND], [*pending.uncond, *extra], wanted))
+            rows.append(SequenceInput(self.rows[UNCOND], [*pending.uncond, *extra], wanted))
         logits = yield rows
         self.fed += len(rows[0].ids)
         self.fed_uncond += len(rows[-1].ids) if both else 0

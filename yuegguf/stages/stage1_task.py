@@ -18,7 +18,7 @@ from yuegguf.stages.prompt import Prompt
 END_OF_AUDIO = -1
 """The model's own end of a section, in a journal."""
 
-Judge = Callable[[int, Sequence[int], bool], str | None]
+FaultCheck = Callable[[int, Sequence[int], bool], str | None]
 """Section, its codes [2·frames] so far and whether it has ended → what is wrong with it, or None."""
 
 
@@ -43,7 +43,7 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True)
-class Mark:
+class Checkpoint:
     """A point of the song whose caches can be saved: before the last drawn id is fed."""
 
     section: int
@@ -56,11 +56,11 @@ class Mark:
 class Snapshots(Protocol):
     """Keeps the engine's caches from time to time, so that a resume need not replay much."""
 
-    def latest(self) -> Mark | None:
+    def latest(self) -> Checkpoint | None:
         """The newest usable mark."""
         ...
 
-    def offer(self, engine: TokenEngine, rows: Sequence[int], mark: Mark) -> None:
+    def offer(self, engine: TokenEngine, rows: Sequence[int], mark: Checkpoint) -> None:
         """A chance to save now; may decline."""
         ...
 
@@ -70,7 +70,7 @@ class Snapshots(Protocol):
 
 
 @dataclass(frozen=True)
-class Forced:
+class ForcedTrack:
     """A track that is given: the model hears it and sings the other one to it."""
 
     track: int
@@ -82,7 +82,7 @@ class Forced:
 
 
 @dataclass(frozen=True)
-class Given:
+class KeptPrefix:
     """The beginning of a song that is not drawn but read like a prompt; its codes are in the journal."""
 
     sections: int = 0
@@ -92,7 +92,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Draft:
+class Stage1Task:
     """What stage 1 is asked to do."""
 
     prompt: Prompt
@@ -105,9 +105,9 @@ class Draft:
     candidate: int = 0
     guesses: bool = True
     """Whether the next code may be fed with the last one (see `guess`): not where candidates fill a batch."""
-    given: Given = Given()
-    forced: Forced | None = None
-    judge: Judge | None = None
+    given: KeptPrefix = KeptPrefix()
+    forced: ForcedTrack | None = None
+    judge: FaultCheck | None = None
     retries: int = 0
     """How often a section that the judge finds bad is drawn anew."""
 
@@ -117,16 +117,16 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Part:
+class CandidateTask:
     """One candidate: what it is to sing and where its draws are kept."""
 
-    draft: Draft
+    draft: Stage1Task
     journal: Journal
     snapshots: Snapshots | None = None
 
 
 def context(
-    draft: Draft, vocab: Stage1Vocab, codes: Sequence[NDArray[np.int16]], first: int, section: int
+    draft: Stage1Task, vocab: Stage1Vocab, codes: Sequence[NDArray[np.int16]], first: int, section: int
 ) -> list[int]:
     """All ids before the first code of a section, the header and the sections from `first` on.
 
@@ -142,7 +142,7 @@ def context(
     return ids
 
 
-def check_context(draft: Draft, n_ctx: int) -> None:
+def check_context(draft: Stage1Task, n_ctx: int) -> None:
     """Refuse a section that could not be sung even alone, before hours are spent. Raises RequestError."""
     for number, (ids, cap) in enumerate(zip(draft.prompt.sections, draft.caps, strict=True), 1):
         need = len(draft.prompt.header) + len(ids) + 2 * cap + 1

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.lm.protocol import Row, TokenEngine
+from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.lm.vocab import CODEBOOK_SIZE, Stage2Vocab
 from yuegguf.progress import Event, Progress, silent
 
@@ -178,7 +178,7 @@ def _refine(
     for frame in range(max(chunk.frames for chunk in wave)):
         rows = [row for row, chunk in enumerate(wave) if frame < chunk.frames]
         for k in range(1, 8):
-            logits = engine.decode([Row(row, pending[row]) for row in rows])
+            logits = engine.decode([SequenceInput(row, pending[row]) for row in rows])
             picks = pick(logits, k, vocab)
             for row, code in zip(rows, picks, strict=True):
                 refined[row][k, frame] = code

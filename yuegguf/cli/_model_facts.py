@@ -18,7 +18,7 @@ SHOWN = 16
 """Values of an array that are shown at most."""
 
 
-def describe(path: Path, entry: Installed | None) -> dict[str, Any]:
+def model_facts(path: Path, entry: Installed | None) -> dict[str, Any]:
     """The facts of a file as JSON; `entry` is its place in the lock, if it has one.
 
     Raises ModelNotFound, DamagedFile for a file that is cut off or of neither kind, RequestError for

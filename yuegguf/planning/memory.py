@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 
 from yuegguf.errors import NotEnoughMemory
 from yuegguf.lm.header import ModelFacts
-from yuegguf.planning.cost import Held
+from yuegguf.planning.cost import LoadSpec
 
 GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Stage:
+class MemoryNeed:
     """A stage's model, how it is held, and the option that makes it smaller."""
 
     name: str
     model: ModelFacts
-    held: Held
+    held: LoadSpec
     option: str
-    smaller: dict[int, Held]
+    smaller: dict[int, LoadSpec]
     """Smaller values of the option, and how the model is held with them."""
 
     def check(self, limit: int | None, gpu_limit: int | None, shared: bool) -> None:

@@ -28,7 +28,7 @@ UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters by which the name of a file or a song could move the cursor, hide text or reverse it."""
 
 
-class Output:
+class Console:
     """How much is said, and in which form."""
 
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:

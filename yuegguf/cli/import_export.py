@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
     PATH,
+    compute_options,
     folder_options,
-    machine,
     machine_options,
     model_choice,
     model_options,
@@ -18,14 +19,13 @@ from yuegguf.cli._options import (
     pass_output,
     song_output,
 )
-from yuegguf.cli._output import Output
 from yuegguf.cli._texts import text_or_file
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
 from yuegguf.errors import RequestError
-from yuegguf.exchange.imported import Known, Material, adopt
+from yuegguf.exchange.imported import ImportedSong, Overrides, adopt
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import engines
-from yuegguf.planning.plan import Machine
+from yuegguf.planning.plan import ComputeOptions
 
 
 @click.command("import", short_help="another tool's song, or two stems → a song folder")
@@ -45,7 +45,7 @@ from yuegguf.planning.plan import Machine
 @output_options
 @pass_output
 def import_song(
-    output: Output,
+    output: Console,
     /,
     source: tuple[Path, ...],
     vocal: Path | None,
@@ -70,13 +70,13 @@ def import_song(
     from yuegguf.models import resolve
 
     stems = _stems(source, vocal, inst)
-    known = Known(
+    known = Overrides(
         text_or_file(genre, "genre") if genre is not None else None,
         text_or_file(lyrics, "lyrics") if lyrics is not None else None,
         _starts(at),
         song_output(options),
     )
-    choice, hardware = model_choice(options), machine(options)
+    choice, hardware = model_choice(options), compute_options(options)
     found = resolve.resolve(choice)
     window = (start, take)
     material = encoded(output, stems, window, known, found, hardware) if stems else _read(source, known)
@@ -106,7 +106,7 @@ def _starts(text: str) -> tuple[float, ...]:
         raise click.BadParameter(f"{text!r} is not a list such as 28.5,57", param_hint="--at") from error
 
 
-def _read(source: tuple[Path, ...], known: Known) -> Material:
+def _read(source: tuple[Path, ...], known: Overrides) -> ImportedSong:
     from yuegguf.exchange import convert
 
     if (source[0] / "song.json").is_file():
@@ -117,13 +117,13 @@ def _read(source: tuple[Path, ...], known: Known) -> Material:
 
 
 def encoded(
-    output: Output,
+    output: Console,
     stems: list[Path],
     window: tuple[float, float | None],
-    known: Known,
+    known: Overrides,
     found: Models,
-    hardware: Machine,
-) -> Material:
+    hardware: ComputeOptions,
+) -> ImportedSong:
     """Material of two stems, encoded as references are: whole where the memory allows. Raises YueError."""
     from contextlib import closing
 
@@ -136,7 +136,7 @@ def encoded(
     taken = convert.window(*window, min(preflight.recording_frames(file) for file in stems))
     start, like_it = taken.start / FRAME_RATE, np.zeros((2, CODEBOOKS, taken.stop - taken.start), np.int16)
     convert.from_stems(like_it, stems, start, known)  # what is wrong is said before minutes of encoding
-    room = engines.encoding_room(found.codec, hardware.max_memory)
+    room = engines.encoding_memory(found.codec, hardware.max_memory)
     with closing(engines.open_codec(found.codec, hardware.threads)) as codec:
         codes = encoding.encode_stems((stems[0], stems[1]), codec, room, taken, output.progress)
     output.done()
@@ -149,7 +149,7 @@ def encoded(
 @click.option("-o", "--output-dir", type=PATH, help="Where to write [default: SONG/export].")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @pass_output
-def export(output: Output, /, song: Path, yue_ui: bool, output_dir: Path | None, force: bool) -> None:
+def export(output: Console, /, song: Path, yue_ui: bool, output_dir: Path | None, force: bool) -> None:
     """Write the codes of SONG as infer.py does: stage1/ and, once it is refined, stage2/ with a vtrack and an
     itrack each. With --yue-ui, write a project that YuE-UI opens.
 

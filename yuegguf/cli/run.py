@@ -9,15 +9,14 @@ from typing import Any
 import click
 
 from yuegguf import api
+from yuegguf.cli._console import Console
 from yuegguf.cli._early import draft_options, preview_options, preview_seconds
-from yuegguf.cli._finish import finish, go_on_together, show
-from yuegguf.cli._job import foretell, job_of
+from yuegguf.cli._generate import finish, go_on_together, show
 from yuegguf.cli._options import (
     PATH,
+    compute_options,
     folder_options,
-    given,
     lora_option,
-    machine,
     machine_options,
     model_choice,
     model_options,
@@ -28,10 +27,11 @@ from yuegguf.cli._options import (
     sampling_options,
     take_option,
     takes_option,
+    was_given,
 )
-from yuegguf.cli._output import Output
 from yuegguf.cli._queue import sing_queue
 from yuegguf.cli._signals import laptop_options, stop_on_signals
+from yuegguf.cli._song_job import foretell, job_of
 from yuegguf.request.song_request import Song
 
 
@@ -89,7 +89,7 @@ def infer_options(command: Any) -> Any:
 @infer_options
 @pass_output
 def run(
-    output: Output,
+    output: Console,
     /,
     plan_only: bool,
     dry_run: bool,
@@ -115,8 +115,8 @@ def run(
     return finish(output, job.begin(), job.models, job.hardware)
 
 
-def _sing_all(output: Output, queue: Path, stop_at: str | None, options: dict[str, Any]) -> int:
-    named = [name for name in options if given(name)]
+def _sing_all(output: Console, queue: Path, stop_at: str | None, options: dict[str, Any]) -> int:
+    named = [name for name in options if was_given(name)]
     if named:
         raise click.UsageError(
             f"--{named[0].replace('_', '-')} belongs into the queue's file, under defaults"
@@ -139,7 +139,7 @@ def _sing_all(output: Output, queue: Path, stop_at: str | None, options: dict[st
 @machine_options
 @laptop_options
 @pass_output
-def resume(output: Output, /, song: Path | None, output_dir: Path, **options: Any) -> int:
+def resume(output: Console, /, song: Path | None, output_dir: Path, **options: Any) -> int:
     """Go on with SONG at the exact token; without SONG, with the newest interrupted one.
 
     A song of `run --draft` stops after its draft again; `refine` takes it further. A preview goes on if
@@ -155,7 +155,7 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
 
     folder = song or newest_interrupted(output_dir)
     if takes := library.of(folder):
-        return go_on_together(output, takes, model_choice(options), machine(options))
+        return go_on_together(output, takes, model_choice(options), compute_options(options))
     begun, preview = SongFolder.open(folder), preview_seconds(options)
     if begun.early.draft:
         output.draft_only()
@@ -165,7 +165,7 @@ def resume(output: Output, /, song: Path | None, output_dir: Path, **options: An
 
 
 def go_on(
-    output: Output, work: Callable[..., Song], folder: Path, options: dict[str, Any], **also: Any
+    output: Console, work: Callable[..., Song], folder: Path, options: dict[str, Any], **also: Any
 ) -> int:
     """Let `work` (api.resume or api.refine) go on with a folder on a command's machine; show the song."""
     changed = options["stage2_batch"] or options["ubatch"] or options["device"] != "auto"
@@ -175,7 +175,7 @@ def go_on(
         finished = work(
             folder,
             model_choice(options),
-            machine_options=machine(options),
+            compute=compute_options(options),
             progress=output.progress,
             stop=stop,
             **also,

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
     PATH,
     codec_option,
@@ -20,7 +21,6 @@ from yuegguf.cli._options import (
     song_output,
     threads_option,
 )
-from yuegguf.cli._output import Output
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import refuse_to_replace, storage_errors
@@ -36,7 +36,7 @@ from yuegguf.pipeline import engines, song_models
 @output_options
 @pass_output
 def decode(
-    output: Output,
+    output: Console,
     /,
     codes: tuple[Path, ...],
     output_dir: Path | None,
@@ -91,10 +91,10 @@ def _codec_of(codes: Path, named: Path | None) -> Path:
 
 def _extra(codes: Path, frames: int) -> Any:
     """The marks and the recording of a song folder; nothing of other codes."""
-    from yuegguf.pipeline.write_audio import Extra, extra_of
+    from yuegguf.pipeline.write_audio import FileExtras, file_extras
     from yuegguf.song.folder import SongFolder
 
-    return extra_of(SongFolder.open(codes), frames) if (codes / "song.json").is_file() else Extra()
+    return file_extras(SongFolder.open(codes), frames) if (codes / "song.json").is_file() else FileExtras()
 
 
 def _target(folder: Path) -> Path:
@@ -120,7 +120,7 @@ def _target(folder: Path) -> Path:
 @codec_option
 @pass_output
 def encode(
-    output: Output,
+    output: Console,
     /,
     files: tuple[Path, ...],
     codebooks: int,
@@ -158,7 +158,7 @@ def encode(
     window = _window(start, end)
     targets = _targets(files, output_dir, force)
     folder = resolve.resolve_codec(codec_choice(codec))
-    room = engines.encoding_room(folder, max_memory)
+    room = engines.encoding_memory(folder, max_memory)
     sources = [_source(file, window, start) for file in files]
     for source in sources:  # all of it is said before minutes of encoding
         parts_of(source, slice(*window.indices(source.frames)), room)
@@ -190,7 +190,7 @@ def _source(file: Path, window: slice, start: float) -> Any:
 
 
 def _finetuning_data(
-    output: Output,
+    output: Console,
     files: tuple[Path, ...],
     out: Path,
     force: bool,
@@ -211,7 +211,7 @@ def _finetuning_data(
     folder = resolve.resolve_codec(codec_choice(codec))
     with closing(engines.open_codec(folder, threads)) as opened:
         encoder = finetuning_data.Encoder(
-            opened, preflight.codec_id(folder), engines.encoding_room(folder, max_memory)
+            opened, preflight.codec_id(folder), engines.encoding_memory(folder, max_memory)
         )
         rows = finetuning_data.write(songs, encoder, out, force, output.progress)
     output.done()

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from yuegguf.cli._output import Output
+from yuegguf.cli._console import Console
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.models.resolve import ModelChoice, Models
 from yuegguf.pipeline import run, song_models
-from yuegguf.planning.plan import Machine
+from yuegguf.planning.plan import ComputeOptions
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 
@@ -19,7 +19,7 @@ GAVE_UP = 6
 """Exit code of a song that is made, but in which a section is plainly wrong after all its retries."""
 
 
-def finish(output: Output, folders: Sequence[SongFolder], found: Models, hardware: Machine) -> int:
+def finish(output: Console, folders: Sequence[SongFolder], found: Models, hardware: ComputeOptions) -> int:
     """Say what is begun, and sing a new song to its end, or several takes as drafts; the exit code."""
     first = folders[0]
     request, early = first.request, first.early
@@ -40,7 +40,7 @@ def finish(output: Output, folders: Sequence[SongFolder], found: Models, hardwar
 
 
 def go_on_together(
-    output: Output, folders: Sequence[SongFolder], choice: ModelChoice, hardware: Machine
+    output: Console, folders: Sequence[SongFolder], choice: ModelChoice, hardware: ComputeOptions
 ) -> int:
     """Go on with takes of one song, and show them; the exit code."""
 
@@ -49,7 +49,7 @@ def go_on_together(
 
 
 def go_on_quietly(
-    output: Output, folder: Path, found: Models, hardware: Machine, stop: threading.Event
+    output: Console, folder: Path, found: Models, hardware: ComputeOptions, stop: threading.Event
 ) -> list[Song]:
     """Go on with a song, or with takes, without showing them; the songs."""
     from yuegguf.pipeline import takes
@@ -63,7 +63,9 @@ def go_on_quietly(
     return songs
 
 
-def _sing_takes(output: Output, folders: Sequence[SongFolder], found: Models, hardware: Machine) -> int:
+def _sing_takes(
+    output: Console, folders: Sequence[SongFolder], found: Models, hardware: ComputeOptions
+) -> int:
     from yuegguf.pipeline import takes
 
     with stop_on_signals(output) as stop:
@@ -79,7 +81,7 @@ def _sing_takes(output: Output, folders: Sequence[SongFolder], found: Models, ha
     return GAVE_UP if all(song.faults for song in songs) else 0
 
 
-def show(output: Output, song: Song) -> int:
+def show(output: Console, song: Song) -> int:
     """A finished song, or the draft where it rests; the exit code."""
     output.done()
     output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
@@ -90,7 +92,7 @@ def show(output: Output, song: Song) -> int:
     return code
 
 
-def say_faults(output: Output, song: Song) -> int:
+def say_faults(output: Console, song: Song) -> int:
     """What is plainly wrong with a song, and how to mend it; the exit code."""
     for number, fault in song.faults.items():
         again = f"yuegguf extend {shlex.quote(str(song.folder))} --retake {number} --keep-after"

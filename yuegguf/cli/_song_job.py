@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yuegguf.cli._early import early
-from yuegguf.cli._options import has_gpu, machine, model_choice
-from yuegguf.cli._output import Output, minutes
+from yuegguf.cli._console import Console, minutes
+from yuegguf.cli._early import preview_options_of
+from yuegguf.cli._options import compute_options, has_gpu, model_choice
 from yuegguf.cli._request import song_request
 from yuegguf.files.atomic import free_disk
 from yuegguf.models.resolve import Models
-from yuegguf.planning.plan import Machine
-from yuegguf.request.early import Early
+from yuegguf.planning.plan import ComputeOptions
+from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
 
@@ -41,8 +41,8 @@ class Job:
 
     request: SongRequest
     models: Models
-    hardware: Machine
-    early: Early
+    hardware: ComputeOptions
+    early: PreviewOptions
     parent: Path
     name: str | None
     takes: int
@@ -62,15 +62,15 @@ class Job:
         create.prepared(*asked, self.early, self.takes)
 
 
-def job_of(output: Output, options: dict[str, Any]) -> Job:
+def job_of(output: Console, options: dict[str, Any]) -> Job:
     """A job from `run`'s keywords; what had to be interpreted is said. Raises YueError, UsageError."""
     from yuegguf.models import resolve
     from yuegguf.pipeline import create
 
     _say_what_has_no_effect(output, options)
-    heard, takes = early(options), options.pop("takes")
+    heard, takes = preview_options_of(options), options.pop("takes")
     parent, name = options.pop("output_dir"), options.pop("name")
-    choice, hardware = model_choice(options), machine(_with_cuda_index(output, options))
+    choice, hardware = model_choice(options), compute_options(_with_cuda_index(output, options))
     request = song_request(options)
     for notice in request.parsed().notices:
         output.warn(notice)
@@ -82,7 +82,7 @@ def job_of(output: Output, options: dict[str, Any]) -> Job:
     return Job(request, found, hardware, heard, parent, name, takes)
 
 
-def foretell(output: Output, job: Job, whole: bool) -> None:
+def foretell(output: Console, job: Job, whole: bool) -> None:
     """What a song will take here; the `whole` also says what it holds. Raises YueError."""
     from yuegguf.measure.forecast import forecast
 
@@ -124,7 +124,7 @@ def _sections(request: SongRequest) -> tuple[list[dict[str, Any]], list[str]]:
     return facts, lines
 
 
-def _with_cuda_index(output: Output, options: dict[str, Any]) -> dict[str, Any]:
+def _with_cuda_index(output: Console, options: dict[str, Any]) -> dict[str, Any]:
     """infer.py's --cuda_idx: that GPU if there is one, else the CPU, as there."""
     index = options.pop("cuda_idx")
     if index is not None and options["device"] == "auto":
@@ -135,7 +135,7 @@ def _with_cuda_index(output: Output, options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _say_what_has_no_effect(output: Output, options: dict[str, Any]) -> None:
+def _say_what_has_no_effect(output: Console, options: dict[str, Any]) -> None:
     for name, reason in WITHOUT_EFFECT.items():
         if options.pop(name, None):
             output.warn(f"--{name.replace('_', '-')} has no effect: {reason}")

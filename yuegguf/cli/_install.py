@@ -27,7 +27,7 @@ MARGIN = 64 << 20
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedModel:
     """One model in one quantisation, as asked for."""
 
     entry: ModelEntry
@@ -46,10 +46,10 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Job:
+class InstallJob:
     """What has to be fetched for it, and where to."""
 
-    wanted: Wanted
+    wanted: WantedModel
     parts: tuple[tuple[Snapshot, Path], ...]
     """Snapshots and their folders; the first is the model, a second one its tokenizer."""
     result: int
@@ -66,7 +66,7 @@ class Job:
         return {folder for _, folder in self.parts}
 
 
-def room_needed(jobs: Sequence[Job], keep_source: bool) -> int:
+def room_needed(jobs: Sequence[InstallJob], keep_source: bool) -> int:
     """Bytes of disk that the jobs take at most, one after the other, beyond what is there now.
 
     A download goes when its last job is done, unless `keep_source`.
@@ -84,7 +84,7 @@ def room_needed(jobs: Sequence[Job], keep_source: bool) -> int:
     return most + MARGIN if jobs else 0
 
 
-def original_job(wanted: Wanted, snapshot: Snapshot, folder: Path) -> Job:
+def original_job(wanted: WantedModel, snapshot: Snapshot, folder: Path) -> InstallJob:
     """A job that converts. Raises RequestError for a type that cannot be made, ModelNotFound for gaps."""
     entry = wanted.entry
     for pattern in entry.files:
@@ -94,7 +94,7 @@ def original_job(wanted: Wanted, snapshot: Snapshot, folder: Path) -> Job:
                 "report it: models.toml must change",
             )
     if not wanted.quant:
-        return Job(wanted, ((snapshot, folder),), snapshot.bytes)
+        return InstallJob(wanted, ((snapshot, folder),), snapshot.bytes)
     from yuegguf_convert.quantize import BITS, check_type
 
     try:
@@ -103,10 +103,10 @@ def original_job(wanted: Wanted, snapshot: Snapshot, folder: Path) -> Job:
         hint = f"or take a GGUF that has it: yuegguf pull {wanted.name} --from-gguf" if entry.gguf else ""
         raise RequestError(f"{error.message} to convert to", f"{error.hint}; {hint}".rstrip("; ")) from error
     weights = sum(file.bytes for file in snapshot.files if file.name.endswith(".safetensors"))
-    return Job(wanted, ((snapshot, folder),), round(weights * BITS[wanted.quant] / 16))
+    return InstallJob(wanted, ((snapshot, folder),), round(weights * BITS[wanted.quant] / 16))
 
 
-def make(job: Job, staging: Path, progress: Progress) -> None:
+def install_model(job: InstallJob, staging: Path, progress: Progress) -> None:
     """Turn a download into the files of `wanted.paths`, in the folder `staging`.
 
     Raises DamagedFile for a checkpoint that is broken or of another stage, StorageError, EngineError.
@@ -127,12 +127,12 @@ def make(job: Job, staging: Path, progress: Progress) -> None:
         quant = job.wanted.quant
         convert_lm(source, out, out_type=quant, role=role, overwrite=True, progress=progress)
     if job.wanted.quant:
-        header.inspect(out, entry.role)
+        header.read_header(out, entry.role)
     else:
         preflight.check_codec(staging)
 
 
-def _trim(job: Job, gguf: Path, out: Path, progress: Progress) -> None:
+def _trim(job: InstallJob, gguf: Path, out: Path, progress: Progress) -> None:
     """Drop what the stage never uses; a file without such rows is taken as it is."""
     from yuegguf_convert.trim import is_trimmed, trim_gguf
 
@@ -144,11 +144,11 @@ def _trim(job: Job, gguf: Path, out: Path, progress: Progress) -> None:
     if len(job.parts) > 1:
         path = job.parts[1][1] / "tokenizer.model"
         model = read_within(path, MOST_TOKENIZER, "use --force to get it again")
-    header.inspect(gguf, role)
+    header.read_header(gguf, role)
     trim_gguf(gguf, out, role=role, overwrite=True, progress=progress, tokenizer=model)
 
 
-def lock_entry(job: Job, path: str, made: Path, progress: Progress) -> Installed:
+def lock_entry(job: InstallJob, path: str, made: Path, progress: Progress) -> Installed:
     """The lock's entry for a file that was made."""
     snapshot = job.parts[0][0]
     stated = {job.wanted.entry.source: job.wanted.entry.licence}

@@ -15,7 +15,7 @@ MOST_PREVIEW_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
-class Early:
+class PreviewOptions:
     """Kept in song.json as "early", so that a resume does what the song was started for."""
 
     draft: DraftFiles = ""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from yuegguf.progress import Event, Progress
 
-from .encode import encode
+from .dtypes import encode
 from .gguf_file import Tensor, Value, read_gguf, write_gguf
-from .output import partial_file
 from .safetensors import StoredTensor
+from .target import partial_file
 
 BLOCK = 4 << 20
 """Values converted at once; the largest temporary is a few float32 copies of them."""
