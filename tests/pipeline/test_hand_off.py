@@ -11,7 +11,6 @@ import pytest
 import soundfile
 from helpers import Capture, cli, refused, song_bytes
 
-from yuegguf.cli import _docs
 from yuegguf.exchange.zip_bundle import without_paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,8 +123,3 @@ def test_a_dry_run_says_what_will_be_and_writes_nothing(tmp_path: Path, capsys: 
     assert made["music"] == 4.0
     assert made["disk"] > 3 * 4 * 44_100 * 2
     assert not out.exists()
-
-
-def test_the_commands_documentation_is_that_of_the_program() -> None:
-    """Made by: python -m yuegguf.cli._docs > docs/cli.md."""
-    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == _docs.document()

@@ -155,7 +155,7 @@ def _compose(file: Path) -> yaml.Node | None:
         raise RequestError(f"the queue {file} is not UTF-8 text", "save it as UTF-8") from error
     except (yaml.YAMLError, ValueError) as error:
         said = " ".join(str(error).split()).replace("found unexpected", "found")
-        raise RequestError(f"{file} is not YAML for a queue ({said})", "see the README") from error
+        raise RequestError(f"{file} is not YAML for a queue ({said})", "see docs/queue.md") from error
 
 
 def _wish(file: Path, number: int, node: yaml.Node) -> Wish:

@@ -178,7 +178,7 @@ class SongRequest:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Read what `to_json` wrote. Raises RequestError for unknown or mis-typed fields."""
         try:
-            return typed_json.as_typed(data, cls, "the song request", "see the fields in the README")
+            return typed_json.as_typed(data, cls, "the song request", "see docs/python.md")
         except DamagedFile as error:
             raise RequestError(error.message, error.hint) from error
 
