@@ -22,10 +22,10 @@ from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.header import model_facts
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
 from yuegguf.lm.protocol import SequenceInput
-from yuegguf.lm.vocab import Role
+from yuegguf.lm.vocab import StageRole
 from yuegguf.planning import hardware
 from yuegguf.planning.cost import LoadSpec
-from yuegguf.stages.stage2 import ROW_IDS
+from yuegguf.stages.stage2 import CHUNK_IDS
 
 GIB = 2**30
 PROMPT, STEPS = 300, 3
@@ -35,7 +35,7 @@ PROMPT, STEPS = 300, 3
 class Case:
     """A model and how it is held."""
 
-    role: Role
+    role: StageRole
     kind: str
     held: LoadSpec
 
@@ -47,10 +47,10 @@ class Case:
 CASES = (
     Case("stage1", "Q4_0", LoadSpec(2, 7168)),
     Case("stage1", "Q4_K_M", LoadSpec(2, 2048)),
-    Case("stage2", "Q4_0", LoadSpec(4, ROW_IDS)),
-    Case("stage2", "Q8_0", LoadSpec(8, ROW_IDS)),
-    Case("stage2", "Q4_0", LoadSpec(16, ROW_IDS)),
-    Case("stage2", "Q4_0", LoadSpec(8, ROW_IDS, "q8_0", flash=True)),
+    Case("stage2", "Q4_0", LoadSpec(4, CHUNK_IDS)),
+    Case("stage2", "Q8_0", LoadSpec(8, CHUNK_IDS)),
+    Case("stage2", "Q4_0", LoadSpec(16, CHUNK_IDS)),
+    Case("stage2", "Q4_0", LoadSpec(8, CHUNK_IDS, "q8_0", flash=True)),
     Case("stage1", "Q4_0", LoadSpec(2, 7168, batch=512)),
 )
 

@@ -84,7 +84,7 @@ def measure(path: Path, steps: int, threads: int, folder: Path) -> PairedEngine:
     prompt = Prompt([], [[*ids, vocab.soa, vocab.xcodec]], [])
     log = TokenLog.open(folder / "tokens.log")
     draft = Stage1Task(prompt, [steps // 2], Sampling(min_new_tokens=steps), seed=1)
-    stage1.run(draft, engine, vocab, log)
+    stage1.generate_codes(draft, engine, vocab, log)
     log.close()
     engine.close()
     return engine

@@ -19,7 +19,7 @@ from yuegguf.lm.gguf_header import (
     TensorType,
     Value,
     ValueType,
-    alignment_of,
+    read_alignment,
     read_gguf,
 )
 
@@ -65,7 +65,7 @@ def write_gguf(
     blocks: Callable[[Tensor], Iterable[NDArray[np.uint8]]],
 ) -> None:
     """Write a GGUF; `blocks` yields each tensor's bytes in pieces. OSErrors pass through."""
-    alignment = alignment_of(metadata, path.name)
+    alignment = read_alignment(metadata, path.name)
     with path.open("wb") as file:
         file.write(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(metadata)))
         for key, value in metadata.items():

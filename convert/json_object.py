@@ -7,9 +7,9 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-MOST_BYTES = 16 << 20
+MAX_JSON_BYTES = 16 << 20
 """Bytes of a config or an index that is read; YuE's have less than 100 KB."""
-LARGEST = 2**63
+MAX_NUMBER = 2**63
 """Above every number that a config holds; JSON's own integers have no end."""
 
 
@@ -26,12 +26,12 @@ def read_object(data: bytes) -> dict[str, Any]:
     return found
 
 
-def shown(value: Any) -> str:
+def shorten(value: Any) -> str:
     """A value of a file for a message, shortened."""
     return reprlib.repr(value)
 
 
-def few(names: Sequence[str], most: int = 8) -> str:
+def first_names(names: Sequence[str], most: int = 8) -> str:
     """The first of some names for a message, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 

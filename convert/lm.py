@@ -10,26 +10,26 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION, Keys
 from numpy.typing import NDArray
 
-from yuegguf.lm.vocab import Role
+from yuegguf.lm.vocab import StageRole
 from yuegguf.progress import Progress, silent
 
 from .gguf_file import Tensor, TensorType, Value, ValueType, number, text
-from .names import (
+from .llama_tensors import (
     EMBEDDING,
     OUTPUT,
     LlamaConfig,
-    Wanted,
+    TensorSpec,
     check_tensors,
+    expected_tensors,
     read_config,
-    rotated_rows,
-    wanted_tensors,
+    rope_row_order,
 )
-from .quantize import DIRECT, check_type, chosen_types, file_type, quantize_rows
+from .quantize import OWN_TYPES, check_type, chosen_types, file_type, quantize_rows
 from .safetensors import StoredTensor, open_checkpoint
-from .stream import Part, write_parts
+from .stream import TensorCopy, write_tensors
 from .target import check_free
-from .tokenizer_pieces import Vocab, read_vocab, role_of_context, vocab_metadata
-from .trim import kept_ids, role_metadata, trim_metadata
+from .tokenizer_pieces import Vocab, read_vocab, stage_role, vocab_metadata
+from .trim import role_metadata, trim_metadata, used_ids
 
 SOURCE_URL = "https://github.com/multimodal-art-projection/YuE"
 
@@ -47,7 +47,7 @@ def convert_lm(
 ) -> Path:
     """Convert the checkpoint folder `source` to the GGUF file `out`, and return `out`.
 
-    `out_type` is one of quantize.DIRECT or quantize.BY_LLAMA; norms stay F32. `role` "auto" goes by
+    `out_type` is one of quantize.OWN_TYPES or quantize.LLAMA_TYPES; norms stay F32. `role` "auto" goes by
     the config's context length. `trim` drops the rows that the stage never uses. `threads` (for
     llama.cpp's types) defaults to the cores. Nothing large but `out` is written. Progress counts bytes
     read. Single and sharded checkpoints give the same bytes. Raises ModelNotFound, DamagedFile (all
@@ -56,16 +56,16 @@ def convert_lm(
     """
     name = check_type(out_type)
     config, stored = read_config(source), open_checkpoint(source)
-    wanted = wanted_tensors(config)
+    wanted = expected_tensors(config)
     check_tensors({key: tensor.shape for key, tensor in stored.items()}, wanted)
-    stage = role_of_context(config.context, role, source.name)
+    stage = stage_role(config.context, role, source.name)
     vocab = read_vocab(source / "tokenizer.model", config.vocab)
-    kept = kept_ids(vocab.pieces, vocab.types, stage, "tokenizer.model") if trim else None
+    kept = used_ids(vocab.pieces, vocab.types, stage, "tokenizer.model") if trim else None
     metadata = lm_metadata(config, vocab, stage, name, kept)
     parts = [_part(stored[key], want, config, name, kept) for key, want in wanted.items()]
     check_free(out, overwrite)
-    if name in DIRECT:
-        write_parts(out, metadata, parts, overwrite, progress)
+    if name in OWN_TYPES:
+        write_tensors(out, metadata, parts, overwrite, progress)
         return out
     kinds = chosen_types(metadata, [part.target for part in parts], name, out)
     named = {part.target.name: part for part in parts}
@@ -74,28 +74,28 @@ def convert_lm(
     def coded(values: NDArray[np.float32], tensor: Tensor, name: str) -> NDArray[np.uint8]:
         return quantize_rows(values, tensor.kind, name, threads)
 
-    write_parts(out, metadata, parts, overwrite, progress, coded)
+    write_tensors(out, metadata, parts, overwrite, progress, coded)
     return out
 
 
 def _part(
-    stored: StoredTensor, want: Wanted, config: LlamaConfig, written: str, kept: NDArray[np.int64] | None
-) -> Part:
-    kind = TensorType[written if written in DIRECT else "F16"]  # else llama.cpp chooses later
+    stored: StoredTensor, want: TensorSpec, config: LlamaConfig, written: str, kept: NDArray[np.int64] | None
+) -> TensorCopy:
+    kind = TensorType[written if written in OWN_TYPES else "F16"]  # else llama.cpp chooses later
     if len(want.shape) == 1:
         kind = TensorType.F32
     elif written == "Q8_0" and want.shape[-1] % 32:
         kind = TensorType.F16  # rows that no block divides, as llama.cpp's converter does
     if want.rotated:
-        order = rotated_rows(want.shape[0], config.head_dim)
-        return Part(stored, Tensor(want.name, kind, want.shape), order, config.head_dim)
+        order = rope_row_order(want.shape[0], config.head_dim)
+        return TensorCopy(stored, Tensor(want.name, kind, want.shape), order, config.head_dim)
     if want.name in (EMBEDDING, OUTPUT) and kept is not None:
-        return Part(stored, Tensor(want.name, kind, (len(kept), want.shape[1])), kept, 1)
-    return Part(stored, Tensor(want.name, kind, want.shape), None, 1)
+        return TensorCopy(stored, Tensor(want.name, kind, (len(kept), want.shape[1])), kept, 1)
+    return TensorCopy(stored, Tensor(want.name, kind, want.shape), None, 1)
 
 
 def lm_metadata(
-    config: LlamaConfig, vocab: Vocab, role: Role, written: str, kept: NDArray[np.int64] | None
+    config: LlamaConfig, vocab: Vocab, role: StageRole, written: str, kept: NDArray[np.int64] | None
 ) -> dict[str, Value]:
     """A GGUF's metadata; `kept` are the ids of a trimmed vocabulary, `written` names its main type."""
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from gguf import GGML_QUANT_VERSION, Keys, LlamaFileType
 
 from yuegguf.errors import DamagedFile
-from yuegguf.lm.adapters import ALPHA, HALVES, WANTED, misfits
+from yuegguf.lm.adapters import ALPHA_KEY, HALF_SUFFIXES, REQUIRED_METADATA, shape_misfits
 from yuegguf.lm.gguf_model import LlamaShape, read_model
 from yuegguf.progress import Progress, silent
 
 from .gguf_file import Tensor, TensorType, Value, ValueType, number, text
-from .names import LlamaConfig, Wanted, rotated_rows, wanted_tensors
+from .llama_tensors import LlamaConfig, TensorSpec, expected_tensors, rope_row_order
 from .peft import PeftConfig, peft_name, read_peft
 from .safetensors import StoredTensor
-from .stream import Part, write_parts
+from .stream import TensorCopy, write_tensors
 from .trim import VERSION_KEY
 
-PUBLISHED = LlamaConfig(
+PUBLISHED_STAGE1 = LlamaConfig(
     hidden=4096, layers=32, heads=32, kv_heads=4, head_dim=128, ffn=11008, vocab=83968, context=16384,
     eps=1e-5, theta=1e4, tied=False,
 )  # fmt: skip
@@ -45,28 +45,28 @@ def convert_lora(
     they are met), StorageError; `out` appears whole or not at all.
     """
     config, stored = read_peft(source)
-    model = PUBLISHED if base is None else llama_of(read_model(base).shape)
-    wanted = changeable(model)
+    model = PUBLISHED_STAGE1 if base is None else config_of_shape(read_model(base).shape)
+    wanted = lora_targets(model)
     halves = {
         peft_name(name, letter): want.name + half
         for name, want in wanted.items()
-        for letter, half in zip("AB", HALVES, strict=True)
+        for letter, half in zip("AB", HALF_SUFFIXES, strict=True)
     }
     _check(stored, halves, wanted, config, base)
     parts = [
         _part(stored[theirs], ours, model, config) for theirs, ours in halves.items() if theirs in stored
     ]
-    write_parts(out, _metadata(source.resolve().name, config), parts, overwrite, progress)
+    write_tensors(out, _metadata(source.resolve().name, config), parts, overwrite, progress)
     return out
 
 
-def changeable(model: LlamaConfig) -> dict[str, Wanted]:
+def lora_targets(model: LlamaConfig) -> dict[str, TensorSpec]:
     """Hugging Face name → the projections of a model's layers."""
-    found = wanted_tensors(model)
+    found = expected_tensors(model)
     return {name: want for name, want in found.items() if name.startswith("model.layers.") and want.matrix}
 
 
-def llama_of(shape: LlamaShape) -> LlamaConfig:
+def config_of_shape(shape: LlamaShape) -> LlamaConfig:
     """The config of a checked model; `changeable` needs no more than its sizes."""
     return LlamaConfig(
         hidden=shape.hidden,
@@ -86,14 +86,14 @@ def llama_of(shape: LlamaShape) -> LlamaConfig:
 def _check(
     stored: dict[str, StoredTensor],
     halves: dict[str, str],
-    wanted: dict[str, Wanted],
+    wanted: dict[str, TensorSpec],
     config: PeftConfig,
     base: Path | None,
 ) -> None:
     shapes = {halves.get(name, name): tensor.shape for name, tensor in stored.items()}
     weights = {want.name: (want.shape[0], want.shape[1]) for want in wanted.values()}
     called = {ours: theirs for theirs, ours in halves.items()}
-    if complaints := misfits(shapes, weights, config.rank, called):
+    if complaints := shape_misfits(shapes, weights, config.rank, called):
         fits = "YuE's 7B stage 1" if base is None else base.name
         raise DamagedFile(
             f"the adapter of rank {config.rank} does not fit {fits}; {complaints}",
@@ -101,17 +101,17 @@ def _check(
         )
 
 
-def _part(stored: StoredTensor, name: str, model: LlamaConfig, config: PeftConfig) -> Part:
+def _part(stored: StoredTensor, name: str, model: LlamaConfig, config: PeftConfig) -> TensorCopy:
     target = Tensor(name, TensorType.F32, stored.shape)
     if name.endswith(("attn_q.weight.lora_b", "attn_k.weight.lora_b")):
-        return Part(stored, target, rotated_rows(stored.shape[0], model.head_dim), model.head_dim)
-    return Part(stored, target, None, 1)
+        return TensorCopy(stored, target, rope_row_order(stored.shape[0], model.head_dim), model.head_dim)
+    return TensorCopy(stored, target, None, 1)
 
 
 def _metadata(name: str, config: PeftConfig) -> dict[str, Value]:
     return {
-        **{key: text(value) for key, value in WANTED.items()},
-        ALPHA: number(ValueType.FLOAT32, config.alpha),
+        **{key: text(value) for key, value in REQUIRED_METADATA.items()},
+        ALPHA_KEY: number(ValueType.FLOAT32, config.alpha),
         Keys.General.NAME: text(name),
         Keys.General.FILE_TYPE: number(ValueType.UINT32, int(LlamaFileType.ALL_F32)),
         Keys.General.QUANTIZATION_VERSION: number(ValueType.UINT32, GGML_QUANT_VERSION),

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import RequestError
-from yuegguf.lm.adapters import HALVES, Lora, alpha_of, factor, read_adapter
-from yuegguf.lm.gguf_model import Model, read_model
+from yuegguf.lm.adapters import HALF_SUFFIXES, Lora, lora_factor, read_adapter, read_alpha
+from yuegguf.lm.gguf_model import CheckedModel, read_model
 from yuegguf.progress import Event, Progress, silent
 
 from .dtypes import encode, widen
 from .gguf_file import GgufFile, Tensor, texts, write_gguf
-from .quantize import EXACT
-from .safetensors import STORED
-from .stream import BLOCK
+from .quantize import FLOAT_TYPES
+from .safetensors import STORED_DTYPES
+from .stream import BLOCK_VALUES
 from .target import partial_file
 
 LORAS_KEY = "yuegguf.loras"
@@ -33,10 +33,10 @@ class _Adapter:
 
     def change(self, weight: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """B [out, rank], scaled, and A [rank, in] of a weight; None where it does not change it."""
-        a, b = (self.file.tensors.get(weight + half) for half in HALVES)
+        a, b = (self.file.tensors.get(weight + half) for half in HALF_SUFFIXES)
         if a is None or b is None or not self.scale:
             return None
-        by = np.float32(factor(self.alpha, a.shape[0], self.scale))
+        by = np.float32(lora_factor(self.alpha, a.shape[0], self.scale))
         return by * _values(self.file, b, 0, b.rows), _values(self.file, a, 0, a.rows)
 
 
@@ -58,7 +58,7 @@ def merge_loras(
     def blocks(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
         nonlocal done
         changes = [change for each in adapters if (change := each.change(tensor.name)) is not None]
-        step = max(1, BLOCK // tensor.shape[-1])
+        step = max(1, BLOCK_VALUES // tensor.shape[-1])
         for start in range(0, tensor.rows, step):
             block = _block(model, tensor, changes, start, min(start + step, tensor.rows))
             done += block.size
@@ -91,17 +91,17 @@ def _block(
 def _values(file: GgufFile, tensor: Tensor, start: int, stop: int) -> NDArray[np.float32]:
     """Rows [stop - start, columns] of an F32, F16 or BF16 tensor."""
     kind = tensor.kind.name
-    return widen(file.read(tensor, start, stop).view(STORED[kind]), kind)
+    return widen(file.read(tensor, start, stop).view(STORED_DTYPES[kind]), kind)
 
 
-def _open(lora: Lora, model: Model) -> _Adapter:
+def _open(lora: Lora, model: CheckedModel) -> _Adapter:
     file = read_adapter(lora.path, model.shape.projections(), model.file.path.name)
     _check_exact(file, "convert the adapter again with: yuegguf convert-lora FOLDER")
-    return _Adapter(file, alpha_of(file), lora.scale)
+    return _Adapter(file, read_alpha(file), lora.scale)
 
 
 def _check_exact(file: GgufFile, hint: str) -> None:
-    kinds = {tensor.kind for tensor in file.tensors.values()} - EXACT
+    kinds = {tensor.kind for tensor in file.tensors.values()} - FLOAT_TYPES
     if kinds:
         names = ", ".join(sorted(kind.name for kind in kinds))
         raise RequestError(f"{file.path.name} is quantised ({names}), which nothing can be added to", hint)

@@ -16,11 +16,11 @@ from typing import Any
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.atomic import read_within
 
-from .json_object import LARGEST, MOST_BYTES, read_object, shown
+from .json_object import MAX_JSON_BYTES, MAX_NUMBER, read_object, shorten
 from .safetensors import StoredTensor, open_file
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-REFUSED: Mapping[str, str] = {
+UNSUPPORTED_KEYS: Mapping[str, str] = {
     "use_dora": "DoRA, whose magnitudes come on top of the two matrices",
     "modules_to_save": "whole modules of its own",
     "lora_bias": "biases",
@@ -37,9 +37,9 @@ REFUSED: Mapping[str, str] = {
     "kasa_config": "KaSA, which scales by singular values and changes the base",
 }
 """Keys that may not be set → what they bring."""
-PLAIN_STARTS = ("gaussian", "eva", "orthogonal")
+SUPPORTED_INITS = ("gaussian", "eva", "orthogonal")
 """Values of init_lora_weights that leave the base model as it was; true, false and null do too."""
-MERGE = "merge it with PEFT's merge_and_unload, then: yuegguf convert FOLDER"
+MERGE_HINT = "merge it with PEFT's merge_and_unload, then: yuegguf convert FOLDER"
 
 
 @dataclass(frozen=True)
@@ -73,29 +73,31 @@ def peft_name(name: str, half: str) -> str:
 
 def _config(found: Mapping[str, Any]) -> PeftConfig:
     if found.get("peft_type") != "LORA":
-        raise _bad(f"describes {shown(found.get('peft_type'))}, not a LoRA", "pass a LoRA adapter")
-    for key, what in REFUSED.items():
+        raise _damaged(f"describes {shorten(found.get('peft_type'))}, not a LoRA", "pass a LoRA adapter")
+    for key, what in UNSUPPORTED_KEYS.items():
         if found.get(key):
-            raise _bad(f"asks for {key}: {what}", MERGE)
+            raise _damaged(f"asks for {key}: {what}", MERGE_HINT)
     if found.get("bias", "none") != "none":
-        raise _bad(f"asks for bias {shown(found['bias'])}: biases, which YuE does not have", MERGE)
+        raise _damaged(f"asks for bias {shorten(found['bias'])}: biases, which YuE does not have", MERGE_HINT)
     start = found.get("init_lora_weights")
-    if isinstance(start, str) and start.lower() not in PLAIN_STARTS:
-        raise _bad(f"asks for init_lora_weights {shown(start)}, which changes the base model", MERGE)
+    if isinstance(start, str) and start.lower() not in SUPPORTED_INITS:
+        raise _damaged(
+            f"asks for init_lora_weights {shorten(start)}, which changes the base model", MERGE_HINT
+        )
     rank, alpha = found.get("r"), found.get("lora_alpha")
     if type(rank) is not int or not 0 < rank < 2**16:
-        raise _bad(f"has no usable r ({shown(rank)})", "save the adapter again")
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 < alpha < LARGEST:
-        raise _bad(f"has no usable lora_alpha ({shown(alpha)})", "save the adapter again")
+        raise _damaged(f"has no usable r ({shorten(rank)})", "save the adapter again")
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 < alpha < MAX_NUMBER:
+        raise _damaged(f"has no usable lora_alpha ({shorten(alpha)})", "save the adapter again")
     return PeftConfig(rank, alpha * sqrt(rank) if found.get("use_rslora") else float(alpha))
 
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        return read_object(read_within(path, MOST_BYTES, "save the adapter again"))
+        return read_object(read_within(path, MAX_JSON_BYTES, "save the adapter again"))
     except ValueError as error:
-        raise _bad(f"is damaged: {error}", "save the adapter again") from error
+        raise _damaged(f"is damaged: {error}", "save the adapter again") from error
 
 
-def _bad(what: str, hint: str) -> DamagedFile:
+def _damaged(what: str, hint: str) -> DamagedFile:
     return DamagedFile(f"{CONFIG} {what}", hint)

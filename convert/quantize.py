@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import EngineError, RequestError, StorageError
 from yuegguf.lm import ggml
-from yuegguf.lm.gguf_header import BLOCKS
+from yuegguf.lm.gguf_header import BLOCK_SIZES
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.log import LOG
 from yuegguf.lm.vocab import TOKENIZER_KEY
@@ -30,31 +30,33 @@ from yuegguf.lm.vocab import TOKENIZER_KEY
 from .gguf_file import GgufFile, Tensor, TensorType, Value, read_gguf, write_gguf
 from .target import partial_file, scratch_file
 
-DIRECT = ("F32", "F16", "BF16", "Q8_0")
+OWN_TYPES = ("F32", "F16", "BF16", "Q8_0")
 """Types that the converter writes itself."""
-BY_LLAMA = (
+LLAMA_TYPES = (
     "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS",
     "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
 )  # fmt: skip
 """Types that need llama.cpp and no importance matrix, largest first."""
-EXACT = {TensorType.F32, TensorType.F16, TensorType.BF16}
-BITS = {
+FLOAT_TYPES = {TensorType.F32, TensorType.F16, TensorType.BF16}
+BITS_PER_WEIGHT = {
     "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.8, "Q5_K_S": 5.7,
     "Q5_1": 6.1, "Q5_0": 5.7, "Q4_K_M": 5.1, "Q4_K_S": 4.8, "Q4_1": 5.2, "Q4_0": 4.8, "IQ4_NL": 4.8,
     "IQ4_XS": 4.6, "Q3_K_L": 4.5, "Q3_K_M": 4.2, "Q3_K_S": 3.8, "Q2_K": 3.5,
 }  # fmt: skip
 """Bits a weight takes in a whole file, rounded up: for telling beforehand how large it can get."""
-PROBE = 8 << 20
+PROBE_BYTES = 8 << 20
 """Bytes that a disk takes which is not full."""
-BUFFER = 512 << 20
+BUFFER_BYTES = 512 << 20
 """Bytes of tensor rows that llama.cpp holds at once; its default is 8 GiB."""
 
 
 def check_type(out_type: str) -> str:
     """The name in capitals. Raises RequestError listing the valid ones."""
     name = out_type.upper()
-    if name not in DIRECT + BY_LLAMA:
-        raise RequestError(f"there is no type {out_type!r}", f"choose one of {', '.join(DIRECT + BY_LLAMA)}")
+    if name not in OWN_TYPES + LLAMA_TYPES:
+        raise RequestError(
+            f"there is no type {out_type!r}", f"choose one of {', '.join(OWN_TYPES + LLAMA_TYPES)}"
+        )
     return name
 
 
@@ -82,13 +84,13 @@ def quantize_gguf(
     refuses; nothing is left behind then.
     """
     name = check_type(out_type)
-    if any(tensor.kind not in EXACT for tensor in read_model(source).file.tensors.values()):
+    if any(tensor.kind not in FLOAT_TYPES for tensor in read_model(source).file.tensors.values()):
         raise RequestError(
             f"{source.name} is quantised already, and twice would lose more",
             "start from an F32, F16 or BF16 file",
         )
     with partial_file(out, overwrite) as partial:
-        _run(source, partial, file_type(name), threads, importance or {})
+        _quantize_file(source, partial, file_type(name), threads, importance or {})
         read_model(partial)  # a short file is found here, before it gets its name
     return out
 
@@ -96,7 +98,7 @@ def quantize_gguf(
 def quantize_thin(source: Path, out: Path, out_type: str) -> GgufFile:
     """Quantise a small file of our own, whose vocabulary or rows are not a whole model's."""
     with partial_file(out) as partial:
-        _run(source, partial, file_type(check_type(out_type)), None, {})
+        _quantize_file(source, partial, file_type(check_type(out_type)), None, {})
     return read_gguf(out)
 
 
@@ -131,9 +133,9 @@ def quantize_rows(
     """
     values = np.ascontiguousarray(values, np.float32)
     rows, columns = values.shape
-    block, size = BLOCKS[kind]
+    block, size = BLOCK_SIZES[kind]
     out = np.empty((rows, columns // block * size), np.uint8)
-    quantize, valid = _ggml()
+    quantize, valid = _ggml_functions()
     count = max(1, min(threads or os.cpu_count() or 1, rows))
     edges = [rows * i // count for i in range(count + 1)]
 
@@ -163,7 +165,7 @@ def _thin(tensor: Tensor) -> Tensor:
 
 
 @cache
-def _ggml() -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _ggml_functions() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """ggml_quantize_chunk and ggml_validate_row_data."""
     import llama_cpp as lib
 
@@ -186,12 +188,12 @@ def _ggml() -> tuple[Callable[..., Any], Callable[..., Any]]:
 def _try_to_write(partial: Path) -> None:
     """Write once more into a file that llama.cpp could not go on with: the system's own error says why."""
     with partial.open("ab") as file:
-        file.write(bytes(PROBE))
+        file.write(bytes(PROBE_BYTES))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _run(
+def _quantize_file(
     source: Path, partial: Path, kind: LlamaFileType, threads: int | None, importance: Importance
 ) -> None:
     import llama_cpp as lib
@@ -201,7 +203,7 @@ def _run(
     params = lib.llama_model_quantize_default_params()
     params.nthread = threads or os.cpu_count() or 1
     params.ftype = int(kind)
-    params.max_buf_size = BUFFER
+    params.max_buf_size = BUFFER_BYTES
     columns = {name: np.ascontiguousarray(values, np.float32) for name, values in importance.items()}
     matrix = (lib.llama_model_imatrix_data * (len(columns) + 1))()  # the last one ends it
     for entry, (name, values) in zip(matrix, columns.items(), strict=False):

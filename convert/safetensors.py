@@ -21,18 +21,18 @@ from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.atomic import read_within
 from yuegguf.files.reading import opened
 
-from .json_object import MOST_BYTES, few, read_object, shown
+from .json_object import MAX_JSON_BYTES, first_names, read_object, shorten
 
-STORED: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+STORED_DTYPES: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 """dtype names that are read → how numpy holds them; BF16 stays as its bits."""
 MAX_HEADER = 16 << 20
 """Bytes of a header; those of YuE's checkpoints have less than 100 KB."""
 MAX_NAME, MAX_DIMENSIONS = 200, 8
 """Characters of a tensor's name, and sizes of its shape."""
 INDEX = "model.safetensors.index.json"
-LONGEST_NAME = 255
+MAX_FILE_NAME = 255
 """Bytes of a file name that a file system takes."""
-AGAIN = "download the checkpoint again"
+DOWNLOAD_HINT = "download the checkpoint again"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class StoredTensor:
     @property
     def size(self) -> int:
         """Bytes of all values."""
-        return prod(self.shape) * int(STORED[self.dtype].itemsize)
+        return prod(self.shape) * int(STORED_DTYPES[self.dtype].itemsize)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [stop - start, columns] as stored (BF16 as uint16); a vector is one row.
@@ -58,15 +58,15 @@ class StoredTensor:
         Raises DamagedFile when the file got shorter since it was opened.
         """
         columns = self.shape[-1]
-        kind = STORED[self.dtype]
+        kind = STORED_DTYPES[self.dtype]
         try:
             with self.path.open("rb") as file:
                 file.seek(self.start + start * columns * kind.itemsize)
                 values = np.fromfile(file, kind, (stop - start) * columns)
         except OSError as error:
-            raise DamagedFile(f"{self.path.name} cannot be read: {error.strerror}", AGAIN) from error
+            raise DamagedFile(f"{self.path.name} cannot be read: {error.strerror}", DOWNLOAD_HINT) from error
         if values.size != (stop - start) * columns:
-            raise DamagedFile(f"{self.path.name} ends inside {self.name}", AGAIN)
+            raise DamagedFile(f"{self.path.name} ends inside {self.name}", DOWNLOAD_HINT)
         return values.reshape(stop - start, columns)
 
 
@@ -89,10 +89,11 @@ def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
     for name, tensors in shards.items():
         if stray := sorted(t for t in tensors if where.get(t) != name):
             raise DamagedFile(
-                f"{name} holds tensors that the index does not place there: {few(stray)}", AGAIN
+                f"{name} holds tensors that the index does not place there: {first_names(stray)}",
+                DOWNLOAD_HINT,
             )
     if lost := sorted(ascii(t)[1:-1][:MAX_NAME] for t, name in where.items() if t not in shards[name]):
-        raise DamagedFile(f"the shards lack tensors that {INDEX} names: {few(lost)}", AGAIN)
+        raise DamagedFile(f"the shards lack tensors that {INDEX} names: {first_names(lost)}", DOWNLOAD_HINT)
     return {t: shards[name][t] for t, name in where.items()}
 
 
@@ -103,15 +104,15 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
         with opened(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER):
-                raise DamagedFile(f"{path.name} is truncated or no safetensors file", AGAIN)
+                raise DamagedFile(f"{path.name} is truncated or no safetensors file", DOWNLOAD_HINT)
             header = file.read(length)
     except OSError as error:
-        raise DamagedFile(f"{path.name} cannot be read: {error.strerror}", AGAIN) from error
+        raise DamagedFile(f"{path.name} cannot be read: {error.strerror}", DOWNLOAD_HINT) from error
     entries = _object(header, path.name)
     entries.pop("__metadata__", None)
     for name in entries:
         if not name.isprintable() or not 0 < len(name) <= MAX_NAME:
-            raise DamagedFile(f"{path.name}: a tensor's name makes no sense ({shown(name)})", AGAIN)
+            raise DamagedFile(f"{path.name}: a tensor's name makes no sense ({shorten(name)})", DOWNLOAD_HINT)
     tensors = [_tensor(path, name, entry, 8 + length) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.start, tensor.size))
     _check_cover(path.name, tensors, 8 + length, size)
@@ -120,7 +121,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
 
 def _tensor(path: Path, name: str, entry: Any, base: int) -> StoredTensor:
     def bad(what: str) -> DamagedFile:
-        return DamagedFile(f"{path.name}: tensor {name} {what}", AGAIN)
+        return DamagedFile(f"{path.name}: tensor {name} {what}", DOWNLOAD_HINT)
 
     if not isinstance(entry, dict):
         raise bad("has no description")
@@ -128,15 +129,15 @@ def _tensor(path: Path, name: str, entry: Any, base: int) -> StoredTensor:
     shape: Any
     span: Any
     dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not isinstance(dtype, str) or dtype not in STORED:
+    if not isinstance(dtype, str) or dtype not in STORED_DTYPES:
         raise DamagedFile(
-            f"{path.name}: tensor {name} has dtype {shown(dtype)}",
-            f"only {', '.join(STORED)} can be converted",
+            f"{path.name}: tensor {name} has dtype {shorten(dtype)}",
+            f"only {', '.join(STORED_DTYPES)} can be converted",
         )
     if not _counts(shape) or not 0 < len(shape) <= MAX_DIMENSIONS:
-        raise bad(f"has no usable shape ({shown(shape)})")
+        raise bad(f"has no usable shape ({shorten(shape)})")
     if not _counts(span) or len(span) != 2 or span[1] < span[0]:
-        raise bad(f"has no usable byte range ({shown(span)})")
+        raise bad(f"has no usable byte range ({shorten(span)})")
     tensor = StoredTensor(name, dtype, tuple(shape), path, base + span[0])
     if tensor.size != span[1] - span[0]:
         raise bad(f"has {span[1] - span[0]} bytes, but its shape {tensor.shape} needs {tensor.size}")
@@ -149,32 +150,34 @@ def _check_cover(file: str, tensors: Iterable[StoredTensor], start: int, size: i
     for tensor in tensors:
         if tensor.start != end:
             word = "overlaps" if tensor.start < end else "leaves a hole after"
-            raise DamagedFile(f"{file}: tensor {tensor.name} {word} {before}", AGAIN)
+            raise DamagedFile(f"{file}: tensor {tensor.name} {word} {before}", DOWNLOAD_HINT)
         end, before = tensor.start + tensor.size, tensor.name
         if end > size:
             raise DamagedFile(
-                f"{file} is truncated: tensor {tensor.name} ends {end - size} bytes behind it", AGAIN
+                f"{file} is truncated: tensor {tensor.name} ends {end - size} bytes behind it", DOWNLOAD_HINT
             )
     if end != size:
-        raise DamagedFile(f"{file} has {size - end} bytes too many behind {before}", AGAIN)
+        raise DamagedFile(f"{file} has {size - end} bytes too many behind {before}", DOWNLOAD_HINT)
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    found = _object(read_within(index, MOST_BYTES, AGAIN), index.name).get("weight_map")
+    found = _object(read_within(index, MAX_JSON_BYTES, DOWNLOAD_HINT), index.name).get("weight_map")
     if not isinstance(found, dict) or not found:
-        raise DamagedFile(f"{index.name} has no weight_map", AGAIN)
+        raise DamagedFile(f"{index.name} has no weight_map", DOWNLOAD_HINT)
     for tensor, name in found.items():
-        if not isinstance(name, str) or not _plain(name):
-            where = f"places tensor {shown(tensor)} in {shown(name)}"
-            raise DamagedFile(f"{index.name} {where}, which is no plain .safetensors file name", AGAIN)
+        if not isinstance(name, str) or not _is_plain_name(name):
+            where = f"places tensor {shorten(tensor)} in {shorten(name)}"
+            raise DamagedFile(
+                f"{index.name} {where}, which is no plain .safetensors file name", DOWNLOAD_HINT
+            )
         if not (index.parent / name).is_file():
-            raise DamagedFile(f"{name} is missing, which holds tensor {shown(tensor)}", AGAIN)
+            raise DamagedFile(f"{name} is missing, which holds tensor {shorten(tensor)}", DOWNLOAD_HINT)
     return found
 
 
-def _plain(name: str) -> bool:
+def _is_plain_name(name: str) -> bool:
     """Only a name inside the folder may follow from a file's content, never a path."""
-    fits = name.endswith(".safetensors") and name.isprintable() and len(name.encode()) <= LONGEST_NAME
+    fits = name.endswith(".safetensors") and name.isprintable() and len(name.encode()) <= MAX_FILE_NAME
     return fits and not any(c in name for c in "/\\:\0") and not name.startswith(".")
 
 
@@ -182,7 +185,7 @@ def _object(text: bytes, file: str) -> dict[str, Any]:
     try:
         return read_object(text)
     except ValueError as error:
-        raise DamagedFile(f"{file} has a damaged header: {error}", AGAIN) from error
+        raise DamagedFile(f"{file} has a damaged header: {error}", DOWNLOAD_HINT) from error
 
 
 def _counts(values: Any) -> bool:

@@ -18,12 +18,12 @@ from .gguf_file import Tensor, Value, read_gguf, write_gguf
 from .safetensors import StoredTensor
 from .target import partial_file
 
-BLOCK = 4 << 20
+BLOCK_VALUES = 4 << 20
 """Values converted at once; the largest temporary is a few float32 copies of them."""
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorCopy:
     """One tensor on its way from the checkpoint to the GGUF."""
 
     stored: StoredTensor
@@ -34,7 +34,7 @@ class Part:
     """Rows that a block must not part: a head of a rotated tensor."""
 
 
-class Coder(Protocol):
+class RowQuantizer(Protocol):
     """Rows → blocks of a tensor's type; `name` is that of what is read."""
 
     def __call__(self, values: NDArray[np.float32], tensor: Tensor, name: str) -> NDArray[np.uint8]:
@@ -42,13 +42,13 @@ class Coder(Protocol):
         ...
 
 
-def write_parts(
+def write_tensors(
     out: Path,
     metadata: dict[str, Value],
-    parts: list[Part],
+    parts: list[TensorCopy],
     overwrite: bool,
     progress: Progress,
-    coder: Coder | None = None,
+    coder: RowQuantizer | None = None,
 ) -> None:
     """Write a GGUF of `parts`, whole or not at all; progress counts bytes read.
 
@@ -72,11 +72,11 @@ def write_parts(
         read_gguf(file)
 
 
-def _rows(part: Part) -> Iterator[tuple[NDArray[Any], int]]:
+def _rows(part: TensorCopy) -> Iterator[tuple[NDArray[Any], int]]:
     """Blocks of rows in the target's order, with the bytes read for each."""
     shape = part.stored.shape
     rows = 1 if len(shape) == 1 else shape[0]
-    step = max(part.unit, BLOCK // shape[-1] // part.unit * part.unit)
+    step = max(part.unit, BLOCK_VALUES // shape[-1] // part.unit * part.unit)
     for start in range(0, rows, step):
         raw = part.stored.rows(start, min(start + step, rows))
         size = raw.nbytes

@@ -16,19 +16,19 @@ import numpy as np
 from gguf import TokenType
 from numpy.typing import NDArray
 
-from yuegguf.lm.vocab import Role
+from yuegguf.lm.vocab import StageRole
 from yuegguf.progress import Event, Progress, silent
 
 from .gguf_file import GgufFile, Tensor, TensorType, write_gguf
+from .llama_tensors import EMBEDDING, OUTPUT, LlamaConfig, TensorSpec, expected_tensors
 from .lm import lm_metadata
-from .names import EMBEDDING, OUTPUT, LlamaConfig, Wanted, wanted_tensors
 from .quantize import check_type, quantize_thin
 from .target import check_free, partial_file, scratch_file
-from .tokenizer_pieces import APPENDED, CODEBOOKS, CODES, Vocab
-from .trim import kept_ids
+from .tokenizer_pieces import APPENDED, CODEBOOK_SIZE, CODEBOOKS, Vocab
+from .trim import used_ids
 
 _SHARED: dict[str, Any] = {"layers": 32, "head_dim": 128, "eps": 1e-5, "theta": 10000.0, "tied": False}
-SHAPES: dict[Role, LlamaConfig] = {
+SHAPES: dict[StageRole, LlamaConfig] = {
     "stage1": LlamaConfig(
         hidden=4096, heads=32, kv_heads=4, ffn=11008, vocab=83968, context=16384, **_SHARED
     ),
@@ -40,13 +40,13 @@ SUPER_BLOCK = 256
 """Columns that the largest blocks of llama.cpp have; the rest of a row decides which types fit."""
 THIN_COLUMNS, THIN_ROWS = 2 * SUPER_BLOCK, 64
 """About the columns of a thin model's matrices, and the rows of its vocabulary."""
-BLOCK = 8 << 20
+BLOCK_BYTES = 8 << 20
 """Bytes written at once."""
 
 
 def write_synthetic(
     out: Path,
-    role: Role,
+    role: StageRole,
     out_type: str,
     *,
     config: LlamaConfig | None = None,
@@ -64,22 +64,22 @@ def write_synthetic(
     check_free(out, overwrite)
     shape = config or SHAPES[role]
     vocab = _vocab(shape.vocab)
-    kept = kept_ids(vocab.pieces, vocab.types, role, "the synthetic vocabulary") if trim else None
+    kept = used_ids(vocab.pieces, vocab.types, role, "the synthetic vocabulary") if trim else None
     metadata = lm_metadata(shape, vocab, role, name, kept)
     with scratch_file(out) as exact, scratch_file(out) as thin:
         _write_thin(exact, _thin(shape), seed)
         model = quantize_thin(exact, thin, name)
         rows = len(kept) if kept is not None else shape.vocab
         tensors = [
-            Tensor(want.name, model.tensors[want.name].kind, _cut(want, rows))
-            for want in wanted_tensors(shape).values()
+            Tensor(want.name, model.tensors[want.name].kind, _shape_for(want, rows))
+            for want in expected_tensors(shape).values()
         ]
         with partial_file(out, overwrite) as partial:
             write_gguf(partial, metadata, tensors, _Repeater(model, tensors, progress).blocks)
     return out
 
 
-def _cut(want: Wanted, pieces: int) -> tuple[int, ...]:
+def _shape_for(want: TensorSpec, pieces: int) -> tuple[int, ...]:
     """A tensor's shape with a row for each piece that is kept."""
     return (pieces, want.shape[1]) if want.name in (EMBEDDING, OUTPUT) else want.shape
 
@@ -108,7 +108,7 @@ class _Repeater:
         if tensor.kind not in self.patterns:
             thin = self.model.tensors[tensor.name]
             own = self.model.read(thin, 0, thin.rows).ravel()
-            self.patterns[tensor.kind] = np.tile(own, max(1, BLOCK // own.size))
+            self.patterns[tensor.kind] = np.tile(own, max(1, BLOCK_BYTES // own.size))
         return self.patterns[tensor.kind]
 
 
@@ -139,7 +139,7 @@ def _write_thin(path: Path, config: LlamaConfig, seed: int) -> None:
             yield values.astype(np.float16).view(np.uint8).ravel()
 
     kinds = {1: TensorType.F32, 2: TensorType.F16}
-    tensors = [Tensor(w.name, kinds[len(w.shape)], w.shape) for w in wanted_tensors(config).values()]
+    tensors = [Tensor(w.name, kinds[len(w.shape)], w.shape) for w in expected_tensors(config).values()]
     names = [f"t{i}" for i in range(config.vocab)]
     nothing = Vocab(names, np.zeros(len(names), np.float32), np.ones(len(names), np.int32), {}, b"")
     write_gguf(path, lm_metadata(config, nothing, "stage1", "F16", None), tensors, blocks)
@@ -149,7 +149,7 @@ def _vocab(rows: int) -> Vocab:
     """YuE's pieces as far as they matter: text, specials, codebooks, then rows without a use."""
     text = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁["]
     text += [f"t{i}" for i in range(TEXT_PIECES - len(text))]
-    codes = [f"<xcodec/{k}/{c}>" for k in range(CODEBOOKS) for c in range(CODES)]
+    codes = [f"<xcodec/{k}/{c}>" for k in range(CODEBOOKS) for c in range(CODEBOOK_SIZE)]
     used = [*text, *APPENDED, *codes]
     pieces = used + [f"<semantic/a/{i}>" for i in range(rows - len(used))]
     types = np.full(rows, TokenType.NORMAL, np.int32)

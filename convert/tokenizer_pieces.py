@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 from yuegguf.files.atomic import read_within
-from yuegguf.lm.vocab import MOST_TOKENIZER, ROLE_OF_CONTEXT, TOKENIZER_KEY, Role
+from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, ROLE_OF_CONTEXT, TOKENIZER_KEY, StageRole
 
 from .gguf_file import Value, ValueType, number, numbers, text, texts
 
-CODEBOOKS, CODES = 8, 1024
+CODEBOOKS, CODEBOOK_SIZE = 8, 1024
 """X-Codec's codebooks in a song, and the codes of each."""
 APPENDED = (
     "<EOD>", "<SOA>", "<EOA>", "<SOI>", "<EOI>", "<SOV>", "<EOV>", "<s_local>", "<e_local>", "<s_global>",
@@ -61,7 +61,7 @@ def read_vocab(path: Path, rows: int) -> Vocab:
     """
     if not path.is_file():
         raise ModelNotFound(f"there is no {path}", "put YuE's tokenizer.model into the checkpoint's folder")
-    model = read_within(path, MOST_TOKENIZER, "use YuE's own tokenizer.model")
+    model = read_within(path, MAX_TOKENIZER_BYTES, "use YuE's own tokenizer.model")
     processor = _processor(model, path.name)
     count = int(processor.get_piece_size())
     if count > rows:
@@ -88,7 +88,7 @@ def read_vocab(path: Path, rows: int) -> Vocab:
     return Vocab(pieces, scores, types, {key: i for key, i in special.items() if i >= 0}, model)
 
 
-def embedded(model: bytes, name: str) -> Value:
+def tokenizer_value(model: bytes, name: str) -> Value:
     """A sentencepiece file as metadata. Raises DamagedFile when `model` is none."""
     _processor(model, name)
     return text(base64.b64encode(model).decode())
@@ -99,10 +99,10 @@ def check_pieces(pieces: Sequence[str], specials: Sequence[str], codebooks: int,
     index = {piece: i for i, piece in enumerate(pieces)}
     missing = [piece for piece in specials if piece not in index]
     for k in range(codebooks):
-        ids = [index.get(f"<xcodec/{k}/{c}>", -1) for c in range(CODES)]
+        ids = [index.get(f"<xcodec/{k}/{c}>", -1) for c in range(CODEBOOK_SIZE)]
         if -1 in ids:
             missing.append(f"<xcodec/{k}/{ids.index(-1)}>")
-        elif ids != list(range(ids[0], ids[0] + CODES)):
+        elif ids != list(range(ids[0], ids[0] + CODEBOOK_SIZE)):
             raise DamagedFile(
                 f"{name}: the pieces of codebook {k} are not in order", "use YuE's own tokenizer"
             )
@@ -131,7 +131,7 @@ def vocab_metadata(vocab: Vocab) -> dict[str, Value]:
     }
 
 
-def role_of_context(context: int, role: str, name: str) -> Role:
+def stage_role(context: int, role: str, name: str) -> StageRole:
     """The stage of a model: as given, or by its context length when `role` is "auto".
 
     Raises RequestError when neither says it.

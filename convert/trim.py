@@ -19,23 +19,32 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import RequestError
 from yuegguf.lm.gguf_model import read_model
-from yuegguf.lm.vocab import ROLE_KEY, TOKENIZER_KEY, Role
+from yuegguf.lm.vocab import ROLE_KEY, TOKENIZER_KEY, StageRole
 from yuegguf.progress import Event, Progress, silent
 
 from .gguf_file import GgufFile, Tensor, Value, ValueType, number, numbers, text, write_gguf
-from .names import EMBEDDING, OUTPUT
+from .llama_tensors import EMBEDDING, OUTPUT
 from .target import partial_file
-from .tokenizer_pieces import CODEBOOKS, CODEC_PIECE, STAGE2_SPECIALS, check_pieces, embedded, role_of_context
+from .tokenizer_pieces import (
+    CODEBOOKS,
+    CODEC_PIECE,
+    STAGE2_SPECIALS,
+    check_pieces,
+    stage_role,
+    tokenizer_value,
+)
 
-BLOCK = 16 << 20
+BLOCK_BYTES = 16 << 20
 """Bytes copied at once."""
 TRIMMED_KEY, VERSION_KEY = "yuegguf.trimmed", "yuegguf.version"
 SPECIAL_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
-PER_PIECE = (Keys.Tokenizer.LIST, Keys.Tokenizer.SCORES, Keys.Tokenizer.TOKEN_TYPE)
+PER_PIECE_KEYS = (Keys.Tokenizer.LIST, Keys.Tokenizer.SCORES, Keys.Tokenizer.TOKEN_TYPE)
 VOCAB_SIZE = Keys.LLM.VOCAB_SIZE.format(arch="llama")
 
 
-def kept_ids(pieces: Sequence[str], types: NDArray[np.int32], role: Role, name: str) -> NDArray[np.int64]:
+def used_ids(
+    pieces: Sequence[str], types: NDArray[np.int32], role: StageRole, name: str
+) -> NDArray[np.int64]:
     """Ids that the stage uses, ascending; for the full YuE vocabulary 33,046 and 8,195.
 
     Raises DamagedFile naming the pieces that are missing.
@@ -54,7 +63,7 @@ def kept_ids(pieces: Sequence[str], types: NDArray[np.int32], role: Role, name: 
     return np.flatnonzero(~np.array(dropped))
 
 
-def role_metadata(role: Role, trimmed: bool) -> dict[str, Value]:
+def role_metadata(role: StageRole, trimmed: bool) -> dict[str, Value]:
     """The keys that say which stage a file is for, whether its vocabulary is trimmed, and who wrote it."""
     return {
         ROLE_KEY: text(role),
@@ -63,7 +72,9 @@ def role_metadata(role: Role, trimmed: bool) -> dict[str, Value]:
     }
 
 
-def trim_metadata(metadata: Mapping[str, Value], kept: NDArray[np.int64], role: Role) -> dict[str, Value]:
+def trim_metadata(
+    metadata: Mapping[str, Value], kept: NDArray[np.int64], role: StageRole
+) -> dict[str, Value]:
     """The metadata with per-piece lists shortened and special ids renumbered or left out.
 
     The tokenizer's bytes go with the text pieces, so stage 2 loses them.
@@ -71,7 +82,7 @@ def trim_metadata(metadata: Mapping[str, Value], kept: NDArray[np.int64], role: 
     new_id = {int(old): new for new, old in enumerate(kept)}
     found: dict[str, Value] = {}
     for key, value in metadata.items():
-        if key in PER_PIECE:
+        if key in PER_PIECE_KEYS:
             found[key] = _pick(value, kept)
         elif SPECIAL_ID.fullmatch(key) and not value.array:
             if value.data in new_id:
@@ -104,20 +115,20 @@ def trim_gguf(
     """
     checked = read_model(source)
     model, pieces = checked.file, checked.pieces
-    stage = role_of_context(checked.shape.context, _own_role(model, role), source.name)
-    kept = kept_ids(pieces, model.metadata[Keys.Tokenizer.TOKEN_TYPE].data, stage, source.name)
+    stage = stage_role(checked.shape.context, _own_role(model, role), source.name)
+    kept = used_ids(pieces, model.metadata[Keys.Tokenizer.TOKEN_TYPE].data, stage, source.name)
     if len(kept) == len(pieces):
         raise RequestError(f"{source.name} is trimmed already", "use it as it is")
     metadata = trim_metadata(model.metadata, kept, stage)
     if tokenizer is not None and stage == "stage1":
-        metadata.setdefault(TOKENIZER_KEY, embedded(tokenizer, "tokenizer.model"))
+        metadata.setdefault(TOKENIZER_KEY, tokenizer_value(tokenizer, "tokenizer.model"))
     tensors = [_trimmed(tensor, len(kept)) for tensor in model.tensors.values()]
     total, done = sum(tensor.size for tensor in model.tensors.values()), 0
 
     def blocks(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
         nonlocal done
         stored = model.tensors[tensor.name]
-        step = max(1, BLOCK // stored.row_bytes)
+        step = max(1, BLOCK_BYTES // stored.row_bytes)
         for start in range(0, stored.rows, step):
             rows = model.read(stored, start, min(start + step, stored.rows))
             done += rows.size

@@ -23,9 +23,9 @@ from .weights import Floats, Weights
 
 METADATA_KEY = "yuegguf.codec"
 """Where the JSON header lies in an ONNX file's metadata; `yuegguf.codec.onnx` reads it."""
-ROLES = ("encoder", "decoder", "vocal_upsampler", "instrumental_upsampler")
+GRAPH_ROLES = ("encoder", "decoder", "vocal_upsampler", "instrumental_upsampler")
 """The four files, in the order in which they are written."""
-FORMAT = 1
+HEADER_VERSION = 1
 """Version of that header and of the graphs' inputs and outputs."""
 
 _CODEC = "ckpt_*.pth"
@@ -81,7 +81,7 @@ def export_codec(
     encoder's weights, 2.3 GB at the published size. Raises ModelNotFound, DamagedFile (naming the tensor),
     StorageError; RequestError when one of the files exists and `overwrite` is false.
     """
-    files = {role: out / f"{role}.onnx" for role in ROLES}
+    files = {role: out / f"{role}.onnx" for role in GRAPH_ROLES}
     _check_free(list(files.values()), overwrite)
     plan = _plan(xcodec, vocal_decoder, instrumental_decoder, heads)
     with contextlib.ExitStack() as stack:
@@ -116,26 +116,26 @@ def _plan(
 
     def upsampler(role: str, weights: Weights) -> Callable[[], onnx.ModelProto]:
         size = vocos.fft_size(weights)
-        facts = _facts(role, tables, SONG_RATE, SONG_HOP) | {"n_fft": size}
+        facts = _header(role, tables, SONG_RATE, SONG_HOP) | {"n_fft": size}
         return lambda: _with_header(vocos.upsampler(weights, tables), facts)
 
     return {
         "encoder": lambda: _with_header(
-            xcodec.encoder(weights, heads), _facts("encoder", tables, CODEC_RATE, CODEC_HOP)
+            xcodec.encoder(weights, heads), _header("encoder", tables, CODEC_RATE, CODEC_HOP)
         ),
         "decoder": lambda: _with_header(
-            xcodec.decoder(weights), _facts("decoder", tables, CODEC_RATE, CODEC_HOP)
+            xcodec.decoder(weights), _header("decoder", tables, CODEC_RATE, CODEC_HOP)
         ),
         "vocal_upsampler": upsampler("vocal_upsampler", upsamplers[0]),
         "instrumental_upsampler": upsampler("instrumental_upsampler", upsamplers[1]),
     }
 
 
-def _facts(role: str, tables: Floats, rate: int, hop: int) -> dict[str, int | str]:
+def _header(role: str, tables: Floats, rate: int, hop: int) -> dict[str, int | str]:
     """What a reader must know; the fingerprint is of the codebooks, which all four files share."""
     books, bins, dim = tables.shape
     fingerprint = hashlib.sha256(tables.astype("<f4", copy=False).tobytes()).hexdigest()
-    facts: dict[str, int | str] = {"format": FORMAT, "role": role, "fingerprint": fingerprint}
+    facts: dict[str, int | str] = {"format": HEADER_VERSION, "role": role, "fingerprint": fingerprint}
     return facts | {"codebooks": books, "bins": bins, "width": dim, "rate": rate, "hop": hop}
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-SMALLEST = 4096
+MIN_VALUES = 4096
 """Values of an array that is worth it; biases and norms stay exact."""
-LARGEST = 65504.0
+MAX_FLOAT16 = 65504.0
 """The largest float16; arrays beyond it stay as they are."""
 
 
@@ -20,7 +20,7 @@ def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     casts = []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < SMALLEST or np.abs(values).max() > LARGEST:
+        if values.dtype != np.float32 or values.size < MIN_VALUES or np.abs(values).max() > MAX_FLOAT16:
             continue
         name = tensor.name
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.f16"))

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import torch
 from transformers import LlamaForCausalLM
-from yuegguf_convert.names import LlamaConfig
+from yuegguf_convert.llama_tensors import LlamaConfig
 from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
 from benchmarks.peers import loops
 from benchmarks.peers.models import random_model
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
 from yuegguf.lm.protocol import MAX_BATCH
-from yuegguf.lm.vocab import Role
+from yuegguf.lm.vocab import StageRole
 from yuegguf.planning.cost import ALL, StepCost, draft_seconds, refine_seconds
 from yuegguf.planning.hardware import cpu_name, physical_cores
 from yuegguf.planning.plan import GPU_BATCH, MAX_STAGE2_ROWS
@@ -64,7 +64,7 @@ class Setting:
     device: str
     loops: tuple[str, ...]
 
-    def llama(self, role: Role, rows: int, ids: int, *, plain: bool = False) -> StepCost:
+    def llama(self, role: StageRole, rows: int, ids: int, *, plain: bool = False) -> StepCost:
         """Steps of llama.cpp on a random model: as we use it, or by its defaults on the whole vocabulary."""
         path = self.folder / f"{role}-{self.kind}-{'whole' if plain else 'trimmed'}.gguf"
         if not path.exists():
@@ -131,15 +131,15 @@ def stage_one(setting: Setting) -> dict[str, float]:
 def stage_two(setting: Setting) -> dict[str, float]:
     """Seconds of stage 2 by loop."""
     frames = sum(sections(setting.song)[0])
-    lengths = sorted((chunk.frames for chunk in stage2.chunks(frames)), reverse=True)
+    lengths = sorted((chunk.frames for chunk in stage2.chunk_grid(frames)), reverse=True)
     rows = stage2.best_rows(lengths, MAX_STAGE2_ROWS)
 
     def mine() -> float:
-        return refine_seconds(setting.llama("stage2", rows, stage2.ROW_IDS), lengths, rows)
+        return refine_seconds(setting.llama("stage2", rows, stage2.CHUNK_IDS), lengths, rows)
 
     def plain() -> float:
         """One track after the other, OFFICIAL_ROWS chunks at once, eight steps a frame."""
-        cost = setting.llama("stage2", loops.OFFICIAL_ROWS, stage2.ROW_IDS, plain=True)
+        cost = setting.llama("stage2", loops.OFFICIAL_ROWS, stage2.CHUNK_IDS, plain=True)
         return 2 * refine_seconds(cost, lengths[::2], loops.OFFICIAL_ROWS, steps=8)
 
     def official() -> float:
@@ -159,7 +159,7 @@ def told(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
-STAGES: dict[str, tuple[Role, Callable[[Setting], dict[str, float]]]] = {
+STAGES: dict[str, tuple[StageRole, Callable[[Setting], dict[str, float]]]] = {
     "1": ("stage1", stage_one),
     "2": ("stage2", stage_two),
 }

@@ -8,7 +8,7 @@ from torch.nn import functional
 from transformers import LlamaConfig as TheirConfig
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-from yuegguf_convert.names import LlamaConfig
+from yuegguf_convert.llama_tensors import LlamaConfig
 
 NOISE = 1 << 20
 """Random values that are repeated in all weights: drawing six billion takes minutes."""

@@ -108,7 +108,7 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: dsp.limit(loud, RATE),
     ]
     whole = [job() for job in jobs]
-    monkeypatch.setattr(dsp, "CHUNK", 512)
+    monkeypatch.setattr(dsp, "BLOCK_SAMPLES", 512)
     for job, expected in zip(jobs, whole, strict=True):
         np.testing.assert_allclose(job(), expected, rtol=0, atol=1e-6)
 
@@ -126,7 +126,7 @@ def test_biquads_equal_torchaudio(golden: Golden) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cutoff", [40.0, 5500.0, 15000.0])
-@pytest.mark.parametrize("samples", [0, 1, 127, 129, dsp.CHUNK + 5])
+@pytest.mark.parametrize("samples", [0, 1, 127, 129, dsp.BLOCK_SAMPLES + 5])
 def test_lfilter_equals_scipy(cutoff: float, samples: int) -> None:
     from scipy import signal  # two seconds
 
@@ -255,7 +255,7 @@ def test_limiter_reaches_only_its_neighbourhood_and_moves_smoothly() -> None:
 
 
 def test_limiter_holds_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dsp, "CHUNK", 256)
+    monkeypatch.setattr(dsp, "BLOCK_SAMPLES", 256)
     wave = noise(4_000, 0.2)
     wave[255::256] = 2.0
     assert np.abs(dsp.limit(wave, RATE)).max() <= np.float32(0.99)

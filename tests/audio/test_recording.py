@@ -66,7 +66,7 @@ def test_a_part_decodes_a_part(sounds: Path, counted: type[Counted]) -> None:
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "aiff", "au"])
 def test_any_part_is_that_of_the_whole(kind: str, sounds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "BLOCK", 10_000)
+    monkeypatch.setattr(recording, "DECODE_VALUES", 10_000)
     found = open_recording(sounds / f"s.{kind}")
     whole = soundfile.read(sounds / f"s.{kind}", dtype="float32")[0].mean(axis=1, dtype=np.float32)
     np.testing.assert_array_equal(found.read(), whole)
@@ -87,7 +87,7 @@ def test_a_format_that_cannot_seek_is_read_up_to_the_part(sounds: Path) -> None:
 def test_resampling_in_parts_is_resampling_the_whole(
     rate: int, target: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "PART_SECONDS", 1)
+    monkeypatch.setattr(recording, "RESAMPLE_SECONDS", 1)
     wave = NOISE[: round(2.6 * rate), 0]
     soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
     found, whole = open_recording(tmp_path / "a.wav"), dsp.resample(wave, rate, target)
@@ -98,7 +98,7 @@ def test_resampling_in_parts_is_resampling_the_whole(
 
 def test_a_kernel_made_in_rows_is_the_whole_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     first, kernel = dsp.resample_kernel.__wrapped__(441, 160)
-    monkeypatch.setattr(dsp, "CHUNK", 100)
+    monkeypatch.setattr(dsp, "BLOCK_SAMPLES", 100)
     again, by_rows = dsp.resample_kernel.__wrapped__(441, 160)
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(kernel, by_rows)
@@ -263,8 +263,8 @@ def test_any_change_of_a_file_is_a_recording_or_one_sentence(kind: str, sounds: 
 def test_a_recording_of_days_is_refused_before_it_is_decoded_to_its_end(
     length: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: type[Counted], capsys: Capture
 ) -> None:
-    monkeypatch.setattr(recording, "LONGEST", 3600)
-    monkeypatch.setattr(recording, "BLOCK", 1 << 16)
+    monkeypatch.setattr(recording, "MAX_SECONDS", 3600)
+    monkeypatch.setattr(recording, "DECODE_VALUES", 1 << 16)
     path = tmp_path / "long.flac"
     soundfile.write(path, np.zeros(3601 * 1_000), 1_000)
     announced = 2**36 - 1 if length == "more" else 3601 * 1_000

@@ -91,16 +91,16 @@ def test_an_interrupted_queue_goes_on_in_the_same_folder(
     from yuegguf.errors import Interrupted
     from yuegguf.stages import stage2
 
-    real = stage2.run
+    real = stage2.refine_codes
 
     def stopped(*args: object, **more: object) -> object:
         raise Interrupted("stopped")
 
-    monkeypatch.setattr(stages.stage2, "run", stopped)
+    monkeypatch.setattr(stages.stage2, "refine_codes", stopped)
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 75
     assert f"go on with: yuegguf run --queue {queue}" in result.error
-    monkeypatch.setattr(stages.stage2, "run", real)
+    monkeypatch.setattr(stages.stage2, "refine_codes", real)
     before = {path.name for path in (tmp_path / "out").iterdir()}
     assert len(before) == 1
     ended(cli(capsys, "run", "--queue", queue))

@@ -18,7 +18,7 @@ import pytest
 from yuegguf_onnx_codec.export import METADATA_KEY, export_codec, find_checkpoints
 
 from nano.codec_weights import NANO, write
-from yuegguf.codec.header import ROLES
+from yuegguf.codec.header import GRAPH_ROLES
 from yuegguf.codec.onnx import OrtCodec, build_info, inverse_stft
 from yuegguf.errors import CodecError, DamagedFile, ModelNotFound, RequestError
 
@@ -152,12 +152,12 @@ def test_graphs_are_loaded_when_needed_and_released(copied: Path) -> None:
             codec.encode(song(1000))
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", GRAPH_ROLES)
 def test_a_missing_file_is_named(copied: Path, role: str) -> None:
     (copied / f"{role}.onnx").unlink()
     with pytest.raises(ModelNotFound, match=rf"{role}\.onnx is not there; .*yuegguf export-codec"):
         OrtCodec.open(copied)
-    need = [other for other in ROLES if other != role]
+    need = [other for other in GRAPH_ROLES if other != role]
     with closing(OrtCodec.open(copied, None, need)) as codec:
         uses: dict[str, Callable[[], np.ndarray]] = {
             "encoder": lambda: codec.encode(song(999)),

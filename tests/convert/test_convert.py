@@ -14,9 +14,9 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, dequantize, quantize
 from yuegguf_convert.dtypes import widen
 from yuegguf_convert.gguf_file import read_gguf
+from yuegguf_convert.llama_tensors import expected_tensors, read_config
 from yuegguf_convert.lm import convert_lm
-from yuegguf_convert.names import read_config, wanted_tensors
-from yuegguf_convert.quantize import BY_LLAMA, check_type
+from yuegguf_convert.quantize import LLAMA_TYPES, check_type
 from yuegguf_convert.safetensors import open_checkpoint
 from yuegguf_convert.tokenizer_pieces import TOKENIZER_KEY
 
@@ -43,7 +43,7 @@ def source_values(folder: Path) -> dict[str, np.ndarray]:
         want.name: widen(
             stored[name].rows(0, want.shape[0] if len(want.shape) > 1 else 1), stored[name].dtype
         )
-        for name, want in wanted_tensors(read_config(folder)).items()
+        for name, want in expected_tensors(read_config(folder)).items()
     }
 
 
@@ -115,7 +115,7 @@ def test_each_direct_type(tmp_path: Path, dtype: str, out_type: str, shards: int
 
 def test_block_size_does_not_show(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = convert_lm(folder, tmp_path / "a.gguf", out_type="Q8_0")
-    monkeypatch.setattr("yuegguf_convert.stream.BLOCK", 7 * 64)
+    monkeypatch.setattr("yuegguf_convert.stream.BLOCK_VALUES", 7 * 64)
     assert convert_lm(folder, tmp_path / "b.gguf", out_type="Q8_0").read_bytes() == whole.read_bytes()
 
 
@@ -336,4 +336,4 @@ def test_missing_parts(folder: Path) -> None:
 def test_unknown_types_list_the_known_ones() -> None:
     with pytest.raises(RequestError, match=r"F32, F16, BF16, Q8_0, .*Q4_K_M"):
         check_type("Q3_X")
-    assert check_type("q4_k_m") in BY_LLAMA
+    assert check_type("q4_k_m") in LLAMA_TYPES

@@ -16,9 +16,9 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFValueType
 from yuegguf_convert.gguf_file import GgufFile, Tensor, Value, number, read_gguf, text, write_gguf
 from yuegguf_convert.lm import convert_lm
-from yuegguf_convert.quantize import BY_LLAMA, quantize_gguf, quantize_rows
+from yuegguf_convert.quantize import LLAMA_TYPES, quantize_gguf, quantize_rows
 from yuegguf_convert.tokenizer_pieces import TOKENIZER_KEY, read_vocab
-from yuegguf_convert.trim import kept_ids, trim_gguf
+from yuegguf_convert.trim import trim_gguf, used_ids
 
 from nano.lm_weights import LlamaSpec, write_llama
 from nano.tokenizer import TEXT_PIECES, build_tokenizer
@@ -194,14 +194,14 @@ def test_damaged_ggufs(full: Callable, tmp_path: Path) -> None:
 
 def test_stage1_keeps_text_and_codebook_0(folder: Path) -> None:
     vocab = read_vocab(folder / "tokenizer.model", SPEC.vocab)
-    kept = kept_ids(vocab.pieces, vocab.types, "stage1", "t")
+    kept = used_ids(vocab.pieces, vocab.types, "stage1", "t")
     assert kept.tolist() == list(range(TEXT_PIECES + 22 + 1024))
 
 
 def test_real_vocabulary(reference_checkpoint: Callable[[str], Path]) -> None:
     vocab = read_vocab(reference_checkpoint("stage1") / "tokenizer.model", 83968)
-    one = kept_ids(vocab.pieces, vocab.types, "stage1", "t")
-    two = kept_ids(vocab.pieces, vocab.types, "stage2", "t")
+    one = used_ids(vocab.pieces, vocab.types, "stage1", "t")
+    two = used_ids(vocab.pieces, vocab.types, "stage2", "t")
     assert one.tolist() == [*range(32022), *range(45334, 46358)]
     assert two.tolist() == [32001, 32013, 32017, *range(45334, 53526)]
 
@@ -259,7 +259,7 @@ def test_a_value_that_a_block_cannot_hold(tmp_path: Path) -> None:
         quantize_rows(values, GGMLQuantizationType.Q4_K, "t")
 
 
-@pytest.mark.parametrize("kind", BY_LLAMA)
+@pytest.mark.parametrize("kind", LLAMA_TYPES)
 def test_every_quantised_type(folder: Path, full: Callable, tmp_path: Path, kind: str) -> None:
     out = quantize_gguf(full("BF16"), tmp_path / "q.gguf", kind.lower(), threads=1)
     direct = convert_lm(folder, tmp_path / "d.gguf", out_type=kind, trim=False, threads=1)

@@ -12,8 +12,8 @@ import torch
 from gguf import GGMLQuantizationType, dequantize
 from safetensors.torch import save_file
 from yuegguf_convert.dtypes import encode, round_bf16, widen
-from yuegguf_convert.json_object import MOST_BYTES
-from yuegguf_convert.names import check_tensors, read_config
+from yuegguf_convert.json_object import MAX_JSON_BYTES
+from yuegguf_convert.llama_tensors import check_tensors, read_config
 from yuegguf_convert.safetensors import INDEX, open_checkpoint, open_file
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
@@ -170,7 +170,7 @@ def test_index_and_shards_must_agree(tmp_path: Path) -> None:
 def test_configs_and_indexes_without_an_end_are_not_read(tmp_path: Path) -> None:
     for name in (INDEX, "config.json"):
         with (tmp_path / name).open("wb") as file:
-            file.truncate(MOST_BYTES + 1)
+            file.truncate(MAX_JSON_BYTES + 1)
     with pytest.raises(DamagedFile, match=r"index\.json is larger than 16 MiB"):
         open_checkpoint(tmp_path)
     with pytest.raises(DamagedFile, match=r"config\.json is larger than 16 MiB"):

@@ -10,10 +10,10 @@ import pytest
 from helpers import cli
 from yuegguf_convert import synthetic
 from yuegguf_convert.gguf_file import read_gguf
-from yuegguf_convert.names import LlamaConfig
+from yuegguf_convert.llama_tensors import LlamaConfig
 from yuegguf_convert.quantize import quantize_gguf
 from yuegguf_convert.synthetic import SHAPES, write_synthetic
-from yuegguf_convert.trim import kept_ids
+from yuegguf_convert.trim import used_ids
 
 from yuegguf.cli.bench import table
 from yuegguf.errors import RequestError
@@ -40,7 +40,7 @@ def test_types_are_those_of_a_real_quantisation(kind: str, tmp_path: Path) -> No
 def test_a_trimmed_one_has_the_ids_of_a_trimmed_checkpoint(role: str, kept: int) -> None:
     vocab = synthetic._vocab(SHAPES[role].vocab)
     assert len(set(vocab.pieces)) == SHAPES[role].vocab
-    assert len(kept_ids(vocab.pieces, vocab.types, role, "")) == kept
+    assert len(used_ids(vocab.pieces, vocab.types, role, "")) == kept
 
 
 def test_it_runs_and_knows_its_role(tmp_path: Path) -> None:

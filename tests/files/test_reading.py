@@ -30,7 +30,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "small file": lambda path: read_within(path, 100, "hint"),
     "npy": load_array,
     "npz": lambda path: load_arrays(path, ("codes",)),
-    "codec": lambda path: header.read_header(path, "decoder"),
+    "codec": lambda path: header.read_graph_header(path, "decoder"),
     "onnx": header.read_metadata,
     "encoder": header.read_encoder,
     "safetensors": open_file,
@@ -138,8 +138,8 @@ def test_no_more_is_read_than_such_a_file_can_have(tmp_path: Path, monkeypatch: 
 def test_no_onnx_file_keeps_its_reader_busy(
     content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(header, "MOST_FIELDS", 100)
-    monkeypatch.setattr(header, "MOST_TEXT", 100)
+    monkeypatch.setattr(header, "MAX_FIELDS", 100)
+    monkeypatch.setattr(header, "MAX_TEXT_BYTES", 100)
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
     with pytest.raises(DamagedFile, match=words):

@@ -13,10 +13,10 @@ from loras import EVERYWHERE, llama_logits, make_adapter, make_base, open_base, 
 from safetensors.numpy import load_file, save_file
 from yuegguf_convert.dtypes import round_bf16, widen
 from yuegguf_convert.gguf_file import GgufFile, read_gguf
+from yuegguf_convert.llama_tensors import rope_row_order
 from yuegguf_convert.lm import convert_lm
-from yuegguf_convert.lora import PUBLISHED, convert_lora
+from yuegguf_convert.lora import PUBLISHED_STAGE1, convert_lora
 from yuegguf_convert.merge import merge_loras
-from yuegguf_convert.names import rotated_rows
 from yuegguf_convert.peft import CONFIG, WEIGHTS, peft_name
 
 from yuegguf.errors import RequestError
@@ -97,7 +97,7 @@ def test_the_rows_of_b_follow_the_rows_of_q_and_k(made: Made) -> None:
     for ours, theirs in (("q", "q"), ("k", "k"), ("v", "v"), ("output", "o")):
         name = f"model.layers.1.self_attn.{theirs}_proj.weight"
         a, b = (stored[peft_name(name, half)] for half in "AB")
-        order = rotated_rows(len(b), 16) if ours in "qk" else np.arange(len(b))
+        order = rope_row_order(len(b), 16) if ours in "qk" else np.arange(len(b))
         np.testing.assert_array_equal(values(found, f"blk.1.attn_{ours}.weight.lora_a"), a)
         np.testing.assert_array_equal(values(found, f"blk.1.attn_{ours}.weight.lora_b"), b[order])
 
@@ -144,7 +144,7 @@ def test_without_a_base_it_is_yues_7b(tmp_path: Path) -> None:
     save_file(tensors, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 64, "lora_alpha": 32}))
     found = read_gguf(convert_lora(folder, tmp_path / "opera.gguf"))
-    order = rotated_rows(512, PUBLISHED.head_dim)
+    order = rope_row_order(512, PUBLISHED_STAGE1.head_dim)
     np.testing.assert_array_equal(
         values(found, "blk.31.attn_k.weight.lora_b"), tensors[peft_name(name, "B")][order]
     )

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from through_llama import as_llama_cpp_reads
+from yuegguf_convert.llama_tensors import LlamaConfig
 from yuegguf_convert.lm import convert_lm
-from yuegguf_convert.names import LlamaConfig
 from yuegguf_convert.synthetic import write_synthetic
 
 from nano import tokenizer, untrained

@@ -20,8 +20,8 @@ from yuegguf_convert.quantize import quantize_gguf
 from yuegguf.errors import EngineError, Interrupted, RequestError
 from yuegguf.lm import llama
 from yuegguf.lm.adapters import Lora
-from yuegguf.lm.llama import EngineOptions, LlamaEngine, held
-from yuegguf.lm.log import LOG, MOST, Log
+from yuegguf.lm.llama import EngineOptions, LlamaEngine, acquire
+from yuegguf.lm.log import LOG, MAX_COMPLAINTS, Log
 from yuegguf.lm.protocol import SequenceInput
 
 IDS = list(range(3, 43))
@@ -237,7 +237,7 @@ def test_ctrl_c_during_a_c_call_loses_no_result() -> None:
     made: list[int] = []
     undo = ExitStack()
     with pytest.raises(KeyboardInterrupt):
-        held(undo, made.append, call, int(signal.SIGINT))
+        acquire(undo, made.append, call, int(signal.SIGINT))
     undo.close()
     assert made == [1]
 
@@ -257,9 +257,9 @@ def test_the_log_keeps_the_first_complaints_of_a_call() -> None:
         complain(log, line)
     complain(log, "a warning", level=3)
     assert (log.complaints, log.detail) == ([], "")
-    for i in range(MOST + 5):
+    for i in range(MAX_COMPLAINTS + 5):
         complain(log, f"line {i}\n")
-    assert log.complaints == [f"line {i}" for i in range(MOST)]
+    assert log.complaints == [f"line {i}" for i in range(MAX_COMPLAINTS)]
     assert log.detail == " (line 0)"
     log._callback(4, None, None)
     log.begin()

@@ -25,7 +25,7 @@ from yuegguf_convert.trim import trim_gguf
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.lm import header
 from yuegguf.lm.adapters import Lora
-from yuegguf.lm.gguf_header import BLOCKS, MAX_HEADER, TensorType, Value, ValueType, read_gguf
+from yuegguf.lm.gguf_header import BLOCK_SIZES, MAX_HEADER, TensorType, Value, ValueType, read_gguf
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
 from yuegguf.lm.protocol import SequenceInput
@@ -298,7 +298,7 @@ def test_no_file(tmp_path: Path) -> None:
 
 def test_the_types_and_their_blocks_are_ggmls() -> None:
     theirs = {kind.name: (int(kind), size) for kind, size in GGML_QUANT_SIZES.items()}
-    assert {kind.name: (int(kind), BLOCKS[kind]) for kind in TensorType}.items() <= theirs.items()
+    assert {kind.name: (int(kind), BLOCK_SIZES[kind]) for kind in TensorType}.items() <= theirs.items()
 
 
 PATHS: dict[str, Callable[[Path, Path], object]] = {

@@ -13,7 +13,7 @@ from yuegguf_convert.tokenizer_pieces import read_vocab
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
-from yuegguf.lm.vocab import MOST_TOKENIZER, TOKENIZER_KEY
+from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, TOKENIZER_KEY
 from yuegguf.models.resolve import nano_models
 
 MODEL = nano_models().stage1
@@ -94,7 +94,7 @@ def test_text_that_is_not_base64_is_refused(text: str) -> None:
 
 def test_a_tokenizer_without_an_end_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "tokenizer.model").open("wb") as file:
-        file.truncate(MOST_TOKENIZER + 1)
+        file.truncate(MAX_TOKENIZER_BYTES + 1)
     with pytest.raises(DamagedFile, match="is larger than 32 MiB; use YuE's own"):
         open_tokenizer(BARE, PIECES, tmp_path / "model.gguf")
     with pytest.raises(DamagedFile, match="is larger than 32 MiB; use YuE's own"):

@@ -41,7 +41,7 @@ def test_stage_1_is_asked_for_every_code_after_what_it_was_sung_with() -> None:
 def test_stage_2_is_asked_exactly_what_its_loop_feeds() -> None:
     given = np.random.default_rng(1).integers(0, 1024, (2, 40)).astype(np.int16)
     engine = FakeEngine(n_rows=2)
-    codes = stage2.run(given, engine, VOCAB2)
+    codes = stage2.refine_codes(given, engine, VOCAB2)
     passages = quality.stage2_passages(codes, VOCAB2)
     assert len(passages) == 2
     for row, passage in enumerate(passages):

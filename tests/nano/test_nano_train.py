@@ -22,7 +22,7 @@ from nano.train.vocos import Vocos
 from nano.train.xcodec import KNOWN, XCodec
 from yuegguf.codec.onnx import OrtCodec
 from yuegguf.lm.vocab import stage1_vocab, stage2_vocab
-from yuegguf.stages.stage2 import ROW_IDS
+from yuegguf.stages.stage2 import CHUNK_IDS
 
 SMALL = LlamaSpec(hidden=32, layers=2, heads=4, kv_heads=2, ffn=48, vocab=len(pieces()), context=8192)
 
@@ -200,7 +200,7 @@ def test_a_stage_2_row_is_what_the_runtime_feeds() -> None:
     vocab = stage2_vocab(pieces())
     codes = np.random.default_rng(2).integers(0, 1024, (1, 8, 300))
     ids = stage2.layout(codes)[0]
-    assert len(ids) == ROW_IDS + 1
+    assert len(ids) == CHUNK_IDS + 1
     assert ids[:2].tolist() == [vocab.soa, vocab.stage_1]
     np.testing.assert_array_equal(ids[2:302], codes[0, 0] + vocab.codebooks[0])
     assert ids[302] == vocab.stage_2

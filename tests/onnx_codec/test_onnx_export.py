@@ -16,7 +16,7 @@ from yuegguf_onnx_codec.export import METADATA_KEY, export_codec, find_checkpoin
 
 from nano.codec_weights import write
 from yuegguf.codec import header as reader
-from yuegguf.codec.header import ROLES
+from yuegguf.codec.header import GRAPH_ROLES
 from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, StorageError
 from yuegguf.progress import Event
 
@@ -40,7 +40,7 @@ def test_export_writes_four_files_below_six_megabytes(checkpoints: Path, tmp_pat
     files = export_codec(
         *find_checkpoints(checkpoints), tmp_path / "a", progress=lambda e: events.append((e.done, e.total))
     )
-    assert [file.name for file in files] == [f"{role}.onnx" for role in ROLES]
+    assert [file.name for file in files] == [f"{role}.onnx" for role in GRAPH_ROLES]
     assert sorted((tmp_path / "a").iterdir()) == sorted(files)
     assert sum(file.stat().st_size for file in files) < 6_000_000
     assert events == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
@@ -49,7 +49,7 @@ def test_export_writes_four_files_below_six_megabytes(checkpoints: Path, tmp_pat
 def test_headers_name_role_and_codec(exported: Path) -> None:
     assert METADATA_KEY == reader.METADATA_KEY
     facts = {}
-    for role in ROLES:
+    for role in GRAPH_ROLES:
         model = onnx.load(exported / f"{role}.onnx")
         onnx.checker.check_model(model)
         facts[role] = json.loads({p.key: p.value for p in model.metadata_props}[METADATA_KEY])

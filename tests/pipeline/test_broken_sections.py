@@ -34,7 +34,9 @@ class Harsh:
 
 def sing(draft: Stage1Task, journal: Journal, events: list[Event] | None = None) -> list[list[int]]:
     notes = events if events is not None else []
-    return [c.tolist() for c in stage1.run(draft, Refrain(), VOCAB, journal, progress=notes.append)]
+    return [
+        c.tolist() for c in stage1.generate_codes(draft, Refrain(), VOCAB, journal, progress=notes.append)
+    ]
 
 
 def judged(count: int, section: int = 1, retries: int = 2) -> Stage1Task:
@@ -78,13 +80,13 @@ def test_a_resume_at_any_draw_after_a_bad_attempt_is_the_same_song(count: int) -
     whole = MemoryJournal()
     expected = sing(judged(count), whole)
     steps = Refrain()
-    stage1.run(judged(count), steps, VOCAB, MemoryJournal())
+    stage1.generate_codes(judged(count), steps, VOCAB, MemoryJournal())
     for cut in range(len(whole.drawn(1)) + 1):
         partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:cut]])
         partial.attempts = {1: count}
         engine = Refrain()
         draft = replace(LONG, judge=Harsh(1, 0), retries=2)
-        assert [c.tolist() for c in stage1.run(draft, engine, VOCAB, partial)] == expected
+        assert [c.tolist() for c in stage1.generate_codes(draft, engine, VOCAB, partial)] == expected
         fed = [[(row.row, row.ids) for row in call] for call in engine.calls]
         undisturbed = [[(row.row, row.ids) for row in call] for call in steps.calls]
         begun = [i for i, call in enumerate(undisturbed) if call[0][1][-3:] == PROMPT.sections[1]]

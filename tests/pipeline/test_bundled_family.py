@@ -23,7 +23,7 @@ MOMENTS = (
     Moment(100, "yuegguf.song.token_log:TokenLog.draw"),
     Moment(60, "yuegguf.song.token_log:TokenLog.draw"),
     Moment(40, "yuegguf.song.token_log:TokenLog.draw"),
-    Moment(500, "yuegguf.stages.stage2:pick"),
+    Moment(500, "yuegguf.stages.stage2:best_codes"),
     Moment(2, "soundfile:SoundFile.write"),
 )
 

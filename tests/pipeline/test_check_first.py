@@ -214,7 +214,7 @@ def test_resume_without_a_song_finds_takes(tmp_path: Path) -> None:
 def test_a_damaged_chunk_is_refined_again_and_said(tmp_path: Path) -> None:
     """Every flipped bit is found, in codes as in headers; the other chunks are not made again."""
     folder, codes = new_song(tmp_path), codes_of(700)
-    chunks = list(stage2.chunks(700, stage2.BOTH))
+    chunks = list(stage2.chunk_grid(700, stage2.BOTH_TRACKS))
     for chunk in chunks:
         folder.save_chunk(
             chunk.track, chunk.start, codes[chunk.track, :, chunk.start : chunk.start + chunk.frames]
@@ -227,7 +227,7 @@ def test_a_damaged_chunk_is_refined_again_and_said(tmp_path: Path) -> None:
 
     for place in np.random.default_rng(1).integers(30, len(whole) - 60, 60):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
-        done = phases._whole_chunks(folder, codes[:, 0], stage2.BOTH, note)
+        done = phases._whole_chunks(folder, codes[:, 0], stage2.BOTH_TRACKS, note)
         for chunk, kept in done.items():  # what is taken is what was written
             assert (kept == codes[chunk.track, :, chunk.start : chunk.start + chunk.frames]).all()
         assert len(done) >= len(chunks) - 1

@@ -158,7 +158,7 @@ def test_a_resume_goes_on_where_it_ended_and_works_in_windows(tmp_path: Path) ->
     slow = Quiet()
     anew, _ = made(tmp_path / "other.wav", slow)
     assert anew.follow(song) is True  # one window at a time: the song is not held up for long
-    assert slow.longest == render.WINDOW + render.CODEC_CONTEXT
+    assert slow.longest == render.WINDOW_FRAMES + render.CODEC_CONTEXT
 
 
 @pytest.mark.parametrize("frames", [1100, 1200, 1300])

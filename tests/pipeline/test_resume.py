@@ -26,7 +26,7 @@ MACHINE = ("--threads", 1, "--stage2-batch", 1, "--snapshot-every", 30)
 REQUEST = ("--genre", "test pop", "--lyrics", LYRICS, "--segment-seconds", 4, "--seed", 3, "--model", "nano")
 DRAW, PICK, WRITE = (
     "yuegguf.song.token_log:TokenLog.draw",
-    "yuegguf.stages.stage2:pick",
+    "yuegguf.stages.stage2:best_codes",
     "soundfile:SoundFile.write",
 )
 

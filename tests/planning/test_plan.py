@@ -23,12 +23,12 @@ from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import Reference, SongRequest
 from yuegguf.stages import prompt
 from yuegguf.stages.stage1_task import Stage1Task
-from yuegguf.stages.stage2 import ROW_IDS
+from yuegguf.stages.stage2 import CHUNK_IDS
 
 GIB = 2**30
 BIG1 = ModelFacts(6 * GIB, 2 * 32 * 4 * 128, 32, 16384)  # YuE's 7B: 64 KiB an id at f16
 BIG2 = ModelFacts(2 * GIB, 2 * 16 * 32 * 128, 16, 8192)
-CELLS2 = -(-ROW_IDS // 256) * 256  # as llama.cpp rounds it up
+CELLS2 = -(-CHUNK_IDS // 256) * 256  # as llama.cpp rounds it up
 ROW2 = CELLS2 * BIG2.kv_width * 2
 FIXED1 = 4 * 32 * 16384 * MAX_BATCH + WORKSPACE  # llama.cpp's attention scores: 32 heads, 4 bytes each
 FIXED2 = 4 * 16 * CELLS2 * MAX_BATCH + WORKSPACE

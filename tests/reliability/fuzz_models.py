@@ -17,8 +17,8 @@ from fuzz_others import TONE
 from fuzz_songs import content_of, each
 from mutators import Content
 from tiny_gguf import CONFIG, write_tiny
+from yuegguf_convert.llama_tensors import expected_tensors, read_config
 from yuegguf_convert.lora import convert_lora
-from yuegguf_convert.names import read_config, wanted_tensors
 from yuegguf_convert.peft import read_peft
 from yuegguf_convert.safetensors import INDEX, open_checkpoint
 from yuegguf_convert.tokenizer_pieces import APPENDED, read_vocab
@@ -26,7 +26,7 @@ from yuegguf_onnx_codec.pth import read_state_dict
 from yuegguf_onnx_codec.weights import Weights
 
 from yuegguf.cli._model_facts import lines_of, model_facts
-from yuegguf.codec.header import METADATA_KEY, read_encoder, read_header, read_metadata
+from yuegguf.codec.header import METADATA_KEY, read_encoder, read_graph_header, read_metadata
 from yuegguf.lm.adapters import read_adapter
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.tokenizer import Tokenizer
@@ -191,7 +191,7 @@ def read_onnx(folder: Path) -> None:
     path = folder / "decoder.onnx"
     each(
         lambda: read_metadata(path),
-        lambda: read_header(path, "decoder"),
+        lambda: read_graph_header(path, "decoder"),
         lambda: lines_of(model_facts(path, None)),
     )
 
@@ -205,7 +205,7 @@ MODELS = (
     Target("gguf", gguf_seeds, read_gguf_model),
     Target("adapter", adapter_seeds, read_lora, only=".lora.gguf"),
     Target("safetensors", checkpoint_seeds, read_checkpoint, folder=True),
-    Target("config.json", config_seeds, lambda folder: wanted_tensors(read_config(folder))),
+    Target("config.json", config_seeds, lambda folder: expected_tensors(read_config(folder))),
     Target("PEFT folder", peft_seeds, read_peft_folder, folder=True),
     Target("tokenizer", tokenizer_seeds, read_tokenizer),
     Target("vocabulary", vocab_seeds, lambda folder: read_vocab(folder / "tokenizer.model", 9000)),

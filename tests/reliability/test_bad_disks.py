@@ -199,12 +199,12 @@ def test_a_disk_that_fills_up_at_the_last_file_keeps_the_old_codec(
     codec_weights.write(tmp_path / "checkpoints")
     out = tmp_path / "out"
     out.mkdir()
-    for role in export.ROLES:
+    for role in export.GRAPH_ROLES:
         (out / f"{role}.onnx").write_text("old")
 
     def flush(path: Path) -> None:
         assert path.parent != out
-        if path.name == f"{export.ROLES[-1]}.onnx":
+        if path.name == f"{export.GRAPH_ROLES[-1]}.onnx":
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(export, "flush", flush)

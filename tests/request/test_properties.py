@@ -116,7 +116,7 @@ def test_a_project_is_read_as_it_was_saved(frames: int, refined: int, data: st.D
 
 @given(st.integers(0, 2000), st.sampled_from(((0, 1), (0,), (1,), ())))
 def test_chunks_are_every_frame_once(frames: int, tracks: Sequence[int]) -> None:
-    grid = stage2.chunks(frames, tracks)
+    grid = stage2.chunk_grid(frames, tracks)
     covered = [(c.track, frame) for c in grid for frame in range(c.start, c.start + c.frames)]
     assert covered == [(track, frame) for track in tracks for frame in range(frames)]
     assert all(0 < chunk.frames <= stage2.CHUNK_FRAMES for chunk in grid)
@@ -128,7 +128,7 @@ def effort_of(lengths: Sequence[int], rows: int) -> int:
     while left:
         wave, left = left[:rows], left[rows:]
         while wave := [frames for frames in wave if frames]:
-            total += stage2.step_effort(len(wave))
+            total += stage2.cpu_step_cost(len(wave))
             wave = [frames - 1 for frames in wave]
     return total
 
@@ -146,7 +146,7 @@ def test_chunks_of_the_same_codes_are_refined_once(first: list[int], second: lis
         patch.setattr(stage2, "CHUNK_FRAMES", 2)
         frames = min(len(first), len(second))
         codes0 = np.array([first[:frames], second[:frames]], np.int16).reshape(2, frames)
-        found = stage2.distinct(codes0)
+        found = stage2.distinct_chunks(codes0)
 
     def content(chunk: Chunk) -> list[int]:
         return [int(code) for code in codes0[chunk.track, chunk.start : chunk.start + chunk.frames]]
@@ -187,7 +187,7 @@ def test_a_limited_wave_is_within_the_ceiling_and_nowhere_louder(wave: np.ndarra
 def test_the_limiter_does_not_depend_on_its_blocks(wave: np.ndarray, block: int) -> None:
     whole = dsp.limit(wave, RATE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dsp, "CHUNK", block)
+        patch.setattr(dsp, "BLOCK_SAMPLES", block)
         np.testing.assert_allclose(dsp.limit(wave, RATE), whole, rtol=0, atol=1e-6)
 
 

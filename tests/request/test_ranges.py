@@ -15,7 +15,7 @@ from yuegguf.request.lyrics import MOST_BODY, MOST_LABEL, MOST_SECTIONS, MOST_TE
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import MOST_GENRE, GuideTrack, Output, Reference, SongRequest
-from yuegguf.stages.sampler import draw
+from yuegguf.stages.sampler import sample_choice
 
 LYRICS = "[verse]\nla"
 NEVER = (math.nan, math.inf, -math.inf, 1e308, -1e308, 10**400, -(10**400), 10**5000, "7", True, [], {})
@@ -74,7 +74,7 @@ def test_scores_are_never_divided_by_almost_nothing(field: str) -> None:
 def test_the_edges_of_the_ranges_draw(options: dict[str, float]) -> None:
     scores = np.random.default_rng(0).normal(0, 3, 1025)
     with np.errstate(all="raise", under="ignore"):
-        assert draw(scores, Sampling(**options), 0.5) >= 0
+        assert sample_choice(scores, Sampling(**options), 0.5) >= 0
 
 
 def test_numbers_are_refused_in_json_too() -> None:

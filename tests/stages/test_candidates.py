@@ -23,7 +23,7 @@ def together(
 ) -> list[list[list[int]]]:
     journals = journals or [MemoryJournal() for _ in drafts]
     parts = [CandidateTask(draft, journal) for draft, journal in zip(drafts, journals, strict=True)]
-    return [[codes.tolist() for codes in sung] for sung in stage1.run_together(parts, engine, VOCAB)]
+    return [[codes.tolist() for codes in sung] for sung in stage1.generate_candidates(parts, engine, VOCAB)]
 
 
 @pytest.mark.parametrize("guidance", [1.5, 1.0])
@@ -64,7 +64,7 @@ def test_a_stopped_run_goes_on_where_each_was() -> None:
 
     parts = [CandidateTask(draft, journal) for draft, journal in zip(DRAFTS, journals, strict=True)]
     with pytest.raises(Interrupted):
-        stage1.run_together(parts, Stage1Engine(n_rows=2 * COUNT), VOCAB, stop)
+        stage1.generate_candidates(parts, Stage1Engine(n_rows=2 * COUNT), VOCAB, stop)
     assert all(journal.drawn(0) for journal in journals)
     assert together(Stage1Engine(n_rows=2 * COUNT), journals) == expected
 
@@ -73,7 +73,7 @@ def test_snapshots_are_of_the_rows_of_their_own_candidate() -> None:
     whole = [MemoryJournal() for _ in range(2)]
     snapshots = [OneSnapshot(Checkpoint(1, 7, 0)), OneSnapshot(Checkpoint(0, 5, 0))]
     parts = [CandidateTask(*part) for part in zip(DRAFTS[:2], whole, snapshots, strict=True)]
-    expected = stage1.run_together(parts, Stage1Engine(n_rows=4), VOCAB)
+    expected = stage1.generate_candidates(parts, Stage1Engine(n_rows=4), VOCAB)
     assert all(snapshot.taken for snapshot in snapshots)
     partial = [
         MemoryJournal([list(whole[0].drawn(0)), list(whole[0].drawn(1))[:7]]),
@@ -81,7 +81,7 @@ def test_snapshots_are_of_the_rows_of_their_own_candidate() -> None:
     ]
     engine = Stage1Engine(n_rows=4)
     again = [CandidateTask(*part) for part in zip(DRAFTS[:2], partial, snapshots, strict=True)]
-    found = stage1.run_together(again, engine, VOCAB)
+    found = stage1.generate_candidates(again, engine, VOCAB)
     assert [[c.tolist() for c in song] for song in found] == [[c.tolist() for c in song] for song in expected]
     assert all(len(row.ids) <= 2 for row in engine.calls[0])
 
@@ -99,7 +99,7 @@ def test_candidates_go_on_from_the_same_given_part() -> None:
 def test_progress_is_that_of_all() -> None:
     events: list[Event] = []
     parts = [CandidateTask(draft, MemoryJournal()) for draft in DRAFTS]
-    sung = stage1.run_together(parts, Stage1Engine(n_rows=2 * COUNT), VOCAB, events.append)
+    sung = stage1.generate_candidates(parts, Stage1Engine(n_rows=2 * COUNT), VOCAB, events.append)
     assert events[-1].done == sum(len(codes) // 2 for song in sung for codes in song)
     assert all(before.done <= after.done for before, after in pairwise(events))
     assert events[0].note.startswith("4 takes, section 1 of 3")

@@ -24,7 +24,7 @@ from yuegguf.request.lyrics import Lyrics, Section, parse
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages import prompt, stage1, stage2
-from yuegguf.stages.sampler import END, log_normaliser, penalise, survivors
+from yuegguf.stages.sampler import END, filtered_choices, log_normaliser, penalise
 from yuegguf.stages.stage1 import step_scores
 from yuegguf.stages.stage1_task import END_OF_AUDIO, Stage1Task
 
@@ -179,7 +179,7 @@ def test_greedy_stage1_ids_token_for_token(
         two = prompt.build(encode, vocab, genre, lyrics.sections, lyrics.sections[:2], reference)
         journal = MemoryJournal()
         draft = Stage1Task(two, [60, 60], Sampling(temperature=0), seed=0)
-        sung = stage1.run(draft, engine, vocab, journal, Recorder())
+        sung = stage1.generate_codes(draft, engine, vocab, journal, Recorder())
     if not trim:
         assert [*two.header, *two.sections[0]] == data["seg1_input_ids"].tolist()
     for i, codes in enumerate(sung, 1):
@@ -216,7 +216,7 @@ def test_stage1_scores_and_surviving_sets(
             ids, expected = (data[f"seg{segment}_greedy_top_{x}"][step] for x in ("ids", "scores"))
             listed = ids >= 45334
             worst = max(worst, np.abs(scores[1 + ids[listed] - 45334] - expected[listed]).max())
-            kept, values = survivors(scores, Sampling())
+            kept, values = filtered_choices(scores, Sampling())
             official = data[f"seg{segment}_proc_ids"][step]
             official_scores = data[f"seg{segment}_proc_scores"][step][official >= 0]
             official = official[official >= 0]
@@ -242,8 +242,8 @@ def test_stage1_logits_of_both_rows(golden: Golden, reference_gguf: Gguf) -> Non
 def test_stage2_codes_of_both_tracks(trim: bool, golden: Golden, reference_gguf: Gguf) -> None:
     data = np.load(golden("stage2_strict.npz"))
     codes0 = np.concatenate([data["vtrack_cb0"], data["itrack_cb0"]])
-    with engine_of(reference_gguf("stage2", trim=trim), stage2.ROW_IDS, 6) as engine:
-        codes = stage2.run(codes0, engine, stage2_vocab(engine.pieces))
+    with engine_of(reference_gguf("stage2", trim=trim), stage2.CHUNK_IDS, 6) as engine:
+        codes = stage2.refine_codes(codes0, engine, stage2_vocab(engine.pieces))
     assert (codes[0] == data["vtrack_codes"]).all()
     assert (codes[1] == data["itrack_codes"]).all()
 
@@ -255,8 +255,8 @@ def test_stage2_of_tracks_shorter_than_a_chunk(
 ) -> None:
     data = np.load(golden("stage2_strict.npz"))
     codes0 = np.concatenate([data[f"{name}_cb0"]] * 2)
-    with engine_of(reference_gguf(model), stage2.ROW_IDS, 2) as engine:
-        codes = stage2.run(codes0, engine, stage2_vocab(engine.pieces))
+    with engine_of(reference_gguf(model), stage2.CHUNK_IDS, 2) as engine:
+        codes = stage2.refine_codes(codes0, engine, stage2_vocab(engine.pieces))
     assert (codes == data[f"{name}_codes"]).all()
 
 

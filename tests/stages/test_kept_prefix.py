@@ -88,11 +88,13 @@ def test_a_snapshot_at_any_step_goes_on_with_the_same_steps(given: KeptPrefix) -
     taken = 0
     for codes in range(given.codes + 1, 25):
         snapshot = OneSnapshot(Checkpoint(1, codes, 0))
-        stage1.run(draft, Refrain(), VOCAB, base(given), snapshot)
+        stage1.generate_codes(draft, Refrain(), VOCAB, base(given), snapshot)
         if snapshot.taken:
             engine, taken = Refrain(), taken + 1
             partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:codes]])
-            assert [c.tolist() for c in stage1.run(draft, engine, VOCAB, partial, snapshot)] == expected
+            assert [
+                c.tolist() for c in stage1.generate_codes(draft, engine, VOCAB, partial, snapshot)
+            ] == expected
             assert engine.calls == undisturbed.calls[len(undisturbed.calls) - len(engine.calls) :]
     assert taken
 

@@ -91,12 +91,12 @@ def test_a_snapshot_at_any_step_goes_on_with_the_same_steps() -> None:
     expected = sing(LONG, undisturbed, whole)
     for codes in range(1, 25):
         snapshot = OneSnapshot(Checkpoint(1, codes, 0))
-        stage1.run(LONG, Refrain(), VOCAB, MemoryJournal(), snapshot)
+        stage1.generate_codes(LONG, Refrain(), VOCAB, MemoryJournal(), snapshot)
         if not snapshot.taken:  # the last guess came true, so there was no step before this draw
             continue
         engine = Refrain()
         partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:codes]])
-        assert [c.tolist() for c in stage1.run(LONG, engine, VOCAB, partial, snapshot)] == expected
+        assert [c.tolist() for c in stage1.generate_codes(LONG, engine, VOCAB, partial, snapshot)] == expected
         assert engine.calls == undisturbed.calls[len(undisturbed.calls) - len(engine.calls) :]
 
 

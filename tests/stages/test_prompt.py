@@ -12,7 +12,14 @@ from fakes import PIECES
 from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.request.lyrics import parse
-from yuegguf.stages.prompt import INSTRUCTION, build, cut, dual_reference, header_text, single_reference
+from yuegguf.stages.prompt import (
+    INSTRUCTION,
+    build,
+    dual_reference,
+    header_text,
+    reference_window,
+    single_reference,
+)
 
 VOCAB = stage1_vocab(PIECES)
 Golden = Callable[[str], Path]
@@ -110,9 +117,11 @@ def test_a_window_without_a_frame_is_refused_with_the_recordings_length(
 @pytest.mark.parametrize("frames", [1, 40, 1499, 7777])
 def test_a_window_is_cut_on_whole_frames_and_ends_with_the_recording(frames: int) -> None:
     length = frames / 50
-    assert cut(0, 30, frames) == slice(0, min(frames, 1500))
-    assert cut(0, length, frames) == cut(0, length + 1e9, frames) == slice(0, frames)
-    assert cut(length - 0.02, length, frames) == slice(frames - 1, frames)
+    assert reference_window(0, 30, frames) == slice(0, min(frames, 1500))
+    assert (
+        reference_window(0, length, frames) == reference_window(0, length + 1e9, frames) == slice(0, frames)
+    )
+    assert reference_window(length - 0.02, length, frames) == slice(frames - 1, frames)
 
 
 def test_windows_of_encoded_references_equal_upstream(golden: Golden) -> None:

@@ -28,7 +28,7 @@ def test_windows_equal_the_whole_song(frames: int, window: int) -> None:
     stems = render(song, codec, window=window)
     assert (stems.codec.shape, stems.song.shape) == ((2, 320 * frames), (2, 882 * frames))
     assert stems.codec.dtype == stems.song.dtype == np.float32
-    assert codec.longest <= window + 2 * stage.SONG_CONTEXT
+    assert codec.longest <= window + 2 * stage.UPSAMPLER_CONTEXT
     for row, track in enumerate(stage.TRACKS):
         np.testing.assert_allclose(stems.codec[row], codec.decode(song[row]), rtol=0, atol=1e-6)
         np.testing.assert_allclose(stems.song[row], codec.upsample(song[row], track), rtol=0, atol=1e-6)

@@ -10,12 +10,12 @@ from yuegguf.request.sampling import Sampling
 from yuegguf.stages.sampler import (
     END,
     choice_logits,
-    draw,
+    filtered_choices,
     guided_scores,
     log_normaliser,
     penalise,
     probabilities,
-    survivors,
+    sample_choice,
     uniform,
 )
 
@@ -53,7 +53,7 @@ def test_guidance_penalty_and_warpers_equal_transformers() -> None:
         seen[END] = True
         seen[1 + seen_ids] = True
         ours = penalise(guided_scores(cond, uncond, 1.5, EOA, CODEBOOK0), seen, 1.1)
-        kept, values = survivors(ours, options)
+        kept, values = filtered_choices(ours, options)
         ids = [EOA if choice == END else CODEBOOK0 + choice - 1 for choice in kept]
         assert ids == np.flatnonzero(np.isfinite(expected)).tolist()
         np.testing.assert_allclose(values, expected[ids], atol=2e-5)
@@ -79,27 +79,27 @@ def test_penalty_multiplies_negative_and_divides_positive_scores_once() -> None:
 
 def test_ties_with_the_kth_best_are_kept_and_the_best_always_survives() -> None:
     scores = np.array([1.0, 2.0, 2.0, 2.0, 0.0])
-    assert survivors(scores, Sampling(top_k=2, top_p=1.0))[0].tolist() == [1, 2, 3]
-    assert survivors(scores, Sampling(top_k=0, top_p=0.0))[0].tolist() == [1]
+    assert filtered_choices(scores, Sampling(top_k=2, top_p=1.0))[0].tolist() == [1, 2, 3]
+    assert filtered_choices(scores, Sampling(top_k=0, top_p=0.0))[0].tolist() == [1]
 
 
 def test_top_p_keeps_the_choice_that_crosses_it() -> None:
     scores = np.log(np.array([0.5, 0.3, 0.15, 0.05]))
-    assert survivors(scores, Sampling(top_k=0, top_p=0.6))[0].tolist() == [0, 1]
-    assert survivors(scores, Sampling(top_k=0, top_p=0.96))[0].tolist() == [0, 1, 2, 3]
+    assert filtered_choices(scores, Sampling(top_k=0, top_p=0.6))[0].tolist() == [0, 1]
+    assert filtered_choices(scores, Sampling(top_k=0, top_p=0.96))[0].tolist() == [0, 1, 2, 3]
 
 
 def test_draws_follow_the_probabilities() -> None:
     scores = np.log(np.array([0.5, 0.3, 0.2]))
     options = Sampling(top_k=0, top_p=1.0)
-    draws = [draw(scores, options, uniform(7, 0, 0, i)) for i in range(20_000)]
+    draws = [sample_choice(scores, options, uniform(7, 0, 0, i)) for i in range(20_000)]
     np.testing.assert_allclose(np.bincount(draws) / 20_000, [0.5, 0.3, 0.2], atol=0.01)
 
 
 def test_inverse_cdf_edges() -> None:
     scores = np.log(np.array([0.25, 0.5, 0.25]))
     options = Sampling(top_k=0, top_p=1.0)
-    assert [draw(scores, options, u) for u in (0.0, 0.2499, 0.2501, 0.7499, 0.7501, 1 - 2**-53)] == [
+    assert [sample_choice(scores, options, u) for u in (0.0, 0.2499, 0.2501, 0.7499, 0.7501, 1 - 2**-53)] == [
         0,
         0,
         1,
@@ -110,13 +110,13 @@ def test_inverse_cdf_edges() -> None:
 
 
 def test_temperature_zero_takes_the_first_of_the_best() -> None:
-    assert draw(np.array([0.0, 5.0, 5.0]), Sampling(temperature=0), 0.99) == 1
+    assert sample_choice(np.array([0.0, 5.0, 5.0]), Sampling(temperature=0), 0.99) == 1
 
 
 def test_a_masked_choice_is_never_drawn() -> None:
     scores = np.full(1025, -np.inf)
     scores[100:103] = 0.0
-    drawn = {draw(scores, Sampling(), uniform(1, 0, 0, i)) for i in range(200)}
+    drawn = {sample_choice(scores, Sampling(), uniform(1, 0, 0, i)) for i in range(200)}
     assert drawn == {100, 101, 102}
 
 

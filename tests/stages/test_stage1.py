@@ -25,7 +25,7 @@ def sing(
 ) -> list[list[int]]:
     engine = engine or Stage1Engine()
     journal = journal or MemoryJournal()
-    return [codes.tolist() for codes in stage1.run(draft, engine, VOCAB, journal)]
+    return [codes.tolist() for codes in stage1.generate_codes(draft, engine, VOCAB, journal)]
 
 
 def test_every_section_is_sung_on_whole_frames_within_its_cap() -> None:
@@ -37,7 +37,7 @@ def test_every_section_is_sung_on_whole_frames_within_its_cap() -> None:
 
 def test_conditional_row_holds_the_official_context() -> None:
     engine, journal = Stage1Engine(), MemoryJournal()
-    first, second, third = stage1.run(DRAFT, engine, VOCAB, journal)
+    first, second, third = stage1.generate_codes(DRAFT, engine, VOCAB, journal)
     expected = [*PROMPT.header, *PROMPT.sections[0], *VOCAB.ids(first), VOCAB.eoa]
     expected += [*PROMPT.end_of_segment, *PROMPT.sections[1], *VOCAB.ids(second), VOCAB.eoa]
     expected += [*PROMPT.end_of_segment, *PROMPT.sections[2]]
@@ -48,7 +48,7 @@ def test_conditional_row_holds_the_official_context() -> None:
 
 def test_unconditional_row_starts_at_the_separator_each_section() -> None:
     engine = Stage1Engine()
-    sung = stage1.run(DRAFT, engine, VOCAB, MemoryJournal())
+    sung = stage1.generate_codes(DRAFT, engine, VOCAB, MemoryJournal())
     starts = [
         row.ids for call in engine.calls for row in call if row.row == UNCOND and row.ids == [VOCAB.xcodec]
     ]
@@ -91,9 +91,9 @@ def test_an_unusable_snapshot_is_replayed_from_the_log() -> None:
             raise DamagedFile("not a cache of this model")
 
     whole, snapshot = MemoryJournal(), Unusable(Checkpoint(1, 7, 0))
-    expected = [c.tolist() for c in stage1.run(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
+    expected = [c.tolist() for c in stage1.generate_codes(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
     partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:9]])
-    sung = stage1.run(DRAFT, Stage1Engine(), VOCAB, partial, snapshot)
+    sung = stage1.generate_codes(DRAFT, Stage1Engine(), VOCAB, partial, snapshot)
     assert [c.tolist() for c in sung] == expected
     assert partial.sections == whole.sections
 
@@ -134,13 +134,13 @@ def test_resume_feeds_the_same_steps_and_ends_in_the_same_song(cut: tuple[int, .
 )
 def test_resume_from_a_snapshot_ends_in_the_same_song(mark: Checkpoint) -> None:
     whole, snapshot = MemoryJournal(), OneSnapshot(mark)
-    expected = [c.tolist() for c in stage1.run(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
+    expected = [c.tolist() for c in stage1.generate_codes(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
     assert snapshot.taken
     partial = MemoryJournal([list(whole.drawn(i)) for i in range(mark.section)])
     for code in list(whole.drawn(mark.section))[: mark.codes]:
         partial.draw(mark.section, code)
     engine = Stage1Engine()
-    sung = stage1.run(DRAFT, engine, VOCAB, partial, snapshot)
+    sung = stage1.generate_codes(DRAFT, engine, VOCAB, partial, snapshot)
     assert [c.tolist() for c in sung] == expected
     assert len(engine.calls[0][0].ids) == 1  # nothing but the last drawn id was fed again
 
@@ -148,7 +148,7 @@ def test_resume_from_a_snapshot_ends_in_the_same_song(mark: Checkpoint) -> None:
 def test_overflow_drops_the_oldest_section_and_keeps_the_header() -> None:
     need = context_ids(DRAFT)
     engine = Stage1Engine(n_ctx=need - 25)
-    sung = stage1.run(DRAFT, engine, VOCAB, MemoryJournal())
+    sung = stage1.generate_codes(DRAFT, engine, VOCAB, MemoryJournal())
     assert len(sung) == 3
     expected = [*PROMPT.header, *PROMPT.sections[1], *VOCAB.ids(sung[1]), VOCAB.eoa]
     expected += [*PROMPT.end_of_segment, *PROMPT.sections[2]]
@@ -168,14 +168,14 @@ def test_interrupt_keeps_every_draw() -> None:
     whole, journal = MemoryJournal(), MemoryJournal()
     sing(journal=whole)
     with pytest.raises(Interrupted):
-        stage1.run(DRAFT, Stage1Engine(), VOCAB, journal, progress=stop)
+        stage1.generate_codes(DRAFT, Stage1Engine(), VOCAB, journal, progress=stop)
     assert journal.drawn(0) == whole.drawn(0)[:10]
 
 
 def test_progress_counts_frames_and_names_the_section() -> None:
     events: list[Event] = []
     draft = replace(DRAFT, labels=["verse", "chorus", "outro"])
-    sung = stage1.run(draft, Stage1Engine(), VOCAB, MemoryJournal(), progress=events.append)
+    sung = stage1.generate_codes(draft, Stage1Engine(), VOCAB, MemoryJournal(), progress=events.append)
     assert [e.done for e in events] == sorted(e.done for e in events)
     assert events[-1].done == sum(len(codes) // 2 for codes in sung)
     assert events[-1].note == "section 3 of 3, outro"

@@ -24,26 +24,26 @@ def codes0(frames: int) -> np.ndarray:
 
 
 def test_grid_of_two_tracks() -> None:
-    assert stage2.chunks(637)[:4] == [
+    assert stage2.chunk_grid(637)[:4] == [
         Chunk(0, 0, 300),
         Chunk(0, 300, 300),
         Chunk(0, 600, 37),
         Chunk(1, 0, 300),
     ]
-    assert stage2.chunks(600)[-1] == Chunk(1, 300, 300)
-    assert stage2.chunks(1) == [Chunk(0, 0, 1), Chunk(1, 0, 1)]
-    assert stage2.chunks(0) == []
+    assert stage2.chunk_grid(600)[-1] == Chunk(1, 300, 300)
+    assert stage2.chunk_grid(1) == [Chunk(0, 0, 1), Chunk(1, 0, 1)]
+    assert stage2.chunk_grid(0) == []
 
 
 def test_a_full_chunk_feeds_2702_ids() -> None:
-    assert stage2.ROW_IDS == 2702
+    assert stage2.CHUNK_IDS == 2702
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_each_row_is_fed_the_official_sequence_in_seven_steps_a_frame() -> None:
     given = codes0(5)
     engine = FakeEngine(n_rows=2)
-    codes = stage2.run(given, engine, VOCAB)
+    codes = stage2.refine_codes(given, engine, VOCAB)
     for track in (0, 1):
         ids = codes[track].astype(int) + VOCAB.codebooks[:, None]
         flat = ids.T.ravel().tolist()
@@ -57,12 +57,12 @@ def test_each_row_is_fed_the_official_sequence_in_seven_steps_a_frame() -> None:
 @pytest.mark.parametrize("rows", [1, 2, 3, 6, 10])
 def test_rows_do_not_change_the_codes(rows: int) -> None:
     given = codes0(13)
-    codes = stage2.run(given, FakeEngine(n_rows=rows), VOCAB)
+    codes = stage2.refine_codes(given, FakeEngine(n_rows=rows), VOCAB)
     assert codes.shape == (2, 8, 13)
     assert (codes[:, 0] == given).all()
     assert (codes >= 0).all()
     assert (codes < 1024).all()
-    assert (codes == stage2.run(given, FakeEngine(n_rows=1), VOCAB)).all()
+    assert (codes == stage2.refine_codes(given, FakeEngine(n_rows=1), VOCAB)).all()
 
 
 def test_pick_stays_inside_its_codebook_and_takes_the_first_of_equals() -> None:
@@ -70,18 +70,18 @@ def test_pick_stays_inside_its_codebook_and_takes_the_first_of_equals() -> None:
     start = VOCAB.codebooks[3]
     logits[0, start : start + 1024] = -5.0
     logits[0, [start + 7, start + 9]] = -4.0
-    assert stage2.pick(logits, 3, VOCAB).tolist() == [7]
+    assert stage2.best_codes(logits, 3, VOCAB).tolist() == [7]
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_finished_waves_are_skipped_and_unfinished_ones_run_whole() -> None:
     given, kept = codes0(12), {}
-    expected = stage2.run(given, FakeEngine(n_rows=2), VOCAB, keep=kept.__setitem__)
-    assert sorted(kept) == stage2.chunks(12)
-    grid = sorted(stage2.chunks(12), key=lambda chunk: -chunk.frames)
+    expected = stage2.refine_codes(given, FakeEngine(n_rows=2), VOCAB, keep=kept.__setitem__)
+    assert sorted(kept) == stage2.chunk_grid(12)
+    grid = sorted(stage2.chunk_grid(12), key=lambda chunk: -chunk.frames)
     done = {chunk: kept[chunk] for chunk in grid[:3]}  # one whole wave and half of the next
     engine, again = FakeEngine(n_rows=2), {}
-    assert (stage2.run(given, engine, VOCAB, done, again.__setitem__) == expected).all()
+    assert (stage2.refine_codes(given, engine, VOCAB, done, again.__setitem__) == expected).all()
     assert set(again) == set(grid[2:])
     assert len(engine.calls[0]) == 2  # the same rows share a batch as before
 
@@ -89,7 +89,7 @@ def test_finished_waves_are_skipped_and_unfinished_ones_run_whole() -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_the_rest_of_both_tracks_shares_the_last_batches() -> None:
     engine = FakeEngine(n_rows=4)
-    stage2.run(codes0(12), engine, VOCAB)
+    stage2.refine_codes(codes0(12), engine, VOCAB)
     assert len(engine.calls) == 7 * (5 + 2)
     assert [len(call) for call in engine.calls] == [4] * 35 + [2] * 14
 
@@ -100,14 +100,14 @@ def test_equal_chunks_are_refined_once() -> None:
     given[0, :10] = 7  # two chunks of silence
     given[1, 5:10] = 7
     engine, kept = FakeEngine(n_rows=1), {}
-    codes = stage2.run(given, engine, VOCAB, keep=kept.__setitem__)
+    codes = stage2.refine_codes(given, engine, VOCAB, keep=kept.__setitem__)
     assert len(engine.calls) == 7 * (5 + 5 + 2 + 2)
     assert Chunk(0, 0, 5) in kept
     assert not {Chunk(0, 5, 5), Chunk(1, 5, 5)} & set(kept)
     assert (codes[:, 0] == given).all()
     np.testing.assert_array_equal(codes[0, :, :5], codes[0, :, 5:10])
     np.testing.assert_array_equal(codes[0, :, :5], codes[1, :, 5:10])
-    resumed = stage2.run(given, FakeEngine(n_rows=1), VOCAB, kept, keep=pytest.fail)
+    resumed = stage2.refine_codes(given, FakeEngine(n_rows=1), VOCAB, kept, keep=pytest.fail)
     np.testing.assert_array_equal(resumed, codes)
 
 
@@ -130,8 +130,8 @@ def test_rows_are_those_that_end_soonest(frames: int, most: int, rows: int) -> N
 
 
 def test_on_a_gpu_rows_are_the_fewest_with_the_fewest_steps() -> None:
-    assert stage2.rows_for(codes0(1800), 10, stage2.flat_effort) == 6
-    assert stage2.rows_for(codes0(3000), 32, stage2.flat_effort) == 20
+    assert stage2.rows_for(codes0(1800), 10, stage2.gpu_step_cost) == 6
+    assert stage2.rows_for(codes0(3000), 32, stage2.gpu_step_cost) == 20
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 12])
@@ -139,16 +139,16 @@ def test_the_effort_of_a_song_is_that_of_all_its_steps(rows: int) -> None:
     lengths = [12, 12, 12, 12, 5, 3, 3]
     waves = [lengths[start : start + rows] for start in range(0, len(lengths), rows)]
     steps = [sum(frame < own for own in wave) for wave in waves for frame in range(max(wave))]
-    total = sum(stage2.step_effort(busy) for busy in steps)
-    assert stage2._total_effort(lengths, rows, stage2.step_effort) == total
+    total = sum(stage2.cpu_step_cost(busy) for busy in steps)
+    assert stage2._total_cost(lengths, rows, stage2.cpu_step_cost) == total
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_progress_reaches_its_total_also_after_a_resume() -> None:
     events: list[Event] = []
     kept: dict[Chunk, np.ndarray] = {}
-    stage2.run(codes0(12), FakeEngine(n_rows=2), VOCAB, keep=kept.__setitem__)
-    done = {chunk: kept[chunk] for chunk in stage2.chunks(12)[:2]}
-    stage2.run(codes0(12), FakeEngine(n_rows=2), VOCAB, done, progress=events.append)
+    stage2.refine_codes(codes0(12), FakeEngine(n_rows=2), VOCAB, keep=kept.__setitem__)
+    done = {chunk: kept[chunk] for chunk in stage2.chunk_grid(12)[:2]}
+    stage2.refine_codes(codes0(12), FakeEngine(n_rows=2), VOCAB, done, progress=events.append)
     assert events[0].done == 10
     assert events[-1].done == events[-1].total == 24

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from yuegguf_convert.lora import changeable, llama_of
+from yuegguf_convert.lora import config_of_shape, lora_targets
 from yuegguf_convert.peft import CONFIG, WEIGHTS, peft_name
 
 from yuegguf.lm.gguf_model import read_model
@@ -22,7 +22,7 @@ Tensors = dict[str, np.ndarray]
 def write_peft(folder: Path, base: Path, seed: int = 0, rank: int = 4, spread: float = 0.2) -> Path:
     """An adapter of every layer's attention, in the layout of YuE's finetuning."""
     chance, tensors = np.random.default_rng(seed), {}
-    for name, want in changeable(llama_of(read_model(base).shape)).items():
+    for name, want in lora_targets(config_of_shape(read_model(base).shape)).items():
         if name.split(".")[-2] in ATTENTION:
             rows, columns = want.shape
             for half, shape in (("A", (rank, columns)), ("B", (rows, rank))):

@@ -21,7 +21,7 @@ from yuegguf.codec.protocol import CODEC_HOP
 from yuegguf.errors import CodecError, DamagedFile, EngineError, Interrupted, StorageError
 from yuegguf.lm import header, llama
 from yuegguf.lm.adapters import read_adapter
-from yuegguf.lm.gguf_model import Model, read_model
+from yuegguf.lm.gguf_model import CheckedModel, read_model
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
 from yuegguf.lm.protocol import SequenceInput
 from yuegguf.models.resolve import nano_models
@@ -96,7 +96,7 @@ class HashEngine:
 class PatternCodec(OrtCodec):
     """An AudioCodec of which every frame is computed alone, without loading a graph."""
 
-    def _run(self, role: onnx.Role, outputs: list[str], feeds: dict[str, Any]) -> list[NDArray[Any]]:
+    def _run(self, role: onnx.GraphRole, outputs: list[str], feeds: dict[str, Any]) -> list[NDArray[Any]]:
         if self._closed:
             raise CodecError("the codec is closed")
         header = self._header(role)
@@ -136,11 +136,11 @@ def _version(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(32)
-def _model(path: Path, size: int, changed: int) -> Model:
+def _model(path: Path, size: int, changed: int) -> CheckedModel:
     return read_model(path)
 
 
-def _read_model(path: Path) -> Model:
+def _read_model(path: Path) -> CheckedModel:
     """The header of the bundled models, which nothing changes, is read once."""
     return _model(path, 0, 0) if path.parent == BUNDLED else read_model(path)
 

@@ -63,4 +63,6 @@ class Refrain(Stage1Engine):
 
 
 def sing(draft: Stage1Task, engine: Stage1Engine, journal: MemoryJournal | None = None) -> list[list[int]]:
-    return [codes.tolist() for codes in stage1.run(draft, engine, VOCAB, journal or MemoryJournal())]
+    return [
+        codes.tolist() for codes in stage1.generate_codes(draft, engine, VOCAB, journal or MemoryJournal())
+    ]

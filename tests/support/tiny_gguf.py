@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from gguf import TokenType
 from yuegguf_convert.gguf_file import Tensor, TensorType, Value, write_gguf
+from yuegguf_convert.llama_tensors import LlamaConfig, expected_tensors
 from yuegguf_convert.lm import lm_metadata
-from yuegguf_convert.names import LlamaConfig, wanted_tensors
 from yuegguf_convert.tokenizer_pieces import Vocab
 
 PIECES = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁[", "<SOA>", "<EOA>", "ü"]
@@ -32,7 +32,7 @@ def write_tiny(path: Path, change: Change = lambda metadata, tensors: None) -> P
     metadata = lm_metadata(CONFIG, vocab, "stage1", "F16", None)
     kinds = {1: TensorType.F32, 2: TensorType.F16}
     tensors = [
-        Tensor(want.name, kinds[len(want.shape)], want.shape) for want in wanted_tensors(CONFIG).values()
+        Tensor(want.name, kinds[len(want.shape)], want.shape) for want in expected_tensors(CONFIG).values()
     ]
     change(metadata, tensors)
     write_gguf(path, metadata, tensors, lambda tensor: [weights(tensor)])

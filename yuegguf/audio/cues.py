@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yuegguf.files.atomic import storage_errors
 
-LARGEST = 2**32 - 1
+MAX_RIFF_BYTES = 2**32 - 1
 """Bytes that a RIFF file can count."""
 
 
@@ -32,7 +32,7 @@ def add_cues(path: Path, marks: Sequence[CuePoint]) -> None:
         end = file.seek(0, 2)
         pad = b"\0" * (end % 2)
         size = end + len(pad) + len(chunks) - 8
-        if not marks or size > LARGEST:
+        if not marks or size > MAX_RIFF_BYTES:
             return
         file.write(pad + chunks)
         file.seek(4)

@@ -20,7 +20,7 @@ CROSSOVER_HZ = 5_500.0
 """Where the 16 kHz codec hands over to the 44.1 kHz upsampler (`post_process_audio.py`)."""
 CEILING = 0.99
 """Highest sample value that upstream's `save_audio` lets through (`vocoder.py`)."""
-LOUDEST_MATCH = 10.0
+MAX_MATCH_GAIN = 10.0
 """Energy matching never amplifies the codec's low band by more than this (+20 dB)."""
 
 LOBES = 6
@@ -29,7 +29,7 @@ ROLLOFF = 0.99
 """Cut-off of the resampler as a share of the lower Nyquist rate (torchaudio `rolloff`)."""
 BIQUAD_BLOCK = 128
 """Samples that one matrix product filters: 64 to 256 were equally fast."""
-CHUNK = 1 << 17
+BLOCK_SAMPLES = 1 << 17
 """Samples whose float64 intermediates exist at one time."""
 CROSSOVER_TAPS = 255
 CROSSOVER_BETA = 8.0
@@ -54,7 +54,7 @@ def resample_kernel(source: int, target: int) -> tuple[NDArray[np.int64], NDArra
     first = phase * source // target - width
     offset = (-phase.astype(np.float32) / np.float32(target)).astype(np.float64)
     kernel = np.empty((target, 2 * width + 2), np.float32)
-    rows = max(1, CHUNK // kernel.shape[1])
+    rows = max(1, BLOCK_SAMPLES // kernel.shape[1])
     for row in range(0, target, rows):  # coprime rates near a million have ten million taps
         some = slice(row, row + rows)
         tap = first[some, None] + np.arange(kernel.shape[1])
@@ -82,7 +82,7 @@ def resample(wave: Wave, source_rate: int, target_rate: int) -> Wave:
     taps = kernel.shape[1]
     length = -(-len(wave) * target // source)
     out = np.empty(length, np.float32)
-    periods = max(1, CHUNK // max(source, target))
+    periods = max(1, BLOCK_SAMPLES // max(source, target))
     for begin in range(0, -(-length // target), periods):
         count = min(periods, -(-length // target) - begin)
         start = begin * source + int(first[0])
@@ -132,8 +132,8 @@ def lfilter(wave: Wave, b: Doubles, a: Doubles, *, clamp: bool = True) -> Wave:
     rest, ring, drive, step = _block_matrices(tuple(b), tuple(a))
     out = np.empty_like(wave)
     s1 = s2 = 0.0
-    for start in range(0, len(wave), CHUNK):
-        piece = wave[start : start + CHUNK]
+    for start in range(0, len(wave), BLOCK_SAMPLES):
+        piece = wave[start : start + BLOCK_SAMPLES]
         rows = -(-len(piece) // BIQUAD_BLOCK)
         x = np.pad(piece.astype(np.float64), (0, rows * BIQUAD_BLOCK - len(piece))).reshape(rows, -1)
         states = []
@@ -141,7 +141,7 @@ def lfilter(wave: Wave, b: Doubles, a: Doubles, *, clamp: bool = True) -> Wave:
             states.append((s1, s2))
             s1, s2 = step[0] * s1 + step[1] * s2 + d1, step[2] * s1 + step[3] * s2 + d2
         y = (x @ rest + np.array(states) @ ring).reshape(-1)[: len(piece)]
-        out[start : start + CHUNK] = np.clip(y, -1, 1) if clamp else y
+        out[start : start + BLOCK_SAMPLES] = np.clip(y, -1, 1) if clamp else y
     return out
 
 
@@ -209,7 +209,7 @@ def mix_upstream(
     high = high_pass(vocos_mix, cutoff_hz, song_rate)
     level = rms(low_pass(vocos_mix, cutoff_hz, song_rate))
     low = low_pass(resample(codec_mix, codec_rate, song_rate), cutoff_hz, song_rate)
-    scale = np.float32(_match(level, rms(low)))
+    scale = np.float32(_energy_scale(level, rms(low)))
     length = min(len(low), len(high))
     low[:length] *= scale
     low[:length] += high[:length]
@@ -236,9 +236,9 @@ def cross_over(low: Wave, high: Wave, rate: int, cutoff_hz: float = CROSSOVER_HZ
     `high` is returned as it is; upstream's scale reaches 1e9 there.
     """
     kernel = crossover_kernel(cutoff_hz, rate)
-    old, new = fir(high, kernel), fir(_fit(low, len(high)), kernel)
-    scale = _match(rms(old), rms(new))
-    if scale > LOUDEST_MATCH:
+    old, new = fir(high, kernel), fir(_cut_or_pad(low, len(high)), kernel)
+    scale = _energy_scale(rms(old), rms(new))
+    if scale > MAX_MATCH_GAIN:
         return high
     new *= np.float32(scale)
     new -= old
@@ -246,18 +246,18 @@ def cross_over(low: Wave, high: Wave, rate: int, cutoff_hz: float = CROSSOVER_HZ
     return new
 
 
-def _fit(wave: Wave, length: int) -> Wave:
+def _cut_or_pad(wave: Wave, length: int) -> Wave:
     return _padded(wave, 0, length) if len(wave) != length else wave
 
 
-def _match(wanted: float, present: float) -> float:
+def _energy_scale(wanted: float, present: float) -> float:
     """Upstream's energy scale with its epsilon (`post_process_audio.py`)."""
     return (wanted + 1e-10) / (present + 1e-10)
 
 
 def rms(wave: Wave) -> float:
     """Root of the mean square of a wave [S]; 0 for an empty one."""
-    total = sum(float(np.square(piece, dtype=np.float64).sum()) for piece in _pieces(wave))
+    total = sum(float(np.square(piece, dtype=np.float64).sum()) for piece in _blocks(wave))
     return float(np.sqrt(total / max(len(wave), 1)))
 
 
@@ -296,12 +296,12 @@ def limit(wave: Wave, rate: int, ceiling: float = CEILING) -> Wave:
     out = np.empty_like(wave)
     held = np.zeros(2 * ahead)  # reduction in dB of samples start-ahead … start+ahead
     held[ahead:] = _release(_excess_db(wave[:ahead], ahead, ceiling), 0.0, slope)
-    for start in range(0, len(wave), CHUNK):
-        piece = wave[start : start + CHUNK]
+    for start in range(0, len(wave), BLOCK_SAMPLES):
+        piece = wave[start : start + BLOCK_SAMPLES]
         coming = _excess_db(wave[start + ahead : start + ahead + len(piece)], len(piece), ceiling)
         reach = np.concatenate([held, _release(coming, float(held[-1]), slope)])
         smooth = np.convolve(_sliding_maximum(reach, ahead + 1), fade, "valid")
-        out[start : start + CHUNK] = piece * 10 ** (smooth / -20)
+        out[start : start + BLOCK_SAMPLES] = piece * 10 ** (smooth / -20)
         held = reach[-2 * ahead :]
     return np.clip(out, -ceiling, ceiling, out=out)  # against rounding only
 
@@ -329,5 +329,5 @@ def _sliding_maximum(values: Doubles, width: int) -> Doubles:
     return np.asarray(np.maximum(left[:count], right[width - 1 : width - 1 + count]), np.float64)
 
 
-def _pieces(wave: Wave) -> Iterator[Wave]:
-    return (wave[start : start + CHUNK] for start in range(0, len(wave), CHUNK))
+def _blocks(wave: Wave) -> Iterator[Wave]:
+    return (wave[start : start + BLOCK_SAMPLES] for start in range(0, len(wave), BLOCK_SAMPLES))

@@ -25,7 +25,7 @@ from yuegguf.request.song_request import FORMATS, Format
 
 CREDIT = "AI-generated with YuE by HKUST/M-A-P"
 """The provenance that YuE's licence asks for, in every file and song folder."""
-BLOCK = 1 << 18
+WRITE_SAMPLES = 1 << 18
 """Samples that are converted and written at one time."""
 
 
@@ -61,7 +61,7 @@ def write_audio(
     """
     subtype = check_format(format, bits)
     with replacing(path) as part:
-        with FileIO(part, "w") as file, _Kept(file) as kept:
+        with FileIO(part, "w") as file, _ErrorKeepingFile(file) as kept:
             try:
                 _encode(kept, wave, format, subtype, tags)
             # soundfile asserts that everything was written
@@ -87,7 +87,7 @@ def check_format(format: str, bits: int) -> str:
     return f"PCM_{bits}"
 
 
-class _Kept:
+class _ErrorKeepingFile:
     """A file that libsndfile writes to, and what the system refused, which libsndfile does not pass on.
 
     Used as a context, it raises that OSError at the end.
@@ -116,7 +116,9 @@ class _Kept:
             raise self._refused
 
 
-def _encode(file: _Kept, wave: NDArray[np.float32], format: Format, subtype: str, tags: Tags | None) -> None:
+def _encode(
+    file: _ErrorKeepingFile, wave: NDArray[np.float32], format: Format, subtype: str, tags: Tags | None
+) -> None:
     quality = {"compression_level": 0.0, "bitrate_mode": "VARIABLE"} if format == "mp3" else {}
     with soundfile.SoundFile(
         file, "w", SONG_RATE, channels=1, subtype=subtype, format=format.upper(), **quality
@@ -124,8 +126,8 @@ def _encode(file: _Kept, wave: NDArray[np.float32], format: Format, subtype: str
         if tags is not None and format != "mp3":
             for field, text in _texts(tags).items():
                 setattr(sound, field, text)
-        for start in range(0, len(wave), BLOCK):
-            sound.write(_samples(wave[start : start + BLOCK], subtype))
+        for start in range(0, len(wave), WRITE_SAMPLES):
+            sound.write(_samples(wave[start : start + WRITE_SAMPLES], subtype))
 
 
 def _samples(wave: NDArray[np.float32], subtype: str) -> NDArray[np.float32] | NDArray[np.int32]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from yuegguf.files.atomic import replacing, storage_errors
 
-WIDTH = 2
+SAMPLE_BYTES = 2
 """Bytes of a sample: 16 bits, mono."""
 
 
@@ -45,8 +45,8 @@ class GrowingWav:
     def read(self, start: int, stop: int) -> NDArray[np.int16]:
         """Samples `start` … `stop`, which must be in the file. Raises StorageError."""
         with storage_errors(self._path):
-            os.lseek(self._handle, len(self._header) + WIDTH * start, os.SEEK_SET)
-            data = os.read(self._handle, WIDTH * (stop - start))
+            os.lseek(self._handle, len(self._header) + SAMPLE_BYTES * start, os.SEEK_SET)
+            data = os.read(self._handle, SAMPLE_BYTES * (stop - start))
         return np.frombuffer(data, "<i2").astype(np.int16)
 
     def cut(self, samples: int) -> None:
@@ -55,12 +55,12 @@ class GrowingWav:
             return
         with storage_errors(self._path):
             self._count(samples)  # before the samples go, or the header would promise what is not there
-            os.ftruncate(self._handle, len(self._header) + WIDTH * samples)
+            os.ftruncate(self._handle, len(self._header) + SAMPLE_BYTES * samples)
 
     def append(self, samples: NDArray[np.int16]) -> None:
         """Add samples. Raises StorageError; the file then ends where it ended before."""
         with storage_errors(self._path):
-            self._write(len(self._header) + WIDTH * self.samples, samples.astype("<i2").tobytes())
+            self._write(len(self._header) + SAMPLE_BYTES * self.samples, samples.astype("<i2").tobytes())
             self._count(self.samples + len(samples))
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class GrowingWav:
         os.close(self._handle)
 
     def _count(self, samples: int) -> None:
-        size = WIDTH * samples
+        size = SAMPLE_BYTES * samples
         riff, data = struct.pack("<I", len(self._header) - 8 + size), struct.pack("<I", size)
         self._write(0, self._header[:4] + riff + self._header[8:-4] + data)
         self.samples = samples
@@ -87,12 +87,14 @@ def to_pcm(wave: NDArray[np.float32]) -> NDArray[np.int16]:
 
 def _header(samples: int, rate: int, comment: str) -> bytes:
     """Everything before the samples; the last four bytes are their size."""
-    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate, WIDTH * rate, WIDTH, 8 * WIDTH)
+    form = b"fmt " + struct.pack(
+        "<IHHIIHH", 16, 1, 1, rate, SAMPLE_BYTES * rate, SAMPLE_BYTES, 8 * SAMPLE_BYTES
+    )
     text = comment.encode() + b"\0"
     text += b"\0" * (len(text) % 2)
     info = b"LIST" + struct.pack("<I", 12 + len(text)) + b"INFOICMT" + struct.pack("<I", len(text)) + text
     body = b"WAVE" + form + (info if comment else b"") + b"data"
-    size = WIDTH * samples
+    size = SAMPLE_BYTES * samples
     return b"RIFF" + struct.pack("<I", len(body) + 4 + size) + body + struct.pack("<I", size)
 
 
@@ -104,6 +106,6 @@ def _samples_of(path: Path, rate: int, comment: str) -> int | None:
             start, there = file.read(length), path.stat().st_size
     except FileNotFoundError:
         return None
-    samples = int.from_bytes(start[-4:], "little") // WIDTH
-    whole = length + WIDTH * samples <= there
+    samples = int.from_bytes(start[-4:], "little") // SAMPLE_BYTES
+    whole = length + SAMPLE_BYTES * samples <= there
     return samples if whole and start == _header(samples, rate, comment) else None

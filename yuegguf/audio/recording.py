@@ -18,7 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from yuegguf.audio.dsp import kernel_reach, resample
-from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, SHORTEST
+from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, MIN_SAMPLES
 from yuegguf.errors import RequestError
 from yuegguf.files.reading import opened
 
@@ -26,14 +26,14 @@ Wave = NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
 """Sample rates that we read, Hz: beyond them a header is damaged, and a resampling kernel explodes."""
-MOST_CHANNELS = 64
-LONGEST = 6 * 3600
+MAX_CHANNELS = 64
+MAX_SECONDS = 6 * 3600
 """Seconds of a recording that is read: a compressed file of a megabyte can announce and hold days."""
-BLOCK = 1 << 20
+DECODE_VALUES = 1 << 20
 """Numbers that are decoded at one time, those of all channels counted."""
-UNSURE = ("OGG",)
+INEXACT_SEEK = ("OGG",)
 """Formats in which libsndfile 1.2 goes to another sample than asked for, near the end of a stream."""
-PART_SECONDS = 30
+RESAMPLE_SECONDS = 30
 """Seconds that are resampled at one time."""
 
 
@@ -56,7 +56,7 @@ class Recording:
     def codec_frames(self) -> int:
         """Frames that the codec makes of it; 0 where it is too short to be encoded."""
         samples = self.length_at(CODEC_RATE)
-        return (samples + 240) // CODEC_HOP if samples >= SHORTEST else 0
+        return (samples + 240) // CODEC_HOP if samples >= MIN_SAMPLES else 0
 
     def length_at(self, rate: int) -> int:
         """Samples at another rate."""
@@ -76,7 +76,7 @@ class Recording:
         common = gcd(self.rate, rate)
         source, target = self.rate // common, rate // common
         margin = -(-kernel_reach(source, target) // source) + 1  # periods that a sample depends on
-        step = max(1, PART_SECONDS * rate // target) * target
+        step = max(1, RESAMPLE_SECONDS * rate // target) * target
         with _memory(self.path), closing(_Reader(self)) as reader:
             out = np.empty(max(0, stop - first), np.float32)
             for begin in range(first // target * target, stop, step):
@@ -133,14 +133,16 @@ def open_recording(path: Path) -> Recording:
         rate, channels, announced = int(file.samplerate), int(file.channels), int(file.frames)
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise RequestError(f"{path} claims a sample rate of {rate} Hz", "convert it to 44100 Hz")
-    if channels > MOST_CHANNELS:
-        raise RequestError(f"{path} claims {channels} channels", f"at most {MOST_CHANNELS} are read")
-    most = LONGEST * rate
+    if channels > MAX_CHANNELS:
+        raise RequestError(f"{path} claims {channels} channels", f"at most {MAX_CHANNELS} are read")
+    most = MAX_SECONDS * rate
     samples = announced if 0 < announced <= most and _holds(path, announced) else _count(path, most)
     if not samples:
         raise RequestError(f"{path} holds no samples", "use a recording that is not empty")
     if samples > most:
-        raise RequestError(f"{path} is longer than {LONGEST // 3600} hours", "cut out the part that you need")
+        raise RequestError(
+            f"{path} is longer than {MAX_SECONDS // 3600} hours", "cut out the part that you need"
+        )
     return Recording(path, rate, samples)
 
 
@@ -168,7 +170,7 @@ def _count(path: Path, most: int) -> int:
 
 def _blocks(file: soundfile.SoundFile, count: int) -> Iterator[Wave]:
     """The next samples [S, channels], until there are `count` or no more."""
-    size = BLOCK // file.channels
+    size = DECODE_VALUES // file.channels
     while count > 0:
         block = file.read(min(size, count), dtype="float32", always_2d=True)
         if not len(block):
@@ -179,7 +181,7 @@ def _blocks(file: soundfile.SoundFile, count: int) -> Iterator[Wave]:
 
 def _go_to(file: soundfile.SoundFile, position: int, sample: int) -> None:
     """Go on from a position to a sample; by decoding where the format cannot seek, or not near the end."""
-    if file.seekable() and file.format not in UNSURE:
+    if file.seekable() and file.format not in INEXACT_SEEK:
         file.seek(sample)
     else:
         for _ in _blocks(file, sample - position):

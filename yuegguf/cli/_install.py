@@ -12,7 +12,7 @@ from yuegguf.errors import ModelNotFound, RequestError
 from yuegguf.files import hashing
 from yuegguf.files.atomic import read_within
 from yuegguf.lm import header
-from yuegguf.lm.vocab import MOST_TOKENIZER, ROLE_OF_CONTEXT
+from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, ROLE_OF_CONTEXT
 from yuegguf.models import lockfile, registry
 from yuegguf.models.hub_client import Snapshot, missing_bytes
 from yuegguf.models.lockfile import Installed
@@ -95,7 +95,7 @@ def original_job(wanted: WantedModel, snapshot: Snapshot, folder: Path) -> Insta
             )
     if not wanted.quant:
         return InstallJob(wanted, ((snapshot, folder),), snapshot.bytes)
-    from yuegguf_convert.quantize import BITS, check_type
+    from yuegguf_convert.quantize import BITS_PER_WEIGHT, check_type
 
     try:
         check_type(wanted.quant)
@@ -103,7 +103,7 @@ def original_job(wanted: WantedModel, snapshot: Snapshot, folder: Path) -> Insta
         hint = f"or take a GGUF that has it: yuegguf pull {wanted.name} --from-gguf" if entry.gguf else ""
         raise RequestError(f"{error.message} to convert to", f"{error.hint}; {hint}".rstrip("; ")) from error
     weights = sum(file.bytes for file in snapshot.files if file.name.endswith(".safetensors"))
-    return InstallJob(wanted, ((snapshot, folder),), round(weights * BITS[wanted.quant] / 16))
+    return InstallJob(wanted, ((snapshot, folder),), round(weights * BITS_PER_WEIGHT[wanted.quant] / 16))
 
 
 def install_model(job: InstallJob, staging: Path, progress: Progress) -> None:
@@ -120,8 +120,8 @@ def install_model(job: InstallJob, staging: Path, progress: Progress) -> None:
     elif job.is_gguf:
         _trim(job, source / job.parts[0][0].files[0].name, out, progress)
     else:
+        from yuegguf_convert.llama_tensors import read_config
         from yuegguf_convert.lm import convert_lm
-        from yuegguf_convert.names import read_config
 
         role = "auto" if read_config(source).context in ROLE_OF_CONTEXT else entry.role
         quant = job.wanted.quant
@@ -143,7 +143,7 @@ def _trim(job: InstallJob, gguf: Path, out: Path, progress: Progress) -> None:
     model = None
     if len(job.parts) > 1:
         path = job.parts[1][1] / "tokenizer.model"
-        model = read_within(path, MOST_TOKENIZER, "use --force to get it again")
+        model = read_within(path, MAX_TOKENIZER_BYTES, "use --force to get it again")
     header.read_header(gguf, role)
     trim_gguf(gguf, out, role=role, overwrite=True, progress=progress, tokenizer=model)
 

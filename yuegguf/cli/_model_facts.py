@@ -9,7 +9,7 @@ from typing import Any
 
 from yuegguf.errors import ModelNotFound, RequestError
 from yuegguf.lm.gguf_header import Value, read_gguf
-from yuegguf.lm.gguf_model import checked
+from yuegguf.lm.gguf_model import check_model
 from yuegguf.lm.vocab import TOKENIZER_KEY, role_of
 from yuegguf.models import lockfile, registry
 from yuegguf.models.lockfile import Installed
@@ -55,7 +55,7 @@ def _gguf(path: Path) -> dict[str, Any]:
     model = read_gguf(path)
     values = {key: _plain(value) for key, value in model.metadata.items()}
     if values.get("general.type") != "adapter":
-        checked(model)
+        check_model(model)
     role = role_of({key: str(value) for key, value in values.items()})
     pieces = model.metadata.get("tokenizer.ggml.tokens")
     types = Counter(tensor.kind.name for tensor in model.tensors.values())

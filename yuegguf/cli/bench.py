@@ -22,11 +22,11 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli.quality import quality
 from yuegguf.errors import RequestError
-from yuegguf.lm.vocab import Role
+from yuegguf.lm.vocab import StageRole
 from yuegguf.models.resolve import Models
 
 STAGES = {"1": "stage1", "2": "stage2", "render": "render"}
-SHAPES: dict[str, tuple[Role, ...]] = {
+SHAPES: dict[str, tuple[StageRole, ...]] = {
     "real": ("stage1", "stage2"),
     "stage1": ("stage1",),
     "stage2": ("stage2",),
@@ -131,7 +131,7 @@ def _models(output: Console, choice: Any, shape: str | None, kept: Path | None) 
         yield replace(found, name=shape, stage1=first, stage2=second)
 
 
-def _made(output: Console, path: Path, role: Role, kind: str) -> Path:
+def _made(output: Console, path: Path, role: StageRole, kind: str) -> Path:
     from yuegguf_convert.synthetic import write_synthetic
 
     if not path.exists():

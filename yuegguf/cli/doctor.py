@@ -82,12 +82,12 @@ def needs() -> dict[str, int]:
     """
     from yuegguf.lm.header import ModelFacts
     from yuegguf.planning.cost import LoadSpec
-    from yuegguf.stages.stage2 import ROW_IDS
+    from yuegguf.stages.stage2 import CHUNK_IDS
 
     found = {}
     for name, size in FAMILY_BYTES.items():
         first, second = (ModelFacts(int(n * size), kv, heads, 0) for n, kv, heads in PUBLISHED.values())
-        found[name] = max(LoadSpec(2, ONE_MINUTE).own_bytes(first), LoadSpec(1, ROW_IDS).own_bytes(second))
+        found[name] = max(LoadSpec(2, ONE_MINUTE).own_bytes(first), LoadSpec(1, CHUNK_IDS).own_bytes(second))
     return found
 
 

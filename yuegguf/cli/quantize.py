@@ -51,11 +51,11 @@ def quantize(
     yuegguf quantize en-cot-BF16.gguf Q5_K_M -o en-cot-Q5_K_M.gguf
     yuegguf quantize s2-general-BF16.gguf Q4_0 --song songs/a --song songs/b -o s2-general-Q4_0.gguf
     """
-    from yuegguf_convert.quantize import DIRECT, check_type, quantize_gguf
+    from yuegguf_convert.quantize import OWN_TYPES, check_type, quantize_gguf
 
     from yuegguf.errors import RequestError
 
-    if songs and check_type(out_type) in DIRECT:
+    if songs and check_type(out_type) in OWN_TYPES:
         raise RequestError(f"{out_type} rounds all columns alike", "leave --song out")
     matters = _importance(output, source, songs, threads) if songs else None
     _report(output, quantize_gguf(source, target, out_type, threads, force, matters))

@@ -13,20 +13,20 @@ from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP, CODEC_RATE, FRAME_RATE,
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.reading import opened
 
-Role = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsampler"]
-ROLES: tuple[Role, ...] = get_args(Role)
+GraphRole = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsampler"]
+GRAPH_ROLES: tuple[GraphRole, ...] = get_args(GraphRole)
 
 METADATA_KEY = "yuegguf.codec"
 """The exporter's key of the JSON header."""
-FORMAT = 1
+HEADER_VERSION = 1
 """The newest header that this version reads."""
 
 
 @dataclass(frozen=True)
-class Header:
+class GraphHeader:
     """What an exported graph says about itself."""
 
-    role: Role
+    role: GraphRole
     fingerprint: str
     """Hash of the codebooks, the same in all files of one codec."""
     codebooks: int
@@ -38,7 +38,7 @@ class Header:
     """Samples of an upsampler's Fourier frame; 0 for the other graphs."""
 
 
-def read_header(path: Path, role: Role) -> Header:
+def read_graph_header(path: Path, role: GraphRole) -> GraphHeader:
     """The header of an exported graph, without loading it.
 
     Raises DamagedFile where the file is cut off, is no ONNX model, was not made by `yuegguf export-codec`,
@@ -52,7 +52,7 @@ def read_header(path: Path, role: Role) -> Header:
         raise DamagedFile(f"{path} is damaged: {error}", "export the codec again") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
         raise DamagedFile(f"{path} is not a file of `yuegguf export-codec`", "export the codec again")
-    if facts["format"] > FORMAT:
+    if facts["format"] > HEADER_VERSION:
         raise DamagedFile(f"{path} was written by a newer yuegguf", "update yuegguf")
     if facts.get("role") != role:
         raise DamagedFile(f"{path} holds the {facts.get('role')}, not the {role}", "export the codec again")
@@ -103,7 +103,7 @@ class EncoderShape:
         return 4 * (max(6 * self.acoustic * CODEC_RATE, convolution, attention) + kept)
 
 
-MOST_FIELDS, MOST_DIMS, MOST_TEXT = 200_000, 80, 1 << 20
+MAX_FIELDS, MAX_DIMS_BYTES, MAX_TEXT_BYTES = 200_000, 80, 1 << 20
 """Fields of a message, bytes of a weight's dimensions and of a text. The bundled encoder has 703 fields."""
 QUERY_BLOCK = 512
 """Queries of a step of HuBERT's attention, in every exported graph."""
@@ -128,7 +128,7 @@ def read_encoder(path: Path) -> EncoderShape:
     return EncoderShape(sum(prod(dims) for dims in found.values()), **widths)
 
 
-def _header_of(path: Path, role: Role, facts: dict[str, Any]) -> Header:
+def _header_of(path: Path, role: GraphRole, facts: dict[str, Any]) -> GraphHeader:
     upsampler = role.endswith("upsampler")
     names = ("codebooks", "bins", "width", "hop", *(["n_fft"] if upsampler else []))
     numbers = {name: facts[name] for name in names if isinstance(facts.get(name), int) and facts[name] > 0}
@@ -139,7 +139,7 @@ def _header_of(path: Path, role: Role, facts: dict[str, Any]) -> Header:
     fits = numbers["hop"] == (SONG_HOP if upsampler else CODEC_HOP) and numbers["codebooks"] == CODEBOOKS
     if not fits or numbers["bins"] > 1 << 15 or n_fft % (2 * SONG_HOP):
         raise DamagedFile(f"{path} is of another geometry than YuE's codec: {numbers}")
-    return Header(role, fingerprint, CODEBOOKS, numbers["bins"], numbers["width"], n_fft)
+    return GraphHeader(role, fingerprint, CODEBOOKS, numbers["bins"], numbers["width"], n_fft)
 
 
 def _weights(file: BinaryIO, size: int) -> Iterator[tuple[str, list[int]]]:
@@ -160,7 +160,7 @@ def _weight(file: BinaryIO, start: int, end: int) -> tuple[str, list[int]]:
             name = _text(file, at, count)
         elif number == 1:  # one number, or several packed together
             position = at
-            if count > MOST_DIMS:
+            if count > MAX_DIMS_BYTES:
                 raise ValueError(f"a weight has {count} bytes of dimensions")
             while position < at + count:
                 value, position = _varint(file, position)
@@ -181,7 +181,7 @@ def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
 
 def _fields(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, start and length of each field of a protobuf message that lies in position … end."""
-    for _ in range(MOST_FIELDS):
+    for _ in range(MAX_FIELDS):
         if position >= end:
             return
         tag, position = _varint(file, position)
@@ -213,7 +213,7 @@ def _varint(file: BinaryIO, position: int) -> tuple[int, int]:
 
 
 def _text(file: BinaryIO, position: int, length: int) -> str:
-    if length > MOST_TEXT:
+    if length > MAX_TEXT_BYTES:
         raise ValueError(f"it has a text of {length} bytes")
     file.seek(position)
     return file.read(length).decode()

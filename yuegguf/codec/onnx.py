@@ -15,34 +15,36 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from yuegguf.codec.header import ROLES, Header, Role, read_header
-from yuegguf.codec.protocol import SHORTEST, SONG_HOP, Track
+from yuegguf.codec.header import GRAPH_ROLES, GraphHeader, GraphRole, read_graph_header
+from yuegguf.codec.protocol import MIN_SAMPLES, SONG_HOP, Track
 from yuegguf.errors import CodecError, DamagedFile, ModelNotFound, RequestError
 
 
 class OrtCodec:
     """X-Codec and the two upsamplers; an AudioCodec."""
 
-    def __init__(self, files: dict[Role, tuple[Path, Header]], threads: int | None) -> None:
+    def __init__(self, files: dict[GraphRole, tuple[Path, GraphHeader]], threads: int | None) -> None:
         self._files = files
         self._threads = threads
-        self._sessions: dict[Role, Any] = {}
+        self._sessions: dict[GraphRole, Any] = {}
         self._closed = False
 
     @classmethod
-    def open(cls, folder: Path, threads: int | None = None, need: Sequence[Role] = ROLES) -> OrtCodec:
+    def open(
+        cls, folder: Path, threads: int | None = None, need: Sequence[GraphRole] = GRAPH_ROLES
+    ) -> OrtCodec:
         """The codec in `folder`; loads no weights yet.
 
         `threads` None leaves it to ONNX Runtime (one per core); `need` are the graphs that will be used.
         Raises ModelNotFound where one is not there, DamagedFile where one is broken, is of a newer format,
         or comes from another codec than the rest.
         """
-        files: dict[Role, tuple[Path, Header]] = {}
+        files: dict[GraphRole, tuple[Path, GraphHeader]] = {}
         for role in need:
             path = folder / f"{role}.onnx"
             if not path.is_file():
                 raise ModelNotFound(f"{path} is not there", "make it with: yuegguf export-codec")
-            files[role] = path, read_header(path, role)
+            files[role] = path, read_graph_header(path, role)
         _check_same_codec(files)
         return cls(files, threads)
 
@@ -60,10 +62,10 @@ class OrtCodec:
         """
         if wav16k.ndim != 1 or not np.issubdtype(wav16k.dtype, np.floating):
             raise CodecError(f"a wave must be one row of floats, not {wav16k.dtype} {wav16k.shape}")
-        if wav16k.size < SHORTEST:
+        if wav16k.size < MIN_SAMPLES:
             raise RequestError(
                 f"the audio is too short: {wav16k.size} samples at 16 kHz",
-                f"the codec needs at least {SHORTEST}, 20 ms",
+                f"the codec needs at least {MIN_SAMPLES}, 20 ms",
             )
         if not np.isfinite(wav16k).all():
             raise RequestError("the audio holds NaN or infinity", "convert it to a plain WAV file first")
@@ -80,14 +82,14 @@ class OrtCodec:
 
     def upsample(self, codes: NDArray[np.int16], track: Track) -> NDArray[np.float32]:
         """Codes [8, T] (or fewer codebooks) → wave [882·T] at 44.1 kHz. Raises CodecError."""
-        role: Role = "vocal_upsampler" if track == "vocal" else "instrumental_upsampler"
+        role: GraphRole = "vocal_upsampler" if track == "vocal" else "instrumental_upsampler"
         ids = self._checked(codes, role)
         if ids.shape[1] == 0:
             return np.zeros(0, np.float32)
         real, imag = self._run(role, ["real", "imag"], {"codes": ids})
         return inverse_stft(real, imag, self._header(role).n_fft)
 
-    def release(self, role: Role) -> None:
+    def release(self, role: GraphRole) -> None:
         """Free one graph's memory; it is loaded again when it is needed."""
         self._sessions.pop(role, None)
 
@@ -96,12 +98,12 @@ class OrtCodec:
         self._sessions.clear()
         self._closed = True
 
-    def _header(self, role: Role) -> Header:
+    def _header(self, role: GraphRole) -> GraphHeader:
         if role not in self._files:
             raise CodecError(f"the codec was opened without its {role}")
         return self._files[role][1]
 
-    def _checked(self, codes: NDArray[np.int16], role: Role) -> NDArray[np.int64]:
+    def _checked(self, codes: NDArray[np.int16], role: GraphRole) -> NDArray[np.int64]:
         header = self._header(role)
         if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
             raise CodecError(f"codes must be integers [codebooks, frames], not {codes.dtype} {codes.shape}")
@@ -111,7 +113,7 @@ class OrtCodec:
             raise CodecError(f"codes are {codes.min()} to {codes.max()}, expected 0 to {header.bins - 1}")
         return codes.astype(np.int64)
 
-    def _run(self, role: Role, outputs: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def _run(self, role: GraphRole, outputs: list[str], feeds: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         if self._closed:
             raise CodecError("the codec is closed")
         self._header(role)
@@ -152,8 +154,8 @@ def build_info() -> dict[str, Any]:
     return {"version": ort.__version__, "providers": list(ort.get_available_providers())}
 
 
-def _check_same_codec(files: dict[Role, tuple[Path, Header]]) -> None:
-    first: tuple[Path, Header] | None = None
+def _check_same_codec(files: dict[GraphRole, tuple[Path, GraphHeader]]) -> None:
+    first: tuple[Path, GraphHeader] | None = None
     for path, header in files.values():
         first = first or (path, header)
         other = first[1]

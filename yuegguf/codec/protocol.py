@@ -17,7 +17,7 @@ FRAME_RATE = 50
 """Frames per second of one track."""
 CODEC_HOP = 320
 """Samples per frame at CODEC_RATE."""
-SHORTEST = CODEC_HOP - 8
+MIN_SAMPLES = CODEC_HOP - 8
 """Samples of the shortest wave that X-Codec's convolutions can take; it gives one frame."""
 SONG_HOP = 882
 """Samples per frame at SONG_RATE."""

@@ -24,7 +24,7 @@ from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import new_path
 from yuegguf.song.record import Imported, SongRecord, State
 from yuegguf.song.token_log import END_OF_AUDIO
-from yuegguf.stages.stage2 import chunks
+from yuegguf.stages.stage2 import chunk_grid
 
 LONGEST = 150
 """Seconds that a section may have."""
@@ -197,7 +197,7 @@ def keep_refined(folder: SongFolder, codes0: NDArray[np.int16], codes: NDArray[n
     if there == total and usable.all():
         folder.save_stage2(codes)
         return "master"
-    for chunk in chunks(total):
+    for chunk in chunk_grid(total):
         span = slice(chunk.start, chunk.start + chunk.frames)
         if span.stop <= there and usable[chunk.track, span].all():
             folder.save_chunk(chunk.track, chunk.start, codes[chunk.track, :, span])

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Self
 
 from yuegguf.errors import DamagedFile, RequestError
-from yuegguf.lm.gguf_header import GgufFile, Value, ValueType, few, read_gguf
+from yuegguf.lm.gguf_header import GgufFile, Value, ValueType, first_names, read_gguf
 
-MOST = 2
+MAX_ADAPTERS = 2
 """llama.cpp keeps them in a hash table by address: the order of three, and with it the last bits of the
 sum, was another one in 17 of 150 loads; that of two never was."""
-MOST_SCALE = 100
+MAX_SCALE = 100
 """The largest scale of an adapter, in either direction."""
-HALVES = (".lora_a", ".lora_b")
-ALPHA = "adapter.lora.alpha"
-WANTED = {"general.type": "adapter", "adapter.type": "lora", "general.architecture": "llama"}
-MAKE = "make one with: yuegguf convert-lora FOLDER"
+HALF_SUFFIXES = (".lora_a", ".lora_b")
+ALPHA_KEY = "adapter.lora.alpha"
+REQUIRED_METADATA = {"general.type": "adapter", "adapter.type": "lora", "general.architecture": "llama"}
+CONVERT_HINT = "make one with: yuegguf convert-lora FOLDER"
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Lora:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
-        if not abs(self.scale) <= MOST_SCALE:  # so that NaN is refused too
+        if not abs(self.scale) <= MAX_SCALE:  # so that NaN is refused too
             raise RequestError(
                 f"{self.scale} is not a LoRA scale",
-                f"write a number up to {MOST_SCALE}, as in opera.gguf:0.8",
+                f"write a number up to {MAX_SCALE}, as in opera.gguf:0.8",
             )
 
     def __str__(self) -> str:
@@ -57,12 +57,12 @@ class Lora:
         return cls(Path(name), scale) if colon else cls(Path(text))
 
 
-def alpha_of(file: GgufFile) -> float:
+def read_alpha(file: GgufFile) -> float:
     """An adapter's alpha: divided by the rank it scales B·A; 0 = neither does, as llama.cpp has it."""
-    return float(file.metadata[ALPHA].data) if ALPHA in file.metadata else 0.0
+    return float(file.metadata[ALPHA_KEY].data) if ALPHA_KEY in file.metadata else 0.0
 
 
-def factor(alpha: float, rank: int, scale: float) -> float:
+def lora_factor(alpha: float, rank: int, scale: float) -> float:
     """The factor of B·A."""
     return scale * alpha / rank if alpha else scale
 
@@ -74,27 +74,31 @@ def read_adapter(path: Path, weights: Mapping[str, tuple[int, int]], base: str) 
     refused here.
     """
     file = read_gguf(path)
-    for key, wanted in WANTED.items():
+    for key, wanted in REQUIRED_METADATA.items():
         found = file.metadata.get(key)
         plain = found is not None and found.kind == ValueType.STRING and not found.array
         text = found.text if found is not None and plain else None
         if text != wanted:
-            raise DamagedFile(f"{path.name} is not a LoRA adapter of a LLaMA: its {key} is {text!r}", MAKE)
-    alpha = file.metadata.get(ALPHA, Value(ValueType.FLOAT32, 0.0))
+            raise DamagedFile(
+                f"{path.name} is not a LoRA adapter of a LLaMA: its {key} is {text!r}", CONVERT_HINT
+            )
+    alpha = file.metadata.get(ALPHA_KEY, Value(ValueType.FLOAT32, 0.0))
     if alpha.array or alpha.kind != ValueType.FLOAT32 or not isfinite(alpha.data):
-        raise DamagedFile(f"{path.name} is damaged: its {ALPHA} is no 32-bit number", MAKE)
-    known = (ALPHA, *WANTED)
+        raise DamagedFile(f"{path.name} is damaged: its {ALPHA_KEY} is no 32-bit number", CONVERT_HINT)
+    known = (ALPHA_KEY, *REQUIRED_METADATA)
     if unknown := [key for key in file.metadata if key.startswith("adapter.") and key not in known]:
-        raise DamagedFile(f"{path.name} asks for more than a LoRA: {few(unknown)}", "use a plain LoRA")
+        raise DamagedFile(
+            f"{path.name} asks for more than a LoRA: {first_names(unknown)}", "use a plain LoRA"
+        )
     shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
-    if complaints := misfits(shapes, weights):
+    if complaints := shape_misfits(shapes, weights):
         raise DamagedFile(
             f"{path.name} does not fit {base}: {complaints}", "use the model that it was trained on"
         )
     return file
 
 
-def misfits(
+def shape_misfits(
     tensors: Mapping[str, tuple[int, ...]],
     weights: Mapping[str, tuple[int, int]],
     rank: int | None = None,
@@ -105,12 +109,14 @@ def misfits(
     `rank` is what it must be everywhere; None = any. `called` says how a message names a tensor.
     """
     names = called or {}
-    halves = {f"{weight}{half}" for weight in weights for half in HALVES}
-    partners = [weight + half for weight in weights for half in HALVES if weight + _other(half) in tensors]
+    halves = {f"{weight}{half}" for weight in weights for half in HALF_SUFFIXES}
+    partners = [
+        weight + half for weight in weights for half in HALF_SUFFIXES if weight + _other_half(half) in tensors
+    ]
     shaped = [
         f"{names.get(name, name)} {tensors[name]} instead of {wanted}"
         for weight, shape in weights.items()
-        for name, wanted in _wanted(tensors, weight, shape, rank)
+        for name, wanted in _expected_shapes(tensors, weight, shape, rank)
         if tensors[name] != wanted
     ]
     lists = (
@@ -120,18 +126,18 @@ def misfits(
     )
     if not tensors:
         return "it holds no tensors"
-    return "; ".join(f"{word}: {few(found)}" for word, found in lists if found)
+    return "; ".join(f"{word}: {first_names(found)}" for word, found in lists if found)
 
 
-def _wanted(
+def _expected_shapes(
     tensors: Mapping[str, tuple[int, ...]], weight: str, shape: tuple[int, int], rank: int | None
 ) -> Iterable[tuple[str, tuple[int, int]]]:
     """The halves of a weight that are both there, and the shapes that they must have."""
-    a, b = (weight + half for half in HALVES)
+    a, b = (weight + half for half in HALF_SUFFIXES)
     if a in tensors and b in tensors:
         rank = tensors[a][0] if rank is None else rank
         yield from ((a, (rank, shape[1])), (b, (shape[0], rank)))
 
 
-def _other(half: str) -> str:
-    return HALVES[1 - HALVES.index(half)]
+def _other_half(half: str) -> str:
+    return HALF_SUFFIXES[1 - HALF_SUFFIXES.index(half)]

@@ -27,7 +27,7 @@ MAX_VALUES, MAX_TENSORS, MAX_STRINGS = 4096, 1 << 14, 1 << 20
 """Metadata values, tensors and array strings of a file."""
 MAX_KEY, MAX_NAME = 256, 63
 """Bytes of a key, and of a tensor's name (ggml's GGML_MAX_NAME with its ending 0)."""
-CHUNK = 1 << 20
+READ_BYTES = 1 << 20
 """Bytes read at once."""
 
 
@@ -88,7 +88,7 @@ class TensorType(IntEnum):
 
 
 _Q = TensorType
-BLOCKS: Mapping[TensorType, tuple[int, int]] = {
+BLOCK_SIZES: Mapping[TensorType, tuple[int, int]] = {
     _Q.F32: (1, 4), _Q.F16: (1, 2), _Q.BF16: (1, 2),
     _Q.Q4_0: (32, 18), _Q.Q4_1: (32, 20), _Q.Q5_0: (32, 22), _Q.Q5_1: (32, 24), _Q.Q8_0: (32, 34),
     _Q.Q2_K: (256, 84), _Q.Q3_K: (256, 110), _Q.Q4_K: (256, 144), _Q.Q5_K: (256, 176), _Q.Q6_K: (256, 210),
@@ -142,7 +142,7 @@ class Tensor:
     @property
     def row_bytes(self) -> int:
         """Bytes of one row (the last dimension)."""
-        per_block, block_bytes = BLOCKS[self.kind]
+        per_block, block_bytes = BLOCK_SIZES[self.kind]
         return self.shape[-1] // per_block * block_bytes
 
     @property
@@ -175,7 +175,7 @@ class GgufFile:
         except OSError as error:
             raise DamagedFile(f"{self.path.name} cannot be read: {error.strerror}") from error
         if found.size != count:
-            raise damaged(self.path.name, f"it ends inside {tensor.name}")
+            raise damaged_gguf(self.path.name, f"it ends inside {tensor.name}")
         return found.reshape(stop - start, tensor.row_bytes)
 
 
@@ -190,21 +190,21 @@ def read_gguf(path: Path) -> GgufFile:
         raise DamagedFile(f"{path.name} cannot be read: {error.strerror}") from error
 
 
-def alignment_of(metadata: Mapping[str, Value], name: str) -> int:
+def read_alignment(metadata: Mapping[str, Value], name: str) -> int:
     """Bytes that tensors are aligned to. Raises DamagedFile naming the file NAME."""
     value = metadata.get("general.alignment", Value(_T.UINT32, ALIGNMENT))
     plain = value.kind == _T.UINT32 and not value.array
-    if not plain or not 1 <= value.data <= CHUNK or value.data & (value.data - 1):
-        raise damaged(name, "its alignment is not a power of two up to 1 MiB")
+    if not plain or not 1 <= value.data <= READ_BYTES or value.data & (value.data - 1):
+        raise damaged_gguf(name, "its alignment is not a power of two up to 1 MiB")
     return int(value.data)
 
 
-def damaged(name: str, what: str) -> DamagedFile:
+def damaged_gguf(name: str, what: str) -> DamagedFile:
     """The error for a GGUF with something wrong in its header."""
     return DamagedFile(f"{name} is damaged: {what}", "download or convert it again")
 
 
-def few(names: list[str], most: int = 6) -> str:
+def first_names(names: list[str], most: int = 6) -> str:
     """The first names of a list, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
@@ -221,7 +221,7 @@ class _Cursor:
     def take(self, count: int) -> bytes:
         if count > self.left:
             what = "ends inside its header" if self.size < MAX_HEADER else "has a header of over 128 MiB"
-            raise damaged(self.name, f"it {what}")
+            raise damaged_gguf(self.name, f"it {what}")
         end = self.at + count
         if end > len(self.buffer):
             self._refill(count)
@@ -232,9 +232,9 @@ class _Cursor:
 
     def _refill(self, count: int) -> None:
         rest = self.buffer[self.at :]
-        self.buffer, self.at = rest + self.file.read(max(CHUNK, count - len(rest))), 0
+        self.buffer, self.at = rest + self.file.read(max(READ_BYTES, count - len(rest))), 0
         if len(self.buffer) < count:
-            raise damaged(self.name, "it ends inside its header")
+            raise damaged_gguf(self.name, "it ends inside its header")
 
     def unpack(self, form: str) -> tuple[Any, ...]:
         return unpack("<" + form, self.take(calcsize("<" + form)))
@@ -246,7 +246,7 @@ class _Cursor:
         """A key or the name of a tensor."""
         data = self.string()
         if not 1 <= len(data) <= most:
-            raise damaged(self.name, f"the name of a {what} has {len(data)} bytes")
+            raise damaged_gguf(self.name, f"the name of a {what} has {len(data)} bytes")
         return self.decoded([data], f"the name of a {what}")
 
     def decoded(self, strings: list[bytes], what: str) -> str:
@@ -255,9 +255,9 @@ class _Cursor:
         try:
             found = joined.decode()
         except UnicodeDecodeError as error:
-            raise damaged(self.name, f"{what} is not UTF-8") from error
+            raise damaged_gguf(self.name, f"{what} is not UTF-8") from error
         if joined.count(b"\0") != max(0, len(strings) - 1):
-            raise damaged(self.name, f"{what} holds a zero byte")
+            raise damaged_gguf(self.name, f"{what} holds a zero byte")
         return found
 
     def value(self, key: str) -> Value:
@@ -271,29 +271,29 @@ class _Cursor:
         if kind == _T.STRING:
             self.strings_left -= count
             if self.strings_left < 0 or count > self.left // 8:
-                raise damaged(self.name, f"it announces {count} strings in {key}")
+                raise damaged_gguf(self.name, f"it announces {count} strings in {key}")
             found = [self.string() for _ in range(count)]
             self.decoded(found, f"the value of {key}")
             return Value(_T.STRING, found if array else found[0], array)
         if kind not in NUMBERS:
-            raise damaged(self.name, f"{key} has the unknown type {kind}")
+            raise damaged_gguf(self.name, f"{key} has the unknown type {kind}")
         vector = np.dtype(NUMBERS[_T(kind)])
         values = np.frombuffer(self.take(count * vector.itemsize), vector)
         if kind == _T.BOOL and np.any(values > 1):
-            raise damaged(self.name, f"{key} is neither true nor false")
+            raise damaged_gguf(self.name, f"{key} is neither true nor false")
         return Value(_T(kind), values if array else values[0].item(), array)
 
     def tensor(self) -> Tensor:
         name = self.name_of("tensor", MAX_NAME)
         (n_dims,) = self.unpack("I")
         if not 1 <= n_dims <= 4:
-            raise damaged(self.name, f"tensor {name} has {n_dims} dimensions")
+            raise damaged_gguf(self.name, f"tensor {name} has {n_dims} dimensions")
         *dims, kind, offset = self.unpack(f"{n_dims}QIQ")
-        if kind not in BLOCKS:
-            raise damaged(self.name, f"tensor {name} has the type {kind}, which weights never have")
+        if kind not in BLOCK_SIZES:
+            raise damaged_gguf(self.name, f"tensor {name} has the type {kind}, which weights never have")
         tensor = Tensor(name, TensorType(kind), tuple(reversed(dims)), offset)
-        if not all(dims) or dims[0] % BLOCKS[tensor.kind][0]:
-            raise damaged(self.name, f"tensor {name} has the impossible shape {tensor.shape}")
+        if not all(dims) or dims[0] % BLOCK_SIZES[tensor.kind][0]:
+            raise damaged_gguf(self.name, f"tensor {name} has the impossible shape {tensor.shape}")
         return tensor
 
 
@@ -303,10 +303,10 @@ def _read(path: Path, file: BinaryIO, size: int) -> GgufFile:
         raise DamagedFile(f"{path.name} is not a GGUF file", "pass a .gguf model")
     version, n_tensors, n_values = cursor.unpack("IQQ")
     if version not in (2, VERSION):
-        raise damaged(path.name, f"its version is {version}, not {VERSION}")
+        raise damaged_gguf(path.name, f"its version is {version}, not {VERSION}")
     for count, most, what in ((n_values, MAX_VALUES, "values"), (n_tensors, MAX_TENSORS, "tensors")):
         if count > most:
-            raise damaged(path.name, f"it announces {count} {what}")
+            raise damaged_gguf(path.name, f"it announces {count} {what}")
     metadata: dict[str, Value] = {}
     for _ in range(n_values):
         key = cursor.name_of("value", MAX_KEY)
@@ -314,8 +314,8 @@ def _read(path: Path, file: BinaryIO, size: int) -> GgufFile:
     found = [cursor.tensor() for _ in range(n_tensors)]
     tensors = {tensor.name: tensor for tensor in found}
     if len(metadata) != n_values or len(tensors) != n_tensors:
-        raise damaged(path.name, "a name is given twice")
-    alignment = alignment_of(metadata, path.name)
+        raise damaged_gguf(path.name, "a name is given twice")
+    alignment = read_alignment(metadata, path.name)
     start = cursor.size - cursor.left
     start += -start % alignment
     _check_offsets(path.name, found, alignment, size - start)
@@ -327,8 +327,8 @@ def _check_offsets(name: str, tensors: list[Tensor], alignment: int, size: int) 
     expected = 0
     for tensor in tensors:
         if tensor.offset != expected:
-            raise damaged(name, f"tensor {tensor.name} has the impossible offset {tensor.offset}")
+            raise damaged_gguf(name, f"tensor {tensor.name} has the impossible offset {tensor.offset}")
         end = expected + tensor.size
         if end > size:
-            raise damaged(name, f"it ends before the end of tensor {tensor.name}")
+            raise damaged_gguf(name, f"it ends before the end of tensor {tensor.name}")
         expected = end + -end % alignment

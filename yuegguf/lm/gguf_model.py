@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from yuegguf.errors import DamagedFile
-from yuegguf.lm.gguf_header import GgufFile, TensorType, Value, ValueType, damaged, few, read_gguf
+from yuegguf.lm.gguf_header import (
+    GgufFile,
+    TensorType,
+    Value,
+    ValueType,
+    damaged_gguf,
+    first_names,
+    read_gguf,
+)
 from yuegguf.lm.vocab import ROLE_KEY, TOKENIZER_KEY
 
 MAX_LAYERS, MAX_WIDTH, MAX_CONTEXT = 512, 1 << 18, 1 << 20
@@ -39,7 +47,7 @@ SETTINGS: Mapping[str, tuple[ValueType, float, float]] = {
     "rope.freq_base": (_F32, 1.0, 1e9),
 }
 """Numbers of the architecture → their type, and the least and the most that they may be."""
-NEEDED = (
+REQUIRED_SETTINGS = (
     "block_count",
     "embedding_length",
     "feed_forward_length",
@@ -48,7 +56,7 @@ NEEDED = (
     "attention.layer_norm_rms_epsilon",
 )
 """Those without which llama.cpp loads no LLaMA."""
-NEUTRAL: Mapping[str, tuple[object, ...]] = {
+NEUTRAL_SETTINGS: Mapping[str, tuple[object, ...]] = {
     "attention.causal": (1,),
     "expert_count": (0,),
     "expert_used_count": (0,),
@@ -58,7 +66,7 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "tensor_data_layout": (b"Meta AI original pth",),
 }
 """Settings that other tools write and that leave the model as it is, with the values that do."""
-KINDS: Mapping[str, ValueType] = {
+KEY_TYPES: Mapping[str, ValueType] = {
     **{f"general.{key}": ValueType.STRING for key in ("architecture", "type", "name", "license")},
     **{f"general.{key}": ValueType.UINT32 for key in ("file_type", "quantization_version")},
     **{f"tokenizer.{key}": ValueType.STRING for key in ("ggml.model", "ggml.pre", "chat_template")},
@@ -67,11 +75,13 @@ KINDS: Mapping[str, ValueType] = {
     "yuegguf.trimmed": ValueType.BOOL,
 }
 """Keys outside the architecture → their type where they are given."""
-FLAG, TOKEN_ID = (re.compile(rf"tokenizer\.ggml\.{name}") for name in (r"(add|remove)_\w+", r"\w+_token_id"))
-PIECES, SCORES, TYPES = (f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type"))
+FLAG_KEY, TOKEN_ID_KEY = (
+    re.compile(rf"tokenizer\.ggml\.{name}") for name in (r"(add|remove)_\w+", r"\w+_token_id")
+)
+PIECES_KEY, SCORES_KEY, TYPES_KEY = (f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type"))
 BYTE_TYPE, BYTE_PIECE = 6, re.compile(r"<0x[0-9A-F]{2}>")
 """llama.cpp reads the value of a byte piece from its name."""
-HINT = "pass a GGUF made from a YuE checkpoint"
+MODEL_HINT = "pass a GGUF made from a YuE checkpoint"
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,7 @@ class LlamaShape:
 
 
 @dataclass(frozen=True)
-class Model:
+class CheckedModel:
     """A language model's file whose header was checked."""
 
     file: GgufFile
@@ -122,12 +132,12 @@ class Model:
         return {key: value.shown for key, value in self.file.metadata.items() if not value.array}
 
 
-def read_model(path: Path) -> Model:
+def read_model(path: Path) -> CheckedModel:
     """Read and check a model's header. Raises ModelNotFound, or DamagedFile saying what is wrong."""
-    return checked(read_gguf(path))
+    return check_model(read_gguf(path))
 
 
-def checked(file: GgufFile) -> Model:
+def check_model(file: GgufFile) -> CheckedModel:
     """The model in a GGUF. Raises DamagedFile for anything that no YuE model holds."""
     name, metadata = file.path.name, file.metadata
     _check_kinds(name, metadata)
@@ -135,15 +145,15 @@ def checked(file: GgufFile) -> Model:
     pieces = _pieces(name, metadata)
     _check_ids(name, metadata, len(pieces))
     _check_tensors(file, shape, len(pieces))
-    return Model(file, shape, pieces)
+    return CheckedModel(file, shape, pieces)
 
 
 def _check_kinds(name: str, metadata: Mapping[str, Value]) -> None:
     """Refuse values of another type than their key has, and models of another kind."""
     for key, value in metadata.items():
-        wanted = ValueType.BOOL if FLAG.fullmatch(key) else KINDS.get(key, value.kind)
-        if value.kind != wanted or (value.array and (key in KINDS or FLAG.fullmatch(key))):
-            raise damaged(name, f"its {key} is no {wanted.name}")
+        wanted = ValueType.BOOL if FLAG_KEY.fullmatch(key) else KEY_TYPES.get(key, value.kind)
+        if value.kind != wanted or (value.array and (key in KEY_TYPES or FLAG_KEY.fullmatch(key))):
+            raise damaged_gguf(name, f"its {key} is no {wanted.name}")
     for key, words in (
         ("general.architecture", ("llama",)),
         ("general.type", ("model", None)),
@@ -152,9 +162,9 @@ def _check_kinds(name: str, metadata: Mapping[str, Value]) -> None:
     ):
         found = metadata[key].text if key in metadata else None
         if found not in words:
-            raise DamagedFile(f"{name} is not a YuE language model: its {key} is {found!r}", HINT)
+            raise DamagedFile(f"{name} is not a YuE language model: its {key} is {found!r}", MODEL_HINT)
     if TOKENIZER_KEY in metadata and not metadata[TOKENIZER_KEY].data.isascii():
-        raise damaged(name, f"its {TOKENIZER_KEY} is not base64")
+        raise damaged_gguf(name, f"its {TOKENIZER_KEY} is not base64")
     parts = metadata.get("split.count")
     if parts is not None and (parts.array or parts.kind == ValueType.STRING or parts.data > 1):
         raise DamagedFile(f"{name} is one part of a split model", "merge its parts first")
@@ -165,16 +175,16 @@ def _settings(name: str, metadata: Mapping[str, Value]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in metadata.items():
         short = key.removeprefix("llama.")
-        if short == key or (not value.array and value.data in NEUTRAL.get(short, ())):
+        if short == key or (not value.array and value.data in NEUTRAL_SETTINGS.get(short, ())):
             continue
         if short not in SETTINGS:
-            raise damaged(name, f"it has the setting {key}, which YuE does not have")
+            raise damaged_gguf(name, f"it has the setting {key}, which YuE does not have")
         kind, least, most = SETTINGS[short]
         if value.array or value.kind != kind or not least <= value.data <= most:
-            raise damaged(name, f"its {key} is {'a list' if value.array else value.shown[:40]}")
+            raise damaged_gguf(name, f"its {key} is {'a list' if value.array else value.shown[:40]}")
         found[short] = value.data
-    if missing := [f"llama.{key}" for key in NEEDED if key not in found]:
-        raise damaged(name, f"it lacks {few(missing)}")
+    if missing := [f"llama.{key}" for key in REQUIRED_SETTINGS if key not in found]:
+        raise damaged_gguf(name, f"it lacks {first_names(missing)}")
     return found
 
 
@@ -183,13 +193,13 @@ def _shape(name: str, found: Mapping[str, Any]) -> LlamaShape:
     hidden, heads = found["embedding_length"], found["attention.head_count"]
     kv_heads = found.get("attention.head_count_kv", heads)
     if heads % kv_heads:
-        raise damaged(name, f"{heads} heads cannot share {kv_heads} KV heads")
+        raise damaged_gguf(name, f"{heads} heads cannot share {kv_heads} KV heads")
     if "attention.key_length" not in found and hidden % heads:
-        raise damaged(name, f"{heads} heads do not divide {hidden} columns")
+        raise damaged_gguf(name, f"{heads} heads do not divide {hidden} columns")
     width = found.get("attention.key_length", hidden // heads)
     others = [found.get(key, width) for key in ("attention.value_length", "rope.dimension_count")]
     if width % 2 or others != [width, width]:
-        raise damaged(name, f"its heads have the impossible sizes {width}, {others[0]} and {others[1]}")
+        raise damaged_gguf(name, f"its heads have the impossible sizes {width}, {others[0]} and {others[1]}")
     return LlamaShape(
         layers=found["block_count"],
         hidden=hidden,
@@ -203,24 +213,27 @@ def _shape(name: str, found: Mapping[str, Any]) -> LlamaShape:
 
 def _pieces(name: str, metadata: Mapping[str, Value]) -> tuple[str, ...]:
     """The vocabulary, each piece with its score and its type."""
-    lists = (PIECES, ValueType.STRING), (SCORES, ValueType.FLOAT32), (TYPES, ValueType.INT32)
+    lists = (PIECES_KEY, ValueType.STRING), (SCORES_KEY, ValueType.FLOAT32), (TYPES_KEY, ValueType.INT32)
     for key, kind in lists:
         value = metadata.get(key)
         if value is None or not value.array or value.kind != kind:
-            raise damaged(name, f"it has no vocabulary: {key} is missing or of another type")
-    pieces, (scores, types) = metadata[PIECES].texts, (metadata[key].data for key in (SCORES, TYPES))
+            raise damaged_gguf(name, f"it has no vocabulary: {key} is missing or of another type")
+    pieces, (scores, types) = (
+        metadata[PIECES_KEY].texts,
+        (metadata[key].data for key in (SCORES_KEY, TYPES_KEY)),
+    )
     rows = {len(pieces), len(scores), len(types)}
     rows |= {metadata["llama.vocab_size"].data} if "llama.vocab_size" in metadata else set()
     if len(rows) > 1 or len(pieces) < MIN_PIECES:
-        raise damaged(name, f"its token lists are of different lengths or too short ({sorted(rows)})")
+        raise damaged_gguf(name, f"its token lists are of different lengths or too short ({sorted(rows)})")
     if len(set(pieces)) != len(pieces) or "" in pieces:
-        raise damaged(name, "its vocabulary has a piece twice, or an empty one")
+        raise damaged_gguf(name, "its vocabulary has a piece twice, or an empty one")
     if not np.isfinite(scores).all() or not ((types >= 1) & (types <= BYTE_TYPE)).all():
-        raise damaged(name, "its vocabulary has an impossible score or type")
+        raise damaged_gguf(name, "its vocabulary has an impossible score or type")
     if wrong := [
         pieces[i] for i in np.flatnonzero(types == BYTE_TYPE) if not BYTE_PIECE.fullmatch(pieces[i])
     ]:
-        raise damaged(name, f"its vocabulary calls {few(wrong)} a byte")
+        raise damaged_gguf(name, f"its vocabulary calls {first_names(wrong)} a byte")
     return tuple(pieces)
 
 
@@ -228,8 +241,8 @@ def _check_ids(name: str, metadata: Mapping[str, Value], pieces: int) -> None:
     """Refuse special ids outside the vocabulary."""
     for key, value in metadata.items():
         wrong = value.array or value.kind != ValueType.UINT32 or value.data >= pieces
-        if wrong and TOKEN_ID.fullmatch(key):
-            raise damaged(name, f"its {key} is not one of {pieces} ids")
+        if wrong and TOKEN_ID_KEY.fullmatch(key):
+            raise damaged_gguf(name, f"its {key} is not one of {pieces} ids")
 
 
 def _check_tensors(file: GgufFile, shape: LlamaShape, pieces: int) -> None:
@@ -256,5 +269,5 @@ def _check_tensors(file: GgufFile, shape: LlamaShape, pieces: int) -> None:
             ],
         ),
     )
-    if complaints := [f"{word}: {few(names)}" for word, names in lists if names]:
-        raise damaged(file.path.name, f"its tensors do not fit its settings; {'; '.join(complaints)}")
+    if complaints := [f"{word}: {first_names(names)}" for word, names in lists if names]:
+        raise damaged_gguf(file.path.name, f"its tensors do not fit its settings; {'; '.join(complaints)}")

@@ -33,7 +33,7 @@ KV_TYPES = {
     "q4_0": lib.GGML_TYPE_Q4_0,
 }
 
-FLASH = {True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED, False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED}
+FLASH_ATTENTION = {True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED, False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED}
 LIBRARIES = Path(lib.__file__).parent / "lib"
 
 StopCheck = Callable[[], bool]
@@ -67,7 +67,7 @@ class EngineOptions:
 _started = False
 
 
-def _start() -> None:
+def _init_backend() -> None:
     global _started
     LOG.attach(lib.llama_log_set)
     if not _started:
@@ -115,7 +115,7 @@ class LlamaEngine:
         adapters = [_load_adapter(loaded, lora.path) for lora in used]
         params = self._params(options)
         LOG.begin()
-        context = held(undo, lib.llama_free, lib.llama_init_from_model, loaded, params)
+        context = acquire(undo, lib.llama_free, lib.llama_init_from_model, loaded, params)
         if not context:
             raise EngineError(
                 f"llama.cpp could not open {path.name} with {options.n_rows} rows of {options.n_ctx} ids"
@@ -139,7 +139,7 @@ class LlamaEngine:
         params.n_outputs_max = options.outputs * options.n_rows
         params.n_threads = params.n_threads_batch = options.threads
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
-        params.flash_attn_type = FLASH[options.flash_attention]
+        params.flash_attn_type = FLASH_ATTENTION[options.flash_attention]
         params.kv_unified = False
         params.no_perf = True
         if options.watch:
@@ -268,7 +268,9 @@ class LlamaEngine:
         self._held.close()
 
 
-def held(undo: ExitStack, free: Callable[[Any], object], make: Callable[..., Any], *arguments: object) -> Any:
+def acquire(
+    undo: ExitStack, free: Callable[[Any], object], make: Callable[..., Any], *arguments: object
+) -> Any:
     """Call a C function that makes something, and let `undo` free it.
 
     A Ctrl-C during the call is raised once it returns, before its result can be assigned; `extend` has
@@ -286,14 +288,14 @@ def held(undo: ExitStack, free: Callable[[Any], object], make: Callable[..., Any
 
 
 def _load_model(path: Path, options: EngineOptions, undo: ExitStack) -> object:
-    _start()
+    _init_backend()
     LOG.begin()
     params = lib.llama_model_default_params()
     params.n_gpu_layers = options.gpu_layers
     if options.main_gpu is not None:
         params.main_gpu, params.split_mode = options.main_gpu, lib.LLAMA_SPLIT_MODE_NONE
     params.load_mode = lib.LLAMA_LOAD_MODE_NONE  # weights are reordered: a mapped file would stay beside them
-    model = held(undo, lib.llama_model_free, lib.llama_model_load_from_file, bytes(path), params)
+    model = acquire(undo, lib.llama_model_free, lib.llama_model_load_from_file, bytes(path), params)
     if not model:
         raise DamagedFile(
             f"{path.name} is not a GGUF that llama.cpp can load{LOG.detail}", "convert it again"
@@ -314,13 +316,13 @@ def _load_adapter(model: object, path: Path) -> object:
 
 def devices() -> list[dict[str, str | int]]:
     """The devices of llama.cpp, see `ggml.devices`."""
-    _start()
+    _init_backend()
     return ggml.devices(LIBRARIES)
 
 
 def build_info() -> dict[str, str]:
     """Version and abilities of the installed llama.cpp, for `doctor`."""
-    _start()
+    _init_backend()
     return {
         "llama-cpp-python": str(lib.__version__),
         "system": lib.llama_print_system_info().decode(errors="replace").strip(),

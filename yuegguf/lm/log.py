@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 LEVEL_ERROR = 4
 """ggml's GGML_LOG_LEVEL_ERROR, which the binding does not export."""
-MOST = 20
+MAX_COMPLAINTS = 20
 """Complaints that are kept of one call."""
 
 
@@ -40,7 +40,7 @@ class Log:
 
     def _note(self, level: int, text: bytes | None, _data: object) -> None:
         line = (text or b"").decode(errors="replace").strip()
-        if level == LEVEL_ERROR and line and len(self.complaints) < MOST:
+        if level == LEVEL_ERROR and line and len(self.complaints) < MAX_COMPLAINTS:
             self._own.complaints = [*self.complaints, line]
 
 

@@ -20,12 +20,12 @@ CODEBOOK_SIZE = 1024
 """Codes per codebook of X-Codec."""
 ROLE_KEY = "yuegguf.role"
 """GGUF metadata key under which our converter keeps the role: "stage1" or "stage2"."""
-MOST_TOKENIZER = 32 << 20
+MAX_TOKENIZER_BYTES = 32 << 20
 """Bytes of a tokenizer.model that is read; YuE's has 1.4 MB."""
 TOKENIZER_KEY = "yuegguf.tokenizer.model"
 """GGUF metadata key under which our converter keeps the sentencepiece file, base64."""
-Role = Literal["stage1", "stage2"]
-ROLE_OF_CONTEXT: dict[int, Role] = {16384: "stage1", 8192: "stage2"}
+StageRole = Literal["stage1", "stage2"]
+ROLE_OF_CONTEXT: dict[int, StageRole] = {16384: "stage1", 8192: "stage2"}
 """Context length in the published configs; tells the stages of other tools' files apart."""
 
 

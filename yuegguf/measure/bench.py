@@ -142,7 +142,7 @@ class _Measured:
 
     def stage2(self, opened: Callable[[], TokenEngine], header: header.ModelHeader) -> StageReport:
         frames = sum(self.request.frame_caps())
-        lengths = sorted((chunk.frames for chunk in stage2.chunks(frames)), reverse=True)
+        lengths = sorted((chunk.frames for chunk in stage2.chunk_grid(frames)), reverse=True)
         rows = self.made.stage2_rows
         return self._report(
             "stage2", opened, header, _refine, lambda cost: refine_seconds(cost, lengths, rows)
@@ -229,7 +229,9 @@ def _sing(engine: TokenEngine, seconds: float) -> float:
     sampling = Sampling(min_new_tokens=2 * frames)
     draft = Stage1Task(prompt, [frames], sampling, 1)
     with tempfile.TemporaryDirectory() as folder, closing(TokenLog.open(Path(folder) / "log")) as log:
-        watch = _watched(engine, seconds, lambda watch: stage1.run(draft, engine, vocab, log, None, watch))
+        watch = _watched(
+            engine, seconds, lambda watch: stage1.generate_codes(draft, engine, vocab, log, None, watch)
+        )
     return watch.overhead
 
 
@@ -238,7 +240,9 @@ def _refine(engine: TokenEngine, seconds: float) -> float:
     vocab = stage2_vocab(engine.pieces)
     frames = stage2.CHUNK_FRAMES * -(-engine.n_rows // 2)
     codes = np.random.default_rng(1).integers(0, 1024, (2, frames)).astype(np.int16)
-    return _watched(engine, seconds, lambda watch: stage2.run(codes, engine, vocab, progress=watch)).overhead
+    return _watched(
+        engine, seconds, lambda watch: stage2.refine_codes(codes, engine, vocab, progress=watch)
+    ).overhead
 
 
 def _render(opened: Callable[[], AudioCodec], song: float) -> dict[str, Any]:

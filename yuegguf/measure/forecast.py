@@ -19,7 +19,7 @@ from yuegguf.planning.plan import ComputeOptions, Plan
 from yuegguf.planning.timing import TimingCache, measure, measure_codec
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages.prompt import Prompt
-from yuegguf.stages.stage2 import best_rows, chunks
+from yuegguf.stages.stage2 import best_rows, chunk_grid
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _seconds(
     refine = _known(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)
-    lengths = sorted((chunk.frames for chunk in chunks(sum(caps))), reverse=True)
+    lengths = sorted((chunk.frames for chunk in chunk_grid(sum(caps))), reverse=True)
     header, guided = len(prompt.header), request.sampling.guided
     return {
         "draft": draft_seconds(draft, _own_ids(prompt), caps, guided, made.n_ctx, header, takes),

@@ -88,7 +88,7 @@ def stage2_passages(codes: NDArray[np.int16], vocab: Stage2Vocab) -> list[Passag
     """Codes [2, 8, T] → a passage for each chunk of both tracks."""
     every = [np.arange(start, start + CODEBOOK_SIZE) for start in vocab.codebooks]
     found = []
-    for chunk in stage2.chunks(codes.shape[2]):
+    for chunk in stage2.chunk_grid(codes.shape[2]):
         own = codes[chunk.track, :, chunk.start : chunk.start + chunk.frames].astype(np.int64)
         ids = [vocab.soa, vocab.stage_1, *(int(vocab.codebooks[0]) + own[0]), vocab.stage_2]
         draws = []

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from yuegguf.errors import ModelNotFound, RequestError
 from yuegguf.files.hashing import fingerprint
-from yuegguf.lm.adapters import MOST, Lora
-from yuegguf.lm.vocab import Role
+from yuegguf.lm.adapters import MAX_ADAPTERS, Lora
+from yuegguf.lm.vocab import StageRole
 from yuegguf.models import registry
 
 NANO = registry.NANO
@@ -170,15 +170,15 @@ def find_lora(lora: Lora, root: Path) -> Lora:
 def find_loras(choice: ModelChoice) -> tuple[Lora, ...]:
     """The adapters' files. Raises ModelNotFound, and RequestError when there are too many."""
     found = tuple(find_lora(lora, choice.root) for lora in choice.loras)
-    if sum(lora.scale != 0 for lora in found) > MOST:
+    if sum(lora.scale != 0 for lora in found) > MAX_ADAPTERS:
         raise RequestError(
-            f"llama.cpp adds more than {MOST} LoRA adapters in an order that may change from run to run",
+            f"llama.cpp adds more than {MAX_ADAPTERS} LoRAs in an order that may change from run to run",
             "put the others into the model first: yuegguf merge-lora",
         )
     return found
 
 
-def find_language_model(name: str, role: Role, quant: str | None, root: Path) -> Path:
+def find_language_model(name: str, role: StageRole, quant: str | None, root: Path) -> Path:
     """The language model that a name stands for, the bundled ones included. Raises ModelNotFound."""
     if name == NANO:
         return nano_models().stage1 if role == "stage1" else nano_models().stage2

@@ -57,7 +57,7 @@ def draft(
             preview = _preview(folder, parts, _warner(progress))
             listening = logs.enter_context(previewed(preview, log.drawn, len(draft.caps), listening))
             found.append(CandidateTask(draft, log, cache))
-        sung = stage1.run_together(found, engine, vocab, listening)
+        sung = stage1.generate_candidates(found, engine, vocab, listening)
     for folder, part, sections in zip(folders, found, sung, strict=True):
         _keep_draft(folder, sections)
         if faults := faults_of(part.draft, sections):
@@ -76,7 +76,7 @@ def _preview(folder: SongFolder, parts: EngineFactory, warn: Callable[[str], Non
 
 def stage1_task(
     folder: SongFolder,
-    encode: prompt.Encode,
+    encode: prompt.EncodeText,
     vocab: Stage1Vocab,
     heard: Conditioning,
 ) -> Stage1Task:

@@ -181,7 +181,7 @@ def _refine(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Prog
     first, last = (0, codes0.shape[1])
     if base and base.refined:  # chunks are counted from where it ends
         first, last = base.before.shape[2], last - base.after.shape[2]
-    tracks = [row for row in stage2.BOTH if track is None or row != row_of(_given(folder))]
+    tracks = [row for row in stage2.BOTH_TRACKS if track is None or row != row_of(_given(folder))]
     new = _refined(folder, codes0[:, first:last], tracks, plan, parts, progress)
     if track is not None:
         new[row_of(_given(folder))] = track[0][:, first:last]
@@ -216,7 +216,7 @@ def _refined(
     rows = stage2.rows_for(codes0, plan.stage2_rows, plan.step_effort, tracks)
     with closing(parts.stage2(rows)) as engine:
         vocab = stage2_vocab(engine.pieces)
-        return stage2.run(codes0, engine, vocab, done, keep, progress, tracks)
+        return stage2.refine_codes(codes0, engine, vocab, done, keep, progress, tracks)
 
 
 def _whole_chunks(
@@ -224,7 +224,7 @@ def _whole_chunks(
 ) -> dict[Chunk, NDArray[np.int16]]:
     """The chunks of stage 2 that are done; a damaged one is made again, with a warning."""
     done = {}
-    for chunk in stage2.chunks(codes0.shape[1], tracks):
+    for chunk in stage2.chunk_grid(codes0.shape[1], tracks):
         span = codes0[chunk.track, chunk.start : chunk.start + chunk.frames]
         try:
             kept = folder.load_chunk(chunk.track, chunk.start, chunk.frames)

@@ -75,7 +75,9 @@ def located_reference(wanted: Reference) -> Reference:
         return replace(wanted, start=voice.start, end=voice.end)
     named = {"mix": wanted.mix, "vocal": wanted.vocal, "instrumental": wanted.instrumental}
     files = {track: Path(file).absolute() for track, file in named.items() if file is not None}
-    window = prompt.cut(wanted.start, wanted.end, min(recording_frames(file) for file in files.values()))
+    window = prompt.reference_window(
+        wanted.start, wanted.end, min(recording_frames(file) for file in files.values())
+    )
     start, end = window.start / FRAME_RATE, window.stop / FRAME_RATE
     return replace(wanted, **{track: str(file) for track, file in files.items()}, start=start, end=end)
 

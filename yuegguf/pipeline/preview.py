@@ -18,7 +18,7 @@ from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, FRAME_RATE, AudioCodec
 from yuegguf.errors import YueError
 from yuegguf.lm.vocab import split_tracks
 from yuegguf.progress import Event, Progress
-from yuegguf.stages.render import CODEC_CONTEXT, WINDOW, rough
+from yuegguf.stages.render import CODEC_CONTEXT, WINDOW_FRAMES, decode_codebook0
 
 COMPARED = FRAME_RATE
 """Frames at an earlier preview's end that are decoded again, to see whether the song still begins so."""
@@ -84,9 +84,9 @@ class Preview:
         start = min(wav.samples // CODEC_HOP, max(0, self._same(codes) - CODEC_CONTEXT))
         wav.cut(CODEC_HOP * start)  # what is left was drawn again since
         end = frames if whole else max(start, frames - CODEC_CONTEXT)
-        stop = min(end, start + WINDOW)
+        stop = min(end, start + WINDOW_FRAMES)
         if stop > start:
-            wav.append(to_pcm(rough(codes, codec, start, stop).sum(axis=0)))
+            wav.append(to_pcm(decode_codebook0(codes, codec, start, stop).sum(axis=0)))
         self._known = codes[:, : min(frames, stop + CODEC_CONTEXT)]
         return bool(stop < end)
 
@@ -110,7 +110,7 @@ class Preview:
         if settled <= 0:
             return codes[:, :0]
         first = max(0, settled - COMPARED)
-        again = to_pcm(rough(codes, codec, first, settled).sum(axis=0))
+        again = to_pcm(decode_codebook0(codes, codec, first, settled).sum(axis=0))
         there = wav.read(CODEC_HOP * first, CODEC_HOP * settled)
         apart = np.abs(there.astype(int) - again).max()
         return codes[:, : settled + CODEC_CONTEXT if apart <= NEAR else 0]

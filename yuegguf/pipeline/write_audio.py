@@ -26,7 +26,7 @@ from yuegguf.stages import render
 class FileExtras:
     """What goes into a song's files beside its codes."""
 
-    recording: render.Recording | None = None
+    recording: render.RecordedTrack | None = None
     marks: Sequence[CuePoint] = ()
 
 
@@ -60,7 +60,7 @@ def write_draft(
 ) -> list[Path]:
     """Codebook 0 [2, T] → `draft` and the drafts of both tracks, by the codec alone; as `write_song`."""
     _check_frames(codes)
-    heard = render.rough(codes, codec)
+    heard = render.decode_codebook0(codes, codec)
     if extra.recording:
         heard[extra.recording.row] = 0
     stems = render.Stems(heard, np.empty((2, 0), np.float32))
@@ -125,10 +125,10 @@ def file_extras(folder: SongFolder, frames: int) -> FileExtras:
     return FileExtras(_recording(folder, frames), cue_points(finished_sections(folder)))
 
 
-def _recording(folder: SongFolder, frames: int) -> render.Recording | None:
+def _recording(folder: SongFolder, frames: int) -> render.RecordedTrack | None:
     """The given track of a song as it is heard, or None. Raises DamagedFile."""
     wanted, kept = folder.request.track, folder.load_track()
     if wanted is None or wanted.re_encode or kept is None:
         return None
     wave = kept[1]
-    return render.Recording(row_of(wanted), None if wave is None else wave[: SONG_HOP * frames])
+    return render.RecordedTrack(row_of(wanted), None if wave is None else wave[: SONG_HOP * frames])

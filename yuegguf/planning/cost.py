@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from yuegguf.lm.header import ModelFacts
 from yuegguf.lm.protocol import MAX_BATCH
-from yuegguf.stages.stage2 import PROMPT_IDS
+from yuegguf.stages.stage2 import CHUNK_PROMPT_IDS
 
 WORKSPACE = 150 * 2**20
 """Bytes for Python, libraries and llama.cpp's buffers, without the attention scores."""
@@ -139,12 +139,12 @@ def refine_seconds(
     total = 0.0
     for start in range(0, len(lengths), rows):
         wave = lengths[start : start + rows]
-        total += cost.prompt * sum(PROMPT_IDS + frames for frames in wave)
+        total += cost.prompt * sum(CHUNK_PROMPT_IDS + frames for frames in wave)
         for i, frames in enumerate(sorted(wave)):
             # between two ends the rows that are left go on together
             before = sorted(wave)[i - 1] if i else 0
             taken = steps * (frames - before)
             left = wave[: len(wave) - i]
-            cells = sum(PROMPT_IDS + own for own in left) + len(left) * 4 * (before + frames)
+            cells = sum(CHUNK_PROMPT_IDS + own for own in left) + len(left) * 4 * (before + frames)
             total += taken * cost.seconds(len(left), cells)
     return total

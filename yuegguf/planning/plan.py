@@ -15,7 +15,7 @@ from yuegguf.planning.cost import ALL, KV_BYTES, LoadSpec
 from yuegguf.planning.memory import MemoryNeed
 from yuegguf.request.ranges import DAY, check_real, check_whole
 from yuegguf.request.song_request import SongRequest
-from yuegguf.stages.stage2 import ROW_IDS, best_rows, chunks, flat_effort, step_effort
+from yuegguf.stages.stage2 import CHUNK_IDS, best_rows, chunk_grid, cpu_step_cost, gpu_step_cost
 
 STEP, SHORTEST = 256, 2048
 """Contexts are multiples of the first; one shorter than the second is not proposed: no section fits."""
@@ -128,14 +128,14 @@ class Plan:
 
     def stage2(self) -> LoadSpec:
         """How stage 2 is held."""
-        return self._held(self.stage2_rows, ROW_IDS, self.stage2_gpu_layers)
+        return self._held(self.stage2_rows, CHUNK_IDS, self.stage2_gpu_layers)
 
     def _held(self, rows: int, ids: int, layers: int) -> LoadSpec:
         return LoadSpec(rows, ids, self.kv_type, self.flash_attention, self.ubatch, layers)
 
     def step_effort(self, rows: int) -> int:
         """What a step of stage 2 costs by rows, relative (see `stage2.best_rows`)."""
-        return flat_effort(rows) if self.stage2_gpu_layers == ALL else step_effort(rows)
+        return gpu_step_cost(rows) if self.stage2_gpu_layers == ALL else cpu_step_cost(rows)
 
 
 def make(
@@ -289,7 +289,7 @@ def checked(
 
 def chunk_frames(request: SongRequest) -> list[int]:
     """Frames of the chunks that stage 2 has if every section runs to its limit."""
-    return [chunk.frames for chunk in chunks(sum(request.frame_caps()))] or [0]
+    return [chunk.frames for chunk in chunk_grid(sum(request.frame_caps()))] or [0]
 
 
 def context_for(request: SongRequest, most: int) -> int:

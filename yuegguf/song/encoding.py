@@ -197,7 +197,7 @@ def reference_codes(
 ) -> Codes:
     """The codes [N] of a reference's window, as stage 1 takes them. Raises YueError."""
     sources = reference_sources(wanted)
-    window = prompt.cut(wanted.start, wanted.end, min(source.frames for source in sources))
+    window = prompt.reference_window(wanted.start, wanted.end, min(source.frames for source in sources))
     seconds = (window.stop - window.start) / FRAME_RATE
     if wanted.mix is not None:
         codes = encode(sources[0], codec, room, window, progress)

@@ -16,11 +16,11 @@ from yuegguf.progress import Event, Progress
 
 Result = TypeVar("Result")
 StepGenerator = Generator[list[SequenceInput], NDArray[np.float32], Result]
-STEP_IDS = 2
+MAX_STEP_IDS = 2
 """Most ids of a row in a step; a row with more is a prompt."""
 
 
-class Candidate(Protocol):
+class CandidateProgress(Protocol):
     """One of those who sing, as far as progress goes."""
 
     event: Event
@@ -30,7 +30,7 @@ class Candidate(Protocol):
 class ProgressMux:
     """What several voices report, as one progress."""
 
-    def __init__(self, voices: Sequence[Candidate], progress: Progress) -> None:
+    def __init__(self, voices: Sequence[CandidateProgress], progress: Progress) -> None:
         self._voices, self._progress = voices, progress
         self._told: list[Event | None] = [voice.event for voice in voices]
 
@@ -112,4 +112,4 @@ class LockstepBatch(Generic[Result]):
 
 
 def _is_prompt(rows: Sequence[SequenceInput]) -> bool:
-    return any(len(row.ids) > STEP_IDS for row in rows)
+    return any(len(row.ids) > MAX_STEP_IDS for row in rows)

@@ -34,9 +34,9 @@ from yuegguf.codec.protocol import FRAME_RATE
 
 FaultKind = Literal["silent voice", "dead air", "loop", "collapse", "short"]
 
-VOICE_FRAMES, VOICE_SHARE = 12 * FRAME_RATE, 0.8
+SILENT_FRAMES, SILENT_SHARE = 12 * FRAME_RATE, 0.8
 """An instrumental opening of a verse may take some 10 s."""
-LEAST_FRAMES = 6 * FRAME_RATE
+MIN_LIMIT_FRAMES = 6 * FRAME_RATE
 """A section that may not be longer is too short to miss the voice in it."""
 DEAD_FRAMES, DEAD_SHARE = 6 * FRAME_RATE, 0.95
 LOOP_FRAMES, LOOP_SHARE = 6 * FRAME_RATE, 0.8
@@ -96,11 +96,11 @@ class FaultDetector:
         """What can be wrong with a voice that has words to sing."""
         frames = len(vocal)
         seconds = f"{frames / FRAME_RATE:.2g} s"
-        most = VOICE_FRAMES if limit is None else limit
+        most = SILENT_FRAMES if limit is None else limit
         if ended and frames < min(SHORT_FRAMES, most, shortest):
             return "short", f"the section ends after {seconds} although there are words to sing"
-        judged = frames >= min(VOICE_FRAMES, max(most, LEAST_FRAMES)) or ended
-        if judged and frames and (vocal == self.silence).mean() >= VOICE_SHARE:
+        judged = frames >= min(SILENT_FRAMES, max(most, MIN_LIMIT_FRAMES)) or ended
+        if judged and frames and (vocal == self.silence).mean() >= SILENT_SHARE:
             return "silent voice", f"the voice is silent for {seconds} although there are words to sing"
         period = loop_period(vocal, self.silence)
         return ("loop", f"the voice repeats the same {period / FRAME_RATE:.2g} s") if period else None

@@ -10,7 +10,7 @@ guesses, and so a resume the same batches.
 
 from __future__ import annotations
 
-TRACKS = 2
+N_TRACKS = 2
 MIN_CONFIDENCE = 0.3
 """Guess when at least this share of what followed before, and of one more unknown case, is the same."""
 
@@ -45,6 +45,6 @@ class NgramDrafter:
 
     def _contexts(self) -> list[tuple[int, ...]]:
         """The last two codes of the track whose turn it is, then the last alone."""
-        codes, track = self._codes, len(self._codes) % TRACKS
-        found = [(track, codes[-TRACKS], codes[-2 * TRACKS])] if len(codes) >= 2 * TRACKS else []
-        return [*found, (track, codes[-TRACKS])] if len(codes) >= TRACKS else []
+        codes, track = self._codes, len(self._codes) % N_TRACKS
+        found = [(track, codes[-N_TRACKS], codes[-2 * N_TRACKS])] if len(codes) >= 2 * N_TRACKS else []
+        return [*found, (track, codes[-N_TRACKS])] if len(codes) >= N_TRACKS else []

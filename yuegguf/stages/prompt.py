@@ -17,7 +17,7 @@ from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import Stage1Vocab, interleave
 from yuegguf.request.lyrics import Section
 
-Encode = Callable[[str], list[int]]
+EncodeText = Callable[[str], list[int]]
 INSTRUCTION = "Generate music from the given lyrics segment by segment."
 
 
@@ -34,7 +34,7 @@ class Prompt:
 
 
 def build(
-    encode: Encode,
+    encode: EncodeText,
     vocab: Stage1Vocab,
     genre: str,
     lyrics: Sequence[Section],
@@ -64,7 +64,7 @@ def header_text(genre: str, texts: Sequence[str]) -> str:
 
 def single_reference(codes: NDArray[np.int16], start: float, end: float) -> NDArray[np.int16]:
     """One track's codes [K, T] → codebook 0 of the window. Raises RequestError for an empty one."""
-    return codes[0, cut(start, end, codes.shape[1])].astype(np.int16)
+    return codes[0, reference_window(start, end, codes.shape[1])].astype(np.int16)
 
 
 def dual_reference(
@@ -74,11 +74,11 @@ def dual_reference(
 
     The longer track is cut to the shorter one. Raises RequestError for an empty window.
     """
-    window = cut(start, end, min(vocal.shape[1], instrumental.shape[1]))
+    window = reference_window(start, end, min(vocal.shape[1], instrumental.shape[1]))
     return interleave(vocal[0, window], instrumental[0, window])
 
 
-def cut(start: float, end: float, frames: int) -> slice:
+def reference_window(start: float, end: float, frames: int) -> slice:
     """Whole frames between two times in seconds, of a reference of `frames`. Raises RequestError."""
     window = whole_frames(start, end, frames)
     if window.start == window.stop:

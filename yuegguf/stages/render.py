@@ -25,9 +25,9 @@ TRACKS: tuple[Track, Track] = ("vocal", "instrumental")
 """The order of the rows of codes and stems."""
 CODEC_CONTEXT = 11
 """Frames a side that the codec sees beyond a window: a frame depends on 10."""
-SONG_CONTEXT = 30
+UPSAMPLER_CONTEXT = 30
 """Frames a side that an upsampler sees beyond a window: a frame depends on 29."""
-WINDOW = 500
+WINDOW_FRAMES = 500
 """Frames rendered at a time (10 s): the context costs 4 and 12 % on top."""
 
 
@@ -63,7 +63,7 @@ class Stems:
 
 
 @dataclass(frozen=True)
-class Recording:
+class RecordedTrack:
     """A track that is not made from codes but given."""
 
     row: int
@@ -85,7 +85,7 @@ def render(
     codes: NDArray[np.int16],
     codec: AudioCodec,
     progress: Progress = silent,
-    window: int = WINDOW,
+    window: int = WINDOW_FRAMES,
     without: int | None = None,
 ) -> Stems:
     """Codes [2, 8, T] (vocal, instrumental) → stems at 16 and 44.1 kHz; silence in the row `without`.
@@ -110,17 +110,17 @@ def render(
             stems.codec[row, span] = _window(codes[row], start, stop, CODEC_CONTEXT, CODEC_HOP, codec.decode)
             upsample = partial(codec.upsample, track=track)
             span = slice(SONG_HOP * start, SONG_HOP * stop)
-            stems.song[row, span] = _window(codes[row], start, stop, SONG_CONTEXT, SONG_HOP, upsample)
+            stems.song[row, span] = _window(codes[row], start, stop, UPSAMPLER_CONTEXT, SONG_HOP, upsample)
         progress(Event("master", stop, frames))
     return stems
 
 
-def rough(
+def decode_codebook0(
     codes: NDArray[np.int16],
     codec: AudioCodec,
     start: int = 0,
     stop: int | None = None,
-    window: int = WINDOW,
+    window: int = WINDOW_FRAMES,
 ) -> NDArray[np.float32]:
     """Codebook 0 of both tracks [2, T] → frames `start` … `stop` of their waves at 16 kHz [2, 320·frames].
 
@@ -144,7 +144,7 @@ def render_track(
     codec: AudioCodec,
     options: MixOptions | None = None,
     progress: Progress = silent,
-    window: int = WINDOW,
+    window: int = WINDOW_FRAMES,
 ) -> Wave:
     """One track's codes [8, T] → its finished wave [882·T] at 44.1 kHz.
 
@@ -152,14 +152,14 @@ def render_track(
     """
     options = options or MixOptions()
     frames, by_codec = codes.shape[1], options.mode == "codec"
-    context, hop = (CODEC_CONTEXT, CODEC_HOP) if by_codec else (SONG_CONTEXT, SONG_HOP)
+    context, hop = (CODEC_CONTEXT, CODEC_HOP) if by_codec else (UPSAMPLER_CONTEXT, SONG_HOP)
     decode = codec.decode if by_codec else partial(codec.upsample, track=track)
     wave = np.empty(hop * frames, np.float32)
     for start in range(0, frames, window):
         stop = min(start + window, frames)
         wave[hop * start : hop * stop] = _window(codes, start, stop, context, hop, decode)
         progress(Event("master", stop, frames))
-    return _ceiling(options)(dsp.resample(wave, CODEC_RATE, SONG_RATE) if by_codec else wave)
+    return _limiter(options)(dsp.resample(wave, CODEC_RATE, SONG_RATE) if by_codec else wave)
 
 
 def _window(
@@ -179,7 +179,7 @@ def _window(
     return wave[(start - first) * hop : (stop - first) * hop]
 
 
-def master(stems: Stems, options: MixOptions | None = None, recording: Recording | None = None) -> Master:
+def master(stems: Stems, options: MixOptions | None = None, recording: RecordedTrack | None = None) -> Master:
     """Stems → the mix and both tracks, each [882·T] at 44.1 kHz, mono, no sample above ±0.99.
 
     Only the mode "upstream" may exceed that: the official file is not limited (`infer.py`). There the
@@ -188,7 +188,7 @@ def master(stems: Stems, options: MixOptions | None = None, recording: Recording
     as it is.
     """
     options = options or MixOptions()
-    ceiling = _ceiling(options)
+    ceiling = _limiter(options)
     tracks = [_track(stems, row, options.mode) for row in range(len(TRACKS))]
     heard = recording.wave if recording else None
     if recording and heard is not None:
@@ -214,7 +214,7 @@ def _mix(stems: Stems, options: MixOptions) -> Wave:
 def _upstream_mix(stems: Stems, options: MixOptions) -> Wave:
     """Steps 1 to 3 of the tail of `infer.py`: the 16 kHz stems are always clamped, `rescale` or not."""
     codec = _sum([dsp.clamp(wave) for wave in stems.codec], options)
-    song = _ceiling(options)(_sum(stems.song, options))
+    song = _limiter(options)(_sum(stems.song, options))
     return dsp.mix_upstream(codec, song, CODEC_RATE, SONG_RATE)
 
 
@@ -239,7 +239,7 @@ def _gains(options: MixOptions) -> tuple[float, float]:
     return 10 ** (options.vocal_gain_db / 20), 10 ** (options.instrumental_gain_db / 20)
 
 
-def _ceiling(options: MixOptions) -> Callable[[Wave], Wave]:
+def _limiter(options: MixOptions) -> Callable[[Wave], Wave]:
     if options.rescale:
         return dsp.rescale
     if options.mode == "upstream":

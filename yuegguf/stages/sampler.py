@@ -19,11 +19,11 @@ END = 0
 """Index of end-of-audio among the choices; choice 1 + c is code c."""
 
 
-LOWEST = float(np.finfo(np.float64).min)
+LOWEST_SCORE = float(np.finfo(np.float64).min)
 """Of the scores that are not minus infinity."""
 
 
-CHANCES = 256
+RANDOM_BLOCK = 256
 """Positions whose random numbers are made at once."""
 
 
@@ -63,13 +63,13 @@ def penalise(scores: Scores, seen: NDArray[np.bool_], penalty: float) -> Scores:
     return found
 
 
-def survivors(scores: Scores, options: Sampling) -> tuple[NDArray[np.intp], Scores]:
+def filtered_choices(scores: Scores, options: Sampling) -> tuple[NDArray[np.intp], Scores]:
     """The choices left by temperature, top-k and top-p, by ascending index, with their scores.
 
     Ties with the k-th best are kept; the id that crosses top_p is kept; the best always is.
     """
     values = scores / (options.temperature or 1.0)
-    lowest = LOWEST
+    lowest = LOWEST_SCORE
     if options.top_k and len(values) > options.top_k:
         lowest = max(lowest, np.partition(values, -options.top_k)[-options.top_k])
     kept = np.flatnonzero(values >= lowest)
@@ -96,22 +96,22 @@ def uniform(seed: int, candidate: int, section: int, position: int, attempt: int
 
     So a draw is the same however the song was interrupted, resumed or batched.
     """
-    return _chances(seed, candidate, section, attempt, position // CHANCES)[position % CHANCES]
+    return _random_block(seed, candidate, section, attempt, position // RANDOM_BLOCK)[position % RANDOM_BLOCK]
 
 
 @lru_cache(maxsize=32)
-def _chances(seed: int, candidate: int, section: int, attempt: int, block: int) -> list[float]:
+def _random_block(seed: int, candidate: int, section: int, attempt: int, block: int) -> list[float]:
     """The numbers of CHANCES positions at once: a counter gives four, of which the first is taken."""
-    counter = np.array((block * CHANCES, section, candidate, attempt), np.uint64)
-    bits = np.random.Philox(key=seed & (2**128 - 1), counter=counter).random_raw(4 * CHANCES)[::4]
+    counter = np.array((block * RANDOM_BLOCK, section, candidate, attempt), np.uint64)
+    bits = np.random.Philox(key=seed & (2**128 - 1), counter=counter).random_raw(4 * RANDOM_BLOCK)[::4]
     return [(bit >> 11) * 2.0**-53 for bit in bits.tolist()]
 
 
-def draw(scores: Scores, options: Sampling, chance: float) -> int:
+def sample_choice(scores: Scores, options: Sampling, chance: float) -> int:
     """One choice: the best at temperature 0, else by inverse CDF over the survivors."""
     if options.temperature == 0:
         return int(np.argmax(scores))
-    kept, values = survivors(scores, options)
+    kept, values = filtered_choices(scores, options)
     total = probabilities(values).cumsum()
     place = int(total.searchsorted(chance * total[-1], side="right"))
     return int(kept[min(place, len(kept) - 1)])

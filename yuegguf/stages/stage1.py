@@ -20,17 +20,17 @@ from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.stages.batching import LockstepBatch, ProgressMux
 from yuegguf.stages.lookahead import NgramDrafter
-from yuegguf.stages.sampler import END, choice_logits, draw, guided_scores, penalise, uniform
+from yuegguf.stages.sampler import END, choice_logits, guided_scores, penalise, sample_choice, uniform
 from yuegguf.stages.stage1_task import (
     END_OF_AUDIO,
     CandidateTask,
     Checkpoint,
     Journal,
-    Pending,
+    PendingIds,
     Snapshots,
     Stage1Task,
     check_context,
-    context,
+    section_context,
 )
 
 COND, UNCOND = 0, 1
@@ -41,7 +41,7 @@ Logits = NDArray[np.float32]
 Codes = NDArray[np.int16]
 
 
-def run(
+def generate_codes(
     draft: Stage1Task,
     engine: TokenEngine,
     vocab: Stage1Vocab,
@@ -54,10 +54,10 @@ def run(
     Returns per section its codes [2·frames] (vocal first), without the end mark. Raises RequestError
     when one section does not fit into the context, EngineError, Interrupted.
     """
-    return run_together([CandidateTask(draft, journal, snapshots)], engine, vocab, progress)[0]
+    return generate_candidates([CandidateTask(draft, journal, snapshots)], engine, vocab, progress)[0]
 
 
-def run_together(
+def generate_candidates(
     parts: Sequence[CandidateTask], engine: TokenEngine, vocab: Stage1Vocab, progress: Progress = silent
 ) -> list[list[Codes]]:
     """Sing candidates of one song, in batches of all that are still singing; see `run`.
@@ -160,7 +160,7 @@ class _Candidate:
                 codes.append(code)
                 self.guesser.learn(code)
                 seen[1 + code] = True
-                pending = Pending([self.vocab.codebook0 + code], [self.vocab.codebook0 + code])
+                pending = PendingIds([self.vocab.codebook0 + code], [self.vocab.codebook0 + code])
                 self._report(section, len(codes))
             if self._is_bad(section, codes, ended, len(replay)):
                 self._begin_anew(section)
@@ -169,7 +169,7 @@ class _Candidate:
 
     def _begin(
         self, section: int, replay: Sequence[int], mark: Checkpoint | None
-    ) -> tuple[list[int], Pending]:
+    ) -> tuple[list[int], PendingIds]:
         """Codes of a section that need no step any more, and what is to be fed next."""
         given = self.draft.begun(section)
         codes = list(replay[: mark.codes if mark else given])
@@ -179,18 +179,18 @@ class _Candidate:
         if not mark:
             opened = self._open_section(section)
             # the unconditional row starts at the last id that is not drawn (`generate` of transformers)
-            return codes, Pending(opened.cond + self._ids(codes), last or opened.uncond)
+            return codes, PendingIds(opened.cond + self._ids(codes), last or opened.uncond)
         self.first, self.opened = mark.first, 0
         self.fed = len(self._context(section)) + mark.codes - 1
         # the separator and all codes but the last; or from the last given one on
         self.fed_uncond = mark.codes - given
-        return codes, Pending(last, last)
+        return codes, PendingIds(last, last)
 
     def _ids(self, codes: Sequence[int]) -> list[int]:
         return [self.vocab.codebook0 + code for code in codes]
 
     def _look(
-        self, section: int, codes: Sequence[int], pending: Pending, known: int
+        self, section: int, codes: Sequence[int], pending: PendingIds, known: int
     ) -> Generator[list[SequenceInput], Logits, tuple[int | None, Logits]]:
         """A guess that is fed now, if any, and the logits for the next draw; `known` draws are to come."""
         if self.ahead is not None:  # the last guess was drawn
@@ -230,7 +230,7 @@ class _Candidate:
             self.fed_uncond -= 1
             self.engine.forget(self.rows[UNCOND], self.fed_uncond)
 
-    def _open_section(self, section: int) -> Pending:
+    def _open_section(self, section: int) -> PendingIds:
         """Make room for a section; returns what is to be fed before its first draw."""
         need = 2 * self.draft.caps[section] + 1
         first = self.first
@@ -244,10 +244,10 @@ class _Candidate:
             self.engine.forget(self.rows[UNCOND], 0)
             self.fed_uncond = 0
         ids = self._context(section)
-        return Pending(ids[self.fed :], ids[-1:])
+        return PendingIds(ids[self.fed :], ids[-1:])
 
     def _context(self, section: int) -> list[int]:
-        return context(self.draft, self.vocab, self.sung, self.first, section)
+        return section_context(self.draft, self.vocab, self.sung, self.first, section)
 
     def _is_bad(self, section: int, codes: Sequence[int], ended: bool, known: int) -> bool:
         """Whether the judge wants these codes drawn anew; they were good when they were replayed."""
@@ -283,7 +283,7 @@ class _Candidate:
         return seen
 
     def _step(
-        self, section: int, pending: Pending, guess: int | None, unknown: bool
+        self, section: int, pending: PendingIds, guess: int | None, unknown: bool
     ) -> Generator[list[SequenceInput], Logits, tuple[Logits, Logits | None]]:
         """Feed both rows; returns their logits, and those after the guess if there is one.
 
@@ -326,7 +326,9 @@ class _Candidate:
         if not may_end:
             scores[END] = -np.inf
         attempt = self.journal.attempt(section)
-        choice = draw(scores, options, uniform(draft.seed, draft.candidate, section, position, attempt))
+        choice = sample_choice(
+            scores, options, uniform(draft.seed, draft.candidate, section, position, attempt)
+        )
         return END_OF_AUDIO if choice == END else choice - 1
 
     def _report(self, section: int, count: int) -> None:

@@ -125,7 +125,7 @@ class CandidateTask:
     snapshots: Snapshots | None = None
 
 
-def context(
+def section_context(
     draft: Stage1Task, vocab: Stage1Vocab, codes: Sequence[NDArray[np.int16]], first: int, section: int
 ) -> list[int]:
     """All ids before the first code of a section, the header and the sections from `first` on.
@@ -154,7 +154,7 @@ def check_context(draft: Stage1Task, n_ctx: int) -> None:
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingIds:
     """Ids that both rows are to be fed next."""
 
     cond: list[int]

@@ -23,9 +23,9 @@ from yuegguf.progress import Event, Progress, silent
 
 CHUNK_FRAMES = 300
 """Frames per chunk: what stage 2 was trained on."""
-PROMPT_IDS = 3
+CHUNK_PROMPT_IDS = 3
 """Ids of a chunk's prompt besides its outline: <SOA>, <stage_1>, <stage_2>."""
-ROW_IDS = PROMPT_IDS + CHUNK_FRAMES + 8 * CHUNK_FRAMES - 1
+CHUNK_IDS = CHUNK_PROMPT_IDS + CHUNK_FRAMES + 8 * CHUNK_FRAMES - 1
 """Ids that one full chunk feeds: the last pick of the last frame is never fed."""
 
 
@@ -40,11 +40,11 @@ class Chunk:
     frames: int
 
 
-BOTH = (0, 1)
+BOTH_TRACKS = (0, 1)
 """The tracks."""
 
 
-def chunks(frames: int, tracks: Sequence[int] = BOTH) -> list[Chunk]:
+def chunk_grid(frames: int, tracks: Sequence[int] = BOTH_TRACKS) -> list[Chunk]:
     """The grid over the tracks: full chunks of 300 frames, then the rest, track by track."""
     return [
         Chunk(track, start, min(CHUNK_FRAMES, frames - start))
@@ -53,28 +53,28 @@ def chunks(frames: int, tracks: Sequence[int] = BOTH) -> list[Chunk]:
     ]
 
 
-def distinct(codes0: NDArray[np.int16], tracks: Sequence[int] = BOTH) -> dict[Chunk, Chunk]:
+def distinct_chunks(codes0: NDArray[np.int16], tracks: Sequence[int] = BOTH_TRACKS) -> dict[Chunk, Chunk]:
     """Each chunk of codebook 0 [2, T] → the first chunk with the same codes: what need not be refined twice.
 
     Silence is the same in every chunk, and picks follow from a chunk's codes alone.
     """
     first: dict[bytes, Chunk] = {}
     return {
-        chunk: first.setdefault(_outline(chunk, codes0).tobytes(), chunk)
-        for chunk in chunks(codes0.shape[1], tracks)
+        chunk: first.setdefault(_chunk_codes(chunk, codes0).tobytes(), chunk)
+        for chunk in chunk_grid(codes0.shape[1], tracks)
     }
 
 
-Effort = Callable[[int], int]
+StepCost = Callable[[int], int]
 """Rows of a step → what it costs beside what each row costs by itself, relative."""
 
 
-def flat_effort(rows: int) -> int:
+def gpu_step_cost(rows: int) -> int:
     """A step on a GPU: weights are read once for all rows."""
     return 1
 
 
-def step_effort(rows: int) -> int:
+def cpu_step_cost(rows: int) -> int:
     """A step on a CPU, in percent of a step of one row (measured, see benchmarks/README.md).
 
     llama.cpp's kernels take sixteen rows at once, then four, and what is left one by one.
@@ -85,20 +85,25 @@ def step_effort(rows: int) -> int:
 
 
 def rows_for(
-    codes0: NDArray[np.int16], most: int, effort: Effort = step_effort, tracks: Sequence[int] = BOTH
+    codes0: NDArray[np.int16],
+    most: int,
+    effort: StepCost = cpu_step_cost,
+    tracks: Sequence[int] = BOTH_TRACKS,
 ) -> int:
     """The rows, at most `most`, that refine codebook 0 [2, T] soonest; the fewest of equals."""
-    return best_rows([chunk.frames for chunk in _work(distinct(codes0, tracks))], most, effort)
+    return best_rows(
+        [chunk.frames for chunk in _distinct_longest_first(distinct_chunks(codes0, tracks))], most, effort
+    )
 
 
-def best_rows(lengths: Sequence[int], most: int, effort: Effort = step_effort) -> int:
+def best_rows(lengths: Sequence[int], most: int, effort: StepCost = cpu_step_cost) -> int:
     """The rows, at most `most`, in which chunks of these frames are refined soonest; the fewest of equals."""
     longest_first = sorted(lengths, reverse=True)
     counts = range(1, min(most, len(lengths)) + 1)
-    return min(counts, key=lambda rows: _total_effort(longest_first, rows, effort))
+    return min(counts, key=lambda rows: _total_cost(longest_first, rows, effort))
 
 
-def _total_effort(lengths: Sequence[int], rows: int, effort: Effort) -> int:
+def _total_cost(lengths: Sequence[int], rows: int, effort: StepCost) -> int:
     """Of the steps of all waves; lengths are those of the chunks, the longest first."""
     total = 0
     for start in range(0, len(lengths), rows):
@@ -109,14 +114,14 @@ def _total_effort(lengths: Sequence[int], rows: int, effort: Effort) -> int:
     return total
 
 
-def run(
+def refine_codes(
     codes0: NDArray[np.int16],
     engine: TokenEngine,
     vocab: Stage2Vocab,
     done: Mapping[Chunk, NDArray[np.int16]] | None = None,
     keep: Callable[[Chunk, NDArray[np.int16]], None] = lambda chunk, codes: None,
     progress: Progress = silent,
-    tracks: Sequence[int] = BOTH,
+    tracks: Sequence[int] = BOTH_TRACKS,
 ) -> NDArray[np.int16]:
     """Codebook 0 [2, T] → codes [2, 8, T]; those of a track that is not among `tracks` are all 0.
 
@@ -125,14 +130,14 @@ def run(
     same rows into the same batches. `keep` gets each chunk's codes [8, frames] as soon as it ends;
     of chunks with the same codes only the first.
     """
-    first_like = distinct(codes0, tracks)
-    work = _work(first_like)
+    first_like = distinct_chunks(codes0, tracks)
+    work = _distinct_longest_first(first_like)
     finished = dict(done or {})
-    meter = _Meter(sum(chunk.frames for chunk in work), progress)
+    meter = _FrameCounter(sum(chunk.frames for chunk in work), progress)
     for first in range(0, len(work), engine.n_rows):
         wave = work[first : first + engine.n_rows]
         if not all(chunk in finished for chunk in wave):
-            for chunk, refined in _refine(wave, codes0, engine, vocab, meter):
+            for chunk, refined in _refine_wave(wave, codes0, engine, vocab, meter):
                 finished[chunk] = refined
                 keep(chunk, refined)
         else:
@@ -143,17 +148,17 @@ def run(
     return codes
 
 
-def _work(first_like: Mapping[Chunk, Chunk]) -> list[Chunk]:
+def _distinct_longest_first(first_like: Mapping[Chunk, Chunk]) -> list[Chunk]:
     """The chunks that are computed, the longest first."""
     own = [chunk for chunk, first in first_like.items() if chunk == first]
     return sorted(own, key=lambda chunk: -chunk.frames)
 
 
-def _outline(chunk: Chunk, codes0: NDArray[np.int16]) -> NDArray[np.int16]:
+def _chunk_codes(chunk: Chunk, codes0: NDArray[np.int16]) -> NDArray[np.int16]:
     return codes0[chunk.track, chunk.start : chunk.start + chunk.frames]
 
 
-class _Meter:
+class _FrameCounter:
     def __init__(self, total: int, progress: Progress) -> None:
         self.done, self.total, self.progress = 0, total, progress
 
@@ -162,24 +167,24 @@ class _Meter:
         self.progress(Event("refine", self.done, self.total))
 
 
-def _refine(
+def _refine_wave(
     wave: Sequence[Chunk],
     codes0: NDArray[np.int16],
     engine: TokenEngine,
     vocab: Stage2Vocab,
-    meter: _Meter,
+    meter: _FrameCounter,
 ) -> Iterator[tuple[Chunk, NDArray[np.int16]]]:
     """Run one wave, a chunk per row; a chunk leaves the batch, and comes out, when it is complete."""
     refined = [np.zeros((8, chunk.frames), np.int16) for chunk in wave]
     for row, chunk in enumerate(wave):
-        refined[row][0] = _outline(chunk, codes0)
+        refined[row][0] = _chunk_codes(chunk, codes0)
         engine.forget(row, 0)
     pending = [_prompt(codes[0], vocab) for codes in refined]
     for frame in range(max(chunk.frames for chunk in wave)):
         rows = [row for row, chunk in enumerate(wave) if frame < chunk.frames]
         for k in range(1, 8):
             logits = engine.decode([SequenceInput(row, pending[row]) for row in rows])
-            picks = pick(logits, k, vocab)
+            picks = best_codes(logits, k, vocab)
             for row, code in zip(rows, picks, strict=True):
                 refined[row][k, frame] = code
                 pending[row] = [int(vocab.codebooks[k]) + int(code)]
@@ -191,7 +196,7 @@ def _refine(
                 yield wave[row], refined[row]
 
 
-def pick(logits: NDArray[np.float32], codebook: int, vocab: Stage2Vocab) -> NDArray[np.intp]:
+def best_codes(logits: NDArray[np.float32], codebook: int, vocab: Stage2Vocab) -> NDArray[np.intp]:
     """Logits [R, n_vocab] → the best code of one codebook per row [R]; the first of equals."""
     start = int(vocab.codebooks[codebook])
     return np.asarray(logits[:, start : start + CODEBOOK_SIZE].argmax(axis=1))

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.atomic import read_within
 
-from .json_object import LARGEST, MOST_BYTES, few, read_object, shown
+from .json_object import MAX_JSON_BYTES, MAX_NUMBER, first_names, read_object, shorten
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 """GGUF names of the two tensors that have one row per piece."""
-LISTED = 40
+MAX_LISTED = 40
 """Tensors of a kind that a message names."""
 MAX_LAYERS = 1024
 """A config that asks for more is damaged; listing its tensors would fill the memory."""
@@ -48,7 +48,7 @@ class LlamaConfig:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TensorSpec:
     """One tensor that the config asks for."""
 
     name: str
@@ -71,34 +71,38 @@ def read_config(folder: Path) -> LlamaConfig:
             f"there is no config.json in {folder}", "pass the folder of a published checkpoint"
         )
     try:
-        found = read_object(read_within(path, MOST_BYTES, "pass the folder of a published YuE checkpoint"))
+        found = read_object(
+            read_within(path, MAX_JSON_BYTES, "pass the folder of a published YuE checkpoint")
+        )
     except ValueError as error:
-        raise _bad(f"is damaged: {error}") from error
+        raise _damaged(f"is damaged: {error}") from error
     _refuse_variants(found)
-    heads, hidden = _count(found, "num_attention_heads"), _count(found, "hidden_size")
+    heads, hidden = _positive_int(found, "num_attention_heads"), _positive_int(found, "hidden_size")
     config = LlamaConfig(
         hidden=hidden,
-        layers=_count(found, "num_hidden_layers", most=MAX_LAYERS),
+        layers=_positive_int(found, "num_hidden_layers", most=MAX_LAYERS),
         heads=heads,
-        kv_heads=_count(found, "num_key_value_heads", heads),
-        head_dim=_count(found, "head_dim", hidden // heads),
-        ffn=_count(found, "intermediate_size"),
-        vocab=_count(found, "vocab_size"),
-        context=_count(found, "max_position_embeddings"),
-        eps=_positive(found, "rms_norm_eps", 1e-6),
-        theta=_positive(_rope(found) | found, "rope_theta", 10000.0),
+        kv_heads=_positive_int(found, "num_key_value_heads", heads),
+        head_dim=_positive_int(found, "head_dim", hidden // heads),
+        ffn=_positive_int(found, "intermediate_size"),
+        vocab=_positive_int(found, "vocab_size"),
+        context=_positive_int(found, "max_position_embeddings"),
+        eps=_positive_float(found, "rms_norm_eps", 1e-6),
+        theta=_positive_float(_rope(found) | found, "rope_theta", 10000.0),
         tied=found.get("tie_word_embeddings", False) is True,
     )
     if config.head_dim % 2 or config.heads % config.kv_heads:
-        raise _bad(f"has impossible heads: {config.heads} of {config.head_dim}, {config.kv_heads} for keys")
+        raise _damaged(
+            f"has impossible heads: {config.heads} of {config.head_dim}, {config.kv_heads} for keys"
+        )
     return config
 
 
-def wanted_tensors(config: LlamaConfig) -> dict[str, Wanted]:
+def expected_tensors(config: LlamaConfig) -> dict[str, TensorSpec]:
     """Hugging Face name → what the checkpoint must hold, in the order of the GGUF."""
     q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden, ffn = config.hidden, config.ffn
-    found = {"model.embed_tokens.weight": Wanted(EMBEDDING, (config.vocab, hidden))}
+    found = {"model.embed_tokens.weight": TensorSpec(EMBEDDING, (config.vocab, hidden))}
     for i in range(config.layers):
         for theirs, ours, shape in (
             ("input_layernorm", "attn_norm", (hidden,)),
@@ -111,15 +115,15 @@ def wanted_tensors(config: LlamaConfig) -> dict[str, Wanted]:
             ("mlp.up_proj", "ffn_up", (ffn, hidden)),
             ("mlp.down_proj", "ffn_down", (hidden, ffn)),
         ):
-            wanted = Wanted(f"blk.{i}.{ours}.weight", shape, rotated=ours in ("attn_q", "attn_k"))
+            wanted = TensorSpec(f"blk.{i}.{ours}.weight", shape, rotated=ours in ("attn_q", "attn_k"))
             found[f"model.layers.{i}.{theirs}.weight"] = wanted
-    found["model.norm.weight"] = Wanted("output_norm.weight", (hidden,))
+    found["model.norm.weight"] = TensorSpec("output_norm.weight", (hidden,))
     if not config.tied:
-        found["lm_head.weight"] = Wanted(OUTPUT, (config.vocab, hidden))
+        found["lm_head.weight"] = TensorSpec(OUTPUT, (config.vocab, hidden))
     return found
 
 
-def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Wanted]) -> None:
+def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, TensorSpec]) -> None:
     """Compare a checkpoint's tensors with the wanted ones; the buffer inv_freq may be there.
 
     Raises DamagedFile that lists the missing, extra and mis-shaped tensors, LISTED of each kind.
@@ -132,7 +136,7 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Wa
         if name in shapes and shapes[name] != want.shape
     ]
     lists = (("missing", missing), ("extra", extra), ("of another shape", shaped))
-    complaints = [f"{word}: {few(names, LISTED)}" for word, names in lists if names]
+    complaints = [f"{word}: {first_names(names, MAX_LISTED)}" for word, names in lists if names]
     if complaints:
         raise DamagedFile(
             "the checkpoint does not fit its config.json; " + "; ".join(complaints),
@@ -140,7 +144,7 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Wa
         )
 
 
-def rotated_rows(rows: int, head_dim: int) -> NDArray[np.int64]:
+def rope_row_order(rows: int, head_dim: int) -> NDArray[np.int64]:
     """[rows] the Hugging Face row of each GGUF row of q or k: a head's halves, interleaved."""
     order = np.arange(rows).reshape(-1, 2, head_dim // 2)
     return np.ascontiguousarray(order.swapaxes(1, 2)).ravel()
@@ -149,39 +153,41 @@ def rotated_rows(rows: int, head_dim: int) -> NDArray[np.int64]:
 def _refuse_variants(found: Mapping[str, Any]) -> None:
     names: Any = found.get("architectures") or [found.get("model_type")]
     if not isinstance(names, list) or names not in (["LlamaForCausalLM"], ["llama"]):
-        raise _bad(f"describes {shown(names)}, not a LlamaForCausalLM")
+        raise _damaged(f"describes {shorten(names)}, not a LlamaForCausalLM")
     if found.get("hidden_act", "silu") != "silu":
-        raise _bad(f"asks for the activation {shown(found['hidden_act'])}, not silu")
+        raise _damaged(f"asks for the activation {shorten(found['hidden_act'])}, not silu")
     rope = _rope(found)
     if rope.get("rope_type", rope.get("type", "default")) != "default":
-        raise _bad(f"asks for a scaled RoPE ({shown(rope)}), which YuE does not use")
+        raise _damaged(f"asks for a scaled RoPE ({shorten(rope)}), which YuE does not use")
     for key in ("attention_bias", "mlp_bias"):
         if found.get(key):
-            raise _bad(f"asks for biases ({key}), which YuE does not have")
+            raise _damaged(f"asks for biases ({key}), which YuE does not have")
 
 
 def _rope(found: Mapping[str, Any]) -> dict[str, Any]:
     """rope_scaling of published configs, or rope_parameters as transformers 5 writes them."""
     rope = found.get("rope_scaling") or found.get("rope_parameters") or {}
     if not isinstance(rope, dict):
-        raise _bad(f"has an unknown RoPE description ({shown(rope)})")
+        raise _damaged(f"has an unknown RoPE description ({shorten(rope)})")
     return rope
 
 
-def _count(found: Mapping[str, Any], key: str, default: int | None = None, most: int = 2**31 - 1) -> int:
+def _positive_int(
+    found: Mapping[str, Any], key: str, default: int | None = None, most: int = 2**31 - 1
+) -> int:
     value = found.get(key)
     value = default if value is None else value
     if type(value) is not int or not 0 < value <= most:
-        raise _bad(f"has no usable {key} ({shown(value)})")
+        raise _damaged(f"has no usable {key} ({shorten(value)})")
     return value
 
 
-def _positive(found: Mapping[str, Any], key: str, default: float) -> float:
+def _positive_float(found: Mapping[str, Any], key: str, default: float) -> float:
     value = found.get(key, default)
-    if type(value) not in (int, float) or not 0 < value < LARGEST:
-        raise _bad(f"has no usable {key} ({shown(value)})")
+    if type(value) not in (int, float) or not 0 < value < MAX_NUMBER:
+        raise _damaged(f"has no usable {key} ({shorten(value)})")
     return float(value)
 
 
-def _bad(what: str) -> DamagedFile:
+def _damaged(what: str) -> DamagedFile:
     return DamagedFile(f"config.json {what}", "pass the folder of a published YuE checkpoint")
