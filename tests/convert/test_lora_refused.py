@@ -269,7 +269,7 @@ def test_files_that_are_not_there(adapter: Path, tmp_path: Path, capsys: Capture
 def test_three_at_once(adapter: Path, tmp_path: Path, capsys: Capture) -> None:
     said = sung(capsys, 5, tmp_path, adapter, adapter, f"{adapter}:0.1")
     assert said == (
-        "llama.cpp adds more than 2 LoRA adapters in an order that may change from run to run; "
+        "llama.cpp adds more than 2 LoRAs in an order that may change from run to run; "
         "put the others into the model first: yuegguf merge-lora"
     )
     off = (*TEXT, *FAST, "--lora", adapter, "--lora", f"{adapter}:0", "--lora", adapter)

@@ -34,7 +34,7 @@ def test_windows_equal_the_whole_song(frames: int, window: int) -> None:
         np.testing.assert_allclose(stems.song[row], codec.upsample(song[row], track), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("context", "name"), [(9, "CODEC_CONTEXT"), (28, "SONG_CONTEXT")])
+@pytest.mark.parametrize(("context", "name"), [(9, "CODEC_CONTEXT"), (28, "UPSAMPLER_CONTEXT")])
 def test_the_law_above_would_notice_too_little_context(
     monkeypatch: pytest.MonkeyPatch, context: int, name: str
 ) -> None:
