@@ -260,6 +260,20 @@ def test_a_wrong_name_is_caught() -> None:
             resolve(dotted)
 
 
+PATH = re.compile(r"`((?:tests|yuegguf|convert|onnx_codec|nano|benchmarks|docs)/[\w./-]+)`")
+TEST = re.compile(r"(test_\w+\.py)(?:::(test_\w+))?")
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
+def test_every_file_and_test_that_is_named_exists(name: str) -> None:
+    for path in PATH.findall(DOCUMENTS[name]):
+        assert (ROOT / path).exists(), path
+    for file, test in TEST.findall(DOCUMENTS[name]):
+        found = [*(ROOT / "tests").rglob(file)]
+        assert found, file
+        assert not test or f"def {test}" in found[0].read_text("utf-8"), test
+
+
 def rows(text: str, heading: str) -> list[list[str]]:
     """The cells of the tables below a heading, without their first two lines."""
     part = re.split(r"^#+ ", text.split(f"{heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]

@@ -24,9 +24,9 @@ class Target:
 SINGING = (
     Target("tempo", 0.80, "songs with the asked tempo (±4 %, double, half)"),
     Target("key", 0.70, "songs whose mix fits the asked key best of 24"),
-    Target("silence", 0.90, "sections without words whose vocal is 25 dB below the sung ones"),
-    Target("onsets", 0.70, "sung sections with the asked number of syllables ±20 %"),
-    Target("register", 0.90, "songs sung by the asked voice, male or female"),
+    Target("silence", 0.90, "sections without words whose vocal is 25 dB below those with words"),
+    Target("onsets", 0.70, "sections with words that have the asked number of syllables ±20 %"),
+    Target("register", 0.90, "songs in the asked voice, male or female"),
     Target("vowels", 0.50, "vowels as asked (6 vowels: chance is 0.17)"),
     Target("ended", 0.90, "sections that end by <EOA>"),
     Target("length", 0.90, "sections of the asked length ±25 %"),
