@@ -19,6 +19,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+MOST = 960
+"""Characters of a message, and of a hint; longer ones repeat what a file holds, and lose their middle."""
+
 
 class YueError(Exception):
     """A failure with a sentence for the user: what is wrong, and what to do next."""
@@ -26,6 +29,7 @@ class YueError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = _shortened(message), _shortened(hint)
         super().__init__(message)
         self.message = message
         """What is wrong, without a full stop."""
@@ -36,6 +40,11 @@ class YueError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+def _shortened(text: str) -> str:
+    half = MOST // 2
+    return text if len(text) <= MOST else f"{text[:half]} … {text[-half:]}"
 
 
 class ModelNotFound(YueError):

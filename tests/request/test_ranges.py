@@ -134,3 +134,15 @@ def test_a_long_label_is_lyrics_and_its_notice_is_short() -> None:
 def test_a_choice_of_sections_has_limits(spec: str) -> None:
     with pytest.raises(RequestError, match="--sections"):
         choose(parse("[verse]\n[chorus]\n").sections, spec)
+
+
+def test_no_error_repeats_all_that_it_was_given() -> None:
+    """Found by fuzzing: a queue's list of formats, a name in its notes."""
+    error = RequestError("x" * 100_000 + " is wrong", "y" * 100_000 + " helps")
+    assert len(str(error)) < 2000
+    assert error.message.startswith("xxx")
+    assert error.message.endswith(" is wrong")
+    assert error.hint.endswith(" helps")
+    with pytest.raises(RequestError) as caught:
+        Output(formats=("flac",) * 1000 + ("exe",))  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 200

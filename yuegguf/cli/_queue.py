@@ -129,7 +129,7 @@ class State:
             raise DamagedFile(f"{self._path} cannot be read ({error.strerror})", HINT) from error
         for name in self._names.values():
             if not plain(name) or "/" in name:
-                raise DamagedFile(f"{self._path} names the folder {name!r}, which is elsewhere", HINT)
+                raise DamagedFile(f"{self._path} names the folder {name!r:.80}, which is elsewhere", HINT)
 
     def folder(self, entry: Entry) -> Path | None:
         """The song's folder, if it was begun and is still there, and is no link."""

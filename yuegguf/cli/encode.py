@@ -64,9 +64,10 @@ def decode(
     loaded = read_track(codes[0]) if alone else read_codes(codes)
     if not loaded.shape[-1]:
         raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
-    target = _target(output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent))
+    target = output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent)
     names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
     refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
+    _make_folder(target)
     title = title_of(codes[0])
     with closing(engines.open_codec(_codec_of(codes[0], codec), threads)) as opened:
         if alone:
@@ -97,10 +98,9 @@ def _extra(codes: Path, frames: int) -> Any:
     return file_extras(SongFolder.open(codes), frames) if (codes / "song.json").is_file() else FileExtras()
 
 
-def _target(folder: Path) -> Path:
+def _make_folder(folder: Path) -> None:
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @click.command(short_help="audio → codes, as .npy files like YuE's")
@@ -166,7 +166,7 @@ def encode(
     with closing(engines.open_codec(folder, threads)) as opened:
         for source, target in zip(sources, targets, strict=True):
             codes = encoded(source, opened, room, window, output.progress)[:codebooks]
-            _target(target.parent)
+            _make_folder(target.parent)
             write_track(target, codes)
             written.append({"file": str(target), "codebooks": codebooks, "frames": codes.shape[1]})
     output.done()

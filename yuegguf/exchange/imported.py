@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import storage_errors, workspace
+from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm.vocab import interleave
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline.create import new_record, planned
@@ -224,6 +225,7 @@ def adopt(
 
     Raises YueError.
     """
+    check_no_song_work(parent)
     made, _ = planned(arrived.request, models, options)
     record = new_record(arrived.request, name, models, made)
     return create_folder(arrived, new_path(parent, record.title), record)

@@ -18,6 +18,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files.reading import opened
+from yuegguf.files.song_work import check_no_song_work
 
 PREFIX, UNOWNED, SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
 """Names of the workspaces in which files are written before they get theirs, with and without an owner."""
@@ -161,7 +162,12 @@ def storage_errors(target: Path) -> Iterator[None]:
 
 
 def refuse_to_replace(files: Sequence[Path], force: bool) -> None:
-    """Raise RequestError when one of the files, or a link of that name, is there and may not be replaced."""
+    """Raise RequestError when one of the files, or a link of that name, is there and may not be replaced.
+
+    What a song goes on from is never replaced, with `force` neither.
+    """
+    for file in files:
+        check_no_song_work(file)
     there = next((file for file in files if os.path.lexists(file)), None)  # unlike Path.exists, never raises
     if there is not None and not force:
         raise RequestError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from yuegguf.files.atomic import check_room
+from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm import header
 from yuegguf.models.resolve import ModelChoice, Models, reference_notice
 from yuegguf.pipeline import preflight
@@ -56,6 +57,7 @@ def prepared(
 
     The folder PARENT must have room for it. Raises YueError.
     """
+    check_no_song_work(parent)
     request, early = preflight.located(request), early or PreviewOptions()
     made, first = planned(request, models, options, bool(early.preview_seconds), takes)
     preflight.check_prompt(request, first, made.n_ctx)

@@ -75,7 +75,7 @@ class GuideTrack:
 
     def __post_init__(self) -> None:
         if self.track not in get_args(Track):
-            raise RequestError(f"there is no track {self.track!r}", "use vocal or instrumental")
+            raise RequestError(f"there is no track {self.track!r:.80}", "use vocal or instrumental")
         check_real("the offset", self.offset, 0, DAY)
         if self.frames is not None:
             check_whole("the recording's frames", self.frames, 1, round(FRAME_RATE * DAY))
@@ -101,13 +101,13 @@ class Output:
 
     def __post_init__(self) -> None:
         if not self.formats or any(f not in FORMATS for f in self.formats):
-            raise RequestError(f"unknown format in {','.join(self.formats)!r}", "use wav, flac, mp3")
+            raise RequestError(f"unknown format in {','.join(self.formats)!r:.80}", "use wav, flac, mp3")
         if len(set(self.formats)) != len(self.formats):
             raise RequestError("a format is named twice", "name each once, such as wav,mp3")
         if self.bits not in (16, 24):
             raise RequestError(f"{self.bits} bits per sample is not offered", "use --bits 16 or 24")
         if self.mix not in MIXES:
-            raise RequestError(f"unknown mix {self.mix!r}", f"use one of {', '.join(MIXES)}")
+            raise RequestError(f"unknown mix {self.mix!r:.80}", f"use one of {', '.join(MIXES)}")
         check_real("the vocal gain", self.vocal_gain, -60, 60)
         check_real("the backing's gain", self.inst_gain, -60, 60)
 

@@ -22,6 +22,7 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
 from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
 from yuegguf.files.atomic import storage_errors
+from yuegguf.files.song_work import check_no_song_work
 from yuegguf.models import registry
 
 FORMAT = 1
@@ -92,6 +93,7 @@ def path_of(name: str, folder: Path | None = None) -> Path:
 def check_free(name: str, replace: bool, folder: Path | None = None) -> Path:
     """Where a voice will lie. Raises RequestError for no name, or one that is taken unless `replace`."""
     path = path_of(name, folder)
+    check_no_song_work(path)
     if path.exists() and not replace:
         raise RequestError(f"there is a voice called {name} already", "choose another name, or pass --force")
     return path

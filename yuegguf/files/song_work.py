@@ -1,0 +1,46 @@
+"""Outputs that would take the place of what a song goes on from."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from yuegguf.errors import RequestError
+from yuegguf.files.reading import opened
+
+WORK = re.compile(r"song\.json|tokens\.log|\.lock|.*\.npz|chunks|cache", re.IGNORECASE)
+"""Names in a song folder that a song goes on from, in the case of any file system."""
+MOST_READ = 4 << 20
+"""Bytes of a song.json that are looked at."""
+
+
+def check_no_song_work(target: Path) -> None:
+    """Raise RequestError for a path that is, or lies in, the work of a song, whether it exists or not."""
+    place = _resolved(target)
+    for path in (place, *place.parents):
+        if WORK.fullmatch(path.name) and _is_song(path.parent):
+            raise RequestError(
+                f"{target} is a place of the song {path.parent.name} itself, which goes on from it",
+                "choose another place with -o",
+            )
+
+
+def _resolved(target: Path) -> Path:
+    """An absolute path whose folders are no links; the last part may be one, since it is what is replaced."""
+    target = target.absolute()
+    try:
+        return target.parent.resolve() / target.name
+    except (OSError, RuntimeError, ValueError):  # links in a circle, or a name that cannot be: no song's
+        return target
+
+
+def _is_song(folder: Path) -> bool:
+    """Whether a folder holds a song.json of ours: a project of YuE-UI may have that name too."""
+    try:
+        with opened(folder / "song.json") as file:
+            return b'"request"' in file.read(MOST_READ)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return os.path.isfile(folder / "song.json")  # unlike Path's, never raises
