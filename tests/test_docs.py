@@ -23,11 +23,11 @@ from yuegguf.models import registry
 from yuegguf.request.lyrics import KNOWN_LABELS
 
 ROOT = Path(__file__).resolve().parents[1]
-SKIPPED = {".venv", ".portable", "build", "dist", "songs", "nano-trained", "nano-figures", "shared"}
+SKIPPED = {"build", "dist", "songs", "nano-trained", "nano-figures", "bench-models", "fuzz-findings"}
+FOLDERS = [p for p in ROOT.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in SKIPPED]
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
-    for path in sorted(ROOT.rglob("*.md"))
-    if not SKIPPED & {*path.relative_to(ROOT).parts} and not path.parent.name.startswith(".")
+    for path in sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md"))])
 }
 """Every Markdown file of the project, by its path."""
 GUIDES = {
