@@ -24,7 +24,7 @@ from typing import Any
 from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
 from yuegguf import api
-from yuegguf.measure.bench import HEADER_IDS, LATER_IDS, PROMPT_IDS
+from yuegguf.measure.bench import FIRST_PROMPT_IDS, HEADER_IDS, LATER_PROMPT_IDS
 from yuegguf.models.resolve import Models, nano_models
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning import hardware, plan
@@ -88,7 +88,7 @@ def timed(models: Models) -> tuple[StepCost, StepCost]:
 def summed(models: Models, costs: tuple[StepCost, StepCost], seconds: int) -> dict[str, Any]:
     """Seconds of both stages of a song, and the plan's bytes."""
     made, frames = planned(models, seconds)
-    prompts = [PROMPT_IDS, *[LATER_IDS] * (len(frames) - 1)]
+    prompts = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(frames) - 1)]
     lengths = sorted(plan.chunk_frames(request(seconds)), reverse=True)
     draft = draft_seconds(costs[0], prompts, frames, True, made.n_ctx, HEADER_IDS)
     refine = refine_seconds(costs[1], lengths, made.stage2_rows)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files.atomic import read_within
+from yuegguf.files.atomic import read_limited
 
 from .json_object import MAX_JSON_BYTES, MAX_NUMBER, first_names, read_object, shorten
 
@@ -72,7 +72,7 @@ def read_config(folder: Path) -> LlamaConfig:
         )
     try:
         found = read_object(
-            read_within(path, MAX_JSON_BYTES, "pass the folder of a published YuE checkpoint")
+            read_limited(path, MAX_JSON_BYTES, "pass the folder of a published YuE checkpoint")
         )
     except ValueError as error:
         raise _damaged(f"is damaged: {error}") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files.atomic import read_within
+from yuegguf.files.atomic import read_limited
 
 from .json_object import MAX_JSON_BYTES, MAX_NUMBER, read_object, shorten
 from .safetensors import StoredTensor, open_file
@@ -94,7 +94,7 @@ def _config(found: Mapping[str, Any]) -> PeftConfig:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        return read_object(read_within(path, MAX_JSON_BYTES, "save the adapter again"))
+        return read_object(read_limited(path, MAX_JSON_BYTES, "save the adapter again"))
     except ValueError as error:
         raise _damaged(f"is damaged: {error}", "save the adapter again") from error
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files.atomic import read_within
-from yuegguf.files.reading import opened
+from yuegguf.files.atomic import read_limited
+from yuegguf.files.reading import open_plain_file
 
 from .json_object import MAX_JSON_BYTES, first_names, read_object, shorten
 
@@ -101,7 +101,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file, in the order of their bytes. Raises DamagedFile."""
     try:
         size = path.stat().st_size
-        with opened(path) as file:
+        with open_plain_file(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER):
                 raise DamagedFile(f"{path.name} is truncated or no safetensors file", DOWNLOAD_HINT)
@@ -161,7 +161,7 @@ def _check_cover(file: str, tensors: Iterable[StoredTensor], start: int, size: i
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    found = _object(read_within(index, MAX_JSON_BYTES, DOWNLOAD_HINT), index.name).get("weight_map")
+    found = _object(read_limited(index, MAX_JSON_BYTES, DOWNLOAD_HINT), index.name).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise DamagedFile(f"{index.name} has no weight_map", DOWNLOAD_HINT)
     for tensor, name in found.items():

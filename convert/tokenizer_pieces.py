@@ -18,7 +18,7 @@ from gguf import Keys, TokenType
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
-from yuegguf.files.atomic import read_within
+from yuegguf.files.atomic import read_limited
 from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, ROLE_OF_CONTEXT, TOKENIZER_KEY, StageRole
 
 from .gguf_file import Value, ValueType, number, numbers, text, texts
@@ -61,7 +61,7 @@ def read_vocab(path: Path, rows: int) -> Vocab:
     """
     if not path.is_file():
         raise ModelNotFound(f"there is no {path}", "put YuE's tokenizer.model into the checkpoint's folder")
-    model = read_within(path, MAX_TOKENIZER_BYTES, "use YuE's own tokenizer.model")
+    model = read_limited(path, MAX_TOKENIZER_BYTES, "use YuE's own tokenizer.model")
     processor = _processor(model, path.name)
     count = int(processor.get_piece_size())
     if count > rows:

@@ -13,7 +13,7 @@ import onnx
 
 from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
 from yuegguf.errors import ModelNotFound, StorageError
-from yuegguf.files.atomic import flush, made_folder, refuse_to_replace, replacing
+from yuegguf.files.atomic import ensured_folder, flush, refuse_to_replace, replacing
 from yuegguf.progress import Event, Progress, silent
 
 from . import vocos, xcodec
@@ -90,7 +90,7 @@ def export_codec(
             model = build()
             data = (with_half_weights(model) if half else model).SerializeToString()
             if not done:  # only now: wrong checkpoints shall not leave an empty folder
-                stack.enter_context(made_folder(out))
+                stack.enter_context(ensured_folder(out))
             part = stack.enter_context(replacing(files[role]))
             part.write_bytes(data)
             flush(part)  # a full disk shows here, while no file has been renamed

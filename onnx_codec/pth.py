@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 
 from .pickle_vm import MAX_PICKLE_BYTES, Opaque, Pickle, Storage, TensorRef, read_pickle
 
@@ -112,7 +112,7 @@ def read_state_dict(path: Path, key: str | None = None) -> StateDict:
     file is not there, DamagedFile where it is no checkpoint, is truncated, or has no such key.
     """
     try:
-        with opened(path) as file:
+        with open_plain_file(path) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise ModelNotFound(f"cannot read {path}: {error.strerror}") from error

@@ -132,12 +132,12 @@ def parse(arguments: list[str]) -> None:
 
 def _check_names(context: click.Context) -> None:
     """Model names, types and commands' own lists, which click does not know."""
-    known = {"nano", *(entry.id for entry in registry.load())}
+    known = {"nano", *(entry.id for entry in registry.model_entries())}
     given = context.params.get("names", ()) if "pull" in context.command_path else ()
     for name in [*given, *filter(None, [context.params.get("stage1")])]:
         if not name.endswith(".gguf") and name.partition(":")[0] not in known:
             raise click.UsageError(f"there is no model {name}")
-    if context.params.get("set_name", "") not in ("", None, *registry.sets()):
+    if context.params.get("set_name", "") not in ("", None, *registry.model_sets()):
         raise click.UsageError(f"there is no set {context.params['set_name']}")
 
 
@@ -317,7 +317,7 @@ def environment_names(source: str) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         texts: list[ast.expr] = []
         if isinstance(node, ast.Call) and re.search(
-            r"environ\.\w+$|getenv$|own_folder$", ast.unparse(node.func)
+            r"environ\.\w+$|getenv$|user_folder$", ast.unparse(node.func)
         ):
             texts = node.args[:1]
         elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("environ"):
@@ -349,7 +349,7 @@ def test_every_variable_that_messages_name_is_documented() -> None:
 
 def test_a_variable_is_found_however_it_is_read() -> None:
     source = (
-        "os.environ.get('A')\nos.getenv('B')\nenviron['C']\nown_folder('D', x)\n'E' in os.environ\nprint('F')"
+        "os.environ.get('A')\nos.getenv('B')\nenviron['C']\nuser_folder('D', x)\n'E' in os.environ\nf('F')"
     )
     assert environment_names(source) == {"A", "B", "C", "D", "E"}
 
@@ -362,7 +362,7 @@ def kinds(error: type[errors.YueError]) -> Iterator[type[errors.YueError]]:
 
 def test_every_exit_code_is_documented() -> None:
     codes = {kind.exit_code for kind in kinds(errors.YueError) if kind.__module__.startswith("yuegguf")}
-    codes |= {0, click.UsageError.exit_code, _generate.GAVE_UP, stopping.STOPPED}
+    codes |= {0, click.UsageError.exit_code, _generate.GAVE_UP, stopping.EXIT_STOPPED}
     table = [int(row[0]) for row in rows(DOCUMENTS["docs/troubleshooting.md"], "## Exit codes")]
     assert table == sorted(codes)
 

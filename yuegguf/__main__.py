@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit with its code."""
-    stopping.listen(lambda _number, _frame: stopping.end())
+    stopping.install_handler(lambda _number, _frame: stopping.exit_now())
     sys.unraisablehook = _lost
     _open_streams()
     from yuegguf.cli import main as command
@@ -32,7 +32,7 @@ def main() -> NoReturn:
 def _lost(fault: sys.UnraisableHookArgs) -> None:
     """End where KeyboardInterrupt was raised in a callback, from which it cannot rise to the command."""
     if fault.exc_type is KeyboardInterrupt:
-        stopping.end()
+        stopping.exit_now()
     sys.__unraisablehook__(fault)
 
 

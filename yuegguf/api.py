@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from yuegguf.errors import RequestError
-from yuegguf.models.resolve import CODEC_FILE, ModelChoice, resolve
+from yuegguf.models.resolve import CODEC_IDENTITY_FILE, ModelChoice, resolve
 from yuegguf.pipeline import preflight, rendering
 from yuegguf.pipeline.create import reference_notices, start
 from yuegguf.pipeline.engines import open_codec
@@ -19,7 +19,7 @@ from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Output, Song, SongRequest
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.markers import tidied
+from yuegguf.song.markers import repaired_song
 from yuegguf.song.state import finished, where
 
 
@@ -69,7 +69,7 @@ def resume(
     """
     opened = SongFolder.open(Path(folder))
     if where(opened) == "done":
-        return tidied(opened)  # its models may be gone
+        return repaired_song(opened)  # its models may be gone
 
     def early(before: PreviewOptions) -> PreviewOptions:
         return before if preview_seconds is None else replace(before, preview_seconds=preview_seconds)
@@ -115,7 +115,7 @@ def render(
         codec = codec_of_song(opened, Path(chosen) if chosen else None)
         if not force:
             rendering.check_replaceable(opened, output)
-        noted = {**opened.record.models, "codec": describe_file(codec / CODEC_FILE)}
+        noted = {**opened.record.models, "codec": describe_file(codec / CODEC_IDENTITY_FILE)}
         threads = compute.threads if compute else None
         with closing(open_codec(codec, threads)) as engine:
             rendering.render_again(opened, output, engine, {"models": noted}, progress)

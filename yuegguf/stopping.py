@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 
     Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+SIGNAL_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Signals that ask a program to end, where the system has them."""
-STOPPED = 130
+EXIT_STOPPED = 130
 """Exit code of a command that was ended at once."""
-SENTENCE = "stopped at once"
+STOPPED_SENTENCE = "stopped at once"
 
 
-def listen(handler: Handler) -> dict[int, Handler]:
+def install_handler(handler: Handler) -> dict[int, Handler]:
     """Let a handler have every signal of NAMES; the handlers before.
 
     A signal that is ignored stays so: SIGHUP under nohup, SIGINT in the background of a script.
     """
-    return {number: signal.signal(number, handler) for number in _heard()}
+    return {number: signal.signal(number, handler) for number in _handled_signals()}
 
 
-def put_back(handlers: Mapping[int, Handler]) -> None:
+def restore_handlers(handlers: Mapping[int, Handler]) -> None:
     """Let the handlers before have the signals again."""
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-def end(code: int = STOPPED, sentence: str = SENTENCE) -> NoReturn:
+def exit_now(code: int = EXIT_STOPPED, sentence: str = STOPPED_SENTENCE) -> NoReturn:
     """End this process now, with a line on stderr unless the sentence is empty."""
     try:
         if sentence:
@@ -44,10 +44,10 @@ def end(code: int = STOPPED, sentence: str = SENTENCE) -> NoReturn:
         os._exit(code)
 
 
-def ignore(number: int, frame: FrameType | None) -> None:
+def ignore_signal(number: int, frame: FrameType | None) -> None:
     """Handle a signal by doing nothing; unlike SIG_IGN, programs that are started do not inherit it."""
 
 
-def _heard() -> list[int]:
-    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+def _handled_signals() -> list[int]:
+    numbers = [getattr(signal, name) for name in SIGNAL_NAMES if hasattr(signal, name)]
     return [n for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)]

@@ -10,7 +10,7 @@ from nano.corpus.draws import Draws
 from nano.corpus.genres import GENRES, MOODS, STRUCTURES
 from nano.corpus.lexicon import make_line
 from nano.corpus.timing import section_bars
-from yuegguf.request.lyrics import parse
+from yuegguf.request.lyrics import parse_lyrics
 
 GENDERS = ("female", "male")
 NEUTRAL = (
@@ -138,7 +138,7 @@ def spec_from(tags: str, lyrics: str, seed: int = 0) -> SongSpec:
     beat = theory.beat_frames_of(asked.bpm) if asked.bpm else draws.choice(MOODS[mood].beats)
     mode = asked.mode or draws.choice(MOODS[mood].modes)
     key = asked.key or draws.choice(theory.KEYS)
-    sections = tuple(SectionSpec(s.label, s.body) for s in parse(lyrics).sections)
+    sections = tuple(SectionSpec(s.label, s.body) for s in parse_lyrics(lyrics).sections)
     gender = asked.gender or draws.choice(GENDERS)
     return SongSpec(genre, mood, gender, beat, key, mode, sections, tags, seed)
 

@@ -11,7 +11,14 @@ from nano.train.songs import UNKNOWN, song_row
 from yuegguf.codec.onnx import OrtCodec
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.vocab import CODEBOOK_SIZE, stage1_vocab, stage2_vocab
-from yuegguf.measure.quality import Agreement, Draw, Passage, compare, overall, stage2_passages
+from yuegguf.measure.quality import (
+    Agreement,
+    Passage,
+    Prediction,
+    compare_models,
+    overall_agreement,
+    stage2_passages,
+)
 
 CHUNK = 100
 """Frames of a stage-2 row."""
@@ -25,9 +32,9 @@ def stage1_agreement(first: Path, second: Path, seeds: list[int]) -> Agreement:
     for row in (song_row(sample_spec(seed), 1) for seed in seeds):
         places = np.flatnonzero(row.targets != UNKNOWN)
         chosen = [int(np.flatnonzero(choices == row.targets[place])[0]) for place in places]
-        draws = [Draw(int(place), choices, own, 0) for place, own in zip(places, chosen, strict=True)]
+        draws = [Prediction(int(place), choices, own, 0) for place, own in zip(places, chosen, strict=True)]
         passages.append(Passage([int(i) for i in row.ids[:-1]], draws))
-    return overall(compare(first, second, passages))
+    return overall_agreement(compare_models(first, second, passages))
 
 
 def stage2_agreement(first: Path, second: Path, codec: Path, seeds: list[int]) -> Agreement:
@@ -36,4 +43,4 @@ def stage2_agreement(first: Path, second: Path, codec: Path, seeds: list[int]) -
     codes = [opened.encode(make_song(seed).instrumental16)[:8, :CHUNK] for seed in seeds]
     # a passage for each track, of which the second is the same
     passages = [stage2_passages(np.stack([chunk, chunk]), vocab)[0] for chunk in codes]
-    return overall(compare(first, second, passages))
+    return overall_agreement(compare_models(first, second, passages))

@@ -25,7 +25,7 @@ from nano.evaluate.requests import held_out, lengths
 from nano.evaluate.singing import SECONDS
 from nano.measure import music
 from yuegguf.codec.protocol import FRAME_RATE, SONG_RATE
-from yuegguf.exchange.imported import ImportedSong, adopt
+from yuegguf.exchange.imported import ImportedSong, create_imported_song
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.engines import open_codec
@@ -61,7 +61,7 @@ def going_on(specs: list[SongSpec], folder: Path, told: bool, recorded: bool) ->
             tags, spec.lyrics, sections=f"1-{half}", segment_seconds=SECONDS, seed=spec.seed
         )
         first = ImportedSong(request, codes[:, 0], refined, tuple(each[:half]), {"tool": "nano.corpus"})
-        base = adopt(first, nano_models(), folder, f"base-{spec.seed}", MACHINE)
+        base = create_imported_song(first, nano_models(), folder, f"base-{spec.seed}", MACHINE)
         wanted = ExtendRequest(seed=spec.seed + 1, sections="all")
         begun = takes.start_extension(base, wanted, nano_models(), folder, f"on-{spec.seed}", MACHINE)
         song = yuegguf.resume(begun[0].path)

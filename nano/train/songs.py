@@ -25,7 +25,7 @@ from nano.tokenizer import TEXT_PIECES, appended_pieces, build_tokenizer
 from nano.train.references import Reference
 from yuegguf.lm.tokenizer import Tokenizer
 from yuegguf.lm.vocab import Stage1Vocab, interleave, stage1_vocab
-from yuegguf.request.lyrics import Section, parse
+from yuegguf.request.lyrics import Section, parse_lyrics
 from yuegguf.stages.prompt import Prompt, build
 
 Ints = NDArray[np.int64]
@@ -98,7 +98,7 @@ def _tools() -> tuple[Tokenizer, Stage1Vocab]:
 def song_row(spec: SongSpec, sections: int | None = None, reference: Reference | None = None) -> SongRow:
     """The whole song, or its first sections under the header of all, after a reference if there is one."""
     tokenizer, vocab = _tools()
-    lyrics = parse(spec.lyrics).sections
+    lyrics = parse_lyrics(spec.lyrics).sections
     codes = reference.codes.astype(np.int16) if reference else None
     prompt = build(tokenizer.encode, vocab, spec.tags, lyrics, lyrics[:sections], codes)
     writer = _Writer(spec, prompt, vocab, reference.tells if reference else {})
@@ -118,7 +118,7 @@ def free_row(spec: SongSpec, section: int) -> SongRow:
 def text_row(spec: SongSpec) -> SongRow:
     """The prompts of all sections without codes: what reading alone is learned from."""
     tokenizer, vocab = _tools()
-    lyrics = parse(spec.lyrics).sections
+    lyrics = parse_lyrics(spec.lyrics).sections
     writer = _Writer(spec, build(tokenizer.encode, vocab, spec.tags, lyrics, lyrics), vocab)
     for number in range(len(lyrics)):
         writer.text(number)

@@ -12,7 +12,7 @@ import soundfile
 from yuegguf.audio.cues import CuePoint, add_cues, cue_chunks
 from yuegguf.audio.files import Tags, write_audio
 from yuegguf.request.song_request import FinishedSection
-from yuegguf.song.markers import audacity, cue_points, lrc
+from yuegguf.song.markers import audacity_labels, cue_points, lrc_text
 
 SECTIONS = [
     FinishedSection("verse", 0.0, 1.5, True),
@@ -84,11 +84,11 @@ def test_other_formats_carry_none(tmp_path: Path) -> None:
 
 
 def test_audacity_labels() -> None:
-    assert audacity(SECTIONS).splitlines()[1] == "1.500000\t2.480000\tchorus"
+    assert audacity_labels(SECTIONS).splitlines()[1] == "1.500000\t2.480000\tchorus"
 
 
 def test_lrc_spreads_lines_over_their_section_by_syllables() -> None:
-    text = lrc(SECTIONS, ["la la\nlo\n", "", "Ü"], " my\nsong ")
+    text = lrc_text(SECTIONS, ["la la\nlo\n", "", "Ü"], " my\nsong ")
     assert text.splitlines() == [
         "[ti:my song]",
         "[by:yuegguf]",

@@ -77,7 +77,7 @@ def test_nonsense_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     phases = {"draft": 1.0, "refine": 1.0, "master": 1.0}
-    monkeypatch.setattr("yuegguf.measure.forecast._seconds", lambda *_args: phases)  # nothing is timed
+    monkeypatch.setattr("yuegguf.measure.forecast._phase_seconds", lambda *_args: phases)  # nothing is timed
     name = next(name for name in reversed(option.opts) if name.startswith("--"))
     song = SONG if path == "run" else ()
     for value in VALUES:

@@ -15,7 +15,7 @@ from yuegguf.errors import RequestError
 from yuegguf.files.atomic import refuse_to_replace
 from yuegguf.files.song_work import WORK
 from yuegguf.models.resolve import nano_models
-from yuegguf.song.guard import FILES, FOLDERS
+from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES
 
 pytestmark = pytest.mark.usefixtures("no_models")
 
@@ -78,9 +78,9 @@ def filled(line: tuple[object, ...], song: Path) -> list[str]:
 
 
 def test_every_name_that_a_song_goes_on_from_is_kept() -> None:
-    made_again = {name for name in FILES if not WORK.fullmatch(name)}
+    made_again = {name for name in FILE_NAMES if not WORK.fullmatch(name)}
     assert {Path(name).suffix for name in made_again} == {".wav", ".flac", ".mp3", ".txt", ".lrc", ".png"}
-    assert {name for name in FOLDERS if not WORK.fullmatch(name)} == {"export"}
+    assert {name for name in FOLDER_NAMES if not WORK.fullmatch(name)} == {"export"}
 
 
 @pytest.mark.usefixtures("dataset")

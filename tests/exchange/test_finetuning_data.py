@@ -67,8 +67,8 @@ def test_lyrics_that_cannot_be_placed_are_refused(text: str, words: str) -> None
 
 def test_a_row_has_the_published_fields(tmp_path: Path) -> None:
     song = finetuning_data.read_song(make_song(tmp_path))
-    names = {track: f"codes/{track}.npy" for track in finetuning_data.TRACKS}
-    row = finetuning_data.row(song, 200, names)
+    names = {track: f"codes/{track}.npy" for track in finetuning_data.DATASET_TRACKS}
+    row = finetuning_data.jsonl_row(song, 200, names)
     assert list(row) == [
         "id", "codec", "vocals_codec", "instrumental_codec", "audio_length_in_sec", "msa", "genres",
         "splitted_lyrics",
@@ -85,7 +85,7 @@ def test_a_row_has_the_published_fields(tmp_path: Path) -> None:
         "line_content": "[chorus]\nla la\n\n",
     }  # fmt: skip
     with pytest.raises(RequestError, match=r"a section begins at 2\.5 s of 2 s"):
-        finetuning_data.row(song, 100, names)
+        finetuning_data.jsonl_row(song, 100, names)
 
 
 def test_a_folder_of_songs_becomes_jsonl_and_codes(
@@ -100,7 +100,7 @@ def test_a_folder_of_songs_becomes_jsonl_and_codes(
     rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert [row["id"] for row in rows] == ["first", "second"]
     for row in rows:
-        tracks = [np.load(out.parent / row[key]) for key in finetuning_data.KEYS.values()]
+        tracks = [np.load(out.parent / row[key]) for key in finetuning_data.CODEC_KEYS.values()]
         assert {(codes.shape, codes.dtype.name) for codes in tracks} == {((1, 200), "int64")}
     vocals = tmp_path / "vocals.npy"
     assert cli(capsys, "encode", tmp_path / "songs/first/vocals.wav", "-o", tmp_path).code == 0
@@ -118,8 +118,8 @@ class Counting:
 
 
 def written(folder: Path, codec: Counting, out: Path, force: bool = False, codec_id: str = "") -> list:
-    encoder = finetuning_data.Encoder(codec, codec_id)  # type: ignore[arg-type]
-    return finetuning_data.write([finetuning_data.read_song(folder)], encoder, out, force)
+    encoder = finetuning_data.DatasetEncoder(codec, codec_id)  # type: ignore[arg-type]
+    return finetuning_data.write_dataset([finetuning_data.read_song(folder)], encoder, out, force)
 
 
 def codes_in(folder: Path) -> dict[str, int]:
@@ -221,8 +221,8 @@ def test_short_sections_are_noticed(tmp_path: Path) -> None:
             return np.zeros((8, (len(wave) + 240) // 320), np.int16)
 
     told: list[Event] = []
-    encoder = finetuning_data.Encoder(Silent())  # type: ignore[arg-type]
-    finetuning_data.write(
+    encoder = finetuning_data.DatasetEncoder(Silent())  # type: ignore[arg-type]
+    finetuning_data.write_dataset(
         [finetuning_data.read_song(folder)], encoder, tmp_path / "t.jsonl", progress=told.append
     )
     assert [event.warning for event in told] == [

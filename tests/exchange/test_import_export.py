@@ -146,13 +146,13 @@ def test_the_official_files_are_named_and_shaped_as_infer_py_does(
 
 def test_a_name_holds_no_path_and_fits_a_file_system() -> None:
     codes0 = CODES[:, 0]
-    long = convert.official_name(SongRequest("é" * 300, "[verse]\nla"), codes0)
+    long = convert.npy_name(SongRequest("é" * 300, "[verse]\nla"), codes0)
     assert len(f"{long}_vtrack.npy".encode()) < 255
     assert long.startswith("é" * 60 + "_tp0@93")
-    assert convert.official_name(SongRequest(" r&b/soul a.b\n../c ", "[verse]\nla"), codes0).startswith(
+    assert convert.npy_name(SongRequest(" r&b/soul a.b\n../c ", "[verse]\nla"), codes0).startswith(
         "r&b-soul-a@b-@@-c_tp"
     )
-    assert long != convert.official_name(SongRequest("é" * 300, "[verse]\nla"), codes0[:, :50])
+    assert long != convert.npy_name(SongRequest("é" * 300, "[verse]\nla"), codes0[:, :50])
 
 
 def test_a_song_that_is_not_drafted_has_nothing_to_export(capsys: Capture, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_draft_is_exported_without_stage_2(capsys: Capture, tmp_path: Path) ->
     files = exported(capsys, folder, tmp_path / "out")
     assert [file.parent.name for file in files] == ["stage1", "stage1"]
     (project,) = exported(capsys, folder, tmp_path / "out", "--yue-ui")
-    found = yue_ui.read(project.read_bytes(), "p")
+    found = yue_ui.parse_project(project.read_bytes(), "p")
     assert found.codes.shape == (2, 8, 0)
     assert (found.codes0 == CODES[:, 0]).all()
 
@@ -215,7 +215,7 @@ def test_a_rewound_project_is_what_it_shows(tmp_path: Path) -> None:
     segments = (yue_ui.Segment("verse", 0, 20), yue_ui.Segment("chorus", 25, 45))
     project = yue_ui.Project("pop", "[verse]\nla\n[chorus]\nlo", segments, CODES[:, 0], CODES[:, :, :30])
     path = tmp_path / "p.json"
-    path.write_bytes(yue_ui.save(project))
+    path.write_bytes(yue_ui.format_project(project))
     found = convert.from_project(path, Overrides())
     kept = [*range(20), *range(25, 45)]
     assert found.frames == (20, 20)

@@ -10,12 +10,12 @@ import pytest
 
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.exchange.imported import ImportedSong, Origin, Overrides, assemble, create_folder
-from yuegguf.request.lyrics import parse
+from yuegguf.request.lyrics import parse_lyrics
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.lookup import new_path
+from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import Imported, SongRecord
-from yuegguf.song.token_log import END_OF_AUDIO
+from yuegguf.stages.stage1_task import END_OF_AUDIO
 
 LYRICS = "[verse]\nla\n[chorus]\nlo\n[outro]\nli\n"
 SOURCE = Origin("YuE", ("a_vtrack.npy", "a_itrack.npy"), genre="pop")
@@ -51,7 +51,7 @@ def test_what_the_user_says_goes_before_what_the_source_says() -> None:
 def test_without_boundaries_all_is_one_section() -> None:
     found = fitted(100)
     assert (found.frames, found.request.sections) == ((100,), "all")
-    assert parse(found.request.lyrics).sections[0].text == "[verse]\n\n\n"
+    assert parse_lyrics(found.request.lyrics).sections[0].text == "[verse]\n\n\n"
     assert found.notices == ("no lyrics are known: the song is kept without words; pass them with -l",)
     found = fitted(100, known=Overrides(lyrics=LYRICS))
     assert (found.frames, found.request.sections, found.request.lyrics) == ((100,), "1", LYRICS)
@@ -107,7 +107,7 @@ def test_what_is_missing_is_asked_for() -> None:
         (
             replace(SOURCE, frames=(7501,)),
             Overrides(),
-            r"a section is 150\.02 s long, and one holds at most 150 s; ",
+            r"a section is 150\.02 s long, at most 150 s are allowed; ",
         ),
     ):
         frames = sum(source.frames) or 100
@@ -123,7 +123,7 @@ def test_what_is_missing_is_asked_for() -> None:
 
 
 def adopted(parent: Path, material: ImportedSong) -> SongFolder:
-    return create_folder(material, new_path(parent, "My Song"), SongRecord(request=material.request))
+    return create_folder(material, new_song_path(parent, "My Song"), SongRecord(request=material.request))
 
 
 def test_the_folder_holds_draws_codes_and_origin(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_folder_holds_draws_codes_and_origin(tmp_path: Path) -> None:
     assert frames.tolist() == [40, 0, 60]
     assert (folder.load_stage2() == material.codes).all()
     log = folder.token_log()
-    first, second, third = (list(log.drawn(section)) for section in range(3))
+    first, second, third = (list(log.codes(section)) for section in range(3))
     log.close()
     assert first == [*material.codes0[:, :40].T.ravel().tolist(), END_OF_AUDIO]
     assert second == [END_OF_AUDIO]

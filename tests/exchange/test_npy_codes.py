@@ -10,7 +10,7 @@ from helpers import new_song
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.exchange.npy_codes import read_codes, read_track, track_of, write_track
+from yuegguf.exchange.npy_codes import read_codes, read_track, track_from_name, write_track
 
 CODES = np.random.default_rng(3).integers(0, 1024, (2, 8, 30)).astype(np.int16)
 
@@ -128,7 +128,7 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_tells_the_track(name: str, track: str) -> None:
-    assert track_of(Path(f"instruments/{name}.npy")) == track
+    assert track_from_name(Path(f"instruments/{name}.npy")) == track
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_name_tells_the_track(name: str, track: str) -> None:
     ],
 )
 def test_yues_own_mark_outweighs_the_genre_in_a_name(name: str, track: str) -> None:
-    assert track_of(Path(f"{name}.npy")) == track
+    assert track_from_name(Path(f"{name}.npy")) == track
 
 
 def test_written_tracks_are_plain_int16_arrays(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_bands_are_even_in_mel_and_a_tone_lies_where_the_scale_says(rate: int) -
         tone = np.sin(2 * np.pi * hertz * np.arange(rate) / rate).astype(np.float32)
         levels = plot.mel_spectrum_db(tone, rate)
         middle = levels[len(levels) // 2]
-        assert abs(int(middle.argmax()) + 0.5 - plot._band_of(hertz, rate)) < 1.5
+        assert abs(int(middle.argmax()) + 0.5 - plot._hertz_to_band(hertz, rate)) < 1.5
         assert -30 < middle.max() < -6
         assert middle.max() - np.median(middle) > 50
-    assert len(plot.mel_spectrum_db(np.zeros(30 * rate, np.float32), rate)) <= plot.COLUMNS
+    assert len(plot.mel_spectrum_db(np.zeros(30 * rate, np.float32), rate)) <= plot.MAX_COLUMNS

@@ -13,7 +13,7 @@ from conftest import shared_path
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.exchange import yue_ui
 from yuegguf.exchange.yue_ui import FIRST_ID, INVALID, Project, Segment
-from yuegguf.request.lyrics import parse
+from yuegguf.request.lyrics import parse_lyrics
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 
@@ -33,13 +33,13 @@ def same(one: Project, other: Project) -> bool:
 
 
 def data(**changes: Any) -> dict[str, Any]:
-    whole = json.loads(yue_ui.save(PROJECT))
+    whole = json.loads(yue_ui.format_project(PROJECT))
     whole["cache"] |= changes.pop("cache", {})
     return {**whole, **changes}
 
 
 def read(**changes: Any) -> Project:
-    return yue_ui.read(json.dumps(data(**changes)).encode(), "p.json")
+    return yue_ui.parse_project(json.dumps(data(**changes)).encode(), "p.json")
 
 
 # Reading and writing
@@ -57,7 +57,7 @@ def test_a_project_comes_back_as_it_was_written() -> None:
             segment_seconds=12.5,
             seed=7,
         )
-        assert same(yue_ui.read(yue_ui.save(project), "p.json"), project)
+        assert same(yue_ui.parse_project(yue_ui.format_project(project), "p.json"), project)
 
 
 def test_ids_are_those_of_the_published_vocabulary_frame_by_frame() -> None:
@@ -72,7 +72,7 @@ def test_ids_are_those_of_the_published_vocabulary_frame_by_frame() -> None:
 
 def test_the_example_of_yue_ui() -> None:
     content = shared_path("data/yue-ui-example-song.json").read_bytes()
-    project = yue_ui.read(content, "example.json")
+    project = yue_ui.parse_project(content, "example.json")
     raw = json.loads(content)
     assert project.codes0.shape == (2, 9337)
     assert project.codes.shape == (2, 8, 9337)
@@ -82,7 +82,7 @@ def test_the_example_of_yue_ui() -> None:
         tuple(s) for s in raw["cache"]["segments"]
     ]
     assert project.genre == " ".join(raw["genre_text"])
-    again = json.loads(yue_ui.save(project))
+    again = json.loads(yue_ui.format_project(project))
     assert again["cache"]["tracks"] == raw["cache"]["tracks"]
     assert again["cache"]["segments"] == raw["cache"]["segments"]
     assert again["lyrics_text"] == raw["lyrics_text"]
@@ -164,13 +164,13 @@ def test_what_is_no_project_is_refused_in_words(spoil: Callable[[dict[str, Any]]
     with pytest.raises(
         DamagedFile, match=r"p\.json is not a project of YuE-UI, or it is damaged; pass a \.json"
     ):
-        yue_ui.read(json.dumps(spoil(data())).encode(), "p.json")
+        yue_ui.parse_project(json.dumps(spoil(data())).encode(), "p.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{", b"[" * 100_000, b"RIFF\0\0\0\0WAVE"])
 def test_rubbish_is_refused_in_words(content: bytes) -> None:
     with pytest.raises(DamagedFile, match=r"p\.json is not a project of YuE-UI"):
-        yue_ui.read(content, "p.json")
+        yue_ui.parse_project(content, "p.json")
 
 
 @pytest.mark.parametrize("segments", [[["a", 0, 10], ["b", 9, 20]], [["a", 5, 3]], [["a", -4, 3]]])
@@ -189,7 +189,9 @@ def test_a_project_without_music_is_refused(tracks: list[Any]) -> None:
 
 
 def test_yue_ui_opens_a_section_at_every_bracket() -> None:
-    found = yue_ui.split("before\n#length 12.5\n[Verse 1]\nla [x2] la\n#mood sad\n#length 600t\n[outro]")
+    found = yue_ui.split_sections(
+        "before\n#length 12.5\n[Verse 1]\nla [x2] la\n#mood sad\n#length 600t\n[outro]"
+    )
     assert [(s.label, s.body, s.seconds) for s in found] == [
         ("Verse 1", "la", 12.5),
         ("x2", "la", None),
@@ -234,14 +236,14 @@ def test_lyrics_that_both_split_alike_stay_as_they_are(lyrics: str, names: list[
 def test_other_lyrics_are_written_anew(
     lyrics: str, names: list[str], expected: list[tuple[str, str]]
 ) -> None:
-    ours = parse(yue_ui.our_lyrics(lyrics, names))
+    ours = parse_lyrics(yue_ui.our_lyrics(lyrics, names))
     assert [(section.label, section.body) for section in ours.sections] == expected
     assert ours.notices == ()
 
 
 def test_lengths_in_frames_become_seconds() -> None:
     text = yue_ui.our_lyrics("#length 625t\n[verse]\nla\n#length 3\n[chorus]\nlo", ["verse"])
-    assert [section.seconds for section in parse(text).sections] == [12.5, 3.0]
+    assert [section.seconds for section in parse_lyrics(text).sections] == [12.5, 3.0]
 
 
 @pytest.mark.parametrize("sections", ["all", "1", "1-2"])
@@ -266,5 +268,5 @@ def test_what_yue_ui_would_split_otherwise_is_written_anew(
     text: str, sections: str, expected: list[tuple[str, str]]
 ) -> None:
     theirs, names = yue_ui.their_lyrics(SongRequest("pop", text, sections))
-    assert [(section.label, section.body) for section in yue_ui.split(theirs)] == expected
+    assert [(section.label, section.body) for section in yue_ui.split_sections(theirs)] == expected
     assert names == [label for label, _ in expected]

@@ -15,7 +15,15 @@ import pytest
 
 from yuegguf.errors import StorageError
 from yuegguf.files import atomic
-from yuegguf.files.atomic import OWNER, PREFIX, SUFFIX, UNOWNED, claimed, replacing, sweep
+from yuegguf.files.atomic import (
+    OWNER_LOCK,
+    UNOWNED_PREFIX,
+    WORKSPACE_PREFIX,
+    WORKSPACE_SUFFIX,
+    locked_folder,
+    replacing,
+    sweep,
+)
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -116,17 +124,19 @@ with replacing(Path(sys.argv[1]) / "mix.wav") as beside:
 def test_the_next_write_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     killed_inside(WRITING, tmp_path)
     (left,) = tmp_path.iterdir()
-    assert left.name.startswith(PREFIX)
+    assert left.name.startswith(WORKSPACE_PREFIX)
     with replacing(tmp_path / "other.txt") as beside:
         beside.write_text("x")
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
 
 
 def test_a_workspace_that_never_got_its_owner_goes_when_it_is_old(tmp_path: Path) -> None:
-    places = {name: tmp_path / f"{UNOWNED}{name}{SUFFIX}" for name in ("empty", "locked", "new")}
+    places = {
+        name: tmp_path / f"{UNOWNED_PREFIX}{name}{WORKSPACE_SUFFIX}" for name in ("empty", "locked", "new")
+    }
     for place in places.values():
         place.mkdir()
-    (places["locked"] / OWNER).touch()
+    (places["locked"] / OWNER_LOCK).touch()
     for name in ("empty", "locked"):
         os.utime(places[name], (0, 0))
     with replacing(tmp_path / "song.json") as beside:
@@ -148,13 +158,13 @@ def test_sweep_follows_no_link(tmp_path: Path) -> None:
     (mine / "deep").mkdir(parents=True)
     (mine / "deep" / "canary").write_text("mine")
     song.mkdir()
-    (song / f"{PREFIX}a{SUFFIX}").symlink_to(mine)
-    inside = song / f"{PREFIX}b{SUFFIX}"
+    (song / f"{WORKSPACE_PREFIX}a{WORKSPACE_SUFFIX}").symlink_to(mine)
+    inside = song / f"{WORKSPACE_PREFIX}b{WORKSPACE_SUFFIX}"
     inside.mkdir()
     (inside / "deep").symlink_to(mine)
-    locked = song / f"{PREFIX}c{SUFFIX}"
+    locked = song / f"{WORKSPACE_PREFIX}c{WORKSPACE_SUFFIX}"
     locked.mkdir()
-    (locked / OWNER).symlink_to(mine / "deep" / "canary")
+    (locked / OWNER_LOCK).symlink_to(mine / "deep" / "canary")
     sweep(song)
     assert (mine / "deep" / "canary").read_text() == "mine"
     assert not inside.exists()
@@ -162,14 +172,14 @@ def test_sweep_follows_no_link(tmp_path: Path) -> None:
 
 def test_one_claim_at_a_time_and_it_ends_with_its_process(tmp_path: Path) -> None:
     another = pytest.raises(StorageError, match="being worked on by another")
-    with claimed(tmp_path), another, claimed(tmp_path):
+    with locked_folder(tmp_path), another, locked_folder(tmp_path):
         raise AssertionError
     killed_inside(
-        "from yuegguf.files.atomic import claimed\n"
-        "with claimed(Path(sys.argv[1])):\n    print('inside', flush=True)\n    sys.stdin.read()",
+        "from yuegguf.files.atomic import locked_folder\n"
+        "with locked_folder(Path(sys.argv[1])):\n    print('inside', flush=True)\n    sys.stdin.read()",
         tmp_path,
     )
-    with claimed(tmp_path):
+    with locked_folder(tmp_path):
         pass
 
 
@@ -180,13 +190,13 @@ def test_a_file_system_without_locks_of_the_kernels_can_be_written_to(number: st
         "import errno, fcntl, sys\nfrom pathlib import Path\n"
         f"def flock(*_): raise OSError(errno.{number}, 'no locks')\n"
         "fcntl.flock = flock\n"
-        "from yuegguf.errors import StorageError\nfrom yuegguf.files.atomic import claimed, replacing\n"
+        "from yuegguf.errors import StorageError\nfrom yuegguf.files.atomic import locked_folder, replacing\n"
         "folder = Path(sys.argv[1])\n"
-        "with claimed(folder):\n"
+        "with locked_folder(folder):\n"
         "    with replacing(folder / 'a') as beside:\n        beside.write_text('a')\n"
-        "    try:\n        with claimed(folder): print('twice')\n"
+        "    try:\n        with locked_folder(folder): print('twice')\n"
         "    except StorageError as error: print(error.message)\n"
-        "with claimed(folder): print('again')"
+        "with locked_folder(folder): print('again')"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     found = subprocess.run(command, capture_output=True, text=True, check=False)

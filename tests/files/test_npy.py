@@ -40,7 +40,7 @@ def test_numbers_come_back_as_numpy_wrote_them(version: tuple[int, int], order: 
     array = np.array(ARRAY, kind, order=order)  # type: ignore[call-overload]
     for shaped in (array, array[:, :0], array[:1, :1, :1].reshape(())):
         data = npy_of(shaped, version)
-        back = npy.read(io.BytesIO(data), len(data))
+        back = npy.read_npy(io.BytesIO(data), len(data))
         assert (back.dtype, back.shape) == (array.dtype, shaped.shape)
         assert (back == shaped).all()
 
@@ -97,7 +97,7 @@ def test_no_memory_for_a_file_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
     def full(*args: object) -> object:
         raise MemoryError
 
-    monkeypatch.setattr(npy, "_exactly", full)
+    monkeypatch.setattr(npy, "_read_exactly", full)
     with pytest.raises(DamagedFile, match="too large for the memory"):
         read_track(tmp_path / "x.npy")
     with pytest.raises(DamagedFile, match="too large for the memory"):

@@ -19,15 +19,15 @@ from yuegguf.exchange import convert
 from yuegguf.exchange.imported import Overrides
 from yuegguf.files import hashing, typed_json
 from yuegguf.files.arrays import load_array, load_arrays
-from yuegguf.files.atomic import read_within
-from yuegguf.files.reading import opened, opened_pipe
+from yuegguf.files.atomic import read_limited
+from yuegguf.files.reading import open_plain_file, open_plain_file_or_pipe
 from yuegguf.models import hub_client, lockfile
 from yuegguf.song import token_log
 from yuegguf.song.token_log import TokenLog
 
 READERS: dict[str, Callable[[Path], object]] = {
     "JSON": lambda path: typed_json.read_file(path, dict, "hint"),
-    "small file": lambda path: read_within(path, 100, "hint"),
+    "small file": lambda path: read_limited(path, 100, "hint"),
     "npy": load_array,
     "npz": lambda path: load_arrays(path, ("codes",)),
     "codec": lambda path: header.read_graph_header(path, "decoder"),
@@ -37,9 +37,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     "pth": read_state_dict,
     "queue": _queue_file.read,
     "text": lambda path: read_text(str(path), "lyrics") or _refuse(),
-    "lock": lambda path: lockfile.read(_called(path, lockfile.NAME)),
-    "download": lambda path: hub_client.recall(_called(path, hub_client.RECORD)),
-    "digest": hashing.digest,
+    "lock": lambda path: lockfile.read_lock(_called(path, lockfile.LOCK_NAME)),
+    "download": lambda path: hub_client.read_source_record(_called(path, hub_client.SOURCE_RECORD)),
+    "digest": hashing.sha256_of,
 }
 
 
@@ -88,7 +88,7 @@ def test_a_pipe_that_is_written_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     writer = os.open(path, os.O_RDWR)
-    with opened_pipe(path) as file:
+    with open_plain_file_or_pipe(path) as file:
         begun = threading.Event()
 
         def write() -> None:
@@ -105,24 +105,27 @@ def test_a_pipe_that_is_written_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
-    for way in (opened, opened_pipe):
+    for way in (open_plain_file, open_plain_file_or_pipe):
         with way(tmp_path / "file") as file:
             assert file.read() == b"content"
     with pytest.raises(FileNotFoundError):
-        opened(tmp_path / "none")
+        open_plain_file(tmp_path / "none")
 
 
 def test_no_more_is_read_than_such_a_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
-        file.truncate(typed_json.MOST_BYTES + 1)
+        file.truncate(typed_json.MAX_JSON_BYTES + 1)
     with pytest.raises(DamagedFile, match="larger than 64 MiB"):
         convert.from_project(path, Overrides())
-    for read, name in ((lockfile.read, lockfile.NAME), (hub_client.recall, hub_client.RECORD)):
+    for read, name in (
+        (lockfile.read_lock, lockfile.LOCK_NAME),
+        (hub_client.read_source_record, hub_client.SOURCE_RECORD),
+    ):
         with pytest.raises(DamagedFile, match="larger than 64 MiB"):
             read(_called(path, name))
         path = tmp_path / name
-    monkeypatch.setattr(token_log, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(token_log, "MAX_LOG_BYTES", 1 << 20)
     with pytest.raises(DamagedFile, match="larger than 1 MiB"):
         TokenLog.open(path)
 

@@ -68,7 +68,7 @@ def test_nonsense_is_one_sentence(data: bytes, says: str) -> None:
 
 
 def test_a_file_larger_than_any_of_ours_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typed_json, "MOST_BYTES", 100)
+    monkeypatch.setattr(typed_json, "MAX_JSON_BYTES", 100)
     path = tmp_path / "thing.json"
     path.write_bytes(b'{"count": 1}' + b" " * 1000)
     with pytest.raises(DamagedFile, match="larger than"):
@@ -77,7 +77,7 @@ def test_a_file_larger_than_any_of_ours_is_not_read(tmp_path: Path, monkeypatch:
 
 def test_a_sealed_object_is_read_back_and_any_other_digit_is_damage() -> None:
     thing = Thing(12, "b", (Part("é"),))
-    sealed = typed_json.seal(thing)
+    sealed = typed_json.encode_with_checksum(thing)
     assert read(sealed) == thing
     assert read(b" ".join(sealed.split())) == thing, "spaces do not count"
     for old, new in ((b"12", b"13"), (b'"b"', b'"a"'), ("é".encode(), b"e"), (b"0.5", b"0.6")):
@@ -88,4 +88,4 @@ def test_a_sealed_object_is_read_back_and_any_other_digit_is_damage() -> None:
 
 def test_text_that_no_file_can_hold_is_refused_in_words() -> None:
     with pytest.raises(RequestError, match="is not UTF-8 text"):
-        typed_json.seal(Part("\udcff"))
+        typed_json.encode_with_checksum(Part("\udcff"))

@@ -17,7 +17,7 @@ from yuegguf_convert.quantize import quantize_gguf
 from nano import untrained
 from nano.lm_weights import write_llama
 from nano.tokenizer import TEXT_PIECES, appended_pieces, build_tokenizer
-from yuegguf.measure.importance import importance
+from yuegguf.measure.importance import importance_matrix
 from yuegguf.measure.quality import Passage
 
 SONG = (*OURS, *FAST)
@@ -31,7 +31,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def found(base: tuple[Path, Path]) -> dict[str, np.ndarray]:
-    return importance(base[1], [Passage(ids, []) for ids in IDS], 1)
+    return importance_matrix(base[1], [Passage(ids, []) for ids in IDS], 1)
 
 
 def expected(checkpoint: Path) -> dict[str, np.ndarray]:

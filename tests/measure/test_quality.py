@@ -11,7 +11,7 @@ from helpers import QUICK, TWO_SECTIONS, cli
 
 from yuegguf.lm.vocab import stage1_vocab, stage2_vocab
 from yuegguf.measure import quality
-from yuegguf.measure.quality import Agreement, Draw, Passage
+from yuegguf.measure.quality import Agreement, Passage, Prediction
 from yuegguf.models.resolve import nano_models
 from yuegguf.song.folder import SongFolder
 from yuegguf.stages import stage2
@@ -55,7 +55,7 @@ def test_stage_2_is_asked_exactly_what_its_loop_feeds() -> None:
 
 def test_all_codebooks_together_are_their_mean_by_draws() -> None:
     parts = {1: Agreement(1, 0.4, 1.0, 2.0, 3.0), 2: Agreement(3, 0.0, 0.0, 8.0, 3.0)}
-    whole = quality.overall(parts)
+    whole = quality.overall_agreement(parts)
     assert (whole.draws, whole.top1) == (4, 0.25)
     assert whole.kl == pytest.approx(0.1)
     assert whole.perplexity == pytest.approx((2 * 8**3) ** 0.25)
@@ -77,9 +77,9 @@ class Known(FakeEngine):
 
 def test_the_figures_are_those_of_their_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     engines = iter([Known(False), Known(True)])
-    monkeypatch.setattr(quality, "_opened", lambda *_: next(engines))
-    draws = [Draw(place, np.array([5, 6, 7]), place % 3, 1) for place in range(99)]
-    found = quality.compare(Path("a"), Path("b"), [Passage(list(range(100)), draws)])
+    monkeypatch.setattr(quality, "_open_engine", lambda *_: next(engines))
+    draws = [Prediction(place, np.array([5, 6, 7]), place % 3, 1) for place in range(99)]
+    found = quality.compare_models(Path("a"), Path("b"), [Passage(list(range(100)), draws)])
     assert list(found) == [1]
     assert found[1].draws == 99
     assert found[1].top1 == 0.0
@@ -103,9 +103,9 @@ def test_reading_in_blocks_is_reading_step_by_step(song: Path) -> None:
     from yuegguf.lm.llama import EngineOptions, LlamaEngine
     from yuegguf.lm.protocol import SequenceInput
 
-    (passage,) = quality.of_song(SongFolder.open(song), NANO.stage1, 1.0)
-    engine = LlamaEngine(NANO.stage1, EngineOptions(len(passage.ids), 1, 1, outputs=quality.BLOCK))
-    blocks = list(quality._scores(engine, passage))
+    (passage,) = quality.song_passages(SongFolder.open(song), NANO.stage1, 1.0)
+    engine = LlamaEngine(NANO.stage1, EngineOptions(len(passage.ids), 1, 1, outputs=quality.READ_BLOCK))
+    blocks = list(quality._log_probabilities(engine, passage))
     engine.forget(0, 0)
     first = passage.draws[0].place
     logits = engine.decode([SequenceInput(0, passage.ids[: first + 1])])[0]

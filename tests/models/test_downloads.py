@@ -13,9 +13,9 @@ from hub import Fault, Hub, Repo
 
 from yuegguf.errors import DamagedFile, DownloadError, ModelNotFound
 from yuegguf.models import hub_client, lockfile, registry, transport
-from yuegguf.models.hub_client import RemoteFile, Snapshot
+from yuegguf.models.hub_client import RemoteFile, RepoSnapshot
 
-REPO = registry.entry_of("en-cot").source
+REPO = registry.find_entry("en-cot").source
 DATA = bytes(range(256)) * 400
 NAME = "model.safetensors"
 
@@ -24,21 +24,21 @@ NAME = "model.safetensors"
 def pauses(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that would have passed between attempts, with the patience of the program itself."""
     found: list[float] = []
-    monkeypatch.setattr(transport, "PATIENCE", transport.Patience(sleep=found.append))
+    monkeypatch.setattr(transport, "RETRY_LIMITS", transport.RetryLimits(sleep=found.append))
     hub.repos[REPO] = Repo({NAME: DATA}, hub.repos[REPO].commit)
     return found
 
 
-def looked_up(hub: Hub) -> Snapshot:
+def looked_up(hub: Hub) -> RepoSnapshot:
     faults, hub.faults = hub.faults, []
     try:
-        return hub_client.look_up(REPO, hub.repos[REPO].commit)
+        return hub_client.query_snapshot(REPO, hub.repos[REPO].commit)
     finally:
         hub.faults, hub.asked = faults, []
 
 
 def fetched(hub: Hub, folder: Path) -> bytes:
-    hub_client.fetch(looked_up(hub), folder)
+    hub_client.download_snapshot(looked_up(hub), folder)
     return (folder / NAME).read_bytes()
 
 
@@ -62,7 +62,7 @@ def test_attempts_that_bring_nothing_new_pause_longer_and_end(
         fetched(hub, tmp_path)
     assert pauses == [1, 1, 2, 4, 8]
     assert len(ranges(hub)) == 6
-    assert transport.Patience().pause(5000) == 30
+    assert transport.RetryLimits().pause(5000) == 30
 
 
 def test_a_server_that_sends_the_same_half_again_is_given_up(
@@ -83,18 +83,18 @@ def test_a_server_that_sends_the_same_half_again_is_given_up(
 def test_single_bytes_end_too(
     hub: Hub, pauses: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "PATIENCE", replace(transport.PATIENCE, attempts=7))
+    monkeypatch.setattr(transport, "RETRY_LIMITS", replace(transport.RETRY_LIMITS, attempts=7))
     counts: list[int] = []
 
     def once(url: str, part: Path, *_rest: object) -> None:
         with part.open("ab") as file:
             file.write(b"x")
         counts.append(part.stat().st_size)
-        raise transport._PassingError(DownloadError("the line is bad"))
+        raise transport._TransientError(DownloadError("the line is bad"))
 
-    monkeypatch.setattr(transport, "_append", once)
+    monkeypatch.setattr(transport, "_download_once", once)
     with pytest.raises(DownloadError, match="the line is bad"):
-        transport.bring("", tmp_path / "part", 10**9, "a file", lambda _count: None)
+        transport.download("", tmp_path / "part", 10**9, "a file", lambda _count: None)
     assert counts == [1, 2, 3, 4, 5, 6, 7]
     assert pauses == [1.0] * 6
 
@@ -132,7 +132,7 @@ def test_a_stop_during_a_pause_is_one_line(
     def stop(_seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(transport, "PATIENCE", transport.Patience(sleep=stop))
+    monkeypatch.setattr(transport, "RETRY_LIMITS", transport.RetryLimits(sleep=stop))
     hub.faults = [Fault("cdn", "truncate")]
     result = cli(capsys, "--models-dir", tmp_path / "models", "pull", "en-cot")
     assert result.code == 75
@@ -219,11 +219,11 @@ def test_an_answer_about_another_commit(capsys: Capture, hub: Hub, tmp_path: Pat
 
 
 def test_an_answer_without_an_end_is_not_read(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MOST_ANSWER", 1 << 20)
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1 << 20)
     hub.answers["odd"] = b" " * (3 << 20)
     hub.faults = [Fault("api", "odd")]
     with pytest.raises(DownloadError, match="is larger than 1 MiB"):
-        hub_client.look_up(REPO)
+        hub_client.query_snapshot(REPO)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_an_answer_without_an_end_is_not_read(hub: Hub, monkeypatch: pytest.Monk
     ],
 )
 def test_names_that_no_honest_repository_has_are_passed_over(name: str) -> None:
-    assert not lockfile.plain(name)
+    assert not lockfile.is_safe_relative_path(name)
     with pytest.raises(ValueError, match="file name"):
         RemoteFile(name, 1, "blob:" + "0" * 40)
 
@@ -257,16 +257,16 @@ def test_commits_in_pages_without_an_end(hub: Hub, monkeypatch: pytest.MonkeyPat
         asked.append(url)
         return b"[]", hub.url + f"/api/next/{len(asked)}"
 
-    monkeypatch.setattr(transport, "_answer", answer)
+    monkeypatch.setattr(transport, "_query_once", answer)
     with pytest.raises(DownloadError, match="has more than 100 pages"):
-        hub_client.look_up(REPO, "abc")
-    assert len(asked) == transport.MOST_PAGES
-    monkeypatch.setattr(transport, "_answer", lambda _url, _what: (b"[]", "http://elsewhere.example/x"))
+        hub_client.query_snapshot(REPO, "abc")
+    assert len(asked) == transport.MAX_PAGES
+    monkeypatch.setattr(transport, "_query_once", lambda _url, _what: (b"[]", "http://elsewhere.example/x"))
     with pytest.raises(DownloadError, match="goes on at another host"):
-        hub_client.look_up(REPO, "abc")
-    monkeypatch.setattr(transport, "_answer", lambda _url, _what: (b"[]", ""))
+        hub_client.query_snapshot(REPO, "abc")
+    monkeypatch.setattr(transport, "_query_once", lambda _url, _what: (b"[]", ""))
     with pytest.raises(ModelNotFound, match="has no commit abc"):
-        hub_client.look_up(REPO, "abc")
+        hub_client.query_snapshot(REPO, "abc")
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_an_environment_that_makes_no_request_possible(
     close_session()
     try:
         with pytest.raises(DownloadError, match=r"HF_TOKEN|the connection to the hub failed"):
-            hub_client.look_up(REPO)
+            hub_client.query_snapshot(REPO)
     finally:
         monkeypatch.undo()
         close_session()
@@ -308,7 +308,7 @@ def test_a_damaged_record_of_a_download_is_asked_for_again(
 ) -> None:
     (canary := tmp_path / "sources" / "canary").parent.mkdir()
     canary.write_text("mine")
-    record = tmp_path / "sources" / "en-cot" / hub_client.RECORD
+    record = tmp_path / "sources" / "en-cot" / hub_client.SOURCE_RECORD
     record.parent.mkdir()
     record.write_bytes(DAMAGED[name])
 

@@ -25,7 +25,7 @@ def pulled(root: Path, model: str, quant: str, path: str) -> None:
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_bytes(b"pulled")
     facts = (6, "0" * 64, "apache-2.0", "m-a-p/x", "0" * 40, {"model.safetensors": f"sha256:{'0' * 64}"})
-    lockfile.update(root, [Installed(path, model, quant, *facts, "yuegguf 0")])
+    lockfile.update_lock(root, [Installed(path, model, quant, *facts, "yuegguf 0")])
 
 
 CASES = [
@@ -43,9 +43,9 @@ def test_the_lock_forgets_a_file_that_is_replaced_by_hand(
     pulled(root, "s2-general", "Q8_0", "s2-general-Q8_0.gguf")
     command = [part.format(family=family) for part in line]
     assert cli(capsys, *command).code != 0, "not without --force"
-    assert set(lockfile.read(root)) == {path, "s2-general-Q8_0.gguf"}
+    assert set(lockfile.read_lock(root)) == {path, "s2-general-Q8_0.gguf"}
     assert cli(capsys, *command, "--force").code == 0
-    assert set(lockfile.read(root)) == {"s2-general-Q8_0.gguf"}
+    assert set(lockfile.read_lock(root)) == {"s2-general-Q8_0.gguf"}
     report = json.loads(cli(capsys, "models", "verify", "--json").out)
     assert {Path(row["file"]).name: row["ok"] for row in report["files"]}[Path(path).name]
 
@@ -55,9 +55,9 @@ def test_a_damaged_lock_is_refused_before_the_work(
     line: tuple[str, ...], model: str, quant: str, path: str, family: Path, root: Path, capsys: Capture
 ) -> None:
     root.mkdir(parents=True)
-    (root / lockfile.NAME).write_text("{")
+    (root / lockfile.LOCK_NAME).write_text("{")
     refused(capsys, 7, *(part.format(family=family) for part in line))
-    assert [file.name for file in root.iterdir()] == [lockfile.NAME]
+    assert [file.name for file in root.iterdir()] == [lockfile.LOCK_NAME]
 
 
 @pytest.mark.parametrize(

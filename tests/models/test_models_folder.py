@@ -19,7 +19,7 @@ from yuegguf_convert.target import partial_file, scratch_file
 
 from yuegguf.cli.pull import _Puller
 from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.files.atomic import OWNER, PREFIX, SUFFIX
+from yuegguf.files.atomic import OWNER_LOCK, WORKSPACE_PREFIX, WORKSPACE_SUFFIX
 from yuegguf.models import hub_client, lockfile
 from yuegguf.models.lockfile import Installed
 
@@ -36,7 +36,7 @@ def install(root: Path, *entries: tuple[Installed, bytes]) -> None:
     for found, data in entries:
         (root / found.path).parent.mkdir(parents=True, exist_ok=True)
         (root / found.path).write_bytes(data)
-    lockfile.update(root, [found for found, _ in entries])
+    lockfile.update_lock(root, [found for found, _ in entries])
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def canary(tmp_path: Path) -> Path:
 
 
 def bytes_below(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != lockfile.CLAIM)
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != lockfile.PULL_LOCK)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
@@ -68,12 +68,12 @@ def remove(capsys: Capture, root: Path, *names: str) -> Result:
 
 def test_rm_waits_for_no_pull_and_changes_nothing(capsys: Capture, root: Path) -> None:
     before = bytes_below(root)
-    with lockfile.alone(root):
+    with lockfile.exclusive(root):
         result = remove(capsys, root, "en-cot")
     assert (result.code, result.error) == (1, "error: " + BUSY.format(root=root))
     assert bytes_below(root) == before
     assert remove(capsys, root, "en-cot").code == 0
-    assert set(lockfile.read(root)) == {"xcodec/decoder.onnx"}
+    assert set(lockfile.read_lock(root)) == {"xcodec/decoder.onnx"}
 
 
 def test_rm_against_a_pull_at_work(
@@ -87,26 +87,30 @@ def test_rm_against_a_pull_at_work(
             seen.append(finish(start("--models-dir", root, "models", "rm", "en-cot", "xcodec")))
         fetch(*given)  # type: ignore[arg-type]
 
-    fetch = hub_client.fetch
-    monkeypatch.setattr(hub_client, "fetch", meanwhile)
+    fetch = hub_client.download_snapshot
+    monkeypatch.setattr(hub_client, "download_snapshot", meanwhile)
     assert cli(capsys, "--models-dir", root, "pull", "s2-general").code == 0
     assert (seen[0].code, seen[0].error) == (1, "error: " + BUSY.format(root=root))
-    assert set(lockfile.read(root)) == {"en-cot-Q8_0.gguf", "xcodec/decoder.onnx", "s2-general-Q8_0.gguf"}
+    assert set(lockfile.read_lock(root)) == {
+        "en-cot-Q8_0.gguf",
+        "xcodec/decoder.onnx",
+        "s2-general-Q8_0.gguf",
+    }
 
 
 def test_rm_reads_the_lock_inside_its_own(
     capsys: Capture, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What another process installed until the moment of the claim stays in the lock."""
-    real = lockfile.claimed
+    real = lockfile.locked_folder
 
     def claimed(folder: Path, *given: str) -> object:
         install(folder, (entry(b"new", "zh-cot"), b"new"))
         return real(folder, *given)
 
-    monkeypatch.setattr(lockfile, "claimed", claimed)
+    monkeypatch.setattr(lockfile, "locked_folder", claimed)
     assert remove(capsys, root, "en-cot").code == 0
-    assert set(lockfile.read(root)) == {"xcodec/decoder.onnx", "zh-cot-Q8_0.gguf"}
+    assert set(lockfile.read_lock(root)) == {"xcodec/decoder.onnx", "zh-cot-Q8_0.gguf"}
 
 
 @pytest.mark.parametrize("names", [("en-cot", "zh-cot"), ("en-cot", "nothing")])
@@ -177,7 +181,9 @@ def test_half_a_download_is_never_appended_to_a_links_target(
     capsys: Capture, hub: Hub, tmp_path: Path, canary: Path
 ) -> None:
     root = tmp_path / "new"
-    snapshot = hub_client.look_up("m-a-p/YuE-s2-1B-general", "9dfa90b7013f6b5e7eb5eb2991620dca33058a0e")
+    snapshot = hub_client.query_snapshot(
+        "m-a-p/YuE-s2-1B-general", "9dfa90b7013f6b5e7eb5eb2991620dca33058a0e"
+    )
     for file in snapshot.files:
         (root / "sources" / "s2-general").mkdir(parents=True, exist_ok=True)
         (root / "sources" / "s2-general" / file.part).symlink_to(canary)
@@ -189,7 +195,7 @@ def test_half_a_download_is_never_appended_to_a_links_target(
 HARMS: dict[str, Callable[[dict[str, object]], object]] = {
     "leads out": lambda e: e.update(path="../elsewhere/decoder.onnx"),
     "absolute": lambda e: e.update(path="/canary"),
-    "the lock itself": lambda e: e.update(path=lockfile.NAME),
+    "the lock itself": lambda e: e.update(path=lockfile.LOCK_NAME),
     "another model's": lambda e: e.update(path="zh-cot-Q8_0.gguf"),
     "a folder deeper": lambda e: e.update(path="sub/en-cot-Q8_0.gguf"),
     "path is a number": lambda e: e.update(path=7),
@@ -215,9 +221,9 @@ HARMS: dict[str, Callable[[dict[str, object]], object]] = {
 def test_a_lock_that_says_anything_else_is_refused_and_nothing_touched(
     capsys: Capture, root: Path, canary: Path, harm: str
 ) -> None:
-    lock = json.loads((root / lockfile.NAME).read_bytes())
+    lock = json.loads((root / lockfile.LOCK_NAME).read_bytes())
     HARMS[harm](lock["files"][0])
-    (root / lockfile.NAME).write_text(json.dumps(lock))
+    (root / lockfile.LOCK_NAME).write_text(json.dumps(lock))
     refused(capsys, root, canary)
 
 
@@ -235,14 +241,14 @@ RUBBISH = {
 
 @pytest.mark.parametrize("name", RUBBISH)
 def test_a_lock_that_is_none(capsys: Capture, root: Path, canary: Path, name: str) -> None:
-    (root / lockfile.NAME).write_bytes(RUBBISH[name])
+    (root / lockfile.LOCK_NAME).write_bytes(RUBBISH[name])
     refused(capsys, root, canary)
 
 
 def test_a_path_that_is_named_twice(capsys: Capture, root: Path, canary: Path) -> None:
-    lock = json.loads((root / lockfile.NAME).read_bytes())
+    lock = json.loads((root / lockfile.LOCK_NAME).read_bytes())
     lock["files"] += lock["files"]
-    (root / lockfile.NAME).write_text(json.dumps(lock))
+    (root / lockfile.LOCK_NAME).write_text(json.dumps(lock))
     refused(capsys, root, canary)
 
 
@@ -255,7 +261,7 @@ def refused(capsys: Capture, root: Path, canary: Path) -> None:
     ):
         result = cli(capsys, *command)
         assert result.code == DamagedFile.exit_code
-        assert f"{root / lockfile.NAME} is " in result.error
+        assert f"{root / lockfile.LOCK_NAME} is " in result.error
         assert result.error.isprintable()
     assert remove(capsys, root, "en-cot").code == DamagedFile.exit_code
     assert bytes_below(root.parent) == before
@@ -299,9 +305,9 @@ def test_a_link_that_leads_to_itself_leads_out(tmp_path: Path) -> None:
 
 def leftover(folder: Path) -> Path:
     """The workspace of a process that is dead: nobody holds its lock."""
-    left = folder / f"{PREFIX}dead{SUFFIX}"
+    left = folder / f"{WORKSPACE_PREFIX}dead{WORKSPACE_SUFFIX}"
     left.mkdir(parents=True)
-    (left / OWNER).touch()
+    (left / OWNER_LOCK).touch()
     (left / "model.gguf").write_bytes(bytes(1000))
     return left
 
@@ -346,11 +352,11 @@ def test_the_lock_of_a_killed_process_is_free(root: Path) -> None:
         assert process.stdout.readline() == "held\n"
         with (
             pytest.raises(StorageError, match="another yuegguf is changing the models"),
-            lockfile.alone(root),
+            lockfile.exclusive(root),
         ):
             pass
         os.kill(process.pid, signal.SIGKILL)
-    with lockfile.alone(root):
+    with lockfile.exclusive(root):
         pass
 
 
@@ -386,7 +392,7 @@ def test_converters_remove_what_a_dead_one_left_and_nothing_of_a_living_one(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "written\n"
-        (living,) = tmp_path.glob(f"{PREFIX}*{SUFFIX}")
+        (living,) = tmp_path.glob(f"{WORKSPACE_PREFIX}*{WORKSPACE_SUFFIX}")
         with way(tmp_path / "model.gguf") as path:
             path.write_bytes(b"x")
         assert (living / "model.gguf").stat().st_size == 1000

@@ -89,10 +89,10 @@ def test_a_damaged_kit_installs_nothing_damaged(capsys: Capture, root: Path, tmp
 
 
 def test_a_kits_lock_cannot_lead_out_of_it(capsys: Capture, root: Path, tmp_path: Path) -> None:
-    lock = json.loads((root / lockfile.NAME).read_text())
+    lock = json.loads((root / lockfile.LOCK_NAME).read_text())
     for path in ("../../evil.gguf", "/tmp/evil.gguf", "a\\..\\b", ""):
         lock["files"][0]["path"] = path
-        (root / lockfile.NAME).write_text(json.dumps(lock))
+        (root / lockfile.LOCK_NAME).write_text(json.dumps(lock))
         result = cli(capsys, "--models-dir", tmp_path / "new", "pull", "--from", root)
         assert (result.code, "makes no sense" in result.error) == (7, True)
     assert not list(tmp_path.rglob("evil*"))
@@ -195,7 +195,7 @@ def test_path_and_rm(capsys: Capture, root: Path) -> None:
     assert models(capsys, root, "rm", "en-cot:Q4_K_M").code == 3
     assert models(capsys, root, "rm", "en-cot:q8_0", "xcodec").code == 0
     assert sorted(contents(root)) == ["models.lock.json", "s2-general-Q8_0.gguf"]
-    assert set(lockfile.read(root)) == {"s2-general-Q8_0.gguf"}
+    assert set(lockfile.read_lock(root)) == {"s2-general-Q8_0.gguf"}
     result = models(capsys, root, "path", "en-cot")
     assert result.error.endswith("is not installed in " + str(root) + "; get it with: yuegguf pull en-cot")
 
@@ -208,9 +208,9 @@ def test_licences_are_told_with_who_states_them(capsys: Capture, root: Path) -> 
 
 
 def test_a_damaged_lock_is_said_and_run_goes_on_without(capsys: Capture, root: Path, tmp_path: Path) -> None:
-    (root / lockfile.NAME).write_text('{"format": 1, "files": [{}]}')
+    (root / lockfile.LOCK_NAME).write_text('{"format": 1, "files": [{}]}')
     result = models(capsys, root, "verify")
     assert (result.code, "models.lock.json is damaged" in result.error) == (7, True)
-    (root / lockfile.NAME).write_text('{"format": 2, "files": []}')
+    (root / lockfile.LOCK_NAME).write_text('{"format": 2, "files": []}')
     assert "another version (2)" in models(capsys, root, "list").error
     assert cli(capsys, "--models-dir", root, *SONG, tmp_path).code == 0

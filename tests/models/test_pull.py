@@ -43,13 +43,13 @@ def test_the_lock_says_where_every_byte_came_from(
     capsys: Capture, hub: Hub, root: Path, family: Path
 ) -> None:
     pull(capsys, root, "en-cot")
-    (entry,) = lockfile.read(root).values()
+    (entry,) = lockfile.read_lock(root).values()
     assert (entry.path, entry.name, entry.licence) == ("en-cot-Q8_0.gguf", "en-cot:Q8_0", "apache-2.0")
     assert (entry.source, entry.revision) == (EN, hub.repos[EN].commit)
-    assert entry.sha256 == hashing.digest(root / entry.path)
+    assert entry.sha256 == hashing.sha256_of(root / entry.path)
     shard = family / "stage1" / "model-00002-of-00002.safetensors"
-    assert entry.files[shard.name] == f"sha256:{hashing.digest(shard)}"
-    assert entry.files["config.json"] == f"blob:{hashing.blob_digest(family / 'stage1' / 'config.json')}"
+    assert entry.files[shard.name] == f"sha256:{hashing.sha256_of(shard)}"
+    assert entry.files["config.json"] == f"blob:{hashing.git_blob_sha1(family / 'stage1' / 'config.json')}"
     assert "README.md" not in entry.files
 
 
@@ -96,7 +96,7 @@ def test_offline_without_anything_here(capsys: Capture, hub: Hub, root: Path) ->
 
 def test_an_abbreviated_revision_is_looked_up(capsys: Capture, hub: Hub, root: Path) -> None:
     assert pull(capsys, root, "s1-0.5b").code == 0
-    assert lockfile.read(root)["s1-0.5b-Q8_0.gguf"].revision.startswith("65b4514e")
+    assert lockfile.read_lock(root)["s1-0.5b-Q8_0.gguf"].revision.startswith("65b4514e")
 
 
 def test_a_token_goes_to_the_hub_alone(
@@ -174,7 +174,7 @@ def test_every_fault_is_a_sentence_and_the_same_command_goes_on(
     assert result.code == code
     assert re.search(words, result.error), result.error
     assert not list(root.glob("*.gguf"))
-    assert not lockfile.read(root)
+    assert not lockfile.read_lock(root)
     hub.faults = []
     assert pull(capsys, root, "en-cot").code == 0
     assert cli(capsys, "--models-dir", root, "models", "verify").code == 0
@@ -236,7 +236,9 @@ def test_a_hash_that_models_toml_knows_otherwise(
     capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = without_known_hashes()
-    facts = replace(found.model["s2-general"], known={"model.safetensors": registry.KnownFile("0" * 64)})
+    facts = replace(
+        found.model["s2-general"], expected_files={"model.safetensors": registry.KnownFile("0" * 64)}
+    )
     other = replace(found, model={**found.model, "s2-general": facts})
     monkeypatch.setattr(registry, "catalogue", lambda: other)
     result = pull(capsys, root, "s2-general")
@@ -257,7 +259,7 @@ def test_a_full_disk_is_told_before_the_first_byte(
 
 
 def test_two_pulls_do_not_meet(capsys: Capture, hub: Hub, root: Path) -> None:
-    with lockfile.alone(root):
+    with lockfile.exclusive(root):
         result = pull(capsys, root, "en-cot")
     assert result.code == 1
     assert result.error == f"error: another yuegguf is changing the models in {root}; wait for it to end"

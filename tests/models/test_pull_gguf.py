@@ -33,7 +33,7 @@ def test_another_publishers_gguf_is_trimmed_not_quantised_again(
     assert pull(capsys, root, "en-cot:Q5_K_M", "--from-gguf").code == 0
     expected = trim_gguf(whole, tmp_path / "trimmed.gguf")
     assert (root / "en-cot-Q5_K_M.gguf").read_bytes() == expected.read_bytes()
-    entry = lockfile.read(root)["en-cot-Q5_K_M.gguf"]
+    entry = lockfile.read_lock(root)["en-cot-Q5_K_M.gguf"]
     assert (entry.source, entry.revision) == (THEIRS, COMMIT)
     assert set(entry.files) == {whole.name, "tokenizer.model"}
     assert files(root) == ["en-cot-Q5_K_M.gguf", "models.lock.json"]

@@ -79,8 +79,8 @@ def check_whole(root: Path, expected: dict[str, bytes]) -> None:
     for path in (*root.glob("*.gguf"), *root.glob("xcodec/*.onnx")):
         name = path.relative_to(root).as_posix()
         assert path.read_bytes() == expected[name], name
-    known = {entry["path"]: entry for entry in json.loads(expected[lockfile.NAME])["files"]}
-    for name, entry in lockfile.read(root).items():
+    known = {entry["path"]: entry for entry in json.loads(expected[lockfile.LOCK_NAME])["files"]}
+    for name, entry in lockfile.read_lock(root).items():
         assert entry.sha256 == known[name]["sha256"]
 
 

@@ -37,7 +37,7 @@ def test_kept_sources_are_not_counted_as_room_to_come(tmp_path: Path) -> None:
     files += tuple(
         hub_client.RemoteFile(name, 10, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")
     )
-    snapshot, entry = hub_client.Snapshot(EN, COMMIT, "", files), registry.entry_of("en-cot")
+    snapshot, entry = hub_client.RepoSnapshot(EN, COMMIT, "", files), registry.find_entry("en-cot")
     jobs = [original_job(WantedModel(entry, kind), snapshot, tmp_path / kind) for kind in ("F16", "BF16")]
     freed = room_needed(jobs, False)
     (tmp_path / "F16").mkdir()
@@ -70,8 +70,8 @@ def test_seven_billion_weights_need_the_download_and_four_and_a_half_gigabytes(t
     small = [
         hub_client.RemoteFile(name, 1000, "blob:" + "0" * 40) for name in ("config.json", "tokenizer.model")
     ]
-    wanted = WantedModel(registry.entry_of("en-cot"), "Q4_K_M")
-    job = original_job(wanted, hub_client.Snapshot(EN, COMMIT, "", (*shards, *small)), tmp_path)
+    wanted = WantedModel(registry.find_entry("en-cot"), "Q4_K_M")
+    job = original_job(wanted, hub_client.RepoSnapshot(EN, COMMIT, "", (*shards, *small)), tmp_path)
     assert room_needed([job], False) < 12.44e9 + 4.5e9
     second = original_job(WantedModel(wanted.entry, "Q8_0"), job.parts[0][0], tmp_path / "other")
     assert room_needed([job, second], False) < room_needed([job, second], True)

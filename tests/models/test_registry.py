@@ -16,16 +16,16 @@ from platformdirs.windows import Windows
 from yuegguf.errors import ModelNotFound
 from yuegguf.models import registry
 from yuegguf.models.registry import (
-    entry_of,
-    find_model,
+    find_entry,
+    find_gguf,
     gguf_name,
-    guess_id,
-    installed,
+    id_from_path,
     installed_codec,
+    installed_quants,
     is_free,
-    load,
+    model_entries,
+    model_sets,
     models_dir,
-    sets,
     voices_dir,
 )
 from yuegguf.models.resolve import ModelChoice, nano_models, reference_notice, resolve, resolve_codec
@@ -51,7 +51,7 @@ def put(root: Path, *names: str) -> None:
 
 
 def test_ten_models_with_their_roles_and_licences() -> None:
-    entries = load()
+    entries = model_entries()
     assert tuple(entry.id for entry in entries) == IDS
     assert [entry.role for entry in entries] == ["stage1"] * 7 + ["stage2", "codec", "upsampler"]
     assert {entry.licence for entry in entries} == {"Apache-2.0"}
@@ -61,24 +61,24 @@ def test_ten_models_with_their_roles_and_licences() -> None:
 
 
 def test_what_is_known_of_files_is_of_files_that_are_fetched() -> None:
-    for entry in load():
-        assert entry.known == {} or len(entry.revision) == 40
-        for name, facts in entry.known.items():
+    for entry in model_entries():
+        assert entry.expected_files == {} or len(entry.revision) == 40
+        for name, facts in entry.expected_files.items():
             assert any(fnmatchcase(name, pattern) for pattern in entry.files)
             assert re.fullmatch("[0-9a-f]{64}", facts.sha256 or "")
 
 
 def test_sets_are_whole_families() -> None:
-    assert list(sets()) == ["minimal", "en", "zh", "jp-kr", "all"]
-    for ids in sets().values():
-        roles = [entry_of(name).role for name in ids]
+    assert list(model_sets()) == ["minimal", "en", "zh", "jp-kr", "all"]
+    for ids in model_sets().values():
+        roles = [find_entry(name).role for name in ids]
         assert (roles.count("stage2"), roles.count("codec")) == (1, 1)
         assert set(roles[:-2]) == {"stage1"}
-    assert set(sets()["all"]) == {entry.id for entry in load()} - {"s1-0.5b", "upsampler"}
+    assert set(model_sets()["all"]) == {entry.id for entry in model_entries()} - {"s1-0.5b", "upsampler"}
 
 
 def test_other_publishers_say_their_own_licence() -> None:
-    found = {gguf.source: gguf.licence for entry in load() for gguf in entry.gguf}
+    found = {gguf.source: gguf.licence for entry in model_entries() for gguf in entry.gguf}
     assert found["tensorblock/YuE-s1-7B-anneal-en-cot-GGUF"] == "CC-BY-NC-4.0"
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+-GGUF", source) for source in found)
     assert is_free("apache-2.0")
@@ -86,7 +86,7 @@ def test_other_publishers_say_their_own_licence() -> None:
 
 
 def test_stage1_ids_say_language_and_mode() -> None:
-    for entry in load()[:6]:
+    for entry in model_entries()[:6]:
         assert entry.id == f"{entry.language}-{entry.mode}"
         assert entry.source == f"m-a-p/YuE-s1-7B-anneal-{entry.id}"
 
@@ -94,7 +94,7 @@ def test_stage1_ids_say_language_and_mode() -> None:
 def test_no_id_hides_the_files_of_another(tmp_path: Path) -> None:
     put(tmp_path, *(gguf_name(name, "Q8_0") for name in IDS))
     for name in IDS:
-        assert installed(name, tmp_path) == {"Q8_0": tmp_path / f"{name}-Q8_0.gguf"}
+        assert installed_quants(name, tmp_path) == {"Q8_0": tmp_path / f"{name}-Q8_0.gguf"}
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_which_quantisation_is_taken(
     there: tuple[str, ...], quant: str | None, taken: str, tmp_path: Path
 ) -> None:
     put(tmp_path, *(gguf_name("en-cot", name) for name in there))
-    assert find_model("en-cot", quant, tmp_path).name == f"en-cot-{taken}.gguf"
+    assert find_gguf("en-cot", quant, tmp_path).name == f"en-cot-{taken}.gguf"
 
 
 @pytest.mark.parametrize("name", ["m-a-p/YuE-s1-7B-anneal-en-cot", "M-A-P/yue-s1-7b-anneal-EN-cot"])
 def test_a_published_repositorys_name_is_an_id(name: str, tmp_path: Path) -> None:
     put(tmp_path, "en-cot-Q8_0.gguf")
-    assert find_model(name, None, tmp_path) == tmp_path / "en-cot-Q8_0.gguf"
+    assert find_gguf(name, None, tmp_path) == tmp_path / "en-cot-Q8_0.gguf"
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,13 @@ def test_what_is_not_there_is_said_with_the_way_to_it(
 ) -> None:
     put(tmp_path, "en-cot-Q8_0.gguf", "en-cot-Q6_K.gguf")
     with pytest.raises(ModelNotFound) as caught:
-        find_model(name.format(root=tmp_path), quant, tmp_path)
+        find_gguf(name.format(root=tmp_path), quant, tmp_path)
     assert str(caught.value) == sentence.format(root=tmp_path)
 
 
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     put(tmp_path, "any name.gguf")
-    assert find_model(str(tmp_path / "any name.gguf"), None, tmp_path) == tmp_path / "any name.gguf"
+    assert find_gguf(str(tmp_path / "any name.gguf"), None, tmp_path) == tmp_path / "any name.gguf"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     ],
 )
 def test_a_checkpoints_folder_tells_its_id(folder: str, found: str | None, tmp_path: Path) -> None:
-    assert guess_id(tmp_path / folder) == found
+    assert id_from_path(tmp_path / folder) == found
 
 
 def test_where_models_live(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,12 +272,12 @@ def test_the_bundled_family_takes_up_a_reference_itself(tmp_path: Path) -> None:
     [(64.0, "Q8_0"), (7.5, "Q8_0"), (7.4, "Q6_K"), (6.0, "Q5_K_M"), (5.0, "Q4_K_M"), (0.0, "Q4_K_M")],
 )
 def test_the_type_that_is_taken_follows_the_memory(free: float, stage1: str) -> None:
-    assert registry.default_type("stage1", int(free * 2**30)) == stage1
-    assert registry.default_type("stage2", int(free * 2**30)) == "Q8_0"
+    assert registry.default_quant("stage1", int(free * 2**30)) == stage1
+    assert registry.default_quant("stage2", int(free * 2**30)) == "Q8_0"
 
 
 def test_where_memory_is_unknown_the_smallest_recommended_type_is_taken() -> None:
-    assert registry.default_type("stage1", None) == "Q4_K_M"
+    assert registry.default_quant("stage1", None) == "Q4_K_M"
 
 
 def test_every_default_has_its_figures_and_the_finer_one_is_nearer() -> None:

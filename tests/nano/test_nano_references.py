@@ -21,7 +21,7 @@ from nano.train import references as made
 from nano.train.songs import TAGS, UNKNOWN, pieces, song_row, tag_classes, tokenizer_bytes
 from yuegguf.lm.tokenizer import Tokenizer
 from yuegguf.lm.vocab import split_tracks, stage1_vocab
-from yuegguf.request.lyrics import parse
+from yuegguf.request.lyrics import parse_lyrics
 from yuegguf.stages.prompt import build
 
 SUNG = [spec for spec in map(sample_spec, range(1_000_000, 1_000_400)) if spec.gender]
@@ -74,7 +74,7 @@ def test_a_recording_is_of_the_voice_and_genre_that_it_tells(monkeypatch: pytest
 def test_a_row_with_a_reference_is_what_the_runtime_feeds() -> None:
     vocab, encode = stage1_vocab(pieces()), Tokenizer(tokenizer_bytes(), pieces()).encode
     for spec, left, reference in drawn(12):
-        lyrics = parse(spec.lyrics).sections
+        lyrics = parse_lyrics(spec.lyrics).sections
         codes = reference.codes.astype(np.int16)
         prompt = build(encode, vocab, left.tags, lyrics, lyrics[:1], codes)
         row, plain = song_row(left, 1, reference), song_row(replace(spec, tags=left.tags), 1)

@@ -40,7 +40,7 @@ from nano.train.songs import (
 )
 from yuegguf.lm.tokenizer import Tokenizer
 from yuegguf.lm.vocab import split_tracks, stage1_vocab
-from yuegguf.request.lyrics import parse
+from yuegguf.request.lyrics import parse_lyrics
 from yuegguf.stages.prompt import build
 
 SEEDS = range(20)
@@ -97,7 +97,7 @@ def test_leads_play_where_nobody_sings_and_name_the_genre() -> None:
 def test_a_training_row_is_what_the_runtime_feeds() -> None:
     spec = sample_spec(5)
     vocab = stage1_vocab(pieces())
-    lyrics = parse(spec.lyrics).sections
+    lyrics = parse_lyrics(spec.lyrics).sections
     prompt = build(Tokenizer(tokenizer_bytes(), pieces()).encode, vocab, spec.tags, lyrics, lyrics)
     row = song_row(spec)
     labels = arrange(spec)[1].sections

@@ -22,7 +22,7 @@ from nano.corpus.lexicon import FEWEST, MOST, WORDS
 from nano.corpus.spelling import RULES, phonemes, words
 from nano.corpus.theory import BEAT_FRAMES, KEYS, MODES
 from nano.corpus.voice import FORMANTS, HISSES
-from yuegguf.request.lyrics import parse
+from yuegguf.request.lyrics import parse_lyrics
 
 SEEDS = range(60)
 LONG = "Hold the golden lantern, sister\nOver the hill\n" * 2
@@ -117,7 +117,7 @@ def test_tags_in_any_order_and_case() -> None:
 def test_lyrics_are_read_by_the_runtime_as_they_are_meant() -> None:
     for seed in SEEDS:
         spec = sample_spec(seed)
-        parsed = parse(spec.lyrics)
+        parsed = parse_lyrics(spec.lyrics)
         assert parsed.notices == ()
         assert [(s.label, s.body) for s in parsed.sections] == [(s.label, s.body) for s in spec.sections]
 

@@ -81,8 +81,8 @@ def test_a_resume_at_any_draw_after_a_bad_attempt_is_the_same_song(count: int) -
     expected = sing(judged(count), whole)
     steps = Refrain()
     stage1.generate_codes(judged(count), steps, VOCAB, MemoryJournal())
-    for cut in range(len(whole.drawn(1)) + 1):
-        partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:cut]])
+    for cut in range(len(whole.codes(1)) + 1):
+        partial = MemoryJournal([list(whole.codes(0)), list(whole.codes(1))[:cut]])
         partial.attempts = {1: count}
         engine = Refrain()
         draft = replace(LONG, judge=Harsh(1, 0), retries=2)
@@ -97,9 +97,9 @@ def test_a_resume_at_any_draw_after_a_bad_attempt_is_the_same_song(count: int) -
 def test_given_codes_stay_when_their_section_is_drawn_anew() -> None:
     whole = MemoryJournal()
     sing(LONG, whole)
-    journal = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:6]])
+    journal = MemoryJournal([list(whole.codes(0)), list(whole.codes(1))[:6]])
     sung = sing(replace(judged(1), given=KeptPrefix(1, 6)), journal)
-    assert sung[1][:6] == whole.drawn(1)[:6]
+    assert sung[1][:6] == whole.codes(1)[:6]
     assert journal.attempt(1) == 1
 
 
@@ -122,7 +122,7 @@ def test_attempts_survive_on_disk(tmp_path: Path) -> None:
     again = TokenLog.open(tmp_path / "log")
     assert again.attempt(1) == 1
     assert [again.attempt(0), again.attempt(2)] == [0, 0]
-    assert [c for c in again.drawn(1) if c >= 0] == sung[1]
+    assert [c for c in again.codes(1) if c >= 0] == sung[1]
     assert b"again 0 " in (tmp_path / "log").read_bytes()
 
 

@@ -29,7 +29,11 @@ def draft(song: Path, tmp_path: Path) -> Path:
 
 def test_a_draft_is_stage_1_and_can_be_heard(song: Path) -> None:
     folder = SongFolder.open(song)
-    assert (folder.state, folder.rests, folder.record.draft_files) == ("refine", True, ("draft.wav",))
+    assert (folder.state, folder.draft_complete, folder.record.draft_files) == (
+        "refine",
+        True,
+        ("draft.wav",),
+    )
     assert sorted(path.name for path in song.iterdir()) == [
         "draft.wav",
         "lyrics.lrc",
@@ -117,7 +121,7 @@ def test_an_interrupted_draft_is_resumed_to_its_draft(draft: Path, song: Path, c
 def test_an_interrupted_refinement_is_resumed_to_the_end(draft: Path, capsys: Capture) -> None:
     folder = SongFolder.open(draft)
     folder.advance("refine", early=PreviewOptions())  # what refine notes before it begins
-    assert not SongFolder.open(draft).rests
+    assert not SongFolder.open(draft).draft_complete
     result = cli(capsys, "resume", "-o", draft.parent, "-t", 1, "--json")
     ended(result)
     assert not result.json["draft"]

@@ -15,7 +15,7 @@ from yuegguf.files.arrays import load_arrays
 from yuegguf.lm.vocab import split_tracks
 from yuegguf.pipeline.extend import DraftedSong, ExtendRequest, extend
 from yuegguf.request.song_request import SongRequest
-from yuegguf.song.kept_part import load_kept_part
+from yuegguf.song.kept_part import read_kept_part
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
 
@@ -130,7 +130,7 @@ def test_what_is_given_comes_out_as_it_was_and_is_not_refined_again(
     assert [section["label"] for section in made["sections"]] == ["verse", "chorus", "bridge"]
     facts = json.loads((folder / "song.json").read_text("utf-8"))
     assert facts["from"] == {"folder": song.name, "seed": 4}
-    base = load_kept_part(folder)
+    base = read_kept_part(folder)
     assert base
     assert base.refined
 
@@ -154,10 +154,10 @@ def test_a_song_that_goes_on_and_is_interrupted_ends_the_same(
     options = ("extend", song, "--rewind", 0.4, "--same-section", "--segment-seconds", 4, "--seed", 5)
     folder = Path(cli(capsys, *options, "-o", tmp_path, *MACHINE, "--json").json["folder"])
     whole, log = codes_of(folder), (folder / "tokens.log").read_bytes()
-    base = load_kept_part(folder)
+    base = read_kept_part(folder)
     assert base
     lines = log.splitlines(keepends=True)
-    given = len(lines) - len(TokenLog.open(folder / "tokens.log").drawn(1)) + base.given.codes
+    given = len(lines) - len(TokenLog.open(folder / "tokens.log").codes(1)) + base.given.codes
     for cut in (given, given + 7, len(lines) - 1):
         edit_song(folder, state="draft")
         (folder / "tokens.log").write_bytes(b"".join(lines[:cut]))
@@ -183,7 +183,7 @@ def test_a_recording_goes_on_from_its_beginning(song: Path, tmp_path: Path, caps
     stems = ("--vocal", song / "vocals.wav", "--inst", song / "instrumental.wav", "--take", 2)
     options = ("-g", "pop", "-l", lyrics, "--segment-seconds", 3, "--seed", 1, "-m", "nano", "-o", tmp_path)
     made = cli(capsys, "extend", *stems, *options, *MACHINE, "--json").json
-    base = load_kept_part(Path(made["folder"]))
+    base = read_kept_part(Path(made["folder"]))
     assert base
     assert (base.given, base.frames, base.refined) == (KeptPrefix(1), (100,), True)
     assert (codes_of(Path(made["folder"]))[:, :, :100] == base.before).all()

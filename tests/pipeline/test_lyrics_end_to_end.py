@@ -16,7 +16,7 @@ from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import TOKENIZER_KEY
 from yuegguf.models.resolve import nano_models
-from yuegguf.request.lyrics import parse
+from yuegguf.request.lyrics import parse_lyrics
 from yuegguf.stages.prompt import header_text
 
 FAST = ("--segment-seconds", 1, "--threads", 1, "--seed", 5, "--model", "nano")
@@ -124,7 +124,7 @@ def test_no_word_is_lost_on_the_way_to_the_model(name: str, lyrics: str) -> None
     pieces, metadata = model.pieces, model.metadata
     ids = open_tokenizer(metadata, pieces, nano_models().stage1)
     processor = sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(metadata[TOKENIZER_KEY]))
-    sections = parse(lyrics).sections
+    sections = parse_lyrics(lyrics).sections
     spelled = processor.decode(ids.encode(header_text("pop", [section.text for section in sections])))
     words = lyrics.replace("[end_of_segment]", "").split()
     labels = {word for word in words if word.startswith("[")} | {"1]", "2:", "soft]", "CHORUS]"}

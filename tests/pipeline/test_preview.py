@@ -223,16 +223,16 @@ def test_a_full_disk_ends_the_preview_and_keeps_the_file(
 def sing(journal: MemoryJournal, sections: Sequence[np.ndarray], report: Callable[[Event], None]) -> None:
     for number, section in enumerate(sections):
         for code in section.T.ravel():
-            journal.draw(number, int(code))
+            journal.append(number, int(code))
             report(Event("draft", 1, 2))
-        journal.draw(number, -1)
+        journal.append(number, -1)
 
 
 def test_it_follows_a_journal_by_the_events_of_stage_1(tmp_path: Path) -> None:
     journal, sections = MemoryJournal(), [codes(70), codes(0), codes(90, 2)]
     codec, path, events = Quiet(), tmp_path / "preview.wav", []
     following, _ = made(path, codec)
-    with previewed(following, journal.drawn, 3, events.append) as report:
+    with previewed(following, journal.codes, 3, events.append) as report:
         sing(journal, sections, report)
     assert same(heard(path), whole(np.concatenate(sections, axis=1)))
     assert len(events) == 320
@@ -246,13 +246,13 @@ def test_stopping_passes_through_and_without_a_preview_nothing_is_between(tmp_pa
     codec = Quiet()
     following, _ = made(tmp_path / "preview.wav", codec)
     following.follow(codes(100))
-    between = previewed(following, MemoryJournal().drawn, 1, stop)
+    between = previewed(following, MemoryJournal().codes, 1, stop)
     report = between.__enter__()
     with pytest.raises(Interrupted) as stopped:
         report(Event("draft", 1, 2))
     assert between.__exit__(Interrupted, stopped.value, None) is False
     assert codec.closed
-    with previewed(None, MemoryJournal().drawn, 1, silent) as report:
+    with previewed(None, MemoryJournal().codes, 1, silent) as report:
         assert report is silent
 
 

@@ -63,7 +63,7 @@ def state(folder: Path) -> str:
 
 def drawn(folder: Path) -> int:
     """Entries of the first section."""
-    return len(TokenLog.open(folder / "tokens.log").drawn(0))
+    return len(TokenLog.open(folder / "tokens.log").codes(0))
 
 
 def check_same(folder: Path, whole: Path) -> None:

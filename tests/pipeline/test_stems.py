@@ -13,9 +13,9 @@ from yuegguf.errors import RequestError
 from yuegguf.files.arrays import load_arrays
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline.engines import open_codec
-from yuegguf.request.song_request import GuideTrack, SongRequest, shares
+from yuegguf.request.song_request import GuideTrack, SongRequest, split_frames
 from yuegguf.song.encoding import EncodingMemory
-from yuegguf.song.recordings import given_track, recorded_frames, sections_for, silence
+from yuegguf.song.recordings import encode_guide_track, recorded_frames, silence_codes, wordless_lyrics
 
 MACHINE = ("--threads", 1, "--stage2-batch", 2, "-m", "nano")
 RATE, SECONDS = 22_050, 4.31
@@ -51,7 +51,7 @@ def test_the_recording_is_heard_as_it_is_and_its_codes_are_the_tracks(
     folder = Path(cli(capsys, *options, *MACHINE, "--mix", "codec", "--json").json["folder"])
     codes, frames = codes_of(folder), int(50 * SECONDS)
     assert codes.shape == (2, 8, frames)
-    given, heard = given_track(
+    given, heard = encode_guide_track(
         GuideTrack(("vocal", "instrumental")[track], str(recording)),
         open_codec(nano_models().codec, 1),
         frames,
@@ -73,7 +73,7 @@ def test_a_backing_needs_no_words_and_begins_where_it_is_told(
     options = ("stems", "--vocal", recording, "-g", "pop", "--offset", 1.0, "--seed", 1, "-o", tmp_path)
     folder = Path(cli(capsys, *options, *MACHINE, "--json").json["folder"])
     assert codes_of(folder).shape[2] == int(50 * SECONDS) - 50
-    whole = given_track(
+    whole = encode_guide_track(
         GuideTrack("vocal", str(recording)), open_codec(nano_models().codec, 1), 200, EncodingMemory()
     )
     assert (codes_of(folder)[0, :, :100] == whole[0][:, 50:150]).all()
@@ -87,7 +87,7 @@ def test_a_silent_track_is_silent_and_not_refined(
     options = ("run", "-g", "pop", *lyrics, flag, "--segment-seconds", 3, "--seed", 1, "-o", tmp_path)
     folder = Path(cli(capsys, *options, *MACHINE, "--json").json["folder"])
     codes = codes_of(folder)
-    quiet = silence(open_codec(nano_models().codec, 1))
+    quiet = silence_codes(open_codec(nano_models().codec, 1))
     assert (codes[track] == quiet[:, None]).all()
     assert (codes[1 - track] != quiet[:, None]).any()
     names = ("vocals", "instrumental")
@@ -136,13 +136,13 @@ def test_the_other_track_of_a_recording_does_not_depend_on_an_interruption(
     ],
 )
 def test_sections_share_a_recording(seconds: list[float | None], frames: int, expected: list[int]) -> None:
-    assert shares(seconds, frames) == expected
+    assert split_frames(seconds, frames) == expected
 
 
 @pytest.mark.parametrize(("seconds", "frames"), [([1.0, 1.0], 120), ([3.0, None], 120), ([None] * 3, 2)])
 def test_sections_that_do_not_fit_a_recording_are_refused(seconds: list[float | None], frames: int) -> None:
     with pytest.raises(RequestError, match="do not fit the recording's"):
-        shares(seconds, frames)
+        split_frames(seconds, frames)
 
 
 def test_a_request_with_a_track_travels_through_json() -> None:
@@ -154,7 +154,7 @@ def test_a_request_with_a_track_travels_through_json() -> None:
 
 def test_what_cannot_be_is_said(recording: Path, tmp_path: Path, capsys: Capture) -> None:
     assert recorded_frames(GuideTrack("vocal", str(recording))) == int(50 * SECONDS)
-    assert sections_for(61, 30).count("[verse]") == 3
+    assert wordless_lyrics(61, 30).count("[verse]") == 3
     common = ("-g", "pop", "-o", tmp_path, *MACHINE)
     assert "pass the track that is there" in refused(capsys, 2, "stems", *common)
     assert "a vocal needs words" in refused(capsys, 2, "stems", "--inst", recording, *common)
@@ -175,7 +175,7 @@ def test_a_silent_track_stays_silent_when_its_song_goes_on(tmp_path: Path, capsy
     folder = Path(cli(capsys, *more, *MACHINE, "--json").json["folder"])
     codes = codes_of(folder)
     assert codes.shape[2] > codes_of(Path(song)).shape[2]
-    assert (codes[0] == silence(open_codec(nano_models().codec, 1))[:, None]).all()
+    assert (codes[0] == silence_codes(open_codec(nano_models().codec, 1))[:, None]).all()
     assert not wave_of(folder, "vocals").any()
 
 
@@ -186,9 +186,9 @@ def test_takes_hear_a_recording_once(
 
     def counted(*args: object) -> object:
         encoded.append(args)
-        return given_track(*args)  # type: ignore[arg-type]
+        return encode_guide_track(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("yuegguf.pipeline.phases.given_track", counted)
+    monkeypatch.setattr("yuegguf.pipeline.phases.encode_guide_track", counted)
     options = ("stems", "--vocal", recording, "-g", "pop", "--seed", 1, "-o", tmp_path, "-n", 3)
     takes = cli(capsys, *options, *MACHINE, "--json").json["takes"]
     assert len(encoded) == 1

@@ -16,7 +16,7 @@ from helpers import cli
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.header import ModelFacts, model_facts
 from yuegguf.lm.protocol import SequenceInput
-from yuegguf.measure.forecast import _snapshot_ids, reasons
+from yuegguf.measure.forecast import _snapshot_ids, plan_reasons
 from yuegguf.models.resolve import nano_models
 from yuegguf.planning import timing
 from yuegguf.planning.cost import (
@@ -207,31 +207,31 @@ def test_every_choice_has_its_reason() -> None:
     request = SongRequest("pop", "[verse]\nla la\n" * 6)
     big = ModelFacts(2 << 30, 1 << 16, 32, 16384)
     asked = ComputeOptions(threads=3, kv_type="f32", stage2_rows=2)
-    told = reasons(make(request, big, big, asked, 8, None), request, asked, None)
+    told = plan_reasons(make(request, big, big, asked, 8, None), request, asked, None)
     assert [line.split()[0] for line in told] == [
         "context", "stage", "stage", "threads", "caches", "flash", "ubatch", "GPU",
     ]  # fmt: skip
     assert sum("as asked" in line for line in told) == 3
     quantised = ComputeOptions(kv_type="q8_0")
-    assert "flash        on: q8_0 caches need it" in reasons(
+    assert "flash        on: q8_0 caches need it" in plan_reasons(
         make(request, big, big, quantised, 8, None), request, quantised, None
     )
     second = ModelFacts(2 << 30, 1 << 17, 16, 8192)
-    free = reasons(
+    free = plan_reasons(
         make(request, big, second, ComputeOptions(), 8, 8 << 30), request, ComputeOptions(), 8 << 30
     )
     assert "as many as memory holds" in free[2]
-    roomy = reasons(
+    roomy = plan_reasons(
         make(request, big, second, ComputeOptions(), 8, 99 << 30), request, ComputeOptions(), 99 << 30
     )
     assert "16 rows: quickest for 60 chunks" in roomy[2]
     asked = ComputeOptions(gpu=True, gpu_memory=9 << 30)
     on_gpu = make(request, big, second, asked, 8, 99 << 30)
-    assert reasons(on_gpu, request, asked, 99 << 30)[-1] == (
+    assert plan_reasons(on_gpu, request, asked, 99 << 30)[-1] == (
         "GPU layers   all of stage 1 and all of stage 2: as many as its memory holds"
     )
     full = ComputeOptions(gpu=True, gpu_memory=1 << 29)
-    nothing = reasons(make(request, big, second, full, 8, 99 << 30), request, full, 99 << 30)
+    nothing = plan_reasons(make(request, big, second, full, 8, 99 << 30), request, full, 99 << 30)
     assert nothing[-1] == "GPU layers   0: the GPU's memory holds none"
 
 

@@ -98,7 +98,7 @@ def test_memory_that_the_system_does_not_tell_is_unknown(
 def test_a_previews_decoder_is_part_of_the_plan(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is timed: the seconds are put in."""
     phases = {"draft": 1.0, "refine": 1.0, "master": 1.0}
-    monkeypatch.setattr("yuegguf.measure.forecast._seconds", lambda *_args: phases)
+    monkeypatch.setattr("yuegguf.measure.forecast._phase_seconds", lambda *_args: phases)
     line = ("run", *OURS, *FAST, "--plan", "--json")
     plain, seen = (cli(capsys, *line, *option).json for option in ((), ("--preview",)))
     decoder = (nano_models().codec / "decoder.onnx").stat().st_size

@@ -36,7 +36,7 @@ from writers import WRITERS, Stock, Writer
 from zygote import Zygote, zygote
 
 from yuegguf.errors import YueError
-from yuegguf.files.atomic import UNOWNED
+from yuegguf.files.atomic import UNOWNED_PREFIX
 from yuegguf.song import token_log
 from yuegguf.song.folder import SongFolder
 
@@ -128,7 +128,7 @@ def check_promise(work: Path, before: Content, after: Content) -> None:
         if path.name == "song.json" and path.parent.name != "export":
             _check(lambda folder=path.parent: SongFolder.open(folder), f"{name} cannot be read")
         elif path.name == "tokens.log":
-            _, length = token_log.parse(data, name)
+            _, length = token_log.parse_log(data, name)
             whole = after.get(name, data)
             _require(whole.startswith(data[:length]), f"{name} is not the beginning of the song's")
         elif path.name == "preview.wav":
@@ -258,7 +258,7 @@ class Driver:
 
 def age(work: Path) -> None:
     """Let an hour pass for workspaces that were killed before they had an owner."""
-    for left in work.rglob(f"{UNOWNED}*"):
+    for left in work.rglob(f"{UNOWNED_PREFIX}*"):
         os.utime(left, (0, 0))
 
 

@@ -40,13 +40,13 @@ TONE = (0.3 * np.sin(np.arange(6000) / 9)).astype(np.float32)
 def project_seeds(folder: Path) -> list[Content]:
     """A project with both stages."""
     song = SongFolder.open(finished_song(folder))
-    return [{"p.json": yue_ui.save(convert.project_of(song))}]
+    return [{"p.json": yue_ui.format_project(convert.to_project(song))}]
 
 
 def pair_seeds(folder: Path) -> list[Content]:
     """YuE's pair of either stage."""
     song = SongFolder.open(finished_song(folder))
-    convert.write_official(convert.official_files(song), folder / "out")
+    convert.write_npy_files(convert.npy_files(song), folder / "out")
     files = content_of(folder / "out")
     second = {name: data for name, data in files.items() if name.startswith("stage2")}
     return [files, second]
@@ -65,17 +65,17 @@ def lock_seeds(folder: Path) -> list[Content]:
         lockfile.Installed("en-cot-Q8_0.gguf", "en-cot", "Q8_0", 1, digest, *facts),
         lockfile.Installed("xcodec/decoder.onnx", "xcodec", "", 1, digest, *facts),
     ]
-    lockfile.update(folder, found)
+    lockfile.update_lock(folder, found)
     return [{**content_of(folder), "en-cot-Q8_0.gguf": b"x", "xcodec/decoder.onnx": b"x"}]
 
 
 def read_lock(folder: Path) -> None:
     """A kit's list, what is there of it, and whether it is right."""
-    entries = offline_kit.contents(folder)
+    entries = offline_kit.kit_entries(folder)
     each(
-        lambda: offline_kit.contents(folder, ["en-cot", "xcodec"]),
-        lambda: lockfile.present(folder, entries),
-        *(lambda e=e: lockfile.check(folder, e) for e in entries[:5]),  # type: ignore[misc]
+        lambda: offline_kit.kit_entries(folder, ["en-cot", "xcodec"]),
+        lambda: lockfile.entries_with_files(folder, entries),
+        *(lambda e=e: lockfile.verify_file(folder, e) for e in entries[:5]),  # type: ignore[misc]
     )
 
 
@@ -85,13 +85,13 @@ def record_seeds(folder: Path) -> list[Content]:
         hub_client.RemoteFile("a.json", 3, f"blob:{'0' * 40}"),
         hub_client.RemoteFile("b/c.bin", 9, f"sha256:{'1' * 64}"),
     )
-    hub_client.remember(hub_client.Snapshot("m-a-p/x", "0" * 40, "apache-2.0", files), folder)
+    hub_client.write_source_record(hub_client.RepoSnapshot("m-a-p/x", "0" * 40, "apache-2.0", files), folder)
     return [content_of(folder)]
 
 
 def read_record(folder: Path) -> None:
     """The record and what is missing; none is a refusal."""
-    found = hub_client.recall(folder)
+    found = hub_client.read_source_record(folder)
     if found is None:
         raise RequestError("no record")
     hub_client.missing_bytes(found, folder)
@@ -131,8 +131,8 @@ def read_lyrics(folder: Path) -> None:
     """Lyrics as sections, some of them, and as a request."""
     text, spec = (read_text(str(folder / f"{name}.txt"), name) for name in ("lyrics", "spec"))
     each(
-        lambda: lyrics.write(lyrics.parse(text).sections),
-        lambda: lyrics.choose(lyrics.parse(text).sections, spec),
+        lambda: lyrics.format_lyrics(lyrics.parse_lyrics(text).sections),
+        lambda: lyrics.choose_sections(lyrics.parse_lyrics(text).sections, spec),
         lambda: SongRequest(spec, text).parsed(),
         lambda: yue_ui.our_lyrics(text, ["verse"]),
     )
@@ -148,7 +148,7 @@ def dataset_seeds(folder: Path) -> list[Content]:
 def read_dataset(folder: Path) -> None:
     """The songs of a folder, as rows."""
     for song in finetuning_data.read_songs(folder):
-        finetuning_data.row(song, 200, dict.fromkeys(("mix", "vocals", "instrumental"), "x.npy"))
+        finetuning_data.jsonl_row(song, 200, dict.fromkeys(("mix", "vocals", "instrumental"), "x.npy"))
 
 
 def speed_seeds(folder: Path) -> list[Content]:

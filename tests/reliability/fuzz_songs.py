@@ -20,16 +20,16 @@ from yuegguf.audio.growing_wav import GrowingWav
 from yuegguf.errors import RequestError, YueError
 from yuegguf.exchange import convert, yue_ui
 from yuegguf.exchange.npy_codes import read_codes
-from yuegguf.exchange.zip_bundle import bundle
+from yuegguf.exchange.zip_bundle import write_bundle
 from yuegguf.files import typed_json
 from yuegguf.lm.vocab import interleave
 from yuegguf.pipeline import song_models, takes
 from yuegguf.pipeline.write_audio import file_extras
 from yuegguf.song import voices
-from yuegguf.song.cache_snapshots import KvSnapshots, Note
+from yuegguf.song.cache_snapshots import KvSnapshots, SnapshotRecord
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.guard import check_inside
-from yuegguf.song.kept_part import KeptPart, save_kept_part
+from yuegguf.song.guard import check_entries
+from yuegguf.song.kept_part import KeptPart, write_kept_part
 from yuegguf.song.lookup import newest_interrupted
 from yuegguf.song.markers import write_markers
 from yuegguf.song.state import finished, where
@@ -70,9 +70,9 @@ def whole_seeds(folder: Path) -> list[Content]:
     path = finished_song(folder)
     song, codes = SongFolder.open(path), codes_of()
     song.save_reference(codes[0, 0])
-    song.save_track(codes[0], None)
+    song.save_guide_track(codes[0], None)
     song.save_chunk(0, 0, codes[0])
-    save_kept_part(path, KeptPart(KeptPrefix(1, 4), (20, 2), codes[:, :, :22], (5,), codes[:, :, :5]))
+    write_kept_part(path, KeptPart(KeptPrefix(1, 4), (20, 2), codes[:, :, :22], (5,), codes[:, :, :5]))
     drawn = [str(code) for code in interleave(*codes[:, 0, :22])]
     (path / "tokens.log").write_bytes(log_of("section 0", *drawn[:40], "end", "section 1", *drawn[40:]))
     done = {f"song/{name}": data for name, data in content_of(path).items()}
@@ -87,12 +87,12 @@ def read_song(folder: Path) -> None:
     song = SongFolder.open(path)
     out = folder / "out.zip"
     each(
-        *(song.load_reference, song.load_track, song.load_stage1, song.load_stage2),
-        *(lambda: song.load_chunk(0, 0, FRAMES), song.load_base, lambda: song.token_log().close()),
+        *(song.load_reference, song.load_guide_track, song.load_stage1, song.load_stage2),
+        *(lambda: song.load_chunk(0, 0, FRAMES), song.load_kept_part, lambda: song.token_log().close()),
         *(lambda: where(song), lambda: finished(song), lambda: takes.frames(song)),
         *(lambda: song.load_codes(), lambda: file_extras(song, FRAMES)),
-        *(lambda: write_markers(song), lambda: takes.drafted_song(song), lambda: bundle(path, out)),
-        *(lambda: convert.official_files(song), lambda: yue_ui.save(convert.project_of(song))),
+        *(lambda: write_markers(song), lambda: takes.drafted_song(song), lambda: write_bundle(path, out)),
+        *(lambda: convert.npy_files(song), lambda: yue_ui.format_project(convert.to_project(song))),
         *(
             lambda: song_models.codec_of_song(song),
             lambda: song_models.models_of_song(song),
@@ -138,14 +138,14 @@ def read_takes(folder: Path) -> None:
 def snapshot_seeds(folder: Path) -> list[Content]:
     """A snapshot of both rows."""
     rows = [b"row0", b"row1"]
-    note = Note(1, 6, 0, 1, "key", tuple(hashlib.sha256(row).hexdigest() for row in rows))
+    note = SnapshotRecord(1, 6, 0, 1, "key", tuple(hashlib.sha256(row).hexdigest() for row in rows))
     files = {f"cache/1-6/row{n}.bin": row for n, row in enumerate(rows)}
-    return [{"tokens.log": LOG, "cache/1-6/mark.json": typed_json.seal(note), **files}]
+    return [{"tokens.log": LOG, "cache/1-6/mark.json": typed_json.encode_with_checksum(note), **files}]
 
 
 def read_snapshot(folder: Path) -> None:
     """The newest snapshot; a damaged one is left aside, so none is a refusal."""
-    check_inside(folder)
+    check_entries(folder)
     with closing(TokenLog.open(folder / "tokens.log")) as log:
         if KvSnapshots(folder / "cache", log, "key", 10).latest() is None:
             raise RequestError("no snapshot")
@@ -161,7 +161,7 @@ def growing_seeds(folder: Path) -> list[Content]:
 def read_growing(folder: Path) -> None:
     """Go on with a preview, or begin it anew; the file is whole afterwards."""
     path = folder / "preview.wav"
-    check_inside(folder)
+    check_entries(folder)
     with closing(GrowingWav.open(path, 44100, "ours")) as wav:
         wav.read(0, wav.samples)
         wav.cut(50)
@@ -173,7 +173,7 @@ def read_growing(folder: Path) -> None:
 def voice_seeds(folder: Path) -> list[Content]:
     """A voice of two tracks."""
     voice = voices.Voice("v", codes_of()[0, 0, :20], True, ("a.wav", "b.wav"), 1.5, "c0dec", "2026-01-02")
-    voices.save(voice, folder)
+    voices.save_voice(voice, folder)
     return [content_of(folder)]
 
 
@@ -184,6 +184,6 @@ SONGS = (
     Target("token log", lambda _: [{"tokens.log": LOG}], lambda f: TokenLog.open(f / "tokens.log").close()),
     Target("snapshot", snapshot_seeds, read_snapshot, folder=True),
     Target("preview", growing_seeds, read_growing),
-    Target("voice", voice_seeds, lambda folder: voices.load("v", folder)),
+    Target("voice", voice_seeds, lambda folder: voices.load_voice("v", folder)),
 )
 """Readers of what we write ourselves, as somebody else may have written it."""

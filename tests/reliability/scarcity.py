@@ -31,7 +31,7 @@ from helpers import Result
 from surroundings import NOBODY
 from writers import WRITERS, Writer
 
-from yuegguf.files.atomic import PREFIX, UNOWNED
+from yuegguf.files.atomic import UNOWNED_PREFIX, WORKSPACE_PREFIX
 
 FAULTS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES")
 SIZES = (4, 8, 16, 32, 64, 128, 192, 256, 384, 512)
@@ -105,7 +105,7 @@ def lacking(driver: Driver, writer: Writer, whole: Whole, ends: Ends, **lack: An
         raise Broken(f"signal {-result.code}: {result.err}")
     check_end(driver, whole, result, ends)
     if lack.get("fault") in (None, "ENOSPC", "EDQUOT"):
-        left = list(driver.work.rglob(f"{PREFIX}*")) + list(driver.work.rglob(f"{UNOWNED}*"))
+        left = list(driver.work.rglob(f"{WORKSPACE_PREFIX}*")) + list(driver.work.rglob(f"{UNOWNED_PREFIX}*"))
         if left:
             raise Broken(f"left over: {left}")
     age(driver.work)

@@ -35,7 +35,7 @@ def install(
         time.time = lambda: real() + clock
     if unasked:
         for module in (create, offline_kit):
-            module.check_room = lambda *_asked: None
+            module.check_free_disk = lambda *_asked: None
     if user is not None:
         os.setgroups([])
         os.setgid(user)

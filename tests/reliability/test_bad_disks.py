@@ -134,7 +134,7 @@ def test_a_song_that_the_disk_cannot_take_is_refused(
 def test_a_real_disk_that_others_fill_while_we_sing(
     size: str, song: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(create, "check_room", lambda *_asked: None)  # there was room when it was asked
+    monkeypatch.setattr(create, "check_free_disk", lambda *_asked: None)  # there was room when it was asked
     disk = tmp_path / "disk"
     with small_disk(disk, size):
         result = cli(capsys, "run", *TEXT, *FAST, "--model", "nano", "-o", disk)

@@ -12,13 +12,13 @@ from songs import all_content, finished_song
 
 from yuegguf.errors import DamagedFile
 from yuegguf.files import hashing
-from yuegguf.files.atomic import PREFIX, SUFFIX
+from yuegguf.files.atomic import WORKSPACE_PREFIX, WORKSPACE_SUFFIX
 from yuegguf.models import offline_kit
 from yuegguf.models.lockfile import Installed
 from yuegguf.song.folder import SongFolder
 
 
-@pytest.mark.parametrize("left", [".lock", f"{PREFIX}a{SUFFIX}"])
+@pytest.mark.parametrize("left", [".lock", f"{WORKSPACE_PREFIX}a{WORKSPACE_SUFFIX}"])
 def test_a_finished_song_is_tidied_by_a_resume(left: str, tmp_path: Path, capsys: Capture) -> None:
     song = finished_song(tmp_path)
     before = all_content(song)
@@ -39,12 +39,12 @@ def test_a_copied_kit_is_tidied_by_the_next_copy(tmp_path: Path) -> None:
     file = source / "xcodec" / "decoder.onnx"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"codec")
-    name, digest = "xcodec/decoder.onnx", hashing.digest(file)
+    name, digest = "xcodec/decoder.onnx", hashing.sha256_of(file)
     entry = Installed(name, "xcodec", "", 5, digest, "apache-2.0", "a/b", "0" * 40, {}, "test")
-    offline_kit.transfer(source, target, [entry])
+    offline_kit.copy_models(source, target, [entry])
     before = all_content(target)
-    (target / "xcodec" / f"{PREFIX}a{SUFFIX}").mkdir()
-    offline_kit.transfer(source, target, [entry])
+    (target / "xcodec" / f"{WORKSPACE_PREFIX}a{WORKSPACE_SUFFIX}").mkdir()
+    offline_kit.copy_models(source, target, [entry])
     assert all_content(target) == before
 
 

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yuegguf.song import folder
-from yuegguf.song.kept_part import KeptPart, load_kept_part
+from yuegguf.song.kept_part import KeptPart, read_kept_part
 
 
 def install(way: str) -> Callable[[], None]:
     """Let this process write over song.json itself, forget what a song goes on from, or claim nothing."""
-    ways = {"write": ("replacing", _over), "unlocked": ("claimed", _unclaimed)}
+    ways = {"write": ("replacing", _over), "unlocked": ("locked_folder", _unclaimed)}
     if way == "forget":
-        folder.SongFolder.load_base = _any_base
+        folder.SongFolder.load_kept_part = _any_base
     else:
         setattr(folder, *ways[way])
     return lambda: None
@@ -31,4 +31,4 @@ def _unclaimed(_folder: Path) -> Iterator[None]:
 
 
 def _any_base(folder: folder.SongFolder) -> KeptPart | None:
-    return load_kept_part(folder.path)
+    return read_kept_part(folder.path)

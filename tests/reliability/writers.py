@@ -160,13 +160,13 @@ class Stock:
         from yuegguf.models.lockfile import Installed
 
         def entry(file: Path, model: str, quant: str) -> Installed:
-            size, digest = file.stat().st_size, hashing.digest(file)
+            size, digest = file.stat().st_size, hashing.sha256_of(file)
             name = str(file.relative_to(kit))
             return Installed(name, model, quant, size, digest, "apache-2.0", "a/b", "0" * 40, {}, "test")
 
         entries = [entry(file, "s2-general", "Q8_0") for file in kit.glob("*.gguf")]
         entries += [entry(file, "xcodec", "") for file in sorted(kit.glob("xcodec/*.onnx"))]
-        lockfile.update(kit, entries)
+        lockfile.update_lock(kit, entries)
 
 
 def resumed(work: Path, line: Line) -> Line:

@@ -10,21 +10,21 @@ import pytest
 from conftest import shared_path
 
 from yuegguf.errors import RequestError
-from yuegguf.request.lyrics import choose, parse
+from yuegguf.request.lyrics import choose_sections, parse_lyrics
 from yuegguf.stages.prompt import header_text
 
 
 def labels(text: str) -> list[str]:
-    return [section.label for section in parse(text).sections]
+    return [section.label for section in parse_lyrics(text).sections]
 
 
 def kept_lines(text: str) -> list[str]:
-    return [line for section in parse(text).sections for line in section.body.split("\n") if line]
+    return [line for section in parse_lyrics(text).sections for line in section.body.split("\n") if line]
 
 
 def test_official_example_gives_the_official_section_and_header_texts(golden: Callable[[str], Path]) -> None:
     facts = json.loads(golden("prompts.json").read_text())
-    sections = parse(shared_path("data/lyrics.txt").read_text()).sections
+    sections = parse_lyrics(shared_path("data/lyrics.txt").read_text()).sections
     assert [section.text for section in sections] == facts["lyrics_segments"]
     genre = shared_path("data/genre.txt").read_text()
     assert header_text(genre, [section.text for section in sections]) == facts["prompt_texts"][0]
@@ -53,7 +53,7 @@ def test_label_of_a_header_line(written: str, label: str) -> None:
     "line", ["la [x2] la", "la la [x2]", "[x2]", "[2x]", "[softly and low]", "[softly] la"]
 )
 def test_brackets_that_are_no_label_stay_lyrics(line: str) -> None:
-    parsed = parse(f"[verse]\nfirst\n{line}\nlast")
+    parsed = parse_lyrics(f"[verse]\nfirst\n{line}\nlast")
     assert [s.label for s in parsed.sections] == ["verse"]
     assert parsed.sections[0].body == f"first\n{line}\nlast"
 
@@ -72,7 +72,7 @@ def test_brackets_that_are_no_label_stay_lyrics(line: str) -> None:
     ],
 )
 def test_labels_of_other_scripts_may_have_a_number(written: str, label: str) -> None:
-    parsed = parse(f"[verse]\nla\n{written}\nlo")
+    parsed = parse_lyrics(f"[verse]\nla\n{written}\nlo")
     assert [section.label for section in parsed.sections] == ["verse", label]
     said = [] if written == f"[{label}]" else [f"line 3: {written} is sung as [{label}]"]
     assert list(parsed.notices) == said
@@ -82,7 +82,7 @@ def test_labels_of_other_scripts_may_have_a_number(written: str, label: str) -> 
     "line", ["[softly 2]", "[doucement é 2]", "[月亮 代表 2]", "[副歌 2] 啦", "[x2]", "[×2]"]
 )
 def test_what_is_not_a_word_and_a_number_stays_lyrics(line: str) -> None:
-    parsed = parse(f"[verse]\nla\n{line}\nlo")
+    parsed = parse_lyrics(f"[verse]\nla\n{line}\nlo")
     assert [section.body for section in parsed.sections] == [f"la\n{line}\nlo"]
     assert len(parsed.notices) == 1
 
@@ -92,7 +92,7 @@ def test_every_line_of_mixed_lyrics_survives() -> None:
         "[Verse 1]\r\nStaring at the sunset\r\n月亮代表我的心 [x2]\r\n\r\n"
         "[Pre-Chorus]\r\n夜に駆ける\r\n[chorus]\r\n사랑해요 <EOA> <s>\r\n[intro]\r\n[verse]\r\n[outro]\r\nbye"
     )
-    parsed = parse(text)
+    parsed = parse_lyrics(text)
     assert [s.label for s in parsed.sections] == ["verse", "prechorus", "chorus", "intro", "verse", "outro"]
     assert kept_lines(text) == [
         "Staring at the sunset",
@@ -110,42 +110,42 @@ def test_twelve_sections_and_one_section() -> None:
 
 
 def test_text_on_the_label_line_is_sung() -> None:
-    assert parse("[verse] hello\nthere").sections[0].body == "hello\nthere"
+    assert parse_lyrics("[verse] hello\nthere").sections[0].body == "hello\nthere"
 
 
 def test_lines_before_the_first_label_become_a_verse_with_a_notice() -> None:
-    parsed = parse("\ufeffMy Song\n\n[chorus]\nla")
+    parsed = parse_lyrics("\ufeffMy Song\n\n[chorus]\nla")
     assert [(s.label, s.body) for s in parsed.sections] == [("verse", "My Song"), ("chorus", "la")]
     assert any("before the first label" in notice for notice in parsed.notices)
 
 
 def test_what_is_changed_is_said() -> None:
-    notices = parse("[Verse 1]\nla\n[start_of_segment] la\n[so it goes]\n").notices
+    notices = parse_lyrics("[Verse 1]\nla\n[start_of_segment] la\n[so it goes]\n").notices
     assert len(notices) == 4
     assert notices[0] == "line 1: [Verse 1] is sung as [verse]"
-    assert parse("[verse]\nla\n").notices == ()
+    assert parse_lyrics("[verse]\nla\n").notices == ()
 
 
 def test_length_line_sets_the_seconds_of_the_next_section() -> None:
-    sections = parse("#length 12.5\n[verse]\nla\n[chorus]\nla").sections
+    sections = parse_lyrics("#length 12.5\n[verse]\nla\n[chorus]\nla").sections
     assert [s.seconds for s in sections] == [12.5, None]
 
 
 @pytest.mark.parametrize("text", ["", "  \n\n", "no label at all\njust lines", "bin\0ary"])
 def test_lyrics_that_cannot_be_sung_are_refused(text: str) -> None:
     with pytest.raises(RequestError):
-        parse(text)
+        parse_lyrics(text)
 
 
 @pytest.mark.parametrize(
     ("spec", "chosen"), [("all", "abcd"), ("2", "ab"), ("9", "abcd"), ("1,3-4", "acd"), ("4,1", "da")]
 )
 def test_choice_of_sections(spec: str, chosen: str) -> None:
-    sections = parse("[a]\n1\n[b]\n2\n[c]\n3\n[d]\n4").sections
-    assert "".join(s.label for s in choose(sections, spec)) == chosen
+    sections = parse_lyrics("[a]\n1\n[b]\n2\n[c]\n3\n[d]\n4").sections
+    assert "".join(s.label for s in choose_sections(sections, spec)) == chosen
 
 
 @pytest.mark.parametrize("spec", ["", "0", "x", "1,9", "3-2", "-1", "1;2"])
 def test_impossible_choice_is_refused(spec: str) -> None:
     with pytest.raises(RequestError):
-        choose(parse("[a]\n1\n[b]\n2").sections, spec)
+        choose_sections(parse_lyrics("[a]\n1\n[b]\n2").sections, spec)

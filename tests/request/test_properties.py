@@ -17,7 +17,7 @@ from yuegguf.audio import dsp
 from yuegguf.errors import RequestError
 from yuegguf.exchange import yue_ui
 from yuegguf.lm.gguf_header import NUMBERS
-from yuegguf.request.lyrics import Section, choose, parse, write
+from yuegguf.request.lyrics import Section, choose_sections, format_lyrics, parse_lyrics
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage2
 from yuegguf.stages.stage2 import Chunk
@@ -39,7 +39,7 @@ LYRICS = st.lists(LINES, max_size=12).map("\n".join)
 def sections_of(text: str) -> tuple[Section, ...]:
     """The sections of lyrics that are lyrics."""
     try:
-        return parse(text).sections
+        return parse_lyrics(text).sections
     except RequestError:
         return ()
 
@@ -48,7 +48,7 @@ def sections_of(text: str) -> tuple[Section, ...]:
 def test_lyrics_are_read_again_as_they_were_written(text: str) -> None:
     sections = sections_of(text)
     assume(sections)
-    assert parse(write(sections)).sections == sections
+    assert parse_lyrics(format_lyrics(sections)).sections == sections
 
 
 @given(LYRICS)
@@ -70,16 +70,16 @@ def test_a_choice_of_sections_is_those_numbers_in_that_order(
     wanted = [number for low, more in ranges for number in range(low, low + more + 1)]
     if max(wanted) > count:
         with pytest.raises(RequestError):
-            choose(sections, spec)
+            choose_sections(sections, spec)
     else:
-        assert [section.label for section in choose(sections, spec)] == [f"verse{n}" for n in wanted]
+        assert [section.label for section in choose_sections(sections, spec)] == [f"verse{n}" for n in wanted]
 
 
 @given(st.text("0123456789,-al ", max_size=12))
 def test_any_other_choice_is_refused_or_within(spec: str) -> None:
     sections = tuple(Section(f"verse{number}", "la") for number in range(5))
     try:
-        chosen = choose(sections, spec)
+        chosen = choose_sections(sections, spec)
     except RequestError:
         return
     assert chosen
@@ -91,7 +91,7 @@ def test_any_other_choice_is_refused_or_within(spec: str) -> None:
 
 @given(LYRICS, st.lists(LABELS, max_size=5))
 def test_lyrics_of_yue_ui_begin_with_the_sections_that_it_named(lyrics: str, names: list[str]) -> None:
-    labels = [section.label for section in parse(yue_ui.our_lyrics(lyrics, names)).sections]
+    labels = [section.label for section in parse_lyrics(yue_ui.our_lyrics(lyrics, names)).sections]
     assert labels[: len(names)] == [yue_ui.our_label(name) for name in names]
 
 
@@ -104,7 +104,7 @@ def test_a_project_is_read_as_it_was_saved(frames: int, refined: int, data: st.D
     segments = [yue_ui.Segment("verse", a, b) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
     sampling = Sampling(top_p=0.9, temperature=0.8, guidance_first=1.3, guidance_rest=1.3)
     project = yue_ui.Project("a b", "[verse]\nla", tuple(segments), codes0, more, sampling, 20.0, 7)
-    found = yue_ui.read(yue_ui.save(project), "project.json")
+    found = yue_ui.parse_project(yue_ui.format_project(project), "project.json")
     np.testing.assert_array_equal(found.codes0, codes0)
     np.testing.assert_array_equal(found.codes, more)
     plain = ("genre", "lyrics", "segments", "sampling", "segment_seconds", "seed", "notices")

@@ -11,10 +11,17 @@ import pytest
 from yuegguf.errors import RequestError
 from yuegguf.lm.adapters import Lora
 from yuegguf.planning.plan import ComputeOptions, check_threads
-from yuegguf.request.lyrics import MOST_BODY, MOST_LABEL, MOST_SECTIONS, MOST_TEXT, choose, parse
+from yuegguf.request.lyrics import (
+    MAX_BODY_CHARS,
+    MAX_LABEL_CHARS,
+    MAX_LYRICS_CHARS,
+    MAX_SECTIONS,
+    choose_sections,
+    parse_lyrics,
+)
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import MOST_GENRE, GuideTrack, Output, Reference, SongRequest
+from yuegguf.request.song_request import MAX_GENRE_CHARS, GuideTrack, Output, Reference, SongRequest
 from yuegguf.stages.sampler import sample_choice
 
 LYRICS = "[verse]\nla"
@@ -104,36 +111,39 @@ def test_threads_are_at_most_four_for_each_core() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[verse]\n" + "a" * MOST_TEXT, "the lyrics have 100,008 characters; use at most 100,000"),
-        ("[verse]\n" + "a" * (MOST_BODY + 1), r"the lines of \[verse\] have 20,001 characters; use at most"),
-        ("a" * (MOST_BODY + 1) + "\n[chorus]", r"the lines of \[verse\] have 20,001 characters"),
-        ("[verse]\n" * (MOST_SECTIONS + 1), "the lyrics have more than 200 sections"),
+        ("[verse]\n" + "a" * MAX_LYRICS_CHARS, "the lyrics have 100,008 characters; use at most 100,000"),
+        (
+            "[verse]\n" + "a" * (MAX_BODY_CHARS + 1),
+            r"the lines of \[verse\] have 20,001 characters; use at most",
+        ),
+        ("a" * (MAX_BODY_CHARS + 1) + "\n[chorus]", r"the lines of \[verse\] have 20,001 characters"),
+        ("[verse]\n" * (MAX_SECTIONS + 1), "the lyrics have more than 200 sections"),
     ],
 )
 def test_lyrics_have_limits_that_are_said(text: str, words: str) -> None:
     with pytest.raises(RequestError, match=words):
-        parse(text)
+        parse_lyrics(text)
 
 
 def test_lyrics_at_the_limits_are_read() -> None:
-    assert len(parse("[verse]\n" * MOST_SECTIONS).sections) == MOST_SECTIONS
-    assert len(parse("[verse]\n" + "a" * MOST_BODY).sections[0].body) == MOST_BODY
-    assert len(SongRequest("a" * MOST_GENRE, LYRICS).genre) == MOST_GENRE
+    assert len(parse_lyrics("[verse]\n" * MAX_SECTIONS).sections) == MAX_SECTIONS
+    assert len(parse_lyrics("[verse]\n" + "a" * MAX_BODY_CHARS).sections[0].body) == MAX_BODY_CHARS
+    assert len(SongRequest("a" * MAX_GENRE_CHARS, LYRICS).genre) == MAX_GENRE_CHARS
     with pytest.raises(RequestError, match="the genre tags have 5,001 characters; use at most 5,000"):
-        SongRequest("a" * (MOST_GENRE + 1), LYRICS)
+        SongRequest("a" * (MAX_GENRE_CHARS + 1), LYRICS)
 
 
 def test_a_long_label_is_lyrics_and_its_notice_is_short() -> None:
-    label = "verse " + "x" * MOST_LABEL
-    parsed = parse(f"[verse]\n[{label}]\n")
+    label = "verse " + "x" * MAX_LABEL_CHARS
+    parsed = parse_lyrics(f"[verse]\n[{label}]\n")
     assert [(s.label, s.body) for s in parsed.sections] == [("verse", f"[{label}]")]
-    assert max(map(len, parsed.notices)) < 2 * MOST_LABEL
+    assert max(map(len, parsed.notices)) < 2 * MAX_LABEL_CHARS
 
 
 @pytest.mark.parametrize("spec", ["9" * 5000, "1-" + "9" * 30, "1," * 1500 + "1", "1-2," * 150 + "1"])
 def test_a_choice_of_sections_has_limits(spec: str) -> None:
     with pytest.raises(RequestError, match="--sections"):
-        choose(parse("[verse]\n[chorus]\n").sections, spec)
+        choose_sections(parse_lyrics("[verse]\n[chorus]\n").sections, spec)
 
 
 def test_no_error_repeats_all_that_it_was_given() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import cli
 
-from yuegguf.request.lyrics import Section, parse
-from yuegguf.request.syllables import Fit, fit, language, syllables
+from yuegguf.request.lyrics import Section, parse_lyrics
+from yuegguf.request.syllables import SectionFit, count_syllables, detect_language, section_fit
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from yuegguf.request.syllables import Fit, fit, language, syllables
     ],
 )
 def test_syllables_are_counted_in_every_script(text: str, count: int) -> None:
-    assert syllables(text) == count
+    assert count_syllables(text) == count
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_syllables_are_counted_in_every_script(text: str, count: int) -> None:
     ],
 )
 def test_the_language_is_that_of_the_script(text: str, name: str) -> None:
-    assert language(text) == name
+    assert detect_language(text) == name
 
 
 @pytest.mark.parametrize(
@@ -62,27 +62,27 @@ def test_the_language_is_that_of_the_script(text: str, name: str) -> None:
     ],
 )
 def test_the_verdict_follows_the_pace(count: int, seconds: float, rap: bool, verdict: str) -> None:
-    assert Fit("verse", "en", count, seconds, rap).verdict == verdict
+    assert SectionFit("verse", "en", count, seconds, rap).verdict == verdict
 
 
 def test_following_the_advice_makes_it_fit() -> None:
     for count in range(76, 370, 7):
-        late = Fit("verse", "en", count, 30)
+        late = SectionFit("verse", "en", count, 30)
         words = late.advice.split()
         fewer, seconds = int(words[3]), float(words[8])
         assert late.advice.endswith(f"(#length {seconds:g})")
-        assert Fit("verse", "en", count - fewer, 30).verdict == "fits"
-        assert Fit("verse", "en", count, seconds).verdict == "fits"
-    assert Fit("verse", "en", 75, 30).advice == ""
-    assert Fit("verse", "en", 400, 30).advice == "take out about 325 syllables, or split it in two"
+        assert SectionFit("verse", "en", count - fewer, 30).verdict == "fits"
+        assert SectionFit("verse", "en", count, seconds).verdict == "fits"
+    assert SectionFit("verse", "en", 75, 30).advice == ""
+    assert SectionFit("verse", "en", 400, 30).advice == "take out about 325 syllables, or split it in two"
 
 
 def test_a_sections_own_length_and_rap_count() -> None:
     section = Section("verse", "la " * 60, seconds=20)
-    assert (fit(section, 30).seconds, fit(section, 30).verdict) == (20, "tight")
-    assert fit(section, 30, "hard rap beats").verdict == "fits"
-    assert fit(Section("rap", "la " * 60, 20), 30).rap
-    assert not fit(section, 30, "trap scrap").rap
+    assert (section_fit(section, 30).seconds, section_fit(section, 30).verdict) == (20, "tight")
+    assert section_fit(section, 30, "hard rap beats").verdict == "fits"
+    assert section_fit(Section("rap", "la " * 60, 20), 30).rap
+    assert not section_fit(section, 30, "trap scrap").rap
 
 
 LYRICS = "[Verse 1]\nla la la\n\n#length 2\n[chorus]\n" + "many words are in here " * 3 + "\n[outro]\n"
@@ -110,8 +110,8 @@ def test_format_writes_what_is_read_the_same(capsys: pytest.CaptureFixture[str],
     file = tmp_path / "lyrics.txt"
     file.write_text(LYRICS)
     text = cli(capsys, "lyrics", "format", file).out
-    assert parse(text).sections == parse(LYRICS).sections
-    assert parse(text).notices == ()
+    assert parse_lyrics(text).sections == parse_lyrics(LYRICS).sections
+    assert parse_lyrics(text).notices == ()
     file.write_text(text)
     assert cli(capsys, "lyrics", "format", file).out == text
 

@@ -13,7 +13,7 @@ from fakes import FakeEngine
 from yuegguf.errors import StorageError
 from yuegguf.lm.protocol import SequenceInput
 from yuegguf.song import cache_snapshots
-from yuegguf.song.cache_snapshots import COST_SHARE, KvSnapshots
+from yuegguf.song.cache_snapshots import MIN_GAP_FACTOR, KvSnapshots
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages.stage1_task import Checkpoint
 
@@ -56,7 +56,7 @@ def log(tmp_path: Path) -> TokenLog:
     log = TokenLog.open(tmp_path / "tokens.log")
     for section, count in enumerate((5, 20)):
         for code in range(count):
-            log.draw(section, code)
+            log.append(section, code)
     return log
 
 
@@ -160,8 +160,8 @@ def test_saved_as_often_as_asked_but_never_for_more_than_a_twentieth_of_the_time
             taken.append(before)
     assert taken[0] == 110.0
     gaps = [b - a for a, b in pairwise(taken)]
-    assert set(gaps) == {2 + COST_SHARE * 2.0}  # two rows take two seconds
-    assert COST_SHARE == 20
+    assert set(gaps) == {2 + MIN_GAP_FACTOR * 2.0}  # two rows take two seconds
+    assert MIN_GAP_FACTOR == 20
 
 
 def test_zero_seconds_means_never(tmp_path: Path, log: TokenLog, clock: Clock) -> None:

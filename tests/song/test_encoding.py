@@ -19,21 +19,21 @@ from yuegguf.progress import Event
 from yuegguf.request.song_request import GuideTrack, Reference
 from yuegguf.song import encoding
 from yuegguf.song.encoding import (
-    CONTEXT,
-    PART,
+    CONTEXT_FRAMES,
+    PART_FRAMES,
     AudioSource,
     EncodingMemory,
-    encode,
-    parts_of,
+    encode_source,
     reference_codes,
-    sum_of,
+    split_window,
+    sum_sources,
 )
-from yuegguf.song.recordings import given_track
+from yuegguf.song.recordings import encode_guide_track
 
 NANO = nano_models().codec
 SECOND = 1000
 """Bytes a second of the rooms below."""
-PART_SECONDS = (PART + 2 * CONTEXT) / 50
+PART_SECONDS = (PART_FRAMES + 2 * CONTEXT_FRAMES) / 50
 
 
 class Positions:
@@ -62,7 +62,7 @@ def source(seconds: float, left: int, monkeypatch: pytest.MonkeyPatch) -> AudioS
 
 def room(seconds: float) -> EncodingMemory:
     """For so many seconds of audio."""
-    return EncodingMemory(round(encoding.WORKSPACE + SECOND * seconds), 0, SECOND)
+    return EncodingMemory(round(encoding.WORKSPACE_BYTES + SECOND * seconds), 0, SECOND)
 
 
 def numbers(codes: np.ndarray) -> list[int]:
@@ -81,7 +81,7 @@ def test_every_frame_of_the_window_is_encoded_once_in_order(
     expected = list(range(given.frames))[window or slice(None)]
     for limit in (seconds + 1, PART_SECONDS + 0.1):
         codec, told = Positions(), list[Event]()
-        codes = encode(given, codec, room(limit), window, told.append)  # type: ignore[arg-type]
+        codes = encode_source(given, codec, room(limit), window, told.append)  # type: ignore[arg-type]
         assert codes.shape == (8, len(expected))
         assert numbers(codes) == expected
         assert max(codec.lengths) <= 16_000 * limit
@@ -91,15 +91,15 @@ def test_every_frame_of_the_window_is_encoded_once_in_order(
 def test_a_window_is_encoded_with_its_context_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     given, read = source(600, 100, monkeypatch), list[tuple[int, int]]()
     noted = AudioSource("x", given.samples, lambda a, b: (read.append((a, b)), given.read(a, b))[1])
-    assert numbers(encode(noted, Positions(), room(60), slice(5000, 6500))) == list(range(5000, 6500))  # type: ignore[arg-type]
-    assert read == [(320 * (5000 - CONTEXT), 320 * (6500 + CONTEXT) + 100)]
+    assert numbers(encode_source(noted, Positions(), room(60), slice(5000, 6500))) == list(range(5000, 6500))  # type: ignore[arg-type]
+    assert read == [(320 * (5000 - CONTEXT_FRAMES), 320 * (6500 + CONTEXT_FRAMES) + 100)]
 
 
 def test_the_whole_is_encoded_where_memory_is_unknown_or_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     given = source(300, 5, monkeypatch)
     for enough in (EncodingMemory(), room(301)):
         codec = Positions()
-        encode(given, codec, enough, slice(100, 200))  # type: ignore[arg-type]
+        encode_source(given, codec, enough, slice(100, 200))  # type: ignore[arg-type]
         assert codec.lengths == [given.samples]
 
 
@@ -107,17 +107,17 @@ def test_what_does_not_fit_even_in_parts_is_refused_with_the_figures(monkeypatch
     gib = 2**30
     given, small = source(600, 0, monkeypatch), EncodingMemory(2 * gib, gib, gib // 40)
     with pytest.raises(NotEnoughMemory) as caught:
-        parts_of(given, slice(0, given.frames), small)
+        split_window(given, slice(0, given.frames), small)
     assert str(caught.value) == (
         "encoding x needs about 2.6 GiB for 60 s at a time, and 2.0 GiB may be used; "
         "close other programs, pass a larger --max-memory, or use another machine"
     )
-    assert len(parts_of(given, slice(0, given.frames), EncodingMemory(3 * gib, gib, gib // 40))) == 15
+    assert len(split_window(given, slice(0, given.frames), EncodingMemory(3 * gib, gib, gib // 40))) == 15
 
 
 def test_a_sum_is_as_long_as_the_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = source(3, 0, monkeypatch), source(2, 0, monkeypatch)
-    both = sum_of("mix", one, two)
+    both = sum_sources("mix", one, two)
     assert (both.samples, both.frames) == (two.samples, 100)
     np.testing.assert_array_equal(both.read(5, 9), 2 * one.read(5, 9))
 
@@ -140,8 +140,8 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "CONTEXT", 100)
-    monkeypatch.setattr(encoding, "PART", 250)
+    monkeypatch.setattr(encoding, "CONTEXT_FRAMES", 100)
+    monkeypatch.setattr(encoding, "PART_FRAMES", 250)
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -151,10 +151,10 @@ def test_most_codes_of_parts_are_those_of_the_whole(music: Path) -> None:
     With samples left over that are not those of the whole, a third agreed.
     """
     codec = open_codec(NANO, 1)
-    found = encoding.source_of(recording.open_recording(music))
-    whole = encode(found, codec, EncodingMemory())
+    found = encoding.audio_source(recording.open_recording(music))
+    whole = encode_source(found, codec, EncodingMemory())
     for window in (None, slice(300, 400)):
-        part = encode(found, codec, room(9.1), window)
+        part = encode_source(found, codec, room(9.1), window)
         same = (part == whole[:, window or slice(None)]).mean(axis=1)
         assert part.shape[1] == (100 if window else whole.shape[1])
         assert same.min() > 0.8
@@ -166,13 +166,13 @@ def test_all_ways_to_a_recording_go_through_parts(
 ) -> None:
     """A reference, a voice, stems to import, a given track and encode: cut out of the same parts."""
     codec, tight = open_codec(NANO, 1), room(9.1)
-    found = encoding.source_of(recording.open_recording(music))
-    expected = encode(found, codec, tight, slice(300, 400))
+    found = encoding.audio_source(recording.open_recording(music))
+    expected = encode_source(found, codec, tight, slice(300, 400))
     reference = reference_codes(Reference(str(music), start=6, end=8), codec, tight)
     np.testing.assert_array_equal(reference, expected[0])
     pair = reference_codes(Reference(None, str(music), str(music), 6, 8), codec, tight)
     np.testing.assert_array_equal(pair, np.repeat(expected[0], 2))
-    track, heard = given_track(GuideTrack("vocal", str(music), 6), codec, 100, tight)
+    track, heard = encode_guide_track(GuideTrack("vocal", str(music), 6), codec, 100, tight)
     np.testing.assert_array_equal(track, expected)
     assert heard is not None
     assert len(heard) == 88_200
@@ -180,7 +180,7 @@ def test_all_ways_to_a_recording_go_through_parts(
     np.testing.assert_array_equal(both, [expected, expected])
     codec.close()
     shape = read_encoder(NANO / "encoder.onnx")
-    most = encoding.WORKSPACE + shape.fixed + round(9.1 * shape.second)
+    most = encoding.WORKSPACE_BYTES + shape.fixed + round(9.1 * shape.second)
     limit = ("--threads", 1, "--max-memory", f"{most}B")
     window = ("--start", 6, "--end", 8)
     told = cli(capsys, "encode", music, *window, "-o", tmp_path, *limit)
@@ -223,7 +223,7 @@ def test_too_little_memory_is_exit_4_before_anything_is_encoded(
 def test_a_song_whose_recording_cannot_be_encoded_is_refused_before_it_is_begun(
     command: tuple[str, ...], music: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = EncodingMemory(encoding.WORKSPACE + 5 * SECOND, 0, SECOND)
+    small = EncodingMemory(encoding.WORKSPACE_BYTES + 5 * SECOND, 0, SECOND)
     monkeypatch.setattr("yuegguf.pipeline.create.encoding_memory", lambda *args: small)
     line = [part.format(music=music) for part in command]
     said = refused(capsys, 4, *line, "-g", "pop", "-m", "nano", "-o", tmp_path / "songs")

@@ -15,7 +15,7 @@ from songs import RENDERED, all_content, finished_song
 
 from yuegguf.errors import DamagedFile
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.guard import FILES, FOLDERS
+from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES
 
 COMMANDS = (
     ("resume",),
@@ -73,7 +73,7 @@ def test_a_file_of_another_name_is_never_packed_or_deleted(
     refused_by_all(capsys, song, canary)
 
 
-@pytest.mark.parametrize("name", sorted(FILES - {"draft.mp3", "draft.flac"}))
+@pytest.mark.parametrize("name", sorted(FILE_NAMES - {"draft.mp3", "draft.flac"}))
 def test_a_file_that_is_a_link_out_of_the_folder_is_refused(
     name: str, canary: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -85,7 +85,7 @@ def test_a_file_that_is_a_link_out_of_the_folder_is_refused(
     refused_by_all(capsys, song, canary)
 
 
-@pytest.mark.parametrize("name", sorted(FOLDERS))
+@pytest.mark.parametrize("name", sorted(FOLDER_NAMES))
 @pytest.mark.parametrize("inside", ["", "1-2", "1-2/row0.bin", "stage1"])
 def test_a_folder_that_leads_out_is_refused(
     name: str, inside: str, canary: Path, tmp_path: Path, capsys: Capture

@@ -13,7 +13,7 @@ from yuegguf.errors import DamagedFile
 from yuegguf.lm.vocab import interleave
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.kept_part import KeptPart, save_kept_part
+from yuegguf.song.kept_part import KeptPart, write_kept_part
 from yuegguf.song.record import ContinuedFrom
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
@@ -27,29 +27,29 @@ def longer(tmp_path: Path) -> SongFolder:
     """A song that goes on from another, as it is when its drawing begins."""
     folder = new_song(tmp_path, origin=ContinuedFrom(folder="pop-123456", seed=4))
     before = np.random.default_rng(1).integers(0, 1024, (2, 8, FRAMES)).astype(np.int16)
-    save_kept_part(folder.path, KeptPart(KeptPrefix(1, 4), (4, 2), before, (), before[:, :, :0]))
+    write_kept_part(folder.path, KeptPart(KeptPrefix(1, 4), (4, 2), before, (), before[:, :, :0]))
     codes = interleave(*before[:, 0]).tolist()
     log = TokenLog.open(folder.path / "tokens.log")
     for section, drawn in enumerate([[*codes[:8], END_OF_AUDIO], codes[8:]]):
         for code in drawn:
-            log.draw(section, code)
+            log.append(section, code)
     log.close()
     return folder
 
 
 def test_a_song_that_goes_on_has_its_given_part_before_more_is_drawn(longer: SongFolder) -> None:
     log = longer.token_log()
-    log.draw(1, 5)
+    log.append(1, 5)
     log.close()
     log = longer.token_log()
-    assert log.drawn(1)[-1] == 5
+    assert log.codes(1)[-1] == 5
     log.close()
 
 
 def test_a_song_that_has_lost_what_it_goes_on_from_is_refused(longer: SongFolder) -> None:
     (longer.path / "base.npz").unlink()
     before = all_content(longer.path)
-    for read in (longer.token_log, longer.load_base):
+    for read in (longer.token_log, longer.load_kept_part):
         with pytest.raises(DamagedFile, match=r"lost what it goes on from; restore its base\.npz"):
             read()
     assert all_content(longer.path) == before
@@ -73,9 +73,9 @@ def test_a_log_of_other_codes_is_refused(longer: SongFolder) -> None:
     (longer.path / "tokens.log").unlink()
     log = TokenLog.open(longer.path / "tokens.log")
     for code in [*range(8), END_OF_AUDIO]:
-        log.draw(0, code)
+        log.append(0, code)
     for code in range(8, 12):
-        log.draw(1, code)
+        log.append(1, code)
     log.close()
     with pytest.raises(DamagedFile, match="does not hold what the song goes on from"):
         longer.token_log()

@@ -15,8 +15,8 @@ from yuegguf.planning.plan import Plan
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import FinishedSection, Output, Reference, SongRequest
 from yuegguf.song.folder import SongFolder, sections_of
-from yuegguf.song.lookup import new_path, newest_interrupted, slug
-from yuegguf.song.markers import audacity
+from yuegguf.song.lookup import folder_name, new_song_path, newest_interrupted
+from yuegguf.song.markers import audacity_labels
 from yuegguf.song.record import SongRecord
 
 REQUEST = SongRequest(
@@ -33,7 +33,7 @@ PLAN = Plan(2048, 2, 1, 2, "f16", None, 2**30, 0)
 
 
 def make(parent: Path) -> SongFolder:
-    return SongFolder.create(new_path(parent, "My Song!"), SongRecord(request=REQUEST, plan=PLAN))
+    return SongFolder.create(new_song_path(parent, "My Song!"), SongRecord(request=REQUEST, plan=PLAN))
 
 
 def test_request_survives_json() -> None:
@@ -151,7 +151,7 @@ def test_section_times_and_markers() -> None:
         FinishedSection("verse", 0.0, 2.0, True),
         FinishedSection("chorus", 2.0, 0.5, False, "it is short"),
     ]
-    assert audacity(sections) == "0.000000\t2.000000\tverse\n2.000000\t2.500000\tchorus\n"
+    assert audacity_labels(sections) == "0.000000\t2.000000\tverse\n2.000000\t2.500000\tchorus\n"
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,4 @@ def test_section_times_and_markers() -> None:
     [("A b/c", "a-b-c"), ("../../etc", "etc"), ("", "song"), ("月亮 pop", "月亮-pop"), ("x" * 300, "x" * 48)],
 )
 def test_slug_is_a_safe_name(text: str, name: str) -> None:
-    assert slug(text) == name
+    assert folder_name(text) == name

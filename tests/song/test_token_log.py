@@ -8,14 +8,15 @@ import pytest
 from helpers import log_of
 
 from yuegguf.errors import DamagedFile
-from yuegguf.song.token_log import END_OF_AUDIO, TokenLog
+from yuegguf.song.token_log import TokenLog
+from yuegguf.stages.stage1_task import END_OF_AUDIO
 
 
 def write(path: Path) -> bytes:
     log = TokenLog.open(path)
     for section, codes in enumerate([[813, 27, 0, 1023, END_OF_AUDIO], [5, 6]]):
         for code in codes:
-            log.draw(section, code)
+            log.append(section, code)
     log.close()
     return path.read_bytes()
 
@@ -53,12 +54,12 @@ def test_a_log_cut_off_before_its_damage_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "tokens.log"
     lines = write(path).splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:4]))
-    assert list(TokenLog.open(path).drawn(0)) == [813, 27]
+    assert list(TokenLog.open(path).codes(0)) == [813, 27]
 
 
 def test_a_draw_is_in_the_file_before_it_returns(tmp_path: Path) -> None:
     log = TokenLog.open(tmp_path / "tokens.log")
-    log.draw(0, 7)
+    log.append(0, 7)
     assert (tmp_path / "tokens.log").read_bytes() == log_of("section 0", "7")
 
 
@@ -71,11 +72,11 @@ def test_cut_at_any_byte_gives_a_prefix_and_can_be_continued(tmp_path: Path) -> 
             path = tmp_path / "cut.log"
             path.write_bytes(whole[:cut] + tail)
             log = TokenLog.open(path)
-            drawn = [*log.drawn(0), *log.drawn(1)]
+            drawn = [*log.codes(0), *log.codes(1)]
             assert drawn == everything[: len(drawn)]
             rest = everything[len(drawn) :]
             for code in rest:
-                log.draw(0 if len(log.drawn(0)) < 5 else 1, code)
+                log.append(0 if len(log.codes(0)) < 5 else 1, code)
             log.close()
             assert path.read_bytes() == whole
 

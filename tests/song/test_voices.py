@@ -37,37 +37,37 @@ def same(one: Voice, other: Voice) -> bool:
 
 
 def test_a_voice_comes_back_as_it_was_saved(folder: Path) -> None:
-    path = voices.save(VOICE)
+    path = voices.save_voice(VOICE)
     assert path == folder / "anna.npz"
-    found = voices.load("anna")
+    found = voices.load_voice("anna")
     assert same(found, VOICE)
     assert found.codes.dtype == np.int16
     assert (found.seconds, found.start, found.end) == (1.5, 1.5, 3.0)
     assert replace(VOICE, dual=False).seconds == 3.0
-    assert voices.names() == ["anna"]
+    assert voices.voice_names() == ["anna"]
     assert [file.name for file in folder.iterdir()] == ["anna.npz"]
 
 
 def test_thirty_seconds_of_two_tracks_take_a_few_kilobytes(folder: Path) -> None:
     codes = np.random.default_rng(0).integers(0, 1024, 3000).astype(np.int16)
-    assert voices.save(replace(VOICE, codes=codes)).stat().st_size < 6000
+    assert voices.save_voice(replace(VOICE, codes=codes)).stat().st_size < 6000
 
 
 def test_a_voice_is_replaced_on_request_only(folder: Path) -> None:
-    voices.save(VOICE)
+    voices.save_voice(VOICE)
     other = replace(VOICE, codes=CODES[:10])
     with pytest.raises(RequestError, match="there is a voice called anna already; choose another name"):
-        voices.save(other)
-    assert same(voices.load("anna"), VOICE)
-    voices.save(other, replace=True)
-    assert same(voices.load("anna"), other)
+        voices.save_voice(other)
+    assert same(voices.load_voice("anna"), VOICE)
+    voices.save_voice(other, replace=True)
+    assert same(voices.load_voice("anna"), other)
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", ".anna", "a/b", "/etc/anna", "a\\b", "a b", "a\0", "x" * 65, "-a"]
 )
 def test_what_cannot_be_a_name_is_refused(name: str, folder: Path) -> None:
-    for act in (voices.load, voices.remove, lambda n: voices.save(replace(VOICE, name=n))):
+    for act in (voices.load_voice, voices.remove_voice, lambda n: voices.save_voice(replace(VOICE, name=n))):
         with pytest.raises(RequestError, match="cannot be the name of a voice; use up to 64 letters"):
             act(name)
     assert not folder.exists()
@@ -75,23 +75,23 @@ def test_what_cannot_be_a_name_is_refused(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["anna", "Jörg-2", "声", "a.b_c"])
 def test_names_of_every_language_are_names(name: str) -> None:
-    voices.save(replace(VOICE, name=name))
-    assert voices.names() == [name]
-    assert voices.load(name).name == name
+    voices.save_voice(replace(VOICE, name=name))
+    assert voices.voice_names() == [name]
+    assert voices.load_voice(name).name == name
 
 
 def test_a_voice_that_is_not_there(folder: Path) -> None:
     sentence = f"there is no voice called anna in {folder}; see: yuegguf voice list"
-    for act in (voices.load, voices.remove):
+    for act in (voices.load_voice, voices.remove_voice):
         with pytest.raises(RequestError) as caught:
             act("anna")
         assert str(caught.value) == sentence
-    assert voices.names() == []
+    assert voices.voice_names() == []
 
 
 def read(folder: Path) -> Voice | DamagedFile:
     try:
-        return voices.load("anna", folder)
+        return voices.load_voice("anna", folder)
     except DamagedFile as error:
         return error
 
@@ -99,7 +99,7 @@ def read(folder: Path) -> Voice | DamagedFile:
 @pytest.mark.slow
 def test_a_spoilt_byte_or_a_cut_never_gives_another_voice(folder: Path) -> None:
     """Any one byte may be wrong: it meant nothing, or the file is refused in words."""
-    file = voices.save(VOICE)
+    file = voices.save_voice(VOICE)
     whole = file.read_bytes()
     spoilt = [whole[:i] + bytes([whole[i] ^ 0x55]) + whole[i + 1 :] for i in range(len(whole))]
     refused = 0
@@ -140,7 +140,7 @@ def test_facts_that_no_voice_can_have_are_damage(facts: dict[str, Any], codes: A
     with pytest.raises(
         DamagedFile, match=r"is damaged; save it again from its recording: yuegguf voice save anna"
     ):
-        voices.load("anna")
+        voices.load_voice("anna")
 
 
 def test_a_voice_of_a_newer_version_is_refused(folder: Path) -> None:
@@ -148,13 +148,13 @@ def test_a_voice_of_a_newer_version_is_refused(folder: Path) -> None:
     whole = {"format": 2, "dual": True, "sources": ["a"], "start": 0, "codec": "c", "saved": "2026-01-02"}
     np.savez(folder / "anna.npz", codes=CODES, facts=np.frombuffer(json.dumps(whole).encode(), np.uint8))
     with pytest.raises(DamagedFile, match=r"of another version \(2\); update yuegguf"):
-        voices.load("anna")
+        voices.load_voice("anna")
 
 
 def test_a_folder_that_cannot_be_made_is_said(folder: Path) -> None:
     folder.write_text("a file is in the way")
     with pytest.raises(StorageError):
-        voices.save(VOICE)
+        voices.save_voice(VOICE)
 
 
 def test_voices_lie_beside_the_models_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_saving_listing_and_removing(capsys: Capture, recordings: Path, folder: 
     assert "window     0-1.5 s: 1.5 s, vocal and backing\n" in cli(capsys, "voice", "info", "duo").out
     for name in ("anna", "broken"):
         assert cli(capsys, "voice", "rm", name).out == f"removed {folder / f'{name}.npz'}\n"
-    assert voices.names() == ["duo"]
+    assert voices.voice_names() == ["duo"]
 
 
 def test_no_voices_yet(capsys: Capture, folder: Path) -> None:
@@ -210,7 +210,7 @@ def test_no_voices_yet(capsys: Capture, folder: Path) -> None:
 
 def test_what_cannot_become_a_voice(capsys: Capture, recordings: Path, folder: Path) -> None:
     ref = ("--ref", recordings / "a.wav")
-    voices.save(VOICE)
+    voices.save_voice(VOICE)
     before = (folder / "anna.npz").read_bytes()
     for code, args, sentence in (
         (2, ("x",), "pass the recording: --ref FILE, or --ref-vocal FILE --ref-inst FILE"),
@@ -229,7 +229,7 @@ def test_what_cannot_become_a_voice(capsys: Capture, recordings: Path, folder: P
     assert [file.name for file in folder.iterdir()] == ["anna.npz"]
     assert (folder / "anna.npz").read_bytes() == before
     saved(capsys, "anna", *ref, "--force")
-    assert voices.load("anna").sources == ("a.wav",)
+    assert voices.load_voice("anna").sources == ("a.wav",)
 
 
 def sing(capsys: Capture, out: Path, *args: object) -> Path:
@@ -272,13 +272,13 @@ def test_a_song_keeps_its_own_copy_of_the_voice(
         patched.setattr(phases, "work", stopped)
         assert cli(capsys, "run", *OURS, *FAST, "--voice", "anna", "-o", tmp_path / "late").code == 75
     (folder,) = (tmp_path / "late").iterdir()
-    assert voices.remove("anna")
+    assert voices.remove_voice("anna")
     ended(cli(capsys, "resume", folder, "--threads", 1))
     assert song_bytes(folder) == song_bytes(whole)
 
 
 def test_a_voice_of_another_codec_is_sung_with_a_notice(capsys: Capture, tmp_path: Path) -> None:
-    voices.save(VOICE)
+    voices.save_voice(VOICE)
     result = cli(capsys, "run", *OURS, *FAST, "--voice", "anna", "-o", tmp_path)
     ended(result)
     assert (
@@ -288,7 +288,7 @@ def test_a_voice_of_another_codec_is_sung_with_a_notice(capsys: Capture, tmp_pat
 
 
 def test_voices_that_cannot_be_sung(capsys: Capture, recordings: Path, folder: Path, tmp_path: Path) -> None:
-    voices.save(VOICE)
+    voices.save_voice(VOICE)
     folder.joinpath("broken.npz").write_bytes(b"rubbish")
     out, line = tmp_path / "out", (*OURS, *FAST, "--voice")
     assert run_refused(capsys, 5, out, *line, "nobody").startswith("there is no voice called nobody in ")

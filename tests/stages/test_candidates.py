@@ -65,7 +65,7 @@ def test_a_stopped_run_goes_on_where_each_was() -> None:
     parts = [CandidateTask(draft, journal) for draft, journal in zip(DRAFTS, journals, strict=True)]
     with pytest.raises(Interrupted):
         stage1.generate_candidates(parts, Stage1Engine(n_rows=2 * COUNT), VOCAB, stop)
-    assert all(journal.drawn(0) for journal in journals)
+    assert all(journal.codes(0) for journal in journals)
     assert together(Stage1Engine(n_rows=2 * COUNT), journals) == expected
 
 
@@ -76,8 +76,8 @@ def test_snapshots_are_of_the_rows_of_their_own_candidate() -> None:
     expected = stage1.generate_candidates(parts, Stage1Engine(n_rows=4), VOCAB)
     assert all(snapshot.taken for snapshot in snapshots)
     partial = [
-        MemoryJournal([list(whole[0].drawn(0)), list(whole[0].drawn(1))[:7]]),
-        MemoryJournal([list(whole[1].drawn(0))[:5]]),
+        MemoryJournal([list(whole[0].codes(0)), list(whole[0].codes(1))[:7]]),
+        MemoryJournal([list(whole[1].codes(0))[:5]]),
     ]
     engine = Stage1Engine(n_rows=4)
     again = [CandidateTask(*part) for part in zip(DRAFTS[:2], partial, snapshots, strict=True)]
@@ -90,7 +90,7 @@ def test_candidates_go_on_from_the_same_given_part() -> None:
     start = MemoryJournal()
     sing(LONG, Stage1Engine(), start)
     drafts = [replace(draft, given=KeptPrefix(1)) for draft in DRAFTS]
-    journals = [MemoryJournal([list(start.drawn(0))]) for _ in drafts]
+    journals = [MemoryJournal([list(start.codes(0))]) for _ in drafts]
     sung = together(Stage1Engine(n_rows=2 * COUNT), journals, drafts)
     assert len({str(song[0]) for song in sung}) == 1
     assert len({str(song[1:]) for song in sung}) == COUNT

@@ -20,7 +20,7 @@ from yuegguf.lm.llama import EngineOptions, LlamaEngine
 from yuegguf.lm.protocol import SequenceInput
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab, stage2_vocab
-from yuegguf.request.lyrics import Lyrics, Section, parse
+from yuegguf.request.lyrics import Lyrics, Section, parse_lyrics
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages import prompt, stage1, stage2
@@ -39,7 +39,7 @@ def engine_of(path: Path, n_ctx: int, rows: int) -> Iterator[LlamaEngine]:
 
 
 def example() -> tuple[str, Lyrics]:
-    return shared_path("data/genre.txt").read_text(), parse(shared_path("data/lyrics.txt").read_text())
+    return shared_path("data/genre.txt").read_text(), parse_lyrics(shared_path("data/lyrics.txt").read_text())
 
 
 def reference_ids(golden: Golden, case: str, vocab: Stage1Vocab) -> NDArray[np.int16] | None:
@@ -184,7 +184,7 @@ def test_greedy_stage1_ids_token_for_token(
         assert [*two.header, *two.sections[0]] == data["seg1_input_ids"].tolist()
     for i, codes in enumerate(sung, 1):
         expected = data[f"seg{i}_new_ids"]
-        ended = [32002] if journal.drawn(i - 1)[-1] == END_OF_AUDIO else []
+        ended = [32002] if journal.codes(i - 1)[-1] == END_OF_AUDIO else []
         assert (codes.astype(int) + 45334).tolist() + ended == expected.tolist()
     tracks = split_tracks(np.concatenate(sung))
     assert (tracks[0] == data["vocals"][0]).all()

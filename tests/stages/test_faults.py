@@ -13,7 +13,7 @@ from helpers import FAST
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.pipeline.engines import open_codec
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.recordings import silence
+from yuegguf.song.recordings import silence_codes
 from yuegguf.stages.faults import Fault, FaultDetector, loop_period
 
 LYRICS = "[verse]\nGolden river\n[chorus]\nRemember the night\n[outro]\nMoon over the silver sea\n"
@@ -152,9 +152,9 @@ def test_silence_is_found_by_encoding_it() -> None:
             inside[:, ::3] = 9
             return np.concatenate([edge, inside, edge], axis=1).astype(np.int16)
 
-    assert silence(Codec()).tolist() == [464] * 8  # type: ignore[arg-type]
+    assert silence_codes(Codec()).tolist() == [464] * 8  # type: ignore[arg-type]
     codec = open_codec(NANO, 1)
-    code = int(silence(codec)[0])
+    code = int(silence_codes(codec)[0])
     assert (codec.encode(np.zeros(8000, np.float32))[0] == code).mean() > 0.9
 
 
@@ -190,7 +190,7 @@ def test_the_real_song_spoilt_is_flagged() -> None:
 @pytest.mark.slow
 def test_songs_of_the_bundled_family_are_not_flagged(song: Path) -> None:
     folder = SongFolder.open(song)
-    guard = FaultDetector(int(silence(open_codec(NANO, 1))[0]))
+    guard = FaultDetector(int(silence_codes(open_codec(NANO, 1))[0]))
     codes, frames = folder.load_stage1()
     start = 0
     for section, count in zip(folder.request.parsed().sections, frames, strict=True):

@@ -72,8 +72,8 @@ def test_a_resume_at_any_draw_feeds_the_same_steps(track: int, whole: bool) -> N
     journal, undisturbed = MemoryJournal(), Refrain()
     expected = sing(draft, undisturbed, journal)
     fed = [[(row.row, row.ids) for row in call] for call in undisturbed.calls]
-    for cut in range(len(journal.drawn(1)) + 1):
-        partial = MemoryJournal([list(journal.drawn(0)), list(journal.drawn(1))[:cut]])
+    for cut in range(len(journal.codes(1)) + 1):
+        partial = MemoryJournal([list(journal.codes(0)), list(journal.codes(1))[:cut]])
         engine = Refrain()
         assert sing(draft, engine, partial) == expected
         assert [[(row.row, row.ids) for row in call] for call in engine.calls] == fed
@@ -92,4 +92,4 @@ def test_draws_of_the_other_track_do_not_depend_on_how_the_given_one_is_fed(
 def test_an_end_is_never_kept_from_a_journal_of_a_whole_track() -> None:
     journal = MemoryJournal()
     sing(forced(0), Stage1Engine(), journal)
-    assert END_OF_AUDIO not in [code for i in range(3) for code in journal.drawn(i)]
+    assert END_OF_AUDIO not in [code for i in range(3) for code in journal.codes(i)]

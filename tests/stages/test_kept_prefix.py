@@ -17,9 +17,9 @@ def base(given: KeptPrefix) -> MemoryJournal:
     """A journal that holds the given part of a song."""
     whole = MemoryJournal()
     sing(LONG, Refrain(), whole)
-    journal = MemoryJournal([list(whole.drawn(i)) for i in range(given.sections)])
-    for code in list(whole.drawn(given.sections))[: given.codes]:
-        journal.draw(given.sections, code)
+    journal = MemoryJournal([list(whole.codes(i)) for i in range(given.sections)])
+    for code in list(whole.codes(given.sections))[: given.codes]:
+        journal.append(given.sections, code)
     return journal
 
 
@@ -33,14 +33,14 @@ def test_given_codes_stay_and_are_read_in_one_go(given: KeptPrefix) -> None:
     sung = sing(replace(LONG, given=given), engine, journal)
     assert len(sung) == 3
     for section in range(given.sections):
-        assert sung[section] == [code for code in before.drawn(section) if code != END_OF_AUDIO]
-    assert sung[given.sections][: given.codes] == before.drawn(given.sections)
+        assert sung[section] == [code for code in before.codes(section) if code != END_OF_AUDIO]
+    assert sung[given.sections][: given.codes] == before.codes(given.sections)
     expected = list(PROMPT.header)
     for section in range(given.sections + 1):
         expected += [*(PROMPT.end_of_segment if section else []), *PROMPT.sections[section]]
         if section < given.sections:
             expected += [*VOCAB.ids(sung[section]), VOCAB.eoa]
-    expected += VOCAB.ids(before.drawn(given.sections))
+    expected += VOCAB.ids(before.codes(given.sections))
     assert engine.calls[0][COND].ids == expected
 
 
@@ -48,7 +48,7 @@ def test_given_codes_stay_and_are_read_in_one_go(given: KeptPrefix) -> None:
 def test_the_unconditional_row_starts_at_the_last_id_that_is_not_drawn(given: KeptPrefix) -> None:
     """As `generate` of transformers does, which sees one prompt; and YuE-UI."""
     journal, engine = base(given), Refrain()
-    codes = list(journal.drawn(given.sections))
+    codes = list(journal.codes(given.sections))
     sing(replace(LONG, given=given), engine, journal)
     first = VOCAB.codebook0 + codes[-1] if given.codes else VOCAB.xcodec
     assert engine.calls[0][UNCOND].ids == [first]
@@ -56,14 +56,14 @@ def test_the_unconditional_row_starts_at_the_last_id_that_is_not_drawn(given: Ke
 
 def test_nothing_is_drawn_of_what_is_given() -> None:
     class Watched(MemoryJournal):
-        def draw(self, section: int, code: int) -> None:
+        def append(self, section: int, code: int) -> None:
             drawn.append(section)
-            super().draw(section, code)
+            super().append(section, code)
 
     drawn: list[int] = []
     journal = Watched(list(base(KeptPrefix(1, 4)).sections.values()))
     sung = sing(replace(LONG, given=KeptPrefix(1, 4)), Refrain(), journal)
-    ends = sum(journal.drawn(i)[-1] == END_OF_AUDIO for i in (1, 2))
+    ends = sum(journal.codes(i)[-1] == END_OF_AUDIO for i in (1, 2))
     assert len(drawn) == len(sung[1]) - 4 + len(sung[2]) + ends
 
 
@@ -73,8 +73,8 @@ def test_a_resume_at_any_draw_feeds_the_same_steps(given: KeptPrefix) -> None:
     draft, journal, undisturbed = replace(LONG, given=given), base(given), Refrain()
     expected = sing(draft, undisturbed, journal)
     fed = [[(row.row, row.ids) for row in call] for call in undisturbed.calls]
-    for cut in range(given.codes, len(journal.drawn(1)) + 1):
-        partial = MemoryJournal([list(journal.drawn(0)), list(journal.drawn(1))[:cut]])
+    for cut in range(given.codes, len(journal.codes(1)) + 1):
+        partial = MemoryJournal([list(journal.codes(0)), list(journal.codes(1))[:cut]])
         engine = Refrain()
         assert sing(draft, engine, partial) == expected
         assert [[(row.row, row.ids) for row in call] for call in engine.calls] == fed
@@ -91,7 +91,7 @@ def test_a_snapshot_at_any_step_goes_on_with_the_same_steps(given: KeptPrefix) -
         stage1.generate_codes(draft, Refrain(), VOCAB, base(given), snapshot)
         if snapshot.taken:
             engine, taken = Refrain(), taken + 1
-            partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:codes]])
+            partial = MemoryJournal([list(whole.codes(0)), list(whole.codes(1))[:codes]])
             assert [
                 c.tolist() for c in stage1.generate_codes(draft, engine, VOCAB, partial, snapshot)
             ] == expected

@@ -64,7 +64,7 @@ def test_the_context_is_the_official_one_and_nothing_goes_beyond_its_end() -> No
     draft = replace(LONG, prompt=replace(PROMPT, sections=PROMPT.sections[:1]), caps=[30])
     (codes,) = sing(draft, engine, journal)
     context = [*PROMPT.header, *PROMPT.sections[0], *(VOCAB.codebook0 + code for code in codes)]
-    end = 0 if journal.drawn(0)[-1] == END_OF_AUDIO else 1
+    end = 0 if journal.codes(0)[-1] == END_OF_AUDIO else 1
     assert engine.fed[COND] == context[: len(context) - end]
     assert engine.fed[UNCOND] == context[len(PROMPT.header) + 3 : len(context) - end]
 
@@ -75,9 +75,9 @@ def test_a_resume_at_any_draw_feeds_the_same_steps(section: int) -> None:
     whole, undisturbed = MemoryJournal(), Refrain()
     expected = sing(LONG, undisturbed, whole)
     fed = [[(row.row, row.ids) for row in call] for call in undisturbed.calls]
-    for cut in range(len(whole.drawn(section)) + 1):
-        partial = MemoryJournal([list(whole.drawn(i)) for i in range(section)])
-        partial.sections[section] = list(whole.drawn(section))[:cut]
+    for cut in range(len(whole.codes(section)) + 1):
+        partial = MemoryJournal([list(whole.codes(i)) for i in range(section)])
+        partial.sections[section] = list(whole.codes(section))[:cut]
         engine = Refrain()
         assert sing(LONG, engine, partial) == expected
         assert [[(row.row, row.ids) for row in call] for call in engine.calls] == fed
@@ -95,7 +95,7 @@ def test_a_snapshot_at_any_step_goes_on_with_the_same_steps() -> None:
         if not snapshot.taken:  # the last guess came true, so there was no step before this draw
             continue
         engine = Refrain()
-        partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:codes]])
+        partial = MemoryJournal([list(whole.codes(0)), list(whole.codes(1))[:codes]])
         assert [c.tolist() for c in stage1.generate_codes(LONG, engine, VOCAB, partial, snapshot)] == expected
         assert engine.calls == undisturbed.calls[len(undisturbed.calls) - len(engine.calls) :]
 

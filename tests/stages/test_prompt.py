@@ -11,7 +11,7 @@ from fakes import PIECES
 
 from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import stage1_vocab
-from yuegguf.request.lyrics import parse
+from yuegguf.request.lyrics import parse_lyrics
 from yuegguf.stages.prompt import (
     INSTRUCTION,
     build,
@@ -35,7 +35,7 @@ def track(frames: int, start: int = 0) -> np.ndarray:
 
 
 def test_header_is_one_call_and_every_marker_its_own() -> None:
-    sections = parse("[verse]\nla\n[chorus]\nlo").sections
+    sections = parse_lyrics("[verse]\nla\n[chorus]\nlo").sections
     built = build(spell, VOCAB, " pop ", sections, sections)
     assert built.header == spell(f"{INSTRUCTION}\n[Genre] pop\n[verse]\nla\n\n\n[chorus]\nlo\n\n")
     start = spell("[start_of_segment]")
@@ -44,14 +44,14 @@ def test_header_is_one_call_and_every_marker_its_own() -> None:
 
 
 def test_header_holds_all_lyrics_also_when_some_are_sung() -> None:
-    sections = parse("[verse]\nla\n[chorus]\nlo").sections
+    sections = parse_lyrics("[verse]\nla\n[chorus]\nlo").sections
     whole, one = (build(spell, VOCAB, "pop", sections, sung) for sung in (sections, sections[1:]))
     assert one.header == whole.header
     assert one.sections == whole.sections[1:]
 
 
 def test_reference_block_follows_the_header() -> None:
-    sections = parse("[verse]\nla").sections
+    sections = parse_lyrics("[verse]\nla").sections
     plain = build(spell, VOCAB, "pop", sections, sections)
     built = build(spell, VOCAB, "pop", sections, sections, np.array([5, 6], np.int16))
     block = [

@@ -43,7 +43,7 @@ def test_conditional_row_holds_the_official_context() -> None:
     expected += [*PROMPT.end_of_segment, *PROMPT.sections[2]]
     assert engine.fed[COND][: len(expected)] == expected
     last = VOCAB.ids(third)
-    assert engine.fed[COND][len(expected) :] == (last if journal.drawn(2)[-1] == END_OF_AUDIO else last[:-1])
+    assert engine.fed[COND][len(expected) :] == (last if journal.codes(2)[-1] == END_OF_AUDIO else last[:-1])
 
 
 def test_unconditional_row_starts_at_the_separator_each_section() -> None:
@@ -81,7 +81,7 @@ def test_a_broken_model_is_an_error_before_anything_is_logged() -> None:
     journal = MemoryJournal()
     with pytest.raises(EngineError, match="not a number"):
         sing(engine=Broken(), journal=journal)
-    assert not journal.drawn(0)
+    assert not journal.codes(0)
 
 
 def test_an_unusable_snapshot_is_replayed_from_the_log() -> None:
@@ -92,7 +92,7 @@ def test_an_unusable_snapshot_is_replayed_from_the_log() -> None:
 
     whole, snapshot = MemoryJournal(), Unusable(Checkpoint(1, 7, 0))
     expected = [c.tolist() for c in stage1.generate_codes(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
-    partial = MemoryJournal([list(whole.drawn(0)), list(whole.drawn(1))[:9]])
+    partial = MemoryJournal([list(whole.codes(0)), list(whole.codes(1))[:9]])
     sung = stage1.generate_codes(DRAFT, Stage1Engine(), VOCAB, partial, snapshot)
     assert [c.tolist() for c in sung] == expected
     assert partial.sections == whole.sections
@@ -114,14 +114,14 @@ def test_end_of_audio_waits_for_the_minimum_and_for_a_whole_frame() -> None:
     journal = MemoryJournal()
     sung = sing(replace(DRAFT, sampling=Sampling(min_new_tokens=5)), Eager(), journal)
     assert [len(codes) for codes in sung] == [6, 6, 6]  # id 5 would split a frame
-    assert all(journal.drawn(i)[-1] == END_OF_AUDIO for i in range(3))
+    assert all(journal.codes(i)[-1] == END_OF_AUDIO for i in range(3))
 
 
 @pytest.mark.parametrize("cut", [(0,), (5,), (24, 0), (24, 9), (24, 24, 1)])
 def test_resume_feeds_the_same_steps_and_ends_in_the_same_song(cut: tuple[int, ...]) -> None:
     whole, undisturbed = MemoryJournal(), Stage1Engine()
     expected = sing(engine=undisturbed, journal=whole)
-    partial = MemoryJournal([list(whole.drawn(i))[:n] for i, n in enumerate(cut)])
+    partial = MemoryJournal([list(whole.codes(i))[:n] for i, n in enumerate(cut)])
     engine = Stage1Engine()
     assert sing(engine=engine, journal=partial) == expected
     assert partial.sections == whole.sections
@@ -136,9 +136,9 @@ def test_resume_from_a_snapshot_ends_in_the_same_song(mark: Checkpoint) -> None:
     whole, snapshot = MemoryJournal(), OneSnapshot(mark)
     expected = [c.tolist() for c in stage1.generate_codes(DRAFT, Stage1Engine(), VOCAB, whole, snapshot)]
     assert snapshot.taken
-    partial = MemoryJournal([list(whole.drawn(i)) for i in range(mark.section)])
-    for code in list(whole.drawn(mark.section))[: mark.codes]:
-        partial.draw(mark.section, code)
+    partial = MemoryJournal([list(whole.codes(i)) for i in range(mark.section)])
+    for code in list(whole.codes(mark.section))[: mark.codes]:
+        partial.append(mark.section, code)
     engine = Stage1Engine()
     sung = stage1.generate_codes(DRAFT, engine, VOCAB, partial, snapshot)
     assert [c.tolist() for c in sung] == expected
@@ -169,7 +169,7 @@ def test_interrupt_keeps_every_draw() -> None:
     sing(journal=whole)
     with pytest.raises(Interrupted):
         stage1.generate_codes(DRAFT, Stage1Engine(), VOCAB, journal, progress=stop)
-    assert journal.drawn(0) == whole.drawn(0)[:10]
+    assert journal.codes(0) == whole.codes(0)[:10]
 
 
 def test_progress_counts_frames_and_names_the_section() -> None:

@@ -78,13 +78,13 @@ class MemoryJournal:
         self.sections = {i: list(codes) for i, codes in enumerate(sections)}
         self.attempts: dict[int, int] = {}
 
-    def drawn(self, section: int) -> Sequence[int]:
+    def codes(self, section: int) -> Sequence[int]:
         return self.sections.get(section, [])
 
-    def draw(self, section: int, code: int) -> None:
+    def append(self, section: int, code: int) -> None:
         self.sections.setdefault(section, []).append(code)
 
-    def redraw(self, section: int, keep: int) -> None:
+    def restart(self, section: int, keep: int) -> None:
         del self.sections[section][keep:]
         self.attempts[section] = self.attempt(section) + 1
 

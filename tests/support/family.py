@@ -31,7 +31,7 @@ def publish(hub: Hub, family: Path, *ids: str) -> None:
     """Offer the family's members under the ids' names and at their revisions."""
     folders = {"stage1": "stage1", "stage2": "stage2", "codec": "codec"}
     for name in ids:
-        entry = registry.entry_of(name)
+        entry = registry.find_entry(name)
         commit = entry.revision if len(entry.revision) == 40 else entry.revision.ljust(40, "0")
         hub.publish(entry.source, family / folders[entry.role], commit)
         hub.repos[entry.source].files["README.md"] = json.dumps({"about": entry.id}).encode()
@@ -44,7 +44,11 @@ def use(url: str, put: Callable[[object, str, object], None]) -> None:
     """
     known = without_known_hashes()
     put(registry, "catalogue", lambda: known)
-    put(transport, "PATIENCE", transport.Patience(fruitless=3, questions=2, sleep=lambda _seconds: None))
+    put(
+        transport,
+        "PATIENCE",
+        transport.RetryLimits(fruitless_attempts=3, questions=2, sleep=lambda _seconds: None),
+    )
     put(constants, "ENDPOINT", url)
     put(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     put(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
@@ -53,4 +57,6 @@ def use(url: str, put: Callable[[object, str, object], None]) -> None:
 def without_known_hashes() -> registry.Catalogue:
     """models.toml but for the hashes of the real files, which tiny ones cannot have."""
     found = registry.catalogue()
-    return replace(found, model={name: replace(facts, known={}) for name, facts in found.model.items()})
+    return replace(
+        found, model={name: replace(facts, expected_files={}) for name, facts in found.model.items()}
+    )

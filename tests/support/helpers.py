@@ -19,7 +19,7 @@ from nano.codec_weights import CodecSpec
 from yuegguf.cli import _run
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.lookup import new_path
+from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import SongRecord
 from yuegguf.song.token_log import HEADER
 from yuegguf.stages.stage1_task import Stage1Task
@@ -132,7 +132,7 @@ def edit_song(folder: Path, **changes: object) -> None:
 def new_song(parent: Path, request: SongRequest | None = None, **facts: Any) -> SongFolder:
     """A song folder in which nothing is sampled yet."""
     asked = request or SongRequest("pop", "[verse]\nla")
-    return SongFolder.create(new_path(parent, "song"), SongRecord(request=asked, **facts))
+    return SongFolder.create(new_song_path(parent, "song"), SongRecord(request=asked, **facts))
 
 
 def log_of(*entries: str) -> bytes:

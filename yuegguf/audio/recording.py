@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from yuegguf.audio.dsp import kernel_reach, resample
 from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, MIN_SAMPLES
 from yuegguf.errors import RequestError
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 
 Wave = NDArray[np.float32]
 
@@ -219,7 +219,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _refusal(path: Path) -> OSError | None:
     """Why the system does not open a file, which libsndfile does not pass on; None where it does."""
     try:
-        opened(path).close()
+        open_plain_file(path).close()
     except OSError as error:
         return error
     return None

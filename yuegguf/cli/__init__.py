@@ -35,8 +35,8 @@ from yuegguf.cli.stems import stems
 from yuegguf.cli.takes import takes
 from yuegguf.cli.voice import voice
 from yuegguf.errors import Interrupted, NotEnoughMemory, StorageError, YueError
-from yuegguf.files.atomic import is_crowded, too_many_open
-from yuegguf.request.lyrics import is_text
+from yuegguf.files.atomic import is_too_many_open, too_many_open_files
+from yuegguf.request.lyrics import is_valid_text
 
 SETTINGS = {
     "help_option_names": ["-h", "--help"],
@@ -94,27 +94,27 @@ def main() -> NoReturn:
     """Run the command line of this process, and exit: 0, or the error's own code. Never shows a traceback."""
     code = _answer(sys.argv[1:])
     settle()
-    stopping.listen(lambda _number, _frame: stopping.end(code, sentence=""))
+    stopping.install_handler(lambda _number, _frame: stopping.exit_now(code, sentence=""))
     sys.exit(code)
 
 
 def _run(arguments: Sequence[str]) -> int:
     """Run the command line inside this process; its exit code."""
-    before = stopping.listen(AtOnce())
+    before = stopping.install_handler(AtOnce())
     try:
         return _answer(arguments)
     finally:
-        stopping.put_back(before)
+        stopping.restore_handlers(before)
 
 
 def _answer(arguments: Sequence[str]) -> int:
     """The exit code of a command whose one line of error is written; signals are ignored from then on."""
     output = Console()
     try:
-        stopping.listen(AtOnce())
+        stopping.install_handler(AtOnce())
         try:
             code = _command(arguments, output)
-            stopping.listen(stopping.ignore)
+            stopping.install_handler(stopping.ignore_signal)
             return code
         except Exception as error:
             return _report(arguments, output, error)
@@ -125,7 +125,7 @@ def _answer(arguments: Sequence[str]) -> int:
 def _command(arguments: Sequence[str], output: Console) -> int:
     """What click makes of the arguments. Raises what commands raise."""
     for argument in arguments:
-        if not is_text(argument):
+        if not is_valid_text(argument):
             raise click.UsageError(f"the argument {argument!r} is not UTF-8 text; rename the file")
     try:
         with cli.make_context("yuegguf", list(arguments), obj=output) as context:
@@ -140,7 +140,7 @@ def _command(arguments: Sequence[str], output: Console) -> int:
 
 def _report(arguments: Sequence[str], output: Console, caught: BaseException) -> int:
     """Write the one line of an error, undisturbed; the exit code."""
-    stopping.listen(stopping.ignore)
+    stopping.install_handler(stopping.ignore_signal)
     if isinstance(caught, click.UsageError):  # which came before the flags were read
         output.as_json = output.as_json or "--json" in arguments
     error = _explained(caught)
@@ -153,8 +153,8 @@ def _report(arguments: Sequence[str], output: Console, caught: BaseException) ->
 
 def _explained(caught: BaseException) -> YueError:
     """The sentence, with its exit code, of whatever a command raised."""
-    if is_crowded(caught):
-        error = too_many_open()
+    if is_too_many_open(caught):
+        error = too_many_open_files()
         error.folder = caught.folder if isinstance(caught, YueError) else None
         return _with_way_back(error)
     if isinstance(caught, YueError):
@@ -164,7 +164,7 @@ def _explained(caught: BaseException) -> YueError:
         where = f" (see: {context.command_path} --help)" if context else ""
         return _with_code(YueError(f"{caught.format_message().rstrip('.')}{where}"), caught.exit_code)
     if isinstance(caught, KeyboardInterrupt | click.Abort):
-        return _with_code(YueError(stopping.SENTENCE), stopping.STOPPED)
+        return _with_code(YueError(stopping.STOPPED_SENTENCE), stopping.EXIT_STOPPED)
     if isinstance(caught, OSError):
         frames = traceback.walk_tb(caught.__traceback__)
         is_stdout = any(frame.f_code is click.echo.__code__ for frame, _line in frames)  # a help text

@@ -10,11 +10,11 @@ from pathlib import Path
 from yuegguf import __version__
 from yuegguf.errors import ModelNotFound, RequestError
 from yuegguf.files import hashing
-from yuegguf.files.atomic import read_within
+from yuegguf.files.atomic import read_limited
 from yuegguf.lm import header
 from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, ROLE_OF_CONTEXT
 from yuegguf.models import lockfile, registry
-from yuegguf.models.hub_client import Snapshot, missing_bytes
+from yuegguf.models.hub_client import RepoSnapshot, missing_bytes
 from yuegguf.models.lockfile import Installed
 from yuegguf.models.registry import ModelEntry
 from yuegguf.pipeline import preflight
@@ -50,7 +50,7 @@ class InstallJob:
     """What has to be fetched for it, and where to."""
 
     wanted: WantedModel
-    parts: tuple[tuple[Snapshot, Path], ...]
+    parts: tuple[tuple[RepoSnapshot, Path], ...]
     """Snapshots and their folders; the first is the model, a second one its tokenizer."""
     result: int
     """Most bytes that the result can have."""
@@ -84,7 +84,7 @@ def room_needed(jobs: Sequence[InstallJob], keep_source: bool) -> int:
     return most + MARGIN if jobs else 0
 
 
-def original_job(wanted: WantedModel, snapshot: Snapshot, folder: Path) -> InstallJob:
+def original_job(wanted: WantedModel, snapshot: RepoSnapshot, folder: Path) -> InstallJob:
     """A job that converts. Raises RequestError for a type that cannot be made, ModelNotFound for gaps."""
     entry = wanted.entry
     for pattern in entry.files:
@@ -138,12 +138,12 @@ def _trim(job: InstallJob, gguf: Path, out: Path, progress: Progress) -> None:
 
     role = job.wanted.entry.role
     if is_trimmed(gguf):
-        lockfile.copy(gguf, out, hashing.digest(gguf), progress)
+        lockfile.copy_verified(gguf, out, hashing.sha256_of(gguf), progress)
         return
     model = None
     if len(job.parts) > 1:
         path = job.parts[1][1] / "tokenizer.model"
-        model = read_within(path, MAX_TOKENIZER_BYTES, "use --force to get it again")
+        model = read_limited(path, MAX_TOKENIZER_BYTES, "use --force to get it again")
     header.read_header(gguf, role)
     trim_gguf(gguf, out, role=role, overwrite=True, progress=progress, tokenizer=model)
 
@@ -158,7 +158,7 @@ def lock_entry(job: InstallJob, path: str, made: Path, progress: Progress) -> In
         job.wanted.entry.id,
         job.wanted.quant,
         made.stat().st_size,
-        hashing.digest(made, progress),
+        hashing.sha256_of(made, progress),
         snapshot.licence or stated[snapshot.repo],
         snapshot.repo,
         snapshot.revision,
@@ -167,7 +167,7 @@ def lock_entry(job: InstallJob, path: str, made: Path, progress: Progress) -> In
     )
 
 
-def fetched_gguf(snapshot: Snapshot, quant: str) -> Snapshot:
+def fetched_gguf(snapshot: RepoSnapshot, quant: str) -> RepoSnapshot:
     """The part of a repository that is a GGUF of a type; without files where it has none."""
     token = f"*[!A-Z0-9]{quant}.GGUF"
     names = sorted(f.name for f in snapshot.files if fnmatchcase(f"/{f.name}".upper(), token))

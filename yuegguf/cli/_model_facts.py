@@ -98,9 +98,11 @@ def _notes(path: Path, entry: Installed | None, licence: str) -> list[str]:
     if entry and path.stat().st_size != entry.bytes:
         notes.append(f"it is damaged: {entry.bytes} bytes were installed; pull it again with --force")
     if licence and not registry.is_free(licence):
-        notes.append(f"its source states the licence {licence}; YuE v1 itself is under {registry.FREE}")
+        notes.append(
+            f"its source states the licence {licence}; YuE v1 itself is under {registry.FREE_LICENCE}"
+        )
     if entry is None:
-        notes.append(f"it is not in {lockfile.NAME}: nothing says where it came from")
+        notes.append(f"it is not in {lockfile.LOCK_NAME}: nothing says where it came from")
     return notes
 
 

@@ -17,7 +17,7 @@ from yuegguf.models import registry
 from yuegguf.planning.cost import KV_BYTES
 from yuegguf.planning.hardware import physical_cores
 from yuegguf.planning.plan import MOST_BYTES, MOST_THREADS, ComputeOptions, check_threads
-from yuegguf.request.song_request import FORMATS, MIXES, MOST_TAKES, Reference
+from yuegguf.request.song_request import FORMATS, MAX_TAKES, MIX_MODES, Reference
 from yuegguf.request.song_request import Output as SongOutput
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -166,7 +166,7 @@ folder_options = _stack(
 
 take_option = click.option(
     "--take",
-    type=click.IntRange(0, MOST_TAKES),
+    type=click.IntRange(0, MAX_TAKES),
     default=0,
     metavar="N",
     help="Of the takes that the seed gives with -n, only this one.",
@@ -197,7 +197,7 @@ output_options = _stack(
     click.option("--bits", type=int, default=16, show_default=True, help="16 or 24 (wav, flac)."),
     click.option(
         "--mix",
-        type=click.Choice(MIXES),
+        type=click.Choice(MIX_MODES),
         default="hybrid",
         show_default=True,
         help="hybrid: codec below 5.5 kHz, Vocos above, joined flat. upstream: the official crossover. "

@@ -29,10 +29,10 @@ from yuegguf.cli._generate import go_on_quietly, say_faults
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.cli._song_job import Job, job_of
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
-from yuegguf.files.atomic import claimed, replacing
-from yuegguf.files.hashing import digest
+from yuegguf.files.atomic import locked_folder, replacing
+from yuegguf.files.hashing import sha256_of
 from yuegguf.files.typed_json import read_file
-from yuegguf.models.lockfile import plain
+from yuegguf.models.lockfile import is_safe_relative_path
 from yuegguf.request.song_request import Song
 from yuegguf.song import voices
 
@@ -67,7 +67,7 @@ def sing_queue(output: Console, command: click.Command, file: Path, stop_at: str
     busy = f"the queue {file} is being worked on by another yuegguf"
     try:
         with (
-            claimed(file.parent, f"{file.name}.lock", busy),
+            locked_folder(file.parent, f"{file.name}.lock", busy),
             stop_on_signals(output) as stop,
             alarm(stop, until),
         ):
@@ -128,7 +128,7 @@ class State:
         except OSError as error:
             raise DamagedFile(f"{self._path} cannot be read ({error.strerror})", HINT) from error
         for name in self._names.values():
-            if not plain(name) or "/" in name:
+            if not is_safe_relative_path(name) or "/" in name:
                 raise DamagedFile(f"{self._path} names the folder {name!r:.80}, which is elsewhere", HINT)
 
     def folder(self, entry: Entry) -> Path | None:
@@ -173,8 +173,8 @@ def _key(arguments: Sequence[str], job: Job) -> str:
     reference = job.request.reference
     files = [] if reference is None else [reference.mix, reference.vocal, reference.instrumental]
     if reference is not None and reference.voice is not None:
-        files.append(str(voices.path_of(reference.voice)))
-    digests = [digest(Path(file)) for file in files if file is not None]
+        files.append(str(voices.voice_path(reference.voice)))
+    digests = [sha256_of(Path(file)) for file in files if file is not None]
     facts = [*sorted(arguments), job.request.genre, job.request.lyrics, *digests]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 

@@ -14,8 +14,8 @@ import click
 import yaml
 
 from yuegguf.errors import RequestError
-from yuegguf.files.reading import opened
-from yuegguf.request.lyrics import is_text
+from yuegguf.files.reading import open_plain_file
+from yuegguf.request.lyrics import is_valid_text
 
 MOST_BYTES, MOST_SONGS = 1 << 20, 1000
 """Size of a queue; texts may lie in files beside it."""
@@ -140,7 +140,7 @@ class _Loader(yaml.SafeLoader):
 
 def _compose(file: Path) -> yaml.Node | None:
     try:
-        with opened(file) as stream:
+        with open_plain_file(file) as stream:
             data = stream.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise RequestError(
@@ -177,7 +177,7 @@ def _pairs(place: Path | str, node: yaml.MappingNode) -> Iterator[tuple[str, yam
     seen: set[str] = set()
     for key, value in node.value:
         name = key.value if isinstance(key, yaml.ScalarNode) else None
-        if not isinstance(name, str) or key.tag == NULL or not is_text(name):
+        if not isinstance(name, str) or key.tag == NULL or not is_valid_text(name):
             line = key.start_mark.line + 1
             raise RequestError(f"{place}: the key on line {line} is not a name", "write: genre: …")
         if name in seen:
@@ -196,6 +196,6 @@ def _value(key: str, node: yaml.Node) -> Value:
         raise click.UsageError(f"{key} is neither a text nor a list of texts")
     if node.tag == NULL:
         return None
-    if not is_text(node.value):
+    if not is_valid_text(node.value):
         raise click.UsageError(f"{key} is not text")
     return str(node.value)

@@ -31,7 +31,7 @@ class AtOnce:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self._raised:
-            stopping.end()
+            stopping.exit_now()
         self._raised = True
         raise KeyboardInterrupt
 
@@ -112,8 +112,8 @@ def stop_on_signals(output: Console) -> Iterator[threading.Event]:
         else:
             raise KeyboardInterrupt
 
-    before |= stopping.listen(handle)
+    before |= stopping.install_handler(handle)
     try:
         yield stop
     finally:
-        stopping.put_back(before)
+        stopping.restore_handlers(before)

@@ -107,11 +107,11 @@ def foretell(output: Console, job: Job, whole: bool) -> None:
 
 def _sections(request: SongRequest) -> tuple[list[dict[str, Any]], list[str]]:
     """Each section that will be sung: whether its words fit, as facts and as lines."""
-    from yuegguf.request.syllables import fit
+    from yuegguf.request.syllables import section_fit
 
     facts, lines = [], []
     for number, section in enumerate(request.parsed().sections, 1):
-        one = fit(section, request.segment_seconds, request.genre)
+        one = section_fit(section, request.segment_seconds, request.genre)
         fact = {
             "label": one.label,
             "seconds": one.seconds,

@@ -8,23 +8,25 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from yuegguf.errors import RequestError
-from yuegguf.files.reading import opened_pipe
-from yuegguf.request.lyrics import MOST_TEXT
+from yuegguf.files.reading import open_plain_file_or_pipe
+from yuegguf.request.lyrics import MAX_LYRICS_CHARS
 
-MOST_BYTES = 4 * MOST_TEXT + 3
+MOST_BYTES = 4 * MAX_LYRICS_CHARS + 3
 """A text of the most characters takes no more in UTF-8, with a byte-order mark."""
 
 
 def read_text(value: str, what: str) -> str:
     """Text of an option that is a file name or "-" for stdin. Raises RequestError."""
     try:
-        with opened_pipe(Path(value)) if value != "-" else nullcontext(sys.stdin.buffer) as file:
+        with open_plain_file_or_pipe(Path(value)) if value != "-" else nullcontext(sys.stdin.buffer) as file:
             data = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RequestError(f"the {what} file {value} cannot be read ({reason})", "check the name") from error
     if len(data) > MOST_BYTES:
-        raise RequestError(f"the {what} file {value} is too large", f"use at most {MOST_TEXT:,} characters")
+        raise RequestError(
+            f"the {what} file {value} is too large", f"use at most {MAX_LYRICS_CHARS:,} characters"
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -93,7 +93,7 @@ def bench(
     choice, hardware = model_choice(options), compute_options(options)
     with _models(output, choice, shape, synthetic) as found:
         job = benchmark.Bench(found, hardware, song_seconds, seconds, far)
-        report = benchmark.run(job, wanted, output.say)
+        report = benchmark.run_bench(job, wanted, output.say)
     output.result(report, table(report))
 
 

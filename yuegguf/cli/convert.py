@@ -10,7 +10,7 @@ import click
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
 from yuegguf.errors import RequestError
-from yuegguf.files.atomic import made_folder
+from yuegguf.files.atomic import ensured_folder
 from yuegguf.models import lockfile, registry
 from yuegguf.models.lockfile import installing
 
@@ -60,7 +60,7 @@ def convert(
     else:
         path = target or _install_path(source, name, out_type)
         root = path.parent if target is None else None
-        with made_folder(path.parent), installing(root, [path.name]) if root else nullcontext():
+        with ensured_folder(path.parent), installing(root, [path.name]) if root else nullcontext():
             made = convert_lm(
                 source,
                 path,
@@ -75,13 +75,13 @@ def convert(
 
 
 def _install_path(source: Path, name: str | None, out_type: str) -> Path:
-    model_id = name or registry.guess_id(source)
+    model_id = name or registry.id_from_path(source)
     if model_id is None:
-        known = ", ".join(entry.id for entry in registry.load() if entry.role.startswith("stage"))
+        known = ", ".join(entry.id for entry in registry.model_entries() if entry.role.startswith("stage"))
         raise RequestError(
             f"{source} does not have a published model's name", f"pass -o FILE, or --name with one of {known}"
         )
-    return lockfile.place(models_root(), "", registry.gguf_name(model_id, out_type.upper()))
+    return lockfile.install_path(models_root(), "", registry.gguf_name(model_id, out_type.upper()))
 
 
 @click.command("export-codec", short_help="published codec → ONNX")
@@ -99,7 +99,7 @@ def export_codec(output: Console, /, source: Path, target: Path | None, fp16: bo
     from yuegguf_onnx_codec.export import export_codec as export
     from yuegguf_onnx_codec.export import find_checkpoints
 
-    folder = target or lockfile.place(models_root(), "xcodec", "decoder.onnx").parent
+    folder = target or lockfile.install_path(models_root(), "xcodec", "decoder.onnx").parent
     paths = [f"xcodec/{role}.onnx" for role in registry.CODEC_FILES]
     with nullcontext() if target else installing(models_root(), paths):
         files = export(

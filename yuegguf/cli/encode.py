@@ -56,11 +56,11 @@ def decode(
     """
     from contextlib import closing
 
-    from yuegguf.exchange.npy_codes import read_codes, read_track, title_of, track_of
+    from yuegguf.exchange.npy_codes import read_codes, read_track, title_from_path, track_from_name
     from yuegguf.pipeline import write_audio as files_of
 
     wanted = song_output(options)
-    alone = track_of(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
+    alone = track_from_name(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
     loaded = read_track(codes[0]) if alone else read_codes(codes)
     if not loaded.shape[-1]:
         raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
@@ -68,7 +68,7 @@ def decode(
     names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
     refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
     _make_folder(target)
-    title = title_of(codes[0])
+    title = title_from_path(codes[0])
     with closing(engines.open_codec(_codec_of(codes[0], codec), threads)) as opened:
         if alone:
             files = files_of.write_track(loaded, alone, opened, wanted, target / names[0], output.progress)
@@ -149,8 +149,8 @@ def encode(
 
     from yuegguf.exchange.npy_codes import write_track
     from yuegguf.models import resolve
-    from yuegguf.song.encoding import encode as encoded
-    from yuegguf.song.encoding import parts_of
+    from yuegguf.song.encoding import encode_source as encoded
+    from yuegguf.song.encoding import split_window
 
     if jsonl is not None:
         _finetuning_data(output, files, jsonl, force, (codec, threads, max_memory))
@@ -161,7 +161,7 @@ def encode(
     room = engines.encoding_memory(folder, max_memory)
     sources = [_source(file, window, start) for file in files]
     for source in sources:  # all of it is said before minutes of encoding
-        parts_of(source, slice(*window.indices(source.frames)), room)
+        split_window(source, slice(*window.indices(source.frames)), room)
     written = []
     with closing(engines.open_codec(folder, threads)) as opened:
         for source, target in zip(sources, targets, strict=True):
@@ -176,9 +176,9 @@ def encode(
 def _source(file: Path, window: slice, start: float) -> Any:
     """A recording to encode. Raises RequestError where the window, from `start` s on, holds nothing of it."""
     from yuegguf.audio.recording import open_recording
-    from yuegguf.song.encoding import source_of
+    from yuegguf.song.encoding import audio_source
 
-    source = source_of(open_recording(file))
+    source = audio_source(open_recording(file))
     first, last, _ = window.indices(source.frames)
     if source.frames and first >= last:
         seconds = source.frames / FRAME_RATE
@@ -210,10 +210,10 @@ def _finetuning_data(
     codec, threads, max_memory = means
     folder = resolve.resolve_codec(codec_choice(codec))
     with closing(engines.open_codec(folder, threads)) as opened:
-        encoder = finetuning_data.Encoder(
+        encoder = finetuning_data.DatasetEncoder(
             opened, preflight.codec_id(folder), engines.encoding_memory(folder, max_memory)
         )
-        rows = finetuning_data.write(songs, encoder, out, force, output.progress)
+        rows = finetuning_data.write_dataset(songs, encoder, out, force, output.progress)
     output.done()
     seconds = sum(row["audio_length_in_sec"] for row in rows)
     output.result({"file": str(out), "songs": len(rows), "seconds": seconds}, [str(out)])

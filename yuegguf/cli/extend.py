@@ -101,7 +101,7 @@ def _recording(
     output: Console, options: dict[str, Any], lyrics: str | None, found: Models, hardware: ComputeOptions
 ) -> SongFolder:
     """A song folder of the beginning of two stems. Raises YueError, UsageError."""
-    from yuegguf.exchange.imported import Overrides, adopt
+    from yuegguf.exchange.imported import Overrides, create_imported_song
 
     vocal, inst, genre = options["vocal"], options["inst"], options["genre"]
     if vocal is None or inst is None or genre is None or lyrics is None:
@@ -111,4 +111,4 @@ def _recording(
     for notice in material.notices:
         output.warn(notice)
     parent = options["output_dir"] or Path("songs")
-    return adopt(material, found, parent, options["name"], hardware)
+    return create_imported_song(material, found, parent, options["name"], hardware)

@@ -22,7 +22,7 @@ from yuegguf.cli._options import (
 from yuegguf.cli._texts import text_or_file
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
 from yuegguf.errors import RequestError
-from yuegguf.exchange.imported import ImportedSong, Overrides, adopt
+from yuegguf.exchange.imported import ImportedSong, Overrides, create_imported_song
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import engines
 from yuegguf.planning.plan import ComputeOptions
@@ -82,7 +82,7 @@ def import_song(
     material = encoded(output, stems, window, known, found, hardware) if stems else _read(source, known)
     for notice in material.notices:
         output.warn(notice)
-    folder = adopt(material, found, output_dir, name, hardware)
+    folder = create_imported_song(material, found, output_dir, name, hardware)
     output.say(f"render it with: yuegguf resume {folder.path}")
     seconds = material.codes0.shape[1] / FRAME_RATE
     facts = {"folder": str(folder.path), "state": folder.state, "seconds": seconds}
@@ -133,7 +133,7 @@ def encoded(
     from yuegguf.pipeline import preflight
     from yuegguf.song import encoding
 
-    taken = convert.window(*window, min(preflight.recording_frames(file) for file in stems))
+    taken = convert.stem_window(*window, min(preflight.recording_frames(file) for file in stems))
     start, like_it = taken.start / FRAME_RATE, np.zeros((2, CODEBOOKS, taken.stop - taken.start), np.int16)
     convert.from_stems(like_it, stems, start, known)  # what is wrong is said before minutes of encoding
     room = engines.encoding_memory(found.codec, hardware.max_memory)
@@ -158,13 +158,13 @@ def export(output: Console, /, song: Path, yue_ui: bool, output_dir: Path | None
     yuegguf export songs/my-song --yue-ui -o projects
     """
     from yuegguf.exchange import convert
-    from yuegguf.exchange.yue_ui import save
+    from yuegguf.exchange.yue_ui import format_project
     from yuegguf.files.atomic import refuse_to_replace, replacing, storage_errors
     from yuegguf.song.folder import SongFolder
 
     folder, target = SongFolder.open(song), output_dir or song / "export"
     if yue_ui:
-        project = convert.project_of(folder)
+        project = convert.to_project(folder)
         for notice in project.notices:
             output.warn(notice)
         written = [target / f"{folder.path.resolve().name}.json"]
@@ -172,9 +172,9 @@ def export(output: Console, /, song: Path, yue_ui: bool, output_dir: Path | None
         with storage_errors(target):
             target.mkdir(parents=True, exist_ok=True)
         with replacing(written[0]) as beside:
-            beside.write_bytes(save(project))
+            beside.write_bytes(format_project(project))
     else:
-        files = convert.official_files(folder)
+        files = convert.npy_files(folder)
         refuse_to_replace([target / name for name in files], force)
-        written = convert.write_official(files, target)
+        written = convert.write_npy_files(files, target)
     output.result({"files": [str(path) for path in written]}, [str(path) for path in written])

@@ -9,10 +9,10 @@ import click
 
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, force_option, models_root, pass_output
-from yuegguf.files.atomic import made_folder
+from yuegguf.files.atomic import ensured_folder
 from yuegguf.lm.adapters import Lora
 from yuegguf.models import lockfile
-from yuegguf.models.resolve import LORAS, find_lora
+from yuegguf.models.resolve import LORA_FOLDER, find_lora
 
 
 @click.command("convert-lora", short_help="PEFT LoRA adapter → GGUF adapter")
@@ -41,8 +41,8 @@ def convert_lora(
 
     path = target
     if path is None:
-        path = lockfile.place(models_root(), LORAS, f"{name or source.resolve().name}.gguf")
-    with nullcontext() if target else made_folder(path.parent):
+        path = lockfile.install_path(models_root(), LORA_FOLDER, f"{name or source.resolve().name}.gguf")
+    with nullcontext() if target else ensured_folder(path.parent):
         made = convert(source, path, base=base, overwrite=force, progress=output.progress)
     output.done()
     output.result({"file": str(made), "bytes": made.stat().st_size}, [str(made)])

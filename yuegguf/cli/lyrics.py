@@ -10,8 +10,8 @@ from yuegguf.cli._console import Console
 from yuegguf.cli._options import pass_output
 from yuegguf.cli._texts import text_or_file
 from yuegguf.errors import RequestError
-from yuegguf.request.lyrics import parse
-from yuegguf.request.lyrics import write as lyrics_text
+from yuegguf.request.lyrics import format_lyrics as lyrics_text
+from yuegguf.request.lyrics import parse_lyrics
 
 
 @click.group(short_help="look at lyrics before they are sung")
@@ -38,17 +38,16 @@ def check(output: Console, /, text: str, segment_seconds: float, genre: str, str
     yuegguf lyrics check lyrics.txt
     yuegguf lyrics check lyrics.txt --segment-seconds 20 --strict
     """
-    from yuegguf.request.syllables import NAMES, fit
+    from yuegguf.request.syllables import LANGUAGE_NAMES, section_fit
 
-    parsed = parse(text_or_file(text, "lyrics"))
+    parsed = parse_lyrics(text_or_file(text, "lyrics"))
     for notice in parsed.notices:
         output.warn(notice)
-    found = [fit(section, segment_seconds, genre) for section in parsed.sections]
+    found = [section_fit(section, segment_seconds, genre) for section in parsed.sections]
     lines = [f"{len(found)} sections, at most {sum(one.seconds for one in found):g} s of music"]
     for number, one in enumerate(found, 1):
-        told = (
-            f"{one.syllables} syllables in {one.seconds:g} s, {one.pace:.1f} a second, {NAMES[one.language]}"
-        )
+        script = LANGUAGE_NAMES[one.language]
+        told = f"{one.syllables} syllables in {one.seconds:g} s, {one.pace:.1f} a second, {script}"
         words = one.verdict if one.verdict == "instrumental" else f"{one.verdict}: {told}"
         lines.append(f"{number:>3} [{one.label}] {words}" + (f"; {one.advice}" if one.advice else ""))
     report = [
@@ -70,7 +69,7 @@ def write(output: Console, /, text: str) -> None:
     \b
     yuegguf lyrics format pasted.txt > lyrics.txt
     """
-    parsed = parse(text_or_file(text, "lyrics"))
+    parsed = parse_lyrics(text_or_file(text, "lyrics"))
     for notice in parsed.notices:
         output.warn(notice)
     written = lyrics_text(parsed.sections)

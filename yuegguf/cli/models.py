@@ -37,24 +37,24 @@ def list_models(output: Console, /) -> None:
     yuegguf models list --json
     """
     root = models_root()
-    lock = lockfile.read(root)
-    rows = [_row(entry, root, lock) for entry in registry.load()]
+    lock = lockfile.read_lock(root)
+    rows = [_row(entry, root, lock) for entry in registry.model_entries()]
     nano = {"id": "nano", "role": "all", "about": "bundled miniature; plays when nothing is installed"}
     lines = [_line(row) for row in rows]
     loras = [path.stem for path in sorted(lora_path("*", root).parent.glob("*.gguf"))]
     lines += [f"{'nano':<12} {'all':<9} bundled   {nano['about']}"]
     lines += [f"LoRA adapters for --lora: {', '.join(loras)}"] if loras else []
-    lines += [f"installed models live in {root}", f"sets for pull --set: {', '.join(registry.sets())}"]
-    facts = {"models": rows, "bundled": nano, "sets": registry.sets(), "loras": loras}
+    lines += [f"installed models live in {root}", f"sets for pull --set: {', '.join(registry.model_sets())}"]
+    facts = {"models": rows, "bundled": nano, "sets": registry.model_sets(), "loras": loras}
     output.result({**facts, "models_dir": str(root)}, lines)
 
 
 def _row(entry: ModelEntry, root: Path, lock: dict[str, Installed]) -> dict[str, Any]:
     """What is known of one model; `problems` are those that show without reading the files."""
-    files = [str(path) for path in registry.installed(entry.id, root).values()]
+    files = [str(path) for path in registry.installed_quants(entry.id, root).values()]
     codec = registry.installed_codec(root) if entry.role == "codec" else None
     ours = [found for found in lock.values() if found.model == entry.id]
-    gone = [found.path for found in ours if found not in lockfile.present(root, ours)]
+    gone = [found.path for found in ours if found not in lockfile.entries_with_files(root, ours)]
     facts = ("id", "role", "source", "licence", "about", "language", "mode", "revision")
     return {
         **{name: getattr(entry, name) for name in facts},
@@ -86,7 +86,7 @@ def info(output: Console, /, name: str) -> None:
     yuegguf models info somebody.gguf --json
     """
     root = models_root()
-    lock = lockfile.read(root)
+    lock = lockfile.read_lock(root)
     found = []
     for path in _files(name, root):
         inside = path.absolute().is_relative_to(root.absolute())
@@ -122,10 +122,10 @@ def verify(output: Console, /, names: tuple[str, ...]) -> None:
 
 def _verified(path: Path, root: Path, output: Console) -> dict[str, Any]:
     key = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
-    entry = lockfile.read(root).get(key)
+    entry = lockfile.read_lock(root).get(key)
     try:
         if entry:
-            lockfile.check(root, entry, output.progress)
+            lockfile.verify_file(root, entry, output.progress)
         _check_role(path)
     except YueError as error:
         return {"file": str(path), "ok": False, "state": str(error)}
@@ -136,7 +136,7 @@ def _verified(path: Path, root: Path, output: Console) -> dict[str, Any]:
 def _check_role(path: Path) -> None:
     """Refuse a language model whose stage is not the one of its name. Raises DamagedFile."""
     if path.suffix == ".gguf":
-        ids = [entry for entry in registry.load() if path.name.startswith(f"{entry.id}-")]
+        ids = [entry for entry in registry.model_entries() if path.name.startswith(f"{entry.id}-")]
         header.read_header(path, ids[0].role if ids else "")
     else:
         model_facts(path, None)
@@ -167,9 +167,9 @@ def remove(output: Console, /, names: tuple[str, ...]) -> None:
     root, entries = models_root(), [(name, _entry_and_type(name)) for name in names]
     if not root.is_dir():  # taking its lock would make it
         raise ModelNotFound(f"{names[0]} is not installed in {root}", "see: yuegguf models list")
-    with lockfile.alone(root):
+    with lockfile.exclusive(root):
         gone = dict.fromkeys(path for name, wanted in entries for path in _removable(name, *wanted, root))
-        lockfile.update(root, drop=[path.relative_to(root).as_posix() for path in gone])
+        lockfile.update_lock(root, drop=[path.relative_to(root).as_posix() for path in gone])
         for path in gone:
             with storage_errors(path):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -178,7 +178,7 @@ def remove(output: Console, /, names: tuple[str, ...]) -> None:
 
 def _entry_and_type(name: str) -> tuple[ModelEntry, str]:
     given, _, quant = name.partition(":")
-    return registry.entry_of(given), quant
+    return registry.find_entry(given), quant
 
 
 def _removable(name: str, entry: ModelEntry, quant: str, root: Path) -> list[Path]:
@@ -202,19 +202,21 @@ def licenses(output: Console, /) -> None:
     """
     published = [
         {"model": entry.id, "source": source, "licence": licence or "not known"}
-        for entry in registry.load()
+        for entry in registry.model_entries()
         for source, licence in [(entry.source, entry.licence), *((g.source, g.licence) for g in entry.gguf)]
     ]
-    held = {(e.name, e.source, e.licence or "not stated") for e in lockfile.read(models_root()).values()}
+    held = {(e.name, e.source, e.licence or "not stated") for e in lockfile.read_lock(models_root()).values()}
     installed = [{"model": m, "source": s, "licence": licence} for m, s, licence in sorted(held)]
     lines = [*_licence_lines("published", published), *_licence_lines("installed", installed)]
-    lines.append(f"YuE v1 is under {registry.FREE}; its authors ask for the attribution: YuE by HKUST/M-A-P")
+    lines.append(
+        f"YuE v1 is under {registry.FREE_LICENCE}; its authors ask for the attribution: YuE by HKUST/M-A-P"
+    )
     output.result({"published": published, "installed": installed}, lines)
 
 
 def _licence_lines(title: str, rows: Sequence[dict[str, str]]) -> list[str]:
-    quiet = (registry.FREE.casefold(), "not known", "not stated")
-    marks = ["" if row["licence"].casefold() in quiet else f"  (not {registry.FREE})" for row in rows]
+    quiet = (registry.FREE_LICENCE.casefold(), "not known", "not stated")
+    marks = ["" if row["licence"].casefold() in quiet else f"  (not {registry.FREE_LICENCE})" for row in rows]
     return [
         f"{title:<10} {row['model']:<16} {row['licence']:<12} {row['source']}{mark}"
         for row, mark in zip(rows, marks, strict=True)
@@ -230,18 +232,20 @@ def _files(name: str, root: Path, best: bool = False) -> list[Path]:
     found = _installed(entry, root, quant)
     if not found:
         raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {name}")
-    return [registry.find_model(entry.id, quant or None, root)] if best and entry.role != "codec" else found
+    return [registry.find_gguf(entry.id, quant or None, root)] if best and entry.role != "codec" else found
 
 
 def _installed(entry: ModelEntry, root: Path, quant: str) -> list[Path]:
     if entry.role == "codec":
         return sorted((root / entry.id).glob("*.onnx"))
     return [
-        p for kind, p in registry.installed(entry.id, root).items() if quant.lower() in ("", kind.lower())
+        p
+        for kind, p in registry.installed_quants(entry.id, root).items()
+        if quant.lower() in ("", kind.lower())
     ]
 
 
 def _every(root: Path) -> list[Path]:
     """All installed files, and those that the lock names and that are gone."""
-    there = [path for entry in registry.load() for path in _installed(entry, root, "")]
-    return [*there, *(root / path for path in lockfile.read(root) if root / path not in there)]
+    there = [path for entry in registry.model_entries() for path in _installed(entry, root, "")]
+    return [*there, *(root / path for path in lockfile.read_lock(root) if root / path not in there)]

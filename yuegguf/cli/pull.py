@@ -28,9 +28,9 @@ from yuegguf.cli._install import (
 from yuegguf.cli._options import PATH, models_root, pass_output
 from yuegguf.errors import DamagedFile, Interrupted, ModelNotFound, RequestError
 from yuegguf.files import hashing
-from yuegguf.files.atomic import check_room, flush, flush_folder, replacing, storage_errors, sweep
+from yuegguf.files.atomic import check_free_disk, flush, flush_folder, replacing, storage_errors, sweep
 from yuegguf.models import hub_client, lockfile, offline_kit, registry, transport
-from yuegguf.models.hub_client import Snapshot
+from yuegguf.models.hub_client import RepoSnapshot
 from yuegguf.models.lockfile import Installed
 from yuegguf.models.registry import ModelEntry
 from yuegguf.planning import hardware
@@ -71,10 +71,10 @@ def pull(output: Console, /, names: tuple[str, ...], **options: Any) -> None:
             done = _install_kit(root, names, output, options)
         else:
             wanted = _wanted(names, options["set_name"], options["quant"])
-            with lockfile.alone(root):
+            with lockfile.exclusive(root):
                 done = _Puller(root, chosen, output, options).all(wanted)
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped, what has arrived is kept", transport.AGAIN) from error
+        raise Interrupted("stopped, what has arrived is kept", transport.RERUN_HINT) from error
     output.done()
     files = [str(root / entry.path) for entry in done]
     facts = [
@@ -90,14 +90,14 @@ def _install_kit(
     """`--from`: copy from a kit. Raises ModelNotFound, DamagedFile, StorageError."""
     if options["set_name"]:
         names = [*names, *_set(options["set_name"])]
-    entries = offline_kit.contents(options["source"], names)
-    with lockfile.alone(root):
-        offline_kit.transfer(options["source"], root, entries, output.progress)
+    entries = offline_kit.kit_entries(options["source"], names)
+    with lockfile.exclusive(root):
+        offline_kit.copy_models(options["source"], root, entries, output.progress)
     return entries
 
 
 def _set(name: str) -> tuple[str, ...]:
-    found = registry.sets()
+    found = registry.model_sets()
     if name not in found:
         raise RequestError(f"there is no set {name}", f"sets: {', '.join(found)}")
     return found[name]
@@ -108,7 +108,7 @@ def _wanted(names: Sequence[str], set_name: str | None, quant: str | None) -> li
     found: dict[str, WantedModel] = {}
     for name in [*names, *(_set(set_name) if set_name else ())]:
         given, _, own = name.partition(":")
-        entry = registry.entry_of(given)
+        entry = registry.find_entry(given)
         if entry.role == "upsampler":
             raise RequestError(f"{entry.id} has nothing to install", "its files are in: yuegguf pull xcodec")
         if entry.role == "codec" and own:
@@ -125,7 +125,7 @@ def _type(entry: ModelEntry, quant: str | None) -> str:
     if quant and entry.role == "stage1":
         return quant
     role: Literal["stage1", "stage2"] = "stage1" if entry.role == "stage1" else "stage2"
-    return registry.default_type(role, hardware.available_memory())
+    return registry.default_quant(role, hardware.available_memory())
 
 
 class _Puller:
@@ -146,7 +146,7 @@ class _Puller:
         missing = [one for one in wanted if not done[one.name]]
         jobs = [self._job(one) for one in missing]
         names = ", ".join(one.name for one in missing)
-        check_room(self.root, room_needed(jobs, self.keep), names, "--models-dir")
+        check_free_disk(self.root, room_needed(jobs, self.keep), names, "--models-dir")
         for i, job in enumerate(jobs):
             done[job.wanted.name] = self._run(job)
             self._clean(job.folders - {folder for later in jobs[i + 1 :] for folder in later.folders})
@@ -165,7 +165,7 @@ class _Puller:
     def _drop_unfinished(self) -> None:
         """Remove what a killed pull was making, of any model; what the lock names is only to be moved."""
         folder = self.root / ".staged"
-        finished = {entry.name.replace(":", "-") for entry in lockfile.read(self.root).values()}
+        finished = {entry.name.replace(":", "-") for entry in lockfile.read_lock(self.root).values()}
         for left in folder.iterdir() if folder.is_dir() else ():
             if left.name not in finished:
                 shutil.rmtree(left, ignore_errors=True)
@@ -175,20 +175,20 @@ class _Puller:
         entries, given = self._entries(self.root, one), self._entries(self.donor, one)
         if self.force:
             return []
-        if entries and lockfile.present(self.root, entries) == entries:
+        if entries and lockfile.entries_with_files(self.root, entries) == entries:
             self.output.say(f"{one.name} is installed already")
             return entries
         if entries and all(self._made(one, entry) for entry in entries):
             self._place(one, entries)
             return entries
-        if self.root != self.donor and given and lockfile.present(self.donor, given) == given:
-            offline_kit.transfer(self.donor, self.root, given, self.progress)
+        if self.root != self.donor and given and lockfile.entries_with_files(self.donor, given) == given:
+            offline_kit.copy_models(self.donor, self.root, given, self.progress)
             return given
         return []
 
     def _entries(self, root: Path, one: WantedModel) -> list[Installed]:
         """The lock's entries, when they are as many as the model has files."""
-        known = lockfile.read(root)
+        known = lockfile.read_lock(root)
         found = [known[path] for path in one.paths if path in known]
         return found if len(found) == len(one.paths) else []
 
@@ -196,11 +196,11 @@ class _Puller:
         """Whether the file of an entry is staged or in its place, whole."""
         paths = (self._staging(one) / Path(entry.path).name, self.root / entry.path)
         whole = (path for path in paths if path.is_file() and path.stat().st_size == entry.bytes)
-        return any(hashing.digest(path, self.progress) == entry.sha256 for path in whole)
+        return any(hashing.sha256_of(path, self.progress) == entry.sha256 for path in whole)
 
     def _job(self, one: WantedModel) -> InstallJob:
         """Ask the hub what there is to fetch. Raises YueError."""
-        ours = lockfile.read(self.root)
+        ours = lockfile.read_lock(self.root)
         for path in one.paths:
             if (self.root / path).exists() and path not in ours and not self.force:
                 hint = "use it, or replace it with --force"
@@ -209,7 +209,7 @@ class _Puller:
         if self.from_gguf and one.quant:
             return self._gguf_job(one, gguf_folder)
         found = self._look_up(one.entry.source, one.entry.revision, folder).only(one.entry.files)
-        hub_client.check_known(found, one.entry.known)
+        hub_client.check_expected(found, one.entry.expected_files)
         return original_job(one, found, folder)
 
     def _gguf_job(self, one: WantedModel, folder: Path) -> InstallJob:
@@ -229,7 +229,7 @@ class _Puller:
             f"there is no {one.quant} GGUF of {one.entry.id} in {tried}", "leave --from-gguf out"
         )
 
-    def _look_up(self, repo: str, revision: str, folder: Path) -> Snapshot:
+    def _look_up(self, repo: str, revision: str, folder: Path) -> RepoSnapshot:
         """What the hub says, of the commit at which this download was begun if it was."""
         begun = self._begun(folder)
         begun = begun if begun and begun.repo == repo and begun.revision.startswith(revision) else None
@@ -239,16 +239,18 @@ class _Puller:
                     f"{repo} is not on this machine", "run the command without --offline, or use --from"
                 )
             return begun
-        found = hub_client.look_up(repo, begun.revision if begun else revision)
+        found = hub_client.query_snapshot(repo, begun.revision if begun else revision)
         if not registry.is_free(found.licence):
             stated = found.licence or "not stated there"
-            self.output.warn(f"the licence of {repo} is {stated}; YuE v1 itself is under {registry.FREE}")
+            self.output.warn(
+                f"the licence of {repo} is {stated}; YuE v1 itself is under {registry.FREE_LICENCE}"
+            )
         return found
 
-    def _begun(self, folder: Path) -> Snapshot | None:
+    def _begun(self, folder: Path) -> RepoSnapshot | None:
         """The record of a download; a damaged one is written anew where the hub can be asked."""
         try:
-            return hub_client.recall(folder)
+            return hub_client.read_source_record(folder)
         except DamagedFile:
             if self.offline:
                 raise
@@ -258,17 +260,17 @@ class _Puller:
         """Fetch, make, note, place."""
         one, staging = job.wanted, self._staging(job.wanted)
         for snapshot, folder in job.parts:
-            hub_client.remember(snapshot, folder)
+            hub_client.write_source_record(snapshot, folder)
             if self.keep:
                 with replacing(folder / KEPT) as mark:
                     mark.touch()
-            hub_client.fetch(snapshot, folder, self.progress, self.offline)
+            hub_client.download_snapshot(snapshot, folder, self.progress, self.offline)
         with storage_errors(staging):
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
         install_model(job, staging, self.progress)
         entries = [lock_entry(job, path, staging / Path(path).name, self.progress) for path in one.paths]
-        lockfile.update(self.root, entries)
+        lockfile.update_lock(self.root, entries)
         self._place(one, entries)
         return entries
 

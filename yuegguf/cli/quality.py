@@ -49,13 +49,13 @@ def quality(
     from yuegguf.song.folder import SongFolder
 
     if song is not None and codes is None:
-        passages = measured.of_song(SongFolder.open(song), first, seconds)
+        passages = measured.song_passages(SongFolder.open(song), first, seconds)
     elif codes is not None and song is None:
-        passages = measured.of_codes(read_codes([codes]), first, seconds)
+        passages = measured.codes_passages(read_codes([codes]), first, seconds)
     else:
         raise RequestError("a song's codes are needed", "pass --song FOLDER or --codes FOLDER")
-    parts = measured.compare(first, second, passages, threads)
-    whole = measured.overall(parts)
+    parts = measured.compare_models(first, second, passages, threads)
+    whole = measured.overall_agreement(parts)
     books = {str(k): part.to_json() for k, part in parts.items()}
     report = {"first": str(first), "second": str(second), **whole.to_json(), "codebooks": books}
     lines = [

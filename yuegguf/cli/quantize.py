@@ -66,12 +66,12 @@ def _importance(
 ) -> dict[str, NDArray[np.float32]]:
     """What matters in SOURCE when it reads these songs whole."""
     from yuegguf.measure import quality
-    from yuegguf.measure.importance import importance
+    from yuegguf.measure.importance import importance_matrix
     from yuegguf.song.folder import SongFolder
 
-    passages = [p for song in songs for p in quality.of_song(SongFolder.open(song), source, WHOLE)]
+    passages = [p for song in songs for p in quality.song_passages(SongFolder.open(song), source, WHOLE)]
     output.say(f"reading {sum(len(p.ids) for p in passages)} ids of the songs")
-    return importance(source, passages, threads)
+    return importance_matrix(source, passages, threads)
 
 
 @click.command(short_help="GGUF → the same without the ids that its stage never uses")

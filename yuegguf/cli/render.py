@@ -82,7 +82,7 @@ def bundle(output: Console, /, song: Path, out: Path | None, force: bool) -> Non
     yuegguf bundle songs/my-song-1a2b3c
     yuegguf bundle songs/my-song-1a2b3c -o for-anna.zip
     """
-    from yuegguf.exchange.zip_bundle import bundle as pack
+    from yuegguf.exchange.zip_bundle import write_bundle as pack
 
     target = out or song.absolute().with_name(f"{song.absolute().name}.zip")
     refuse_to_replace([target], force)

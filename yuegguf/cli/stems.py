@@ -76,7 +76,7 @@ def stems(output: Console, /, **options: Any) -> int:
     lyrics = options["lyrics_txt"]
     if lyrics is None and track.track == "instrumental":
         raise click.UsageError("a vocal needs words: pass -l lyrics.txt")
-    wordless = recordings.sections_for(frames / FRAME_RATE, LONGEST)
+    wordless = recordings.wordless_lyrics(frames / FRAME_RATE, LONGEST)
     request = SongRequest(
         text_or_file(options["genre"], "genre"),
         read_text(lyrics, "lyrics") if lyrics else wordless,

@@ -50,7 +50,7 @@ def list_takes(output: Console, /, folder: Path) -> None:
         frames = library.frames(take)
         row = {
             "take": take.path.name,
-            "state": "draft" if take.rests else where(take),
+            "state": "draft" if take.draft_complete else where(take),
             "seconds": None if frames is None else frames / FRAME_RATE,
             "seed": take.request.seed,
         }

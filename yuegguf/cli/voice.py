@@ -67,7 +67,7 @@ def save(
 
     if not (options["ref"] or options["ref_vocal"] or options["ref_inst"]):
         raise click.UsageError("pass the recording: --ref FILE, or --ref-vocal FILE --ref-inst FILE")
-    voices.check_free(name, force)  # before minutes of encoding
+    voices.check_name_free(name, force)  # before minutes of encoding
     parts = (options[key] for key in ("ref", "ref_vocal", "ref_inst", "ref_start", "ref_end"))
     wanted = preflight.located_reference(recordings(*parts))
     folder = resolve.resolve_codec(resolve.ModelChoice(codec=codec, models_dir=models_root()))
@@ -86,7 +86,7 @@ def save(
         codec=preflight.codec_id(folder),
         saved=datetime.now(UTC).date().isoformat(),
     )
-    path = voices.save(made, replace=force)
+    path = voices.save_voice(made, replace=force)
     output.say(f"sing with it: yuegguf run --voice {name} …")
     output.result({**made.to_json(), "file": str(path)}, [str(path)])
 
@@ -105,9 +105,9 @@ def list_voices(output: Console, /) -> None:
 
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
-    for name in voices.names():
+    for name in voices.voice_names():
         try:
-            found = voices.load(name)
+            found = voices.load_voice(name)
         except YueError as error:  # one damaged file must not hide the others
             output.warn(str(error))
             rows.append({"name": name, "problem": error.message})
@@ -131,8 +131,8 @@ def info(output: Console, /, name: str) -> None:
     """
     from yuegguf.song import voices
 
-    found = voices.load(name)
-    path = voices.path_of(name)
+    found = voices.load_voice(name)
+    path = voices.voice_path(name)
     lines = [
         f"recording  {' + '.join(found.sources)}",
         f"window     {found.start:g}-{found.end:g} s: {found.seconds:g} s, {_kind(found)}",
@@ -154,7 +154,7 @@ def rm(output: Console, /, name: str) -> None:
     """
     from yuegguf.song import voices
 
-    path = voices.remove(name)
+    path = voices.remove_voice(name)
     output.result({"removed": str(path)}, [f"removed {path}"])
 
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal, get_args
 
 from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP, CODEC_RATE, FRAME_RATE, SONG_HOP
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 
 GraphRole = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsampler"]
 GRAPH_ROLES: tuple[GraphRole, ...] = get_args(GraphRole)
@@ -45,7 +45,7 @@ def read_graph_header(path: Path, role: GraphRole) -> GraphHeader:
     is of a newer format, or has another role than its name says.
     """
     try:
-        with opened(path) as file:
+        with open_plain_file(path) as file:
             text = _metadata(file, path.stat().st_size).get(METADATA_KEY)
         facts = json.loads(text) if text else None
     except (OSError, ValueError, KeyError) as error:
@@ -62,7 +62,7 @@ def read_graph_header(path: Path, role: GraphRole) -> GraphHeader:
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of any ONNX file, without its weights. Raises ModelNotFound, DamagedFile."""
     try:
-        with opened(path) as file:
+        with open_plain_file(path) as file:
             return _metadata(file, path.stat().st_size)
     except FileNotFoundError as error:
         raise ModelNotFound(f"there is no file {path}") from error
@@ -118,7 +118,7 @@ _WIDTHS = {
 def read_encoder(path: Path) -> EncoderShape:
     """The shape of an exported encoder. Raises ModelNotFound, DamagedFile."""
     try:
-        with opened(path) as file:
+        with open_plain_file(path) as file:
             found = {name.removesuffix(".f16"): dims for name, dims in _weights(file, path.stat().st_size)}
         widths = {field: found[name][0] for field, name in _WIDTHS.items()}
     except FileNotFoundError as error:

@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE, whole_frames
 from yuegguf.errors import RequestError
 from yuegguf.exchange import yue_ui
-from yuegguf.exchange.imported import LONGEST, ImportedSong, Origin, Overrides, assemble
-from yuegguf.exchange.npy_codes import MARKS, read_pair
+from yuegguf.exchange.imported import ImportedSong, Origin, Overrides, assemble
+from yuegguf.exchange.npy_codes import TRACK_SUFFIXES, read_pair
 from yuegguf.exchange.yue_ui import Project, Segment
 from yuegguf.files.arrays import save_array
-from yuegguf.files.atomic import read_within, storage_errors
-from yuegguf.files.typed_json import MOST_BYTES
+from yuegguf.files.atomic import read_limited, storage_errors
+from yuegguf.files.typed_json import MAX_JSON_BYTES
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
+from yuegguf.request.syllables import MAX_SECTION_SECONDS
 from yuegguf.song.folder import SongFolder
 
-NAME_BYTES = 120
+MAX_TAG_BYTES = 120
 """Of the tags in an official file name; infer.py puts all in, which file systems refuse at 255."""
 
-_OFFICIAL = re.compile(
+_OFFICIAL_NAME = re.compile(
     r"(?:cot_)?(?P<tags>.+)_tp(?P<top_p>[\d@]+)_T(?P<heat>[\d@]+)_rp(?P<penalty>[\d@]+)_maxtk(?P<ids>\d+)_"
 )
 _UNSAFE = re.compile(r'[\s/\\:*?"<>|\x00-\x1f]+')
@@ -39,7 +40,9 @@ def from_project(path: Path, known: Overrides) -> ImportedSong:
     """A YuE-UI project. Raises RequestError, DamagedFile."""
     if not path.is_file():
         raise RequestError(f"there is no file {path}", "pass a .json that YuE-UI saved")
-    project = yue_ui.read(read_within(path, MOST_BYTES, "pass a .json that YuE-UI saved"), path.name)
+    project = yue_ui.parse_project(
+        read_limited(path, MAX_JSON_BYTES, "pass a .json that YuE-UI saved"), path.name
+    )
     lyrics = yue_ui.our_lyrics(project.lyrics, [segment.name for segment in project.segments])
     notices = project.notices
     if lyrics != project.lyrics and known.lyrics is None:
@@ -55,13 +58,13 @@ def from_project(path: Path, known: Overrides) -> ImportedSong:
         seed=project.seed,
         notices=notices,
     )
-    kept = _kept(project)
+    kept = _shown_frames(project)
     return assemble(
         project.codes0[:, kept], project.codes[:, :, kept[kept < project.codes.shape[2]]], source, known
     )
 
 
-def _kept(project: Project) -> NDArray[np.int64]:
+def _shown_frames(project: Project) -> NDArray[np.int64]:
     """The frames that the segments hold: a rewound project keeps more than it shows."""
     if not project.segments:
         return np.arange(project.codes0.shape[1])
@@ -81,13 +84,13 @@ def from_pair(paths: Sequence[Path], known: Overrides) -> ImportedSong:
         notice = f"the tracks differ in length; both are cut to {frames / FRAME_RATE:g} s"
         source = replace(source, notices=(notice,))
     codes = np.stack([track[:, :frames] for track in tracks])
-    whole = codes if codes.shape[1] == CODEBOOKS else _nothing()
-    return assemble(codes[:, 0], whole, _named(source), known)
+    whole = codes if codes.shape[1] == CODEBOOKS else _no_codes()
+    return assemble(codes[:, 0], whole, _with_name_settings(source), known)
 
 
-def _named(source: Origin) -> Origin:
+def _with_name_settings(source: Origin) -> Origin:
     """The source with the tags and settings that infer.py wrote into its name, where they are in range."""
-    found = _OFFICIAL.match(source.files[0])
+    found = _OFFICIAL_NAME.match(source.files[0])
     if not found:
         return source
     heat, penalty, top_p = (float(found[key].replace("@", ".")) for key in ("heat", "penalty", "top_p"))
@@ -95,7 +98,7 @@ def _named(source: Origin) -> Origin:
         sampling = Sampling(temperature=heat, repetition_penalty=penalty, top_p=top_p)
     except RequestError:
         sampling = Sampling()
-    seconds = min(max(int(found["ids"]) / (2 * FRAME_RATE), 1.0), LONGEST)
+    seconds = min(max(int(found["ids"]) / (2 * FRAME_RATE), 1.0), MAX_SECTION_SECONDS)
     genre = found["tags"].replace("-", " ").replace("@", ".")
     return replace(source, genre=genre, sampling=sampling, segment_seconds=seconds)
 
@@ -107,7 +110,7 @@ def from_stems(
     return assemble(codes[:, 0], codes, Origin("stems", tuple(file.name for file in files), start), known)
 
 
-def window(start: float, take: float | None, frames: int) -> slice:
+def stem_window(start: float, take: float | None, frames: int) -> slice:
     """The frames of stems to import, of `frames` that there are. Raises RequestError for none."""
     end = math.inf if take is None else start + take
     if not (math.isfinite(start) and 0 <= start < end):
@@ -122,31 +125,31 @@ def window(start: float, take: float | None, frames: int) -> slice:
     return found
 
 
-def official_files(folder: SongFolder) -> dict[str, NDArray[np.uint32]]:
+def npy_files(folder: SongFolder) -> dict[str, NDArray[np.uint32]]:
     """The song as infer.py leaves it: `stage1/…_vtrack.npy` [1, T] and, once refined, `stage2/…` [8, T].
 
     Raises RequestError when nothing is drafted yet, DamagedFile.
     """
-    codes0, _ = _drafted(folder)
-    codes, name = _refined(folder), official_name(folder.request, codes0)
+    codes0, _ = _stage1_codes(folder)
+    codes, name = _stage2_codes(folder), npy_name(folder.request, codes0)
     stages = {"stage1": codes0[:, None]} | ({"stage2": codes} if codes.size else {})
     return {
         f"{stage}/{name}_{mark}.npy": track.astype(np.uint32)
         for stage, tracks in stages.items()
-        for mark, track in zip(MARKS, tracks, strict=True)
+        for mark, track in zip(TRACK_SUFFIXES, tracks, strict=True)
     }
 
 
-def official_name(request: SongRequest, codes0: NDArray[np.int16]) -> str:
+def npy_name(request: SongRequest, codes0: NDArray[np.int16]) -> str:
     """infer.py's file name without the track: tags, settings, an id; the id is a hash of the song here."""
-    tags = _UNSAFE.sub("-", request.genre.strip()).encode()[:NAME_BYTES].decode(errors="ignore")
+    tags = _UNSAFE.sub("-", request.genre.strip()).encode()[:MAX_TAG_BYTES].decode(errors="ignore")
     used, ids = request.sampling, round(2 * FRAME_RATE * request.segment_seconds)
     digest = uuid.UUID(bytes=hashlib.sha256(codes0.tobytes()).digest()[:16], version=4)
     settings = f"tp{used.top_p}_T{used.temperature}_rp{used.repetition_penalty}_maxtk{ids}"
     return f"{tags}_{settings}_{digest}".replace(".", "@")
 
 
-def write_official(files: Mapping[str, NDArray[np.uint32]], target: Path) -> list[Path]:
+def write_npy_files(files: Mapping[str, NDArray[np.uint32]], target: Path) -> list[Path]:
     """Write `official_files` below a folder. Raises StorageError."""
     for name, codes in files.items():
         path = target / name
@@ -156,9 +159,9 @@ def write_official(files: Mapping[str, NDArray[np.uint32]], target: Path) -> lis
     return [target / name for name in files]
 
 
-def project_of(folder: SongFolder) -> Project:
+def to_project(folder: SongFolder) -> Project:
     """The song as a YuE-UI project. Raises RequestError when nothing is drafted yet, DamagedFile."""
-    codes0, frames = _drafted(folder)
+    codes0, frames = _stage1_codes(folder)
     request = folder.request
     lyrics, names = yue_ui.their_lyrics(request)
     ends = [int(end) for end in np.cumsum(frames)]
@@ -169,7 +172,7 @@ def project_of(folder: SongFolder) -> Project:
         lyrics,
         segments,
         codes0,
-        _refined(folder),
+        _stage2_codes(folder),
         request.sampling,
         request.segment_seconds,
         request.seed,
@@ -177,15 +180,15 @@ def project_of(folder: SongFolder) -> Project:
     )
 
 
-def _drafted(folder: SongFolder) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+def _stage1_codes(folder: SongFolder) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     if not (folder.path / "stage1.npz").exists():
         raise RequestError(f"{folder.path} is not drafted yet", f"go on with: yuegguf resume {folder.path}")
     return folder.load_stage1()
 
 
-def _refined(folder: SongFolder) -> NDArray[np.int16]:
-    return folder.load_stage2() if (folder.path / "stage2.npz").exists() else _nothing()
+def _stage2_codes(folder: SongFolder) -> NDArray[np.int16]:
+    return folder.load_stage2() if (folder.path / "stage2.npz").exists() else _no_codes()
 
 
-def _nothing() -> NDArray[np.int16]:
+def _no_codes() -> NDArray[np.int16]:
     return np.zeros((2, CODEBOOKS, 0), np.int16)

@@ -27,17 +27,17 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
 from yuegguf.files.arrays import check_codes, load_array, save_array
 from yuegguf.files.atomic import replacing, storage_errors
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request.lyrics import MOST_TEXT, Section, parse
-from yuegguf.song.encoding import EncodingMemory, encode, source_of, sum_of
+from yuegguf.request.lyrics import MAX_LYRICS_CHARS, Section, parse_lyrics
+from yuegguf.song.encoding import EncodingMemory, audio_source, encode_source, sum_sources
 
-TRACKS = ("mix", "vocals", "instrumental")
-KEYS = {"mix": "codec", "vocals": "vocals_codec", "instrumental": "instrumental_codec"}
+DATASET_TRACKS = ("mix", "vocals", "instrumental")
+CODEC_KEYS = {"mix": "codec", "vocals": "vocals_codec", "instrumental": "instrumental_codec"}
 """Track → its field in a row."""
-MOST_APART = 10
+MAX_FRAMES_APART = 10
 """Frames by which the tracks of a song may differ; finetuning skips a song with more."""
-SHORTEST = 1.0
+MIN_SECTION_SECONDS = 1.0
 """Seconds of a section; finetuning skips shorter ones."""
 
 _TIMED = re.compile(r"^\s*\[(\d+):(\d+(?:\.\d+)?)\]\s*(.*)$")
@@ -75,11 +75,11 @@ def read_songs(folder: Path) -> list[SongFiles]:
 
 def read_song(folder: Path) -> SongFiles:
     """One song's folder. Raises RequestError naming what it lacks."""
-    tracks = {name: path for name in TRACKS if (path := _only(folder, name))}
+    tracks = {name: path for name in DATASET_TRACKS if (path := _find_recording(folder, name))}
     for name in ("vocals", "instrumental"):
         if name not in tracks:
             raise RequestError(f"{folder} has no {name}", f"put a recording there: {name}.wav")
-    lyrics, tags = (_text(folder / name) for name in ("lyrics.lrc", "tags.txt"))
+    lyrics, tags = (_read_text(folder / name) for name in ("lyrics.lrc", "tags.txt"))
     if not tags.strip():
         raise RequestError(f"{folder / 'tags.txt'} is empty", "write the song's genre tags into it")
     try:
@@ -108,13 +108,13 @@ def timed_sections(text: str) -> tuple[TimedSection, ...]:
         elif not starts and words:
             raise RequestError(f"line {number} comes before the first label", "open with a timed [verse]")
         plain.append(words)
-    sections = parse("\n".join(plain)).sections
+    sections = parse_lyrics("\n".join(plain)).sections
     if len(sections) != len(starts):
         raise RequestError("a line in brackets is not a section label", "use [verse], [chorus], …")
     return tuple(TimedSection(start, section) for start, section in zip(starts, sections, strict=True))
 
 
-def row(song: SongFiles, frames: int, codes: dict[str, str]) -> dict[str, Any]:
+def jsonl_row(song: SongFiles, frames: int, codes: dict[str, str]) -> dict[str, Any]:
     """A line of the JSONL; `codes` are the file names of TRACKS. Raises RequestError for late sections."""
     length = frames / FRAME_RATE
     starts = [part.start for part in song.sections]
@@ -126,7 +126,7 @@ def row(song: SongFiles, frames: int, codes: dict[str, str]) -> dict[str, Any]:
     spans = list(zip(song.sections, starts, ends, strict=True))
     return {
         "id": song.name,
-        **{KEYS[track]: name for track, name in codes.items()},
+        **{CODEC_KEYS[track]: name for track, name in codes.items()},
         "audio_length_in_sec": length,
         "msa": [{"start": a, "end": b, "label": part.section.label} for part, a, b in spans],
         "genres": song.tags,
@@ -146,7 +146,7 @@ def row(song: SongFiles, frames: int, codes: dict[str, str]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Encoder:
+class DatasetEncoder:
     """A codec, and what encoding with it may take."""
 
     codec: AudioCodec
@@ -156,7 +156,7 @@ class Encoder:
 
 
 @dataclass(frozen=True)
-class Origin:
+class CodesOrigin:
     """What the codes of a song were made from; codes of another origin are never taken for its own."""
 
     codec: str
@@ -164,9 +164,9 @@ class Origin:
     """Track → bytes and sha256 of its file."""
 
 
-def write(
+def write_dataset(
     songs: Sequence[SongFiles],
-    encoder: Encoder,
+    encoder: DatasetEncoder,
     out: Path,
     force: bool = False,
     progress: Progress = silent,
@@ -178,21 +178,23 @@ def write(
     come as warnings. Raises RequestError, NotEnoughMemory, DamagedFile, CodecError, StorageError.
     """
     rows, folder = [], out.parent / "codes"
-    origins = {song.name: _origin(song, encoder) for song in songs}
-    stale = {song.name for song in songs if not _made_from(song, folder, origins[song.name])}
+    origins = {song.name: _codes_origin(song, encoder) for song in songs}
+    stale = {song.name for song in songs if not _has_origin(song, folder, origins[song.name])}
     if not force:
         for name in sorted(stale):
             _refuse_to_replace(name, folder)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for song in songs:
-        files = _codes_of(song.name, folder)
+        files = _codes_files(song.name, folder)
         if song.name in stale:
-            _begin(song.name, folder, origins[song.name])
-        frames = _encode(song, encoder, files, progress)
-        made = row(song, frames, {track: str(file.relative_to(out.parent)) for track, file in files.items()})
+            _start_song(song.name, folder, origins[song.name])
+        frames = _encode_missing(song, encoder, files, progress)
+        made = jsonl_row(
+            song, frames, {track: str(file.relative_to(out.parent)) for track, file in files.items()}
+        )
         for part in made["msa"]:
-            if part["end"] - part["start"] < SHORTEST:
+            if part["end"] - part["start"] < MIN_SECTION_SECONDS:
                 text = f"{song.name}: [{part['label']}] is shorter than a second; finetuning will skip it"
                 progress(Event("draft", 0, 1, warning=text))
         rows.append(made)
@@ -201,40 +203,40 @@ def write(
     return rows
 
 
-def _codes_of(name: str, folder: Path) -> dict[str, Path]:
+def _codes_files(name: str, folder: Path) -> dict[str, Path]:
     """The files of a song's codes."""
-    return {track: folder / f"{name}.{track}.npy" for track in TRACKS}
+    return {track: folder / f"{name}.{track}.npy" for track in DATASET_TRACKS}
 
 
-def _note_of(name: str, folder: Path) -> Path:
+def _origin_file(name: str, folder: Path) -> Path:
     """The file that says what a song's codes were made from."""
     return folder / f"{name}.origin.json"
 
 
-def _origin(song: SongFiles, encoder: Encoder) -> Origin:
+def _codes_origin(song: SongFiles, encoder: DatasetEncoder) -> CodesOrigin:
     """What a song's codes are to be made from. Raises RequestError."""
     found = {}
     for track, path in song.tracks.items():
         try:
-            with opened(path) as file:
+            with open_plain_file(path) as file:
                 found[track] = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise RequestError(f"{path} cannot be read ({error.strerror})", "check the file") from error
-    return Origin(encoder.codec_id, found)
+    return CodesOrigin(encoder.codec_id, found)
 
 
-def _made_from(song: SongFiles, folder: Path, origin: Origin) -> bool:
+def _has_origin(song: SongFiles, folder: Path, origin: CodesOrigin) -> bool:
     """Whether what is there of a song's codes has this origin."""
-    note = _note_of(song.name, folder)
+    note = _origin_file(song.name, folder)
     try:
-        return typed_json.read_file(note, Origin, "") == origin
+        return typed_json.read_file(note, CodesOrigin, "") == origin
     except (OSError, DamagedFile):
         return False
 
 
 def _refuse_to_replace(name: str, folder: Path) -> None:
     """Raise RequestError where a song has codes that were made from something else."""
-    for file in _codes_of(name, folder).values():
+    for file in _codes_files(name, folder).values():
         if os.path.lexists(file):
             raise RequestError(
                 f"{file} was made from other recordings, or with another codec",
@@ -242,23 +244,25 @@ def _refuse_to_replace(name: str, folder: Path) -> None:
             )
 
 
-def _begin(name: str, folder: Path, origin: Origin) -> None:
+def _start_song(name: str, folder: Path, origin: CodesOrigin) -> None:
     """Remove a song's codes, then note what the next ones will be made from. Raises StorageError."""
-    for file in _codes_of(name, folder).values():
+    for file in _codes_files(name, folder).values():
         with storage_errors(file):
             file.unlink(missing_ok=True)
-    with replacing(_note_of(name, folder)) as beside:
+    with replacing(_origin_file(name, folder)) as beside:
         beside.write_text(json.dumps(asdict(origin), indent=1) + "\n", "utf-8")
 
 
-def _encode(song: SongFiles, encoder: Encoder, files: dict[str, Path], progress: Progress) -> int:
+def _encode_missing(
+    song: SongFiles, encoder: DatasetEncoder, files: dict[str, Path], progress: Progress
+) -> int:
     """Make the codes that are missing of all tracks, each [1, T] in int64; returns T."""
     if not all(file.is_file() for file in files.values()):
-        sources = {name: source_of(open_recording(path)) for name, path in song.tracks.items()}
+        sources = {name: audio_source(open_recording(path)) for name, path in song.tracks.items()}
         if "mix" not in sources:
-            sources["mix"] = sum_of(f"{song.name}'s mix", sources["vocals"], sources["instrumental"])
-        lengths = {name: sources[name].frames for name in TRACKS}
-        if max(lengths.values()) - min(lengths.values()) > MOST_APART:
+            sources["mix"] = sum_sources(f"{song.name}'s mix", sources["vocals"], sources["instrumental"])
+        lengths = {name: sources[name].frames for name in DATASET_TRACKS}
+        if max(lengths.values()) - min(lengths.values()) > MAX_FRAMES_APART:
             told = ", ".join(f"{name} {count}" for name, count in lengths.items())
             raise RequestError(
                 f"{song.name}: the tracks have different lengths ({told} frames)", "cut them alike"
@@ -267,27 +271,27 @@ def _encode(song: SongFiles, encoder: Encoder, files: dict[str, Path], progress:
         for name, file in files.items():
             if file.is_file():
                 continue
-            codes = encode(sources[name], encoder.codec, encoder.room, window, progress)
+            codes = encode_source(sources[name], encoder.codec, encoder.room, window, progress)
             save_array(file, codes[:1].astype(np.int64))
-    return min(int(_kept(file).shape[1]) for file in files.values())
+    return min(int(_load_codes(file).shape[1]) for file in files.values())
 
 
-def _kept(file: Path) -> NDArray[np.int64]:
+def _load_codes(file: Path) -> NDArray[np.int64]:
     codes = load_array(file)
     check_codes(codes, (1, None), str(file))
     return codes
 
 
-def _only(folder: Path, name: str) -> Path | None:
+def _find_recording(folder: Path, name: str) -> Path | None:
     found = sorted(path for path in folder.glob(f"{name}.*") if path.suffix != ".npy")
     if len(found) > 1:
         raise RequestError(f"{folder} has several recordings called {name}", "leave one")
     return found[0] if found else None
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
-        with opened(path) as file:
-            return file.read(4 * MOST_TEXT + 4).decode("utf-8-sig")
+        with open_plain_file(path) as file:
+            return file.read(4 * MAX_LYRICS_CHARS + 4).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} cannot be read as text", "put a UTF-8 file there") from error

@@ -18,17 +18,15 @@ from yuegguf.lm.vocab import interleave
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline.create import new_record, planned
 from yuegguf.planning.plan import ComputeOptions
-from yuegguf.request.lyrics import Section, parse, write
+from yuegguf.request.lyrics import Section, format_lyrics, parse_lyrics
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import Output, SongRequest
+from yuegguf.request.syllables import MAX_SECTION_SECONDS
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.lookup import new_path
+from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import Imported, SongRecord, State
-from yuegguf.song.token_log import END_OF_AUDIO
+from yuegguf.stages.stage1_task import END_OF_AUDIO
 from yuegguf.stages.stage2 import chunk_grid
-
-LONGEST = 150
-"""Seconds that a section may have."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +96,15 @@ def assemble(
         raise RequestError(f"no genre tags are known of {source.names}", 'pass them: -g "female pop"')
     told = list(source.notices)
     lyrics = source.lyrics if known.lyrics is None else known.lyrics
-    frames = _between(known.starts, total) if known.starts else source.frames or _evenly(total)
-    parsed = _sections(lyrics, len(frames), bool(known.starts), told)
+    frames = _frames_between(known.starts, total) if known.starts else source.frames or _even_frames(total)
+    parsed = _sections_for(lyrics, len(frames), bool(known.starts), told)
     if not (known.starts or source.frames) and max(len(frames), len(parsed)) > 1:
         told.append(
             f"all of it is kept as {len(frames)} of {len(parsed)} sections; say where they begin with --at"
         )
-    sections, seconds = _roomy(parsed, frames, source.segment_seconds)
-    if lyrics is None or tuple(sections) != parse(lyrics).sections:
-        lyrics = write(sections)
+    sections, seconds = _raise_limits(parsed, frames, source.segment_seconds)
+    if lyrics is None or tuple(sections) != parse_lyrics(lyrics).sections:
+        lyrics = format_lyrics(sections)
     sung = "all" if len(frames) == len(sections) else str(len(frames))
     request = SongRequest(genre, lyrics, sung, seconds, source.seed, source.sampling, output=known.output)
     origin = Imported(tool=source.tool, files=source.files, start=source.start)
@@ -114,7 +112,7 @@ def assemble(
     return ImportedSong(request, first, whole, frames, origin, tuple(told))
 
 
-def _between(starts: Sequence[float], total: int) -> tuple[int, ...]:
+def _frames_between(starts: Sequence[float], total: int) -> tuple[int, ...]:
     """Frames of the sections that begin at 0 and at `starts`. Raises RequestError."""
     length = total / FRAME_RATE
     inside = all(0 < start < length for start in starts)
@@ -126,19 +124,19 @@ def _between(starts: Sequence[float], total: int) -> tuple[int, ...]:
     return tuple(b - a for a, b in pairwise(marks))
 
 
-def _evenly(total: int) -> tuple[int, ...]:
+def _even_frames(total: int) -> tuple[int, ...]:
     """One section, or as few as a song needs that is longer than one may be."""
-    parts = -(-total // (LONGEST * FRAME_RATE))
+    parts = -(-total // (MAX_SECTION_SECONDS * FRAME_RATE))
     marks = [total * part // parts for part in range(parts + 1)]
     return tuple(b - a for a, b in pairwise(marks))
 
 
-def _sections(lyrics: str | None, count: int, named: bool, told: list[str]) -> list[Section]:
+def _sections_for(lyrics: str | None, count: int, named: bool, told: list[str]) -> list[Section]:
     """At least `count` sections. Raises RequestError where the user `named` more than the lyrics have."""
     if lyrics is None:
         told.append("no lyrics are known: the song is kept without words; pass them with -l")
         return [Section("verse", "")] * count
-    sections = list(parse(lyrics).sections)
+    sections = list(parse_lyrics(lyrics).sections)
     if len(sections) < count:
         text = f"{count} sections are there, and the lyrics have {len(sections)}"
         if named:
@@ -147,11 +145,13 @@ def _sections(lyrics: str | None, count: int, named: bool, told: list[str]) -> l
     return sections + [Section("verse", "")] * (count - len(sections))
 
 
-def _roomy(sections: Sequence[Section], frames: Sequence[int], seconds: float) -> tuple[list[Section], float]:
+def _raise_limits(
+    sections: Sequence[Section], frames: Sequence[int], seconds: float
+) -> tuple[list[Section], float]:
     """The sections and the limit of those without their own, raised to what is there already."""
-    if max(frames) > LONGEST * FRAME_RATE:
+    if max(frames) > MAX_SECTION_SECONDS * FRAME_RATE:
         raise RequestError(
-            f"a section is {max(frames) / FRAME_RATE:g} s long, and one holds at most {LONGEST} s",
+            f"a section is {max(frames) / FRAME_RATE:g} s long, at most {MAX_SECTION_SECONDS} s are allowed",
             "divide it with --at",
         )
     fitted = list(sections)
@@ -173,21 +173,21 @@ def create_folder(material: ImportedSong, path: Path, record: SongRecord) -> Son
         path.parent.mkdir(parents=True, exist_ok=True)
         with workspace(path.parent) as beside:
             folder = SongFolder.create(beside / path.name, record)
-            folder.advance(_fill(folder, material), imported=material.origin)
+            folder.advance(_write_codes(folder, material), imported=material.origin)
             folder.path.rename(path)
     return SongFolder.open(path)
 
 
-def _fill(folder: SongFolder, material: ImportedSong) -> State:
+def _write_codes(folder: SongFolder, material: ImportedSong) -> State:
     """Write draws and codes; returns the phase that comes next."""
     ends = np.cumsum(material.frames)[:-1]
     sung = [interleave(*part) for part in np.split(material.codes0, ends, axis=1)]
-    _log(folder, sung, material.request.frame_caps())
+    _write_log(folder, sung, material.request.frame_caps())
     folder.save_stage1(material.frames, material.codes0)
-    return keep_refined(folder, material.codes0, material.codes)
+    return save_refined(folder, material.codes0, material.codes)
 
 
-def keep_refined(folder: SongFolder, codes0: NDArray[np.int16], codes: NDArray[np.int16]) -> State:
+def save_refined(folder: SongFolder, codes0: NDArray[np.int16], codes: NDArray[np.int16]) -> State:
     """Keep what stage 2 need not make again of a song [2, T]; returns the phase that comes next.
 
     `codes` [2, 8, T'] are those of the first T' ≤ T frames. All of them make the whole of stage 2; else the
@@ -205,20 +205,20 @@ def keep_refined(folder: SongFolder, codes0: NDArray[np.int16], codes: NDArray[n
     return "refine"
 
 
-def _log(folder: SongFolder, sung: Sequence[NDArray[np.int16]], caps: Sequence[int]) -> None:
+def _write_log(folder: SongFolder, sung: Sequence[NDArray[np.int16]], caps: Sequence[int]) -> None:
     """Write the draws as stage 1 would have: a section at its limit was cut off, any other has ended."""
     log = folder.token_log()
     try:
         for section, (codes, cap) in enumerate(zip(sung, caps, strict=True)):
             for code in codes.tolist():
-                log.draw(section, code)
+                log.append(section, code)
             if len(codes) < 2 * cap:
-                log.draw(section, END_OF_AUDIO)
+                log.append(section, END_OF_AUDIO)
     finally:
         log.close()
 
 
-def adopt(
+def create_imported_song(
     arrived: ImportedSong, models: Models, parent: Path, name: str | None, options: ComputeOptions
 ) -> SongFolder:
     """A song folder of what another tool made, ready to be refined or rendered by `resume`.
@@ -228,4 +228,4 @@ def adopt(
     check_no_song_work(parent)
     made, _ = planned(arrived.request, models, options)
     record = new_record(arrived.request, name, models, made)
-    return create_folder(arrived, new_path(parent, record.title), record)
+    return create_folder(arrived, new_song_path(parent, record.title), record)

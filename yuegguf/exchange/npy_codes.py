@@ -13,7 +13,7 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files.arrays import check_codes, load_array, save_array
 from yuegguf.song.folder import SongFolder
 
-MARKS = ("vtrack", "itrack")
+TRACK_SUFFIXES = ("vtrack", "itrack")
 """How upstream and exl2 name the vocal and the instrumental file."""
 
 
@@ -24,7 +24,7 @@ def read_codes(paths: Sequence[Path]) -> NDArray[np.int16]:
     """
     if len(paths) == 1 and (paths[0] / "song.json").is_file():
         return SongFolder.open(paths[0]).load_stage2()
-    vocal, instrumental = _pair(paths)
+    vocal, instrumental = _find_pair(paths)
     tracks = [read_track(vocal), read_track(instrumental)]
     frames = min(track.shape[1] for track in tracks)
     return np.stack([track[:, :frames] for track in tracks])
@@ -35,8 +35,8 @@ def read_pair(paths: Sequence[Path]) -> tuple[list[Path], list[NDArray[np.int16]
 
     Nothing is cut. Raises RequestError, DamagedFile.
     """
-    files = list(_pair(paths))
-    tracks = [_load(file) for file in files]
+    files = list(_find_pair(paths))
+    tracks = [_read_npy(file) for file in files]
     if len(tracks[0]) != len(tracks[1]):
         raise DamagedFile(
             f"{files[0].name} and {files[1].name} come from different stages", "pass two files of one stage"
@@ -46,7 +46,7 @@ def read_pair(paths: Sequence[Path]) -> tuple[list[Path], list[NDArray[np.int16]
 
 def read_track(path: Path) -> NDArray[np.int16]:
     """One track's codes [8, T] from an .npy. Raises RequestError, DamagedFile."""
-    codes = _load(path)
+    codes = _read_npy(path)
     if len(codes) == 1:
         raise DamagedFile(
             f"{path.name} holds codebook 0 only: it comes from stage 1", "pass the files of stage 2"
@@ -54,7 +54,7 @@ def read_track(path: Path) -> NDArray[np.int16]:
     return codes
 
 
-def _load(path: Path) -> NDArray[np.int16]:
+def _read_npy(path: Path) -> NDArray[np.int16]:
     """A track of either stage [1 or 8, T]."""
     if not path.is_file():
         raise RequestError(f"there is no file {path}", "pass a song folder or .npy files of codes")
@@ -65,18 +65,18 @@ def _load(path: Path) -> NDArray[np.int16]:
     return codes.astype(np.int16)
 
 
-def track_of(path: Path) -> Track:
+def track_from_name(path: Path) -> Track:
     """Which track a file of codes holds, by its name; a vocal unless it says otherwise.
 
     YuE's own mark decides, as its names begin with the genre: `instrumental-rock_…_vtrack.npy`.
     """
     name = path.stem.lower()
-    if MARKS[0] in name:
+    if TRACK_SUFFIXES[0] in name:
         return "vocal"
-    return "instrumental" if MARKS[1] in name or "inst" in name else "vocal"
+    return "instrumental" if TRACK_SUFFIXES[1] in name or "inst" in name else "vocal"
 
 
-def title_of(path: Path) -> str:
+def title_from_path(path: Path) -> str:
     """What audio made from codes is called: a song's tags, else the name of the file or folder."""
     if (path / "song.json").is_file():
         return SongFolder.open(path).request.genre
@@ -88,12 +88,12 @@ def write_track(path: Path, codes: NDArray[np.int16]) -> None:
     save_array(path, codes.astype(np.int16))
 
 
-def _pair(paths: Sequence[Path]) -> tuple[Path, Path]:
+def _find_pair(paths: Sequence[Path]) -> tuple[Path, Path]:
     """The vocal and the instrumental file among paths or in a folder."""
     if len(paths) == 1 and paths[0].is_dir():
         found = sorted([*paths[0].glob("*.npy"), *paths[0].glob("stage2/*.npy")])
         found = found or sorted(paths[0].glob("stage1/*.npy"))
-        tracks = [[file for file in found if mark in file.name] for mark in MARKS]
+        tracks = [[file for file in found if mark in file.name] for mark in TRACK_SUFFIXES]
         if any(len(files) != 1 for files in tracks):
             raise RequestError(
                 f"{paths[0]} does not hold one *vtrack.npy and one *itrack.npy",
@@ -101,7 +101,7 @@ def _pair(paths: Sequence[Path]) -> tuple[Path, Path]:
             )
         return tracks[0][0], tracks[1][0]
     if len(paths) == 2:
-        swapped = MARKS[1] in paths[0].name and MARKS[0] in paths[1].name
+        swapped = TRACK_SUFFIXES[1] in paths[0].name and TRACK_SUFFIXES[0] in paths[1].name
         return (paths[1], paths[0]) if swapped else (paths[0], paths[1])
     raise RequestError(
         "codes of both tracks are needed", "pass a song folder, or the vocal and the backing file"

@@ -15,14 +15,14 @@ from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.state import finished, where
 
-INCHES, DOTS = (11.0, 6.5), 100
+SIZE_INCHES, DOTS_PER_INCH = (11.0, 6.5), 100
 """Size of the picture and dots per inch."""
-WINDOW, HIGHEST_HZ = 2048, 16_000
+FFT_WINDOW, MAX_HZ = 2048, 16_000
 """Samples of a spectrum, and the top of the drawn range."""
 MEL_BANDS = 96
-TICKS = (100, 500, 1000, 2000, 4000, 8000)
-QUIETEST_DB, LOUDEST_DB = -100.0, -30.0
-COLUMNS = 2200
+HZ_TICKS = (100, 500, 1000, 2000, 4000, 8000)
+MIN_DB, MAX_DB = -100.0, -30.0
+MAX_COLUMNS = 2200
 """Columns of a picture: two a dot."""
 
 
@@ -41,7 +41,7 @@ def plot_song(folder: Path, out: Path) -> Path:
     stems = [(name, *read_audio(files[name])) for name in ("vocals", "instrumental") if name in files]
     spectra: list[tuple[str, NDArray[np.float32], int]] = [*stems] or [(song.files[0].stem, mix, rate)]
     figure = _figure()
-    _check_kind(figure, out)
+    _check_extension(figure, out)
     heights = [0.25, 1, *[1.6] * len(spectra)]
     rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _draw_sections(rows[0], song)
@@ -52,14 +52,14 @@ def plot_song(folder: Path, out: Path) -> Path:
     rows[0].set_title(opened.request.genre.strip().splitlines()[0][:110], fontsize=10)
     with replacing(out) as beside:
         try:
-            figure.savefig(beside, dpi=DOTS)
+            figure.savefig(beside, dpi=DOTS_PER_INCH)
         except ValueError as error:
             hint = "check its fonts, and let a process open more files: ulimit -n 1024"
             raise YueError(f"matplotlib could not draw {out.name} ({error})", hint) from error
     return out
 
 
-def _check_kind(figure: Any, out: Path) -> None:
+def _check_extension(figure: Any, out: Path) -> None:
     """Refuse an ending that matplotlib does not know. Raises RequestError."""
     if out.suffix.lower().removeprefix(".") not in figure.canvas.get_supported_filetypes():
         raise RequestError(f"{out.name} is not a kind of picture that can be drawn", "use .png, .pdf or .svg")
@@ -70,12 +70,12 @@ def _figure() -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ModelNotFound("drawing needs matplotlib", "pip install 'yuegguf[plot]'") from error
-    return Figure(figsize=INCHES, layout="constrained")
+    return Figure(figsize=SIZE_INCHES, layout="constrained")
 
 
 def _draw_wave(axes: Any, wave: NDArray[np.float32], rate: int, song: Song) -> None:
     """The envelope of the mix, with a line where a section begins."""
-    size = max(1, len(wave) // COLUMNS)
+    size = max(1, len(wave) // MAX_COLUMNS)
     blocks = wave[: len(wave) // size * size].reshape(-1, size)
     time = np.arange(len(blocks)) * size / rate
     axes.fill_between(time, blocks.min(axis=1), blocks.max(axis=1), linewidth=0, color="#3b6ea5")
@@ -102,19 +102,19 @@ def _draw_spectrum(axes: Any, wave: NDArray[np.float32], rate: int, name: str) -
     """A mel spectrogram, with its scale in Hz."""
     extent = (0, len(wave) / rate, 0, MEL_BANDS)
     picture = {"origin": "lower", "aspect": "auto", "cmap": "magma", "interpolation": "nearest"}
-    axes.imshow(mel_spectrum_db(wave, rate).T, extent=extent, vmin=QUIETEST_DB, vmax=LOUDEST_DB, **picture)
-    axes.set_yticks([_band_of(hertz, rate) for hertz in TICKS], [f"{hertz:g}" for hertz in TICKS])
+    axes.imshow(mel_spectrum_db(wave, rate).T, extent=extent, vmin=MIN_DB, vmax=MAX_DB, **picture)
+    axes.set_yticks([_hertz_to_band(hertz, rate) for hertz in HZ_TICKS], [f"{hertz:g}" for hertz in HZ_TICKS])
     axes.set_ylim(0, MEL_BANDS)
     axes.set_ylabel(f"{name}, Hz")
 
 
 def mel_spectrum_db(wave: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
     """Wave [S] → mean levels in dB [T, MEL_BANDS], at most COLUMNS times; a full-scale sine has some -8."""
-    hop = max(WINDOW // 4, -(-len(wave) // COLUMNS))
-    padded = np.pad(wave, WINDOW // 2)
-    window = np.hanning(WINDOW) / np.hanning(WINDOW).sum()
+    hop = max(FFT_WINDOW // 4, -(-len(wave) // MAX_COLUMNS))
+    padded = np.pad(wave, FFT_WINDOW // 2)
+    window = np.hanning(FFT_WINDOW) / np.hanning(FFT_WINDOW).sum()
     bands = mel_bands(rate)
-    parts = (padded[start : start + WINDOW] for start in range(0, len(wave), hop))
+    parts = (padded[start : start + FFT_WINDOW] for start in range(0, len(wave), hop))
     powers = np.stack([bands @ np.abs(np.fft.rfft(part * window)) ** 2 for part in parts])
     levels: NDArray[np.float64] = 10 * np.log10(np.maximum(powers, 1e-12))
     return levels
@@ -122,8 +122,8 @@ def mel_spectrum_db(wave: NDArray[np.float32], rate: int) -> NDArray[np.float64]
 
 def mel_bands(rate: int) -> NDArray[np.float64]:
     """Triangles over a spectrum's bins [MEL_BANDS, WINDOW // 2 + 1], evenly spaced in mel, each of sum 1."""
-    edges = _hertz(np.linspace(0, _mel(_highest(rate)), MEL_BANDS + 2))
-    bins = np.fft.rfftfreq(WINDOW, 1 / rate)
+    edges = _mel_to_hertz(np.linspace(0, _hertz_to_mel(_top_hz(rate)), MEL_BANDS + 2))
+    bins = np.fft.rfftfreq(FFT_WINDOW, 1 / rate)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     triangles = np.maximum(0, np.minimum(rising, falling))
@@ -131,19 +131,19 @@ def mel_bands(rate: int) -> NDArray[np.float64]:
     return bands
 
 
-def _highest(rate: int) -> float:
-    return min(HIGHEST_HZ, rate / 2)
+def _top_hz(rate: int) -> float:
+    return min(MAX_HZ, rate / 2)
 
 
-def _band_of(hertz: float, rate: int) -> float:
+def _hertz_to_band(hertz: float, rate: int) -> float:
     """Where a frequency lies on the scale of bands."""
-    return float(_mel(hertz) / _mel(_highest(rate)) * (MEL_BANDS + 1) - 0.5)
+    return float(_hertz_to_mel(hertz) / _hertz_to_mel(_top_hz(rate)) * (MEL_BANDS + 1) - 0.5)
 
 
-def _mel(hertz: float) -> float:
+def _hertz_to_mel(hertz: float) -> float:
     """O'Shaughnessy's scale, as in HTK."""
     return float(2595 * np.log10(1 + hertz / 700))
 
 
-def _hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+def _mel_to_hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     return 700 * (10 ** (mel / 2595) - 1)

@@ -20,7 +20,7 @@ from yuegguf.codec.protocol import CODEBOOKS
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
 from yuegguf.lm.vocab import CODEBOOK_SIZE
-from yuegguf.request.lyrics import Section, parse, write
+from yuegguf.request.lyrics import Section, format_lyrics, parse_lyrics
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages.prompt import INSTRUCTION
@@ -30,11 +30,11 @@ FIRST_ID = 45_334
 INVALID = -1
 """Stands for an id of another codebook than its place's."""
 
-WRONG = (LookupError, TypeError, ValueError, OverflowError)
+PROJECT_ERRORS = (LookupError, TypeError, ValueError, OverflowError)
 """What JSON of another kind raises when it is read as a project."""
 
 _LABEL = re.compile(r"\[([^\[\]]+)\]([^\[#]*)")
-_FRAMES = re.compile(r"^(\s*#length\s+)(\d+)t\s*$", re.IGNORECASE | re.MULTILINE)
+_LENGTH_IN_FRAMES = re.compile(r"^(\s*#length\s+)(\d+)t\s*$", re.IGNORECASE | re.MULTILINE)
 _LENGTH = re.compile(r"#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -48,7 +48,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class _Cache:
+class _ProjectCache:
     """The part of a project file that holds its music."""
 
     tracks: list[list[Any]]
@@ -57,10 +57,10 @@ class _Cache:
 
 
 @dataclass(frozen=True)
-class _File:
+class _ProjectFile:
     """A project file, as far as it must be right; settings out of range are left out with a notice."""
 
-    cache: _Cache
+    cache: _ProjectCache
     lyrics_text: str | None = None
     genre_text: str | list[str] | None = None
 
@@ -83,31 +83,31 @@ class Project:
     notices: tuple[str, ...] = ()
 
 
-def read(content: bytes, name: str) -> Project:
+def parse_project(content: bytes, name: str) -> Project:
     """A project from its file. Raises DamagedFile, RequestError when it holds no music."""
     try:
         data = typed_json.read_json(content, dict[str, Any], name, "")
-        file = typed_json.as_typed(data, _File, name, "", others=True)
+        file = typed_json.as_typed(data, _ProjectFile, name, "", others=True)
         stages, tags = file.cache.tracks, file.genre_text or []
         genre = tags if isinstance(tags, str) else " ".join(tags)
         first = [_ids(track) for track in stages[0]]
         second = [_ids(track) for track in stages[1]] if len(stages) > 1 else []
         found = tuple(Segment(label, int(start), int(end)) for label, start, end in file.cache.segments)
-    except (*WRONG, DamagedFile, RecursionError) as error:
+    except (*PROJECT_ERRORS, DamagedFile, RecursionError) as error:
         raise DamagedFile(
             f"{name} is not a project of YuE-UI, or it is damaged",
             "pass a .json that YuE-UI saved; recordings go with --vocal and --inst",
         ) from error
     if len(first) != 2 or not all(len(track) for track in first):
         raise RequestError(f"{name} has not both tracks", "generate in YuE-UI first, or import both stems")
-    codes0, notices = _stage1(first, name)
+    codes0, notices = _stage1_codes(first, name)
     sampling, seconds, seed, more = _settings(data)
     return Project(
         genre,
         file.lyrics_text or "",
-        _in_order(found, codes0.shape[1], name),
+        _clip_segments(found, codes0.shape[1], name),
         codes0,
-        _stage2(second),
+        _stage2_codes(second),
         sampling,
         seconds,
         seed,
@@ -124,7 +124,7 @@ def _ids(track: Any) -> NDArray[np.int64]:
     return ids
 
 
-def _stage1(tracks: Sequence[NDArray[np.int64]], name: str) -> tuple[NDArray[np.int16], list[str]]:
+def _stage1_codes(tracks: Sequence[NDArray[np.int64]], name: str) -> tuple[NDArray[np.int16], list[str]]:
     frames = min(len(track) for track in tracks)
     notices = []
     if any(len(track) != frames for track in tracks):
@@ -139,7 +139,7 @@ def _stage1(tracks: Sequence[NDArray[np.int64]], name: str) -> tuple[NDArray[np.
     return codes.astype(np.int16), notices
 
 
-def _stage2(tracks: Sequence[NDArray[np.int64]]) -> NDArray[np.int16]:
+def _stage2_codes(tracks: Sequence[NDArray[np.int64]]) -> NDArray[np.int16]:
     """[2, 8, T'] from flat ids; a frame that is not whole is left out."""
     frames = min((len(track) // CODEBOOKS for track in tracks), default=0) if len(tracks) == 2 else 0
     if not frames:
@@ -149,7 +149,7 @@ def _stage2(tracks: Sequence[NDArray[np.int64]]) -> NDArray[np.int16]:
     return np.where((codes >= 0) & (codes < CODEBOOK_SIZE), codes, INVALID).astype(np.int16)
 
 
-def _in_order(segments: Sequence[Segment], frames: int, name: str) -> tuple[Segment, ...]:
+def _clip_segments(segments: Sequence[Segment], frames: int, name: str) -> tuple[Segment, ...]:
     """The segments, ended where stage 1 ends. Raises DamagedFile when they overlap."""
     kept = [replace(s, start=min(s.start, frames), end=min(s.end, frames)) for s in segments]
     wrong = any(not 0 <= s.start <= s.end for s in kept) or any(a.end > b.start for a, b in pairwise(kept))
@@ -189,7 +189,7 @@ def _settings(data: dict[str, Any]) -> tuple[Sampling, float, int, list[str]]:
     )
 
 
-def save(project: Project) -> bytes:
+def format_project(project: Project) -> bytes:
     """The project's file."""
     offsets = FIRST_ID + CODEBOOK_SIZE * np.arange(CODEBOOKS)[:, None]
     first = [(track.astype(np.int64) + FIRST_ID).tolist() for track in project.codes0]
@@ -214,17 +214,17 @@ def save(project: Project) -> bytes:
     return json.dumps(data, ensure_ascii=False).encode()
 
 
-def split(lyrics: str) -> list[Section]:
+def split_sections(lyrics: str) -> list[Section]:
     """Lyrics as YuE-UI splits them: a section at every bracket, whose text ends at the next bracket or #."""
     found, last = [], 0
-    for match in _LABEL.finditer(_FRAMES.sub(_seconds, lyrics)):
+    for match in _LABEL.finditer(_LENGTH_IN_FRAMES.sub(_length_in_seconds, lyrics)):
         lengths = _LENGTH.findall(match.string, last, match.start())
         found.append(Section(match[1].strip(), match[2].strip(), float(lengths[-1]) if lengths else None))
         last = match.end()
     return found
 
 
-def _seconds(match: re.Match[str]) -> str:
+def _length_in_seconds(match: re.Match[str]) -> str:
     """`#length 600t` counts frames; ours counts seconds."""
     return f"{match[1]}{int(match[2]) / 50:g}"
 
@@ -232,7 +232,7 @@ def _seconds(match: re.Match[str]) -> str:
 def our_label(name: str) -> str:
     """What we call a section of that name; a verse where it can be no label."""
     try:
-        sections = parse(f"[{name}]").sections
+        sections = parse_lyrics(f"[{name}]").sections
     except RequestError:
         return "verse"
     return sections[0].label if not sections[0].body else "verse"
@@ -243,17 +243,17 @@ def our_lyrics(lyrics: str, names: Sequence[str]) -> str:
 
     The text itself where both read it alike, else written anew as YuE-UI splits it.
     """
-    labels, text = [our_label(name) for name in names], _FRAMES.sub(_seconds, lyrics)
+    labels, text = [our_label(name) for name in names], _LENGTH_IN_FRAMES.sub(_length_in_seconds, lyrics)
     try:
-        ours = [section.label for section in parse(text).sections]
+        ours = [section.label for section in parse_lyrics(text).sections]
     except RequestError:
         ours = []
     if ours and ours[: len(labels)] == labels:
         return text
-    theirs = [replace(section, label=our_label(section.label)) for section in split(lyrics)]
+    theirs = [replace(section, label=our_label(section.label)) for section in split_sections(lyrics)]
     theirs += [Section(label, "") for label in labels[len(theirs) :]]
     renamed = [replace(section, label=label) for section, label in zip(theirs, labels, strict=False)]
-    return write([*renamed, *theirs[len(labels) :]]) or write([Section("verse", "")])
+    return format_lyrics([*renamed, *theirs[len(labels) :]]) or format_lyrics([Section("verse", "")])
 
 
 def their_lyrics(request: SongRequest) -> tuple[str, list[str]]:
@@ -263,10 +263,10 @@ def their_lyrics(request: SongRequest) -> tuple[str, list[str]]:
     sections, with brackets inside them made round.
     """
     every, sung = request.all_sections(), request.parsed().sections
-    theirs = split(request.lyrics)
+    theirs = split_sections(request.lyrics)
     alike = [replace(section, label=our_label(section.label)) for section in theirs] == list(every)
     if alike and sung == every[: len(sung)]:
         return request.lyrics, [section.label for section in theirs[: len(sung)]]
     round_ = str.maketrans({"[": "(", "]": ")", "#": None})
     plain = [replace(section, body=section.body.translate(round_)) for section in sung]
-    return write(plain), [section.label for section in sung]
+    return format_lyrics(plain), [section.label for section in sung]

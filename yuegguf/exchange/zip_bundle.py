@@ -12,49 +12,49 @@ from typing import Any
 from yuegguf.errors import RequestError
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import replacing
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.record import TEXTS
+from yuegguf.song.record import TEXT_FILES
 from yuegguf.song.state import where
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every entry, the earliest that a zip can say: the same song gives the same bytes."""
-PACKED = {".wav"}
+DEFLATED = {".wav"}
 """Endings that deflate makes smaller; flac and mp3 are packed already."""
-PATHS = ("file", "mix", "vocal", "instrumental")
+PATH_KEYS = ("file", "mix", "vocal", "instrumental")
 """Keys whose values are paths of this machine."""
 
 
-def bundle(folder: Path, out: Path) -> list[str]:
+def write_bundle(folder: Path, out: Path) -> list[str]:
     """Write `out`, a zip of the finished song in `folder`; returns the names in it.
 
     Raises RequestError where the song is not finished, StorageError.
     """
     song = SongFolder.open(folder)
-    if song.rests or where(song) != "done":
-        command = "refine" if song.rests else "resume"
+    if song.draft_complete or where(song) != "done":
+        command = "refine" if song.draft_complete else "resume"
         raise RequestError(f"{folder} is not finished", f"run first: yuegguf {command} {folder}")
-    names = [*song.record.files, *TEXTS]
+    names = [*song.record.files, *TEXT_FILES]
     there = [name for name in names if (folder / name).is_file()]
-    facts = typed_json.seal(without_paths(typed_json.plain(song.record)))
+    facts = typed_json.encode_with_checksum(without_paths(typed_json.to_builtins(song.record)))
     with replacing(out) as beside, zipfile.ZipFile(beside, "w") as archive:
         for name in there:
-            _pack(archive, f"{folder.resolve().name}/{name}", folder / name)
-        info = _entry(f"{folder.resolve().name}/song.json", zipfile.ZIP_DEFLATED)
+            _add_file(archive, f"{folder.resolve().name}/{name}", folder / name)
+        info = _zip_info(f"{folder.resolve().name}/song.json", zipfile.ZIP_DEFLATED)
         archive.writestr(info, facts)
     return [*there, "song.json"]
 
 
-def _pack(archive: zipfile.ZipFile, name: str, file: Path) -> None:
+def _add_file(archive: zipfile.ZipFile, name: str, file: Path) -> None:
     """Put a file into the archive, a block at a time. OSErrors pass through."""
-    with opened(file) as source:
-        info = _entry(name, zipfile.ZIP_DEFLATED if file.suffix in PACKED else zipfile.ZIP_STORED)
+    with open_plain_file(file) as source:
+        info = _zip_info(name, zipfile.ZIP_DEFLATED if file.suffix in DEFLATED else zipfile.ZIP_STORED)
         info.file_size = os.fstat(source.fileno()).st_size
         with archive.open(info, "w") as packed:
             shutil.copyfileobj(source, packed)
 
 
-def _entry(name: str, method: int) -> zipfile.ZipInfo:
+def _zip_info(name: str, method: int) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, EPOCH)
     info.external_attr, info.compress_type = 0o644 << 16, method
     return info
@@ -64,7 +64,7 @@ def without_paths(facts: Any) -> Any:
     """JSON with file names instead of paths, which are nobody else's business."""
     if isinstance(facts, Mapping):
         return {
-            key: Path(value).name if key in PATHS and isinstance(value, str) else without_paths(value)
+            key: Path(value).name if key in PATH_KEYS and isinstance(value, str) else without_paths(value)
             for key, value in facts.items()
         }
     return [without_paths(value) for value in facts] if isinstance(facts, list | tuple) else facts

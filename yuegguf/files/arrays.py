@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from yuegguf.errors import DamagedFile
 from yuegguf.files import npy
 from yuegguf.files.atomic import replacing
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 
-UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """What zipfile raises for damage: a wrong sum, a broken stream, a method or an encryption that it lacks."""
 
-MOST_BYTES = 2**31
+MAX_ARRAY_BYTES = 2**31
 """Bytes of one unpacked array: a recording of three hours, far above anything that a song holds."""
 
 
@@ -38,23 +38,23 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 def load_array(file: Path) -> NDArray[Any]:
     """Read an .npy of numbers without ever unpickling. Raises DamagedFile."""
     try:
-        with opened(file) as handle:
-            return npy.read(handle, file.stat().st_size)
+        with open_plain_file(file) as handle:
+            return npy.read_npy(handle, file.stat().st_size)
     except (ValueError, OSError, MemoryError) as error:
         raise DamagedFile(
             f"{file} is not a readable .npy file ({_reason(error)})", "delete it, and make or copy it again"
         ) from error
 
 
-def load_arrays(file: Path, names: Sequence[str], most: int = MOST_BYTES) -> dict[str, NDArray[Any]]:
+def load_arrays(file: Path, names: Sequence[str], most: int = MAX_ARRAY_BYTES) -> dict[str, NDArray[Any]]:
     """Read named arrays of an .npz without ever unpickling, each of at most `most` bytes.
 
     Raises DamagedFile.
     """
     try:
-        with opened(file) as handle, zipfile.ZipFile(handle) as archive:
+        with open_plain_file(file) as handle, zipfile.ZipFile(handle) as archive:
             return {name: _member(archive, f"{name}.npy", most) for name in names}
-    except (ValueError, OSError, EOFError, KeyError, MemoryError, *UNREADABLE) as error:
+    except (ValueError, OSError, EOFError, KeyError, MemoryError, *ZIP_ERRORS) as error:
         hint = "delete it and resume to make it again"
         raise DamagedFile(f"{file} is damaged ({_reason(error)})", hint) from error
 
@@ -67,7 +67,7 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> NDArray[Any]:
     if info.file_size > most:
         raise ValueError(f"{name} announces {info.file_size} bytes, at most {most} are read")
     with archive.open(info) as file:
-        return npy.read(file, info.file_size)
+        return npy.read_npy(file, info.file_size)
 
 
 def _reason(error: BaseException) -> str:

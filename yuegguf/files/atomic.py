@@ -17,20 +17,20 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 from yuegguf.files.song_work import check_no_song_work
 
-PREFIX, UNOWNED, SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
+WORKSPACE_PREFIX, UNOWNED_PREFIX, WORKSPACE_SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
 """Names of the workspaces in which files are written before they get theirs, with and without an owner."""
 UNOWNED_SECONDS = 3600.0
 """Age from which a workspace without an owner is a dead process's: it gets one at once. Clocks may differ."""
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
+NO_LOCK_ERRORS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 """What network file systems answer that know no locks, besides ENOSYS, which filelock itself sees to."""
-CROWDED = (errno.EMFILE, errno.ENFILE)
+TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 """What the system answers a process that may open no more files."""
-REPLACED = (stat.S_IFREG, stat.S_IFLNK)
+REPLACEABLE = (stat.S_IFREG, stat.S_IFLNK)
 """Kinds of what a written file may take the place of."""
-OWNER = "owner.lock"
+OWNER_LOCK = "owner.lock"
 """File of a workspace that its process holds locked as long as it lives."""
 
 
@@ -43,7 +43,7 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises StorageError.
     """
     with storage_errors(target), workspace(target.parent) as folder:
-        if os.path.lexists(target) and stat.S_IFMT(target.lstat().st_mode) not in REPLACED:
+        if os.path.lexists(target) and stat.S_IFMT(target.lstat().st_mode) not in REPLACEABLE:
             raise StorageError(f"{target} is not a file that can be replaced", "choose another name")
         beside = folder / target.name
         yield beside
@@ -60,10 +60,10 @@ def workspace(parent: Path) -> Iterator[Path]:
     pass through.
     """
     sweep(parent)
-    made = Path(tempfile.mkdtemp(prefix=UNOWNED, suffix=SUFFIX, dir=parent))
-    folder = made.with_name(made.name.replace(UNOWNED, PREFIX, 1))
+    made = Path(tempfile.mkdtemp(prefix=UNOWNED_PREFIX, suffix=WORKSPACE_SUFFIX, dir=parent))
+    folder = made.with_name(made.name.replace(UNOWNED_PREFIX, WORKSPACE_PREFIX, 1))
     try:
-        lock = _locked(made / OWNER)
+        lock = _lock_file(made / OWNER_LOCK)
     except OSError:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -77,15 +77,15 @@ def workspace(parent: Path) -> Iterator[Path]:
 
 def sweep(folder: Path) -> None:
     """Remove the workspaces that dead processes left in a folder; what cannot be removed stays."""
-    for left in folder.glob(f"{UNOWNED}*{SUFFIX}"):
+    for left in folder.glob(f"{UNOWNED_PREFIX}*{WORKSPACE_SUFFIX}"):
         with suppress(OSError):  # it has got its owner meanwhile
             if not left.is_symlink() and time.time() - left.stat().st_mtime > UNOWNED_SECONDS:
                 shutil.rmtree(left)
-    for left in folder.glob(f"{PREFIX}*{SUFFIX}"):
+    for left in folder.glob(f"{WORKSPACE_PREFIX}*{WORKSPACE_SUFFIX}"):
         if left.is_symlink() or not left.is_dir():
             continue
         with suppress(OSError):  # a Timeout, where its process lives
-            _remove(left, _locked(left / OWNER))
+            _remove(left, _lock_file(left / OWNER_LOCK))
 
 
 def _remove(folder: Path, lock: BaseFileLock) -> None:
@@ -94,11 +94,11 @@ def _remove(folder: Path, lock: BaseFileLock) -> None:
     lock.release()
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # rmtree opens the folder, which a process with too many open files cannot
-        (folder / OWNER).unlink(missing_ok=True)
+        (folder / OWNER_LOCK).unlink(missing_ok=True)
         folder.rmdir()
 
 
-def _locked(path: Path) -> BaseFileLock:
+def _lock_file(path: Path) -> BaseFileLock:
     """Lock a file for this process: by the kernel, else by a file beside it that names the process.
 
     Raises Timeout where another holds it, OSError.
@@ -109,7 +109,7 @@ def _locked(path: Path) -> BaseFileLock:
         try:
             lock.acquire()
         except OSError as error:
-            if error.errno not in NO_LOCKS:
+            if error.errno not in NO_LOCK_ERRORS:
                 raise
             lock = SoftFileLock(f"{path}.held", timeout=0, thread_local=False)
             lock.acquire()
@@ -117,14 +117,14 @@ def _locked(path: Path) -> BaseFileLock:
 
 
 @contextmanager
-def claimed(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]:
+def locked_folder(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]:
     """Hold a folder for this process alone, through a lock file in it that dies with the process.
 
     Raises StorageError, saying `busy`, when another process, or another part of this one, holds it.
     """
     try:
         with storage_errors(folder / name):
-            lock = _locked(folder / name)
+            lock = _lock_file(folder / name)
     except Timeout as error:
         what = busy or f"{folder} is being worked on by another yuegguf"
         raise StorageError(what, "wait for it to end") from error
@@ -137,7 +137,7 @@ def claimed(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]
 
 
 @contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
+def ensured_folder(folder: Path) -> Iterator[None]:
     """Make a folder for the block, and those above; what is left empty goes again. Raises StorageError."""
     missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     with storage_errors(folder):
@@ -175,10 +175,10 @@ def refuse_to_replace(files: Sequence[Path], force: bool) -> None:
         )
 
 
-def read_within(path: Path, most: int, hint: str) -> bytes:
+def read_limited(path: Path, most: int, hint: str) -> bytes:
     """The bytes of a file of at most `most`. Raises DamagedFile for more, and where it cannot be read."""
     try:
-        with opened(path) as file:
+        with open_plain_file(path) as file:
             data = file.read(most + 1)
     except OSError as error:
         raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
@@ -190,15 +190,15 @@ def read_within(path: Path, most: int, hint: str) -> bytes:
 def free_disk(folder: Path) -> int:
     """Bytes free where a folder is, or will be made. Raises StorageError."""
     with storage_errors(folder):
-        return shutil.disk_usage(standing(folder)).free
+        return shutil.disk_usage(existing_parent(folder)).free
 
 
-def standing(folder: Path) -> Path:
+def existing_parent(folder: Path) -> Path:
     """The folder, or the nearest above it that is there already."""
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
-def check_room(folder: Path, needed: int, what: str, option: str) -> None:
+def check_free_disk(folder: Path, needed: int, what: str, option: str) -> None:
     """Refuse what the disk of `folder` cannot take, before anything is written. Raises StorageError.
 
     `option` chooses another folder.
@@ -206,7 +206,7 @@ def check_room(folder: Path, needed: int, what: str, option: str) -> None:
     free = free_disk(folder)
     if needed > free:
         raise StorageError(
-            f"{what} needs {_size(needed)} of disk, and {_size(free)} are free in {standing(folder)}",
+            f"{what} needs {_size(needed)} of disk, and {_size(free)} are free in {existing_parent(folder)}",
             f"free some space, or choose another folder with {option}",
         )
 
@@ -221,24 +221,26 @@ def storage_error(target: Path, error: OSError) -> StorageError:
         return StorageError(
             f"the disk is full: {target} could not be written", "free some space and try again"
         )
-    if error.errno in CROWDED:
-        return too_many_open()
+    if error.errno in TOO_MANY_OPEN:
+        return too_many_open_files()
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StorageError(f"{target} is not writable", "choose another folder or change its permissions")
     return StorageError(f"{target} could not be written ({error.strerror or error})", "check the path")
 
 
-def is_crowded(error: BaseException | None) -> bool:
+def is_too_many_open(error: BaseException | None) -> bool:
     """Whether an error, or one that it comes from, is that too many files are open."""
     while error is not None:
         # libraries in C quote the system's words and nothing else
-        if getattr(error, "errno", None) in CROWDED or any(os.strerror(n) in str(error) for n in CROWDED):
+        if getattr(error, "errno", None) in TOO_MANY_OPEN or any(
+            os.strerror(n) in str(error) for n in TOO_MANY_OPEN
+        ):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
-def too_many_open() -> StorageError:
+def too_many_open_files() -> StorageError:
     """The sentence for a process that may open no more files."""
     return StorageError("too many files are open", "let a process open more, for example: ulimit -n 1024")
 

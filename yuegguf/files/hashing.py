@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 from yuegguf.progress import Event, Progress, silent
 
-BLOCK = 1 << 20
+HASH_BLOCK = 1 << 20
 """Bytes hashed or copied at once."""
 
 
@@ -25,14 +25,14 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def digest(path: Path, progress: Progress = silent, phase: str = "verify") -> str:
+def sha256_of(path: Path, progress: Progress = silent, phase: str = "verify") -> str:
     """SHA-256 of a file as hex. Raises DamagedFile when it cannot be read."""
     found = hashlib.sha256()
     each_block(path, found.update, progress, phase)
     return found.hexdigest()
 
 
-def blob_digest(path: Path) -> str:
+def git_blob_sha1(path: Path) -> str:
     """git's own hash of a file, SHA-1 over a header and the bytes. Raises DamagedFile."""
     found = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     each_block(path, found.update, silent, "verify")
@@ -43,8 +43,8 @@ def each_block(path: Path, take: Any, progress: Progress, phase: str) -> None:
     """Hand a file to `take` block by block. Raises DamagedFile when it cannot be read."""
     done, total = 0, size_of(path) or 0
     try:
-        with opened(path) as file:
-            blocks = iter(lambda: file.read(BLOCK), b"")
+        with open_plain_file(path) as file:
+            blocks = iter(lambda: file.read(HASH_BLOCK), b"")
             while block := _next_block(blocks, path):
                 take(block)
                 done += len(block)

@@ -10,12 +10,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = "biuf"
+NUMBER_KINDS = "biuf"
 """Kinds of numbers that are read: booleans, integers with and without sign, floats."""
-LONGEST_HEADER = 10_000
+MAX_HEADER_BYTES = 10_000
 """Bytes of a header; ours have about a hundred."""
-MOST_DIMENSIONS = 8
-UNPARSED = (
+MAX_DIMENSIONS = 8
+HEADER_ERRORS = (
     SyntaxError,
     tokenize.TokenError,
     RecursionError,
@@ -25,46 +25,46 @@ UNPARSED = (
     KeyError,
 )
 """What Python's parser raises, beside ValueError, for text that is nested too deep or is no literal."""
-BLOCK = 1 << 22
+READ_BYTES = 1 << 22
 """Bytes that are read at one time."""
 
 
-def read(file: IO[bytes], size: int) -> NDArray[Any]:
+def read_npy(file: IO[bytes], size: int) -> NDArray[Any]:
     """The array of an .npy of `size` bytes, at whose beginning `file` is. Raises ValueError, OSError."""
     shape, fortran, kind, start = _header(file)
     count = math.prod(shape) * kind.itemsize
     if start + count != size:
         raise ValueError(f"its header announces {count} bytes of numbers, {size - start} are there")
-    values = np.frombuffer(_exactly(file, count), kind)
+    values = np.frombuffer(_read_exactly(file, count), kind)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, whether columns come first, kind of number, and length of the header. Raises ValueError."""
-    magic = _exactly(file, np.lib.format.MAGIC_LEN)
+    magic = _read_exactly(file, np.lib.format.MAGIC_LEN)
     version = np.lib.format.read_magic(BytesIO(magic))
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"its format {version} is not known")
     width = 2 if version == (1, 0) else 4
-    length = int.from_bytes(prefix := _exactly(file, width), "little")
-    if length > LONGEST_HEADER:
+    length = int.from_bytes(prefix := _read_exactly(file, width), "little")
+    if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header has {length} bytes")
-    whole = BytesIO(prefix + _exactly(file, length))
+    whole = BytesIO(prefix + _read_exactly(file, length))
     parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     try:
-        shape, fortran, kind = parse(whole, max_header_size=LONGEST_HEADER)
-    except UNPARSED as error:
+        shape, fortran, kind = parse(whole, max_header_size=MAX_HEADER_BYTES)
+    except HEADER_ERRORS as error:
         raise ValueError("its header is not readable") from error
-    if kind.kind not in KINDS or len(shape) > MOST_DIMENSIONS or any(n < 0 for n in shape):
+    if kind.kind not in NUMBER_KINDS or len(shape) > MAX_DIMENSIONS or any(n < 0 for n in shape):
         raise ValueError(f"it holds {str(kind)[:40]} of shape {str(shape)[:40]}, not numbers")
     return shape, fortran, kind, len(magic) + width + length
 
 
-def _exactly(file: IO[bytes], count: int) -> bytearray:
+def _read_exactly(file: IO[bytes], count: int) -> bytearray:
     """So many bytes, read in blocks: memory grows with what is there. Raises ValueError."""
     found = bytearray()
     while len(found) < count:
-        block = file.read(min(BLOCK, count - len(found)))
+        block = file.read(min(READ_BYTES, count - len(found)))
         if not block:
             raise ValueError("it is cut off")
         found += block

@@ -9,33 +9,33 @@ import stat
 from pathlib import Path
 
 
-def opened(path: Path) -> io.BufferedReader:
+def open_plain_file(path: Path) -> io.BufferedReader:
     """Open a plain file for reading. Raises OSError, for anything but a file too."""
-    return open(path, "rb", opener=_plain)
+    return open(path, "rb", opener=_open_plain)
 
 
-def opened_pipe(path: Path) -> io.BufferedReader:
+def open_plain_file_or_pipe(path: Path) -> io.BufferedReader:
     """Open a file, or a pipe that is being written, as `<(command)` is; one without a writer is empty.
 
     Raises OSError.
     """
-    return open(path, "rb", opener=_waiting)
+    return open(path, "rb", opener=_open_pipe)
 
 
-def _at_once(path: str, flags: int) -> int:
+def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _waiting(path: str, flags: int) -> int:
+def _open_pipe(path: str, flags: int) -> int:
     """A pipe's bytes are waited for; only its writer is not."""
-    handle = _at_once(path, flags)
+    handle = _open_nonblocking(path, flags)
     if stat.S_ISFIFO(os.fstat(handle).st_mode):
         os.set_blocking(handle, True)
     return handle
 
 
-def _plain(path: str, flags: int) -> int:
-    handle = _at_once(path, flags)
+def _open_plain(path: str, flags: int) -> int:
+    handle = _open_nonblocking(path, flags)
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
         return handle

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from yuegguf.errors import RequestError
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 
 WORK = re.compile(r"song\.json|tokens\.log|\.lock|.*\.npz|chunks|cache", re.IGNORECASE)
 """Names in a song folder that a song goes on from, in the case of any file system."""
@@ -38,7 +38,7 @@ def _resolved(target: Path) -> Path:
 def _is_song(folder: Path) -> bool:
     """Whether a folder holds a song.json of ours: a project of YuE-UI may have that name too."""
     try:
-        with opened(folder / "song.json") as file:
+        with open_plain_file(folder / "song.json") as file:
             return b'"request"' in file.read(MOST_READ)
     except FileNotFoundError:
         return False

@@ -12,19 +12,19 @@ from typing import Any, TypeVar
 import msgspec
 
 from yuegguf.errors import DamagedFile, RequestError
-from yuegguf.files.reading import opened
+from yuegguf.files.reading import open_plain_file
 
 T = TypeVar("T")
 CHECKSUM = "checksum"
 """Key of an object's own checksum, in files that `seal` wrote."""
-MOST_BYTES = 64 << 20
+MAX_JSON_BYTES = 64 << 20
 """Bytes of a JSON file that is read; the largest that we write has a few MiB."""
 
 
 def read_file(path: Path, kind: type[T], hint: str) -> T:
     """Read a JSON file as a value of `kind`. Raises DamagedFile; OSErrors pass through."""
-    with opened(path) as file:
-        data = file.read(MOST_BYTES + 1)
+    with open_plain_file(path) as file:
+        data = file.read(MAX_JSON_BYTES + 1)
     return read_json(data, kind, path, hint)
 
 
@@ -34,9 +34,9 @@ def read_json(data: bytes, kind: type[T], file: Path | str, hint: str, *, others
     An object with a checksum must match it. `others` lets keys pass that `kind` does not name, for files of
     other programs. Raises DamagedFile naming `file`, with `hint`.
     """
-    with _damage(file, hint):
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
+    with _damaged_json(file, hint):
+        if len(data) > MAX_JSON_BYTES:
+            raise ValueError(f"it is larger than {MAX_JSON_BYTES >> 20} MiB")
         found = msgspec.json.decode(data)
         own = isinstance(found, dict) and not others
         if own and CHECKSUM in found and found.pop(CHECKSUM) != checksum(found):
@@ -49,27 +49,27 @@ def as_typed(found: Any, kind: type[T], file: Path | str, hint: str, *, others: 
 
     `others` lets keys pass that `kind` does not name, for files of other programs. Raises DamagedFile.
     """
-    with _damage(file, hint):
+    with _damaged_json(file, hint):
         value = msgspec.convert(found, kind)
         if others:
             return value
-        if unknown := _unknown(found, msgspec.to_builtins(value)):
+        if unknown := _unknown_key(found, msgspec.to_builtins(value)):
             raise ValueError(f"{unknown} is not known")
     return value
 
 
 @contextmanager
-def _damage(file: Path | str, hint: str) -> Iterator[None]:
+def _damaged_json(file: Path | str, hint: str) -> Iterator[None]:
     """Turn whatever reading nonsense raises into a DamagedFile."""
     try:
         yield
     except RequestError as error:
         raise DamagedFile(f"{file} is damaged ({error.message})", hint) from error
     except (ValueError, RecursionError, OverflowError, MemoryError) as error:
-        raise DamagedFile(f"{file} is damaged ({_short(error)})", hint) from error
+        raise DamagedFile(f"{file} is damaged ({_short_reason(error)})", hint) from error
 
 
-def seal(value: Any) -> bytes:
+def encode_with_checksum(value: Any) -> bytes:
     """Encode a typed value as an indented JSON object that carries its own checksum.
 
     Raises RequestError for text that no file can hold, such as a path that is not UTF-8.
@@ -82,7 +82,7 @@ def seal(value: Any) -> bytes:
     return msgspec.json.format(text, indent=2) + b"\n"
 
 
-def plain(value: Any) -> Any:
+def to_builtins(value: Any) -> Any:
     """A typed value as dictionaries, lists, texts and numbers."""
     return msgspec.to_builtins(value)
 
@@ -92,23 +92,23 @@ def checksum(found: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()
 
 
-def _unknown(given: Any, kept: Any, where: str = "") -> str:
+def _unknown_key(given: Any, kept: Any, where: str = "") -> str:
     """The first key of the JSON that its typed value does not hold, with its path; empty if there is none."""
     if isinstance(given, dict) and isinstance(kept, dict):
         for key, value in given.items():
             place = f"{where}.{key}".lstrip(".")
             if key not in kept:
                 return place[:80]
-            if found := _unknown(value, kept[key], place):
+            if found := _unknown_key(value, kept[key], place):
                 return found
     if isinstance(given, list) and isinstance(kept, list | tuple):
         for number, (value, other) in enumerate(zip(given, kept, strict=False)):
-            if found := _unknown(value, other, f"{where}[{number}]"):
+            if found := _unknown_key(value, other, f"{where}[{number}]"):
                 return found
     return ""
 
 
-def _short(error: BaseException) -> str:
+def _short_reason(error: BaseException) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     text = " ".join(str(error).split())

@@ -13,7 +13,7 @@ from pathlib import Path
 import sentencepiece
 
 from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files.atomic import read_within
+from yuegguf.files.atomic import read_limited
 from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, TOKENIZER_KEY
 
 
@@ -59,7 +59,7 @@ def open_tokenizer(metadata: Mapping[str, str], pieces: Sequence[str], model_pat
         raise ModelNotFound(
             f"{model_path.name} carries no tokenizer", f"put YuE's tokenizer.model beside it, as {beside}"
         )
-    return Tokenizer(read_within(beside, MAX_TOKENIZER_BYTES, "use YuE's own tokenizer.model"), pieces)
+    return Tokenizer(read_limited(beside, MAX_TOKENIZER_BYTES, "use YuE's own tokenizer.model"), pieces)
 
 
 def _ids_by_name(processor: sentencepiece.SentencePieceProcessor, pieces: Sequence[str]) -> list[int]:

@@ -31,12 +31,12 @@ from yuegguf.stages import stage1, stage2
 from yuegguf.stages.prompt import Prompt
 from yuegguf.stages.stage1_task import Stage1Task
 
-PROMPT_IDS = 460
+FIRST_PROMPT_IDS = 460
 """Ids of the official example's first prompt."""
 SECTION_SECONDS = 30.0
-LATER_IDS = 90
+LATER_PROMPT_IDS = 90
 """Ids of a later section's prompt."""
-HEADER_IDS = PROMPT_IDS - LATER_IDS
+HEADER_IDS = FIRST_PROMPT_IDS - LATER_PROMPT_IDS
 """Ids before the first section's own prompt."""
 
 
@@ -91,7 +91,7 @@ class Bench:
         return SongRequest("pop", lyrics, segment_seconds=max(1.0, self.song / count))
 
 
-def run(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> dict[str, Any]:
+def run_bench(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> dict[str, Any]:
     """Measure "stage1", "stage2" and "render" → a JSON object. Raises YueError."""
     first, second = preflight.read_models(bench.models)
     request = bench.request()
@@ -101,7 +101,7 @@ def run(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> d
     tell("measuring the memory's bandwidth")
     bytes_per_second = timing.bandwidth(made.threads)
     found: list[StageReport] = []
-    measured = _Measured(bench, made, request, bytes_per_second)
+    measured = _StageBench(bench, made, request, bytes_per_second)
     if "stage1" in stages:
         tell("stage 1")
         found.append(measured.stage1(lambda: parts.stage1(1), first))
@@ -123,7 +123,7 @@ def run(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> d
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _StageBench:
     bench: Bench
     made: Plan
     request: SongRequest
@@ -131,12 +131,12 @@ class _Measured:
 
     def stage1(self, opened: Callable[[], TokenEngine], header: header.ModelHeader) -> StageReport:
         caps = self.request.frame_caps()
-        prompts, ctx = [PROMPT_IDS, *[LATER_IDS] * (len(caps) - 1)], self.made.n_ctx
+        prompts, ctx = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(caps) - 1)], self.made.n_ctx
         return self._report(
             "stage1",
             opened,
             header,
-            _sing,
+            _sample_stage1,
             lambda cost: draft_seconds(cost, prompts, caps, True, ctx, HEADER_IDS),
         )
 
@@ -145,7 +145,7 @@ class _Measured:
         lengths = sorted((chunk.frames for chunk in stage2.chunk_grid(frames)), reverse=True)
         rows = self.made.stage2_rows
         return self._report(
-            "stage2", opened, header, _refine, lambda cost: refine_seconds(cost, lengths, rows)
+            "stage2", opened, header, _refine_stage2, lambda cost: refine_seconds(cost, lengths, rows)
         )
 
     def _report(
@@ -163,7 +163,7 @@ class _Measured:
             cost = timing.measure(engine, self.bench.seconds / 2, far)
             rows = engine.n_rows
         late = cost.seconds(rows, rows * far)
-        moved = _moved(header.facts, rows * far, self.made.kv_type)
+        moved = _bytes_read(header.facts, rows * far, self.made.kv_type)
         on_gpu = getattr(self.made, f"{stage}_gpu_layers") != 0
         return StageReport(
             stage=stage,
@@ -182,16 +182,16 @@ class _Measured:
         )
 
 
-def _moved(facts: ModelFacts, cells: int, kv_type: str) -> float:
+def _bytes_read(facts: ModelFacts, cells: int, kv_type: str) -> float:
     """Bytes that a step reads: all weights once, and every cell of the caches."""
     return facts.bytes + cells * facts.kv_width * KV_BYTES[kv_type]
 
 
-class _Enough(Exception):
+class _LoopDone(Exception):
     """Ends a loop that has been watched for long enough."""
 
 
-class _Watch:
+class _LoopTimer:
     """Compares a loop's time with what the engine was busy for, from its first report on."""
 
     def __init__(self, engine: TokenEngine, seconds: float) -> None:
@@ -207,40 +207,40 @@ class _Watch:
         passed, used = now - self.begun[0], busy - self.begun[1]
         self.overhead = passed / used - 1 if used > 0 else 0.0
         if passed > self.seconds:
-            raise _Enough
+            raise _LoopDone
 
 
-def _watched(engine: TokenEngine, seconds: float, loop: Callable[[_Watch], object]) -> _Watch:
+def _time_loop(engine: TokenEngine, seconds: float, loop: Callable[[_LoopTimer], object]) -> _LoopTimer:
     """Run a loop for some seconds, then empty the rows."""
-    watch = _Watch(engine, seconds)
-    with suppress(_Enough):
+    watch = _LoopTimer(engine, seconds)
+    with suppress(_LoopDone):
         loop(watch)
     for row in range(engine.n_rows):
         engine.forget(row, 0)
     return watch
 
 
-def _sing(engine: TokenEngine, seconds: float) -> float:
+def _sample_stage1(engine: TokenEngine, seconds: float) -> float:
     """Draw ids as for a song; returns the loop's overhead."""
     vocab = stage1_vocab(engine.pieces)
-    ids = np.random.default_rng(1).integers(3, vocab.soa, min(PROMPT_IDS, engine.n_ctx // 4)).tolist()
+    ids = np.random.default_rng(1).integers(3, vocab.soa, min(FIRST_PROMPT_IDS, engine.n_ctx // 4)).tolist()
     prompt = Prompt([], [[*ids, vocab.soa, vocab.xcodec]], [])
     frames = (engine.n_ctx - len(ids) - 8) // 2
     sampling = Sampling(min_new_tokens=2 * frames)
     draft = Stage1Task(prompt, [frames], sampling, 1)
     with tempfile.TemporaryDirectory() as folder, closing(TokenLog.open(Path(folder) / "log")) as log:
-        watch = _watched(
+        watch = _time_loop(
             engine, seconds, lambda watch: stage1.generate_codes(draft, engine, vocab, log, None, watch)
         )
     return watch.overhead
 
 
-def _refine(engine: TokenEngine, seconds: float) -> float:
+def _refine_stage2(engine: TokenEngine, seconds: float) -> float:
     """Refine random codes on all rows; returns the loop's overhead."""
     vocab = stage2_vocab(engine.pieces)
     frames = stage2.CHUNK_FRAMES * -(-engine.n_rows // 2)
     codes = np.random.default_rng(1).integers(0, 1024, (2, frames)).astype(np.int16)
-    return _watched(
+    return _time_loop(
         engine, seconds, lambda watch: stage2.refine_codes(codes, engine, vocab, progress=watch)
     ).overhead
 

@@ -73,25 +73,25 @@ def forecast(
     made = plan.make(request, first.facts, second.facts, options, cores, free, takes)
     prompt = preflight.check_prompt(request, first, made.n_ctx)
     memory = {
-        "draft": _drafting(made, takes).own_bytes(first.facts, options.shared_memory),
+        "draft": _stage1_load(made, takes).own_bytes(first.facts, options.shared_memory),
         "refine": made.stage2().own_bytes(second.facts, options.shared_memory),
     }
-    seconds = _seconds(request, prompt, models, made, notebook or TimingCache(), takes)
+    seconds = _phase_seconds(request, prompt, models, made, notebook or TimingCache(), takes)
     music = sum(request.frame_caps()) / FRAME_RATE
-    why = tuple(reasons(made, request, options, free))
-    cells = _snapshot_ids(request, _own_ids(prompt), made, seconds["draft"], options.snapshot_seconds)
+    why = tuple(plan_reasons(made, request, options, free))
+    cells = _snapshot_ids(request, _prompt_ids(prompt), made, seconds["draft"], options.snapshot_seconds)
     snapshots = round(cells * first.facts.kv_width * KV_BYTES[made.kv_type])
     disk = takes * max(snapshots, plan.file_bytes(request))
     return Forecast(made, why, memory, seconds, music, disk)
 
 
-def _drafting(made: Plan, takes: int) -> LoadSpec:
+def _stage1_load(made: Plan, takes: int) -> LoadSpec:
     """Stage 1 as it is held for all takes."""
     held = made.stage1()
     return replace(held, rows=takes * held.rows)
 
 
-def _own_ids(prompt: Prompt) -> list[int]:
+def _prompt_ids(prompt: Prompt) -> list[int]:
     """Ids of each section's own prompt, the header with the first."""
     before = [prompt.header, *[prompt.end_of_segment] * (len(prompt.sections) - 1)]
     return [len(first) + len(ids) for first, ids in zip(before, prompt.sections, strict=True)]
@@ -107,27 +107,27 @@ def _snapshot_ids(request: SongRequest, own: list[int], made: Plan, draft: float
     return sum(min(most, drawn_ids(own, caps, guided, time / draft)) for time in times)
 
 
-def _seconds(
+def _phase_seconds(
     request: SongRequest, prompt: Prompt, models: Models, made: Plan, notebook: TimingCache, takes: int
 ) -> dict[str, float]:
     parts = engines.engine_factory(models, made, ComputeOptions(), threading.Event())
     rows, caps = made.stage2_rows, request.frame_caps()
-    held = _drafting(made, takes)
-    draft = _known(notebook, made, held, models.stage1_key, lambda: parts.stage1(takes))
+    held = _stage1_load(made, takes)
+    draft = _step_cost(notebook, made, held, models.stage1_key, lambda: parts.stage1(takes))
     second = fingerprint(models.stage2)
-    refine = _known(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
+    refine = _step_cost(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)
     lengths = sorted((chunk.frames for chunk in chunk_grid(sum(caps))), reverse=True)
     header, guided = len(prompt.header), request.sampling.guided
     return {
-        "draft": draft_seconds(draft, _own_ids(prompt), caps, guided, made.n_ctx, header, takes),
+        "draft": draft_seconds(draft, _prompt_ids(prompt), caps, guided, made.n_ctx, header, takes),
         "refine": refine_seconds(refine, lengths, rows),
         "master": frame * sum(caps),
     }
 
 
-def _known(
+def _step_cost(
     notebook: TimingCache, made: Plan, held: LoadSpec, key: str, opened: Callable[[], TokenEngine]
 ) -> StepCost:
     """What was noted of this model held like this, or what is measured now."""
@@ -143,7 +143,7 @@ def _known(
     return found
 
 
-def reasons(made: Plan, request: SongRequest, asked: ComputeOptions, free: int | None) -> list[str]:
+def plan_reasons(made: Plan, request: SongRequest, asked: ComputeOptions, free: int | None) -> list[str]:
     """Why each choice of a plan is as it is, a line each."""
     guided = "guidance needs a second row" if made.stage1_rows == 2 else "no guidance, so one row"
     whole = made.n_ctx >= plan.context_for(request, 10**9)
@@ -152,20 +152,20 @@ def reasons(made: Plan, request: SongRequest, asked: ComputeOptions, free: int |
     return [
         f"context      {made.n_ctx} ids: {context}",
         f"stage 1      {made.stage1_rows} rows: {guided}",
-        f"stage 2      {made.stage2_rows} rows: {_why_rows(made, asked, lengths, free)}",
-        f"threads      {made.threads}: {_whose(asked.threads, 'one for each core')}",
-        f"caches       {made.kv_type}: {_whose(asked.kv_type, 'exact enough, half of f32')}",
-        f"flash        {_flash(made, asked)}",
-        f"ubatch       {made.ubatch}: {_whose(asked.ubatch, 'prompts gain little from more')}",
-        f"GPU layers   {_layers(made, asked)}",
+        f"stage 2      {made.stage2_rows} rows: {_rows_reason(made, asked, lengths, free)}",
+        f"threads      {made.threads}: {_reason(asked.threads, 'one for each core')}",
+        f"caches       {made.kv_type}: {_reason(asked.kv_type, 'exact enough, half of f32')}",
+        f"flash        {_flash_reason(made, asked)}",
+        f"ubatch       {made.ubatch}: {_reason(asked.ubatch, 'prompts gain little from more')}",
+        f"GPU layers   {_layers_reason(made, asked)}",
     ]
 
 
-def _whose(asked: object, otherwise: str) -> str:
+def _reason(asked: object, otherwise: str) -> str:
     return "as asked" if asked is not None else otherwise
 
 
-def _flash(made: Plan, asked: ComputeOptions) -> str:
+def _flash_reason(made: Plan, asked: ComputeOptions) -> str:
     if asked.flash_attention is not None:
         return f"{'on' if made.flash_attention else 'off'}: as asked"
     if not made.flash_attention:
@@ -173,7 +173,7 @@ def _flash(made: Plan, asked: ComputeOptions) -> str:
     return "on: faster on a GPU" if plan.uses_gpu(asked) else f"on: {made.kv_type} caches need it"
 
 
-def _why_rows(made: Plan, asked: ComputeOptions, lengths: list[int], free: int | None) -> str:
+def _rows_reason(made: Plan, asked: ComputeOptions, lengths: list[int], free: int | None) -> str:
     if made.stage2_rows == len(lengths):
         return "all chunks of the song at once"
     if asked.stage2_rows:
@@ -185,9 +185,9 @@ def _why_rows(made: Plan, asked: ComputeOptions, lengths: list[int], free: int |
     return "as many as memory holds"
 
 
-def _layers(made: Plan, asked: ComputeOptions) -> str:
+def _layers_reason(made: Plan, asked: ComputeOptions) -> str:
     found = [made.stage1_gpu_layers, made.stage2_gpu_layers]
     if not any(found):
         return "0: the CPU computes" if not asked.gpu else "0: the GPU's memory holds none"
     words = " and ".join(f"{'all' if n < 0 else n} of stage {stage}" for stage, n in enumerate(found, 1))
-    return f"{words}: {_whose(asked.gpu_layers, 'as many as its memory holds')}"
+    return f"{words}: {_reason(asked.gpu_layers, 'as many as its memory holds')}"

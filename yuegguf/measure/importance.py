@@ -14,21 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import EngineError
-from yuegguf.measure.quality import BLOCK, Passage, read_through
+from yuegguf.measure.quality import READ_BLOCK, Passage, read_through
 from yuegguf.planning import hardware
 
-READERS = {
+MATRICES = {
     "attn_norm": ("attn_q", "attn_k", "attn_v"),
     "kqv_out": ("attn_output",),
     "ffn_norm": ("ffn_gate", "ffn_up"),
     "ffn_swiglu": ("ffn_down",),
 }
 """llama.cpp's name of what a layer computes, and the matrices that are multiplied with it."""
-LAST = "result_norm"
+LAST_NODE = "result_norm"
 """What the output matrix is multiplied with."""
 
 
-class _Sums:
+class _SquareSums:
     """Sums of squares by node."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class _Sums:
         self.counts: dict[str, int] = {}
 
     def wants(self, node: str) -> bool:
-        return node == LAST or node.rpartition("-")[0] in READERS
+        return node == LAST_NODE or node.rpartition("-")[0] in MATRICES
 
     def see(self, node: str, values: NDArray[np.float32]) -> None:
         found = np.square(values, dtype=np.float64).sum(axis=0)
@@ -44,7 +44,7 @@ class _Sums:
         self.counts[node] = self.counts.get(node, 0) + len(values)
 
 
-def importance(
+def importance_matrix(
     model: Path, passages: Sequence[Passage], threads: int | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """A model (F32, F16 or BF16 is best) and what it is to read → tensor name → [columns].
@@ -53,9 +53,9 @@ def importance(
     """
     from yuegguf.lm.llama import EngineOptions, LlamaEngine
 
-    sums = _Sums()
+    sums = _SquareSums()
     ids = max(len(passage.ids) for passage in passages)
-    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=BLOCK, watch=sums)
+    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=READ_BLOCK, watch=sums)
     with closing(LlamaEngine(model, options)) as engine:
         for passage in passages:
             for _logits in read_through(engine, passage):
@@ -64,7 +64,7 @@ def importance(
     for node, squares in sums.squares.items():
         mean = (squares / sums.counts[node]).astype(np.float32)
         name, _, layer = node.rpartition("-")
-        own = ["output"] if node == LAST else [f"blk.{layer}.{matrix}" for matrix in READERS[name]]
+        own = ["output"] if node == LAST_NODE else [f"blk.{layer}.{matrix}" for matrix in MATRICES[name]]
         found |= {f"{matrix}.weight": mean for matrix in own}
     layers = int(engine.metadata["llama.block_count"])
     if len(found) != 7 * layers + 1:

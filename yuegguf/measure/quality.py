@@ -27,12 +27,12 @@ from yuegguf.planning import hardware
 from yuegguf.song.folder import SongFolder
 from yuegguf.stages import prompt, stage2
 
-BLOCK = 64
+READ_BLOCK = 64
 """Ids that are read at once."""
 
 
 @dataclass(frozen=True)
-class Draw:
+class Prediction:
     """One place where a model chooses."""
 
     place: int
@@ -49,7 +49,7 @@ class Passage:
     """Ids that are read from an empty context, and the draws among them."""
 
     ids: list[int]
-    draws: list[Draw]
+    draws: list[Prediction]
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ def stage1_passages(
 ) -> list[Passage]:
     """A prompt and the codes [2·frames] of its first sections → one passage."""
     choices = np.array([vocab.eoa, *range(vocab.codebook0, vocab.codebook0 + CODEBOOK_SIZE)])
-    ids, draws = list(written.header), list[Draw]()
+    ids, draws = list(written.header), list[Prediction]()
     for number, (own, codes) in enumerate(zip(written.sections, sung, strict=False)):
         ids += [*([vocab.eoa, *written.end_of_segment] if number else []), *own]
         for code in codes:
-            draws.append(Draw(len(ids) - 1, choices, 1 + int(code), 0))
+            draws.append(Prediction(len(ids) - 1, choices, 1 + int(code), 0))
             ids.append(vocab.codebook0 + int(code))
     return [Passage(ids, draws)]
 
@@ -95,21 +95,21 @@ def stage2_passages(codes: NDArray[np.int16], vocab: Stage2Vocab) -> list[Passag
         for frame in own.T:
             for k, code in enumerate(frame):
                 if k:
-                    draws.append(Draw(len(ids) - 1, every[k], int(code), k))
+                    draws.append(Prediction(len(ids) - 1, every[k], int(code), k))
                 ids.append(int(vocab.codebooks[k]) + int(code))
         found.append(Passage([int(i) for i in ids], draws))
     return found
 
 
-def of_song(folder: SongFolder, model: Path, seconds: float) -> list[Passage]:
+def song_passages(folder: SongFolder, model: Path, seconds: float) -> list[Passage]:
     """What the beginning of a finished song asks of a model of either stage.
 
     Raises RequestError, DamagedFile.
     """
-    header = _header(model)
+    header = _model_header(model)
     frames = round(FRAME_RATE * seconds)
     if role_of(header.metadata) == "stage2":
-        return of_codes(folder.load_stage2(), model, seconds)
+        return codes_passages(folder.load_stage2(), model, seconds)
     vocab, request = stage1_vocab(header.pieces), folder.request
     encode = open_tokenizer(header.metadata, header.pieces, model).encode
     sections, reference = request.parsed().sections, folder.load_reference()
@@ -121,22 +121,22 @@ def of_song(folder: SongFolder, model: Path, seconds: float) -> list[Passage]:
     )
 
 
-def of_codes(codes: NDArray[np.int16], model: Path, seconds: float) -> list[Passage]:
+def codes_passages(codes: NDArray[np.int16], model: Path, seconds: float) -> list[Passage]:
     """What the beginning of codes [2, 8, T] asks of a stage-2 model. Raises RequestError for another."""
-    header = _header(model)
+    header = _model_header(model)
     if role_of(header.metadata) != "stage2":
         raise RequestError(f"{model.name} needs the words that were sung", "pass --song FOLDER")
     return stage2_passages(codes[:, :, : round(FRAME_RATE * seconds)], stage2_vocab(header.pieces))
 
 
-def _header(model: Path) -> header.ModelHeader:
+def _model_header(model: Path) -> header.ModelHeader:
     role = role_of(read_model(model).metadata)
     if role is None:
         raise RequestError(f"{model.name} does not say which stage it is", "trim it: yuegguf convert")
     return header.read_header(model, role)
 
 
-def compare(
+def compare_models(
     first: Path, second: Path, passages: Sequence[Passage], threads: int | None = None
 ) -> dict[int, Agreement]:
     """Two files on the same passages → their agreement by codebook.
@@ -146,31 +146,33 @@ def compare(
     draws = [draw for passage in passages for draw in passage.draws]
     if not draws:
         raise RequestError("the song holds nothing that this stage draws", "pass a longer one")
-    pieces, first_scores = _read(first, passages, threads)
-    _, second_scores = _read(second, passages, threads, pieces)
+    pieces, first_scores = _read_model(first, passages, threads)
+    _, second_scores = _read_model(second, passages, threads, pieces)
     found: dict[int, list[tuple[float, bool, float, float]]] = {}
     for p, q, draw in zip(first_scores, second_scores, draws, strict=True):
         divergence = float(np.sum(np.exp(p, dtype=np.float64) * (p - q)))
         facts = divergence, bool(p.argmax() == q.argmax()), -float(p[draw.chosen]), -float(q[draw.chosen])
         found.setdefault(draw.codebook, []).append(facts)
-    return {codebook: _summed(facts) for codebook, facts in sorted(found.items())}
+    return {codebook: _mean_agreement(facts) for codebook, facts in sorted(found.items())}
 
 
-def _read(
+def _read_model(
     path: Path, passages: Sequence[Passage], threads: int | None, pieces: Sequence[str] | None = None
 ) -> tuple[Sequence[str], list[NDArray[np.float32]]]:
     """A file's pieces, which must be PIECES, and its scores for every draw; one model is held at a time."""
-    with closing(_opened(path, max(len(passage.ids) for passage in passages), threads)) as engine:
+    with closing(_open_engine(path, max(len(passage.ids) for passage in passages), threads)) as engine:
         if pieces is not None and engine.pieces != pieces:
             raise RequestError(
                 f"{path.name} and the file before it have other vocabularies",
                 "trim both alike: yuegguf convert",
             )
-        scores = [each.astype(np.float32) for passage in passages for each in _scores(engine, passage)]
+        scores = [
+            each.astype(np.float32) for passage in passages for each in _log_probabilities(engine, passage)
+        ]
         return engine.pieces, scores
 
 
-def overall(parts: dict[int, Agreement]) -> Agreement:
+def overall_agreement(parts: dict[int, Agreement]) -> Agreement:
     """All codebooks together."""
     total = sum(part.draws for part in parts.values())
 
@@ -187,27 +189,27 @@ def overall(parts: dict[int, Agreement]) -> Agreement:
     )
 
 
-def _summed(facts: list[tuple[float, bool, float, float]]) -> Agreement:
+def _mean_agreement(facts: list[tuple[float, bool, float, float]]) -> Agreement:
     kl, same, one, other = (float(np.mean(column)) for column in zip(*facts, strict=True))
     return Agreement(len(facts), kl, same, exp(one), exp(other))
 
 
-def _opened(path: Path, ids: int, threads: int | None) -> TokenEngine:
+def _open_engine(path: Path, ids: int, threads: int | None) -> TokenEngine:
     from yuegguf.lm.llama import EngineOptions, LlamaEngine
 
-    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=BLOCK)
+    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=READ_BLOCK)
     return LlamaEngine(path, options)
 
 
 def read_through(engine: TokenEngine, passage: Passage) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Let row 0 read a passage from its beginning: each block's first place and logits [ids, n_vocab]."""
     engine.forget(0, 0)
-    for start in range(0, len(passage.ids), BLOCK):
-        block = passage.ids[start : start + BLOCK]
+    for start in range(0, len(passage.ids), READ_BLOCK):
+        block = passage.ids[start : start + READ_BLOCK]
         yield start, engine.decode([SequenceInput(0, block, len(block))])
 
 
-def _scores(engine: TokenEngine, passage: Passage) -> Iterator[NDArray[np.float64]]:
+def _log_probabilities(engine: TokenEngine, passage: Passage) -> Iterator[NDArray[np.float64]]:
     """Log-probabilities of the choices of each draw, in order."""
     draws = iter(passage.draws)
     draw = next(draws, None)

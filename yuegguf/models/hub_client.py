@@ -24,12 +24,12 @@ from yuegguf.models.registry import KnownFile
 from yuegguf.progress import Event, Progress, silent
 
 T = TypeVar("T")
-Moved = Callable[[int], None]
-RECORD = ".source.json"
+OnBytes = Callable[[int], None]
+SOURCE_RECORD = ".source.json"
 """What the hub said of a download, beside it."""
-TRIES = 2
+MAX_DAMAGED_DOWNLOADS = 2
 """Downloads of a file whose bytes are not those of the hub's record."""
-MOST_BYTES = 2**50
+MAX_FILE_BYTES = 2**50
 """Bytes of a file that a record may name."""
 DIGEST = re.compile("sha256:[0-9a-f]{64}|blob:[0-9a-f]{40}")
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -48,9 +48,9 @@ class RemoteFile:
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no honest record says."""
-        if not lockfile.plain(self.name):
+        if not lockfile.is_safe_relative_path(self.name):
             raise ValueError(f"the file name {self.name[:80]!a} makes no sense")
-        if not 0 <= self.bytes <= MOST_BYTES or not DIGEST.fullmatch(self.digest):
+        if not 0 <= self.bytes <= MAX_FILE_BYTES or not DIGEST.fullmatch(self.digest):
             raise ValueError(f"the size or the hash of {self.name} makes no sense")
 
     @property
@@ -61,7 +61,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class RepoSnapshot:
     """The wanted files of a repository at one commit."""
 
     repo: str
@@ -85,10 +85,10 @@ class Snapshot:
         """Bytes of all files."""
         return sum(file.bytes for file in self.files)
 
-    def only(self, patterns: Sequence[str]) -> Snapshot:
+    def only(self, patterns: Sequence[str]) -> RepoSnapshot:
         """The same with the files that match one of the patterns."""
         kept = tuple(f for f in self.files if any(fnmatchcase(f.name, pattern) for pattern in patterns))
-        return Snapshot(self.repo, self.revision, self.licence, kept)
+        return RepoSnapshot(self.repo, self.revision, self.licence, kept)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class _Sibling:
 
 
 @dataclass(frozen=True)
-class _Info:
+class _RepoInfo:
     """The hub's answer about a repository."""
 
     sha: str
@@ -121,27 +121,31 @@ class _Commit:
     id: str
 
 
-def look_up(repo: str, revision: str = "") -> Snapshot:
+def query_snapshot(repo: str, revision: str = "") -> RepoSnapshot:
     """Ask what the hub holds of a repository at a commit (possibly abbreviated), or now.
 
     Raises ModelNotFound, DownloadError.
     """
     full = _full_revision(repo, revision) if revision and len(revision) < 40 else revision
     place = f"/api/models/{repo}" + (f"/revision/{transport.quoted(full)}" if full else "")
-    info = _typed(transport.question(f"{place}?blobs=True", repo), _Info, repo)
+    info = _typed(transport.query(f"{place}?blobs=True", repo), _RepoInfo, repo)
     licence = (info.cardData or {}).get("license") or ""
     try:
         files = [file for sibling in info.siblings if (file := _remote_file(sibling))]
         files.sort(key=lambda file: file.name)
-        found = Snapshot(repo, info.sha, licence if isinstance(licence, str) else "", tuple(files))
+        found = RepoSnapshot(repo, info.sha, licence if isinstance(licence, str) else "", tuple(files))
     except ValueError as error:
-        raise DownloadError(f"the answer about {repo} makes no sense: {error}", transport.PROXY) from error
+        raise DownloadError(
+            f"the answer about {repo} makes no sense: {error}", transport.PROXY_HINT
+        ) from error
     if full and found.revision != full:
-        raise DownloadError(f"the hub answered about another commit of {repo} than {full}", transport.PROXY)
+        raise DownloadError(
+            f"the hub answered about another commit of {repo} than {full}", transport.PROXY_HINT
+        )
     return found
 
 
-def check_known(snapshot: Snapshot, known: Mapping[str, KnownFile]) -> None:
+def check_expected(snapshot: RepoSnapshot, known: Mapping[str, KnownFile]) -> None:
     """Compare the hub's record with what models.toml knows of this revision. Raises DamagedFile."""
     for file in snapshot.files:
         ours = known.get(file.name, KnownFile())
@@ -158,26 +162,26 @@ def check_known(snapshot: Snapshot, known: Mapping[str, KnownFile]) -> None:
                 )
 
 
-def remember(snapshot: Snapshot, folder: Path) -> None:
+def write_source_record(snapshot: RepoSnapshot, folder: Path) -> None:
     """Write beside a download what it is to become. Raises StorageError."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / RECORD) as part:
+    with replacing(folder / SOURCE_RECORD) as part:
         part.write_text(json.dumps(asdict(snapshot), indent=1), "utf-8")
 
 
-def recall(folder: Path) -> Snapshot | None:
+def read_source_record(folder: Path) -> RepoSnapshot | None:
     """The snapshot that a folder's download belongs to; None where it has no record. Raises DamagedFile."""
-    path = folder / RECORD
+    path = folder / SOURCE_RECORD
     try:
-        return read_file(path, Snapshot, "run the command without --offline")
+        return read_file(path, RepoSnapshot, "run the command without --offline")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
 
 
-def missing_bytes(snapshot: Snapshot, folder: Path) -> int:
+def missing_bytes(snapshot: RepoSnapshot, folder: Path) -> int:
     """How many bytes of a snapshot are not in `folder` yet."""
 
     def there(file: RemoteFile) -> int:
@@ -187,7 +191,9 @@ def missing_bytes(snapshot: Snapshot, folder: Path) -> int:
     return sum(file.bytes - there(file) for file in snapshot.files)
 
 
-def fetch(snapshot: Snapshot, folder: Path, progress: Progress = silent, offline: bool = False) -> None:
+def download_snapshot(
+    snapshot: RepoSnapshot, folder: Path, progress: Progress = silent, offline: bool = False
+) -> None:
     """Bring all files of a snapshot into `folder`, each verified whether it is new or was there.
 
     Killed at any byte and called again, it goes on. Raises ModelNotFound (also for a file that is not
@@ -197,26 +203,30 @@ def fetch(snapshot: Snapshot, folder: Path, progress: Progress = silent, offline
     done, total = 0, snapshot.bytes
     for file in snapshot.files:
         path = folder / file.name
-        if not (path.is_file() and matches(path, file, progress)):
+        if not (path.is_file() and matches_record(path, file, progress)):
             if offline:
                 raise ModelNotFound(f"{path} is not there or damaged", "run the command without --offline")
-            _download(snapshot, file, folder, partial(_moved, progress, done, total), progress)
+            _download(snapshot, file, folder, partial(_report_bytes, progress, done, total), progress)
         done += file.bytes
 
 
-def _moved(progress: Progress, before: int, total: int, count: int) -> None:
+def _report_bytes(progress: Progress, before: int, total: int, count: int) -> None:
     progress(Event("download", before + count, total))
 
 
-def matches(path: Path, file: RemoteFile, progress: Progress = silent) -> bool:
+def matches_record(path: Path, file: RemoteFile, progress: Progress = silent) -> bool:
     """Whether a file on this machine is the one that the hub records."""
     if path.stat().st_size != file.bytes:
         return False
     kind, _, expected = file.digest.partition(":")
-    return expected == (hashing.digest(path, progress) if kind == "sha256" else hashing.blob_digest(path))
+    return expected == (
+        hashing.sha256_of(path, progress) if kind == "sha256" else hashing.git_blob_sha1(path)
+    )
 
 
-def _download(snapshot: Snapshot, file: RemoteFile, folder: Path, moved: Moved, progress: Progress) -> None:
+def _download(
+    snapshot: RepoSnapshot, file: RemoteFile, folder: Path, moved: OnBytes, progress: Progress
+) -> None:
     """Fetch one file, from where its part ends, and give it its name once it is right.
 
     What arrived wrong may have been damaged here or on the way, so it is fetched once more, whole.
@@ -228,9 +238,9 @@ def _download(snapshot: Snapshot, file: RemoteFile, folder: Path, moved: Moved, 
         if part.is_symlink() or (part.is_file() and part.stat().st_size > file.bytes):
             part.unlink()
     url = transport.file_url(snapshot.repo, snapshot.revision, file.name)
-    for _ in range(TRIES):
-        transport.bring(url, part, file.bytes, what, moved)
-        if matches(part, file, progress):
+    for _ in range(MAX_DAMAGED_DOWNLOADS):
+        transport.download(url, part, file.bytes, what, moved)
+        if matches_record(part, file, progress):
             with storage_errors(folder / file.name):
                 flush(part)
                 part.replace(folder / file.name)
@@ -238,14 +248,14 @@ def _download(snapshot: Snapshot, file: RemoteFile, folder: Path, moved: Moved, 
         with storage_errors(part):
             part.unlink()
     raise DamagedFile(
-        f"{what} arrived damaged {TRIES} times: its hash is not the one that the hub records",
+        f"{what} arrived damaged {MAX_DAMAGED_DOWNLOADS} times: its hash is not the one that the hub records",
         "something on the way changes bytes: check the proxy, HF_ENDPOINT, the disk and the memory",
     )
 
 
 def _full_revision(repo: str, revision: str) -> str:
     """The full commit that an abbreviated one stands for; the hub knows full ones only."""
-    for page in transport.pages(f"/api/models/{repo}/commits/main", repo):
+    for page in transport.query_pages(f"/api/models/{repo}/commits/main", repo):
         for commit in _typed(page, list[_Commit], repo):
             if commit.id.startswith(revision):
                 return commit.id
@@ -255,7 +265,7 @@ def _full_revision(repo: str, revision: str) -> str:
 def _typed(answer: bytes, kind: type[T], repo: str) -> T:
     """An answer of the hub as a value of `kind`. Raises DownloadError."""
     try:
-        return read_json(answer, kind, f"the answer about {repo}", transport.PROXY, others=True)
+        return read_json(answer, kind, f"the answer about {repo}", transport.PROXY_HINT, others=True)
     except DamagedFile as error:
         raise DownloadError(error.message.replace("is damaged", "makes no sense", 1), error.hint) from error
 
@@ -265,7 +275,7 @@ def _remote_file(sibling: _Sibling) -> RemoteFile | None:
 
     Raises ValueError for a record without a size or a hash.
     """
-    if not lockfile.plain(sibling.rfilename):
+    if not lockfile.is_safe_relative_path(sibling.rfilename):
         return None
     if sibling.lfs:
         return RemoteFile(sibling.rfilename, sibling.lfs.size, f"sha256:{sibling.lfs.sha256}")

@@ -16,21 +16,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, StorageError
-from yuegguf.files.atomic import claimed, made_folder, replacing, storage_errors
-from yuegguf.files.hashing import digest, each_block, size_of
-from yuegguf.files.reading import opened
-from yuegguf.files.typed_json import MOST_BYTES, read_json
+from yuegguf.files.atomic import ensured_folder, locked_folder, replacing, storage_errors
+from yuegguf.files.hashing import each_block, sha256_of, size_of
+from yuegguf.files.reading import open_plain_file
+from yuegguf.files.typed_json import MAX_JSON_BYTES, read_json
 from yuegguf.models.registry import file_names
 from yuegguf.progress import Progress, silent
 
-NAME = "models.lock.json"
-CLAIM = ".pull.lock"
+LOCK_NAME = "models.lock.json"
+PULL_LOCK = ".pull.lock"
 """Held by whoever changes a folder of models."""
-FORMAT = 1
-WORD = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+LOCK_FORMAT = 1
+MODEL_WORD = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 """A model's id, or a type."""
 SHA256 = re.compile("[0-9a-f]{64}")
-DELETE = "delete it and pull again; model files are used without it"
+DELETE_HINT = "delete it and pull again; model files are used without it"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Installed:
 
     def __post_init__(self) -> None:
         """Raise ValueError for what `pull` never writes: above all a path that is not the model's own."""
-        if not all(map(WORD.fullmatch, (self.model, self.quant or self.model))):
+        if not all(map(MODEL_WORD.fullmatch, (self.model, self.quant or self.model))):
             raise ValueError(f"the model {self.model[:80]!a} makes no sense")
         if self.path not in file_names(self.model, self.quant):
             raise ValueError(f"an entry for {self.path[:80]!a} makes no sense")
@@ -89,12 +89,15 @@ class _Lock(_Format):
 
 
 @contextmanager
-def alone(root: Path) -> Iterator[None]:
+def exclusive(root: Path) -> Iterator[None]:
     """Keep others from changing a folder of models, which is made where it is not there.
 
     Whoever reads the lock to change it does so inside. Raises StorageError.
     """
-    with made_folder(root), claimed(root, CLAIM, f"another yuegguf is changing the models in {root}"):
+    with (
+        ensured_folder(root),
+        locked_folder(root, PULL_LOCK, f"another yuegguf is changing the models in {root}"),
+    ):
         yield
 
 
@@ -104,51 +107,51 @@ def installing(root: Path, paths: Iterable[str]) -> Iterator[None]:
 
     Raises DamagedFile, StorageError.
     """
-    with alone(root):
-        read(root)  # a damaged lock is refused before the work
+    with exclusive(root):
+        read_lock(root)  # a damaged lock is refused before the work
         yield
-        if known := set(paths) & set(read(root)):
-            update(root, drop=known)
+        if known := set(paths) & set(read_lock(root)):
+            update_lock(root, drop=known)
 
 
-def read(root: Path) -> dict[str, Installed]:
+def read_lock(root: Path) -> dict[str, Installed]:
     """Path → entry of the lock in `root`; empty where there is none. Raises DamagedFile."""
-    path = root / NAME
+    path = root / LOCK_NAME
     try:
-        with opened(path) as file:
-            data = file.read(MOST_BYTES + 1)
+        with open_plain_file(path) as file:
+            data = file.read(MAX_JSON_BYTES + 1)
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise DamagedFile(f"{path} cannot be read ({error.strerror})", DELETE) from error
-    found = read_json(data, _Format, path, DELETE, others=True).format
-    if found != FORMAT:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", DELETE_HINT) from error
+    found = read_json(data, _Format, path, DELETE_HINT, others=True).format
+    if found != LOCK_FORMAT:
         raise DamagedFile(f"{path} is of another version ({found})", "use the yuegguf that wrote it")
-    return {entry.path: entry for entry in read_json(data, _Lock, path, DELETE).files}
+    return {entry.path: entry for entry in read_json(data, _Lock, path, DELETE_HINT).files}
 
 
-def update(root: Path, add: Iterable[Installed] = (), drop: Iterable[str] = ()) -> None:
+def update_lock(root: Path, add: Iterable[Installed] = (), drop: Iterable[str] = ()) -> None:
     """Add entries to the lock in `root` and take paths out. Raises DamagedFile, StorageError."""
     dropped = set(drop)
-    entries = {path: entry for path, entry in read(root).items() if path not in dropped}
+    entries = {path: entry for path, entry in read_lock(root).items() if path not in dropped}
     entries |= {entry.path: entry for entry in add}
     listed = [asdict(entries[path]) for path in sorted(entries)]
-    text = json.dumps({"format": FORMAT, "files": listed}, indent=1, ensure_ascii=False)
-    with replacing(root / NAME) as part:
+    text = json.dumps({"format": LOCK_FORMAT, "files": listed}, indent=1, ensure_ascii=False)
+    with replacing(root / LOCK_NAME) as part:
         part.write_text(text + "\n", "utf-8")
 
 
-def named(root: Path, name: str) -> list[Installed]:
+def entries_named(root: Path, name: str) -> list[Installed]:
     """Entries of "en-cot:Q4_K_M", or of "en-cot" in every quantisation. Raises DamagedFile."""
-    return [e for e in read(root).values() if name.lower() in (e.name.lower(), e.model.lower())]
+    return [e for e in read_lock(root).values() if name.lower() in (e.name.lower(), e.model.lower())]
 
 
-def present(root: Path, entries: Iterable[Installed]) -> list[Installed]:
+def entries_with_files(root: Path, entries: Iterable[Installed]) -> list[Installed]:
     """Those of the entries whose files are there with the right size."""
     return [entry for entry in entries if size_of(root / entry.path) == entry.bytes]
 
 
-def check(root: Path, entry: Installed, progress: Progress = silent) -> None:
+def verify_file(root: Path, entry: Installed, progress: Progress = silent) -> None:
     """Hash an installed file. Raises ModelNotFound, DamagedFile saying what differs."""
     again = f"get it again with: yuegguf pull {entry.name} --force"
     path, size = root / entry.path, size_of(root / entry.path)
@@ -156,11 +159,11 @@ def check(root: Path, entry: Installed, progress: Progress = silent) -> None:
         raise ModelNotFound(f"{path} is not there", again)
     if size != entry.bytes:
         raise DamagedFile(f"{path} is damaged: {size} bytes instead of {entry.bytes}", again)
-    if digest(path, progress) != entry.sha256:
-        raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one in {NAME}", again)
+    if sha256_of(path, progress) != entry.sha256:
+        raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one in {LOCK_NAME}", again)
 
 
-def copy(source: Path, target: Path, expected: str, progress: Progress = silent) -> None:
+def copy_verified(source: Path, target: Path, expected: str, progress: Progress = silent) -> None:
     """Copy a file whose SHA-256 must be `expected`; `target` appears whole or not at all.
 
     Raises DamagedFile, StorageError.
@@ -177,26 +180,26 @@ def copy(source: Path, target: Path, expected: str, progress: Progress = silent)
         each_block(source, pass_on, progress, "copy")
         if found.hexdigest() != expected:
             raise DamagedFile(
-                f"{source} is damaged: its SHA-256 is not the one in {NAME}", "make the kit again"
+                f"{source} is damaged: its SHA-256 is not the one in {LOCK_NAME}", "make the kit again"
             )
 
 
-def plain(path: str) -> bool:
+def is_safe_relative_path(path: str) -> bool:
     """Whether a relative path with slashes stays below its folder, in names that every disk can hold."""
     parts = PurePosixPath(path).parts
-    return bool(parts) and path.isprintable() and len(path) <= 500 and all(map(_plain_name, parts))
+    return bool(parts) and path.isprintable() and len(path) <= 500 and all(map(_is_safe_name, parts))
 
 
-def _plain_name(name: str) -> bool:
+def _is_safe_name(name: str) -> bool:
     return name[0] not in "./" and not set(name) & set("\\:") and len(name.encode()) <= 200
 
 
-def place(root: Path, folder: str, name: str) -> Path:
+def install_path(root: Path, folder: str, name: str) -> Path:
     """Where a converter installs a file, in a folder below `root` or, for "", in `root` itself.
 
     Raises RequestError for a name that is no file's, StorageError for a folder that leads elsewhere.
     """
-    if not plain(name) or len(PurePosixPath(name).parts) != 1:
+    if not is_safe_relative_path(name) or len(PurePosixPath(name).parts) != 1:
         raise RequestError(f"{name!a} is no name for a file", "use letters, digits, - and _")
     path = f"{folder}/{name}".lstrip("/")
     check_inside(root, path)

@@ -10,26 +10,26 @@ from pathlib import Path
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files import hashing
-from yuegguf.files.atomic import check_room, storage_errors, sweep
+from yuegguf.files.atomic import check_free_disk, storage_errors, sweep
 from yuegguf.models import lockfile
 from yuegguf.models.lockfile import Installed
 from yuegguf.progress import Progress, silent
 
 
-def contents(folder: Path, names: Sequence[str] = ()) -> list[Installed]:
+def kit_entries(folder: Path, names: Sequence[str] = ()) -> list[Installed]:
     """The entries of a kit that names such as "en-cot" or "en-cot:Q4_K_M" stand for; all for none.
 
     Raises ModelNotFound when the kit lacks one, or is none; DamagedFile for a damaged lock.
     """
-    every = list(lockfile.read(folder).values())
+    every = list(lockfile.read_lock(folder).values())
     if not every:
         raise ModelNotFound(
-            f"{folder} is no kit: it has no {lockfile.NAME} that names a file",
+            f"{folder} is no kit: it has no {lockfile.LOCK_NAME} that names a file",
             "make one with: yuegguf pull --to FOLDER NAME",
         )
     found: dict[str, Installed] = {entry.path: entry for entry in ([] if names else every)}
     for name in names:
-        entries = lockfile.named(folder, name)
+        entries = lockfile.entries_named(folder, name)
         if not entries:
             there = sorted({entry.name for entry in every})
             raise ModelNotFound(f"{folder} has no {name}", f"it has: {', '.join(there)}")
@@ -40,7 +40,7 @@ def contents(folder: Path, names: Sequence[str] = ()) -> list[Installed]:
     return list(found.values())
 
 
-def transfer(
+def copy_models(
     source: Path, target: Path, entries: Sequence[Installed], progress: Progress = silent
 ) -> list[Installed]:
     """Copy installed files from one folder of models to another; returns those that were copied.
@@ -50,17 +50,19 @@ def transfer(
     """
     for entry in entries:
         lockfile.check_inside(target, entry.path)
-    needed = sum(e.bytes for e in entries) - sum(e.bytes for e in lockfile.present(target, entries))
+    needed = sum(e.bytes for e in entries) - sum(
+        e.bytes for e in lockfile.entries_with_files(target, entries)
+    )
     with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
     for folder in {(target / entry.path).parent for entry in entries}:
         sweep(folder)
-    check_room(target, needed, "the copy", "--to or --models-dir")
+    check_free_disk(target, needed, "the copy", "--to or --models-dir")
     copied = []
     for entry in entries:
-        there = bool(lockfile.present(target, [entry]))
-        if not there or hashing.digest(target / entry.path, progress) != entry.sha256:
-            lockfile.copy(source / entry.path, target / entry.path, entry.sha256, progress)
+        there = bool(lockfile.entries_with_files(target, [entry]))
+        if not there or hashing.sha256_of(target / entry.path, progress) != entry.sha256:
+            lockfile.copy_verified(source / entry.path, target / entry.path, entry.sha256, progress)
             copied.append(entry)
-    lockfile.update(target, entries)
+    lockfile.update_lock(target, entries)
     return copied

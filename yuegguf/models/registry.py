@@ -25,7 +25,7 @@ NANO = "nano"
 """The bundled family, which is in no registry."""
 CODEC_FILES = ("encoder", "vocal_upsampler", "instrumental_upsampler", "decoder")
 """The four graphs of a codec's folder; the decoder comes last, since by it a codec counts as installed."""
-FREE = "Apache-2.0"
+FREE_LICENCE = "Apache-2.0"
 """The licence of YuE v1 as its authors publish it; any other is worth a word."""
 
 
@@ -47,7 +47,7 @@ class KnownFile:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelTable:
     """A table [model.ID] of models.toml."""
 
     role: Role
@@ -60,14 +60,14 @@ class Facts:
     """"cot" (tags and lyrics) or "icl" (with a reference)."""
     revision: str = ""
     """Commit of the source, possibly abbreviated; empty where unknown."""
-    known: Mapping[str, KnownFile] = field(default_factory=dict)
+    expected_files: Mapping[str, KnownFile] = field(default_factory=dict)
     """File → what is known of it at that revision."""
     gguf: tuple[GgufSource, ...] = ()
     """Other people's GGUFs of it, the one to take first in front."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelEntry(Facts):
+class ModelEntry(ModelTable):
     """One published model."""
 
     id: str
@@ -76,7 +76,7 @@ class ModelEntry(Facts):
 
 
 @dataclass(frozen=True)
-class Default:
+class DefaultQuants:
     """The types to take where none is named, on a machine with so much memory."""
 
     memory: float
@@ -95,20 +95,20 @@ class Catalogue:
     """Name of a set → ids of its models."""
     files: Mapping[Role, tuple[str, ...]]
     """Patterns of the files of a repository that are fetched."""
-    default: tuple[Default, ...]
+    default: tuple[DefaultQuants, ...]
     """The most memory first."""
-    model: Mapping[str, Facts]
+    model: Mapping[str, ModelTable]
 
 
 @cache
 def catalogue() -> Catalogue:
     """Read models.toml, once. Raises DamagedFile."""
     packaged = resources.files("yuegguf") / "models.toml"
-    found = tomllib.loads((packaged if packaged.is_file() else _checkout()).read_text("utf-8"))
+    found = tomllib.loads((packaged if packaged.is_file() else _checkout_file()).read_text("utf-8"))
     return as_typed(found, Catalogue, "models.toml", "install yuegguf again")
 
 
-def default_type(role: Literal["stage1", "stage2"], free: int | None) -> str:
+def default_quant(role: Literal["stage1", "stage2"], free: int | None) -> str:
     """The type to take of a language model where none is named, by the bytes of memory that are free.
 
     Where that is not known, the smallest that is recommended.
@@ -119,7 +119,7 @@ def default_type(role: Literal["stage1", "stage2"], free: int | None) -> str:
     return row.stage1 if role == "stage1" else row.stage2
 
 
-def load() -> tuple[ModelEntry, ...]:
+def model_entries() -> tuple[ModelEntry, ...]:
     """All entries of models.toml, in its order."""
     found = catalogue()
     return tuple(
@@ -128,39 +128,39 @@ def load() -> tuple[ModelEntry, ...]:
     )
 
 
-def sets() -> dict[str, tuple[str, ...]]:
+def model_sets() -> dict[str, tuple[str, ...]]:
     """Name of a set → ids of its models."""
     return dict(catalogue().sets)
 
 
-def entry_of(name: str) -> ModelEntry:
+def find_entry(name: str) -> ModelEntry:
     """The entry of an id or of a published repository's name. Raises RequestError."""
-    entries = load()
+    entries = model_entries()
     if name.lower() == NANO:
         what = f"{NANO} is bundled: there is nothing to get, verify or remove"
         raise RequestError(what, f"use it with: yuegguf run -m {NANO}")
     for entry in entries:
         if name.lower() in (entry.id, entry.source.lower()):
             return entry
-    raise RequestError(f"there is no model called {name}", _known(entry.id for entry in entries))
+    raise RequestError(f"there is no model called {name}", _known_names(entry.id for entry in entries))
 
 
 def is_free(licence: str) -> bool:
     """Whether this is the licence that YuE v1 is published under."""
-    return licence.casefold() == FREE.casefold()
+    return licence.casefold() == FREE_LICENCE.casefold()
 
 
 def models_dir() -> Path:
     """Where installed models live: $YUEGGUF_MODELS_DIR, else the user's data folder."""
-    return own_folder("YUEGGUF_MODELS_DIR", lambda: _data() / "models")
+    return user_folder("YUEGGUF_MODELS_DIR", lambda: _data_folder() / "models")
 
 
 def voices_dir() -> Path:
     """Where saved voices live: $YUEGGUF_VOICES_DIR, else beside the models in the user's data folder."""
-    return own_folder("YUEGGUF_VOICES_DIR", lambda: _data() / "voices")
+    return user_folder("YUEGGUF_VOICES_DIR", lambda: _data_folder() / "voices")
 
 
-def own_folder(variable: str, usual: Callable[[], Path]) -> Path:
+def user_folder(variable: str, usual: Callable[[], Path]) -> Path:
     """A folder of ours: as the environment says, else the usual one. Raises RequestError without a home."""
     try:
         named = os.environ.get(variable)
@@ -169,7 +169,7 @@ def own_folder(variable: str, usual: Callable[[], Path]) -> Path:
         raise RequestError("there is no such home folder for yuegguf's files", f"set {variable}") from error
 
 
-def _data() -> Path:
+def _data_folder() -> Path:
     return platformdirs.user_data_path("yuegguf", appauthor=False)
 
 
@@ -185,7 +185,7 @@ def file_names(model_id: str, out_type: str) -> list[str]:
     return [f"{model_id}/{role}.onnx" for role in CODEC_FILES]
 
 
-def installed(model_id: str, root: Path) -> dict[str, Path]:
+def installed_quants(model_id: str, root: Path) -> dict[str, Path]:
     """Quantisation → file of one language model in `root`."""
     prefix = f"{model_id}-"
     return {path.stem.removeprefix(prefix): path for path in sorted(root.glob(f"{prefix}*.gguf"))}
@@ -197,13 +197,13 @@ def installed_codec(root: Path) -> Path | None:
     return folder if (folder / "decoder.onnx").is_file() else None
 
 
-def find_model(name: str, quant: str | None, root: Path) -> Path:
+def find_gguf(name: str, quant: str | None, root: Path) -> Path:
     """A .gguf path, or the installed file of a model id or of a published repository's name.
 
     Raises ModelNotFound saying how to get it.
     """
     try:
-        name = entry_of(name).id
+        name = find_entry(name).id
     except RequestError as error:
         if not (name.endswith(".gguf") or os.sep in name):
             raise ModelNotFound(error.message, error.hint) from error
@@ -211,7 +211,7 @@ def find_model(name: str, quant: str | None, root: Path) -> Path:
         if not path.is_file():
             raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list") from None
         return path
-    files = installed(name, root)
+    files = installed_quants(name, root)
     if not files:
         quoted = f"{name}:{quant}" if quant else name
         raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {quoted}")
@@ -226,10 +226,10 @@ def find_model(name: str, quant: str | None, root: Path) -> Path:
     return match
 
 
-def guess_id(folder: Path) -> str | None:
+def id_from_path(folder: Path) -> str | None:
     """The model id of a checkpoint folder that still has its repository's name, else None."""
     parts = {part.lower() for part in folder.resolve().parts}
-    for entry in load():
+    for entry in model_entries():
         owner, repo = entry.source.lower().split("/")
         if repo in parts or f"models--{owner}--{repo}" in parts:
             return entry.id
@@ -240,10 +240,10 @@ def _rank(quant: str) -> int:
     return PREFERENCE.index(quant) if quant in PREFERENCE else len(PREFERENCE)
 
 
-def _known(ids: Iterable[str]) -> str:
+def _known_names(ids: Iterable[str]) -> str:
     return f"known: {NANO}, {', '.join(ids)}"
 
 
-def _checkout() -> Path:
+def _checkout_file() -> Path:
     """The registry of a source checkout, which is not copied into the package there."""
     return Path(__file__).resolve().parents[2] / "models.toml"

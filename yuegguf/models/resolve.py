@@ -15,11 +15,11 @@ from yuegguf.lm.vocab import StageRole
 from yuegguf.models import registry
 
 NANO = registry.NANO
-CODEC_FILE = "decoder.onnx"
+CODEC_IDENTITY_FILE = "decoder.onnx"
 """File of a codec's folder by which codecs are told apart."""
 DEFAULT_STAGE1, DEFAULT_STAGE2 = "en-cot", "s2-general"
 
-LORAS = "loras"
+LORA_FOLDER = "loras"
 """Folder of installed adapters, below that of models."""
 
 
@@ -77,11 +77,11 @@ def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
 
     With nothing asked and nothing installed this is the bundled `nano`. Raises ModelNotFound, RequestError.
     """
-    return replace(_family(choice, with_reference), loras=find_loras(choice))
+    return replace(_resolve_family(choice, with_reference), loras=find_loras(choice))
 
 
-def _family(choice: ModelChoice, with_reference: bool) -> Models:
-    if choice.stage1 == NANO or _nothing_there(choice):
+def _resolve_family(choice: ModelChoice, with_reference: bool) -> Models:
+    if choice.stage1 == NANO or _nothing_installed(choice):
         nano = nano_models()
         stage2 = find_language_model(choice.stage2 or NANO, "stage2", None, choice.root)
         return replace(nano, stage2=stage2, codec=Path(choice.codec or nano.codec))
@@ -102,9 +102,11 @@ def _icl_model_for(choice: ModelChoice) -> str:
 
     Where no model was asked for, any installed -icl one, English first. Raises ModelNotFound.
     """
-    entries = [entry for entry in registry.load() if entry.mode == "icl"]
+    entries = [entry for entry in registry.model_entries() if entry.mode == "icl"]
     if choice.stage1 is None:
-        found = next((entry.id for entry in entries if registry.installed(entry.id, choice.root)), None)
+        found = next(
+            (entry.id for entry in entries if registry.installed_quants(entry.id, choice.root)), None
+        )
         if found is None:
             raise ModelNotFound(
                 f"a reference needs an -icl model, and none is installed in {choice.root}",
@@ -112,7 +114,7 @@ def _icl_model_for(choice: ModelChoice) -> str:
             )
         return found
     partner = _icl_id(choice.stage1)
-    there = [quant.lower() for quant in registry.installed(partner, choice.root)] if partner else []
+    there = [quant.lower() for quant in registry.installed_quants(partner, choice.root)] if partner else []
     fits = choice.quant.lower() in there if choice.quant else bool(there)
     return partner if partner and fits else choice.stage1
 
@@ -120,7 +122,7 @@ def _icl_model_for(choice: ModelChoice) -> str:
 def _icl_id(name: str) -> str | None:
     """The -icl model of a -cot model's name or repository; None for every other name and for files."""
     with suppress(RequestError):
-        entry = registry.entry_of(name)
+        entry = registry.find_entry(name)
         if entry.id.endswith("-cot"):
             return entry.id.removesuffix("cot") + "icl"
     return None
@@ -128,12 +130,12 @@ def _icl_id(name: str) -> str | None:
 
 def reference_notice(choice: ModelChoice, found: Models) -> str:
     """What to know of the model that was found for a song with a reference; empty if nothing."""
-    entry = next((e for e in registry.load() if found.name.startswith(f"{e.id}-")), None)
+    entry = next((e for e in registry.model_entries() if found.name.startswith(f"{e.id}-")), None)
     if entry is None:
         return ""
     if entry.mode == "cot":
         icl = _icl_id(entry.id) or "en-icl"
-        there = bool(registry.installed(icl, choice.root))
+        there = bool(registry.installed_quants(icl, choice.root))
         advice = f"pass --model {icl}" if there else f"get {icl} with: yuegguf pull {icl}"
         return f"{found.name} was not trained to take up a reference; {advice}"
     if choice.stage1 and _icl_id(choice.stage1) == entry.id:
@@ -149,7 +151,7 @@ def resolve_codec(choice: ModelChoice) -> Path:
 
 def lora_path(name: str, root: Path) -> Path:
     """Where `convert-lora` installs the adapter of a name."""
-    return root / LORAS / f"{name}.gguf"
+    return root / LORA_FOLDER / f"{name}.gguf"
 
 
 def find_lora(lora: Lora, root: Path) -> Lora:
@@ -182,10 +184,10 @@ def find_language_model(name: str, role: StageRole, quant: str | None, root: Pat
     """The language model that a name stands for, the bundled ones included. Raises ModelNotFound."""
     if name == NANO:
         return nano_models().stage1 if role == "stage1" else nano_models().stage2
-    return registry.find_model(name, quant, root)
+    return registry.find_gguf(name, quant, root)
 
 
-def _nothing_there(choice: ModelChoice) -> bool:
+def _nothing_installed(choice: ModelChoice) -> bool:
     """Whether no model was asked for and none is installed."""
     asked = choice.stage1 or choice.stage2 or choice.quant
     return not asked and not any(choice.root.glob("*.gguf"))

@@ -22,23 +22,23 @@ from yuegguf.errors import DownloadError, ModelNotFound, YueError
 from yuegguf.files.atomic import storage_errors
 
 T = TypeVar("T")
-AGAIN = "run the same command again, it goes on where this one stopped"
-PROXY = "check HF_ENDPOINT, and the proxy if there is one"
-MOST_ANSWER = 32 << 20
+RERUN_HINT = "run the same command again, it goes on where this one stopped"
+PROXY_HINT = "check HF_ENDPOINT, and the proxy if there is one"
+MAX_ANSWER_BYTES = 32 << 20
 """Bytes of an answer about a repository; that about the largest on the hub has a few MiB."""
-MOST_PAGES = 100
+MAX_PAGES = 100
 """Pages of a repository's commits that are looked through."""
-PASSING = (408, 429, 500, 502, 503, 504)
+TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
 """Statuses after which the same request may succeed a little later."""
-SPENT = re.compile(r"\br=0\s*;\s*t=([0-9]{1,18})\b")
+SPENT_RATE_LIMIT = re.compile(r"\br=0\s*;\s*t=([0-9]{1,18})\b")
 """The hub's RateLimit header when no request is left, with the seconds until there are some again."""
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryLimits:
     """How often a request is made again, and how many seconds pass before that."""
 
-    fruitless: int = 5
+    fruitless_attempts: int = 5
     """Attempts in a row that bring no new byte of a file."""
     questions: int = 3
     """Attempts at a question about a repository."""
@@ -57,10 +57,10 @@ class Patience:
         return float(min(self.most, self.first * 2 ** min(max(0, fruitless - 1), 16)))
 
 
-PATIENCE = Patience()
+RETRY_LIMITS = RetryLimits()
 
 
-class _PassingError(Exception):
+class _TransientError(Exception):
     """A failed attempt that is worth another; `error` is raised when it was the last."""
 
     def __init__(self, error: YueError, asked: float = 0.0) -> None:
@@ -68,27 +68,27 @@ class _PassingError(Exception):
         self.error, self.asked = error, asked
 
 
-def question(path: str, what: str) -> bytes:
+def query(path: str, what: str) -> bytes:
     """The hub's answer about a repository, `what`. Raises ModelNotFound, DownloadError."""
     url = _hub().constants.ENDPOINT + path
-    return _patiently(partial(_answer, url, what), _nothing, questions=True)[0]
+    return _with_retries(partial(_query_once, url, what), _zero, questions=True)[0]
 
 
-def pages(path: str, what: str) -> Iterator[bytes]:
+def query_pages(path: str, what: str) -> Iterator[bytes]:
     """The same for an answer in pages, as long as they are wanted."""
     start = _hub().constants.ENDPOINT
     url = start + path
-    for _ in range(MOST_PAGES):
-        body, url = _patiently(partial(_answer, url, what), _nothing, questions=True)
+    for _ in range(MAX_PAGES):
+        body, url = _with_retries(partial(_query_once, url, what), _zero, questions=True)
         yield body
         if not url:
             return
         if not url.startswith(f"{start}/"):
-            raise DownloadError(f"the answer about {what} goes on at another host", PROXY)
-    raise DownloadError(f"the answer about {what} has more than {MOST_PAGES} pages", PROXY)
+            raise DownloadError(f"the answer about {what} goes on at another host", PROXY_HINT)
+    raise DownloadError(f"the answer about {what} has more than {MAX_PAGES} pages", PROXY_HINT)
 
 
-def bring(url: str, part: Path, size: int, what: str, moved: Callable[[int], None]) -> None:
+def download(url: str, part: Path, size: int, what: str, moved: Callable[[int], None]) -> None:
     """Append to `part` what it lacks of its `size` bytes; `moved` takes the bytes that are there.
 
     Bytes beyond the size are never read, and those that are there never fetched again. Raises ModelNotFound,
@@ -96,7 +96,7 @@ def bring(url: str, part: Path, size: int, what: str, moved: Callable[[int], Non
     """
     with storage_errors(part):
         part.touch()
-        _patiently(partial(_append, url, part, size, what, moved), lambda: part.stat().st_size)
+        _with_retries(partial(_download_once, url, part, size, what, moved), lambda: part.stat().st_size)
 
 
 def file_url(repo: str, revision: str, name: str) -> str:
@@ -109,19 +109,19 @@ def quoted(text: str) -> str:
     return quote(text, safe="")
 
 
-def _nothing() -> int:
+def _zero() -> int:
     return 0
 
 
-def _patiently(once: Callable[[], T], reached: Callable[[], int], questions: bool = False) -> T:
+def _with_retries(once: Callable[[], T], reached: Callable[[], int], questions: bool = False) -> T:
     """Repeat an attempt until it succeeds or patience ends; `reached` counts the bytes that are there."""
-    patience = PATIENCE
-    most = patience.questions if questions else patience.fruitless
+    patience = RETRY_LIMITS
+    most = patience.questions if questions else patience.fruitless_attempts
     best, fruitless = reached(), 0
     for left in reversed(range(patience.attempts)):
         try:
             return once()
-        except _PassingError as failure:
+        except _TransientError as failure:
             now = reached()
             fruitless = 0 if now > best else fruitless + 1
             best = max(best, now)
@@ -132,16 +132,16 @@ def _patiently(once: Callable[[], T], reached: Callable[[], int], questions: boo
     raise AssertionError("the last attempt returns or raises")
 
 
-def _append(url: str, part: Path, size: int, what: str, moved: Callable[[int], None]) -> None:
+def _download_once(url: str, part: Path, size: int, what: str, moved: Callable[[int], None]) -> None:
     """Make one attempt at the rest of a file. A server that ignores ranges sends what is there again."""
     done = part.stat().st_size
     if done == size:
         return
     wanted = {"Range": f"bytes={done}-"} if done else {}
-    with _asked(url, what, wanted) as response, part.open("ab") as file:
+    with _response(url, what, wanted) as response, part.open("ab") as file:
         again = done if response.status_code == 200 else 0
         if response.status_code == 206 and _first_byte(response.headers) != done:
-            raise DownloadError(f"the hub sent another part of {what} than was asked for", PROXY)
+            raise DownloadError(f"the hub sent another part of {what} than was asked for", PROXY_HINT)
         for chunk in response.iter_raw():
             new = chunk[again:][: size - done]
             again = max(0, again - len(chunk))
@@ -150,7 +150,9 @@ def _append(url: str, part: Path, size: int, what: str, moved: Callable[[int], N
             moved(done)
             if done == size:
                 return
-    raise _PassingError(DownloadError(f"{what} arrived with a wrong length: it ended too early", AGAIN))
+    raise _TransientError(
+        DownloadError(f"{what} arrived with a wrong length: it ended too early", RERUN_HINT)
+    )
 
 
 def _first_byte(headers: Mapping[str, str]) -> int | None:
@@ -159,38 +161,40 @@ def _first_byte(headers: Mapping[str, str]) -> int | None:
     return int(span[1]) if span else None
 
 
-def _answer(url: str, what: str) -> tuple[bytes, str]:
+def _query_once(url: str, what: str) -> tuple[bytes, str]:
     """The body of an answer, and the address of its next page or nothing."""
     body = bytearray()
-    with _asked(url, what, {}) as response:
+    with _response(url, what, {}) as response:
         for chunk in response.iter_raw():
             body += chunk
-            if len(body) > MOST_ANSWER:
-                raise DownloadError(f"the answer about {what} is larger than {MOST_ANSWER >> 20} MiB", PROXY)
+            if len(body) > MAX_ANSWER_BYTES:
+                raise DownloadError(
+                    f"the answer about {what} is larger than {MAX_ANSWER_BYTES >> 20} MiB", PROXY_HINT
+                )
         return bytes(body), str(response.links.get("next", {}).get("url", ""))
 
 
 @contextmanager
-def _asked(url: str, what: str, headers: Mapping[str, str]) -> Iterator[Any]:
+def _response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[Any]:
     """Make a request and yield the response, of status 200 or 206, whose body is still to come.
 
     Nothing compressed is asked for: it could be a thousand times as large as what arrives. Raises
     ModelNotFound, DownloadError, and _PassingError around one of them.
     """
-    with ExitStack() as stack, _in_words(what):
-        response = stack.enter_context(_connected(url, what, headers))
+    with ExitStack() as stack, _connection_errors(what):
+        response = stack.enter_context(_raw_response(url, what, headers))
         status = response.status_code
-        if status in PASSING:
-            raise _PassingError(_refused(what, status), _wait(response.headers))
+        if status in TRANSIENT_STATUSES:
+            raise _TransientError(_status_error(what, status), _seconds_to_wait(response.headers))
         if status != 200 and not (status == 206 and "Range" in headers):
-            raise _refused(what, status)
+            raise _status_error(what, status)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise DownloadError(f"{what} came compressed, which was not asked for", PROXY)
+            raise DownloadError(f"{what} came compressed, which was not asked for", PROXY_HINT)
         yield response
 
 
 @contextmanager
-def _connected(url: str, what: str, headers: Mapping[str, str]) -> Iterator[Any]:
+def _raw_response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[Any]:
     """Yield the response to a request. Raises ModelNotFound, DownloadError; httpx2's errors pass through."""
     from huggingface_hub import errors
 
@@ -207,47 +211,47 @@ def _connected(url: str, what: str, headers: Mapping[str, str]) -> Iterator[Any]
             ) from error
         except (OSError, ValueError) as error:  # of a proxy, a certificate or a token that is none
             raise DownloadError(
-                f"no request for {what} can be made ({_harmless(error)})",
+                f"no request for {what} can be made ({_printable_reason(error)})",
                 "check HTTPS_PROXY, HF_ENDPOINT, HF_TOKEN and SSL_CERT_FILE",
             ) from error
         yield response
 
 
-def _wait(headers: Mapping[str, str]) -> float:
+def _seconds_to_wait(headers: Mapping[str, str]) -> float:
     """Seconds that the hub asks to wait."""
-    spent = SPENT.search(headers.get("RateLimit", ""))
+    spent = SPENT_RATE_LIMIT.search(headers.get("RateLimit", ""))
     asked = spent[1] if spent else headers.get("Retry-After", "")
     return float(asked) if re.fullmatch("[0-9]{1,18}", asked) else 0.0
 
 
 @contextmanager
-def _in_words(what: str) -> Iterator[None]:
+def _connection_errors(what: str) -> Iterator[None]:
     """Turn the failures of a connection into a sentence with the way on."""
     import httpx2
 
     try:
         yield
     except httpx2.TimeoutException as error:
-        failure = DownloadError(f"the hub stopped answering while {what} was fetched", AGAIN)
-        raise _PassingError(failure) from error
+        failure = DownloadError(f"the hub stopped answering while {what} was fetched", RERUN_HINT)
+        raise _TransientError(failure) from error
     except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
-        raise _PassingError(_broken(what, error)) from error
+        raise _TransientError(_connection_failed(what, error)) from error
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise _broken(what, error) from error
+        raise _connection_failed(what, error) from error
 
 
-def _broken(what: str, error: Exception) -> DownloadError:
+def _connection_failed(what: str, error: Exception) -> DownloadError:
     return DownloadError(
-        f"the connection to the hub failed while {what} was fetched ({_harmless(error)})", AGAIN
+        f"the connection to the hub failed while {what} was fetched ({_printable_reason(error)})", RERUN_HINT
     )
 
 
-def _harmless(error: Exception) -> str:
+def _printable_reason(error: Exception) -> str:
     """The reason of an error, parts of which may come from a server, as one short line of ASCII."""
     return " ".join(ascii(str(error))[1:-1].split())[:200] or type(error).__name__
 
 
-def _refused(what: str, status: int) -> YueError:
+def _status_error(what: str, status: int) -> YueError:
     """The sentence for a status that is an error."""
     if status in (401, 403):
         return ModelNotFound(
@@ -257,12 +261,12 @@ def _refused(what: str, status: int) -> YueError:
     if status in (404, 410):
         return ModelNotFound(f"the hub has no {what} (status {status})", "check the name, and HF_ENDPOINT")
     if status == 416:
-        return DownloadError(f"the hub has less of {what} than it announced", AGAIN)
+        return DownloadError(f"the hub has less of {what} than it announced", RERUN_HINT)
     if status == 429:
         return DownloadError(
-            f"the hub asks to wait before more of {what}", "wait some minutes, then " + AGAIN
+            f"the hub asks to wait before more of {what}", "wait some minutes, then " + RERUN_HINT
         )
-    return DownloadError(f"the hub failed with status {status} on {what}", AGAIN)
+    return DownloadError(f"the hub failed with status {status} on {what}", RERUN_HINT)
 
 
 def _hub() -> Any:

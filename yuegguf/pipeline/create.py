@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from yuegguf.files.atomic import check_room
+from yuegguf.files.atomic import check_free_disk
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm import header
 from yuegguf.models.resolve import ModelChoice, Models, reference_notice
@@ -17,7 +17,7 @@ from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song import encoding, voices
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.lookup import new_path
+from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import SongRecord
 
 
@@ -31,13 +31,15 @@ def start(
 ) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
     record = prepared(request, models, parent, name, options, early)
-    return created(new_path(parent, record.title), record)
+    return created(new_song_path(parent, record.title), record)
 
 
 def created(path: Path, record: SongRecord) -> SongFolder:
     """A new song folder, with the codes of its voice if it has one. Raises YueError."""
     reference = record.request.reference
-    voice = voices.load(reference.voice) if reference is not None and reference.voice is not None else None
+    voice = (
+        voices.load_voice(reference.voice) if reference is not None and reference.voice is not None else None
+    )
     folder = SongFolder.create(path, record)
     if voice is not None:
         folder.save_reference(voice.codes)
@@ -67,7 +69,7 @@ def prepared(
         )
     # without snapshots, which a song can do without
     needed = takes * plan.file_bytes(request)
-    check_room(parent, needed, "this song", "--output-dir")
+    check_free_disk(parent, needed, "this song", "--output-dir")
     return new_record(request, name, models, made).but(early=early)
 
 
@@ -104,7 +106,7 @@ def reference_notices(request: SongRequest, choice: ModelChoice, found: Models) 
         return []
     notices = [reference_notice(choice, found)]
     if request.reference.voice is not None:
-        voice = voices.load(request.reference.voice)
+        voice = voices.load_voice(request.reference.voice)
         if voice.codec != preflight.codec_id(found.codec):
             notices.append(
                 f"the voice {voice.name} was saved with another codec and will sound otherwise; "

@@ -16,7 +16,7 @@ from yuegguf.pipeline.engines import EngineFactory
 from yuegguf.pipeline.preview import Preview, previewed
 from yuegguf.progress import Event, Progress
 from yuegguf.request.song_request import SongRequest
-from yuegguf.request.syllables import syllables
+from yuegguf.request.syllables import count_syllables
 from yuegguf.song.cache_snapshots import KvSnapshots
 from yuegguf.song.folder import SongFolder
 from yuegguf.stages import prompt, stage1
@@ -55,7 +55,7 @@ def draft(
             )
             draft = stage1_task(folder, encode, vocab, ears)
             preview = _preview(folder, parts, _warner(progress))
-            listening = logs.enter_context(previewed(preview, log.drawn, len(draft.caps), listening))
+            listening = logs.enter_context(previewed(preview, log.codes, len(draft.caps), listening))
             found.append(CandidateTask(draft, log, cache))
         sung = stage1.generate_candidates(found, engine, vocab, listening)
     for folder, part, sections in zip(folders, found, sung, strict=True):
@@ -81,7 +81,7 @@ def stage1_task(
     heard: Conditioning,
 ) -> Stage1Task:
     """What stage 1 is asked for a song."""
-    request, base, caps = folder.request, folder.load_base(), frame_caps(folder)
+    request, base, caps = folder.request, folder.load_kept_part(), frame_caps(folder)
     sections = request.parsed().sections
     built = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, heard.reference)
     drawn = len(caps) - (len(base.after_frames) if base else 0)
@@ -102,7 +102,7 @@ def stage1_task(
 
 def frame_caps(folder: SongFolder) -> list[int]:
     """Most frames of each section of a song; of those that it goes on from, what they have."""
-    caps, base = folder.request.frame_caps(), folder.load_base()
+    caps, base = folder.request.frame_caps(), folder.load_kept_part()
     if base:
         whole = base.given.sections
         caps[:whole] = base.frames[:whole]
@@ -115,7 +115,7 @@ def fault_check(request: SongRequest, caps: Sequence[int], guard: FaultDetector)
     voiced = request.track is None or request.track.track != "vocal"
     sections = request.parsed().sections
     words = [voiced and bool(section.body.strip()) for section in sections]
-    shortest = [round(FRAME_RATE * syllables(section.body) / FASTEST) for section in sections]
+    shortest = [round(FRAME_RATE * count_syllables(section.body) / FASTEST) for section in sections]
 
     def judge(section: int, codes: Sequence[int], ended: bool) -> str | None:
         done = ended and len(codes) < 2 * caps[section]
@@ -137,7 +137,7 @@ def faults_of(draft: Stage1Task, sung: Sequence[NDArray[np.int16]]) -> dict[str,
 
 
 def _keep_draft(folder: SongFolder, sung: Sequence[NDArray[np.int16]]) -> None:
-    base = folder.load_base()
+    base = folder.load_kept_part()
     codes, frames = split_tracks(np.concatenate(sung)), [len(c) // 2 for c in sung]
     if base:
         codes = np.concatenate([codes, base.after[:, 0]], axis=1)

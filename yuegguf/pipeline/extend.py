@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import interleave
-from yuegguf.request.lyrics import numbers, parse
+from yuegguf.request.lyrics import parse_lyrics, section_numbers
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.kept_part import KeptPart
 from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
@@ -89,7 +89,7 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
         lyrics=wanted.lyrics or old.lyrics,
         segment_seconds=wanted.segment_seconds or old.segment_seconds,
     )
-    sung = numbers(len(song.request.all_sections()), song.request.sections)[: len(song.frames)]
+    sung = section_numbers(len(song.request.all_sections()), song.request.sections)[: len(song.frames)]
     if wanted.retake is not None:
         return _retake(song, request, sung, wanted.retake, wanted.keep_after)
     kept = sum(song.frames) - round(FRAME_RATE * wanted.rewind)
@@ -111,14 +111,14 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
 
 def numbers_to_add(request: SongRequest, sung: Sequence[int], spec: str | None) -> list[int]:
     """The sections to add behind the `sung` ones. Raises RequestError where the lyrics have none left."""
-    count, last = len(parse(request.lyrics).sections), max(sung)
+    count, last = len(parse_lyrics(request.lyrics).sections), max(sung)
     if spec is None or spec.strip().isdigit():
         more = 1 if spec is None else int(spec)
         added = list(range(last + 1, min(last + more, count) + 1))
     elif spec.strip().lower() == "all":
         added = list(range(last + 1, count + 1))
     else:
-        added = numbers(count, spec)
+        added = section_numbers(count, spec)
     if not added:
         raise RequestError(
             f"all {count} sections of the lyrics are sung",

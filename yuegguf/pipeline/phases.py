@@ -27,7 +27,7 @@ from yuegguf.song.encoding import reference_codes
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import write_markers
 from yuegguf.song.record import Phase, State
-from yuegguf.song.recordings import given_track, row_of, silence
+from yuegguf.song.recordings import encode_guide_track, silence_codes, track_index
 from yuegguf.song.state import finished, finished_sections, where
 from yuegguf.stages import stage2
 from yuegguf.stages.stage1_task import ForcedTrack
@@ -100,7 +100,7 @@ def _draft(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progr
 def _draft_all(folders: Sequence[SongFolder], parts: EngineFactory, progress: Progress) -> State:
     heard = [_heard(folders[0], parts, progress)]  # before the big model is loaded
     for folder in folders[1:]:
-        folder.take_over(folders[0])  # candidates hear the same, so it is encoded once
+        folder.copy_encodings(folders[0])  # candidates hear the same, so it is encoded once
         heard.append(_heard(folder, parts, progress))
     draft_phase.draft(folders, heard, parts, progress)
     return "refine"
@@ -112,7 +112,7 @@ def _heard(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Cond
     reference, track = _reference(folder, request, parts, progress), _track(folder, parts, progress)
     forced, recorded = None, request.track is not None and request.track.file is not None
     if track is not None and request.track is not None:
-        forced = ForcedTrack(row_of(request.track), track[0][0], recorded)
+        forced = ForcedTrack(track_index(request.track), track[0][0], recorded)
     # a recording may be silent for as long as it likes
     judged = request.retries > 0 and not recorded
     return Conditioning(reference, forced, _silence(folder, parts) if judged else None)
@@ -122,7 +122,7 @@ def _silence(folder: SongFolder, parts: EngineFactory) -> int:
     """The codec's code of silence; found once, then noted in song.json."""
     if folder.record.silence is None:
         with closing(parts.codec()) as codec:
-            found = int(silence(codec)[0])
+            found = int(silence_codes(codec)[0])
         folder.advance(folder.state, silence=found)
     assert folder.record.silence is not None
     return folder.record.silence
@@ -135,11 +135,11 @@ def _track(
     request = folder.request
     if request.track is None:
         return None
-    if (kept := folder.load_track()) is None:
+    if (kept := folder.load_guide_track()) is None:
         with closing(parts.codec()) as codec:
             frames = sum(draft_phase.frame_caps(folder))
-            kept = given_track(request.track, codec, frames, parts.room(), progress)
-        folder.save_track(*kept)
+            kept = encode_guide_track(request.track, codec, frames, parts.room(), progress)
+        folder.save_guide_track(*kept)
     return kept
 
 
@@ -166,7 +166,7 @@ def _reference(
     kept = folder.load_reference()
     if kept is None:
         if wanted.voice is not None:
-            kept = voices.load(wanted.voice).codes
+            kept = voices.load_voice(wanted.voice).codes
         else:
             progress(Event("draft", 0, sum(request.frame_caps()), "listening to the reference"))
             with closing(parts.codec()) as codec:
@@ -177,14 +177,14 @@ def _reference(
 
 def _refine(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
     codes0, _ = folder.load_stage1()
-    base, track = folder.load_base(), _track(folder, parts, progress)
+    base, track = folder.load_kept_part(), _track(folder, parts, progress)
     first, last = (0, codes0.shape[1])
     if base and base.refined:  # chunks are counted from where it ends
         first, last = base.before.shape[2], last - base.after.shape[2]
-    tracks = [row for row in stage2.BOTH_TRACKS if track is None or row != row_of(_given(folder))]
+    tracks = [row for row in stage2.BOTH_TRACKS if track is None or row != track_index(_given(folder))]
     new = _refined(folder, codes0[:, first:last], tracks, plan, parts, progress)
     if track is not None:
-        new[row_of(_given(folder))] = track[0][:, first:last]
+        new[track_index(_given(folder))] = track[0][:, first:last]
     whole = [base.before, new, base.after] if base and base.refined else [new]
     folder.save_stage2(np.concatenate(whole, axis=2))
     folder.drop("chunks")

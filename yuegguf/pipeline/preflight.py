@@ -71,7 +71,7 @@ def located_reference(wanted: Reference) -> Reference:
     where that is nothing, DamagedFile for a voice.
     """
     if wanted.voice is not None:
-        voice = voices.load(wanted.voice)
+        voice = voices.load_voice(wanted.voice)
         return replace(wanted, start=voice.start, end=voice.end)
     named = {"mix": wanted.mix, "vocal": wanted.vocal, "instrumental": wanted.instrumental}
     files = {track: Path(file).absolute() for track, file in named.items() if file is not None}
@@ -90,7 +90,7 @@ def recording_frames(file: Path) -> int:
 def reference_size(wanted: Reference) -> int:
     """Codes of a located reference. Raises RequestError, DamagedFile for a voice."""
     if wanted.voice is not None:
-        return len(voices.load(wanted.voice).codes)
+        return len(voices.load_voice(wanted.voice).codes)
     frames = round(FRAME_RATE * wanted.end) - round(FRAME_RATE * wanted.start)
     return frames if wanted.mix is not None else 2 * frames
 

@@ -14,7 +14,7 @@ from yuegguf.progress import Progress
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import write_markers
-from yuegguf.song.record import STEMS
+from yuegguf.song.record import SONG_AUDIO
 from yuegguf.song.state import finished_sections
 
 
@@ -22,7 +22,7 @@ def check_replaceable(folder: SongFolder, output: Output) -> None:
     """Refuse to write over audio files that this song did not write. Raises RequestError."""
     record = folder.record
     ours = {*record.files, *record.older_files}
-    for stem in STEMS if output.stems else STEMS[:1]:
+    for stem in SONG_AUDIO if output.stems else SONG_AUDIO[:1]:
         for kind in output.formats:
             name = f"{stem}.{kind}"
             if name not in ours and (folder.path / name).exists():

@@ -17,7 +17,7 @@ from yuegguf.progress import Event, Progress
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.markers import tidied
+from yuegguf.song.markers import repaired_song
 from yuegguf.song.state import where
 
 
@@ -37,7 +37,7 @@ def run_song(
     """
     try:
         if where(folder) == "done" and early(folder.early) == folder.early:
-            return tidied(folder)
+            return repaired_song(folder)
         with folder.claimed():
             check_same(folder, models)
             made = revise_plan(folder, models, options, early(folder.early), progress)

@@ -8,7 +8,7 @@ from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 from yuegguf.files.hashing import fingerprint
 from yuegguf.lm.adapters import Lora
 from yuegguf.models.resolve import (
-    CODEC_FILE,
+    CODEC_IDENTITY_FILE,
     NANO,
     ModelChoice,
     Models,
@@ -89,7 +89,7 @@ def _identity(lora: LoraFile) -> tuple[str, float]:
 def describe(models: Models) -> dict[FileRole, ModelFile]:
     """Facts of the models for song.json: file, size, fingerprint."""
     roles: dict[FileRole, Path]
-    roles = {"stage1": models.stage1, "stage2": models.stage2, "codec": models.codec / CODEC_FILE}
+    roles = {"stage1": models.stage1, "stage2": models.stage2, "codec": models.codec / CODEC_IDENTITY_FILE}
     return {role: describe_file(path) for role, path in roles.items() if path.is_file()}
 
 
@@ -113,7 +113,7 @@ def codec_of_song(folder: SongFolder, chosen: Path | None = None) -> Path:
     Raises ModelNotFound; DamagedFile for another codec at the place that song.json names.
     """
     if chosen is not None:
-        if not (chosen / CODEC_FILE).is_file():
+        if not (chosen / CODEC_IDENTITY_FILE).is_file():
             raise ModelNotFound(f"there is no codec in {chosen}", "pass the folder of its *.onnx files")
         return chosen
     hint = "put it back, or name one with --codec"
@@ -122,7 +122,7 @@ def codec_of_song(folder: SongFolder, chosen: Path | None = None) -> Path:
         raise DamagedFile(f"{folder.path} does not say which codec it uses", "name it with --codec")
     found = Path(noted.file)
     if not found.is_file() and folder.record.family == NANO:  # the package may have moved since
-        found = nano_models().codec / CODEC_FILE
+        found = nano_models().codec / CODEC_IDENTITY_FILE
     if not found.is_file():
         raise ModelNotFound(f"the song's codec {found} is gone", hint)
     if fingerprint(found) != noted.fingerprint:

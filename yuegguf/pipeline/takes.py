@@ -26,9 +26,9 @@ from yuegguf.progress import Progress
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Song, SongRequest
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.guard import TAKE
-from yuegguf.song.kept_part import save_kept_part
-from yuegguf.song.lookup import new_path
+from yuegguf.song.guard import TAKE_NAME
+from yuegguf.song.kept_part import write_kept_part
+from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import ContinuedFrom, SongRecord
 from yuegguf.song.state import where
 from yuegguf.song.token_log import TokenLog
@@ -56,7 +56,7 @@ def start(
     """
     _check_count(count)
     record = create.prepared(request, models, parent, name, options, _drafts(early, count), count)
-    path = new_path(parent, record.title)
+    path = new_song_path(parent, record.title)
     named(path)
     return _folders(path, record, count, None)
 
@@ -77,7 +77,7 @@ def start_extension(
     early = _drafts(None, count)
     record = create.prepared(continuation.request, models, parent, title, options, early, count)
     record = record.but(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
-    return _folders(new_path(parent, title), record, count, (continuation, _reference(song)))
+    return _folders(new_song_path(parent, title), record, count, (continuation, _reference(song)))
 
 
 def _reference(song: SongFolder) -> NDArray[np.int16] | None:
@@ -133,18 +133,20 @@ def _folders(path: Path, record: SongRecord, count: int, source: Source | None) 
 
 def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np.int16] | None) -> None:
     """Put what the song goes on from into its folder."""
-    save_kept_part(folder.path, continuation.base)
+    write_kept_part(folder.path, continuation.base)
     if reference is not None:
         folder.save_reference(reference)
     with closing(TokenLog.open(folder.path / "tokens.log")) as log:
         for section, codes in enumerate(continuation.draws):
             for code in codes:
-                log.draw(section, code)
+                log.append(section, code)
 
 
 def of(folder: Path) -> list[SongFolder]:
     """The takes in a folder, by their number; none where it holds none. Raises DamagedFile."""
-    places = [file.parent for file in folder.glob("take-*/song.json") if TAKE.fullmatch(file.parent.name)]
+    places = [
+        file.parent for file in folder.glob("take-*/song.json") if TAKE_NAME.fullmatch(file.parent.name)
+    ]
     for place in places:
         if place.is_symlink():
             raise DamagedFile(f"{place} is a link to another folder", "remove it; nothing was changed")

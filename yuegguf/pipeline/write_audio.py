@@ -17,7 +17,7 @@ from yuegguf.progress import Progress, silent
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import cue_points
-from yuegguf.song.recordings import row_of
+from yuegguf.song.recordings import track_index
 from yuegguf.song.state import finished_sections
 from yuegguf.stages import render
 
@@ -127,8 +127,8 @@ def file_extras(folder: SongFolder, frames: int) -> FileExtras:
 
 def _recording(folder: SongFolder, frames: int) -> render.RecordedTrack | None:
     """The given track of a song as it is heard, or None. Raises DamagedFile."""
-    wanted, kept = folder.request.track, folder.load_track()
+    wanted, kept = folder.request.track, folder.load_guide_track()
     if wanted is None or wanted.re_encode or kept is None:
         return None
     wave = kept[1]
-    return render.RecordedTrack(row_of(wanted), None if wave is None else wave[: SONG_HOP * frames])
+    return render.RecordedTrack(track_index(wanted), None if wave is None else wave[: SONG_HOP * frames])

@@ -13,7 +13,7 @@ from yuegguf.lm.header import ModelFacts
 from yuegguf.lm.protocol import MAX_BATCH
 from yuegguf.planning.cost import ALL, KV_BYTES, LoadSpec
 from yuegguf.planning.memory import MemoryNeed
-from yuegguf.request.ranges import DAY, check_real, check_whole
+from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages.stage2 import CHUNK_IDS, best_rows, chunk_grid, cpu_step_cost, gpu_step_cost
 
@@ -82,8 +82,8 @@ class ComputeOptions:
             ("max memory", self.max_memory, 0, MOST_BYTES),
         ):
             if value is not None:
-                check_whole(name, value, low, high)
-        check_real("snapshot seconds", self.snapshot_seconds, 0.1, DAY, zero=True)
+                check_integer(name, value, low, high)
+        check_number("snapshot seconds", self.snapshot_seconds, 0.1, MAX_SECONDS, zero=True)
         if self.kv_type in QUANTISED and self.flash_attention is False:
             raise RequestError(f"{self.kv_type} caches need flash attention", "leave it on, or use f16")
 
@@ -111,16 +111,16 @@ class Plan:
     def __post_init__(self) -> None:
         if self.kv_type not in KV_BYTES:
             raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
-        check_whole("a plan's context", self.n_ctx, 1, MOST_IDS)
-        check_whole("a plan's threads", self.threads, 1, MOST_THREADS)
-        check_whole("a plan's ubatch", self.ubatch, 1, 4096)
-        check_whole("a plan's GPU", self.main_gpu or 0, 0, 1000)
+        check_integer("a plan's context", self.n_ctx, 1, MOST_IDS)
+        check_integer("a plan's threads", self.threads, 1, MOST_THREADS)
+        check_integer("a plan's ubatch", self.ubatch, 1, 4096)
+        check_integer("a plan's GPU", self.main_gpu or 0, 0, 1000)
         for rows in (self.stage1_rows, self.stage2_rows):
-            check_whole("a plan's rows", rows, 1, 64)
+            check_integer("a plan's rows", rows, 1, 64)
         for layers in (self.stage1_gpu_layers, self.stage2_gpu_layers):
-            check_whole("a plan's GPU layers", layers, ALL, 1000)
+            check_integer("a plan's GPU layers", layers, ALL, 1000)
         for memory in (self.memory, self.gpu_memory):
-            check_whole("a plan's memory", memory, 0, MOST_BYTES)
+            check_integer("a plan's memory", memory, 0, MOST_BYTES)
 
     def stage1(self) -> LoadSpec:
         """How stage 1 is held."""

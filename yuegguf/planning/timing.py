@@ -19,7 +19,7 @@ from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import replacing
 from yuegguf.lm.protocol import SequenceInput, TokenEngine
-from yuegguf.models.registry import own_folder
+from yuegguf.models.registry import user_folder
 from yuegguf.planning.cost import StepCost
 from yuegguf.stages.render import TRACKS
 
@@ -129,7 +129,7 @@ class TimingCache:
         with suppress(OSError, StorageError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as beside:
-                beside.write_bytes(typed_json.seal({**self._read(), _key(facts): cost}))
+                beside.write_bytes(typed_json.encode_with_checksum({**self._read(), _key(facts): cost}))
 
     def _read(self) -> dict[str, StepCost]:
         """Everything measured so far; nothing where that cannot be read, since it is measured again."""
@@ -146,4 +146,4 @@ def _key(facts: tuple[object, ...]) -> str:
 def cache_dir() -> Path:
     """Where measurements are kept: $YUEGGUF_CACHE_DIR, else the user's cache folder."""
     usual = partial(platformdirs.user_cache_path, "yuegguf", appauthor=False)
-    return own_folder("YUEGGUF_CACHE_DIR", usual)
+    return user_folder("YUEGGUF_CACHE_DIR", usual)

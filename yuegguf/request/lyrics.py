@@ -23,9 +23,9 @@ KNOWN_LABELS = frozenset(
 )
 """First words of a label that make any bracketed line a section: `[Verse 1: soft]`."""
 
-MOST_TEXT, MOST_BODY, MOST_LABEL = 100_000, 20_000, 100
+MAX_LYRICS_CHARS, MAX_BODY_CHARS, MAX_LABEL_CHARS = 100_000, 20_000, 100
 """Characters of lyrics, of a section's lines, of a label: more than any model's context holds."""
-MOST_SECTIONS = 200
+MAX_SECTIONS = 200
 """Sections of lyrics, and of a choice of them."""
 
 _HEADER = re.compile(r"^\s*\[([^\[\]\n]+)\]\s*(.*)$")
@@ -61,15 +61,15 @@ class Lyrics:
     notices: tuple[str, ...]
 
 
-def parse(text: str) -> Lyrics:
+def parse_lyrics(text: str) -> Lyrics:
     """Split lyrics into sections.
 
     A line that starts with a label in brackets opens a section. Brackets inside a line, repeat
     marks such as `[x2]` and unknown stage directions stay lyrics. Raises RequestError when there
     is nothing to sing, no label at all, or more than the limits above.
     """
-    check_length(text, MOST_TEXT, "the lyrics")
-    if not is_text(text):
+    check_text_length(text, MAX_LYRICS_CHARS, "the lyrics")
+    if not is_valid_text(text):
         raise RequestError("the lyrics are not text", "pass a UTF-8 text file")
     clean = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not clean.strip():
@@ -80,28 +80,28 @@ def parse(text: str) -> Lyrics:
     return parser.finish()
 
 
-def is_text(text: str) -> bool:
+def is_valid_text(text: str) -> bool:
     """Whether this is text, and not bytes that a command line took for text."""
     return "\0" not in text and text.encode(errors="ignore").decode() == text
 
 
-def check_length(text: str, most: int, what: str) -> None:
+def check_text_length(text: str, most: int, what: str) -> None:
     """Raise RequestError for a text that is longer than it may be."""
     if len(text) > most:
         raise RequestError(f"{what} have {len(text):,} characters", f"use at most {most:,}")
 
 
-def choose(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:
+def choose_sections(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:
     """Pick sections: "all", "2" (the first two) or "1,3-4" (those). Raises RequestError."""
-    return tuple(sections[number - 1] for number in numbers(len(sections), spec))
+    return tuple(sections[number - 1] for number in section_numbers(len(sections), spec))
 
 
-def numbers(count: int, spec: str) -> list[int]:
+def section_numbers(count: int, spec: str) -> list[int]:
     """The same as numbers from 1 on, of `count` sections. Raises RequestError."""
     spec = spec.strip().lower()
     if spec == "all":
         return list(range(1, count + 1))
-    if len(spec) > 10 * MOST_SECTIONS or not re.fullmatch(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*", spec):
+    if len(spec) > 10 * MAX_SECTIONS or not re.fullmatch(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*", spec):
         raise RequestError(f"--sections {spec[:80]!r} is not a choice of sections", "write all, 2 or 1,3-4")
     if spec.isdigit():
         if int(spec) == 0:
@@ -117,18 +117,18 @@ def numbers(count: int, spec: str) -> list[int]:
                 "count them from 1",
             )
         chosen += range(low, high + 1)
-        if len(chosen) > MOST_SECTIONS:
-            raise RequestError("--sections chooses too many", f"use at most {MOST_SECTIONS} in all")
+        if len(chosen) > MAX_SECTIONS:
+            raise RequestError("--sections chooses too many", f"use at most {MAX_SECTIONS} in all")
     return chosen
 
 
-def write(sections: Sequence[Section]) -> str:
+def format_lyrics(sections: Sequence[Section]) -> str:
     """Sections as the text that `parse` makes them of again."""
-    lengths = [_length(s.seconds) if s.seconds is not None else "" for s in sections]
+    lengths = [_length_line(s.seconds) if s.seconds is not None else "" for s in sections]
     return "\n".join(f"{n}[{s.label}]\n{s.body}\n" for n, s in zip(lengths, sections, strict=True))
 
 
-def _length(seconds: float) -> str:
+def _length_line(seconds: float) -> str:
     """The line that `parse` reads as these seconds, to the last digit."""
     return f"#length {Decimal(repr(seconds)).normalize():f}\n"
 
@@ -158,7 +158,7 @@ class _Parser:
                 return
         elif header and header[1].strip():
             self.notices.append(
-                f"line {number}: [{header[1][:MOST_LABEL]}] is not a section label; kept as lyrics"
+                f"line {number}: [{header[1][:MAX_LABEL_CHARS]}] is not a section label; kept as lyrics"
             )
         self.lines.append(self._without_markers(line, number))
 
@@ -182,10 +182,10 @@ class _Parser:
     def _close(self) -> None:
         body = "\n".join(self.lines).strip()
         self.lines = []
-        check_length(body, MOST_BODY, f"the lines of [{self.label or 'verse'}]")
-        if len(self.sections) == MOST_SECTIONS:
+        check_text_length(body, MAX_BODY_CHARS, f"the lines of [{self.label or 'verse'}]")
+        if len(self.sections) == MAX_SECTIONS:
             raise RequestError(
-                f"the lyrics have more than {MOST_SECTIONS} sections", "use fewer, or two songs"
+                f"the lyrics have more than {MAX_SECTIONS} sections", "use fewer, or two songs"
             )
         if self.label is not None:
             self.sections.append(Section(self.label, body, self.seconds))
@@ -203,7 +203,7 @@ class _Parser:
 
 def _label(written: str, rest: str) -> str | None:
     """The label that a bracket at the start of a line stands for; None if it is lyrics."""
-    if len(written) > MOST_LABEL or f"[{written}]" in _MARKERS or _REPEAT_MARK.match(written.strip()):
+    if len(written) > MAX_LABEL_CHARS or f"[{written}]" in _MARKERS or _REPEAT_MARK.match(written.strip()):
         return None
     words = re.findall(r"[^\W\d_]+", written.lower())
     if _UPSTREAM_LABEL.match(written) and (not rest or (words[:1] and words[0] in KNOWN_LABELS)):

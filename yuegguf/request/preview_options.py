@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from yuegguf.errors import RequestError
-from yuegguf.request.ranges import check_real
+from yuegguf.request.ranges import check_number
 
 DraftFiles = Literal["", "mix", "stems"]
 PREVIEW_SECONDS = 4.0
 """Music between two writings of a preview, unless said otherwise."""
-MOST_PREVIEW_SECONDS = 3600.0
+MAX_PREVIEW_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,4 @@ class PreviewOptions:
     def __post_init__(self) -> None:
         if self.draft not in get_args(DraftFiles):
             raise RequestError(f"there is no draft of {self.draft!r}", "use mix or stems")
-        check_real("preview seconds", self.preview_seconds, 0.5, MOST_PREVIEW_SECONDS, zero=True)
+        check_number("preview seconds", self.preview_seconds, 0.5, MAX_PREVIEW_SECONDS, zero=True)

@@ -6,18 +6,18 @@ from math import nan
 
 from yuegguf.errors import RequestError
 
-DAY = 86_400.0
+MAX_SECONDS = 86_400.0
 """Seconds; no recording or pause that is asked for is longer."""
 
 
-def check_real(name: str, value: object, low: float, high: float, zero: bool = False) -> None:
+def check_number(name: str, value: object, low: float, high: float, zero: bool = False) -> None:
     """Raise RequestError for what is no number from `low` to `high`; with `zero`, 0 is one as well."""
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else nan
     if not (low <= number <= high or (zero and number == 0)):
         raise _out_of_range(name, value, f"{'0, or ' if zero else ''}{low:g} to {high:g}")
 
 
-def check_whole(name: str, value: object, low: int, high: int) -> None:
+def check_integer(name: str, value: object, low: int, high: int) -> None:
     """Raise RequestError for what is no whole number from `low` to `high`."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise _out_of_range(name, value, f"{low} to {high}")

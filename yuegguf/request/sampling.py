@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yuegguf.request.ranges import check_real, check_whole
+from yuegguf.request.ranges import check_integer, check_number
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Sampling:
     """End-of-audio cannot come before this many ids of a section."""
 
     def __post_init__(self) -> None:
-        check_real("guidance", self.guidance_first, 0, 10)
-        check_real("guidance", self.guidance_rest, 0, 10)
-        check_real("repetition penalty", self.repetition_penalty, 0.1, 10)
-        check_real("temperature", self.temperature, 0.01, 10, zero=True)  # scores are divided by it
-        check_whole("top-k", self.top_k, 0, 1025)
-        check_real("top-p", self.top_p, 0, 1)
-        check_whole("min-new-tokens", self.min_new_tokens, 0, 1_000_000)
+        check_number("guidance", self.guidance_first, 0, 10)
+        check_number("guidance", self.guidance_rest, 0, 10)
+        check_number("repetition penalty", self.repetition_penalty, 0.1, 10)
+        check_number("temperature", self.temperature, 0.01, 10, zero=True)  # scores are divided by it
+        check_integer("top-k", self.top_k, 0, 1025)
+        check_number("top-p", self.top_p, 0, 1)
+        check_integer("min-new-tokens", self.min_new_tokens, 0, 1_000_000)
 
     def guidance(self, section: int) -> float:
         """The guidance scale of the n-th sung section, counted from 0."""

@@ -11,17 +11,24 @@ from typing import Any, Literal, Self, get_args
 from yuegguf.codec.protocol import FRAME_RATE, Track
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
-from yuegguf.request.lyrics import Lyrics, Section, check_length, choose, is_text, parse
-from yuegguf.request.ranges import DAY, check_real, check_whole
+from yuegguf.request.lyrics import (
+    Lyrics,
+    Section,
+    check_text_length,
+    choose_sections,
+    is_valid_text,
+    parse_lyrics,
+)
+from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
 from yuegguf.request.sampling import Sampling
 
 Format = Literal["wav", "flac", "mp3"]
 MixMode = Literal["hybrid", "upstream", "vocos", "codec", "split"]
-MIXES: tuple[MixMode, ...] = get_args(MixMode)
+MIX_MODES: tuple[MixMode, ...] = get_args(MixMode)
 FORMATS: tuple[Format, ...] = get_args(Format)
-MOST_GENRE = 5_000
+MAX_GENRE_CHARS = 5_000
 """Characters of tags."""
-MOST_TAKES = 2**31 - 1
+MAX_TAKES = 2**31 - 1
 """Takes that one seed gives."""
 
 
@@ -51,8 +58,8 @@ class Reference:
             raise RequestError("a voice is a reference already", "pass --voice, or recordings with --ref")
         if not dual and self.mix is None and self.voice is None:
             raise RequestError("a reference names no recording", "pass --ref, both tracks, or --voice")
-        check_real("the reference's start", self.start, 0, DAY)
-        check_real("the reference's end", self.end, 0, DAY)
+        check_number("the reference's start", self.start, 0, MAX_SECONDS)
+        check_number("the reference's end", self.end, 0, MAX_SECONDS)
         if self.start >= self.end:
             raise RequestError(
                 f"the reference window {self.start:g}-{self.end:g} s is empty", "pass --ref-start < --ref-end"
@@ -76,9 +83,9 @@ class GuideTrack:
     def __post_init__(self) -> None:
         if self.track not in get_args(Track):
             raise RequestError(f"there is no track {self.track!r:.80}", "use vocal or instrumental")
-        check_real("the offset", self.offset, 0, DAY)
+        check_number("the offset", self.offset, 0, MAX_SECONDS)
         if self.frames is not None:
-            check_whole("the recording's frames", self.frames, 1, round(FRAME_RATE * DAY))
+            check_integer("the recording's frames", self.frames, 1, round(FRAME_RATE * MAX_SECONDS))
 
 
 @dataclass(frozen=True)
@@ -106,10 +113,10 @@ class Output:
             raise RequestError("a format is named twice", "name each once, such as wav,mp3")
         if self.bits not in (16, 24):
             raise RequestError(f"{self.bits} bits per sample is not offered", "use --bits 16 or 24")
-        if self.mix not in MIXES:
-            raise RequestError(f"unknown mix {self.mix!r:.80}", f"use one of {', '.join(MIXES)}")
-        check_real("the vocal gain", self.vocal_gain, -60, 60)
-        check_real("the backing's gain", self.inst_gain, -60, 60)
+        if self.mix not in MIX_MODES:
+            raise RequestError(f"unknown mix {self.mix!r:.80}", f"use one of {', '.join(MIX_MODES)}")
+        check_number("the vocal gain", self.vocal_gain, -60, 60)
+        check_number("the backing's gain", self.inst_gain, -60, 60)
 
 
 @dataclass(frozen=True)
@@ -136,26 +143,26 @@ class SongRequest:
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:
-        check_length(self.genre, MOST_GENRE, "the genre tags")
+        check_text_length(self.genre, MAX_GENRE_CHARS, "the genre tags")
         if not self.genre.strip():
             raise RequestError(
                 "the genre tags are empty", 'pass tags such as "inspiring female pop airy vocal"'
             )
-        if not is_text(self.genre):
+        if not is_valid_text(self.genre):
             raise RequestError("the genre tags are not text", "pass a UTF-8 text file")
-        check_real("segment-seconds", self.segment_seconds, 1, 150)
-        check_whole("seed", self.seed, 0, 2**63 - 1)
-        check_whole("take", self.take, 0, MOST_TAKES)
-        check_whole("retries", self.retries, 0, 100)
+        check_number("segment-seconds", self.segment_seconds, 1, 150)
+        check_integer("seed", self.seed, 0, 2**63 - 1)
+        check_integer("take", self.take, 0, MAX_TAKES)
+        check_integer("retries", self.retries, 0, 100)
 
     def all_sections(self) -> tuple[Section, ...]:
         """Every section of the lyrics, sung or not: the model reads them all. Raises RequestError."""
-        return parse(self.lyrics).sections
+        return parse_lyrics(self.lyrics).sections
 
     def parsed(self) -> Lyrics:
         """The sections to sing, and notices. Raises RequestError for lyrics that cannot be sung."""
-        lyrics = parse(self.lyrics)
-        chosen = choose(lyrics.sections, self.sections)
+        lyrics = parse_lyrics(self.lyrics)
+        chosen = choose_sections(lyrics.sections, self.sections)
         for section in chosen:
             if section.seconds is not None and not 1 <= section.seconds <= 150:
                 raise RequestError(
@@ -167,7 +174,7 @@ class SongRequest:
         """Most frames of each section to sing; to a recording the sections are as long as it in all."""
         seconds = [section.seconds for section in self.parsed().sections]
         if self.track is not None and self.track.frames is not None:
-            return shares(seconds, self.track.frames)
+            return split_frames(seconds, self.track.frames)
         return [round(FRAME_RATE * (self.segment_seconds if s is None else s)) for s in seconds]
 
     def to_json(self) -> dict[str, Any]:
@@ -183,7 +190,7 @@ class SongRequest:
             raise RequestError(error.message, error.hint) from error
 
 
-def shares(seconds: Sequence[float | None], frames: int) -> list[int]:
+def split_frames(seconds: Sequence[float | None], frames: int) -> list[int]:
     """Frames of each section, `frames` in all: its seconds where it has some, the rest in equal parts.
 
     Raises RequestError where they do not add up.

@@ -15,14 +15,19 @@ from typing import Literal
 from yuegguf.request.lyrics import Section
 
 Language = Literal["en", "zh", "ja", "ko"]
-Verdict = Literal["instrumental", "fits", "tight", "too long"]
-EASY, MOST = 2.5, 3.5
+FitVerdict = Literal["instrumental", "fits", "tight", "too long"]
+COMFORTABLE_PACE, MAX_PACE = 2.5, 3.5
 """Syllables a second that are sung without haste, and above which words are lost."""
-LONGEST = 150
+MAX_SECTION_SECONDS = 150
 """Seconds that a section may have."""
-RAP = 1.8
+RAP_FACTOR = 1.8
 """How much faster a section labelled rap, or a song tagged so, may go."""
-NAMES: dict[Language, str] = {"en": "Latin script", "zh": "Chinese", "ja": "Japanese", "ko": "Korean"}
+LANGUAGE_NAMES: dict[Language, str] = {
+    "en": "Latin script",
+    "zh": "Chinese",
+    "ja": "Japanese",
+    "ko": "Korean",
+}
 
 _KANA = "\u3041-\u3096\u30a1-\u30fa"
 _SMALL = "ゃゅょャュョぁぃぅぇぉァィゥェォ"
@@ -38,7 +43,7 @@ KANJI_MORAE = 2
 
 
 @dataclass(frozen=True)
-class Fit:
+class SectionFit:
     """A section's words against its time."""
 
     label: str
@@ -54,34 +59,36 @@ class Fit:
         return self.syllables / self.seconds
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> FitVerdict:
         """How it will go."""
         if not self.syllables:
             return "instrumental"
-        factor = RAP if self.rap else 1.0
-        if self.pace <= EASY * factor:
+        factor = RAP_FACTOR if self.rap else 1.0
+        if self.pace <= COMFORTABLE_PACE * factor:
             return "fits"
-        return "tight" if self.pace <= MOST * factor else "too long"
+        return "tight" if self.pace <= MAX_PACE * factor else "too long"
 
     @property
     def advice(self) -> str:
         """What to change; empty where nothing has to be."""
         if self.verdict in ("instrumental", "fits"):
             return ""
-        pace = EASY * (RAP if self.rap else 1.0)
+        pace = COMFORTABLE_PACE * (RAP_FACTOR if self.rap else 1.0)
         needed = ceil(self.syllables / pace)
-        longer = f"give it {needed} s (#length {needed})" if needed <= LONGEST else "split it in two"
+        longer = (
+            f"give it {needed} s (#length {needed})" if needed <= MAX_SECTION_SECONDS else "split it in two"
+        )
         return f"take out about {self.syllables - int(pace * self.seconds)} syllables, or {longer}"
 
 
-def fit(section: Section, seconds: float, tags: str = "") -> Fit:
+def section_fit(section: Section, seconds: float, tags: str = "") -> SectionFit:
     """A section, sung in at most `seconds` unless it names a length of its own."""
     rap = "rap" in section.label.lower() or bool(re.search(r"\brap\b", tags, re.IGNORECASE))
     own = section.seconds if section.seconds is not None else seconds
-    return Fit(section.label, language(section.body), syllables(section.body), own, rap)
+    return SectionFit(section.label, detect_language(section.body), count_syllables(section.body), own, rap)
 
 
-def language(text: str) -> Language:
+def detect_language(text: str) -> Language:
     """By the script that most signs are of; kana among Chinese signs make it Japanese."""
     kana, hangul, han = (len(re.findall(f"[{signs}]", text)) for signs in (_KANA, _HANGUL, _HAN))
     latin = len(_VOWELS.findall(_SIGN.sub(" ", text)))
@@ -92,9 +99,9 @@ def language(text: str) -> Language:
     return "ja" if kana else "zh"
 
 
-def syllables(text: str) -> int:
+def count_syllables(text: str) -> int:
     """Of all words, whatever their scripts."""
-    kanji = KANJI_MORAE if language(text) == "ja" else 1
+    kanji = KANJI_MORAE if detect_language(text) == "ja" else 1
     count = 0
     for sign in _SIGN.findall(text):
         if re.match(f"[{_HAN}]", sign):

@@ -16,17 +16,17 @@ from pathlib import Path
 from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import flush, flush_folder, storage_errors
-from yuegguf.files.hashing import digest
+from yuegguf.files.hashing import sha256_of
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages.stage1_task import Checkpoint
 
-COST_SHARE = 20
+MIN_GAP_FACTOR = 20
 """A snapshot is taken at most once in this many times the seconds that the last one took."""
 
 
 @dataclass(frozen=True)
-class Note:
+class SnapshotRecord:
     """What mark.json says of a snapshot."""
 
     section: int
@@ -76,12 +76,12 @@ class KvSnapshots:
             self._seconds = 0.0
             self._warn(f"no more snapshots, a resume would take longer: {error.message}")
         taken = time.monotonic() - started
-        self._next = time.monotonic() + max(self._seconds, COST_SHARE * taken)
+        self._next = time.monotonic() + max(self._seconds, MIN_GAP_FACTOR * taken)
 
     def restore(self, engine: TokenEngine, rows: Sequence[int]) -> None:
         """Load the latest snapshot's rows. Raises DamagedFile; the snapshot is dropped then."""
         assert self._mark
-        folder = self._root / _name(self._mark)
+        folder = self._root / _folder_name(self._mark)
         try:
             for place, row in enumerate(rows):
                 engine.load(row, folder / f"row{place}.bin")
@@ -92,7 +92,7 @@ class KvSnapshots:
             raise
 
     def _save(self, engine: TokenEngine, rows: Sequence[int], mark: Checkpoint) -> None:
-        folder = self._root / _name(mark)
+        folder = self._root / _folder_name(mark)
         with storage_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -103,11 +103,11 @@ class KvSnapshots:
                 engine.save(row, file)
                 with storage_errors(file):
                     flush(file)
-                    hashes.append(digest(file))
+                    hashes.append(sha256_of(file))
             attempt = self._log.attempt(mark.section)
-            note = Note(mark.section, mark.codes, mark.first, attempt, self._key, tuple(hashes))
+            note = SnapshotRecord(mark.section, mark.codes, mark.first, attempt, self._key, tuple(hashes))
             with storage_errors(folder):
-                (folder / "mark.json").write_bytes(typed_json.seal(note))
+                (folder / "mark.json").write_bytes(typed_json.encode_with_checksum(note))
                 flush(folder / "mark.json")
                 flush_folder(folder)
         except StorageError:
@@ -122,21 +122,24 @@ class KvSnapshots:
         found = {}
         for folder in self._root.glob("*-*"):
             with suppress(OSError, DamagedFile):  # an unfinished snapshot is not one
-                note = typed_json.read_file(folder / "mark.json", Note, "")
+                note = typed_json.read_file(folder / "mark.json", SnapshotRecord, "")
                 mark = Checkpoint(note.section, note.codes, note.first)
                 fits = 0 <= mark.first <= mark.section and 0 < mark.codes <= len(
-                    self._log.drawn(mark.section)
+                    self._log.codes(mark.section)
                 )
                 same = note.attempt == self._log.attempt(mark.section)  # not of draws thrown away
-                if fits and same and note.key == self._key and folder.name == _name(mark):
+                if fits and same and note.key == self._key and folder.name == _folder_name(mark):
                     found[mark] = note.hashes
         for mark in sorted(found, key=lambda mark: (mark.section, mark.codes), reverse=True):
-            files = [self._root / _name(mark) / f"row{row}.bin" for row in range(len(found[mark]))]
-            if all(file.is_file() for file in files) and tuple(digest(file) for file in files) == found[mark]:
+            files = [self._root / _folder_name(mark) / f"row{row}.bin" for row in range(len(found[mark]))]
+            if (
+                all(file.is_file() for file in files)
+                and tuple(sha256_of(file) for file in files) == found[mark]
+            ):
                 return mark
             self._warn("a damaged snapshot is left aside")
         return None
 
 
-def _name(mark: Checkpoint) -> str:
+def _folder_name(mark: Checkpoint) -> str:
     return f"{mark.section}-{mark.codes}"

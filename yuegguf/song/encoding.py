@@ -24,11 +24,11 @@ from yuegguf.stages import prompt
 Codes = NDArray[np.int16]
 Wave = NDArray[np.float32]
 
-CONTEXT = 10 * FRAME_RATE
+CONTEXT_FRAMES = 10 * FRAME_RATE
 """Frames that are encoded beside a part on each side, where the recording has them."""
-PART = 40 * FRAME_RATE
+PART_FRAMES = 40 * FRAME_RATE
 """Frames of a part where a recording takes several."""
-WORKSPACE = 150 * 2**20
+WORKSPACE_BYTES = 150 * 2**20
 """Bytes for Python, libraries, and the blocks in which a recording is read and resampled."""
 GIB = 2**30
 
@@ -44,7 +44,7 @@ class EncodingMemory:
 
     def bytes(self, samples: int) -> int:
         """What encoding a wave takes."""
-        return WORKSPACE + self.fixed + self.second * samples // CODEC_RATE
+        return WORKSPACE_BYTES + self.fixed + self.second * samples // CODEC_RATE
 
     def holds(self, samples: int) -> bool:
         """Whether it fits."""
@@ -71,12 +71,12 @@ class AudioSource:
         The codec shifts its acoustic half by half a frame where the samples left over by whole frames are of
         a certain number, so a part has as many left over as the whole.
         """
-        last = window.stop + CONTEXT
+        last = window.stop + CONTEXT_FRAMES
         stop = self.samples if last >= self.frames else CODEC_HOP * last + self.samples % CODEC_HOP
-        return CODEC_HOP * max(0, window.start - CONTEXT), stop
+        return CODEC_HOP * max(0, window.start - CONTEXT_FRAMES), stop
 
 
-def source_of(recording: Recording) -> AudioSource:
+def audio_source(recording: Recording) -> AudioSource:
     """A recording as the codec takes it."""
 
     def read(first: int, last: int) -> Wave:
@@ -85,13 +85,13 @@ def source_of(recording: Recording) -> AudioSource:
     return AudioSource(recording.path.name, recording.length_at(CODEC_RATE), read)
 
 
-def sum_of(name: str, first: AudioSource, second: AudioSource) -> AudioSource:
+def sum_sources(name: str, first: AudioSource, second: AudioSource) -> AudioSource:
     """Two recordings that sound together, as long as the shorter."""
     samples = min(first.samples, second.samples)
     return AudioSource(name, samples, lambda a, b: first.read(a, b) + second.read(a, b))
 
 
-def parts_of(source: AudioSource, window: slice, room: EncodingMemory) -> list[slice]:
+def split_window(source: AudioSource, window: slice, room: EncodingMemory) -> list[slice]:
     """Windows of frames to encode one after the other; none where the whole fits.
 
     Raises NotEnoughMemory where not even a part fits.
@@ -99,10 +99,10 @@ def parts_of(source: AudioSource, window: slice, room: EncodingMemory) -> list[s
     if room.holds(source.samples) or not source.frames:
         return []
     parts = [window]
-    if not room.holds(_length(source, window)):
-        starts = range(window.start, window.stop, PART)
-        parts = [slice(start, min(start + PART, window.stop)) for start in starts]
-    longest = max(_length(source, part) for part in parts)
+    if not room.holds(_samples_with_context(source, window)):
+        starts = range(window.start, window.stop, PART_FRAMES)
+        parts = [slice(start, min(start + PART_FRAMES, window.stop)) for start in starts]
+    longest = max(_samples_with_context(source, part) for part in parts)
     if not room.holds(longest):
         assert room.limit is not None
         raise NotEnoughMemory(
@@ -113,12 +113,12 @@ def parts_of(source: AudioSource, window: slice, room: EncodingMemory) -> list[s
     return parts
 
 
-def _length(source: AudioSource, window: slice) -> int:
+def _samples_with_context(source: AudioSource, window: slice) -> int:
     first, stop = source.with_context(window)
     return stop - first
 
 
-def encode(
+def encode_source(
     source: AudioSource,
     codec: AudioCodec,
     room: EncodingMemory,
@@ -133,10 +133,10 @@ def encode(
     first, last, _ = (window or slice(None)).indices(source.frames)
     if first >= last and source.frames:
         return np.zeros((CODEBOOKS, 0), np.int16)
-    parts = parts_of(source, slice(first, last), room)
+    parts = split_window(source, slice(first, last), room)
     if not parts:
         return codec.encode(source.read(0, source.samples))[:, first:last]
-    progress(Event("draft", 0, 1, warning=_notice(source, parts, room)))
+    progress(Event("draft", 0, 1, warning=_parts_notice(source, parts, room)))
     found = []
     for number, part in enumerate(parts, 1):
         progress(Event("draft", 0, 1, f"encoding {source.name}, part {number} of {len(parts)}"))
@@ -147,11 +147,11 @@ def encode(
     return np.concatenate(found, axis=1)
 
 
-def _notice(source: AudioSource, parts: list[slice], room: EncodingMemory) -> str:
+def _parts_notice(source: AudioSource, parts: list[slice], room: EncodingMemory) -> str:
     """How a recording is encoded that does not fit whole."""
-    how = f"the window is encoded with {CONTEXT // FRAME_RATE} s on each side"
+    how = f"the window is encoded with {CONTEXT_FRAMES // FRAME_RATE} s on each side"
     if len(parts) > 1:
-        how = f"it is encoded in {len(parts)} parts that overlap by {2 * CONTEXT // FRAME_RATE} s"
+        how = f"it is encoded in {len(parts)} parts that overlap by {2 * CONTEXT_FRAMES // FRAME_RATE} s"
     needed = f"{room.bytes(source.samples) / GIB:.1f} GiB"
     return f"{source.name} is too long to be encoded whole ({needed}): {how}; some codes will differ"
 
@@ -167,7 +167,7 @@ def encode_file(
 
     Raises YueError.
     """
-    return encode(source_of(open_recording(path)), codec, room, window, progress)
+    return encode_source(audio_source(open_recording(path)), codec, room, window, progress)
 
 
 def encode_stems(
@@ -181,15 +181,15 @@ def encode_stems(
 
     The longer recording is cut to the shorter, with a warning. Raises YueError.
     """
-    sources = [source_of(open_recording(path)) for path in files]
+    sources = [audio_source(open_recording(path)) for path in files]
     if sources[0].frames != sources[1].frames:
         lengths = " and ".join(f"{source.name} is {source.frames / FRAME_RATE:g} s" for source in sources)
         text = f"{lengths} long: the longer track is cut to the shorter"
         progress(Event("draft", 0, 1, warning=text))
     window = slice(*window.indices(min(source.frames for source in sources)))
     for source in sources:  # both are refused before the first is encoded
-        parts_of(source, window, room)
-    return np.stack([encode(source, codec, room, window, progress) for source in sources])
+        split_window(source, window, room)
+    return np.stack([encode_source(source, codec, room, window, progress) for source in sources])
 
 
 def reference_codes(
@@ -200,7 +200,7 @@ def reference_codes(
     window = prompt.reference_window(wanted.start, wanted.end, min(source.frames for source in sources))
     seconds = (window.stop - window.start) / FRAME_RATE
     if wanted.mix is not None:
-        codes = encode(sources[0], codec, room, window, progress)
+        codes = encode_source(sources[0], codec, room, window, progress)
         return prompt.single_reference(codes, 0, seconds)
     assert wanted.vocal
     assert wanted.instrumental
@@ -212,7 +212,7 @@ def reference_codes(
 def reference_sources(wanted: Reference) -> list[AudioSource]:
     """The recordings of a reference, vocal first. Raises RequestError."""
     files = (wanted.mix, wanted.vocal, wanted.instrumental)
-    return [source_of(open_recording(Path(file))) for file in files if file is not None]
+    return [audio_source(open_recording(Path(file))) for file in files if file is not None]
 
 
 def check_encoding_memory(
@@ -222,7 +222,7 @@ def check_encoding_memory(
     if reference is not None and reference.voice is None:
         for source in reference_sources(reference):
             first, last = round(FRAME_RATE * reference.start), round(FRAME_RATE * reference.end)
-            parts_of(source, slice(first, min(last, source.frames)), room)
+            split_window(source, slice(first, min(last, source.frames)), room)
     if track is not None and track.file is not None:
-        source = source_of(open_recording(Path(track.file)))
-        parts_of(source, slice(round(FRAME_RATE * track.offset), source.frames), room)
+        source = audio_source(open_recording(Path(track.file)))
+        split_window(source, slice(round(FRAME_RATE * track.offset), source.frames), room)

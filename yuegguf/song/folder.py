@@ -33,11 +33,18 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
-from yuegguf.files.atomic import PREFIX, claimed, replacing, storage_error, storage_errors, sweep
+from yuegguf.files.atomic import (
+    WORKSPACE_PREFIX,
+    locked_folder,
+    replacing,
+    storage_error,
+    storage_errors,
+    sweep,
+)
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FinishedSection, SongRequest
-from yuegguf.song.guard import check_inside
-from yuegguf.song.kept_part import KeptPart, check_begun, load_kept_part
+from yuegguf.song.guard import check_entries
+from yuegguf.song.kept_part import KeptPart, check_log_prefix, read_kept_part
 from yuegguf.song.record import SongRecord, State, read_record
 from yuegguf.song.token_log import TokenLog
 
@@ -71,7 +78,7 @@ class SongFolder:
         with storage_errors(file):
             if not file.is_file():
                 raise RequestError(f"{path} is not a song folder", "pass a folder that holds a song.json")
-            check_inside(path)
+            check_entries(path)
             return cls(path, read_record(file))
 
     @property
@@ -90,7 +97,7 @@ class SongFolder:
         return self.record.early
 
     @property
-    def rests(self) -> bool:
+    def draft_complete(self) -> bool:
         """Whether the draft that was asked for is done, so that the next step is the user's."""
         return bool(self.state == "refine" and self.early.draft and self.record.draft_files)
 
@@ -122,7 +129,7 @@ class SongFolder:
             return
         if not os.access(self.path, os.W_OK):  # a killed process's lock file may be there and writable
             raise storage_error(self.path, PermissionError(errno.EACCES, ""))
-        with claimed(self.path):
+        with locked_folder(self.path):
             sweep(self.path)
             sweep(self.path / "chunks")
             self.record = type(self).open(self.path).record  # whoever held it may have taken the song further
@@ -134,20 +141,22 @@ class SongFolder:
 
     def tidy(self) -> None:
         """Remove what a process left that was killed when all was done; one that cannot be tidied stays."""
-        if not self._claimed and ((self.path / ".lock").exists() or any(self.path.glob(f"{PREFIX}*"))):
+        if not self._claimed and (
+            (self.path / ".lock").exists() or any(self.path.glob(f"{WORKSPACE_PREFIX}*"))
+        ):
             with suppress(StorageError), self.claimed():
                 pass
 
     def token_log(self) -> TokenLog:
         """The log of stage 1's codes. Raises StorageError, DamagedFile where it lacks the given part too."""
-        if (base := self.load_base()) is not None:
+        if (base := self.load_kept_part()) is not None:
             with storage_errors(self.path):
-                check_begun(self.path / "tokens.log", base)
+                check_log_prefix(self.path / "tokens.log", base)
         return TokenLog.open(self.path / "tokens.log")
 
-    def load_base(self) -> KeptPart | None:
+    def load_kept_part(self) -> KeptPart | None:
         """What the song goes on from, or None where it is new. Raises DamagedFile where that is gone."""
-        base = load_kept_part(self.path)
+        base = read_kept_part(self.path)
         if base is None and self.record.origin is not None:
             raise DamagedFile(
                 f"{self.path} has lost what it goes on from", "restore its base.npz from a copy"
@@ -179,7 +188,7 @@ class SongFolder:
         check_frames(frames, codes.shape[1], "stage1.npz")
         return codes.astype(np.int16), frames.astype(np.int64)
 
-    def take_over(self, other: Self) -> None:
+    def copy_encodings(self, other: Self) -> None:
         """Copy what another take of this song has encoded already, unless it is here. Raises StorageError."""
         for name in ("reference.npz", "track.npz"):
             if (other.path / name).exists() and not (self.path / name).exists():
@@ -188,11 +197,11 @@ class SongFolder:
         if self.record.silence is None and other.record.silence is not None:
             self.advance(self.state, silence=other.record.silence)
 
-    def save_track(self, codes: NDArray[np.int16], wave: NDArray[np.float32] | None) -> None:
+    def save_guide_track(self, codes: NDArray[np.int16], wave: NDArray[np.float32] | None) -> None:
         """Keep the given track: its codes [8, T], and its recording [882·T] if it has one."""
         save_arrays(self.path / "track.npz", {"codes": codes, **({} if wave is None else {"wave": wave})})
 
-    def load_track(self) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
+    def load_guide_track(self) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
         """The given track's codes and recording, or None. Raises DamagedFile."""
         file = self.path / "track.npz"
         if not file.exists():

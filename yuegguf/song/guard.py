@@ -9,20 +9,20 @@ from pathlib import Path
 
 from yuegguf.errors import DamagedFile
 from yuegguf.files.atomic import storage_errors
-from yuegguf.song.record import AUDIO, TEXTS
+from yuegguf.song.record import AUDIO_FILES, TEXT_FILES
 
-FOLDERS = frozenset({"chunks", "cache", "export"})
-FILES = AUDIO | {
+FOLDER_NAMES = frozenset({"chunks", "cache", "export"})
+FILE_NAMES = AUDIO_FILES | {
     *("song.json", "tokens.log", "reference.npz", "base.npz", "track.npz", "stage1.npz", "stage2.npz"),
-    *(*TEXTS, "preview.wav", "plot.png", ".lock"),
+    *(*TEXT_FILES, "preview.wav", "plot.png", ".lock"),
 }
 """Names that are read, written or deleted; every other file in a song folder is left alone."""
-TAKE = re.compile(r"take-[1-9]\d{0,5}")
-DEPTH = 2
+TAKE_NAME = re.compile(r"take-[1-9]\d{0,5}")
+MAX_DEPTH = 2
 """Levels of folders below a song folder that are ours: cache/SNAPSHOT/, export/stage1/."""
 
 
-def check_inside(folder: Path) -> None:
+def check_entries(folder: Path) -> None:
     """Refuse a song folder in which one of our names is a link that leads out of it, or no plain file.
 
     Raises DamagedFile, StorageError.
@@ -30,11 +30,11 @@ def check_inside(folder: Path) -> None:
     root = folder.resolve()
     with storage_errors(folder):
         for entry in _entries(root):
-            if entry.name in FILES:
+            if entry.name in FILE_NAMES:
                 _check(Path(entry.path), root, is_folder=False)
-            elif entry.name in FOLDERS:
+            elif entry.name in FOLDER_NAMES:
                 _check(Path(entry.path), root, is_folder=True)
-                for path, is_folder in _below(Path(entry.path), DEPTH):
+                for path, is_folder in _below(Path(entry.path), MAX_DEPTH):
                     _check(path, root, is_folder)
 
 

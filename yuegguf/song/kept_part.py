@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import CODEBOOKS
 from yuegguf.errors import DamagedFile
 from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
-from yuegguf.files.atomic import read_within
+from yuegguf.files.atomic import read_limited
 from yuegguf.lm.vocab import interleave
-from yuegguf.song.token_log import END_OF_AUDIO, MOST_BYTES, RESTORE, parse
-from yuegguf.stages.stage1_task import KeptPrefix
+from yuegguf.song.token_log import MAX_LOG_BYTES, RESTORE_HINT, parse_log
+from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class KeptPart:
         return bool(self.before.shape[1] == CODEBOOKS)
 
 
-def save_kept_part(folder: Path, base: KeptPart) -> None:
+def write_kept_part(folder: Path, base: KeptPart) -> None:
     """Keep in a song folder what the song goes on from. Raises StorageError."""
     counts = {"frames": base.frames, "after_frames": base.after_frames}
     given = [base.given.sections, base.given.codes]
@@ -46,7 +46,7 @@ def save_kept_part(folder: Path, base: KeptPart) -> None:
     save_arrays(folder / "base.npz", {**arrays, "before": base.before, "after": base.after})
 
 
-def load_kept_part(folder: Path) -> KeptPart | None:
+def read_kept_part(folder: Path) -> KeptPart | None:
     """What the song in a folder goes on from, or None. Raises DamagedFile."""
     if not (folder / "base.npz").exists():
         return None
@@ -64,10 +64,10 @@ def load_kept_part(folder: Path) -> KeptPart | None:
     )
 
 
-def check_begun(log: Path, base: KeptPart) -> None:
+def check_log_prefix(log: Path, base: KeptPart) -> None:
     """Refuse a token log that does not begin with the given part; it is not changed. Raises DamagedFile."""
-    content = read_within(log, MOST_BYTES, RESTORE) if log.exists() else b""
-    drawn = parse(content, log.name)[0].sections
+    content = read_limited(log, MAX_LOG_BYTES, RESTORE_HINT) if log.exists() else b""
+    drawn = parse_log(content, log.name)[0].sections
     whole, begun = drawn[: base.given.sections], drawn[base.given.sections :][:1]
     codes = [*chain(*whole), *chain(*(section[: base.given.codes] for section in begun))]
     if [code for code in codes if code != END_OF_AUDIO] != interleave(*base.before[:, 0]).tolist():

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from yuegguf.errors import RequestError, YueError
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.guard import TAKE
+from yuegguf.song.guard import TAKE_NAME
 
 
-def new_path(parent: Path, name: str) -> Path:
+def new_song_path(parent: Path, name: str) -> Path:
     """Where a song called `name` goes: `<name>-<id>`."""
-    return parent / f"{slug(name)}-{secrets.token_hex(3)}"
+    return parent / f"{folder_name(name)}-{secrets.token_hex(3)}"
 
 
-def slug(text: str) -> str:
+def folder_name(text: str) -> str:
     """A short folder name from tags or a title: letters, digits and dashes."""
     words = re.findall(r"\w+", text.lower())
     short = "-".join(words)[:48].strip("-_")
@@ -34,12 +34,12 @@ def newest_interrupted(parent: Path) -> Path:
     """
     unreadable: YueError | None = None
     rested = False
-    for folder in sorted(_songs(parent), key=_last_work, reverse=True):
+    for folder in sorted(_song_folders(parent), key=_last_change, reverse=True):
         try:
             opened = SongFolder.open(folder)
-            if opened.state != "done" and not opened.rests:
+            if opened.state != "done" and not opened.draft_complete:
                 return folder.parent if folder.parent != parent else folder
-            rested = rested or opened.rests
+            rested = rested or opened.draft_complete
         except YueError as error:
             unreadable = unreadable or error
     if unreadable is not None:
@@ -48,14 +48,14 @@ def newest_interrupted(parent: Path) -> Path:
     raise RequestError(f"there is no interrupted song in {parent}", hint)
 
 
-def _songs(parent: Path) -> Iterator[Path]:
+def _song_folders(parent: Path) -> Iterator[Path]:
     """Every song folder in a folder, and every take in a folder of takes there."""
     yield from (file.parent for file in parent.glob("*/song.json"))
     takes = (file.parent for file in parent.glob("*/take-*/song.json"))
-    yield from (take for take in takes if TAKE.fullmatch(take.name))
+    yield from (take for take in takes if TAKE_NAME.fullmatch(take.name))
 
 
-def _last_work(folder: Path) -> float:
+def _last_change(folder: Path) -> float:
     """When a song was worked on last, in seconds since 1970; song.json itself changes at phases only."""
     times = [0.0]
     for file in (folder / "song.json", folder / "tokens.log", *folder.glob("chunks/*")):

@@ -8,9 +8,9 @@ from yuegguf.audio.cues import CuePoint
 from yuegguf.codec.protocol import FRAME_RATE, SONG_HOP
 from yuegguf.files.atomic import replacing
 from yuegguf.request.song_request import FinishedSection, Song
-from yuegguf.request.syllables import syllables
+from yuegguf.request.syllables import count_syllables
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.record import TEXTS
+from yuegguf.song.record import TEXT_FILES
 from yuegguf.song.state import finished, finished_sections
 
 
@@ -19,12 +19,12 @@ def cue_points(sections: Sequence[FinishedSection]) -> list[CuePoint]:
     return [CuePoint(round(section.start * FRAME_RATE) * SONG_HOP, section.label) for section in sections]
 
 
-def audacity(sections: Sequence[FinishedSection]) -> str:
+def audacity_labels(sections: Sequence[FinishedSection]) -> str:
     """Audacity labels: start, end, name, tab-separated."""
     return "".join(f"{s.start:.6f}\t{s.start + s.seconds:.6f}\t{s.label}\n" for s in sections)
 
 
-def lrc(sections: Sequence[FinishedSection], bodies: Sequence[str], title: str) -> str:
+def lrc_text(sections: Sequence[FinishedSection], bodies: Sequence[str], title: str) -> str:
     """The lyrics with times: a section's label at its exact start, its lines spread over its seconds.
 
     YuE does not say when it sings a line, so each gets time for its syllables. `bodies` are the sections'
@@ -32,20 +32,20 @@ def lrc(sections: Sequence[FinishedSection], bodies: Sequence[str], title: str) 
     """
     lines = [f"[ti:{' '.join(title.split())}]", "[by:yuegguf]"]
     for section, body in zip(sections, bodies, strict=False):
-        lines.append(f"{_time(section.start)}[{section.label}]")
+        lines.append(f"{_lrc_time(section.start)}[{section.label}]")
         words = [line.strip() for line in body.splitlines() if line.strip()]
-        starts = _spread(words, section.start, section.seconds)
-        lines += [f"{_time(start)} {line}" for start, line in zip(starts, words, strict=True)]
+        starts = _line_starts(words, section.start, section.seconds)
+        lines += [f"{_lrc_time(start)} {line}" for start, line in zip(starts, words, strict=True)]
     return "\n".join(lines) + "\n"
 
 
-def _spread(lines: Sequence[str], start: float, seconds: float) -> list[float]:
+def _line_starts(lines: Sequence[str], start: float, seconds: float) -> list[float]:
     """When each line begins; a line without syllables counts as one."""
-    weights = [max(1, syllables(line)) for line in lines]
+    weights = [max(1, count_syllables(line)) for line in lines]
     return [start + seconds * sum(weights[:i]) / sum(weights) for i in range(len(lines))]
 
 
-def _time(seconds: float) -> str:
+def _lrc_time(seconds: float) -> str:
     """Minutes, seconds and hundredths, downwards, so that no line is behind its section."""
     hundredths = int(round(seconds * 1000) // 10)
     return f"[{hundredths // 6000:02d}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}]"
@@ -55,18 +55,20 @@ def write_markers(folder: SongFolder) -> None:
     """Write markers.txt and lyrics.lrc of a drafted song. Raises StorageError."""
     sections = finished_sections(folder)
     bodies = [section.body for section in folder.request.parsed().sections]
-    for name, text in zip(TEXTS, (audacity(sections), lrc(sections, bodies, folder.title)), strict=True):
+    for name, text in zip(
+        TEXT_FILES, (audacity_labels(sections), lrc_text(sections, bodies, folder.title)), strict=True
+    ):
         with replacing(folder.path / name) as beside:
             beside.write_text(text, encoding="utf-8")
 
 
-def tidied(folder: SongFolder) -> Song:
+def repaired_song(folder: SongFolder) -> Song:
     """The song of a folder in which all is done, without leftovers, and with the text files that were lost.
 
     Raises DamagedFile, StorageError.
     """
     folder.tidy()
-    if not all((folder.path / name).exists() for name in TEXTS):
+    if not all((folder.path / name).exists() for name in TEXT_FILES):
         with folder.claimed():
             write_markers(folder)
     return finished(folder)

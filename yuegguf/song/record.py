@@ -16,21 +16,21 @@ from yuegguf.planning.plan import Plan
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FORMATS, FinishedSection, SongRequest
 
-FORMAT = 1
+RECORD_FORMAT = 1
 State = Literal["draft", "refine", "master", "done"]
 Phase = Literal["draft", "sketch", "refine", "master"]
 """Steps of the work that take time; a sketch is the quick rendering of a draft."""
 STATES: tuple[State, ...] = get_args(State)
 FileRole = Literal["stage1", "stage2", "codec"]
-STEMS = ("mix", "vocals", "instrumental")
+SONG_AUDIO = ("mix", "vocals", "instrumental")
 """Audio files of a finished song, without their endings; the mix first."""
-DRAFTS = ("draft", "draft-vocals", "draft-instrumental")
+DRAFT_AUDIO = ("draft", "draft-vocals", "draft-instrumental")
 """The same of a draft."""
-TEXTS = ("markers.txt", "lyrics.lrc")
+TEXT_FILES = ("markers.txt", "lyrics.lrc")
 """Names of the text files that say where sections begin."""
-AUDIO = frozenset(f"{name}.{kind}" for name in (*STEMS, *DRAFTS) for kind in FORMATS)
+AUDIO_FILES = frozenset(f"{name}.{kind}" for name in (*SONG_AUDIO, *DRAFT_AUDIO) for kind in FORMATS)
 """Every name that an audio file of a song can have."""
-HINT = "restore it from a copy; nothing was changed"
+RECORD_HINT = "restore it from a copy; nothing was changed"
 
 Bytes = Annotated[int, Meta(ge=0, lt=2**60)]
 Seconds = Annotated[float, Meta(ge=0, lt=2**60)]
@@ -75,7 +75,7 @@ class Imported(Struct, frozen=True, kw_only=True):
 class SongRecord(Struct, frozen=True, kw_only=True):
     """Everything in song.json."""
 
-    format: int = FORMAT
+    format: int = RECORD_FORMAT
     made_with: str = f"yuegguf {__version__}"
     credit: str = CREDIT
     state: State = "draft"
@@ -104,7 +104,7 @@ class SongRecord(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in (*self.files, *self.draft_files, *self.older_files):
-            if name not in AUDIO:
+            if name not in AUDIO_FILES:
                 raise ValueError(f"{name[:80]!r} is no audio file of a song")
         for number in self.faults:
             if not re.fullmatch(r"[1-9]\d{0,5}", number):
@@ -116,18 +116,18 @@ class SongRecord(Struct, frozen=True, kw_only=True):
 
     def encoded(self) -> bytes:
         """The content of song.json, with its checksum."""
-        return typed_json.seal(self)
+        return typed_json.encode_with_checksum(self)
 
 
 def read_record(path: Path) -> SongRecord:
     """Read a song.json. Raises DamagedFile; OSErrors pass through."""
-    found = typed_json.read_file(path, dict[str, Any], HINT)
+    found = typed_json.read_file(path, dict[str, Any], RECORD_HINT)
     version = found.get("format")
-    if isinstance(version, int) and version > FORMAT:
+    if isinstance(version, int) and version > RECORD_FORMAT:
         raise DamagedFile(f"{path.parent} was made by a newer yuegguf", "update yuegguf to open it")
-    if version != FORMAT:
-        raise DamagedFile(f"{path} is damaged (its format is {version!r:.80})", HINT)
-    return typed_json.as_typed(found, SongRecord, path, HINT)
+    if version != RECORD_FORMAT:
+        raise DamagedFile(f"{path} is damaged (its format is {version!r:.80})", RECORD_HINT)
+    return typed_json.as_typed(found, SongRecord, path, RECORD_HINT)
 
 
 def _check_path(text: str) -> None:

@@ -13,19 +13,19 @@ from yuegguf.codec.protocol import CODEC_RATE, FRAME_RATE, SONG_HOP, SONG_RATE, 
 from yuegguf.errors import RequestError
 from yuegguf.progress import Progress, silent
 from yuegguf.request.song_request import GuideTrack
-from yuegguf.song.encoding import EncodingMemory, encode, source_of
+from yuegguf.song.encoding import EncodingMemory, audio_source, encode_source
 from yuegguf.stages import render
 
-SILENT_SECONDS, EDGE = 4, 50
+SILENCE_SECONDS, EDGE_FRAMES = 4, 50
 """Of silence that is encoded, and frames at both ends that hear where it begins and ends."""
 
 Codes = NDArray[np.int16]
 Wave = NDArray[np.float32]
 
 
-def silence(codec: AudioCodec) -> Codes:
+def silence_codes(codec: AudioCodec) -> Codes:
     """What the codec makes of silence [8]: of each codebook the most frequent code."""
-    codes = codec.encode(np.zeros(SILENT_SECONDS * CODEC_RATE, np.float32))[:, EDGE:-EDGE]
+    codes = codec.encode(np.zeros(SILENCE_SECONDS * CODEC_RATE, np.float32))[:, EDGE_FRAMES:-EDGE_FRAMES]
     return np.array([np.bincount(book).argmax() for book in codes], np.int16)
 
 
@@ -42,7 +42,7 @@ def recorded_frames(wanted: GuideTrack) -> int:
     return frames
 
 
-def given_track(
+def encode_guide_track(
     wanted: GuideTrack, codec: AudioCodec, frames: int, room: EncodingMemory, progress: Progress = silent
 ) -> tuple[Codes, Wave | None]:
     """Codes [8, `frames`] of a given track, and its recording [882·frames] at 44.1 kHz, which may be silent.
@@ -51,10 +51,10 @@ def given_track(
     RequestError, NotEnoughMemory.
     """
     if wanted.file is None:
-        return np.repeat(silence(codec)[:, None], frames, 1), None
+        return np.repeat(silence_codes(codec)[:, None], frames, 1), None
     recording = open_recording(Path(wanted.file))
     first = round(FRAME_RATE * wanted.offset)
-    codes = encode(source_of(recording), codec, room, slice(first, first + frames), progress)
+    codes = encode_source(audio_source(recording), codec, room, slice(first, first + frames), progress)
     heard = recording.wave(SONG_RATE, SONG_HOP * first, SONG_HOP * (first + frames))
     # rounding at a recording's end may leave a frame or a few samples too few
     codes = np.pad(codes, ((0, 0), (0, max(0, frames - codes.shape[1]))), "edge")
@@ -62,11 +62,11 @@ def given_track(
     return codes, heard
 
 
-def sections_for(seconds: float, most: float) -> str:
+def wordless_lyrics(seconds: float, most: float) -> str:
     """Lyrics without words for a recording of that length, in sections of at most `most` seconds."""
     return "[verse]\n\n" * ceil(seconds / most)
 
 
-def row_of(track: GuideTrack) -> int:
+def track_index(track: GuideTrack) -> int:
     """Its row among codes and stems."""
     return render.TRACKS.index(track.track)

@@ -33,10 +33,10 @@ def _there(folder: SongFolder, names: Sequence[str]) -> bool:
 def finished(folder: SongFolder) -> Song:
     """The song of a folder whose files are written, or the draft where it rests."""
     frames = folder.load_stage1()[0].shape[1]
-    names = folder.record.draft_files if folder.rests else folder.record.files
+    names = folder.record.draft_files if folder.draft_complete else folder.record.files
     files = tuple(folder.path / name for name in names)
     sections = tuple(finished_sections(folder))
-    return Song(folder.path, frames / FRAME_RATE, folder.request.seed, files, sections, folder.rests)
+    return Song(folder.path, frames / FRAME_RATE, folder.request.seed, files, sections, folder.draft_complete)
 
 
 def finished_sections(folder: SongFolder) -> list[FinishedSection]:

@@ -26,19 +26,19 @@ from pathlib import Path
 from typing import Self
 
 from yuegguf.errors import DamagedFile
-from yuegguf.files.atomic import flush_folder, read_within, storage_errors
+from yuegguf.files.atomic import flush_folder, read_limited, storage_errors
+from yuegguf.stages.stage1_task import END_OF_AUDIO
 
 HEADER = b"yuegguf tokens 2\n"
-END_OF_AUDIO = -1
-RESTORE = "restore it from a copy"
-MOST_BYTES = 256 << 20
+RESTORE_HINT = "restore it from a copy"
+MAX_LOG_BYTES = 256 << 20
 """Bytes of a log that is read; that of an hour of music has some six million."""
 SYNC_SECONDS = 1.0
 """Longest time that a draw may be lost to a power cut; a killed process loses none."""
 
 
 @dataclass
-class Drawn:
+class LogContent:
     """What a log says."""
 
     sections: list[list[int]] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Drawn:
 class TokenLog:
     """All codes that stage 1 sampled for one song, in memory and on disk."""
 
-    def __init__(self, path: Path, handle: int, drawn: Drawn) -> None:
+    def __init__(self, path: Path, handle: int, drawn: LogContent) -> None:
         self._path, self._handle = path, handle
         self._sections, self._attempts, self._sum = drawn.sections, drawn.attempts, drawn.sum
         self._synced = time.monotonic()
@@ -63,7 +63,7 @@ class TokenLog:
             fresh = not path.exists()
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
             try:
-                drawn, length = parse(read_within(path, MOST_BYTES, RESTORE), path.name)
+                drawn, length = parse_log(read_limited(path, MAX_LOG_BYTES, RESTORE_HINT), path.name)
                 os.ftruncate(handle, length)
                 os.lseek(handle, 0, os.SEEK_END)
                 if not length:
@@ -75,11 +75,11 @@ class TokenLog:
                 raise
         return cls(path, handle, drawn)
 
-    def drawn(self, section: int) -> Sequence[int]:
+    def codes(self, section: int) -> Sequence[int]:
         """The draws of a section; END_OF_AUDIO may be the last."""
         return self._sections[section] if section < len(self._sections) else ()
 
-    def draw(self, section: int, code: int) -> None:
+    def append(self, section: int, code: int) -> None:
         """Append one draw; it is in the file when this returns. Raises StorageError."""
         while section >= len(self._sections):
             self._write(b"section %d" % len(self._sections))
@@ -87,7 +87,7 @@ class TokenLog:
         self._write(b"end" if code == END_OF_AUDIO else b"%d" % code)
         self._sections[section].append(code)
 
-    def redraw(self, section: int, keep: int = 0) -> None:
+    def restart(self, section: int, keep: int = 0) -> None:
         """Throw away the last section's draws but its first `keep`. Raises StorageError."""
         assert section == len(self._sections) - 1
         self._write(b"again %d" % keep)
@@ -122,7 +122,7 @@ class TokenLog:
             os.close(self._handle)
 
 
-def parse(content: bytes, name: str) -> tuple[Drawn, int]:
+def parse_log(content: bytes, name: str) -> tuple[LogContent, int]:
     """A log's bytes → what was sampled, and how many bytes of it are whole lines.
 
     Raises DamagedFile naming the line when anything but the tail is wrong.
@@ -131,27 +131,27 @@ def parse(content: bytes, name: str) -> tuple[Drawn, int]:
     whole = whole[: whole.rfind(b"\n") + 1]
     if not whole:
         if content.strip(b"\0") and not HEADER.startswith(content.rstrip(b"\0")):
-            raise DamagedFile(f"{name} is not a token log", RESTORE)
-        return Drawn(), 0
+            raise DamagedFile(f"{name} is not a token log", RESTORE_HINT)
+        return LogContent(), 0
     if not whole.startswith(HEADER):
         other = whole.startswith(b"yuegguf tokens ")
         raise DamagedFile(
             f"{name} is {'of another version' if other else 'not a token log'}",
-            "go on with the yuegguf that began it" if other else RESTORE,
+            "go on with the yuegguf that began it" if other else RESTORE_HINT,
         )
-    drawn = Drawn()
+    drawn = LogContent()
     for number, line in enumerate(whole[len(HEADER) :].split(b"\n")[:-1], 2):
         entry, _, own = line.rpartition(b" ")
         drawn.sum = zlib.crc32(entry, drawn.sum)
         if own != b"%08x" % drawn.sum or not _read_entry(entry, drawn):
             raise DamagedFile(
                 f"{name} is damaged in line {number}",
-                f"{RESTORE}, or cut it off before that line: the rest is then sampled again",
+                f"{RESTORE_HINT}, or cut it off before that line: the rest is then sampled again",
             )
     return drawn, len(whole)
 
 
-def _read_entry(entry: bytes, drawn: Drawn) -> bool:
+def _read_entry(entry: bytes, drawn: LogContent) -> bool:
     """Add a line without its sum; false where it cannot stand there."""
     sections = drawn.sections
     if entry.startswith(b"again ") and _is_count(entry[6:]) and sections:

@@ -25,15 +25,15 @@ from yuegguf.files.atomic import storage_errors
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.models import registry
 
-FORMAT = 1
-MOST_BYTES = 2**24
+VOICE_FORMAT = 1
+MAX_VOICE_BYTES = 2**24
 """Bytes of a voice's unpacked codes: those of many hours."""
-NAME = re.compile(r"\w[\w.-]{0,63}")
+VOICE_NAME = re.compile(r"\w[\w.-]{0,63}")
 """What a voice may be called: nothing that could be a path or a hidden file."""
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _VoiceFacts:
     """The JSON of a voice's file; see Voice."""
 
     dual: bool
@@ -81,56 +81,56 @@ class Voice:
         return {**facts, "sources": list(self.sources), "end": self.end, "seconds": self.seconds}
 
 
-def path_of(name: str, folder: Path | None = None) -> Path:
+def voice_path(name: str, folder: Path | None = None) -> Path:
     """Where the voice of a name lies. Raises RequestError for what cannot be a name."""
-    if not NAME.fullmatch(name):
+    if not VOICE_NAME.fullmatch(name):
         raise RequestError(
             f"{name!r} cannot be the name of a voice", "use up to 64 letters, digits, dots, - and _"
         )
     return (folder or registry.voices_dir()) / f"{name}.npz"
 
 
-def check_free(name: str, replace: bool, folder: Path | None = None) -> Path:
+def check_name_free(name: str, replace: bool, folder: Path | None = None) -> Path:
     """Where a voice will lie. Raises RequestError for no name, or one that is taken unless `replace`."""
-    path = path_of(name, folder)
+    path = voice_path(name, folder)
     check_no_song_work(path)
     if path.exists() and not replace:
         raise RequestError(f"there is a voice called {name} already", "choose another name, or pass --force")
     return path
 
 
-def save(voice: Voice, folder: Path | None = None, replace: bool = False) -> Path:
+def save_voice(voice: Voice, folder: Path | None = None, replace: bool = False) -> Path:
     """Write a voice. Raises RequestError where one of that name is there already, StorageError."""
-    path = check_free(voice.name, replace, folder)
+    path = check_name_free(voice.name, replace, folder)
     kept = ("dual", "sources", "start", "codec", "saved")
-    facts = {"format": FORMAT, **{name: getattr(voice, name) for name in kept}}
+    facts = {"format": VOICE_FORMAT, **{name: getattr(voice, name) for name in kept}}
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     save_arrays(path, {"codes": voice.codes, "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)})
     return path
 
 
-def load(name: str, folder: Path | None = None) -> Voice:
+def load_voice(name: str, folder: Path | None = None) -> Voice:
     """Read a voice. Raises RequestError when there is none of that name, DamagedFile."""
-    path = _there(name, folder)
-    with _damage(path, name):
-        arrays = load_arrays(path, ("codes", "facts"), MOST_BYTES)
+    path = _existing_path(name, folder)
+    with _damaged_voice(path, name):
+        arrays = load_arrays(path, ("codes", "facts"), MAX_VOICE_BYTES)
         check_codes(arrays["codes"], (None,), path.name)
         found = typed_json.read_json(arrays["facts"].tobytes(), dict[str, Any], path, "")
     version = found.pop("format", None)
-    if isinstance(version, int) and version > FORMAT:
+    if isinstance(version, int) and version > VOICE_FORMAT:
         raise DamagedFile(f"the voice {name} is of another version ({version})", "update yuegguf to use it")
-    with _damage(path, name):
-        if version != FORMAT:
+    with _damaged_voice(path, name):
+        if version != VOICE_FORMAT:
             raise ValueError(f"its format is {version!r:.80}")
-        facts = typed_json.as_typed(found, _Facts, path, "")
+        facts = typed_json.as_typed(found, _VoiceFacts, path, "")
         if not len(arrays["codes"]) or (facts.dual and len(arrays["codes"]) % 2):
             raise ValueError(f"it holds {len(arrays['codes'])} codes")
     return Voice(name, arrays["codes"].astype(np.int16), **asdict(facts))
 
 
 @contextmanager
-def _damage(path: Path, name: str) -> Iterator[None]:
+def _damaged_voice(path: Path, name: str) -> Iterator[None]:
     """Say how a voice that cannot be read is made again."""
     try:
         yield
@@ -139,21 +139,21 @@ def _damage(path: Path, name: str) -> Iterator[None]:
         raise DamagedFile(f"the voice {path} is damaged", hint) from error
 
 
-def names(folder: Path | None = None) -> list[str]:
+def voice_names(folder: Path | None = None) -> list[str]:
     """The names of all saved voices, damaged ones among them."""
     return sorted(path.stem for path in (folder or registry.voices_dir()).glob("*.npz"))
 
 
-def remove(name: str, folder: Path | None = None) -> Path:
+def remove_voice(name: str, folder: Path | None = None) -> Path:
     """Delete a voice; songs that use it keep their own copy. Raises RequestError, StorageError."""
-    path = _there(name, folder)
+    path = _existing_path(name, folder)
     with storage_errors(path):
         path.unlink()
     return path
 
 
-def _there(name: str, folder: Path | None) -> Path:
-    path = path_of(name, folder)
+def _existing_path(name: str, folder: Path | None) -> Path:
+    path = voice_path(name, folder)
     if not path.is_file():
         raise RequestError(f"there is no voice called {name} in {path.parent}", "see: yuegguf voice list")
     return path

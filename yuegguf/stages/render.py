@@ -19,7 +19,7 @@ from yuegguf.audio.dsp import Wave
 from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE, AudioCodec, Track
 from yuegguf.errors import CodecError, RequestError
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request.song_request import MIXES, MixMode
+from yuegguf.request.song_request import MIX_MODES, MixMode
 
 TRACKS: tuple[Track, Track] = ("vocal", "instrumental")
 """The order of the rows of codes and stems."""
@@ -46,8 +46,8 @@ class MixOptions:
     """Scale loud waves to a peak of 0.99 instead of limiting them (`--rescale` of `infer.py`)."""
 
     def __post_init__(self) -> None:
-        if self.mode not in MIXES:
-            raise RequestError(f"there is no mix called {self.mode!r}", f"use one of {', '.join(MIXES)}")
+        if self.mode not in MIX_MODES:
+            raise RequestError(f"there is no mix called {self.mode!r}", f"use one of {', '.join(MIX_MODES)}")
         if not (isfinite(self.vocal_gain_db) and isfinite(self.instrumental_gain_db)):
             raise RequestError("a gain is not a number", "give gains in dB, for example -3")
 

@@ -136,13 +136,13 @@ class _Candidate:
             self.guesser.learn(code)
 
     def _codes(self, section: int) -> Codes:
-        return np.array([c for c in self.journal.drawn(section) if c != END_OF_AUDIO], np.int16)
+        return np.array([c for c in self.journal.codes(section) if c != END_OF_AUDIO], np.int16)
 
     def _sing(
         self, section: int, mark: Checkpoint | None
     ) -> Generator[list[SequenceInput], Logits, list[int] | None]:
         """The codes of a section, or None where they are so bad that it has to be sung anew."""
-        replay = list(self.journal.drawn(section))
+        replay = list(self.journal.codes(section))
         codes, pending = self._begin(section, replay, mark)
         seen = self._seen(section, codes)
         ended = False
@@ -152,7 +152,7 @@ class _Candidate:
                 code = replay[len(codes)]
             else:
                 code = self._next(section, len(codes), logits, seen)
-                self.journal.draw(section, code)
+                self.journal.append(section, code)
             if guess not in (None, code):
                 self._take_back()
             ended = code == END_OF_AUDIO
@@ -267,7 +267,7 @@ class _Candidate:
 
         Its prompt is read again, so that a resume, which never saw the bad draws, has the same bits.
         """
-        self.journal.redraw(section, self.draft.begun(section))
+        self.journal.restart(section, self.draft.begun(section))
         self.ahead, self.fed = None, self.opened
         self.engine.forget(self.rows[COND], self.fed)
         self._settle()

@@ -25,15 +25,15 @@ FaultCheck = Callable[[int, Sequence[int], bool], str | None]
 class Journal(Protocol):
     """Remembers every draw; a section's list may end with END_OF_AUDIO."""
 
-    def drawn(self, section: int) -> Sequence[int]:
+    def codes(self, section: int) -> Sequence[int]:
         """The codes of a section that are already drawn."""
         ...
 
-    def draw(self, section: int, code: int) -> None:
+    def append(self, section: int, code: int) -> None:
         """Keep one more draw before anything is made of it."""
         ...
 
-    def redraw(self, section: int, keep: int) -> None:
+    def restart(self, section: int, keep: int) -> None:
         """The section, which is the last one, begins anew after its first `keep` codes."""
         ...
 
