@@ -42,7 +42,9 @@ def _function(name: str) -> str:
 
 
 def _constant(name: str) -> str:
-    return f"### {name}\n\nA `{type(getattr(yuegguf, name)).__name__}`.\n"
+    value = getattr(yuegguf, name)
+    kind = f"A `{type(value).__name__}`." if isinstance(value, str) else f"`{value!r}`"
+    return f"### {name}\n\n{kind}\n"
 
 
 def _type(name: str) -> str:
