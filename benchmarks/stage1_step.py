@@ -71,7 +71,7 @@ class PairedEngine(LlamaEngine):
             lib.llama_get_logits(self._ctx)
             seconds += time.perf_counter() - begun
         for row in (row for batch in batches for row in batch):
-            lib.llama_memory_seq_rm(self._memory, row.row, self._used[row.row], -1)
+            lib.llama_memory_seq_rm(self._memory, row.seq, self._used[row.seq], -1)
         return seconds
 
 

@@ -212,7 +212,7 @@ def _quantize_file(
     if columns:
         params.imatrix = ctypes.cast(matrix, ctypes.POINTER(lib.llama_model_imatrix_data))
     status = lib.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
-    reason = " ".join(LOG.complaints) or f"status {status}"
+    reason = " ".join(LOG.errors) or f"status {status}"
     if status and "iostream" in reason:  # all that llama.cpp says of a write that failed
         _try_to_write(partial)
         hint = "free some space, or let a process open more files: ulimit -n 1024"

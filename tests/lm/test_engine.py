@@ -87,12 +87,12 @@ def test_only_wanted_rows_come_back_in_the_order_given(engine: LlamaEngine) -> N
     for row in range(3):
         engine.forget(row, 0)
     answer = engine.decode(
-        [SequenceInput(1, OTHER), SequenceInput(2, TEXT, wanted=0), SequenceInput(0, TEXT)]
+        [SequenceInput(1, OTHER), SequenceInput(2, TEXT, n_logits=0), SequenceInput(0, TEXT)]
     )
     assert answer.shape == (2, len(engine.pieces))
     assert np.abs(answer[0] - second).max() < 1e-4
     assert np.abs(answer[1] - first).max() < 1e-4
-    assert engine.decode([SequenceInput(1, [5], wanted=0)]).shape == (0, len(engine.pieces))
+    assert engine.decode([SequenceInput(1, [5], n_logits=0)]).shape == (0, len(engine.pieces))
 
 
 def test_a_long_row_in_blocks_equals_one_by_one() -> None:

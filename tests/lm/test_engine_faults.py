@@ -21,7 +21,7 @@ from yuegguf.errors import EngineError, Interrupted, RequestError
 from yuegguf.lm import llama
 from yuegguf.lm.adapters import Lora
 from yuegguf.lm.llama import EngineOptions, LlamaEngine, acquire
-from yuegguf.lm.log import LOG, MAX_COMPLAINTS, Log
+from yuegguf.lm.log import LOG, MAX_ERRORS, Log
 from yuegguf.lm.protocol import SequenceInput
 
 IDS = list(range(3, 43))
@@ -256,14 +256,14 @@ def test_the_log_keeps_the_first_complaints_of_a_call() -> None:
     for line in ("", "  \n"):
         complain(log, line)
     complain(log, "a warning", level=3)
-    assert (log.complaints, log.detail) == ([], "")
-    for i in range(MAX_COMPLAINTS + 5):
+    assert (log.errors, log.detail) == ([], "")
+    for i in range(MAX_ERRORS + 5):
         complain(log, f"line {i}\n")
-    assert log.complaints == [f"line {i}" for i in range(MAX_COMPLAINTS)]
+    assert log.errors == [f"line {i}" for i in range(MAX_ERRORS)]
     assert log.detail == " (line 0)"
     log._callback(4, None, None)
     log.begin()
-    assert log.complaints == []
+    assert log.errors == []
 
 
 def test_engine_and_quantiser_share_one_log(

@@ -1,4 +1,4 @@
-"""A section that is found bad is drawn anew, a few times, and a resume never sees the bad draws."""
+"""A section with a fault is generated again, up to its retries, and a resume never sees the dropped codes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from yuegguf.stages import stage1
 from yuegguf.stages.stage1_task import Journal, KeptPrefix, Stage1Task
 
 
-class Harsh:
-    """Finds the first `count` looks at a section bad."""
+class Faulty:
+    """Reports a fault at the first `count` checks of a section."""
 
     def __init__(self, section: int, count: int) -> None:
         self.section, self.left, self.seen = section, count, []
@@ -32,45 +32,43 @@ class Harsh:
         return "the voice is silent"
 
 
-def sing(draft: Stage1Task, journal: Journal, events: list[Event] | None = None) -> list[list[int]]:
+def generate(task: Stage1Task, journal: Journal, events: list[Event] | None = None) -> list[list[int]]:
     notes = events if events is not None else []
-    return [
-        c.tolist() for c in stage1.generate_codes(draft, Refrain(), VOCAB, journal, progress=notes.append)
-    ]
+    return [c.tolist() for c in stage1.generate_codes(task, Refrain(), VOCAB, journal, progress=notes.append)]
 
 
-def judged(count: int, section: int = 1, retries: int = 2) -> Stage1Task:
-    return replace(LONG, judge=Harsh(section, count), retries=retries)
+def with_faults(count: int, section: int = 1, retries: int = 2) -> Stage1Task:
+    return replace(LONG, fault_check=Faulty(section, count), retries=retries)
 
 
-def test_a_bad_section_is_drawn_anew_and_what_was_before_it_stays() -> None:
-    plain = sing(LONG, MemoryJournal())
+def test_a_section_with_a_fault_is_generated_again_and_earlier_ones_stay() -> None:
+    plain = generate(LONG, MemoryJournal())
     events: list[Event] = []
-    sung = sing(judged(1), MemoryJournal(), events)
+    sung = generate(with_faults(1), MemoryJournal(), events)
     assert sung[0] == plain[0]
     assert sung[1] != plain[1]
     assert [event.warning for event in events if event.warning] == [
-        "section 2 is drawn anew: the voice is silent"
+        "section 2 is generated again: the voice is silent"
     ]
 
 
-def test_another_attempt_is_another_draw_and_the_same_one_each_time() -> None:
-    once, again = sing(judged(1), MemoryJournal()), sing(judged(1), MemoryJournal())
+def test_another_attempt_has_other_random_numbers_and_always_the_same() -> None:
+    once, again = generate(with_faults(1), MemoryJournal()), generate(with_faults(1), MemoryJournal())
     assert once == again
-    assert sing(judged(2), MemoryJournal())[1] != once[1]
+    assert generate(with_faults(2), MemoryJournal())[1] != once[1]
 
 
 def test_after_the_retries_the_last_one_is_kept_and_that_is_said() -> None:
     events: list[Event] = []
     journal = MemoryJournal()
-    sung = sing(judged(99, retries=2), journal, events)
+    sung = generate(with_faults(99, retries=2), journal, events)
     assert journal.attempt(1) == 2
     assert len(sung) == 3
     warnings = [event.warning for event in events if event.warning]
     assert warnings == [
-        "section 2 is drawn anew: the voice is silent",
-        "section 2 is drawn anew: the voice is silent",
-        "section 2 is kept, since it was drawn anew often enough: the voice is silent",
+        "section 2 is generated again: the voice is silent",
+        "section 2 is generated again: the voice is silent",
+        "section 2 is kept, since it has no retries left: the voice is silent",
     ]
 
 
@@ -78,17 +76,17 @@ def test_after_the_retries_the_last_one_is_kept_and_that_is_said() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_resume_at_any_draw_after_a_bad_attempt_is_the_same_song(count: int) -> None:
     whole = MemoryJournal()
-    expected = sing(judged(count), whole)
+    expected = generate(with_faults(count), whole)
     steps = Refrain()
-    stage1.generate_codes(judged(count), steps, VOCAB, MemoryJournal())
+    stage1.generate_codes(with_faults(count), steps, VOCAB, MemoryJournal())
     for cut in range(len(whole.codes(1)) + 1):
         partial = MemoryJournal([list(whole.codes(0)), list(whole.codes(1))[:cut]])
         partial.attempts = {1: count}
         engine = Refrain()
-        draft = replace(LONG, judge=Harsh(1, 0), retries=2)
-        assert [c.tolist() for c in stage1.generate_codes(draft, engine, VOCAB, partial)] == expected
-        fed = [[(row.row, row.ids) for row in call] for call in engine.calls]
-        undisturbed = [[(row.row, row.ids) for row in call] for call in steps.calls]
+        task = replace(LONG, fault_check=Faulty(1, 0), retries=2)
+        assert [c.tolist() for c in stage1.generate_codes(task, engine, VOCAB, partial)] == expected
+        fed = [[(row.seq, row.ids) for row in call] for call in engine.calls]
+        undisturbed = [[(row.seq, row.ids) for row in call] for call in steps.calls]
         begun = [i for i, call in enumerate(undisturbed) if call[0][1][-3:] == PROMPT.sections[1]]
         assert len(begun) == count + 1
         assert fed == undisturbed[: begun[0]] + undisturbed[begun[-1] :]  # but for the bad attempts
@@ -96,18 +94,20 @@ def test_a_resume_at_any_draw_after_a_bad_attempt_is_the_same_song(count: int) -
 
 def test_given_codes_stay_when_their_section_is_drawn_anew() -> None:
     whole = MemoryJournal()
-    sing(LONG, whole)
+    generate(LONG, whole)
     journal = MemoryJournal([list(whole.codes(0)), list(whole.codes(1))[:6]])
-    sung = sing(replace(judged(1), given=KeptPrefix(1, 6)), journal)
+    sung = generate(replace(with_faults(1), kept=KeptPrefix(1, 6)), journal)
     assert sung[1][:6] == whole.codes(1)[:6]
     assert journal.attempt(1) == 1
 
 
-def test_the_judge_looks_now_and_then_and_at_the_end() -> None:
-    judge = Harsh(0, 0)
-    long = replace(LONG, caps=[160, 30, 30], sampling=replace(LONG.sampling, min_new_tokens=320), judge=judge)
-    sing(replace(long, retries=1), MemoryJournal())
-    assert [look for look in judge.seen if look[0] == 0] == [
+def test_faults_are_checked_every_hundred_codes_and_at_the_end() -> None:
+    check = Faulty(0, 0)
+    long = replace(
+        LONG, caps=[160, 30, 30], sampling=replace(LONG.sampling, min_new_tokens=320), fault_check=check
+    )
+    generate(replace(long, retries=1), MemoryJournal())
+    assert [call for call in check.seen if call[0] == 0] == [
         (0, 100, False),
         (0, 200, False),
         (0, 300, False),
@@ -117,7 +117,7 @@ def test_the_judge_looks_now_and_then_and_at_the_end() -> None:
 
 def test_attempts_survive_on_disk(tmp_path: Path) -> None:
     log = TokenLog.open(tmp_path / "log")
-    sung = sing(judged(1), log)
+    sung = generate(with_faults(1), log)
     log.close()
     again = TokenLog.open(tmp_path / "log")
     assert again.attempt(1) == 1

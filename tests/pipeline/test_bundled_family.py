@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("no_models")]
 REQUEST = (*OURS, "--sections", 2, "--segment-seconds", 1.5, "--seed", 3, "--model", "nano")
 MACHINE = ("--threads", 1, "--stage2-batch", 1, "--snapshot-every", 30)
 MOMENTS = (
-    Moment(100, "yuegguf.song.token_log:TokenLog.draw"),
-    Moment(60, "yuegguf.song.token_log:TokenLog.draw"),
-    Moment(40, "yuegguf.song.token_log:TokenLog.draw"),
+    Moment(100, "yuegguf.song.token_log:TokenLog.append"),
+    Moment(60, "yuegguf.song.token_log:TokenLog.append"),
+    Moment(40, "yuegguf.song.token_log:TokenLog.append"),
     Moment(500, "yuegguf.stages.stage2:best_codes"),
     Moment(2, "soundfile:SoundFile.write"),
 )

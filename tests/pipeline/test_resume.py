@@ -25,7 +25,7 @@ Moon over the silver sea
 MACHINE = ("--threads", 1, "--stage2-batch", 1, "--snapshot-every", 30)
 REQUEST = ("--genre", "test pop", "--lyrics", LYRICS, "--segment-seconds", 4, "--seed", 3, "--model", "nano")
 DRAW, PICK, WRITE = (
-    "yuegguf.song.token_log:TokenLog.draw",
+    "yuegguf.song.token_log:TokenLog.append",
     "yuegguf.stages.stage2:best_codes",
     "soundfile:SoundFile.write",
 )

@@ -147,7 +147,7 @@ class ClockedEngine(FakeEngine):
         if ids > len(rows):
             self.now += ids * COST.prompt
         else:
-            self.now += COST.seconds(len(rows), sum(len(self.fed[row.row]) for row in rows))
+            self.now += COST.seconds(len(rows), sum(len(self.fed[row.seq]) for row in rows))
         return super().decode(rows)
 
 

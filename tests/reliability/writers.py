@@ -32,7 +32,7 @@ SHORT = (
     *MACHINE,
 )
 """A song of one second."""
-SAMPLE = "yuegguf.song.token_log:TokenLog.draw"
+SAMPLE = "yuegguf.song.token_log:TokenLog.append"
 QUEUE = """
 defaults: {segment-seconds: 1, model: nano, threads: 1, stage2-batch: 1, output-dir: songs}
 songs:

@@ -24,8 +24,7 @@ from yuegguf.request.lyrics import Lyrics, Section, parse_lyrics
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages import prompt, stage1, stage2
-from yuegguf.stages.sampler import END, filtered_choices, log_normaliser, penalise
-from yuegguf.stages.stage1 import step_scores
+from yuegguf.stages.sampler import END, filtered_choices, log_normaliser, penalise, step_scores
 from yuegguf.stages.stage1_task import END_OF_AUDIO, Stage1Task
 
 Golden = Callable[[str], Path]
@@ -178,15 +177,15 @@ def test_greedy_stage1_ids_token_for_token(
         reference = None if case == "text" else _reference_of(data["seg1_input_ids"])
         two = prompt.build(encode, vocab, genre, lyrics.sections, lyrics.sections[:2], reference)
         journal = MemoryJournal()
-        draft = Stage1Task(two, [60, 60], Sampling(temperature=0), seed=0)
-        sung = stage1.generate_codes(draft, engine, vocab, journal, Recorder())
+        task = Stage1Task(two, [60, 60], Sampling(temperature=0), seed=0)
+        sections = stage1.generate_codes(task, engine, vocab, journal, snapshots=Recorder())
     if not trim:
         assert [*two.header, *two.sections[0]] == data["seg1_input_ids"].tolist()
-    for i, codes in enumerate(sung, 1):
+    for i, codes in enumerate(sections, 1):
         expected = data[f"seg{i}_new_ids"]
         ended = [32002] if journal.codes(i - 1)[-1] == END_OF_AUDIO else []
         assert (codes.astype(int) + 45334).tolist() + ended == expected.tolist()
-    tracks = split_tracks(np.concatenate(sung))
+    tracks = split_tracks(np.concatenate(sections))
     assert (tracks[0] == data["vocals"][0]).all()
     assert (tracks[1] == data["instrumentals"][0]).all()
 

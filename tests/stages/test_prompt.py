@@ -45,7 +45,7 @@ def test_header_is_one_call_and_every_marker_its_own() -> None:
 
 def test_header_holds_all_lyrics_also_when_some_are_sung() -> None:
     sections = parse_lyrics("[verse]\nla\n[chorus]\nlo").sections
-    whole, one = (build(spell, VOCAB, "pop", sections, sung) for sung in (sections, sections[1:]))
+    whole, one = (build(spell, VOCAB, "pop", sections, chosen) for chosen in (sections, sections[1:]))
     assert one.header == whole.header
     assert one.sections == whole.sections[1:]
 

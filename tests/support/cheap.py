@@ -29,7 +29,7 @@ from yuegguf.models.resolve import nano_models
 MASK = (1 << 61) - 1
 PLACES = 1 << 16
 NOISE = (np.random.default_rng(1).integers(0, 1 << 24, PLACES + 100_000) / 2.0**21 - 4).astype(np.float32)
-"""Exact numbers between -4 and 4; a row's logits are those from the place on that its ids hash to."""
+"""Exact numbers between -4 and 4; a sequence's logits begin at the place that its ids hash to."""
 BUNDLED = nano_models().stage1.parent
 PATTERNS = 64
 """Entries of a codebook that give different audio."""
@@ -38,7 +38,7 @@ Put = Callable[[object, str, object], None]
 
 
 class HashEngine:
-    """A TokenEngine whose logits are a hash of everything that the row was fed."""
+    """A TokenEngine whose logits are a hash of everything that the sequence was fed."""
 
     def __init__(self, path: Path, options: EngineOptions, stop: Callable[[], bool] = lambda: False) -> None:
         model = _model(path, *_version(path))
@@ -50,47 +50,49 @@ class HashEngine:
             if lora.scale:
                 read_adapter(lora.path, model.shape.projections(), path.name)
                 self._start = _next(self._start, zlib.crc32(lora.path.read_bytes()) + hash(lora.scale))
-        self._rows: list[list[int]] = [[self._start] for _ in range(self.n_rows)]
-        """For each row the hash after each of its ids."""
+        self._hashes: list[list[int]] = [[self._start] for _ in range(self.n_rows)]
+        """Hash after each id of each sequence."""
 
-    def decode(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
-        for row in rows:
-            if not 0 <= row.row < self.n_rows or not 1 <= len(row.ids) >= row.wanted:
-                raise EngineError(f"row {row.row} of {self.n_rows} with {len(row.ids)} ids cannot be decoded")
-            if len(self._rows[row.row]) - 1 + len(row.ids) > self.n_ctx:
+    def decode(self, inputs: Sequence[SequenceInput]) -> NDArray[np.float32]:
+        for each in inputs:
+            if not 0 <= each.seq < self.n_rows or not 1 <= len(each.ids) >= each.n_logits:
+                raise EngineError(
+                    f"sequence {each.seq} of {self.n_rows} with {len(each.ids)} ids cannot be decoded"
+                )
+            if len(self._hashes[each.seq]) - 1 + len(each.ids) > self.n_ctx:
                 raise EngineError(f"the context of {self.n_ctx} ids is full", "use a larger --ctx")
-        if sum(len(row.ids) for row in rows) > 4 * self.n_rows and self._stop():
+        if sum(len(each.ids) for each in inputs) > 4 * self.n_rows and self._stop():
             raise Interrupted("stopped while reading the prompt")
         logits = []
-        for row in rows:
-            held = self._rows[row.row]
-            for token in row.ids:
+        for each in inputs:
+            held = self._hashes[each.seq]
+            for token in each.ids:
                 held.append(_next(held[-1], token))
             logits += [
-                NOISE[place % PLACES :][: len(self.pieces)] for place in held[len(held) - row.wanted :]
+                NOISE[place % PLACES :][: len(self.pieces)] for place in held[len(held) - each.n_logits :]
             ]
         return np.stack(logits) if logits else np.empty((0, len(self.pieces)), np.float32)
 
-    def forget(self, row: int, keep: int) -> None:
-        del self._rows[row][keep + 1 :]
+    def forget(self, seq: int, keep: int) -> None:
+        del self._hashes[seq][keep + 1 :]
 
     def copy(self, src: int, dst: int) -> None:
-        self._rows[dst] = list(self._rows[src])
+        self._hashes[dst] = list(self._hashes[src])
 
-    def save(self, row: int, path: Path) -> None:
+    def save(self, seq: int, path: Path) -> None:
         try:
-            path.write_bytes(np.array(self._rows[row], np.int64).tobytes())
+            path.write_bytes(np.array(self._hashes[seq], np.int64).tobytes())
         except OSError as error:
             raise StorageError(f"could not write {path}", "free some disk space") from error
 
-    def load(self, row: int, path: Path) -> None:
+    def load(self, seq: int, path: Path) -> None:
         held = np.frombuffer(path.read_bytes(), np.int64).tolist()
         if not held or held[0] != self._start or len(held) > self.n_ctx + 1:
             raise DamagedFile(f"{path.name} is not a cache of this model", "delete it and resume again")
-        self._rows[row] = held
+        self._hashes[seq] = held
 
     def close(self) -> None:
-        self._rows = []
+        self._hashes = []
 
 
 class PatternCodec(OrtCodec):

@@ -1,4 +1,4 @@
-"""Stand-ins for the two engines: deterministic, tiny, and of exact arithmetic."""
+"""Fakes of the two engines: deterministic, tiny, and of exact arithmetic."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TEXT = ("<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), "▁[", "
 SPECIALS = ("<EOD>", "<SOA>", "<EOA>", "<stage_1>", "<xcodec>", "<stage_2>")
 PIECES = (*TEXT, *SPECIALS, *(f"<xcodec/{k}/{c}>" for k in range(8) for c in range(1024)))
 STAGE1 = PIECES[: len(TEXT) + len(SPECIALS) + 1024]
-"""What is left of them in a trimmed stage 1."""
+"""Pieces of a trimmed stage 1."""
 PLACES = 1 << 16
 NOISE = np.random.default_rng(1).normal(0, 3, PLACES + len(PIECES)).astype(np.float32)
 
 
 class FakeEngine:
-    """Logits are a hash of everything the row was fed: any difference in what is fed shows."""
+    """Logits are a hash of every id that the sequence was fed: any difference in them shows."""
 
     pieces: Sequence[str] = PIECES
     metadata: Mapping[str, str] = {"yuegguf.role": "stage1"}
@@ -34,45 +34,45 @@ class FakeEngine:
         self.calls: list[list[SequenceInput]] = []
         self.closed = False
 
-    def decode(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
-        self.calls.append([SequenceInput(r.row, list(r.ids), r.wanted) for r in rows])
+    def decode(self, inputs: Sequence[SequenceInput]) -> NDArray[np.float32]:
+        self.calls.append([SequenceInput(each.seq, list(each.ids), each.n_logits) for each in inputs])
         logits = []
-        for row in rows:
-            fed = self.fed[row.row]
-            fed += row.ids
+        for each in inputs:
+            fed = self.fed[each.seq]
+            fed += each.ids
             if len(fed) > self.n_ctx:
                 raise EngineError("context full")
-            logits += [self._logits(fed[: len(fed) - later]) for later in range(row.wanted - 1, -1, -1)]
+            logits += [self._logits(fed[: len(fed) - later]) for later in range(each.n_logits - 1, -1, -1)]
         return np.stack(logits) if logits else np.empty((0, 0), np.float32)
 
     def _logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         start = hash(tuple(ids)) % PLACES
         return NOISE[start : start + len(self.pieces)].copy()
 
-    def forget(self, row: int, keep: int) -> None:
-        del self.fed[row][keep:]
+    def forget(self, seq: int, keep: int) -> None:
+        del self.fed[seq][keep:]
 
     def copy(self, src: int, dst: int) -> None:
         self.fed[dst] = list(self.fed[src])
 
-    def save(self, row: int, path: Path) -> None:
-        np.save(path.open("wb"), np.array(self.fed[row], np.int64))
+    def save(self, seq: int, path: Path) -> None:
+        np.save(path.open("wb"), np.array(self.fed[seq], np.int64))
 
-    def load(self, row: int, path: Path) -> None:
-        self.fed[row] = np.load(path).tolist()
+    def load(self, seq: int, path: Path) -> None:
+        self.fed[seq] = np.load(path).tolist()
 
     def close(self) -> None:
         self.closed = True
 
 
 class Stage1Engine(FakeEngine):
-    """With stage 1's ids alone, as every logit takes time."""
+    """Has the ids of stage 1 alone, as every logit takes time."""
 
     pieces = STAGE1
 
 
 class MemoryJournal:
-    """Stage 1's draws in a dict."""
+    """Journal in a dict."""
 
     def __init__(self, sections: Sequence[Sequence[int]] = ()) -> None:
         self.sections = {i: list(codes) for i, codes in enumerate(sections)}

@@ -28,32 +28,32 @@ PROMPT = Prompt(
 )
 
 
-DRAFT = Stage1Task(PROMPT, caps=[12, 12, 12], sampling=Sampling(min_new_tokens=4), seed=11)
+TASK = Stage1Task(PROMPT, caps=[12, 12, 12], sampling=Sampling(min_new_tokens=4), seed=11)
 
 
 class OneSnapshot:
-    """Takes a snapshot at one mark, and gives it back."""
+    """Takes a snapshot at one checkpoint, and restores it."""
 
     def __init__(self, at: Checkpoint) -> None:
-        self.at, self.rows, self.taken = at, [], False
+        self.at, self.fed, self.taken = at, [], False
 
     def latest(self) -> Checkpoint | None:
         return self.at if self.taken else None
 
-    def offer(self, engine: Stage1Engine, rows: Sequence[int], mark: Checkpoint) -> None:
-        if mark == self.at:
-            self.rows, self.taken = [list(engine.fed[row]) for row in rows], True
+    def offer(self, engine: Stage1Engine, seqs: Sequence[int], checkpoint: Checkpoint) -> None:
+        if checkpoint == self.at:
+            self.fed, self.taken = [list(engine.fed[seq]) for seq in seqs], True
 
-    def restore(self, engine: Stage1Engine, rows: Sequence[int]) -> None:
-        for row, fed in zip(rows, self.rows, strict=True):
-            engine.fed[row] = list(fed)
+    def restore(self, engine: Stage1Engine, seqs: Sequence[int]) -> None:
+        for seq, fed in zip(seqs, self.fed, strict=True):
+            engine.fed[seq] = list(fed)
 
 
-LONG = replace(DRAFT, caps=[30, 30, 30], sampling=Sampling(min_new_tokens=4, top_p=0.9))
+LONG = replace(TASK, caps=[30, 30, 30], sampling=Sampling(min_new_tokens=4, top_p=0.9))
 
 
 class Refrain(Stage1Engine):
-    """A model that mostly sings the same four frames again and again, and ends a section now and then."""
+    """A model that mostly repeats the same four frames, and ends a section now and then."""
 
     def _logits(self, ids: Sequence[int]) -> np.ndarray:
         logits = super()._logits(ids)
@@ -62,7 +62,7 @@ class Refrain(Stage1Engine):
         return logits
 
 
-def sing(draft: Stage1Task, engine: Stage1Engine, journal: MemoryJournal | None = None) -> list[list[int]]:
+def generate(task: Stage1Task, engine: Stage1Engine, journal: MemoryJournal | None = None) -> list[list[int]]:
     return [
-        codes.tolist() for codes in stage1.generate_codes(draft, engine, VOCAB, journal or MemoryJournal())
+        codes.tolist() for codes in stage1.generate_codes(task, engine, VOCAB, journal or MemoryJournal())
     ]

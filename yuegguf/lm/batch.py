@@ -1,4 +1,4 @@
-"""The batch that llama.cpp computes in a step: ids, positions and rows in memory that stays."""
+"""llama.cpp's batch of one decode call, in memory that is allocated once."""
 
 from __future__ import annotations
 
@@ -12,45 +12,48 @@ from yuegguf.lm.protocol import SequenceInput
 
 
 class Batch:
-    """llama_batch over arrays of our own, filled without allocation."""
+    """llama_batch over numpy arrays, filled without allocation."""
 
     def __init__(self, struct: Any, capacity: int) -> None:
-        """`struct` is an empty llama_batch, which then points into this object."""
+        """`struct` is an empty llama_batch, which then points into this object; `capacity` is in ids."""
         self.token = np.zeros(capacity, np.int32)
         self.pos = np.zeros(capacity, np.int32)
-        self.count = np.ones(capacity, np.int32)
-        self.row = np.zeros(capacity, np.int32)
-        self.want = np.zeros(capacity, np.int8)
-        self.pointers = self.row.ctypes.data + np.arange(capacity, dtype=np.uintp) * self.row.itemsize
+        self.n_seq = np.ones(capacity, np.int32)
+        self.seq = np.zeros(capacity, np.int32)
+        self.logits = np.zeros(capacity, np.int8)
+        self.pointers = self.seq.ctypes.data + np.arange(capacity, dtype=np.uintp) * self.seq.itemsize
         self.struct = struct
         for name, array in (
             ("token", self.token),
             ("pos", self.pos),
-            ("n_seq_id", self.count),
+            ("n_seq_id", self.n_seq),
             ("seq_id", self.pointers),
-            ("logits", self.want),
+            ("logits", self.logits),
         ):
             kind = dict(struct._fields_)[name]
             setattr(self.struct, name, ctypes.cast(ctypes.c_void_p(array.ctypes.data), kind))
 
     @property
     def size(self) -> int:
-        """Ids in it."""
+        """Number of ids."""
         return int(self.struct.n_tokens)
 
-    def fill(self, rows: Sequence[SequenceInput], used: Sequence[int]) -> int:
-        """Lay the rows out one after the other; returns how many logits rows will come back."""
-        end = wanted = 0
-        for row in rows:
-            start, end = end, end + len(row.ids)
-            first = used[row.row]
-            if end == start + 1:  # most are, and scalars are quicker
-                self.token[start], self.pos[start], self.row[start] = row.ids[0], first, row.row
+    def fill(self, inputs: Sequence[SequenceInput], used: Sequence[int]) -> int:
+        """Lay out the inputs one after the other; returns the number of logits rows that will come back.
+
+        `used` holds the number of ids in each sequence's cache.
+        """
+        end = n_logits = 0
+        for each in inputs:
+            start, end = end, end + len(each.ids)
+            first = used[each.seq]
+            if end == start + 1:  # most are, and scalars are faster
+                self.token[start], self.pos[start], self.seq[start] = each.ids[0], first, each.seq
             else:
-                self.token[start:end], self.row[start:end] = row.ids, row.row
-                self.pos[start:end] = np.arange(first, first + len(row.ids))
-            self.want[start:end] = 0
-            self.want[end - row.wanted : end] = 1
-            wanted += row.wanted
+                self.token[start:end], self.seq[start:end] = each.ids, each.seq
+                self.pos[start:end] = np.arange(first, first + len(each.ids))
+            self.logits[start:end] = 0
+            self.logits[end - each.n_logits : end] = 1
+            n_logits += each.n_logits
         self.struct.n_tokens = end
-        return wanted
+        return n_logits

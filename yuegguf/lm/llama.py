@@ -1,7 +1,7 @@
-"""The TokenEngine on llama.cpp, through the C API of llama-cpp-python; nothing else imports it.
+"""TokenEngine on llama.cpp, through the C API of llama-cpp-python; nothing else imports it.
 
-The high-level `Llama` class has one row and copies logits, so it cannot serve. Rows have separate
-KV streams: in a unified cache every row attends over the cells of all.
+The high-level `Llama` class has one sequence and copies logits, so it cannot serve. Sequences have separate
+KV streams: in a unified cache each attends over the cells of all.
 """
 
 from __future__ import annotations
@@ -41,27 +41,28 @@ StopCheck = Callable[[], bool]
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Everything about holding a model that can change a bit of its results."""
+    """Every setting of a loaded model that can change a bit of its results."""
 
     n_ctx: int
-    """Ids per row."""
+    """Ids per sequence."""
     n_rows: int
+    """Number of sequences."""
     threads: int
     kv_type: str = "f16"
     flash_attention: bool = False
     """Needed by quantised caches; slower on the CPU where measured."""
     batch: int = MAX_BATCH
-    """Most ids computed at once."""
+    """Maximum ids per llama.cpp batch."""
     outputs: int = 2
-    """Most ids of a row whose logits are asked for at once."""
+    """Maximum `n_logits` of a sequence in one call."""
     gpu_layers: int = 0
-    """Layers to put on the GPU; -1 = all."""
+    """Number of layers on the GPU; -1 = all."""
     main_gpu: int | None = None
-    """The only GPU to use, by number; None lets llama.cpp spread over all."""
+    """Number of the only GPU to use; None lets llama.cpp spread over all."""
     loras: tuple[Lora, ...] = ()
     """Adapters of the model; not loaded where their scale is 0."""
-    watch: ggml.TensorObserver | None = None
-    """Sees what is computed; slow."""
+    observer: ggml.TensorObserver | None = None
+    """Receives values of the graph as they are computed; slow."""
 
 
 _started = False
@@ -76,14 +77,14 @@ def _init_backend() -> None:
 
 
 class LlamaEngine:
-    """One model with `n_rows` rows; see TokenEngine for the methods."""
+    """One model with `n_rows` sequences; see TokenEngine for the methods."""
 
     def __init__(self, path: Path, options: EngineOptions, stop: StopCheck = lambda: False) -> None:
         """Load a GGUF and its adapters.
 
         Raises ModelNotFound, DamagedFile or EngineError (not enough memory for the cache).
 
-        `stop` is asked during long prompts; when it says yes, `decode` raises Interrupted.
+        `stop` is called during long prompts; when it returns true, `decode` raises Interrupted.
         """
         self.n_ctx, self.n_rows = options.n_ctx, options.n_rows
         self._stop, self._outputs = stop, options.outputs
@@ -101,31 +102,32 @@ class LlamaEngine:
         """Seconds spent inside llama.cpp."""
         self._abort = lib.ggml_abort_callback(lambda _data: self._stop())
         self._no_abort = lib.ggml_abort_callback()
-        self._asking = False
-        self._seen_at = 0, 0
+        self._abort_set = False
+        self._view_of = 0, 0
+        """Address and number of rows of the current logits view."""
         self._view = np.empty((0, self._n_vocab), np.float32)
         with ExitStack() as undo:
             self._open(path, options, undo)
-            self._held = undo.pop_all()
+            self._resources = undo.pop_all()
 
     def _open(self, path: Path, options: EngineOptions, undo: ExitStack) -> None:
-        """Load model and adapters and make the context; `undo` frees whatever came to be."""
+        """Load model and adapters and open the context; `undo` frees what was created."""
         loaded = _load_model(path, options, undo)
-        used = self._loras
-        adapters = [_load_adapter(loaded, lora.path) for lora in used]
+        loras = self._loras
+        adapters = [_load_adapter(loaded, lora.path) for lora in loras]
         params = self._params(options)
         LOG.begin()
         context = acquire(undo, lib.llama_free, lib.llama_init_from_model, loaded, params)
         if not context:
             raise EngineError(
-                f"llama.cpp could not open {path.name} with {options.n_rows} rows of {options.n_ctx} ids"
+                f"llama.cpp could not open {path.name} with {options.n_rows} sequences of {options.n_ctx} ids"
                 + LOG.detail,
                 "use a smaller --ctx or --stage2-batch",
             )
-        handles = (lib.llama_adapter_lora_p_ctypes * len(used))(*adapters)
-        scales = (ctypes.c_float * len(used))(*(lora.scale for lora in used))
-        if used and lib.llama_set_adapters_lora(context, handles, len(used), scales):
-            raise EngineError(f"llama.cpp could not use {', '.join(map(str, used))}", "leave --lora out")
+        handles = (lib.llama_adapter_lora_p_ctypes * len(loras))(*adapters)
+        scales = (ctypes.c_float * len(loras))(*(lora.scale for lora in loras))
+        if loras and lib.llama_set_adapters_lora(context, handles, len(loras), scales):
+            raise EngineError(f"llama.cpp could not use {', '.join(map(str, loras))}", "leave --lora out")
         if lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(loaded)) != self._n_vocab:
             raise EngineError(f"llama.cpp reads {path.name} with another vocabulary", "convert it again")
         self._memory = lib.llama_get_memory(context)
@@ -142,77 +144,83 @@ class LlamaEngine:
         params.flash_attn_type = FLASH_ATTENTION[options.flash_attention]
         params.kv_unified = False
         params.no_perf = True
-        if options.watch:
-            self._watcher = lib.ggml_backend_sched_eval_callback(ggml.eval_callback(LIBRARIES, options.watch))
-            params.cb_eval = self._watcher
+        if options.observer:
+            self._eval_callback = lib.ggml_backend_sched_eval_callback(
+                ggml.eval_callback(LIBRARIES, options.observer)
+            )
+            params.cb_eval = self._eval_callback
         return params
 
-    def decode(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
-        """Append ids to rows → logits [wanted, n_vocab], a view valid until the next call.
+    def decode(self, inputs: Sequence[SequenceInput]) -> NDArray[np.float32]:
+        """Append ids to sequences → logits [sum of n_logits, n_vocab], a view valid until the next call.
 
-        Long rows go in blocks; how ids fall into blocks depends on their counts alone, so the same
+        Long inputs go in blocks; the split into blocks depends on the numbers of ids alone, so the same
         calls give the same bits.
         """
-        self._check(rows)
-        if sum(len(row.ids) for row in rows) > self._block:
-            last = {row.row: max(1, row.wanted) for row in rows}
-            for row in rows:
-                for start in range(0, len(row.ids) - last[row.row], self._block):
-                    block = row.ids[start : min(start + self._block, len(row.ids) - last[row.row])]
-                    self._submit([SequenceInput(row.row, block, wanted=0)])
-            rows = [SequenceInput(row.row, row.ids[-last[row.row] :], row.wanted) for row in rows]
-        return self._submit(rows)
+        self._check(inputs)
+        if sum(len(each.ids) for each in inputs) > self._block:
+            last = {each.seq: max(1, each.n_logits) for each in inputs}
+            for each in inputs:
+                for start in range(0, len(each.ids) - last[each.seq], self._block):
+                    block = each.ids[start : min(start + self._block, len(each.ids) - last[each.seq])]
+                    self._submit([SequenceInput(each.seq, block, n_logits=0)])
+            inputs = [SequenceInput(each.seq, each.ids[-last[each.seq] :], each.n_logits) for each in inputs]
+        return self._submit(inputs)
 
-    def _check(self, rows: Sequence[SequenceInput]) -> None:
+    def _check(self, inputs: Sequence[SequenceInput]) -> None:
         self._check_open()
-        if len({row.row for row in rows}) != len(rows):
-            raise EngineError("a batch holds a row twice")
-        for row in rows:
-            most = min(self._outputs, len(row.ids))
-            if not 0 <= row.row < self.n_rows or not row.ids or not 0 <= row.wanted <= most:
-                raise EngineError(f"row {row.row} of {self.n_rows} with {len(row.ids)} ids cannot be decoded")
-            if self._used[row.row] + len(row.ids) > self.n_ctx:
+        if len({each.seq for each in inputs}) != len(inputs):
+            raise EngineError("a batch holds a sequence twice")
+        for each in inputs:
+            count = len(each.ids)
+            if (
+                not 0 <= each.seq < self.n_rows
+                or not 0 <= each.n_logits <= min(self._outputs, count)
+                or not count
+            ):
+                raise EngineError(f"sequence {each.seq} of {self.n_rows} with {count} ids cannot be decoded")
+            if self._used[each.seq] + count > self.n_ctx:
                 raise EngineError(
                     f"the context of {self.n_ctx} ids is full", "use a larger --ctx or shorter sections"
                 )
 
-    def _check_open(self, *rows: int) -> None:
-        """Refuse what llama.cpp would crash over: a freed context, a row that is not there."""
+    def _check_open(self, *seqs: int) -> None:
+        """Refuse a closed context and unknown sequences, over which llama.cpp would crash."""
         if self._ctx is None:
             raise EngineError("the model has been closed", "open it again")
-        if wrong := [row for row in rows if not 0 <= row < self.n_rows]:
-            raise EngineError(f"there is no row {wrong[0]} among {self.n_rows}")
+        if wrong := [seq for seq in seqs if not 0 <= seq < self.n_rows]:
+            raise EngineError(f"there is no sequence {wrong[0]} among {self.n_rows}")
 
-    def _submit(self, rows: Sequence[SequenceInput]) -> NDArray[np.float32]:
-        wanted = self._batch.fill(rows, self._used)
-        self._ask_to_stop(self._batch.size > 4 * self.n_rows)
+    def _submit(self, inputs: Sequence[SequenceInput]) -> NDArray[np.float32]:
+        n_logits = self._batch.fill(inputs, self._used)
+        self._set_abort(self._batch.size > 4 * self.n_rows)
         LOG.begin()
         begun = time.perf_counter()
         status = lib.llama_decode(self._ctx, self._batch.struct)
-        pointer = lib.llama_get_logits(self._ctx) if wanted and not status else None  # waits for a GPU
+        pointer = lib.llama_get_logits(self._ctx) if n_logits and not status else None  # waits for a GPU
         self.busy += time.perf_counter() - begun
         if status:
-            for row in rows:  # llama.cpp keeps the parts of a batch that it had computed
-                lib.llama_memory_seq_rm(self._memory, row.row, self._used[row.row], -1)
+            for each in inputs:  # llama.cpp keeps the parts of a batch that it had computed
+                lib.llama_memory_seq_rm(self._memory, each.seq, self._used[each.seq], -1)
         if status == 2:
             raise Interrupted("stopped while reading the prompt")
         if status != 0:
             raise EngineError(
                 f"llama.cpp could not decode{LOG.detail or f' (status {status})'}", "use a smaller --ctx"
             )
-        for row in rows:
-            self._used[row.row] += len(row.ids)
-        return self._logits(wanted, pointer)
+        for each in inputs:
+            self._used[each.seq] += len(each.ids)
+        return self._logits(n_logits, pointer)
 
-    def _ask_to_stop(self, asking: bool) -> None:
-        """Whether llama.cpp asks for `stop`: a call for each node of its graph, so only in prompts."""
-        if asking != self._asking:
-            callback = self._abort if asking else self._no_abort
+    def _set_abort(self, on: bool) -> None:
+        """Let llama.cpp call `stop`; it does so for each node of its graph, so only in prompts."""
+        if on != self._abort_set:
+            callback = self._abort if on else self._no_abort
             lib.llama_set_abort_callback(self._ctx, callback, ctypes.c_void_p(0))
-            self._asking = asking
+            self._abort_set = on
 
-    def _logits(self, wanted: int, pointer: object) -> NDArray[np.float32]:
-        if not wanted:
+    def _logits(self, count: int, pointer: object) -> NDArray[np.float32]:
+        if not count:
             return np.empty((0, self._n_vocab), np.float32)
         address = ctypes.cast(cast(Any, pointer), ctypes.c_void_p).value
         if not address:
@@ -220,23 +228,23 @@ class LlamaEngine:
                 f"llama.cpp computed no logits{LOG.detail}",
                 "try --device cpu",
             )
-        if (address, wanted) != self._seen_at:  # llama.cpp's buffer stays where it is
-            buffer = (ctypes.c_float * (wanted * self._n_vocab)).from_address(address)
-            self._view = np.ctypeslib.as_array(buffer).reshape(wanted, self._n_vocab)
-            self._seen_at = address, wanted
+        if (address, count) != self._view_of:  # llama.cpp's buffer stays where it is
+            buffer = (ctypes.c_float * (count * self._n_vocab)).from_address(address)
+            self._view = np.ctypeslib.as_array(buffer).reshape(count, self._n_vocab)
+            self._view_of = address, count
         return self._view
 
-    def forget(self, row: int, keep: int) -> None:
-        """Drop the row's cache after its first `keep` ids."""
-        self._check_open(row)
+    def forget(self, seq: int, keep: int) -> None:
+        """Drop the sequence's cache after its first `keep` ids."""
+        self._check_open(seq)
         if keep < 0:
-            raise EngineError(f"a row cannot keep {keep} ids")
-        if keep < self._used[row]:
-            lib.llama_memory_seq_rm(self._memory, row, keep, -1)
-            self._used[row] = keep
+            raise EngineError(f"a sequence cannot keep {keep} ids")
+        if keep < self._used[seq]:
+            lib.llama_memory_seq_rm(self._memory, seq, keep, -1)
+            self._used[seq] = keep
 
     def copy(self, src: int, dst: int) -> None:
-        """Make row `dst` hold what row `src` holds."""
+        """Replace the cache of sequence `dst` by that of `src`."""
         self._check_open(src, dst)
         if src == dst:
             return
@@ -244,47 +252,47 @@ class LlamaEngine:
         lib.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
         self._used[dst] = self._used[src]
 
-    def save(self, row: int, path: Path) -> None:
-        """Write the row's cache, with its length, to `path`. Raises StorageError."""
-        self._check_open(row)
-        count = (lib.llama_token * 1)(self._used[row])
-        if not lib.llama_state_seq_save_file(self._ctx, bytes(path), row, count, 1):
+    def save(self, seq: int, path: Path) -> None:
+        """Write the sequence's cache, with its length, to `path`. Raises StorageError."""
+        self._check_open(seq)
+        count = (lib.llama_token * 1)(self._used[seq])
+        if not lib.llama_state_seq_save_file(self._ctx, bytes(path), seq, count, 1):
             raise StorageError(f"could not write {path}", "free some disk space, then resume the song")
 
-    def load(self, row: int, path: Path) -> None:
-        """Replace the row's cache by a saved one. Raises DamagedFile."""
-        self.forget(row, 0)
-        count, found = (lib.llama_token * 1)(), ctypes.c_size_t()
-        done = lib.llama_state_seq_load_file(self._ctx, bytes(path), row, count, 1, ctypes.byref(found))
-        if not done or found.value != 1 or not 0 <= count[0] <= self.n_ctx:
-            self._used[row] = 1
-            self.forget(row, 0)
+    def load(self, seq: int, path: Path) -> None:
+        """Replace the sequence's cache by a saved one. Raises DamagedFile."""
+        self.forget(seq, 0)
+        count, n_tokens = (lib.llama_token * 1)(), ctypes.c_size_t()
+        loaded = lib.llama_state_seq_load_file(self._ctx, bytes(path), seq, count, 1, ctypes.byref(n_tokens))
+        if not loaded or n_tokens.value != 1 or not 0 <= count[0] <= self.n_ctx:
+            self._used[seq] = 1
+            self.forget(seq, 0)
             raise DamagedFile(f"{path.name} is not a cache of this model", "delete it and resume again")
-        self._used[row] = int(count[0])
+        self._used[seq] = int(count[0])
 
     def close(self) -> None:
         """Free the context and the model."""
         self._ctx = None
-        self._held.close()
+        self._resources.close()
 
 
 def acquire(
     undo: ExitStack, free: Callable[[Any], object], make: Callable[..., Any], *arguments: object
 ) -> Any:
-    """Call a C function that makes something, and let `undo` free it.
+    """Call a C function that allocates an object, and let `undo` free it.
 
     A Ctrl-C during the call is raised once it returns, before its result can be assigned; `extend` has
-    put it where `undo` finds it by then.
+    stored it for `undo` by then.
     """
-    found: list[Any] = []
+    handles: list[Any] = []
 
     def release() -> None:
-        if found and found[0]:
-            free(found[0])
+        if handles and handles[0]:
+            free(handles[0])
 
     undo.callback(release)
-    found.extend(map(make, *((argument,) for argument in arguments)))
-    return found[0]
+    handles.extend(map(make, *((argument,) for argument in arguments)))
+    return handles[0]
 
 
 def _load_model(path: Path, options: EngineOptions, undo: ExitStack) -> object:
@@ -294,7 +302,9 @@ def _load_model(path: Path, options: EngineOptions, undo: ExitStack) -> object:
     params.n_gpu_layers = options.gpu_layers
     if options.main_gpu is not None:
         params.main_gpu, params.split_mode = options.main_gpu, lib.LLAMA_SPLIT_MODE_NONE
-    params.load_mode = lib.LLAMA_LOAD_MODE_NONE  # weights are reordered: a mapped file would stay beside them
+    params.load_mode = (
+        lib.LLAMA_LOAD_MODE_NONE
+    )  # weights are repacked: a mapped file would stay in memory too
     model = acquire(undo, lib.llama_model_free, lib.llama_model_load_from_file, bytes(path), params)
     if not model:
         raise DamagedFile(
@@ -304,7 +314,7 @@ def _load_model(path: Path, options: EngineOptions, undo: ExitStack) -> object:
 
 
 def _load_adapter(model: object, path: Path) -> object:
-    """An adapter in memory; the model frees it. Must be there before a context is opened."""
+    """Load an adapter, which the model frees; must be called before a context is opened."""
     LOG.begin()
     adapter = lib.llama_adapter_lora_init(model, bytes(path))
     if not adapter:
@@ -315,13 +325,13 @@ def _load_adapter(model: object, path: Path) -> object:
 
 
 def devices() -> list[dict[str, str | int]]:
-    """The devices of llama.cpp, see `ggml.devices`."""
+    """Devices of llama.cpp; see `ggml.devices`."""
     _init_backend()
     return ggml.devices(LIBRARIES)
 
 
 def build_info() -> dict[str, str]:
-    """Version and abilities of the installed llama.cpp, for `doctor`."""
+    """Version and features of the installed llama.cpp, for `doctor`."""
     _init_backend()
     return {
         "llama-cpp-python": str(lib.__version__),

@@ -1,4 +1,4 @@
-"""llama.cpp's log, which a process has once: kept quiet, with one owner for the engine and the quantiser."""
+"""llama.cpp's log, one per process: silenced, and shared by the engine and the quantiser."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from collections.abc import Callable
 
 LEVEL_ERROR = 4
 """ggml's GGML_LOG_LEVEL_ERROR, which the binding does not export."""
-MAX_COMPLAINTS = 20
-"""Complaints that are kept of one call."""
+MAX_ERRORS = 20
+"""Maximum error lines kept of one call."""
 
 
 class Log:
-    """llama.cpp's complaints since the last `begin` of the same thread; they explain a failure."""
+    """llama.cpp's error lines since the last `begin` of the same thread."""
 
     def __init__(self) -> None:
-        self._own = threading.local()
+        self._thread = threading.local()
         self._callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(self._note)
 
     def attach(self, set_log: Callable[[object, object], object]) -> None:
-        """Take llama.cpp's log over; `set_log` is its llama_log_set. Any number of times."""
+        """Receive llama.cpp's log; `set_log` is its llama_log_set. May be called repeatedly."""
         set_log(self._callback, ctypes.c_void_p(0))
 
     def begin(self) -> None:
-        """Forget this thread's complaints."""
-        self._own.complaints = []
+        """Drop this thread's error lines."""
+        self._thread.errors = []
 
     @property
-    def complaints(self) -> list[str]:
-        """This thread's complaints, the first one first."""
-        found: list[str] = getattr(self._own, "complaints", [])
-        return found
+    def errors(self) -> list[str]:
+        """This thread's error lines, in order."""
+        lines: list[str] = getattr(self._thread, "errors", [])
+        return lines
 
     @property
     def detail(self) -> str:
-        """The first complaint, as the end of a sentence."""
-        return f" ({self.complaints[0]})" if self.complaints else ""
+        """The first error line, as the end of a message."""
+        return f" ({self.errors[0]})" if self.errors else ""
 
     def _note(self, level: int, text: bytes | None, _data: object) -> None:
         line = (text or b"").decode(errors="replace").strip()
-        if level == LEVEL_ERROR and line and len(self.complaints) < MAX_COMPLAINTS:
-            self._own.complaints = [*self.complaints, line]
+        if level == LEVEL_ERROR and line and len(self.errors) < MAX_ERRORS:
+            self._thread.errors = [*self.errors, line]
 
 
 LOG = Log()
-"""The process's own."""
+"""The log of this process."""

@@ -230,7 +230,7 @@ def _sample_stage1(engine: TokenEngine, seconds: float) -> float:
     draft = Stage1Task(prompt, [frames], sampling, 1)
     with tempfile.TemporaryDirectory() as folder, closing(TokenLog.open(Path(folder) / "log")) as log:
         watch = _time_loop(
-            engine, seconds, lambda watch: stage1.generate_codes(draft, engine, vocab, log, None, watch)
+            engine, seconds, lambda watch: stage1.generate_codes(draft, engine, vocab, log, progress=watch)
         )
     return watch.overhead
 

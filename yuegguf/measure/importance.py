@@ -38,7 +38,7 @@ class _SquareSums:
     def wants(self, node: str) -> bool:
         return node == LAST_NODE or node.rpartition("-")[0] in MATRICES
 
-    def see(self, node: str, values: NDArray[np.float32]) -> None:
+    def observe(self, node: str, values: NDArray[np.float32]) -> None:
         found = np.square(values, dtype=np.float64).sum(axis=0)
         self.squares[node] = self.squares.get(node, 0.0) + found
         self.counts[node] = self.counts.get(node, 0) + len(values)
@@ -55,7 +55,7 @@ def importance_matrix(
 
     sums = _SquareSums()
     ids = max(len(passage.ids) for passage in passages)
-    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=READ_BLOCK, watch=sums)
+    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=READ_BLOCK, observer=sums)
     with closing(LlamaEngine(model, options)) as engine:
         for passage in passages:
             for _logits in read_through(engine, passage):

@@ -60,7 +60,7 @@ def draft(
         sung = stage1.generate_candidates(found, engine, vocab, listening)
     for folder, part, sections in zip(folders, found, sung, strict=True):
         _keep_draft(folder, sections)
-        if faults := faults_of(part.draft, sections):
+        if faults := faults_of(part.task, sections):
             folder.advance(folder.state, faults=faults)
 
 
@@ -92,10 +92,12 @@ def stage1_task(
         request.seed,
         [section.label for section in sections],
         candidate=max(0, request.take - 1),
-        guesses=not request.take,
-        given=base.given if base else KeptPrefix(),
+        speculative=not request.take,
+        kept=base.given if base else KeptPrefix(),
         forced=heard.forced,
-        judge=None if heard.silence is None else fault_check(request, caps, FaultDetector(heard.silence)),
+        fault_check=None
+        if heard.silence is None
+        else fault_check(request, caps, FaultDetector(heard.silence)),
         retries=request.retries,
     )
 
@@ -110,29 +112,29 @@ def frame_caps(folder: SongFolder) -> list[int]:
     return caps
 
 
-def fault_check(request: SongRequest, caps: Sequence[int], guard: FaultDetector) -> FaultCheck:
-    """What looks at sections while they are drawn; a voice is missed only where one is drawn."""
+def fault_check(request: SongRequest, caps: Sequence[int], detector: FaultDetector) -> FaultCheck:
+    """Fault check of a song's sections; a silent vocal is a fault only where the vocal is sampled."""
     voiced = request.track is None or request.track.track != "vocal"
     sections = request.parsed().sections
     words = [voiced and bool(section.body.strip()) for section in sections]
     shortest = [round(FRAME_RATE * count_syllables(section.body) / FASTEST) for section in sections]
 
-    def judge(section: int, codes: Sequence[int], ended: bool) -> str | None:
+    def check(section: int, codes: Sequence[int], ended: bool) -> str | None:
         done = ended and len(codes) < 2 * caps[section]
-        found = guard.check(
-            codes, words[section], ended=done, limit=caps[section], shortest=shortest[section]
+        fault = detector.check(
+            codes, words[section], ended=done, limit=caps[section], min_frames=shortest[section]
         )
-        return found.sentence if found else None
+        return fault.sentence if fault else None
 
-    return judge
+    return check
 
 
 def faults_of(draft: Stage1Task, sung: Sequence[NDArray[np.int16]]) -> dict[str, str]:
-    """What the judge still hears in sections that were drawn anew often enough: number from 1 → sentence."""
-    if draft.judge is None:
+    """Faults left after the last retry: section number from 1 → sentence."""
+    if draft.fault_check is None:
         return {}
-    own = range(draft.given.sections, len(sung))
-    said = {str(n + 1): draft.judge(n, [int(code) for code in sung[n]], True) for n in own}
+    own = range(draft.kept.sections, len(sung))
+    said = {str(n + 1): draft.fault_check(n, [int(code) for code in sung[n]], True) for n in own}
     return {number: sentence for number, sentence in said.items() if sentence}
 
 

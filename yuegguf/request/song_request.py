@@ -139,7 +139,7 @@ class SongRequest:
     take: int = 0
     """Which of the takes that one seed gives, from 1 on; 0 = a song that is drawn by itself."""
     retries: int = 2
-    """How often a section that is plainly broken is drawn anew."""
+    """Maximum times that a section with a fault is generated again."""
     output: Output = field(default_factory=Output)
 
     def __post_init__(self) -> None:

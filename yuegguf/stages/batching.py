@@ -1,6 +1,6 @@
-"""Songs that are sung side by side: the steps of all that are still singing are one batch.
+"""Lock-step batching: the next step of every unfinished candidate goes to the engine in one call.
 
-A song is a generator that yields the rows of its next step and is sent their logits.
+A candidate is a generator that yields the inputs of its next step and is sent their logits.
 """
 
 from __future__ import annotations
@@ -17,99 +17,101 @@ from yuegguf.progress import Event, Progress
 Result = TypeVar("Result")
 StepGenerator = Generator[list[SequenceInput], NDArray[np.float32], Result]
 MAX_STEP_IDS = 2
-"""Most ids of a row in a step; a row with more is a prompt."""
+"""Maximum ids of a sequence in a step; an input with more is a prompt."""
 
 
 class CandidateProgress(Protocol):
-    """One of those who sing, as far as progress goes."""
+    """Attributes of a candidate that its progress report reads."""
 
     event: Event
     warnings: list[str]
+    """Warnings not reported yet."""
 
 
 class ProgressMux:
-    """What several voices report, as one progress."""
+    """Merges the progress of several candidates into one."""
 
-    def __init__(self, voices: Sequence[CandidateProgress], progress: Progress) -> None:
-        self._voices, self._progress = voices, progress
-        self._told: list[Event | None] = [voice.event for voice in voices]
+    def __init__(self, candidates: Sequence[CandidateProgress], progress: Progress) -> None:
+        self._candidates, self._progress = candidates, progress
+        self._reported: list[Event | None] = [candidate.event for candidate in candidates]
 
     def __call__(self, number: int) -> None:
-        """After a voice went on: its warnings, then how far all are."""
-        voice, many = self._voices[number], len(self._voices) > 1
-        while voice.warnings:
-            warning = f"take {number + 1}: " * many + voice.warnings.pop(0)
-            self._progress(Event("draft", voice.event.done, voice.event.total, warning=warning))
-        if voice.event is not self._told[number]:
-            self._told[number] = voice.event
-            self._progress(self._together(voice.event.note) if many else voice.event)
+        """Report the warnings of the candidate that took a step, then the progress of all."""
+        candidate, many = self._candidates[number], len(self._candidates) > 1
+        while candidate.warnings:
+            warning = f"take {number + 1}: " * many + candidate.warnings.pop(0)
+            self._progress(Event("draft", candidate.event.done, candidate.event.total, warning=warning))
+        if candidate.event is not self._reported[number]:
+            self._reported[number] = candidate.event
+            self._progress(self._merged(candidate.event.note) if many else candidate.event)
 
-    def _together(self, note: str) -> Event:
+    def _merged(self, note: str) -> Event:
         done, total = (
-            sum(getattr(voice.event, name) for voice in self._voices) for name in ("done", "total")
+            sum(getattr(candidate.event, name) for candidate in self._candidates)
+            for name in ("done", "total")
         )
-        return Event("draft", done, total, f"{len(self._voices)} takes, {note}")
+        return Event("draft", done, total, f"{len(self._candidates)} takes, {note}")
 
 
 class LockstepBatch(Generic[Result]):
-    """Drives songs to their ends."""
+    """Runs candidates to their ends, one batch a step."""
 
     def __init__(
-        self, songs: Sequence[StepGenerator[Result]], engine: TokenEngine, report: ProgressMux
+        self, candidates: Sequence[StepGenerator[Result]], engine: TokenEngine, report: ProgressMux
     ) -> None:
-        self._songs, self._engine, self._report = songs, engine, report
-        self._asked: dict[int, list[SequenceInput]] = {}
-        """The next step of each that still sings."""
-        self._ended: dict[int, Result] = {}
+        self._candidates, self._engine, self._report = candidates, engine, report
+        self._inputs: dict[int, list[SequenceInput]] = {}
+        """Unfinished candidate → inputs of its next step."""
+        self._results: dict[int, Result] = {}
 
-    def sing(self, alike: bool = False) -> list[Result]:
-        """What each song returns.
+    def run(self, same_prompt: bool = False) -> list[Result]:
+        """Run every candidate to its end; returns their results in order.
 
-        Prompts are read one by one, as for a song alone; if songs are `alike` they begin with the same one
-        in empty rows, so it is read once and copied.
+        Prompts are decoded one candidate at a time, as for a candidate alone. With `same_prompt` all begin
+        with the same ids in empty sequences, so these are decoded once and their cache is copied.
         """
-        for number, song in enumerate(self._songs):
-            self._take(number, lambda song=song: next(song))  # type: ignore[misc]
-        if alike and len(self._asked) == len(self._songs):
-            self._read_once()
-        while self._asked:
-            prompts = [number for number, rows in self._asked.items() if _is_prompt(rows)]
+        for number, candidate in enumerate(self._candidates):
+            self._advance(number, lambda candidate=candidate: next(candidate))  # type: ignore[misc]
+        if same_prompt and len(self._inputs) == len(self._candidates):
+            self._share_prompt()
+        while self._inputs:
+            prompts = [number for number, inputs in self._inputs.items() if _is_prompt(inputs)]
             for number in prompts:
-                self._feed([number])
+                self._step([number])
             if not prompts:
-                self._feed(sorted(self._asked))
-        return [self._ended[number] for number in range(len(self._songs))]
+                self._step(sorted(self._inputs))
+        return [self._results[number] for number in range(len(self._candidates))]
 
-    def _read_once(self) -> None:
-        first = self._asked[0]
-        if any([row.ids for row in rows] != [row.ids for row in first] for rows in self._asked.values()):
+    def _share_prompt(self) -> None:
+        first = self._inputs[0]
+        if any([i.ids for i in inputs] != [i.ids for i in first] for inputs in self._inputs.values()):
             return
-        logits = self._engine.decode([SequenceInput(row.row, row.ids, 1) for row in first])
-        for number, rows in list(self._asked.items())[1:]:
-            for source, target in zip(first, rows, strict=True):
-                self._engine.copy(source.row, target.row)
-            self._go_on(number, logits)
-        self._go_on(0, logits)
+        logits = self._engine.decode([SequenceInput(source.seq, source.ids, 1) for source in first])
+        for number, inputs in list(self._inputs.items())[1:]:
+            for source, target in zip(first, inputs, strict=True):
+                self._engine.copy(source.seq, target.seq)
+            self._send(number, logits)
+        self._send(0, logits)
 
-    def _feed(self, numbers: Sequence[int]) -> None:
-        """One batch of these songs' steps."""
-        logits = self._engine.decode([row for number in numbers for row in self._asked[number]])
+    def _step(self, numbers: Sequence[int]) -> None:
+        """Decode the next steps of these candidates in one batch."""
+        logits = self._engine.decode([each for number in numbers for each in self._inputs[number]])
         for number in numbers:
-            count = sum(row.wanted for row in self._asked[number])
-            mine, logits = logits[:count], logits[count:]
-            self._go_on(number, mine)
+            count = sum(each.n_logits for each in self._inputs[number])
+            candidate_logits, logits = logits[:count], logits[count:]
+            self._send(number, candidate_logits)
 
-    def _go_on(self, number: int, logits: NDArray[np.float32]) -> None:
-        self._take(number, lambda: self._songs[number].send(logits))
+    def _send(self, number: int, logits: NDArray[np.float32]) -> None:
+        self._advance(number, lambda: self._candidates[number].send(logits))
         self._report(number)
 
-    def _take(self, number: int, step: Callable[[], list[SequenceInput]]) -> None:
+    def _advance(self, number: int, step: Callable[[], list[SequenceInput]]) -> None:
         try:
-            self._asked[number] = step()
+            self._inputs[number] = step()
         except StopIteration as end:
-            self._asked.pop(number, None)
-            self._ended[number] = end.value
+            self._inputs.pop(number, None)
+            self._results[number] = end.value
 
 
-def _is_prompt(rows: Sequence[SequenceInput]) -> bool:
-    return any(len(row.ids) > MAX_STEP_IDS for row in rows)
+def _is_prompt(inputs: Sequence[SequenceInput]) -> bool:
+    return any(len(each.ids) > MAX_STEP_IDS for each in inputs)

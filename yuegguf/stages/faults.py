@@ -1,10 +1,10 @@
-"""Hear from the codes alone that a section went wrong, while it is being drawn.
+"""Detects broken sections from codebook 0 while they are being sampled.
 
-What is looked for, and how far music stays from it. Real: the eight sections (six with words) of a 187 s
-song of the published models. Nano: 252 sections (191 with words) of 100 held-out songs of the bundled
-family. Each was checked every 50 frames and at its end, and none was found wrong.
+Thresholds, and the range of music. Real: the eight sections (six with words) of a 187 s song of the
+published models. Nano: 252 sections (191 with words) of 100 held-out songs of the bundled family. Each was
+checked every 50 frames and at its end, and none had a fault.
 
-fault         measured                                     wrong    real       nano       seen after
+fault         measure                                      fault    real       nano       detected after
 silent voice  silent share of the vocal of a section with  >= 0.8   <= 0.14    <= 0.42    600 frames
               words, from 12 s on, at its limit or end
 dead air      share of silence on both tracks, last 6 s    >= 0.95  <= 0.61    0          300 frames
@@ -16,9 +16,9 @@ collapse      bits of entropy of the vocal's sounding      < 2      >= 6.6     >
 short         length of a section with words that the      < 3 s    >= 16.5 s  >= 3.8 s   its end
               model ends
 
-"Seen after" counts from where the fault begins, if it is then asked. Only a vocal can loop: a backing may
-repeat itself exactly, as nano's do (up to 1.0; the real one's stay below 0.1), and hold a chord on one code.
-The real outro ends in 3.6 s of silence.
+"Detected after" counts from where the fault begins, if it is checked then. Only a vocal can loop: a backing
+may repeat itself exactly, as nano's do (up to 1.0; the real one's stay below 0.1), and hold a chord on one
+code. The real outro ends in 3.6 s of silence.
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ FaultKind = Literal["silent voice", "dead air", "loop", "collapse", "short"]
 SILENT_FRAMES, SILENT_SHARE = 12 * FRAME_RATE, 0.8
 """An instrumental opening of a verse may take some 10 s."""
 MIN_LIMIT_FRAMES = 6 * FRAME_RATE
-"""A section that may not be longer is too short to miss the voice in it."""
+"""A section with a lower limit is too short to detect a silent vocal in it."""
 DEAD_FRAMES, DEAD_SHARE = 6 * FRAME_RATE, 0.95
 LOOP_FRAMES, LOOP_SHARE = 6 * FRAME_RATE, 0.8
 LOOP_PERIODS = range(2, 5 * FRAME_RATE + 1)
 """Frames; one code alone is a collapse."""
 LOOP_CHANGES = 20
-"""Fewest changes of code among which a loop can be told from a held note."""
+"""Minimum changes of code that distinguish a loop from a held note."""
 COLLAPSE_FRAMES, VOCAL_BITS, BACKING_BITS = 6 * FRAME_RATE, 2.0, 0.1
 SHORT_FRAMES = 3 * FRAME_RATE
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a section."""
+    """Fault of a section."""
 
-    fault: FaultKind
+    kind: FaultKind
     sentence: str
-    """For people, without a full stop: "the voice is silent for 12 s although there are words to sing"."""
+    """Message without a full stop: "the voice is silent for 12 s although the section has words"."""
     frames: int
-    """How long the section was when it was seen."""
+    """Frames of the section when the fault was detected."""
 
 
 @dataclass(frozen=True)
 class FaultDetector:
-    """Judges sections; pure, and cheap enough to be asked every 50 frames (well under a millisecond)."""
+    """Checks of a section's codes; pure; well under a millisecond each."""
 
     silence: int
-    """The codec's code of silence in codebook 0; see `given.silence`."""
+    """The codec's code of silence in codebook 0; see `song.recordings.silence`."""
 
     def check(
         self,
@@ -73,35 +73,32 @@ class FaultDetector:
         *,
         ended: bool = False,
         limit: int | None = None,
-        shortest: int = SHORT_FRAMES,
+        min_frames: int = SHORT_FRAMES,
     ) -> Fault | None:
         """The first fault of a section's codes so far [2·frames] (vocal first), or None.
 
-        `has_words`: there is something to sing. `ended`: the model ended the section by itself. `limit`:
-        most frames that it may have; one that reaches it is not short, and is judged even below 12 s if it
-        has 6 s. `shortest`: frames in which its words can be sung, where they are few.
+        `has_words`: the section has lyrics. `ended`: the model ended the section by itself. `limit`: maximum
+        frames of the section; one that reaches it is not short, and is checked for a silent vocal even below
+        12 s if it has 6 s. `min_frames`: a shorter section is a fault; lower it where the words are few.
         """
         whole = np.asarray(codes, np.int64)
         vocal, backing = whole[: len(whole) // 2 * 2].reshape(-1, 2).T
-        found = self._voice(vocal, ended, limit, shortest) if has_words else None
-        found = found or self._dead_air(vocal, backing) or self._collapse(vocal, backing, has_words)
-        if found is None:
-            return None
-        fault, sentence = found
-        return Fault(fault, sentence, len(vocal))
+        fault = self._vocal_fault(vocal, ended, limit, min_frames) if has_words else None
+        fault = fault or self._dead_air(vocal, backing) or self._collapse(vocal, backing, has_words)
+        return Fault(*fault, len(vocal)) if fault else None
 
-    def _voice(
-        self, vocal: NDArray[np.int64], ended: bool, limit: int | None, shortest: int
+    def _vocal_fault(
+        self, vocal: NDArray[np.int64], ended: bool, limit: int | None, min_frames: int
     ) -> tuple[FaultKind, str] | None:
-        """What can be wrong with a voice that has words to sing."""
+        """Faults of the vocal of a section with words."""
         frames = len(vocal)
         seconds = f"{frames / FRAME_RATE:.2g} s"
         most = SILENT_FRAMES if limit is None else limit
-        if ended and frames < min(SHORT_FRAMES, most, shortest):
-            return "short", f"the section ends after {seconds} although there are words to sing"
-        judged = frames >= min(SILENT_FRAMES, max(most, MIN_LIMIT_FRAMES)) or ended
-        if judged and frames and (vocal == self.silence).mean() >= SILENT_SHARE:
-            return "silent voice", f"the voice is silent for {seconds} although there are words to sing"
+        if ended and frames < min(SHORT_FRAMES, most, min_frames):
+            return "short", f"the section ends after {seconds} although it has words"
+        checked = frames >= min(SILENT_FRAMES, max(most, MIN_LIMIT_FRAMES)) or ended
+        if checked and frames and (vocal == self.silence).mean() >= SILENT_SHARE:
+            return "silent voice", f"the voice is silent for {seconds} although the section has words"
         period = loop_period(vocal, self.silence)
         return ("loop", f"the voice repeats the same {period / FRAME_RATE:.2g} s") if period else None
 
@@ -126,7 +123,7 @@ class FaultDetector:
 def loop_period(vocal: NDArray[np.int64], silence: int) -> int:
     """The period in frames with which the end of a vocal [T] repeats itself, or 0.
 
-    What counts is where the code changes, with the code before it: a held note repeats nothing.
+    Compares changes of code, each with the code before it: a held note has none.
     """
     longest = LOOP_PERIODS.stop - 1
     periods = range(LOOP_PERIODS.start, min(longest, len(vocal) - LOOP_FRAMES - 1) + 1)
@@ -144,7 +141,7 @@ def loop_period(vocal: NDArray[np.int64], silence: int) -> int:
 
 
 def entropy(codes: NDArray[np.int64]) -> float:
-    """Bits a code of their distribution."""
+    """Entropy of the distribution of codes, bits per code."""
     counts = np.unique(codes, return_counts=True)[1]
     shares = counts / counts.sum()
     return float(-(shares * np.log2(shares)).sum())

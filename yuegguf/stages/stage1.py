@@ -1,8 +1,8 @@
 """Stage 1: lyrics prompt → codebook-0 codes of both tracks, V0 I0 V1 I1 …, section by section.
 
-The conditional row keeps its cache from section to section; the unconditional row starts anew at
-each section's last prompt id and gets the same new ids, so both are one batch per step. What was
-already drawn is replayed through the very same steps, so a resumed song goes on bit for bit.
+The conditional sequence keeps its KV cache from section to section; the unconditional one restarts at each
+section's last prompt id and is fed the same new ids, so both are one batch per step. Codes in the journal
+are replayed through the very same steps, so a resumed song continues bit for bit.
 
 Several candidates of a song share the prompt's computation and then their steps.
 """
@@ -20,7 +20,7 @@ from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.stages.batching import LockstepBatch, ProgressMux
 from yuegguf.stages.lookahead import NgramDrafter
-from yuegguf.stages.sampler import END, choice_logits, guided_scores, penalise, sample_choice, uniform
+from yuegguf.stages.sampler import COND, END, UNCOND, penalise, sample_choice, step_scores, uniform
 from yuegguf.stages.stage1_task import (
     END_OF_AUDIO,
     CandidateTask,
@@ -33,317 +33,313 @@ from yuegguf.stages.stage1_task import (
     section_context,
 )
 
-COND, UNCOND = 0, 1
 CHECK_EVERY = 100
-"""Codes between two looks of the judge, a second of music: a look at every draw would be dear."""
+"""Codes between two fault checks: a second of music; checking each code would be slow."""
 
 Logits = NDArray[np.float32]
-Codes = NDArray[np.int16]
+SectionCodes = NDArray[np.int16]
+Steps = Generator[list[SequenceInput], Logits, list[SectionCodes]]
 
 
 def generate_codes(
-    draft: Stage1Task,
+    task: Stage1Task,
     engine: TokenEngine,
     vocab: Stage1Vocab,
     journal: Journal,
+    *,
     snapshots: Snapshots | None = None,
     progress: Progress = silent,
-) -> list[Codes]:
-    """Sing every section.
+) -> list[SectionCodes]:
+    """Generate every section; returns the codes [2·frames] of each (vocal first), without END_OF_AUDIO.
 
-    Returns per section its codes [2·frames] (vocal first), without the end mark. Raises RequestError
-    when one section does not fit into the context, EngineError, Interrupted.
+    Raises RequestError when one section does not fit into the context, EngineError, Interrupted.
     """
-    return generate_candidates([CandidateTask(draft, journal, snapshots)], engine, vocab, progress)[0]
+    return generate_candidates([CandidateTask(task, journal, snapshots)], engine, vocab, progress)[0]
 
 
 def generate_candidates(
-    parts: Sequence[CandidateTask], engine: TokenEngine, vocab: Stage1Vocab, progress: Progress = silent
-) -> list[list[Codes]]:
-    """Sing candidates of one song, in batches of all that are still singing; see `run`.
+    tasks: Sequence[CandidateTask], engine: TokenEngine, vocab: Stage1Vocab, progress: Progress = silent
+) -> list[list[SectionCodes]]:
+    """Generate candidates of one song, in batches of all unfinished ones; see `generate_codes`.
 
-    The engine needs `rows` (two with guidance, else one) for each. Draws of a candidate are its own: beside
-    others only the last bits of its logits are those of a larger batch.
+    The engine needs two sequences for each with guidance, else one. A candidate's random numbers are its
+    own: beside others only the last bits of its logits are those of a larger batch.
     """
-    for part in parts:
-        check_context(part.draft, engine.n_ctx)
-    singers = [_Candidate(part, engine, vocab, number) for number, part in enumerate(parts)]
-    marks = [singer.restored() for singer in singers]
-    songs = [singer.sing_all(mark) for singer, mark in zip(singers, marks, strict=True)]
-    report = ProgressMux(singers, progress)
-    return LockstepBatch(songs, engine, report).sing(alike=len(parts) > 1 and not any(marks))
+    for each in tasks:
+        check_context(each.task, engine.n_ctx)
+    candidates = [_Candidate(each, engine, vocab, number) for number, each in enumerate(tasks)]
+    checkpoints = [candidate.restore() for candidate in candidates]
+    steps = [each.generate(checkpoint) for each, checkpoint in zip(candidates, checkpoints, strict=True)]
+    batch = LockstepBatch(steps, engine, ProgressMux(candidates, progress))
+    return batch.run(same_prompt=len(tasks) > 1 and not any(checkpoints))
 
 
 class _Candidate:
-    """The state of one candidate: which ids each of its rows has been fed.
+    """Decoding state of one candidate: its codes, and the number of ids in the caches of its sequences.
 
-    Its methods that sing are generators: they yield the rows of a step and are sent its logits.
+    Methods that need logits are generators: they yield the inputs of a step and are sent its logits.
     """
 
-    def __init__(self, part: CandidateTask, engine: TokenEngine, vocab: Stage1Vocab, number: int) -> None:
-        """The `number` of several says which rows are its own."""
-        self.draft, self.journal, self.snapshots = part.draft, part.journal, part.snapshots
+    def __init__(self, each: CandidateTask, engine: TokenEngine, vocab: Stage1Vocab, number: int) -> None:
+        """`number` selects the candidate's sequences among those of all."""
+        self.task, self.journal, self.snapshots = each.task, each.journal, each.snapshots
         self.engine, self.vocab = engine, vocab
-        count = 2 if part.draft.sampling.guided else 1
-        self.rows = range(number * count, (number + 1) * count)
-        self.event = Event("draft", 0, sum(part.draft.caps))
+        count = 2 if each.task.sampling.guided else 1
+        self.seqs = range(number * count, (number + 1) * count)
+        self.event = Event("draft", 0, sum(each.task.caps))
         self.warnings: list[str] = []
-        """Not told yet."""
-        self.fed = 0
-        """Ids of the current context that the conditional row holds."""
-        self.fed_uncond = 0
-        """Ids that the unconditional row holds."""
-        self.opened = 0
-        """Ids that the conditional row held before the prompt of this section."""
+        self.n_fed = 0
+        """Ids of the current context in the conditional sequence."""
+        self.n_fed_uncond = 0
+        """Ids in the unconditional sequence."""
+        self.section_start = 0
+        """Ids in the conditional sequence before this section's prompt."""
         self.first = 0
         """Oldest section in the context."""
-        self.sung: list[Codes] = []
+        self.sections: list[SectionCodes] = []
+        """Codes of the finished sections."""
         self.frames_done = 0
-        self.guesser = NgramDrafter()
-        self.ahead: Logits | None = None
-        """Logits after a guess that was drawn: the next draw needs no step."""
+        self.drafter = NgramDrafter()
+        self.spare_logits: Logits | None = None
+        """Logits after an accepted draft: the next code needs no step."""
 
-    def sing_all(self, mark: Checkpoint | None) -> Generator[list[SequenceInput], Logits, list[Codes]]:
-        """From a restored mark on, or from the beginning."""
-        self.sung = [self._codes(i) for i in range(mark.section if mark else self.draft.given.sections)]
-        self._settle()
-        while len(self.sung) < len(self.draft.caps):
-            section = len(self.sung)
-            codes = yield from self._sing(section, mark)
-            mark = None
+    def generate(self, checkpoint: Checkpoint | None) -> Steps:
+        """Generate all sections from a restored checkpoint, or from the beginning."""
+        done = checkpoint.section if checkpoint else self.task.kept.sections
+        self.sections = [self._journal_codes(i) for i in range(done)]
+        self._reset_counts()
+        while len(self.sections) < len(self.task.caps):
+            codes = yield from self._generate_section(len(self.sections), checkpoint)
+            checkpoint = None
             if codes is not None:
-                self.sung.append(np.array(codes, np.int16))
+                self.sections.append(np.array(codes, np.int16))
                 self.frames_done += len(codes) // 2
-        return self.sung
+        return self.sections
 
-    def restored(self) -> Checkpoint | None:
+    def restore(self) -> Checkpoint | None:
         """Load the latest snapshot; without a usable one everything is replayed, to the same bits."""
-        mark = self.snapshots.latest() if self.snapshots else None
-        if self.snapshots and mark and mark.section < len(self.draft.caps):
+        checkpoint = self.snapshots.latest() if self.snapshots else None
+        if self.snapshots and checkpoint and checkpoint.section < len(self.task.caps):
             try:
-                self.snapshots.restore(self.engine, self.rows)
-                return mark
+                self.snapshots.restore(self.engine, self.seqs)
+                return checkpoint
             except DamagedFile:
-                for row in self.rows:
-                    self.engine.forget(row, 0)
+                for seq in self.seqs:
+                    self.engine.forget(seq, 0)
         return None
 
-    def _settle(self) -> None:
-        """Count and learn the sections that are sung."""
-        self.frames_done = sum(len(codes) // 2 for codes in self.sung)
-        self.guesser = NgramDrafter()
-        for code in (int(code) for codes in self.sung for code in codes):
-            self.guesser.learn(code)
+    def _reset_counts(self) -> None:
+        """Set the frame count and the n-gram statistics to those of the finished sections."""
+        self.frames_done = sum(len(codes) // 2 for codes in self.sections)
+        self.drafter = NgramDrafter()
+        for code in (int(code) for codes in self.sections for code in codes):
+            self.drafter.update(code)
 
-    def _codes(self, section: int) -> Codes:
+    def _journal_codes(self, section: int) -> SectionCodes:
         return np.array([c for c in self.journal.codes(section) if c != END_OF_AUDIO], np.int16)
 
-    def _sing(
-        self, section: int, mark: Checkpoint | None
+    def _generate_section(
+        self, section: int, checkpoint: Checkpoint | None
     ) -> Generator[list[SequenceInput], Logits, list[int] | None]:
-        """The codes of a section, or None where they are so bad that it has to be sung anew."""
+        """Codes of a section, or None where a fault restarts it."""
         replay = list(self.journal.codes(section))
-        codes, pending = self._begin(section, replay, mark)
-        seen = self._seen(section, codes)
+        codes, pending = self._begin_section(section, replay, checkpoint)
+        in_context = self._choices_in_context(section, codes)
         ended = False
-        while len(codes) < 2 * self.draft.caps[section] and not ended:
-            guess, logits = yield from self._look(section, codes, pending, len(replay) - len(codes))
+        while len(codes) < 2 * self.task.caps[section] and not ended:
+            draft, logits = yield from self._next_logits(section, codes, pending, len(replay) - len(codes))
             if len(codes) < len(replay):
                 code = replay[len(codes)]
             else:
-                code = self._next(section, len(codes), logits, seen)
+                code = self._next_code(section, len(codes), logits, in_context)
                 self.journal.append(section, code)
-            if guess not in (None, code):
-                self._take_back()
+            if draft not in (None, code):
+                self._reject_draft()
             ended = code == END_OF_AUDIO
             if not ended:
                 codes.append(code)
-                self.guesser.learn(code)
-                seen[1 + code] = True
-                pending = PendingIds([self.vocab.codebook0 + code], [self.vocab.codebook0 + code])
+                self.drafter.update(code)
+                in_context[1 + code] = True
+                pending = PendingIds(self._ids([code]), self._ids([code]))
                 self._report(section, len(codes))
-            if self._is_bad(section, codes, ended, len(replay)):
-                self._begin_anew(section)
+            if self._has_fault(section, codes, ended, len(replay)):
+                self._restart_section(section)
                 return None
         return codes
 
-    def _begin(
-        self, section: int, replay: Sequence[int], mark: Checkpoint | None
+    def _begin_section(
+        self, section: int, replay: Sequence[int], checkpoint: Checkpoint | None
     ) -> tuple[list[int], PendingIds]:
-        """Codes of a section that need no step any more, and what is to be fed next."""
-        given = self.draft.begun(section)
-        codes = list(replay[: mark.codes if mark else given])
+        """Codes of a section that need no step any more, and the ids to feed next."""
+        n_kept = self.task.kept_codes(section)
+        codes = list(replay[: checkpoint.codes if checkpoint else n_kept])
         for code in codes:
-            self.guesser.learn(code)
-        last = [self.vocab.codebook0 + code for code in codes[-1:]]
-        if not mark:
-            opened = self._open_section(section)
-            # the unconditional row starts at the last id that is not drawn (`generate` of transformers)
-            return codes, PendingIds(opened.cond + self._ids(codes), last or opened.uncond)
-        self.first, self.opened = mark.first, 0
-        self.fed = len(self._context(section)) + mark.codes - 1
-        # the separator and all codes but the last; or from the last given one on
-        self.fed_uncond = mark.codes - given
+            self.drafter.update(code)
+        last = self._ids(codes[-1:])
+        if not checkpoint:
+            prompt = self._make_room(section)
+            # the unconditional sequence starts at the last id not sampled (`generate` of transformers)
+            return codes, PendingIds(prompt.cond + self._ids(codes), last or prompt.uncond)
+        self.first, self.section_start = checkpoint.first, 0
+        self.n_fed = len(self._context(section)) + checkpoint.codes - 1
+        # the separator and all codes but the last; or from the last kept one on
+        self.n_fed_uncond = checkpoint.codes - n_kept
         return codes, PendingIds(last, last)
 
     def _ids(self, codes: Sequence[int]) -> list[int]:
         return [self.vocab.codebook0 + code for code in codes]
 
-    def _look(
+    def _next_logits(
         self, section: int, codes: Sequence[int], pending: PendingIds, known: int
     ) -> Generator[list[SequenceInput], Logits, tuple[int | None, Logits]]:
-        """A guess that is fed now, if any, and the logits for the next draw; `known` draws are to come."""
-        if self.ahead is not None:  # the last guess was drawn
-            logits, self.ahead = self.ahead, None
-            return None, logits
-        drawn = len(codes) > self.draft.begun(section)
-        if drawn and self.snapshots and known <= 0:
-            self.snapshots.offer(self.engine, self.rows, Checkpoint(section, len(codes), self.first))
-        guess = self._guess(section, codes) if drawn else None
-        unknown = known <= (0 if guess is None else 1)
-        logits, self.ahead = yield from self._step(section, pending, guess, unknown)
-        return guess, logits
+        """The drafted code fed in this step, if any, and the logits of the next code.
 
-    def _guess(self, section: int, codes: Sequence[int]) -> int | None:
-        """A code to feed beside both rows' own ids; None where it would cost more than it may save."""
-        if len(codes) + 1 >= 2 * self.draft.caps[section]:
+        `known` is the number of codes that are still replayed.
+        """
+        if self.spare_logits is not None:  # the last draft was accepted
+            logits, self.spare_logits = self.spare_logits, None
+            return None, logits
+        sampled = len(codes) > self.task.kept_codes(section)
+        if sampled and self.snapshots and known <= 0:
+            self.snapshots.offer(self.engine, self.seqs, Checkpoint(section, len(codes), self.first))
+        draft = self._draft(section, codes) if sampled else None
+        unknown = known <= (0 if draft is None else 1)
+        logits, self.spare_logits = yield from self._step(section, pending, draft, unknown)
+        return draft, logits
+
+    def _draft(self, section: int, codes: Sequence[int]) -> int | None:
+        """A code to feed beside both sequences' own ids; None where it would cost more than it may save."""
+        if len(codes) + 1 >= 2 * self.task.caps[section]:
             return None
-        guided = self.draft.sampling.guidance(section) != 1.0
-        forced = self._forced(len(codes))
+        guided = self.task.sampling.guidance(section) != 1.0
+        forced = self._forced_code(len(codes))
         if forced is not None:
             return forced
-        return self.guesser.guess() if guided and self.draft.guesses else None
+        return self.drafter.predict() if guided and self.task.speculative else None
 
-    def _forced(self, position: int) -> int | None:
-        """The code that a given track has at this draw of a section."""
-        forced = self.draft.forced
+    def _forced_code(self, position: int) -> int | None:
+        """The forced track's code at this position of a section; None where the other track is next."""
+        forced = self.task.forced
         if forced is None or position % 2 != forced.track:
             return None
         return int(forced.codes[self.frames_done + position // 2])
 
-    def _take_back(self) -> None:
-        """Forget a guess that was not drawn."""
-        self.ahead = None
-        self.fed -= 1
-        self.engine.forget(self.rows[COND], self.fed)
-        if self.fed_uncond:
-            self.fed_uncond -= 1
-            self.engine.forget(self.rows[UNCOND], self.fed_uncond)
+    def _reject_draft(self) -> None:
+        """Drop a fed code that was not sampled from the caches."""
+        self.spare_logits = None
+        self.n_fed -= 1
+        self.engine.forget(self.seqs[COND], self.n_fed)
+        if self.n_fed_uncond:
+            self.n_fed_uncond -= 1
+            self.engine.forget(self.seqs[UNCOND], self.n_fed_uncond)
 
-    def _open_section(self, section: int) -> PendingIds:
-        """Make room for a section; returns what is to be fed before its first draw."""
-        need = 2 * self.draft.caps[section] + 1
+    def _make_room(self, section: int) -> PendingIds:
+        """Drop the oldest sections until a section fits; returns the ids before its first code."""
+        need = 2 * self.task.caps[section] + 1
         first = self.first
         while self.first < section and len(self._context(section)) + need > self.engine.n_ctx:
             self.first += 1
-        if self.first != first:  # the oldest sections go, so the rest moves: compute it anew
-            self.engine.forget(self.rows[COND], 0)
-            self.fed = 0
-        self.opened = self.fed
-        if len(self.rows) > 1:
-            self.engine.forget(self.rows[UNCOND], 0)
-            self.fed_uncond = 0
+        if self.first != first:  # all later positions move, so they are computed again
+            self.engine.forget(self.seqs[COND], 0)
+            self.n_fed = 0
+        self.section_start = self.n_fed
+        if len(self.seqs) > 1:
+            self.engine.forget(self.seqs[UNCOND], 0)
+            self.n_fed_uncond = 0
         ids = self._context(section)
-        return PendingIds(ids[self.fed :], ids[-1:])
+        return PendingIds(ids[self.n_fed :], ids[-1:])
 
     def _context(self, section: int) -> list[int]:
-        return section_context(self.draft, self.vocab, self.sung, self.first, section)
+        return section_context(self.task, self.vocab, self.sections, self.first, section)
 
-    def _is_bad(self, section: int, codes: Sequence[int], ended: bool, known: int) -> bool:
-        """Whether the judge wants these codes drawn anew; they were good when they were replayed."""
-        draft, count = self.draft, len(codes)
-        last = ended or count == 2 * draft.caps[section]
-        again = self.journal.attempt(section) < draft.retries
+    def _has_fault(self, section: int, codes: Sequence[int], ended: bool, known: int) -> bool:
+        """Whether the section has to be restarted; replayed codes passed when they were sampled."""
+        task, count = self.task, len(codes)
+        last = ended or count == 2 * task.caps[section]
+        again = self.journal.attempt(section) < task.retries
         due = last or (again and count % CHECK_EVERY == 0)
-        verdict = draft.judge(section, codes, last) if draft.judge and due and count >= known else None
-        if verdict is None:
+        fault = (
+            task.fault_check(section, codes, last) if task.fault_check and due and count >= known else None
+        )
+        if fault is None:
             return False
-        fate = "drawn anew" if again else "kept, since it was drawn anew often enough"
-        self.warnings.append(f"section {section + 1} is {fate}: {verdict}")
+        outcome = "generated again" if again else "kept, since it has no retries left"
+        self.warnings.append(f"section {section + 1} is {outcome}: {fault}")
         return again
 
-    def _begin_anew(self, section: int) -> None:
-        """Forget a section's draws; the conditional row goes back to what it held before its prompt.
+    def _restart_section(self, section: int) -> None:
+        """Drop a section's codes; the conditional sequence returns to what it held before its prompt.
 
-        Its prompt is read again, so that a resume, which never saw the bad draws, has the same bits.
+        The prompt is decoded again, so that a resume, which never sees the dropped codes, has the same bits.
         """
-        self.journal.restart(section, self.draft.begun(section))
-        self.ahead, self.fed = None, self.opened
-        self.engine.forget(self.rows[COND], self.fed)
-        self._settle()
+        self.journal.restart(section, self.task.kept_codes(section))
+        self.spare_logits, self.n_fed = None, self.section_start
+        self.engine.forget(self.seqs[COND], self.n_fed)
+        self._reset_counts()
 
-    def _seen(self, section: int, codes: Sequence[int]) -> NDArray[np.bool_]:
-        """Which choices the context holds [1025]; upstream penalises all of them."""
-        seen = np.zeros(1025, bool)
+    def _choices_in_context(self, section: int, codes: Sequence[int]) -> NDArray[np.bool_]:
+        """Mask [1025] of the choices in the context; the repetition penalty applies to all of them."""
+        mask = np.zeros(1025, bool)
         ids = np.array(self._context(section), np.int64)
-        seen[END] = bool((ids == self.vocab.eoa).any())
+        mask[END] = bool((ids == self.vocab.eoa).any())
         offsets = ids - self.vocab.codebook0
-        seen[1 + offsets[(offsets >= 0) & (offsets < 1024)]] = True
-        seen[1 + np.array(codes, np.int64)] = True
-        return seen
+        mask[1 + offsets[(offsets >= 0) & (offsets < 1024)]] = True
+        mask[1 + np.array(codes, np.int64)] = True
+        return mask
 
     def _step(
-        self, section: int, pending: PendingIds, guess: int | None, unknown: bool
+        self, section: int, pending: PendingIds, draft: int | None, unknown: bool
     ) -> Generator[list[SequenceInput], Logits, tuple[Logits, Logits | None]]:
-        """Feed both rows; returns their logits, and those after the guess if there is one.
+        """Feed both sequences; returns their logits, and those after the draft if there is one.
 
-        Logits come, if a draw that needs them is `unknown`, for all of these ids, so that a replay has the
-        shapes of the first time.
+        If a code that needs logits is `unknown`, they are computed for all of these ids, so that a replay
+        has the batch shapes of the first time.
         """
-        both = self.draft.sampling.guidance(section) != 1.0
-        extra = [] if guess is None else [self.vocab.codebook0 + guess]
-        wanted = 1 + len(extra) if unknown else 0
-        rows = [SequenceInput(self.rows[COND], [*pending.cond, *extra], wanted)]
+        both = self.task.sampling.guidance(section) != 1.0
+        extra = [] if draft is None else self._ids([draft])
+        n_logits = 1 + len(extra) if unknown else 0
+        inputs = [SequenceInput(self.seqs[COND], [*pending.cond, *extra], n_logits)]
         if both:
-            rows.append(SequenceInput(self.rows[UNCOND], [*pending.uncond, *extra], wanted))
-        logits = yield rows
-        self.fed += len(rows[0].ids)
-        self.fed_uncond += len(rows[-1].ids) if both else 0
+            inputs.append(SequenceInput(self.seqs[UNCOND], [*pending.uncond, *extra], n_logits))
+        logits = yield inputs
+        self.n_fed += len(inputs[0].ids)
+        self.n_fed_uncond += len(inputs[-1].ids) if both else 0
         return (logits[::2], logits[1::2]) if extra else (logits, None)
 
-    def _next(self, section: int, position: int, logits: Logits, seen: NDArray[np.bool_]) -> int:
-        """A code or END_OF_AUDIO."""
-        new, forced = position - self.draft.begun(section), self._forced(position)
+    def _next_code(self, section: int, position: int, logits: Logits, in_context: NDArray[np.bool_]) -> int:
+        """The code at a position, sampled or forced; or END_OF_AUDIO."""
+        n_new, forced = position - self.task.kept_codes(section), self._forced_code(position)
         # a section ends on a whole frame
-        may_end = new >= self.draft.sampling.min_new_tokens and position % 2 == 0
-        if self.draft.forced and self.draft.forced.whole:
+        may_end = n_new >= self.task.sampling.min_new_tokens and position % 2 == 0
+        if self.task.forced and self.task.forced.sets_length:
             may_end = False
         if forced is not None and not may_end:
             return forced
-        code = self._draw(section, position, logits, seen, may_end)
+        scores = self._scores(section, logits, in_context)
+        if not may_end:
+            scores[END] = -np.inf
+        code = self._sample(section, position, scores)
         return code if forced is None or code == END_OF_AUDIO else forced
 
-    def _draw(
-        self, section: int, position: int, logits: Logits, seen: NDArray[np.bool_], may_end: bool
-    ) -> int:
-        draft, options = self.draft, self.draft.sampling
-        scores = step_scores(logits, options.guidance(section), self.vocab)
+    def _scores(self, section: int, logits: Logits, in_context: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Penalised scores [1025] of the choices. Raises EngineError for NaN or infinity."""
+        sampling = self.task.sampling
+        scores = step_scores(logits, sampling.guidance(section), self.vocab)
         if not np.isfinite(scores).all():
             raise EngineError(
                 "the model's output is not a number", "its file may be damaged: convert it again"
             )
-        scores = penalise(scores, seen, options.repetition_penalty)
-        if not may_end:
-            scores[END] = -np.inf
-        attempt = self.journal.attempt(section)
-        choice = sample_choice(
-            scores, options, uniform(draft.seed, draft.candidate, section, position, attempt)
-        )
+        return penalise(scores, in_context, sampling.repetition_penalty)
+
+    def _sample(self, section: int, position: int, scores: NDArray[np.float64]) -> int:
+        task, attempt = self.task, self.journal.attempt(section)
+        random = uniform(task.seed, task.candidate, section, position, attempt)
+        choice = sample_choice(scores, task.sampling, random)
         return END_OF_AUDIO if choice == END else choice - 1
 
     def _report(self, section: int, count: int) -> None:
-        caps, labels = self.draft.caps, self.draft.labels
+        caps, labels = self.task.caps, self.task.labels
         done = self.frames_done + count // 2
         name = f", {labels[section]}" if labels else ""
         note = f"section {section + 1} of {len(caps)}{name}"
         self.event = Event("draft", done, self.frames_done + sum(caps[section:]), note)
-
-
-def step_scores(logits: Logits, scale: float, vocab: Stage1Vocab) -> NDArray[np.float64]:
-    """Logits [1 or 2, n_vocab] of one step → scores of the choices [1025], before the penalty.
-
-    With guidance off upstream adds no processor, so the raw logits stay as they are.
-    """
-    if scale == 1.0:
-        return choice_logits(logits[COND], vocab.eoa, vocab.codebook0)
-    return guided_scores(logits[COND], logits[UNCOND], scale, vocab.eoa, vocab.codebook0)

@@ -1,4 +1,4 @@
-"""What stage 1 is asked to do, and what it needs from outside to do it."""
+"""A stage-1 task, and the interfaces that stage 1 needs from outside: the token log and cache snapshots."""
 
 from __future__ import annotations
 
@@ -16,123 +16,123 @@ from yuegguf.request.sampling import Sampling
 from yuegguf.stages.prompt import Prompt
 
 END_OF_AUDIO = -1
-"""The model's own end of a section, in a journal."""
+"""Stands for the model's end-of-audio token in a journal."""
 
 FaultCheck = Callable[[int, Sequence[int], bool], str | None]
-"""Section, its codes [2·frames] so far and whether it has ended → what is wrong with it, or None."""
+"""Section, its codes [2·frames] so far and whether it has ended → the fault as a sentence, or None."""
 
 
 class Journal(Protocol):
-    """Remembers every draw; a section's list may end with END_OF_AUDIO."""
+    """Durable record of every sampled code."""
 
     def codes(self, section: int) -> Sequence[int]:
-        """The codes of a section that are already drawn."""
+        """Codes of a section that are already sampled; END_OF_AUDIO may be the last."""
         ...
 
     def append(self, section: int, code: int) -> None:
-        """Keep one more draw before anything is made of it."""
+        """Record one sampled code before it is used."""
         ...
 
     def restart(self, section: int, keep: int) -> None:
-        """The section, which is the last one, begins anew after its first `keep` codes."""
+        """Drop the codes of the last section after its first `keep`; it is generated again from there."""
         ...
 
     def attempt(self, section: int) -> int:
-        """How often a section was begun anew."""
+        """Number of restarts of a section."""
         ...
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A point of the song whose caches can be saved: before the last drawn id is fed."""
+    """Position at which a candidate's KV caches can be saved: before its last sampled id is fed."""
 
     section: int
     codes: int
-    """Codes of this section drawn so far, at least one."""
+    """Number of codes sampled of this section, at least one."""
     first: int
-    """Oldest section that is still in the context."""
+    """Oldest section in the context."""
 
 
 class Snapshots(Protocol):
-    """Keeps the engine's caches from time to time, so that a resume need not replay much."""
+    """Saved KV caches of a candidate, which shorten the replay at a resume."""
 
     def latest(self) -> Checkpoint | None:
-        """The newest usable mark."""
+        """Position of the newest usable snapshot."""
         ...
 
-    def offer(self, engine: TokenEngine, rows: Sequence[int], mark: Checkpoint) -> None:
-        """A chance to save now; may decline."""
+    def offer(self, engine: TokenEngine, seqs: Sequence[int], checkpoint: Checkpoint) -> None:
+        """Save the caches of the sequences now, or decline."""
         ...
 
-    def restore(self, engine: TokenEngine, rows: Sequence[int]) -> None:
-        """Load the caches of the latest mark into the engine."""
+    def restore(self, engine: TokenEngine, seqs: Sequence[int]) -> None:
+        """Load the newest snapshot into the engine. Raises DamagedFile."""
         ...
 
 
 @dataclass(frozen=True)
 class ForcedTrack:
-    """A track that is given: the model hears it and sings the other one to it."""
+    """Track of fixed codes (teacher forcing): the other track is sampled conditioned on it."""
 
     track: int
     """0 = vocal, 1 = instrumental."""
     codes: NDArray[np.int16]
     """Codebook 0 of the whole song [T], from its first frame."""
-    whole: bool
-    """Sections run to their caps, since the track's length is the song's; else the model may end them."""
+    sets_length: bool
+    """Sections always run to their caps, as the track is as long as the song; else the model may end them."""
 
 
 @dataclass(frozen=True)
 class KeptPrefix:
-    """The beginning of a song that is not drawn but read like a prompt; its codes are in the journal."""
+    """Beginning of a song that is fed like a prompt instead of sampled; its codes are in the journal."""
 
     sections: int = 0
-    """Whole sections."""
+    """Number of whole sections."""
     codes: int = 0
-    """Of the section after them, which goes on from there; an even number."""
+    """Number of codes of the section after them, which continues from there; even."""
 
 
 @dataclass(frozen=True)
 class Stage1Task:
-    """What stage 1 is asked to do."""
+    """Everything that determines the codes of one candidate."""
 
     prompt: Prompt
     caps: Sequence[int]
-    """Most frames of each section."""
+    """Maximum frames of each section."""
     sampling: Sampling
     seed: int
     labels: Sequence[str] = ()
     """Section names for the progress notes."""
     candidate: int = 0
-    guesses: bool = True
-    """Whether the next code may be fed with the last one (see `guess`): not where candidates fill a batch."""
-    given: KeptPrefix = KeptPrefix()
+    speculative: bool = True
+    """Feed a drafted code beside the last one (see `lookahead`); off where candidates fill the batch."""
+    kept: KeptPrefix = KeptPrefix()
     forced: ForcedTrack | None = None
-    judge: FaultCheck | None = None
+    fault_check: FaultCheck | None = None
     retries: int = 0
-    """How often a section that the judge finds bad is drawn anew."""
+    """Maximum restarts of a section with a fault."""
 
-    def begun(self, section: int) -> int:
-        """Codes of a section that are given."""
-        return self.given.codes if section == self.given.sections else 0
+    def kept_codes(self, section: int) -> int:
+        """Number of kept codes at the beginning of the first section that is generated; 0 for the others."""
+        return self.kept.codes if section == self.kept.sections else 0
 
 
 @dataclass(frozen=True)
 class CandidateTask:
-    """One candidate: what it is to sing and where its draws are kept."""
+    """Task of one candidate, its journal and its snapshots."""
 
-    draft: Stage1Task
+    task: Stage1Task
     journal: Journal
     snapshots: Snapshots | None = None
 
 
 def section_context(
-    draft: Stage1Task, vocab: Stage1Vocab, codes: Sequence[NDArray[np.int16]], first: int, section: int
+    task: Stage1Task, vocab: Stage1Vocab, codes: Sequence[NDArray[np.int16]], first: int, section: int
 ) -> list[int]:
-    """All ids before the first code of a section, the header and the sections from `first` on.
+    """Ids before the first code of a section: the header, then the sections from `first` on.
 
-    `codes` [2·frames] are those of the sections before it.
+    `codes` holds the codes [2·frames] of every earlier section.
     """
-    prompt, ids = draft.prompt, list(draft.prompt.header)
+    prompt, ids = task.prompt, list(task.prompt.header)
     for i in range(first, section + 1):
         if i > first:
             ids += prompt.end_of_segment
@@ -142,10 +142,10 @@ def section_context(
     return ids
 
 
-def check_context(draft: Stage1Task, n_ctx: int) -> None:
-    """Refuse a section that could not be sung even alone, before hours are spent. Raises RequestError."""
-    for number, (ids, cap) in enumerate(zip(draft.prompt.sections, draft.caps, strict=True), 1):
-        need = len(draft.prompt.header) + len(ids) + 2 * cap + 1
+def check_context(task: Stage1Task, n_ctx: int) -> None:
+    """Raise RequestError when a section does not fit into the context even without earlier ones."""
+    for number, (ids, cap) in enumerate(zip(task.prompt.sections, task.caps, strict=True), 1):
+        need = len(task.prompt.header) + len(ids) + 2 * cap + 1
         if need > n_ctx:
             raise RequestError(
                 f"section {number} needs {need} ids of context, of {n_ctx}",
@@ -155,7 +155,7 @@ def check_context(draft: Stage1Task, n_ctx: int) -> None:
 
 @dataclass(frozen=True)
 class PendingIds:
-    """Ids that both rows are to be fed next."""
+    """Ids to feed in the next step, for each of a candidate's two sequences."""
 
     cond: list[int]
     uncond: list[int]
