@@ -27,7 +27,7 @@ def generate(
     return [codes.tolist() for codes in stage1.generate_codes(task, engine, VOCAB, journal)]
 
 
-def test_every_section_has_whole_frames_within_its_cap() -> None:
+def test_every_section_is_generated_within_its_cap() -> None:
     sections = generate()
     assert len(sections) == 3
     assert all(len(codes) % 2 == 0 and 0 < len(codes) <= 24 for codes in sections)
