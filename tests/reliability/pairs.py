@@ -49,7 +49,7 @@ COMMANDS = {
 STARTS = {
     "drafts": None,
     "one half refined": Moment(2, "yuegguf.song.folder:SongFolder.save_chunk"),
-    "one half rendered": Moment(2, "yuegguf.audio.files:write_audio"),
+    "one half rendered": Moment(2, "yuegguf.pipeline.write_audio:write_audio"),
     "one finished": Moment(0),
 }
 """What becomes of the first of two takes before the commands: when `takes keep` is killed, or not."""

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.files.atomic import replacing, storage_errors
+from yuegguf.files.atomic import replacing, storage_errors, unshare
 
 SAMPLE_BYTES = 2
 """Bytes of a sample: 16 bits, mono."""
@@ -34,6 +34,7 @@ class GrowingWav:
 
         Raises StorageError.
         """
+        unshare(path)
         with storage_errors(path):
             samples = _samples_of(path, rate, comment)
             if samples is None:

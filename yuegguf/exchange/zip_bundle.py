@@ -13,6 +13,7 @@ from yuegguf.errors import RequestError
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import replacing
 from yuegguf.files.reading import open_plain_file
+from yuegguf.files.steady import check_inside_steady, steady
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.record import TEXT_FILES
 from yuegguf.song.state import where
@@ -30,6 +31,13 @@ def write_bundle(folder: Path, out: Path) -> list[str]:
 
     Raises RequestError where the song is not finished, StorageError.
     """
+    if not folder.is_dir():
+        SongFolder.open(folder)  # says that it is no song
+    with steady(folder):
+        return _bundle(folder, out)
+
+
+def _bundle(folder: Path, out: Path) -> list[str]:
     song = SongFolder.open(folder)
     if song.draft_complete or where(song) != "done":
         command = "refine" if song.draft_complete else "resume"
@@ -48,6 +56,7 @@ def write_bundle(folder: Path, out: Path) -> list[str]:
 def _add_file(archive: zipfile.ZipFile, name: str, file: Path) -> None:
     """Put a file into the archive, a block at a time. OSErrors pass through."""
     with open_plain_file(file) as source:
+        check_inside_steady(file)  # it was when the folder was opened, which may be long ago
         info = _zip_info(name, zipfile.ZIP_DEFLATED if file.suffix in DEFLATED else zipfile.ZIP_STORED)
         info.file_size = os.fstat(source.fileno()).st_size
         with archive.open(info, "w") as packed:

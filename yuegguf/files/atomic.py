@@ -11,7 +11,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -19,6 +19,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files.reading import open_plain_file
 from yuegguf.files.song_work import check_no_song_work
+from yuegguf.files.steady import check_steady, steady
 
 WORKSPACE_PREFIX, UNOWNED_PREFIX, WORKSPACE_SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
 """Names of the workspaces in which files are written before they get theirs, with and without an owner."""
@@ -48,6 +49,7 @@ def replacing(target: Path) -> Iterator[Path]:
         beside = folder / target.name
         yield beside
         flush(beside)
+        check_steady(target)
         beside.replace(target)
         flush_folder(target.parent)
 
@@ -59,6 +61,7 @@ def workspace(parent: Path) -> Iterator[Path]:
     Other processes leave it alone while this one lives; those of dead processes are removed first. OSErrors
     pass through.
     """
+    check_steady(parent / UNOWNED_PREFIX)
     sweep(parent)
     made = Path(tempfile.mkdtemp(prefix=UNOWNED_PREFIX, suffix=WORKSPACE_SUFFIX, dir=parent))
     folder = made.with_name(made.name.replace(UNOWNED_PREFIX, WORKSPACE_PREFIX, 1))
@@ -101,8 +104,11 @@ def _remove(folder: Path, lock: BaseFileLock) -> None:
 def _lock_file(path: Path) -> BaseFileLock:
     """Lock a file for this process: by the kernel, else by a file beside it that names the process.
 
-    Raises Timeout where another holds it, OSError.
+    Raises Timeout where another holds it, OSError, also for a file with a name elsewhere, which some
+    versions of filelock would empty.
     """
+    if os.path.lexists(path) and (path.is_symlink() or path.lstat().st_nlink > 1):
+        raise OSError(errno.EINVAL, "it is a link to another file", str(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # filelock's own word that it takes the second way
         lock: BaseFileLock = FileLock(path, timeout=0, thread_local=False)
@@ -120,7 +126,8 @@ def _lock_file(path: Path) -> BaseFileLock:
 def locked_folder(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]:
     """Hold a folder for this process alone, through a lock file in it that dies with the process.
 
-    Raises StorageError, saying `busy`, when another process, or another part of this one, holds it.
+    Every write below it is then refused once the path leads to another folder. Raises StorageError, saying
+    `busy`, when another process, or another part of this one, holds it.
     """
     try:
         with storage_errors(folder / name):
@@ -128,12 +135,27 @@ def locked_folder(folder: Path, name: str = ".lock", busy: str = "") -> Iterator
     except Timeout as error:
         what = busy or f"{folder} is being worked on by another yuegguf"
         raise StorageError(what, "wait for it to end") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows keeps a file that is open
-            (folder / name).unlink()
-        lock.release()
+    with ExitStack() as held:
+        held.callback(lock.release)
+        with storage_errors(folder):
+            held.enter_context(steady(folder))
+        try:
+            yield
+        finally:
+            with suppress(OSError, StorageError):  # Windows keeps a file that is open
+                check_steady(folder / name)
+                (folder / name).unlink()
+
+
+def unshare(path: Path) -> None:
+    """Give a file that has other names, by hard links, a copy of its own, since it is written in place.
+
+    Raises StorageError.
+    """
+    with storage_errors(path):
+        if path.is_file() and path.stat().st_nlink > 1:
+            with replacing(path) as beside:
+                shutil.copyfile(path, beside)
 
 
 @contextmanager

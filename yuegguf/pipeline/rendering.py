@@ -9,6 +9,7 @@ from typing import Any
 from yuegguf.codec.protocol import AudioCodec
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import flush_folder, storage_errors, workspace
+from yuegguf.files.steady import check_steady
 from yuegguf.pipeline.write_audio import file_extras, write_song
 from yuegguf.progress import Progress
 from yuegguf.request.song_request import Output
@@ -49,6 +50,7 @@ def render_again(
         request = replace(record.request, output=output)
         folder.advance("master", request=request, older_files=ours, **changes)  # a resume goes on from here
         for name in names:
+            check_steady(folder.path / name)
             (beside / name).replace(folder.path / name)
         flush_folder(folder.path)
     write_markers(folder)
@@ -60,6 +62,7 @@ def remove_older(folder: SongFolder) -> tuple[str, ...]:
     """Delete the audio files of earlier renderings in a claimed folder; returns their names."""
     names = folder.record.older_files
     for name in names:
+        check_steady(folder.path / name)
         with storage_errors(folder.path / name):
             (folder.path / name).unlink(missing_ok=True)
     folder.advance(folder.state, older_files=())

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.files.atomic import storage_errors, workspace
+from yuegguf.files.steady import check_steady, steady
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import create, engines, phases, run
 from yuegguf.pipeline.extend import Continuation, DraftedSong, ExtendRequest, extend
@@ -171,12 +172,17 @@ def chosen(folder: Path, numbers: Sequence[int]) -> tuple[list[SongFolder], list
 
 def delete(takes: Sequence[SongFolder]) -> None:
     """Delete these takes, if no process works on any of them. Raises StorageError."""
-    with ExitStack() as claims:
+    with ExitStack() as held:
         for take in takes:
-            claims.enter_context(take.claimed())
-    for take in takes:
-        with storage_errors(take.path):
-            shutil.rmtree(take.path)
+            with storage_errors(take.path):
+                held.enter_context(steady(take.path))
+        with ExitStack() as claims:
+            for take in takes:
+                claims.enter_context(take.claimed())
+        for take in takes:
+            check_steady(take.path)
+            with storage_errors(take.path):
+                shutil.rmtree(take.path)
 
 
 def draft(

@@ -17,6 +17,7 @@ from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import flush, flush_folder, storage_errors
 from yuegguf.files.hashing import sha256_of
+from yuegguf.files.steady import check_steady
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages.stage1_task import Checkpoint
@@ -87,12 +88,14 @@ class KvSnapshots:
                 engine.load(row, folder / f"row{place}.bin")
         except DamagedFile:
             self._mark = None
+            check_steady(folder)
             shutil.rmtree(folder, ignore_errors=True)
             self._warn("the snapshot cannot be used, so the section is replayed from the log")
             raise
 
     def _save(self, engine: TokenEngine, rows: Sequence[int], mark: Checkpoint) -> None:
         folder = self._root / _folder_name(mark)
+        check_steady(folder)
         with storage_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -113,6 +116,7 @@ class KvSnapshots:
         except StorageError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        check_steady(folder)
         for old in self._root.iterdir():
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)

@@ -41,6 +41,7 @@ from yuegguf.files.atomic import (
     storage_errors,
     sweep,
 )
+from yuegguf.files.steady import check_steady
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FinishedSection, SongRequest
 from yuegguf.song.guard import check_entries
@@ -149,6 +150,7 @@ class SongFolder:
 
     def token_log(self) -> TokenLog:
         """The log of stage 1's codes. Raises StorageError, DamagedFile where it lacks the given part too."""
+        check_steady(self.path / "tokens.log")
         if (base := self.load_kept_part()) is not None:
             with storage_errors(self.path):
                 check_log_prefix(self.path / "tokens.log", base)
@@ -257,7 +259,11 @@ class SongFolder:
         return codes
 
     def drop(self, name: str) -> None:
-        """Delete a folder of intermediate work that is no longer needed; a link is left where it is."""
+        """Delete a folder of intermediate work that is no longer needed; a link is left where it is.
+
+        Raises StorageError.
+        """
+        check_steady(self.path / name)
         shutil.rmtree(self.path / name, ignore_errors=True)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from yuegguf.errors import DamagedFile
-from yuegguf.files.atomic import flush_folder, read_limited, storage_errors
+from yuegguf.files.atomic import flush_folder, read_limited, storage_errors, unshare
 from yuegguf.stages.stage1_task import END_OF_AUDIO
 
 HEADER = b"yuegguf tokens 2\n"
@@ -59,6 +59,7 @@ class TokenLog:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open or create a log; a torn tail is cut off. Raises DamagedFile, StorageError."""
+        unshare(path)
         with storage_errors(path):
             fresh = not path.exists()
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
