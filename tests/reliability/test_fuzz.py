@@ -171,7 +171,9 @@ def test_a_refusal_is_none_and_its_word_counts(tmp_path: Path) -> None:
     for words in ("unexpected end of data", "x" * 3000):
 
         def speak(folder: Path, words: str = words) -> None:
-            raise DamagedFile(words)
+            error = DamagedFile("")
+            error.message = words  # which a constructor would shorten
+            raise error
 
         assert attempt(reader(speak), {"a.bin": b"x"}, place).kind == "finding"
 
