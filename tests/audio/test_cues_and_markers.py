@@ -52,8 +52,8 @@ def test_the_chunks_byte_for_byte() -> None:
 def test_a_file_with_marks_has_the_same_audio_and_tags(bits: int, samples: int, tmp_path: Path) -> None:
     wave = np.random.default_rng(0).uniform(-0.5, 0.5, samples).astype(np.float32)
     plain, marked = tmp_path / "plain.wav", tmp_path / "marked.wav"
-    write_audio(plain, wave, "wav", bits, Tags(title="T"))
-    write_audio(marked, wave, "wav", bits, Tags(title="T"), MARKS)
+    write_audio(plain, wave, "wav", bits=bits, tags=Tags(title="T"))
+    write_audio(marked, wave, "wav", bits=bits, tags=Tags(title="T"), cues=MARKS)
     assert (soundfile.read(plain)[0] == soundfile.read(marked)[0]).all()
     with soundfile.SoundFile(marked) as file:
         assert file.title == "T"
@@ -79,7 +79,7 @@ def test_no_marks_no_chunks(tmp_path: Path) -> None:
 def test_other_formats_carry_none(tmp_path: Path) -> None:
     wave = np.zeros(1000, np.float32)
     write_audio(tmp_path / "a.flac", wave, "flac")
-    write_audio(tmp_path / "b.flac", wave, "flac", marks=MARKS)
+    write_audio(tmp_path / "b.flac", wave, "flac", cues=MARKS)
     assert (tmp_path / "a.flac").read_bytes() == (tmp_path / "b.flac").read_bytes()
 
 

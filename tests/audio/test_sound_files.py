@@ -28,7 +28,7 @@ def wave(seconds: float = 0.5) -> np.ndarray:
 @pytest.mark.parametrize("format", ["wav", "flac"])
 def test_lossless_round_trip_is_half_a_step_away(tmp_path: Path, format: files.Format, bits: int) -> None:
     path = tmp_path / f"song.{format}"
-    files.write_audio(path, wave(), format, bits)
+    files.write_audio(path, wave(), format, bits=bits)
     back, rate = read_audio(path)
     assert (back.shape, back.dtype, rate) == ((len(wave()),), np.float32, RATE)
     assert soundfile.info(path).subtype == f"PCM_{bits}"
@@ -167,7 +167,7 @@ def test_unknown_formats_are_refused_before_anything_is_written(
     with pytest.raises(RequestError, match="ogg"):
         files.write_audio(path, wave(), "ogg")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="32 bits"):
-        files.write_audio(path, wave(), "wav", 32)
+        files.write_audio(path, wave(), "wav", bits=32)
     monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": ""})
     with pytest.raises(RequestError, match="cannot write mp3"):
         files.write_audio(path, wave(), "mp3")

@@ -26,12 +26,12 @@ def codes(frames: int) -> np.ndarray:
 def test_windows_equal_the_whole_song(frames: int, window: int) -> None:
     codec, song = FakeCodec(), codes(frames)
     stems = render(song, codec, window=window)
-    assert (stems.codec.shape, stems.song.shape) == ((2, 320 * frames), (2, 882 * frames))
-    assert stems.codec.dtype == stems.song.dtype == np.float32
+    assert (stems.codec.shape, stems.upsampled.shape) == ((2, 320 * frames), (2, 882 * frames))
+    assert stems.codec.dtype == stems.upsampled.dtype == np.float32
     assert codec.longest <= window + 2 * stage.UPSAMPLER_CONTEXT
     for row, track in enumerate(stage.TRACKS):
         np.testing.assert_allclose(stems.codec[row], codec.decode(song[row]), rtol=0, atol=1e-6)
-        np.testing.assert_allclose(stems.song[row], codec.upsample(song[row], track), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(stems.upsampled[row], codec.upsample(song[row], track), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("context", "name"), [(9, "CODEC_CONTEXT"), (28, "UPSAMPLER_CONTEXT")])
@@ -41,7 +41,7 @@ def test_the_law_above_would_notice_too_little_context(
     whole = render(codes(100), FakeCodec())
     monkeypatch.setattr(stage, name, context)
     stems = render(codes(100), FakeCodec(), window=40)
-    worst = max(np.abs(stems.codec - whole.codec).max(), np.abs(stems.song - whole.song).max())
+    worst = max(np.abs(stems.codec - whole.codec).max(), np.abs(stems.upsampled - whole.upsampled).max())
     assert worst > 1e-3
 
 
@@ -97,7 +97,7 @@ def test_the_real_codec_in_windows_equals_the_official_waves(
     out = render(both, OrtCodec.open(tmp_path), window=40)
     for row, name in enumerate(("vocal137", "inst137")):
         np.testing.assert_allclose(out.codec[row], waves["dec137_wave16k"], rtol=0, atol=2e-5)
-        np.testing.assert_allclose(out.song[row], songs[name], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(out.upsampled[row], songs[name], rtol=0, atol=2e-5)
 
 
 # --- mixing ---
@@ -115,7 +115,7 @@ def upstream_mix(given: Stems, rescale: bool) -> np.ndarray:
     from scipy import signal  # two seconds
 
     codec = np.clip(given.codec, -0.99, 0.99).sum(axis=0)
-    song = given.song.sum(axis=0)
+    song = given.upsampled.sum(axis=0)
     song = song * min(0.99 / np.abs(song).max(), 1) if rescale else np.clip(song, -0.99, 0.99)
     a = dsp.resample(codec, 16_000, 44_100).astype(np.float64)
     low, high = (dsp.biquad_coefficients(kind, 5500.0, 44_100) for kind in ("lowpass", "highpass"))
@@ -132,7 +132,7 @@ def test_upstream_mode_is_the_official_result(level: float, rescale: bool) -> No
     given = stems(level)
     out = master(given, MixOptions("upstream", rescale=rescale))
     np.testing.assert_allclose(out.mix, upstream_mix(given, rescale), rtol=0, atol=2e-6)
-    expected = dsp.rescale(given.song[0]) if rescale else np.clip(given.song[0], -0.99, 0.99)
+    expected = dsp.rescale(given.upsampled[0]) if rescale else np.clip(given.upsampled[0], -0.99, 0.99)
     np.testing.assert_allclose(out.vocals, expected, rtol=0, atol=1e-6)
 
 
@@ -146,7 +146,7 @@ def test_nothing_leaves_above_the_ceiling(mode: stage.MixMode, rescale: bool) ->
 
 def test_every_mode_takes_its_own_sources() -> None:
     given = stems(0.1)
-    vocal, backing = given.song
+    vocal, backing = given.upsampled
     codec_vocal, codec_backing = (dsp.resample(wave, 16_000, 44_100) for wave in given.codec)
     expected = {
         "vocos": (vocal + backing, vocal, backing),
@@ -172,17 +172,17 @@ def test_gains_change_the_balance_and_not_the_stems(mode: stage.MixMode) -> None
     np.testing.assert_array_equal(out.vocals, plain.vocals)
     np.testing.assert_array_equal(out.instrumental, plain.instrumental)
     gains = np.array([[0.1], [10 ** (6 / 20)]], np.float32)
-    by_hand = master(Stems(given.codec * gains, given.song * gains), MixOptions(mode))
+    by_hand = master(Stems(given.codec * gains, given.upsampled * gains), MixOptions(mode))
     np.testing.assert_allclose(out.mix, by_hand.mix, rtol=0, atol=1e-6)
 
 
 def test_mastering_leaves_the_stems_alone() -> None:
     given = stems(2.0)
-    before = given.codec.copy(), given.song.copy()
+    before = given.codec.copy(), given.upsampled.copy()
     for mode in ("hybrid", "upstream", "vocos", "codec", "split"):
         master(given, MixOptions(mode, 3.0, 3.0))  # type: ignore[arg-type]
     np.testing.assert_array_equal(given.codec, before[0])
-    np.testing.assert_array_equal(given.song, before[1])
+    np.testing.assert_array_equal(given.upsampled, before[1])
 
 
 def test_unknown_mixes_and_gains_are_refused() -> None:

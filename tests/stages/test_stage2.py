@@ -81,7 +81,7 @@ def test_finished_waves_are_skipped_and_unfinished_ones_run_whole() -> None:
     grid = sorted(stage2.chunk_grid(12), key=lambda chunk: -chunk.frames)
     done = {chunk: kept[chunk] for chunk in grid[:3]}  # one whole wave and half of the next
     engine, again = FakeEngine(n_rows=2), {}
-    assert (stage2.refine_codes(given, engine, VOCAB, done, again.__setitem__) == expected).all()
+    assert (stage2.refine_codes(given, engine, VOCAB, done=done, keep=again.__setitem__) == expected).all()
     assert set(again) == set(grid[2:])
     assert len(engine.calls[0]) == 2  # the same rows share a batch as before
 
@@ -107,7 +107,7 @@ def test_equal_chunks_are_refined_once() -> None:
     assert (codes[:, 0] == given).all()
     np.testing.assert_array_equal(codes[0, :, :5], codes[0, :, 5:10])
     np.testing.assert_array_equal(codes[0, :, :5], codes[1, :, 5:10])
-    resumed = stage2.refine_codes(given, FakeEngine(n_rows=1), VOCAB, kept, keep=pytest.fail)
+    resumed = stage2.refine_codes(given, FakeEngine(n_rows=1), VOCAB, done=kept, keep=pytest.fail)
     np.testing.assert_array_equal(resumed, codes)
 
 
@@ -149,6 +149,6 @@ def test_progress_reaches_its_total_also_after_a_resume() -> None:
     kept: dict[Chunk, np.ndarray] = {}
     stage2.refine_codes(codes0(12), FakeEngine(n_rows=2), VOCAB, keep=kept.__setitem__)
     done = {chunk: kept[chunk] for chunk in stage2.chunk_grid(12)[:2]}
-    stage2.refine_codes(codes0(12), FakeEngine(n_rows=2), VOCAB, done, progress=events.append)
+    stage2.refine_codes(codes0(12), FakeEngine(n_rows=2), VOCAB, done=done, progress=events.append)
     assert events[0].done == 10
     assert events[-1].done == events[-1].total == 24

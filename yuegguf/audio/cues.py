@@ -10,7 +10,7 @@ from pathlib import Path
 from yuegguf.files.atomic import storage_errors
 
 MAX_RIFF_BYTES = 2**32 - 1
-"""Bytes that a RIFF file can count."""
+"""Maximum bytes of a RIFF file."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class CuePoint:
 def add_cues(path: Path, marks: Sequence[CuePoint]) -> None:
     """Append `cue ` and `adtl` chunks to a WAV file, which players and editors show as markers.
 
-    Format: Microsoft, "Multimedia Programming Interface and Data Specifications 1.0". A file that cannot
-    count them any more is left as it is. Raises StorageError.
+    Format: Microsoft, "Multimedia Programming Interface and Data Specifications 1.0". A file that
+    would exceed MAX_RIFF_BYTES is left unchanged. Raises StorageError.
     """
     chunks = cue_chunks(marks)
     with storage_errors(path), path.open("r+b") as file:
@@ -40,7 +40,7 @@ def add_cues(path: Path, marks: Sequence[CuePoint]) -> None:
 
 
 def cue_chunks(marks: Sequence[CuePoint]) -> bytes:
-    """The two chunks, numbered from 1."""
+    """Bytes of the two chunks; cue points are numbered from 1."""
     points = b"".join(
         struct.pack("<II4sIII", number, mark.sample, b"data", 0, 0, mark.sample)
         for number, mark in enumerate(marks, 1)

@@ -1,7 +1,7 @@
-"""Signal maths of the mastering step: resampler, biquads, crossovers, limiters.
+"""Signal processing of mixing and mastering: resampler, biquads, crossovers, limiters.
 
-Waves go in as float32 arrays [S] and come out as float32 arrays; filters work block by block, so that
-their float64 intermediates do not grow with the song. Knows no files, codecs or songs; needs numpy only.
+Waves are float32 arrays [S]; filters work block by block, so that their float64 intermediates do not grow
+with the song. No files, codecs or songs; needs numpy only: scipy is 35 MB for four functions.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ Wave = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 CROSSOVER_HZ = 5_500.0
-"""Where the 16 kHz codec hands over to the 44.1 kHz upsampler (`post_process_audio.py`)."""
+"""Crossover between the 16 kHz codec and the 44.1 kHz upsampler (`post_process_audio.py`)."""
 CEILING = 0.99
-"""Highest sample value that upstream's `save_audio` lets through (`vocoder.py`)."""
+"""Maximum sample value, as in upstream's `save_audio` (`vocoder.py`)."""
 MAX_MATCH_GAIN = 10.0
-"""Energy matching never amplifies the codec's low band by more than this (+20 dB)."""
+"""Maximum gain of the codec's low band by energy matching (+20 dB)."""
 
 LOBES = 6
 """Zero crossings of the resampler's sinc on each side (torchaudio `lowpass_filter_width`)."""
 ROLLOFF = 0.99
 """Cut-off of the resampler as a share of the lower Nyquist rate (torchaudio `rolloff`)."""
 BIQUAD_BLOCK = 128
-"""Samples that one matrix product filters: 64 to 256 were equally fast."""
+"""Samples filtered by one matrix product: 64 to 256 were equally fast."""
 BLOCK_SAMPLES = 1 << 17
-"""Samples whose float64 intermediates exist at one time."""
+"""Samples whose float64 intermediates exist at a time."""
 CROSSOVER_TAPS = 255
 CROSSOVER_BETA = 8.0
 """Kaiser window: 80 dB of rejection, 0.9 kHz wide at 44.1 kHz, 2.9 ms to each side."""
@@ -56,15 +56,15 @@ def resample_kernel(source: int, target: int) -> tuple[NDArray[np.int64], NDArra
     kernel = np.empty((target, 2 * width + 2), np.float32)
     rows = max(1, BLOCK_SAMPLES // kernel.shape[1])
     for row in range(0, target, rows):  # coprime rates near a million have ten million taps
-        some = slice(row, row + rows)
-        tap = first[some, None] + np.arange(kernel.shape[1])
-        t = np.clip((offset[some, None] + tap / source) * base, -LOBES, LOBES)
-        kernel[some] = np.cos(t * np.pi / LOBES / 2) ** 2 * np.sinc(t) * (base / source)
+        phases = slice(row, row + rows)
+        tap = first[phases, None] + np.arange(kernel.shape[1])
+        t = np.clip((offset[phases, None] + tap / source) * base, -LOBES, LOBES)
+        kernel[phases] = np.cos(t * np.pi / LOBES / 2) ** 2 * np.sinc(t) * (base / source)
     return first, kernel
 
 
 def kernel_reach(source: int, target: int) -> int:
-    """Input samples on each side that an output sample of the resampler depends on."""
+    """Input samples on each side in the receptive field of an output sample of the resampler."""
     return ceil(LOBES * source / (ROLLOFF * min(source, target)))
 
 
@@ -126,10 +126,10 @@ def lfilter(wave: Wave, b: Doubles, a: Doubles, *, clamp: bool = True) -> Wave:
     """Second-order recursion from a zero state, wave [S] → [S]; the output is clamped to [-1, 1].
 
     The semantics of torchaudio's `lfilter`: only the output is clamped, never the recursion. The
-    recursion runs in float64 as a state space over blocks: one matrix product answers a block from rest,
-    a second adds what the two state values at its start ring on.
+    recursion runs in float64 as a state space over blocks: one matrix product gives the zero-state response,
+    a second adds the zero-input response of the two state values at the block's start.
     """
-    rest, ring, drive, step = _block_matrices(tuple(b), tuple(a))
+    zero_state, zero_input, input_to_state, transition = _block_matrices(tuple(b), tuple(a))
     out = np.empty_like(wave)
     s1 = s2 = 0.0
     for start in range(0, len(wave), BLOCK_SAMPLES):
@@ -137,10 +137,13 @@ def lfilter(wave: Wave, b: Doubles, a: Doubles, *, clamp: bool = True) -> Wave:
         rows = -(-len(piece) // BIQUAD_BLOCK)
         x = np.pad(piece.astype(np.float64), (0, rows * BIQUAD_BLOCK - len(piece))).reshape(rows, -1)
         states = []
-        for d1, d2 in (x @ drive).tolist():
+        for d1, d2 in (x @ input_to_state).tolist():
             states.append((s1, s2))
-            s1, s2 = step[0] * s1 + step[1] * s2 + d1, step[2] * s1 + step[3] * s2 + d2
-        y = (x @ rest + np.array(states) @ ring).reshape(-1)[: len(piece)]
+            s1, s2 = (
+                transition[0] * s1 + transition[1] * s2 + d1,
+                transition[2] * s1 + transition[3] * s2 + d2,
+            )
+        y = (x @ zero_state + np.array(states) @ zero_input).reshape(-1)[: len(piece)]
         out[start : start + BLOCK_SAMPLES] = np.clip(y, -1, 1) if clamp else y
     return out
 
@@ -149,19 +152,19 @@ def lfilter(wave: Wave, b: Doubles, a: Doubles, *, clamp: bool = True) -> Wave:
 def _block_matrices(
     b: tuple[float, ...], a: tuple[float, ...]
 ) -> tuple[Doubles, Doubles, Doubles, list[float]]:
-    """Input → output [N, N], state → output [2, N], input → next state [N, 2], state → next state (2x2)."""
+    """Matrices input → output [N, N], state → output [2, N], input → state [N, 2], state → state (2x2)."""
     n = BIQUAD_BLOCK
-    move = np.array([[-a[1], 1.0], [-a[2], 0.0]])  # transposed direct form II
-    feed = np.array([b[1] - a[1] * b[0], b[2] - a[2] * b[0]])
+    state_matrix = np.array([[-a[1], 1.0], [-a[2], 0.0]])  # transposed direct form II
+    input_vector = np.array([b[1] - a[1] * b[0], b[2] - a[2] * b[0]])
     powers = [np.eye(2)]
     for _ in range(n):
-        powers.append(powers[-1] @ move)
-    ring = np.stack([power[0] for power in powers[:n]], axis=1)
-    impulse = np.array([b[0], *(power[0] @ feed for power in powers[: n - 1])])
+        powers.append(powers[-1] @ state_matrix)
+    zero_input = np.stack([power[0] for power in powers[:n]], axis=1)
+    impulse = np.array([b[0], *(power[0] @ input_vector for power in powers[: n - 1])])
     lag = np.arange(n)[None, :] - np.arange(n)[:, None]
-    rest = np.where(lag >= 0, impulse[lag], 0.0)
-    drive = np.stack([powers[n - 1 - k] @ feed for k in range(n)])
-    return rest, ring, drive, powers[n].reshape(-1).tolist()
+    zero_state = np.where(lag >= 0, impulse[lag], 0.0)
+    input_to_state = np.stack([powers[n - 1 - k] @ input_vector for k in range(n)])
+    return zero_state, zero_input, input_to_state, powers[n].reshape(-1).tolist()
 
 
 def low_pass(wave: Wave, cutoff_hz: float, rate: int) -> Wave:
@@ -204,7 +207,7 @@ def mix_upstream(
 
     `replace_low_freq_with_energy_matched` (`post_process_audio.py`) exactly, without its mp3 files. Its
     two biquads stand 180° apart at the cut-off, so what both mixes share is nulled at 5.5 kHz and
-    weakened from 3 to 10 kHz; :func:`mix_hybrid` is the mix to listen to. Not limited.
+    weakened from 3 to 10 kHz; :func:`mix_hybrid` is the default mix. Not limited.
     """
     high = high_pass(vocos_mix, cutoff_hz, song_rate)
     level = rms(low_pass(vocos_mix, cutoff_hz, song_rate))
@@ -250,9 +253,9 @@ def _cut_or_pad(wave: Wave, length: int) -> Wave:
     return _padded(wave, 0, length) if len(wave) != length else wave
 
 
-def _energy_scale(wanted: float, present: float) -> float:
-    """Upstream's energy scale with its epsilon (`post_process_audio.py`)."""
-    return (wanted + 1e-10) / (present + 1e-10)
+def _energy_scale(target: float, level: float) -> float:
+    """Gain that gives a band of RMS `level` the RMS `target`, with upstream's epsilon."""
+    return (target + 1e-10) / (level + 1e-10)
 
 
 def rms(wave: Wave) -> float:
@@ -270,12 +273,12 @@ def peak(wave: Wave) -> float:
 
 
 def clamp(wave: Wave, ceiling: float = CEILING) -> Wave:
-    """Cut off whatever exceeds ±ceiling: what upstream's `save_audio` does by default. Any shape."""
+    """Clip to ±ceiling, as upstream's `save_audio` does by default. Any shape."""
     return np.clip(wave, np.float32(-ceiling), np.float32(ceiling))
 
 
 def rescale(wave: Wave, ceiling: float = CEILING) -> Wave:
-    """Multiply by min(ceiling / peak, 1): what upstream's `save_audio` does with `--rescale`. Any shape."""
+    """Multiply by min(ceiling / peak, 1), as upstream's `save_audio` does with `--rescale`. Any shape."""
     highest = peak(wave)
     return wave * np.float32(ceiling / highest) if highest > np.float32(ceiling) else wave
 
@@ -283,8 +286,8 @@ def rescale(wave: Wave, ceiling: float = CEILING) -> Wave:
 def limit(wave: Wave, rate: int, ceiling: float = CEILING) -> Wave:
     """Wave [S] → [S] with no sample above ±ceiling; the same array where none was.
 
-    A look-ahead peak limiter: the gain goes down smoothly within the 5 ms before a peak, comes back
-    at 20 dB a second, and every sample out of reach of a peak stays as it was.
+    A look-ahead peak limiter: the gain falls smoothly within the 5 ms before a peak and recovers at 20 dB a
+    second; samples away from peaks are unchanged.
     """
     ceiling = float(np.float32(ceiling))
     if peak(wave) <= ceiling:
@@ -307,7 +310,7 @@ def limit(wave: Wave, rate: int, ceiling: float = CEILING) -> Wave:
 
 
 def _excess_db(wave: Wave, length: int, ceiling: float) -> Doubles:
-    """How far each sample exceeds the ceiling, dB [length]; 0 where it does not or the wave has ended."""
+    """Excess of each sample over the ceiling, dB [length]; 0 below it and beyond the end of the wave."""
     excess = np.zeros(length)
     excess[: len(wave)] = 20 * np.log10(np.maximum(np.abs(wave, dtype=np.float64) / ceiling, 1))
     return excess

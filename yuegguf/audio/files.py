@@ -1,7 +1,7 @@
 """Songs as audio files, with their tags.
 
 Everything goes through libsndfile (soundfile), except the ID3 tag of an mp3: libsndfile hands LAME UTF-8 as
-Latin-1, which turns every title outside ASCII into mojibake, so the 30 lines at the end write that tag.
+Latin-1, which garbles every title outside ASCII, so the 30 lines at the end write that tag.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from yuegguf.files.atomic import replacing
 from yuegguf.request.song_request import FORMATS, Format
 
 CREDIT = "AI-generated with YuE by HKUST/M-A-P"
-"""The provenance that YuE's licence asks for, in every file and song folder."""
+"""Provenance that YuE's licence requires, in every file and song folder."""
 WRITE_SAMPLES = 1 << 18
-"""Samples that are converted and written at one time."""
+"""Samples converted and written at a time."""
 
 
 @dataclass(frozen=True)
 class Tags:
-    """What a file says about itself; an empty field is left out."""
+    """Tags of an audio file; empty fields are not written."""
 
     title: str = ""
     artist: str = ""
@@ -46,15 +46,16 @@ def write_audio(
     path: Path,
     wave: NDArray[np.float32],
     format: Format = "wav",
+    *,
     bits: int = 16,
     tags: Tags | None = None,
-    marks: Sequence[CuePoint] = (),
+    cues: Sequence[CuePoint] = (),
 ) -> None:
     """Write a mono wave [S] at 44.1 kHz, beside the target first and renamed when it is on disk.
 
-    `bits` (16 or 24) counts for wav and flac; mp3 is written with LAME's best variable rate. Samples are
+    `bits` (16 or 24) applies to wav and flac; mp3 is written with LAME's best variable rate. Samples are
     rounded to the nearest step without dither, and clipped at full scale. The same arguments give the
-    same bytes. `tags=None` writes no tags. `marks` become cue points of a WAV file.
+    same bytes. `tags=None` writes no tags. `cues` are written into a WAV file only.
 
     Raises RequestError for a format or a bit depth that cannot be written, StorageError when the disk is
     full or the folder cannot be written.
@@ -67,20 +68,24 @@ def write_audio(
             # soundfile asserts that everything was written
             except (soundfile.SoundFileError, RuntimeError, AssertionError) as error:
                 raise StorageError(f"{path} could not be written ({error})", "check the disk") from error
-        if format == "wav" and marks:
-            add_cues(part, marks)
+        if format == "wav" and cues:
+            add_cues(part, cues)
         if format == "mp3" and tags is not None:
             part.write_bytes(_id3(tags) + part.read_bytes())
 
 
 def check_format(format: str, bits: int) -> str:
-    """libsndfile's name of the samples in a format. Raises RequestError for what cannot be written."""
+    """libsndfile's subtype of a format and bit depth. Raises RequestError for what cannot be written."""
     if format not in FORMATS:
-        raise RequestError(f"{format!r} is not an audio format that we write", f"use {', '.join(FORMATS)}")
+        raise RequestError(
+            f"{format!r} is not an audio format that can be written", f"use {', '.join(FORMATS)}"
+        )
     if format == "mp3":
         if "MP3" not in soundfile.available_formats():
-            found = soundfile.__libsndfile_version__
-            raise RequestError(f"libsndfile {found} cannot write mp3", "use flac, or libsndfile 1.1 or newer")
+            version = soundfile.__libsndfile_version__
+            raise RequestError(
+                f"libsndfile {version} cannot write mp3", "use flac, or libsndfile 1.1 or newer"
+            )
         return "MPEG_LAYER_III"
     if bits not in (16, 24):
         raise RequestError(f"{bits} bits a sample cannot be written", "use 16 or 24")
@@ -88,32 +93,32 @@ def check_format(format: str, bits: int) -> str:
 
 
 class _ErrorKeepingFile:
-    """A file that libsndfile writes to, and what the system refused, which libsndfile does not pass on.
+    """File for libsndfile that keeps the first OSError of a write, which libsndfile does not pass on.
 
-    Used as a context, it raises that OSError at the end.
+    As a context manager it raises that error at the end.
     """
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
-        self._refused: OSError | None = None
+        self._error: OSError | None = None
         self.seek, self.tell = file.seek, file.tell
 
     def write(self, data: bytes) -> int:
-        """Write everything; the bytes that were written, of which too few make libsndfile stop."""
+        """Write all bytes; returns how many were written, of which too few make libsndfile stop."""
         left = memoryview(data)
         try:
             while left:
                 left = left[self._file.write(left) :]
         except OSError as error:
-            self._refused = self._refused or error
+            self._error = self._error or error
         return len(data) - len(left)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_raised: object) -> None:
-        if self._refused is not None:
-            raise self._refused
+        if self._error is not None:
+            raise self._error
 
 
 def _encode(
@@ -131,7 +136,7 @@ def _encode(
 
 
 def _samples(wave: NDArray[np.float32], subtype: str) -> NDArray[np.float32] | NDArray[np.int32]:
-    """Rounded here, because libsndfile truncates floats to PCM; left-aligned in 32 bits."""
+    """Round to PCM, left-aligned in 32 bits, because libsndfile would truncate floats."""
     if subtype == "MPEG_LAYER_III":
         return np.clip(wave, -1, 1)
     bits = int(subtype.removeprefix("PCM_"))
@@ -141,7 +146,7 @@ def _samples(wave: NDArray[np.float32], subtype: str) -> NDArray[np.float32] | N
 
 
 def _texts(tags: Tags) -> dict[str, str]:
-    """The fields that say something, without zero bytes and half characters, which no tag can hold."""
+    """Non-empty fields, without zero bytes and lone surrogates, which no tag can hold."""
     cleaned = {
         field: text.replace("\0", "").encode(errors="replace").decode()
         for field, text in asdict(tags).items()
@@ -150,7 +155,7 @@ def _texts(tags: Tags) -> dict[str, str]:
 
 
 def _id3(tags: Tags) -> bytes:
-    """An ID3v2.4 tag in UTF-8 (id3.org, "ID3 tag version 2.4.0")."""
+    """ID3v2.4 tag in UTF-8 (id3.org, "ID3 tag version 2.4.0")."""
     names = {"title": b"TIT2", "artist": b"TPE1", "software": b"TSSE", "date": b"TDRC"}
     texts = _texts(tags)
     frames = [_frame(name, b"\3" + texts[field].encode()) for field, name in names.items() if field in texts]
@@ -165,5 +170,5 @@ def _frame(name: bytes, content: bytes) -> bytes:
 
 
 def _syncsafe(number: int) -> bytes:
-    """Four bytes of seven bits each."""
+    """ID3 synchsafe integer: four bytes of seven bits each."""
     return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))

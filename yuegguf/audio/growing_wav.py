@@ -1,4 +1,4 @@
-"""A WAV file that grows while people listen to it: valid at every moment, and gone on with after a kill."""
+"""Append-only WAV file: valid at every moment, and continued after a kill."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ SAMPLE_BYTES = 2
 
 
 class GrowingWav:
-    """Samples are written first and counted in the header afterwards.
+    """Append-only 16-bit mono WAV file; samples are written first and counted in the header afterwards.
 
-    A player that opens the file at any moment, a full disk or a kill between the two, finds a whole file
-    that ends a little earlier. One that has it open can read on.
+    After a full disk or a kill between the two, and for a player at any moment, the file is valid and ends
+    a little earlier.
     """
 
     def __init__(self, path: Path, handle: int, header: bytes, samples: int) -> None:
         self._path, self._handle, self._header = path, handle, header
         self.samples = samples
-        """How many are in the file."""
+        """Number of samples in the file."""
 
     @classmethod
     def open(cls, path: Path, rate: int, comment: str) -> Self:
-        """Go on with `path` if it was begun with the same rate and comment, else begin it anew.
+        """Open `path` to append if it has the same rate and comment, else replace it by an empty file.
 
         Raises StorageError.
         """
@@ -51,15 +51,15 @@ class GrowingWav:
         return np.frombuffer(data, "<i2").astype(np.int16)
 
     def cut(self, samples: int) -> None:
-        """Keep only so many samples. Raises StorageError."""
+        """Truncate the file to `samples`. Raises StorageError."""
         if samples >= self.samples:
             return
         with storage_errors(self._path):
-            self._count(samples)  # before the samples go, or the header would promise what is not there
+            self._count(samples)  # before truncating, or the header would count missing samples
             os.ftruncate(self._handle, len(self._header) + SAMPLE_BYTES * samples)
 
     def append(self, samples: NDArray[np.int16]) -> None:
-        """Add samples. Raises StorageError; the file then ends where it ended before."""
+        """Append samples. Raises StorageError; the file then ends where it ended before."""
         with storage_errors(self._path):
             self._write(len(self._header) + SAMPLE_BYTES * self.samples, samples.astype("<i2").tobytes())
             self._count(self.samples + len(samples))
@@ -76,7 +76,7 @@ class GrowingWav:
 
     def _write(self, position: int, data: bytes) -> None:
         os.lseek(self._handle, position, os.SEEK_SET)
-        while data:  # a disk that fills up takes a part, and refuses the rest
+        while data:  # a disk that fills up takes only a part
             data = data[os.write(self._handle, data) :]
 
 
@@ -87,7 +87,7 @@ def to_pcm(wave: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def _header(samples: int, rate: int, comment: str) -> bytes:
-    """Everything before the samples; the last four bytes are their size."""
+    """Bytes before the samples; the last four are the samples' size."""
     form = b"fmt " + struct.pack(
         "<IHHIIHH", 16, 1, 1, rate, SAMPLE_BYTES * rate, SAMPLE_BYTES, 8 * SAMPLE_BYTES
     )
@@ -100,13 +100,13 @@ def _header(samples: int, rate: int, comment: str) -> bytes:
 
 
 def _samples_of(path: Path, rate: int, comment: str) -> int | None:
-    """How many samples a file of ours holds; None for any other file, or none at all."""
+    """Number of samples of a growing WAV file; None for any other or a missing file."""
     length = len(_header(0, rate, comment))
     try:
         with path.open("rb") as file:
-            start, there = file.read(length), path.stat().st_size
+            start, size = file.read(length), path.stat().st_size
     except FileNotFoundError:
         return None
     samples = int.from_bytes(start[-4:], "little") // SAMPLE_BYTES
-    whole = length + SAMPLE_BYTES * samples <= there
+    whole = length + SAMPLE_BYTES * samples <= size
     return samples if whole and start == _header(samples, rate, comment) else None

@@ -1,7 +1,7 @@
-"""Recordings that a user gives: their length without decoding them, and their samples, block by block.
+"""A user's recordings: length without decoding, and samples block by block.
 
-A header is only believed as far as the file bears it out, and memory follows what is there, never what is
-announced.
+A header's length is verified against the file, and memory follows the samples present, never the announced
+number.
 """
 
 from __future__ import annotations
@@ -15,26 +15,23 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
-from yuegguf.audio.dsp import kernel_reach, resample
+from yuegguf.audio.dsp import Wave, kernel_reach, resample
 from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, MIN_SAMPLES
 from yuegguf.errors import RequestError
 from yuegguf.files.reading import open_plain_file
 
-Wave = NDArray[np.float32]
-
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
-"""Sample rates that we read, Hz: beyond them a header is damaged, and a resampling kernel explodes."""
+"""Accepted sample rates, Hz: beyond them a header is damaged and a resampling kernel huge."""
 MAX_CHANNELS = 64
 MAX_SECONDS = 6 * 3600
-"""Seconds of a recording that is read: a compressed file of a megabyte can announce and hold days."""
+"""Maximum length of a recording: a compressed file of a megabyte can hold days."""
 DECODE_VALUES = 1 << 20
-"""Numbers that are decoded at one time, those of all channels counted."""
+"""Samples decoded at a time, of all channels together."""
 INEXACT_SEEK = ("OGG",)
-"""Formats in which libsndfile 1.2 goes to another sample than asked for, near the end of a stream."""
+"""Formats in which libsndfile 1.2 seeks to a wrong sample near the end of a stream."""
 RESAMPLE_SECONDS = 30
-"""Seconds that are resampled at one time."""
+"""Seconds resampled at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,71 +40,71 @@ class Recording:
 
     path: Path
     rate: int
-    """Hz."""
+    """Sample rate, Hz."""
     samples: int
-    """Of each channel, that are really there."""
+    """Samples of each channel present in the file."""
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Length in seconds."""
         return self.samples / self.rate
 
     @property
     def codec_frames(self) -> int:
-        """Frames that the codec makes of it; 0 where it is too short to be encoded."""
+        """Frames of its codes; 0 where it is too short to be encoded."""
         samples = self.length_at(CODEC_RATE)
         return (samples + 240) // CODEC_HOP if samples >= MIN_SAMPLES else 0
 
     def length_at(self, rate: int) -> int:
-        """Samples at another rate."""
+        """Length in samples at another rate in Hz."""
         return -(-self.samples * rate // self.rate)
 
     def read(self, first: int = 0, last: int | None = None) -> Wave:
-        """Samples first … last at its own rate, mono. Raises RequestError."""
+        """Samples first … last at the recording's rate, mono. Raises RequestError."""
         with _memory(self.path), closing(_Reader(self)) as reader:
             return reader.read(first, self.samples if last is None else last)
 
     def wave(self, rate: int, first: int = 0, last: int | None = None) -> Wave:
-        """Samples first … last at `rate` Hz, mono: the same of any part as of the whole.
+        """Samples first … last at `rate` Hz, mono; any part equals that part of the whole.
 
-        First the mean of the channels, then the rate: upstream's order. Raises RequestError.
+        Channels are averaged before resampling, as upstream does. Raises RequestError.
         """
         stop = self.length_at(rate) if last is None else min(last, self.length_at(rate))
         common = gcd(self.rate, rate)
         source, target = self.rate // common, rate // common
-        margin = -(-kernel_reach(source, target) // source) + 1  # periods that a sample depends on
+        margin = -(-kernel_reach(source, target) // source) + 1  # periods of context
         step = max(1, RESAMPLE_SECONDS * rate // target) * target
         with _memory(self.path), closing(_Reader(self)) as reader:
             out = np.empty(max(0, stop - first), np.float32)
             for begin in range(first // target * target, stop, step):
                 end = min(begin + step, stop)
                 period = max(0, begin // target - margin)
-                part = reader.read(period * source, (-(-end // target) + margin) * source)
-                made, low = resample(part, self.rate, rate), max(begin, first)
-                out[low - first : end - first] = made[low - period * target : end - period * target]
+                samples = reader.read(period * source, (-(-end // target) + margin) * source)
+                resampled, low = resample(samples, self.rate, rate), max(begin, first)
+                out[low - first : end - first] = resampled[low - period * target : end - period * target]
         return out
 
 
 class _Reader:
-    """A recording's samples, part after part, each of which begins within the one before or behind it."""
+    """Reads a recording forwards in parts that may overlap the one before."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         with _reading(recording.path):
             self._file = soundfile.SoundFile(recording.path)
-        self._start, self._held = 0, np.empty(0, np.float32)
-        """Where the part before begins, and the part."""
+        self._start, self._last = 0, np.empty(0, np.float32)
+        """First sample of the part read last, and that part."""
 
     def read(self, first: int, last: int) -> Wave:
         """Mono samples first … last. Raises RequestError."""
         assert first >= self._start
         stop = min(last, self._recording.samples)
-        path, position = self._recording.path, self._start + len(self._held)
+        path, position = self._recording.path, self._start + len(self._last)
         with _reading(path):
             wave = np.empty(max(0, stop - first), np.float32)
-            kept = self._held[first - self._start :][: len(wave)]
-            wave[: len(kept)] = kept
-            done = len(kept)
+            overlap = self._last[first - self._start :][: len(wave)]
+            wave[: len(overlap)] = overlap
+            done = len(overlap)
             if done < len(wave):
                 _go_to(self._file, position, first + done)
             for block in _blocks(self._file, len(wave) - done):
@@ -115,7 +112,7 @@ class _Reader:
                 done += len(block)
         if done < len(wave):
             raise _short(path, self._recording.samples, first + done)
-        self._start, self._held = first, wave
+        self._start, self._last = first, wave
         return wave
 
     def close(self) -> None:
@@ -123,7 +120,7 @@ class _Reader:
 
 
 def open_recording(path: Path) -> Recording:
-    """A file that libsndfile understands, not decoded unless its header is in doubt.
+    """Open an audio file; it is decoded only if its header is implausible.
 
     Raises RequestError: no such file, not audio, no samples, an absurd rate, channel count or length.
     """
@@ -147,13 +144,13 @@ def open_recording(path: Path) -> Recording:
 
 
 def read_audio(path: Path) -> tuple[Wave, int]:
-    """A whole file → (mono wave [S] in -1 … 1, sample rate in Hz). Raises RequestError."""
-    found = open_recording(path)
-    return found.read(), found.rate
+    """Read a whole file → (mono wave [S] in -1 … 1, sample rate in Hz). Raises RequestError."""
+    recording = open_recording(path)
+    return recording.read(), recording.rate
 
 
 def _holds(path: Path, samples: int) -> bool:
-    """Whether the last of so many samples can be read; a file that was cut off has none there."""
+    """Whether the last of `samples` can be read; in a truncated file it cannot."""
     try:
         with _memory(path), soundfile.SoundFile(path) as file:
             file.seek(samples - 1)
@@ -163,13 +160,13 @@ def _holds(path: Path, samples: int) -> bool:
 
 
 def _count(path: Path, most: int) -> int:
-    """Samples that can be decoded, at most one more than `most`. Raises RequestError."""
+    """Number of samples that can be decoded, at most one more than `most`. Raises RequestError."""
     with _reading(path), soundfile.SoundFile(path) as file:
         return sum(len(block) for block in _blocks(file, most + 1))
 
 
 def _blocks(file: soundfile.SoundFile, count: int) -> Iterator[Wave]:
-    """The next samples [S, channels], until there are `count` or no more."""
+    """Blocks of the next samples [S, channels], up to `count` in all."""
     size = DECODE_VALUES // file.channels
     while count > 0:
         block = file.read(min(size, count), dtype="float32", always_2d=True)
@@ -180,7 +177,7 @@ def _blocks(file: soundfile.SoundFile, count: int) -> Iterator[Wave]:
 
 
 def _go_to(file: soundfile.SoundFile, position: int, sample: int) -> None:
-    """Go on from a position to a sample; by decoding where the format cannot seek, or not near the end."""
+    """Move from a position to a sample; by decoding where the format cannot seek exactly."""
     if file.seekable() and file.format not in INEXACT_SEEK:
         file.seek(sample)
     else:
@@ -189,16 +186,16 @@ def _go_to(file: soundfile.SoundFile, position: int, sample: int) -> None:
 
 
 def _mono(block: Wave, path: Path) -> Wave:
-    with np.errstate(invalid="ignore", over="ignore"):  # what comes of such samples is refused
+    with np.errstate(invalid="ignore", over="ignore"):  # such samples are refused below
         wave: Wave = block.mean(axis=1, dtype=np.float32)
     if not np.isfinite(wave).all():
         raise RequestError(f"{path} holds samples that are not numbers", "export the recording again")
     return wave
 
 
-def _short(path: Path, announced: int, found: int) -> RequestError:
+def _short(path: Path, announced: int, present: int) -> RequestError:
     return RequestError(
-        f"{path} announces {announced} samples and ends at {found}", "export the recording again"
+        f"{path} announces {announced} samples and ends at {present}", "export the recording again"
     )
 
 
@@ -210,14 +207,14 @@ def _reading(path: Path) -> Iterator[None]:
             yield
     # TypeError: soundfile takes a name ending in .raw for headerless samples
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError) as error:
-        refused = _refusal(path)
-        reason = refused.strerror if refused else error
+        cause = _open_error(path)
+        reason = cause.strerror if cause else error
         hint = "use a wav, flac, mp3 or ogg file that plays elsewhere"
-        raise RequestError(f"{path} could not be read as audio ({reason})", hint) from refused or error
+        raise RequestError(f"{path} could not be read as audio ({reason})", hint) from cause or error
 
 
-def _refusal(path: Path) -> OSError | None:
-    """Why the system does not open a file, which libsndfile does not pass on; None where it does."""
+def _open_error(path: Path) -> OSError | None:
+    """Error of opening a file, which libsndfile does not pass on; None where it opens."""
     try:
         open_plain_file(path).close()
     except OSError as error:

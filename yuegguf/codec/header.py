@@ -1,4 +1,4 @@
-"""What an exported graph says of itself, read from its ONNX file without loading it."""
+"""Headers of exported ONNX graphs, read without loading the weights."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ GraphRole = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsam
 GRAPH_ROLES: tuple[GraphRole, ...] = get_args(GraphRole)
 
 METADATA_KEY = "yuegguf.codec"
-"""The exporter's key of the JSON header."""
+"""ONNX metadata key of the JSON header."""
 HEADER_VERSION = 1
-"""The newest header that this version reads."""
+"""Newest header version that is read."""
 
 
 @dataclass(frozen=True)
 class GraphHeader:
-    """What an exported graph says about itself."""
+    """JSON header of an exported graph."""
 
     role: GraphRole
     fingerprint: str
-    """Hash of the codebooks, the same in all files of one codec."""
+    """SHA-256 of the codebooks, equal in all files of one codec."""
     codebooks: int
     bins: int
-    """Entries of one codebook."""
+    """Number of entries of a codebook."""
     width: int
-    """Numbers of one codebook entry."""
+    """Dimension of a codebook entry."""
     n_fft: int
-    """Samples of an upsampler's Fourier frame; 0 for the other graphs."""
+    """FFT size of an upsampler in samples; 0 for the other graphs."""
 
 
 def read_graph_header(path: Path, role: GraphRole) -> GraphHeader:
-    """The header of an exported graph, without loading it.
+    """Read the header of an exported graph.
 
     Raises DamagedFile where the file is cut off, is no ONNX model, was not made by `yuegguf export-codec`,
-    is of a newer format, or has another role than its name says.
+    is of a newer format, or has another role than its file name.
     """
     try:
         with open_plain_file(path) as file:
@@ -60,7 +60,7 @@ def read_graph_header(path: Path, role: GraphRole) -> GraphHeader:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of any ONNX file, without its weights. Raises ModelNotFound, DamagedFile."""
+    """Metadata of any ONNX file. Raises ModelNotFound, DamagedFile."""
     try:
         with open_plain_file(path) as file:
             return _metadata(file, path.stat().st_size)
@@ -72,29 +72,29 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """The widths that decide what encoding takes, in channels, and the weights."""
+    """Channel widths of an encoder, which determine the memory of encoding, and its number of weights."""
 
     weights: int
-    """Numbers."""
+    """Number of weights."""
     acoustic: int
-    """Of the acoustic encoder at 16 kHz."""
+    """Channels of the acoustic encoder at 16 kHz."""
     convolution: int
-    """Of HuBERT's first convolutions, at 3,200 Hz."""
+    """Channels of HuBERT's first convolutions, at 3,200 Hz."""
     hidden: int
-    """Of HuBERT's layers, at 50 Hz."""
+    """Channels of HuBERT's layers, at 50 Hz."""
 
     @property
     def fixed(self) -> int:
-        """Bytes of a loaded encoder: ONNX Runtime packs the large matrices anew, and keeps both."""
+        """Bytes of a loaded encoder: ONNX Runtime repacks the large matrices and keeps both copies."""
         return 6 * self.weights
 
     @property
     def second(self) -> int:
-        """Bytes for each second of audio, never less than was measured.
+        """Bytes for each second of audio, an upper bound of the measurements.
 
-        The two halves run one after the other, each in as many tensors of its widest layer as counted here.
-        Measured were, per second, 5.5 MB at the widths 16, 16, 24 (nano; 6.3 here), 10.5 MB at 1, 256, 192,
-        3.6 MB at 1, 16, 768, and 25.6 MB at the published 64, 512, 768 (27.6 here).
+        The two halves run one after the other, each with as many tensors of its widest layer as counted here.
+        Measured per second: 5.5 MB at the widths 16, 16, 24 (nano; 6.3 here), 10.5 MB at 1, 256, 192, 3.6 MB
+        at 1, 16, 768, and 25.6 MB at the published 64, 512, 768 (27.6 here).
         """
         heads = self.hidden // 64 if self.hidden % 64 == 0 else 12
         convolution = 4 * self.convolution * CODEC_RATE // 5
@@ -104,28 +104,28 @@ class EncoderShape:
 
 
 MAX_FIELDS, MAX_DIMS_BYTES, MAX_TEXT_BYTES = 200_000, 80, 1 << 20
-"""Fields of a message, bytes of a weight's dimensions and of a text. The bundled encoder has 703 fields."""
+"""Limits: fields of a message (the bundled encoder has 703), bytes of a weight's dimensions and of a text."""
 QUERY_BLOCK = 512
-"""Queries of a step of HuBERT's attention, in every exported graph."""
+"""Queries per attention step of HuBERT in every exported graph."""
 _WIDTHS = {
     "acoustic": "encoder.block.0.weight",
     "convolution": "semantic_model.feature_extractor.conv_layers.0.conv.weight",
     "hidden": "semantic_model.encoder.layer_norm.weight",
 }
-"""The weights whose first dimension is a width."""
+"""Weights whose first dimension is a width."""
 
 
 def read_encoder(path: Path) -> EncoderShape:
-    """The shape of an exported encoder. Raises ModelNotFound, DamagedFile."""
+    """Read the shape of an exported encoder. Raises ModelNotFound, DamagedFile."""
     try:
         with open_plain_file(path) as file:
-            found = {name.removesuffix(".f16"): dims for name, dims in _weights(file, path.stat().st_size)}
-        widths = {field: found[name][0] for field, name in _WIDTHS.items()}
+            shapes = {name.removesuffix(".f16"): dims for name, dims in _weights(file, path.stat().st_size)}
+        widths = {field: shapes[name][0] for field, name in _WIDTHS.items()}
     except FileNotFoundError as error:
         raise ModelNotFound(f"{path} is not there", "make it with: yuegguf export-codec") from error
     except (OSError, ValueError, LookupError) as error:
         raise DamagedFile(f"{path} is damaged: {error}", "export the codec again") from error
-    return EncoderShape(sum(prod(dims) for dims in found.values()), **widths)
+    return EncoderShape(sum(prod(dims) for dims in shapes.values()), **widths)
 
 
 def _header_of(path: Path, role: GraphRole, facts: dict[str, Any]) -> GraphHeader:
@@ -143,7 +143,7 @@ def _header_of(path: Path, role: GraphRole, facts: dict[str, Any]) -> GraphHeade
 
 
 def _weights(file: BinaryIO, size: int) -> Iterator[tuple[str, list[int]]]:
-    """Name and dimensions of every initialiser of an ONNX file, without their numbers."""
+    """Name and dimensions of every initialiser of an ONNX file."""
     for number, start, length in _fields(file, 0, size):
         if number != 7:  # the graph
             continue
@@ -169,18 +169,18 @@ def _weight(file: BinaryIO, start: int, end: int) -> tuple[str, list[int]]:
 
 
 def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
-    """metadata_props of an ONNX file, found by stepping over the other fields of its ModelProto."""
-    found: dict[str, str] = {}
+    """metadata_props of an ONNX file; the other fields of its ModelProto are skipped."""
+    metadata: dict[str, str] = {}
     for number, start, length in _fields(file, 0, size):
         if number == 14:
             parts = {key: (at, count) for key, at, count in _fields(file, start, start + length)}
             key, value = (_text(file, *parts[field]) for field in (1, 2))
-            found[key] = value
-    return found
+            metadata[key] = value
+    return metadata
 
 
 def _fields(file: BinaryIO, position: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and length of each field of a protobuf message that lies in position … end."""
+    """Number, start and length of each field of a protobuf message in bytes position … end."""
     for _ in range(MAX_FIELDS):
         if position >= end:
             return

@@ -1,8 +1,8 @@
-"""The AudioCodec on ONNX Runtime; nothing else imports it.
+"""AudioCodec on ONNX Runtime; nothing else imports it.
 
 A codec is a folder of four files written by `yuegguf export-codec`. Their headers are read and compared when
-the folder is opened, their weights only when a graph is first needed. Running is deterministic: same files,
-same machine, same number of threads, same samples.
+the folder is opened, their weights only when a graph first runs. Results are deterministic: same files, same
+machine, same number of threads, same samples.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class OrtCodec:
     def open(
         cls, folder: Path, threads: int | None = None, need: Sequence[GraphRole] = GRAPH_ROLES
     ) -> OrtCodec:
-        """The codec in `folder`; loads no weights yet.
+        """Open the codec in `folder`; loads no weights yet.
 
-        `threads` None leaves it to ONNX Runtime (one per core); `need` are the graphs that will be used.
-        Raises ModelNotFound where one is not there, DamagedFile where one is broken, is of a newer format,
-        or comes from another codec than the rest.
+        `threads` None leaves it to ONNX Runtime (one per core); `need` are the graphs to open. Raises
+        ModelNotFound where one is missing, DamagedFile where one is damaged, of a newer format, or of
+        another codec than the others.
         """
         files: dict[GraphRole, tuple[Path, GraphHeader]] = {}
         for role in need:
@@ -50,18 +50,20 @@ class OrtCodec:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the codebooks: codes of a codec with another one mean something else."""
+        """SHA-256 of the codebooks; codes of a codec with another one are not compatible."""
         return next(iter(self._files.values()))[1].fingerprint
 
     def encode(self, wav16k: NDArray[np.float32]) -> NDArray[np.int16]:
         """Wave [S] at 16 kHz → codes [8, T], T = floor((S + 240) / 320).
 
-        The wave is encoded whole, since HuBERT normalises and attends over all of it; what that takes is in
+        The wave is encoded whole, since HuBERT normalises and attends over all of it; for the memory see
         `header.EncoderShape`. Raises RequestError for audio that is too short or not finite, CodecError
-        for an array of another kind or where memory runs out.
+        for an array of another type or shape, and where memory runs out.
         """
         if wav16k.ndim != 1 or not np.issubdtype(wav16k.dtype, np.floating):
-            raise CodecError(f"a wave must be one row of floats, not {wav16k.dtype} {wav16k.shape}")
+            raise CodecError(
+                f"a wave must be one-dimensional and of floats, not {wav16k.dtype} {wav16k.shape}"
+            )
         if wav16k.size < MIN_SAMPLES:
             raise RequestError(
                 f"the audio is too short: {wav16k.size} samples at 16 kHz",
@@ -90,7 +92,7 @@ class OrtCodec:
         return inverse_stft(real, imag, self._header(role).n_fft)
 
     def release(self, role: GraphRole) -> None:
-        """Free one graph's memory; it is loaded again when it is needed."""
+        """Free one graph's memory; it is loaded again when it runs."""
         self._sessions.pop(role, None)
 
     def close(self) -> None:
@@ -108,7 +110,7 @@ class OrtCodec:
         if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
             raise CodecError(f"codes must be integers [codebooks, frames], not {codes.dtype} {codes.shape}")
         if not 1 <= codes.shape[0] <= header.codebooks:
-            raise CodecError(f"{codes.shape[0]} rows of codes, expected 1 to {header.codebooks}")
+            raise CodecError(f"{codes.shape[0]} codebooks, expected 1 to {header.codebooks}")
         if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < header.bins:
             raise CodecError(f"codes are {codes.min()} to {codes.max()}, expected 0 to {header.bins - 1}")
         return codes.astype(np.int64)
@@ -141,7 +143,7 @@ def inverse_stft(real: NDArray[np.float32], imag: NDArray[np.float32], n_fft: in
     power = np.square(window).reshape(steps, SONG_HOP)
     wave = np.zeros((frames + steps - 1, SONG_HOP), np.float32)
     envelope = np.zeros_like(wave)
-    for step in range(steps):  # hop-sized columns: frame t adds its part `step` to block t + step
+    for step in range(steps):  # hop-sized columns: frame t adds its column `step` to block t + step
         wave[step : step + frames] += parts[:, step]
         envelope[step : step + frames] += power[step]
     edge = (n_fft - SONG_HOP) // 2
@@ -170,11 +172,11 @@ def _check_same_codec(files: dict[GraphRole, tuple[Path, GraphHeader]]) -> None:
 
 def _session(path: Path, threads: int | None) -> Any:
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised; nothing is written to the terminal
+    options.log_severity_level = 4  # errors are raised; nothing is written to the terminal
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
-    options.enable_mem_pattern = False  # would keep one allocation plan per length, for ever
+    options.enable_mem_pattern = False  # would keep one allocation plan per length
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -183,9 +185,9 @@ def _session(path: Path, threads: int | None) -> Any:
 
 
 def _run_options() -> Any:
-    """Give the arena's memory back after every run: it does not stay at the longest song's size.
+    """Shrink the memory arena after every run, so that it does not stay at the longest song's size.
 
-    Doing without the arena would do so too, but costs twice the time in page faults.
+    Without an arena, page faults double the time.
     """
     options = ort.RunOptions()
     options.log_severity_level = 4

@@ -1,4 +1,4 @@
-"""The seam to the audio codec: waves and codes, nothing of files or songs."""
+"""Interface of the audio codec: waves ↔ codes; nothing about files or songs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Track = Literal["vocal", "instrumental"]
 CODEC_RATE = 16_000
 """Sample rate of X-Codec, Hz."""
 SONG_RATE = 44_100
-"""Sample rate of the upsamplers and of every file we write, Hz."""
+"""Sample rate of the upsamplers and of every written file, Hz."""
 FRAME_RATE = 50
 """Frames per second of one track."""
 CODEC_HOP = 320
 """Samples per frame at CODEC_RATE."""
 MIN_SAMPLES = CODEC_HOP - 8
-"""Samples of the shortest wave that X-Codec's convolutions can take; it gives one frame."""
+"""Minimum samples of a wave for X-Codec's convolutions; they give one frame."""
 SONG_HOP = 882
 """Samples per frame at SONG_RATE."""
 CODEBOOKS = 8
-"""Codebooks that YuE uses of the codec's twelve."""
+"""Codebooks that YuE uses, of the codec's twelve."""
 
 
 def whole_frames(start: float, end: float, frames: int) -> slice:
-    """The frames between two times in seconds, of a recording of `frames`; empty where it has none there."""
+    """Frames between two times in seconds of a recording of `frames`; may be empty."""
     first, last = (round(FRAME_RATE * min(seconds, frames / FRAME_RATE)) for seconds in (start, end))
     return slice(first, max(first, last))
 

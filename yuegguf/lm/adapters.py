@@ -1,6 +1,6 @@
-"""LoRA adapters: which ones, how strongly, and what a GGUF adapter must hold to fit a LLaMA.
+"""LoRA adapters: files and scales, and the checks of a GGUF adapter against a LLaMA.
 
-For a weight W [out, in] an adapter holds A [rank, in] and B [out, rank]; the model then computes with
+For a weight W [out, in] an adapter holds A [rank, in] and B [out, rank]; the model computes with
 W + scale · alpha / rank · B·A. Names and metadata: llama.cpp, convert_lora_to_gguf.py.
 """
 
@@ -16,10 +16,10 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.lm.gguf_header import GgufFile, Value, ValueType, first_names, read_gguf
 
 MAX_ADAPTERS = 2
-"""llama.cpp keeps them in a hash table by address: the order of three, and with it the last bits of the
-sum, was another one in 17 of 150 loads; that of two never was."""
+"""Maximum adapters: llama.cpp keeps them in a hash table by address, and the order of three, with the last
+bits of the sum, differed in 17 of 150 loads; that of two never did."""
 MAX_SCALE = 100
-"""The largest scale of an adapter, in either direction."""
+"""Maximum absolute scale of an adapter."""
 HALF_SUFFIXES = (".lora_a", ".lora_b")
 ALPHA_KEY = "adapter.lora.alpha"
 REQUIRED_METADATA = {"general.type": "adapter", "adapter.type": "lora", "general.architecture": "llama"}
@@ -28,12 +28,12 @@ CONVERT_HINT = "make one with: yuegguf convert-lora FOLDER"
 
 @dataclass(frozen=True)
 class Lora:
-    """An adapter and how strongly it works. Raises RequestError for a scale that is no number."""
+    """An adapter and its scale. Raises RequestError for a scale that is no number or too large."""
 
     path: Path
-    """A GGUF adapter, or the name of an installed one."""
+    """GGUF file, or the name of an installed adapter."""
     scale: float = 1.0
-    """1 = as trained; 0 = not at all: it is not even loaded."""
+    """1 = as trained; 0 = not loaded."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -48,37 +48,36 @@ class Lora:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """FILE or FILE:SCALE. Raises RequestError."""
+        """Parse FILE or FILE:SCALE. Raises RequestError."""
         name, colon, tail = text.rpartition(":")
         try:
             scale = float(tail)
-        except ValueError:  # a colon of the name's own, as in C:\\opera.gguf
+        except ValueError:  # the colon belongs to the name, as in C:\\opera.gguf
             return cls(Path(text))
         return cls(Path(name), scale) if colon else cls(Path(text))
 
 
 def read_alpha(file: GgufFile) -> float:
-    """An adapter's alpha: divided by the rank it scales B·A; 0 = neither does, as llama.cpp has it."""
+    """Alpha of an adapter; 0 = B·A is scaled neither by alpha nor by the rank, as in llama.cpp."""
     return float(file.metadata[ALPHA_KEY].data) if ALPHA_KEY in file.metadata else 0.0
 
 
 def lora_factor(alpha: float, rank: int, scale: float) -> float:
-    """The factor of B·A."""
+    """Factor of B·A."""
     return scale * alpha / rank if alpha else scale
 
 
 def read_adapter(path: Path, weights: Mapping[str, tuple[int, int]], base: str) -> GgufFile:
-    """An adapter that changes some of the weights [out, in] of the model in file `base`.
+    """Read an adapter of the weights [out, in] of the model in file `base`.
 
-    Raises ModelNotFound, or DamagedFile: llama.cpp would end the whole program over some of what is
-    refused here.
+    Raises ModelNotFound, DamagedFile: llama.cpp would end the whole process over some damaged adapters.
     """
     file = read_gguf(path)
-    for key, wanted in REQUIRED_METADATA.items():
-        found = file.metadata.get(key)
-        plain = found is not None and found.kind == ValueType.STRING and not found.array
-        text = found.text if found is not None and plain else None
-        if text != wanted:
+    for key, required in REQUIRED_METADATA.items():
+        value = file.metadata.get(key)
+        is_text = value is not None and value.kind == ValueType.STRING and not value.array
+        text = value.text if value is not None and is_text else None
+        if text != required:
             raise DamagedFile(
                 f"{path.name} is not a LoRA adapter of a LLaMA: its {key} is {text!r}", CONVERT_HINT
             )
@@ -104,9 +103,9 @@ def shape_misfits(
     rank: int | None = None,
     called: Mapping[str, str] | None = None,
 ) -> str:
-    """Why tensors such as blk.0.attn_q.weight.lora_a do not fit weights [out, in]; empty when they do.
+    """Misfits between tensors such as blk.0.attn_q.weight.lora_a and weights [out, in]; empty for none.
 
-    `rank` is what it must be everywhere; None = any. `called` says how a message names a tensor.
+    `rank` is the required rank; None = any. `called` holds the names of tensors in the message.
     """
     names = called or {}
     halves = {f"{weight}{half}" for weight in weights for half in HALF_SUFFIXES}
@@ -114,10 +113,10 @@ def shape_misfits(
         weight + half for weight in weights for half in HALF_SUFFIXES if weight + _other_half(half) in tensors
     ]
     shaped = [
-        f"{names.get(name, name)} {tensors[name]} instead of {wanted}"
+        f"{names.get(name, name)} {tensors[name]} instead of {expected}"
         for weight, shape in weights.items()
-        for name, wanted in _expected_shapes(tensors, weight, shape, rank)
-        if tensors[name] != wanted
+        for name, expected in _expected_shapes(tensors, weight, shape, rank)
+        if tensors[name] != expected
     ]
     lists = (
         ("missing", [names.get(name, name) for name in partners if name not in tensors]),
@@ -126,13 +125,13 @@ def shape_misfits(
     )
     if not tensors:
         return "it holds no tensors"
-    return "; ".join(f"{word}: {first_names(found)}" for word, found in lists if found)
+    return "; ".join(f"{word}: {first_names(listed)}" for word, listed in lists if listed)
 
 
 def _expected_shapes(
     tensors: Mapping[str, tuple[int, ...]], weight: str, shape: tuple[int, int], rank: int | None
 ) -> Iterable[tuple[str, tuple[int, int]]]:
-    """The halves of a weight that are both there, and the shapes that they must have."""
+    """Expected shapes of the halves of a weight, if both are present."""
     a, b = (weight + half for half in HALF_SUFFIXES)
     if a in tensors and b in tensors:
         rank = tensors[a][0] if rank is None else rank

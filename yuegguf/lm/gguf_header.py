@@ -1,13 +1,13 @@
-"""The header of a GGUF file, read with every count, length and offset checked before it is used.
+"""Header of a GGUF file, read with every count, length and offset checked before it is used.
 
-gguf's own reader makes an array per string (seconds for 84,000 pieces) and believes the lengths it finds;
+gguf's reader makes an array per string (seconds for 84,000 pieces) and trusts the lengths in the file;
 llama.cpp ends the whole process over some of them. Layout: ggml, docs/gguf.md. Numbers are little-endian;
 a tensor's dimensions are stored fastest first, here they are in numpy's order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
@@ -22,17 +22,17 @@ from yuegguf.errors import DamagedFile, ModelNotFound
 
 MAGIC, VERSION, ALIGNMENT = b"GGUF", 3, 32
 MAX_HEADER = 128 << 20
-"""Bytes; YuE's own takes under 6 MiB, the tokenizer included."""
+"""Maximum bytes of a header; YuE's takes under 6 MiB, the tokenizer included."""
 MAX_VALUES, MAX_TENSORS, MAX_STRINGS = 4096, 1 << 14, 1 << 20
-"""Metadata values, tensors and array strings of a file."""
+"""Maximum metadata values, tensors and array strings of a file."""
 MAX_KEY, MAX_NAME = 256, 63
-"""Bytes of a key, and of a tensor's name (ggml's GGML_MAX_NAME with its ending 0)."""
+"""Maximum bytes of a key, and of a tensor's name (ggml's GGML_MAX_NAME less its final 0)."""
 READ_BYTES = 1 << 20
-"""Bytes read at once."""
+"""Bytes read at a time."""
 
 
 class ValueType(IntEnum):
-    """gguf_type: the type of a metadata value."""
+    """Type of a metadata value (gguf_type)."""
 
     UINT8 = 0
     INT8 = 1
@@ -54,11 +54,11 @@ NUMBERS: Mapping[ValueType, str] = {
     _T.UINT8: "u1", _T.INT8: "i1", _T.UINT16: "<u2", _T.INT16: "<i2", _T.UINT32: "<u4", _T.INT32: "<i4",
     _T.FLOAT32: "<f4", _T.BOOL: "u1", _T.UINT64: "<u8", _T.INT64: "<i8", _T.FLOAT64: "<f8",
 }  # fmt: skip
-"""Numeric value types → numpy's names; BOOL is one byte, 0 or 1."""
+"""Numeric value types → numpy dtypes; BOOL is one byte, 0 or 1."""
 
 
 class TensorType(IntEnum):
-    """ggml_type: the types that weights can have."""
+    """Type of a weight (ggml_type)."""
 
     F32 = 0
     F16 = 1
@@ -96,7 +96,7 @@ BLOCK_SIZES: Mapping[TensorType, tuple[int, int]] = {
     _Q.IQ2_S: (256, 82), _Q.IQ3_XXS: (256, 98), _Q.IQ3_S: (256, 110), _Q.IQ4_NL: (32, 18),
     _Q.IQ4_XS: (256, 136), _Q.TQ1_0: (256, 54), _Q.TQ2_0: (256, 66), _Q.MXFP4: (32, 17),
 }  # fmt: skip
-"""Values in a block of a type, and its bytes."""
+"""Type → values in a block, and its bytes."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Value:
     """One metadata value."""
 
     kind: ValueType
-    """The type of the value, or of an array's elements."""
+    """Type of the value, or of an array's elements."""
     data: Any
     """A number, bytes (a string's UTF-8), a list of bytes, or a numpy vector."""
     array: bool = False
@@ -121,7 +121,7 @@ class Value:
 
     @property
     def shown(self) -> str:
-        """A scalar value as text, the way llama.cpp writes it."""
+        """A scalar value as llama.cpp prints it."""
         if self.kind == _T.STRING:
             return self.text
         if self.kind in (_T.FLOAT32, _T.FLOAT64):
@@ -137,7 +137,7 @@ class Tensor:
     kind: TensorType
     shape: tuple[int, ...]
     offset: int = 0
-    """Bytes from the start of the data; the writer sets its own."""
+    """Bytes from the start of the data; ignored by the writer."""
 
     @property
     def row_bytes(self) -> int:
@@ -147,18 +147,18 @@ class Tensor:
 
     @property
     def rows(self) -> int:
-        """Rows; a vector is one row."""
+        """Number of rows; a vector has one."""
         return prod(self.shape[:-1])
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Bytes of all rows."""
         return self.rows * self.row_bytes
 
 
 @dataclass(frozen=True)
 class GgufFile:
-    """The header of a GGUF; the tensors' bytes stay on disk."""
+    """Header of a GGUF; the tensors' bytes stay on disk."""
 
     path: Path
     metadata: dict[str, Value]
@@ -171,12 +171,12 @@ class GgufFile:
         try:
             with self.path.open("rb") as file:
                 file.seek(self.data_start + tensor.offset + start * tensor.row_bytes)
-                found = np.fromfile(file, np.uint8, count)
+                data = np.fromfile(file, np.uint8, count)
         except OSError as error:
             raise DamagedFile(f"{self.path.name} cannot be read: {error.strerror}") from error
-        if found.size != count:
+        if data.size != count:
             raise damaged_gguf(self.path.name, f"it ends inside {tensor.name}")
-        return found.reshape(stop - start, tensor.row_bytes)
+        return data.reshape(stop - start, tensor.row_bytes)
 
 
 def read_gguf(path: Path) -> GgufFile:
@@ -191,7 +191,7 @@ def read_gguf(path: Path) -> GgufFile:
 
 
 def read_alignment(metadata: Mapping[str, Value], name: str) -> int:
-    """Bytes that tensors are aligned to. Raises DamagedFile naming the file NAME."""
+    """Alignment of tensors in bytes. Raises DamagedFile naming the file `name`."""
     value = metadata.get("general.alignment", Value(_T.UINT32, ALIGNMENT))
     plain = value.kind == _T.UINT32 and not value.array
     if not plain or not 1 <= value.data <= READ_BYTES or value.data & (value.data - 1):
@@ -200,17 +200,17 @@ def read_alignment(metadata: Mapping[str, Value], name: str) -> int:
 
 
 def damaged_gguf(name: str, what: str) -> DamagedFile:
-    """The error for a GGUF with something wrong in its header."""
+    """Error for a damaged GGUF header."""
     return DamagedFile(f"{name} is damaged: {what}", "download or convert it again")
 
 
-def first_names(names: list[str], most: int = 6) -> str:
-    """The first names of a list, and how many more there are."""
+def first_names(names: Sequence[str], most: int = 6) -> str:
+    """The first names for a message, and the number of others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class _Cursor:
-    """A file read front to back, never past its end and never past MAX_HEADER."""
+    """Forward reader of a file that stops at its end and at MAX_HEADER."""
 
     def __init__(self, file: BinaryIO, size: int, name: str) -> None:
         self.file, self.name = file, name
@@ -231,8 +231,8 @@ class _Cursor:
         return data
 
     def _refill(self, count: int) -> None:
-        rest = self.buffer[self.at :]
-        self.buffer, self.at = rest + self.file.read(max(READ_BYTES, count - len(rest))), 0
+        tail = self.buffer[self.at :]
+        self.buffer, self.at = tail + self.file.read(max(READ_BYTES, count - len(tail))), 0
         if len(self.buffer) < count:
             raise damaged_gguf(self.name, "it ends inside its header")
 
@@ -243,22 +243,22 @@ class _Cursor:
         return self.take(int.from_bytes(self.take(8), "little"))
 
     def name_of(self, what: str, most: int) -> str:
-        """A key or the name of a tensor."""
+        """Read a key or the name of a tensor."""
         data = self.string()
         if not 1 <= len(data) <= most:
             raise damaged_gguf(self.name, f"the name of a {what} has {len(data)} bytes")
         return self.decoded([data], f"the name of a {what}")
 
     def decoded(self, strings: list[bytes], what: str) -> str:
-        """The strings joined by 0, which none of them may hold: C ends a text there."""
+        """Decode strings joined by 0; none may hold a zero byte, which would end it in C."""
         joined = b"\0".join(strings)
         try:
-            found = joined.decode()
+            text = joined.decode()
         except UnicodeDecodeError as error:
             raise damaged_gguf(self.name, f"{what} is not UTF-8") from error
         if joined.count(b"\0") != max(0, len(strings) - 1):
             raise damaged_gguf(self.name, f"{what} holds a zero byte")
-        return found
+        return text
 
     def value(self, key: str) -> Value:
         (kind,) = self.unpack("I")
@@ -272,9 +272,9 @@ class _Cursor:
             self.strings_left -= count
             if self.strings_left < 0 or count > self.left // 8:
                 raise damaged_gguf(self.name, f"it announces {count} strings in {key}")
-            found = [self.string() for _ in range(count)]
-            self.decoded(found, f"the value of {key}")
-            return Value(_T.STRING, found if array else found[0], array)
+            strings = [self.string() for _ in range(count)]
+            self.decoded(strings, f"the value of {key}")
+            return Value(_T.STRING, strings if array else strings[0], array)
         if kind not in NUMBERS:
             raise damaged_gguf(self.name, f"{key} has the unknown type {kind}")
         vector = np.dtype(NUMBERS[_T(kind)])
@@ -311,19 +311,19 @@ def _read(path: Path, file: BinaryIO, size: int) -> GgufFile:
     for _ in range(n_values):
         key = cursor.name_of("value", MAX_KEY)
         metadata[key] = cursor.value(key)
-    found = [cursor.tensor() for _ in range(n_tensors)]
-    tensors = {tensor.name: tensor for tensor in found}
+    in_order = [cursor.tensor() for _ in range(n_tensors)]
+    tensors = {tensor.name: tensor for tensor in in_order}
     if len(metadata) != n_values or len(tensors) != n_tensors:
         raise damaged_gguf(path.name, "a name is given twice")
     alignment = read_alignment(metadata, path.name)
     start = cursor.size - cursor.left
     start += -start % alignment
-    _check_offsets(path.name, found, alignment, size - start)
+    _check_offsets(path.name, in_order, alignment, size - start)
     return GgufFile(path, metadata, tensors, start)
 
 
 def _check_offsets(name: str, tensors: list[Tensor], alignment: int, size: int) -> None:
-    """Refuse tensors that do not follow each other, aligned, as llama.cpp demands, within SIZE bytes."""
+    """Refuse tensors that do not follow each other, aligned, as llama.cpp demands, within `size` bytes."""
     expected = 0
     for tensor in tensors:
         if tensor.offset != expected:

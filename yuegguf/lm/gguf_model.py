@@ -1,4 +1,4 @@
-"""The header of a YuE language model, checked key by key and tensor by tensor before llama.cpp sees it.
+"""Header of a YuE language model, checked key by key and tensor by tensor before llama.cpp loads it.
 
 llama.cpp ends the whole process over some values (an epsilon of NaN, a token given twice) and takes memory
 for others (2^31 layers). Keys, names and shapes: llama.cpp's `llama` architecture, which YuE is.
@@ -30,7 +30,7 @@ from yuegguf.lm.vocab import ROLE_KEY, TOKENIZER_KEY
 MAX_LAYERS, MAX_WIDTH, MAX_CONTEXT = 512, 1 << 18, 1 << 20
 """llama.cpp's LLAMA_MAX_LAYERS; columns of a weight; ids. YuE has at most 32, 11,008 and 16,384."""
 MIN_PIECES = 3
-"""Text, begin and end: llama.cpp's own special ids where a file names none."""
+"""Minimum vocabulary: llama.cpp's default special ids are below it."""
 _U32, _F32 = ValueType.UINT32, ValueType.FLOAT32
 SETTINGS: Mapping[str, tuple[ValueType, float, float]] = {
     "block_count": (_U32, 1, MAX_LAYERS),
@@ -46,7 +46,7 @@ SETTINGS: Mapping[str, tuple[ValueType, float, float]] = {
     "attention.layer_norm_rms_epsilon": (_F32, 1e-12, 1.0),
     "rope.freq_base": (_F32, 1.0, 1e9),
 }
-"""Numbers of the architecture → their type, and the least and the most that they may be."""
+"""Numbers of the architecture → type, minimum and maximum."""
 REQUIRED_SETTINGS = (
     "block_count",
     "embedding_length",
@@ -55,7 +55,7 @@ REQUIRED_SETTINGS = (
     "attention.head_count",
     "attention.layer_norm_rms_epsilon",
 )
-"""Those without which llama.cpp loads no LLaMA."""
+"""Settings that llama.cpp requires of a LLaMA."""
 NEUTRAL_SETTINGS: Mapping[str, tuple[object, ...]] = {
     "attention.causal": (1,),
     "expert_count": (0,),
@@ -65,7 +65,7 @@ NEUTRAL_SETTINGS: Mapping[str, tuple[object, ...]] = {
     "rope.scale_linear": (1.0,),
     "tensor_data_layout": (b"Meta AI original pth",),
 }
-"""Settings that other tools write and that leave the model as it is, with the values that do."""
+"""Settings of other tools → values that do not change the model."""
 KEY_TYPES: Mapping[str, ValueType] = {
     **{f"general.{key}": ValueType.STRING for key in ("architecture", "type", "name", "license")},
     **{f"general.{key}": ValueType.UINT32 for key in ("file_type", "quantization_version")},
@@ -74,19 +74,19 @@ KEY_TYPES: Mapping[str, ValueType] = {
     **{key: ValueType.STRING for key in (ROLE_KEY, "yuegguf.version", TOKENIZER_KEY)},
     "yuegguf.trimmed": ValueType.BOOL,
 }
-"""Keys outside the architecture → their type where they are given."""
+"""Optional keys outside the architecture → type."""
 FLAG_KEY, TOKEN_ID_KEY = (
     re.compile(rf"tokenizer\.ggml\.{name}") for name in (r"(add|remove)_\w+", r"\w+_token_id")
 )
 PIECES_KEY, SCORES_KEY, TYPES_KEY = (f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type"))
 BYTE_TYPE, BYTE_PIECE = 6, re.compile(r"<0x[0-9A-F]{2}>")
-"""llama.cpp reads the value of a byte piece from its name."""
+"""Token type of byte pieces; llama.cpp reads their value from the name."""
 MODEL_HINT = "pass a GGUF made from a YuE checkpoint"
 
 
 @dataclass(frozen=True)
 class LlamaShape:
-    """The sizes of a LLaMA."""
+    """Sizes of a LLaMA."""
 
     layers: int
     hidden: int
@@ -97,7 +97,7 @@ class LlamaShape:
     context: int
 
     def projections(self) -> dict[str, tuple[int, int]]:
-        """The weights [out, in] of all layers, by tensor name."""
+        """Shapes [out, in] of the projections of all layers, by tensor name."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         shapes = {
             "attn_q": (q, self.hidden),
@@ -111,7 +111,7 @@ class LlamaShape:
         return {f"blk.{i}.{key}.weight": shape for i in range(self.layers) for key, shape in shapes.items()}
 
     def tensors(self, pieces: int) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor of a model of so many pieces."""
+        """Shape of every tensor of a model with a vocabulary of `pieces`."""
         norms = [f"blk.{i}.{key}.weight" for i in range(self.layers) for key in ("attn_norm", "ffn_norm")]
         vectors = {name: (self.hidden,) for name in (*norms, "output_norm.weight")}
         matrices = {name: (pieces, self.hidden) for name in ("token_embd.weight", "output.weight")}
@@ -120,7 +120,7 @@ class LlamaShape:
 
 @dataclass(frozen=True)
 class CheckedModel:
-    """A language model's file whose header was checked."""
+    """Language-model file with a checked header."""
 
     file: GgufFile
     shape: LlamaShape
@@ -128,7 +128,7 @@ class CheckedModel:
 
     @cached_property
     def metadata(self) -> dict[str, str]:
-        """The scalar metadata as text."""
+        """Scalar metadata as text."""
         return {key: value.shown for key, value in self.file.metadata.items() if not value.array}
 
 
@@ -138,7 +138,7 @@ def read_model(path: Path) -> CheckedModel:
 
 
 def check_model(file: GgufFile) -> CheckedModel:
-    """The model in a GGUF. Raises DamagedFile for anything that no YuE model holds."""
+    """Check a GGUF as a YuE model. Raises DamagedFile for anything that no YuE model holds."""
     name, metadata = file.path.name, file.metadata
     _check_kinds(name, metadata)
     shape = _shape(name, _settings(name, metadata))
@@ -149,7 +149,7 @@ def check_model(file: GgufFile) -> CheckedModel:
 
 
 def _check_kinds(name: str, metadata: Mapping[str, Value]) -> None:
-    """Refuse values of another type than their key has, and models of another kind."""
+    """Refuse values of a wrong type, and models of another kind."""
     for key, value in metadata.items():
         wanted = ValueType.BOOL if FLAG_KEY.fullmatch(key) else KEY_TYPES.get(key, value.kind)
         if value.kind != wanted or (value.array and (key in KEY_TYPES or FLAG_KEY.fullmatch(key))):
@@ -171,8 +171,8 @@ def _check_kinds(name: str, metadata: Mapping[str, Value]) -> None:
 
 
 def _settings(name: str, metadata: Mapping[str, Value]) -> dict[str, Any]:
-    """The numbers of the architecture, by key without its prefix."""
-    found: dict[str, Any] = {}
+    """Numbers of the architecture, by key without its prefix."""
+    settings: dict[str, Any] = {}
     for key, value in metadata.items():
         short = key.removeprefix("llama.")
         if short == key or (not value.array and value.data in NEUTRAL_SETTINGS.get(short, ())):
@@ -182,37 +182,37 @@ def _settings(name: str, metadata: Mapping[str, Value]) -> dict[str, Any]:
         kind, least, most = SETTINGS[short]
         if value.array or value.kind != kind or not least <= value.data <= most:
             raise damaged_gguf(name, f"its {key} is {'a list' if value.array else value.shown[:40]}")
-        found[short] = value.data
-    if missing := [f"llama.{key}" for key in REQUIRED_SETTINGS if key not in found]:
+        settings[short] = value.data
+    if missing := [f"llama.{key}" for key in REQUIRED_SETTINGS if key not in settings]:
         raise damaged_gguf(name, f"it lacks {first_names(missing)}")
-    return found
+    return settings
 
 
-def _shape(name: str, found: Mapping[str, Any]) -> LlamaShape:
-    """The model's sizes, when they go together."""
-    hidden, heads = found["embedding_length"], found["attention.head_count"]
-    kv_heads = found.get("attention.head_count_kv", heads)
+def _shape(name: str, settings: Mapping[str, Any]) -> LlamaShape:
+    """Sizes of the model. Raises DamagedFile when they are inconsistent."""
+    hidden, heads = settings["embedding_length"], settings["attention.head_count"]
+    kv_heads = settings.get("attention.head_count_kv", heads)
     if heads % kv_heads:
         raise damaged_gguf(name, f"{heads} heads cannot share {kv_heads} KV heads")
-    if "attention.key_length" not in found and hidden % heads:
+    if "attention.key_length" not in settings and hidden % heads:
         raise damaged_gguf(name, f"{heads} heads do not divide {hidden} columns")
-    width = found.get("attention.key_length", hidden // heads)
-    others = [found.get(key, width) for key in ("attention.value_length", "rope.dimension_count")]
+    width = settings.get("attention.key_length", hidden // heads)
+    others = [settings.get(key, width) for key in ("attention.value_length", "rope.dimension_count")]
     if width % 2 or others != [width, width]:
         raise damaged_gguf(name, f"its heads have the impossible sizes {width}, {others[0]} and {others[1]}")
     return LlamaShape(
-        layers=found["block_count"],
+        layers=settings["block_count"],
         hidden=hidden,
-        ffn=found["feed_forward_length"],
+        ffn=settings["feed_forward_length"],
         heads=heads,
         kv_heads=kv_heads,
         head_dim=width,
-        context=found["context_length"],
+        context=settings["context_length"],
     )
 
 
 def _pieces(name: str, metadata: Mapping[str, Value]) -> tuple[str, ...]:
-    """The vocabulary, each piece with its score and its type."""
+    """Pieces of the vocabulary. Raises DamagedFile for missing or invalid pieces, scores or types."""
     lists = (PIECES_KEY, ValueType.STRING), (SCORES_KEY, ValueType.FLOAT32), (TYPES_KEY, ValueType.INT32)
     for key, kind in lists:
         value = metadata.get(key)

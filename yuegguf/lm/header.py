@@ -1,4 +1,4 @@
-"""What has to be known of a language model before it is opened: role, vocabulary, shape, bytes."""
+"""Header of a language model, read before it is opened: role, vocabulary, shape, bytes."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from yuegguf.lm.vocab import check_role, stage1_vocab, stage2_vocab
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What has to be known of a language model."""
+    """Sizes of a language model that determine its memory."""
 
     bytes: int
+    """Size of the file."""
     kv_width: int
-    """Elements of one id in the cache: 2 · layers · KV heads · head size."""
+    """Elements of the KV cache per id: 2 · layers · KV heads · head size."""
     heads: int
     n_ctx_train: int
     layers: int = 1
 
 
 def model_facts(shape: LlamaShape, size: int) -> ModelFacts:
-    """The facts of a model in a file of `size` bytes."""
+    """Sizes of a model in a file of `size` bytes."""
     kv_width = 2 * shape.layers * shape.kv_heads * shape.head_dim
     return ModelFacts(size, kv_width, shape.heads, shape.context, shape.layers)
 
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """A GGUF without its weights."""
+    """Metadata, vocabulary and sizes of a model file."""
 
     path: Path
     pieces: Sequence[str]
@@ -41,13 +42,13 @@ class ModelHeader:
 
 
 def adapter_bytes(lora: Lora, model: ModelHeader) -> int:
-    """An adapter's bytes. Raises ModelNotFound, DamagedFile when it does not fit the model."""
+    """Size of an adapter file in bytes. Raises ModelNotFound, DamagedFile when it does not fit the model."""
     read_adapter(lora.path, model.shape.projections(), model.path.name)
     return lora.path.stat().st_size
 
 
 def read_header(path: Path, role: str) -> ModelHeader:
-    """A language model's header. Raises ModelNotFound, DamagedFile when it is not of this role."""
+    """Read a language model's header. Raises ModelNotFound, DamagedFile when it has another role."""
     model = read_model(path)
     metadata = model.metadata
     check_role(metadata, role, path.name)

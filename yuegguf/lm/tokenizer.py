@@ -1,7 +1,7 @@
-"""Text → ids, and nothing else. User text can never become a control id.
+"""Text → ids. User text can never become a control id.
 
 Upstream's wrapper scans text for literals such as `<EOA>`; plain sentencepiece never yields an
-appended id, so encoding with it alone is the safe form (each structural marker is its own call).
+appended id, so encoding with it alone is safe (each structural marker is its own call).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, TOKENIZER_KEY
 
 
 class Tokenizer:
-    """A sentencepiece model whose ids are those of one language model."""
+    """Sentencepiece model with the ids of one language model."""
 
     def __init__(self, model: bytes, pieces: Sequence[str]) -> None:
-        """Take the sentencepiece file's bytes and the language model's pieces.
+        """`model` holds the bytes of a sentencepiece file, `pieces` those of the language model.
 
-        Raises DamagedFile when the bytes are not a sentencepiece model or belong to another one.
+        Raises DamagedFile when they do not belong together.
         """
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
@@ -41,15 +41,15 @@ class Tokenizer:
 
 
 def open_tokenizer(metadata: Mapping[str, str], pieces: Sequence[str], model_path: Path) -> Tokenizer:
-    """The tokenizer inside a GGUF, else the tokenizer.model beside it.
+    """Open the tokenizer inside a GGUF, else the tokenizer.model beside it.
 
-    Raises ModelNotFound when there is neither, DamagedFile when it does not fit the model.
+    Raises ModelNotFound without either, DamagedFile when it does not belong to the model.
     """
     embedded = metadata.get(TOKENIZER_KEY)
     if embedded is not None:
         try:
             model = base64.b64decode(embedded, validate=True)
-        except ValueError as error:  # letters that are not ASCII raise another kind than binascii's
+        except ValueError as error:  # non-ASCII letters do not raise binascii.Error
             raise DamagedFile(
                 f"the tokenizer inside {model_path.name} is damaged", "convert it again"
             ) from error

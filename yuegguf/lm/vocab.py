@@ -1,7 +1,7 @@
-"""Token layout, read from the model's own piece names; no id is ever a constant.
+"""Token layout, read from the model's piece names; no id is a constant.
 
 Piece names and their meaning: YuE `mm_tokenizer_v0.2_hf` and `codecmanipulator.py`. Both tracks use
-codebook 0 in stage 1 and are told apart by parity (vocal first); stage 2 writes frames of eight
+codebook 0 in stage 1 and alternate (vocal first); stage 2 writes frames of eight
 codes, codebook 0 first.
 """
 
@@ -19,26 +19,26 @@ from yuegguf.errors import DamagedFile
 CODEBOOK_SIZE = 1024
 """Codes per codebook of X-Codec."""
 ROLE_KEY = "yuegguf.role"
-"""GGUF metadata key under which our converter keeps the role: "stage1" or "stage2"."""
+"""GGUF metadata key of the role: "stage1" or "stage2"."""
 MAX_TOKENIZER_BYTES = 32 << 20
-"""Bytes of a tokenizer.model that is read; YuE's has 1.4 MB."""
+"""Maximum bytes of a tokenizer.model; YuE's has 1.4 MB."""
 TOKENIZER_KEY = "yuegguf.tokenizer.model"
-"""GGUF metadata key under which our converter keeps the sentencepiece file, base64."""
+"""GGUF metadata key of the sentencepiece file, base64."""
 StageRole = Literal["stage1", "stage2"]
 ROLE_OF_CONTEXT: dict[int, StageRole] = {16384: "stage1", 8192: "stage2"}
-"""Context length in the published configs; tells the stages of other tools' files apart."""
+"""Context length in the published configs → stage, for files of other tools."""
 
 
 @dataclass(frozen=True)
 class Stage1Vocab:
-    """The ids that stage 1 reads and writes."""
+    """Ids of stage 1's special pieces and codes."""
 
     soa: int
     eoa: int
     xcodec: int
-    """The separator that precedes codec ids; also where the unconditional row starts."""
+    """Separator that precedes codec ids; the unconditional sequence starts at it."""
     codebook0: int
-    """Id of code 0 of codebook 0; the other 1,023 follow it."""
+    """Id of code 0 of codebook 0; the other 1,023 follow."""
 
     def ids(self, codes: NDArray[np.integer]) -> list[int]:
         """Codebook-0 codes → ids."""
@@ -47,17 +47,17 @@ class Stage1Vocab:
 
 @dataclass(frozen=True)
 class Stage2Vocab:
-    """The ids that stage 2 reads and writes."""
+    """Ids of stage 2's special pieces and codes."""
 
     soa: int
     stage_1: int
     stage_2: int
     codebooks: NDArray[np.int32]
-    """[8] id of code 0 of each codebook; the other 1,023 follow it."""
+    """Id of code 0 of each codebook [8]; the other 1,023 follow."""
 
 
 def stage1_vocab(pieces: Sequence[str]) -> Stage1Vocab:
-    """Find stage 1's ids by name. Raises DamagedFile naming what the model lacks."""
+    """Stage 1's ids by piece name. Raises DamagedFile naming a missing piece."""
     index = _index(pieces)
     soa, eoa, xcodec = (_id(index, name, "stage-1") for name in ("<SOA>", "<EOA>", "<xcodec>"))
     if "▁[" not in index and "[" not in index:
@@ -69,7 +69,7 @@ def stage1_vocab(pieces: Sequence[str]) -> Stage1Vocab:
 
 
 def stage2_vocab(pieces: Sequence[str], codebooks: int = 8) -> Stage2Vocab:
-    """Find stage 2's ids by name. Raises DamagedFile naming what the model lacks."""
+    """Stage 2's ids by piece name. Raises DamagedFile naming a missing piece."""
     index = _index(pieces)
     soa, first, second = (_id(index, name, "stage-2") for name in ("<SOA>", "<stage_1>", "<stage_2>"))
     starts = np.array([_codebook(index, k, "stage-2") for k in range(codebooks)], np.int32)
@@ -77,10 +77,9 @@ def stage2_vocab(pieces: Sequence[str], codebooks: int = 8) -> Stage2Vocab:
 
 
 def role_of(metadata: Mapping[str, str]) -> str | None:
-    """Which stage a GGUF is; None where it does not say.
+    """Stage of a GGUF; None where it is unknown.
 
-    Our own files say their role; other tools' files are told apart by the context length of the
-    published configs.
+    Read from the role key, else from the context length of the published configs.
     """
     by_context = {str(context): role for context, role in ROLE_OF_CONTEXT.items()}
     return metadata.get(ROLE_KEY) or by_context.get(metadata.get("llama.context_length", ""))
@@ -88,25 +87,25 @@ def role_of(metadata: Mapping[str, str]) -> str | None:
 
 def check_role(metadata: Mapping[str, str], role: str, name: str) -> None:
     """Refuse a model of the other stage. Raises DamagedFile."""
-    found = role_of(metadata) or role  # another context length says nothing
-    if found != role:
+    actual = role_of(metadata) or role  # another context length proves nothing
+    if actual != role:
         words = {"stage1": "stage-1", "stage2": "stage-2"}
         raise DamagedFile(
-            f"{name} is a {words.get(found, found)} model, but it was given as {words[role]}",
+            f"{name} is a {words.get(actual, actual)} model, but it was given as {words[role]}",
             "swap the files, or check --stage1-model and --stage2-model",
         )
 
 
 def interleave(vocal: NDArray[np.integer], instrumental: NDArray[np.integer]) -> NDArray[np.int16]:
-    """Two code rows [T] → V0 I0 V1 I1 … [2·T]."""
+    """Codes [T] of both tracks → V0 I0 V1 I1 … [2·T]."""
     return np.stack([vocal, instrumental], axis=1).astype(np.int16).ravel()
 
 
 def split_tracks(codes: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int16]:
-    """V0 I0 V1 I1 … → [2, T]; a dangling last code is dropped, as upstream does."""
-    whole = np.asarray(codes, np.int16)
-    whole = whole[: len(whole) // 2 * 2]
-    return np.ascontiguousarray(whole.reshape(-1, 2).T)
+    """V0 I0 V1 I1 … → [2, T]; an odd last code is dropped, as upstream does."""
+    interleaved = np.asarray(codes, np.int16)
+    frames = interleaved[: len(interleaved) // 2 * 2].reshape(-1, 2)
+    return np.ascontiguousarray(frames.T)
 
 
 def _index(pieces: Sequence[str]) -> dict[str, int]:

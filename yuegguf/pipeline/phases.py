@@ -216,7 +216,9 @@ def _refined(
     rows = stage2.rows_for(codes0, plan.stage2_rows, plan.step_effort, tracks)
     with closing(parts.stage2(rows)) as engine:
         vocab = stage2_vocab(engine.pieces)
-        return stage2.refine_codes(codes0, engine, vocab, done, keep, progress, tracks)
+        return stage2.refine_codes(
+            codes0, engine, vocab, done=done, keep=keep, progress=progress, tracks=tracks
+        )
 
 
 def _whole_chunks(

@@ -45,7 +45,7 @@ def write_song(
     """
     _check_frames(codes)
     recording = extra.recording
-    stems = render.render(codes, codec, progress, without=recording.row if recording else None)
+    stems = render.render(codes, codec, progress, without=recording.track if recording else None)
     waves = render.master(stems, mix_options(output), recording)
     return _write(waves, ("mix", "vocals", "instrumental"), output, folder, title, extra.marks)
 
@@ -62,7 +62,7 @@ def write_draft(
     _check_frames(codes)
     heard = render.decode_codebook0(codes, codec)
     if extra.recording:
-        heard[extra.recording.row] = 0
+        heard[extra.recording.track] = 0
     stems = render.Stems(heard, np.empty((2, 0), np.float32))
     waves = render.master(stems, replace(mix_options(output), mode="codec"), extra.recording)
     names = ("draft", "draft-vocals", "draft-instrumental")
@@ -97,7 +97,7 @@ def write_track(
     progress: Progress = silent,
 ) -> list[Path]:
     """One track's codes [8, T] → `path` in every format asked for. Raises CodecError, StorageError."""
-    wave = render.render_track(codes, track, codec, mix_options(output), progress)
+    wave = render.render_track(codes, track, codec, mix_options(output), progress=progress)
     return write_wave(path, wave, output, path.name)
 
 
@@ -111,7 +111,7 @@ def write_wave(
     tags = Tags(title=title.strip()) if output.tags else None
     files = [path.with_name(f"{path.name}.{kind}") for kind in output.formats]
     for file, kind in zip(files, output.formats, strict=True):
-        write_audio(file, wave, kind, output.bits, tags, marks)
+        write_audio(file, wave, kind, bits=output.bits, tags=tags, cues=marks)
     return files
 
 

@@ -1,4 +1,4 @@
-"""Request → ids: the header, the reference block and one prompt per section (`infer.py`).
+"""Stage-1 prompt ids: the header, the reference block and one prompt per section (`infer.py`).
 
 Each structural marker is tokenised in its own call, as upstream does: concatenated text would give
 other ids.
@@ -23,12 +23,12 @@ INSTRUCTION = "Generate music from the given lyrics segment by segment."
 
 @dataclass(frozen=True)
 class Prompt:
-    """The ids that lead stage 1 through a song."""
+    """Prompt ids of a song."""
 
     header: list[int]
-    """Instruction, tags, all lyrics and the reference; never dropped."""
+    """Instruction, tags, all lyrics and the reference; always in the context."""
     sections: list[list[int]]
-    """Per section: start marker, its text, <SOA>, <xcodec>."""
+    """Ids of each section: start marker, text, <SOA>, <xcodec>."""
     end_of_segment: list[int]
     """Marker between one section's audio and the next section."""
 
@@ -38,13 +38,13 @@ def build(
     vocab: Stage1Vocab,
     genre: str,
     lyrics: Sequence[Section],
-    sung: Sequence[Section],
+    chosen: Sequence[Section],
     reference: NDArray[np.int16] | None = None,
 ) -> Prompt:
-    """Assemble the prompt.
+    """Assemble the prompt of the `chosen` sections.
 
-    The header holds all `lyrics`, also when only some of them are `sung`, as upstream's does.
-    `reference` holds codebook-0 codes [N] in stage-1 order (one track, or V0 I0 V1 I1 …).
+    The header holds all `lyrics`, as upstream's does. `reference` holds codebook-0 codes [N] in stage-1 order
+    (one track, or V0 I0 V1 I1 …).
     """
     header = encode(header_text(genre, [section.text for section in lyrics]))
     if reference is not None:
@@ -52,25 +52,25 @@ def build(
         header += [*vocab.ids(reference), vocab.eoa]
         header += encode("[end_of_reference]")
     start = encode("[start_of_segment]")
-    prompts = [start + encode(section.text) + [vocab.soa, vocab.xcodec] for section in sung]
+    prompts = [start + encode(section.text) + [vocab.soa, vocab.xcodec] for section in chosen]
     return Prompt(header, prompts, encode("[end_of_segment]"))
 
 
 def header_text(genre: str, texts: Sequence[str]) -> str:
-    """The instruction, the tags and every section, as one text."""
+    """Instruction, tags and every section as one text."""
     tags = " ".join(line.strip() for line in genre.strip().splitlines())  # a newline would end the tags
     return f"{INSTRUCTION}\n[Genre] {tags}\n" + "\n".join(texts)
 
 
 def single_reference(codes: NDArray[np.int16], start: float, end: float) -> NDArray[np.int16]:
-    """One track's codes [K, T] → codebook 0 of the window. Raises RequestError for an empty one."""
+    """Codes [K, T] of one track → codebook 0 of the window in seconds. Raises RequestError for none."""
     return codes[0, reference_window(start, end, codes.shape[1])].astype(np.int16)
 
 
 def dual_reference(
     vocal: NDArray[np.int16], instrumental: NDArray[np.int16], start: float, end: float
 ) -> NDArray[np.int16]:
-    """Two tracks' codes [K, T] → interleaved codebook 0 of the window, cut on whole frames.
+    """Codes [K, T] of two tracks → interleaved codebook 0 of the window in seconds, cut on whole frames.
 
     The longer track is cut to the shorter one. Raises RequestError for an empty window.
     """
@@ -79,7 +79,7 @@ def dual_reference(
 
 
 def reference_window(start: float, end: float, frames: int) -> slice:
-    """Whole frames between two times in seconds, of a reference of `frames`. Raises RequestError."""
+    """Whole frames between two times in seconds of a reference of `frames`. Raises RequestError for none."""
     window = whole_frames(start, end, frames)
     if window.start == window.stop:
         raise RequestError(

@@ -1,7 +1,7 @@
-"""Codes to audio: decode window by window, then make the mix and the stems that are written.
+"""Codes to audio: decoding window by window, then the mix and the stems.
 
-Codes [2, 8, T] go in (vocal, instrumental); :func:`render` gives the waves of both tracks as the codec and
-as the upsamplers make them, :func:`master` what a listener gets. Knows an AudioCodec, and no files.
+:func:`render` decodes codes [2, 8, T] (vocal, instrumental) with the codec and the upsamplers;
+:func:`master` mixes and limits them. Reads and writes no files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,13 @@ from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.song_request import MIX_MODES, MixMode
 
 TRACKS: tuple[Track, Track] = ("vocal", "instrumental")
-"""The order of the rows of codes and stems."""
+"""Order of the tracks in codes and stems."""
 CODEC_CONTEXT = 11
-"""Frames a side that the codec sees beyond a window: a frame depends on 10."""
+"""Frames of context on each side of a window for the codec; its receptive field is 10."""
 UPSAMPLER_CONTEXT = 30
-"""Frames a side that an upsampler sees beyond a window: a frame depends on 29."""
+"""Frames of context on each side of a window for an upsampler; its receptive field is 29."""
 WINDOW_FRAMES = 500
-"""Frames rendered at a time (10 s): the context costs 4 and 12 % on top."""
+"""Frames decoded at a time (10 s); the context adds 4 and 12 %."""
 
 
 @dataclass(frozen=True)
@@ -54,31 +55,47 @@ class MixOptions:
 
 @dataclass(frozen=True)
 class Stems:
-    """Both tracks (vocal, instrumental) as the networks made them, without gain or limiter."""
+    """Decoded waves of both tracks (vocal, instrumental), without gain or limiter."""
 
     codec: NDArray[np.float32]
     """[2, 320·T] at 16 kHz."""
-    song: NDArray[np.float32]
+    upsampled: NDArray[np.float32]
     """[2, 882·T] at 44.1 kHz."""
 
 
 @dataclass(frozen=True)
 class RecordedTrack:
-    """A track that is not made from codes but given."""
+    """A recorded stem that takes the place of a decoded track."""
 
-    row: int
-    """Of codes and stems."""
+    track: int
+    """0 = vocal, 1 = instrumental."""
     wave: Wave | None
     """[882·T] at 44.1 kHz; None = silence."""
 
 
 @dataclass(frozen=True)
 class Master:
-    """What is written: three waves [882·T] at 44.1 kHz."""
+    """The finished waves [882·T] at 44.1 kHz."""
 
     mix: Wave
     vocals: Wave
     instrumental: Wave
+
+
+class _Decoder(NamedTuple):
+    """A decoding function with its context in frames and its samples per frame."""
+
+    decode: Callable[[NDArray[np.int16]], Wave]
+    context: int
+    hop: int
+
+
+def _codec_decoder(codec: AudioCodec) -> _Decoder:
+    return _Decoder(codec.decode, CODEC_CONTEXT, CODEC_HOP)
+
+
+def _upsampler(codec: AudioCodec, track: Track) -> _Decoder:
+    return _Decoder(partial(codec.upsample, track=track), UPSAMPLER_CONTEXT, SONG_HOP)
 
 
 def render(
@@ -88,12 +105,12 @@ def render(
     window: int = WINDOW_FRAMES,
     without: int | None = None,
 ) -> Stems:
-    """Codes [2, 8, T] (vocal, instrumental) → stems at 16 and 44.1 kHz; silence in the row `without`.
+    """Codes [2, 8, T] (vocal, instrumental) → stems at 16 and 44.1 kHz; the track `without` is silent.
 
     Works in windows of `window` frames with enough context on both sides that the result equals
     decoding the whole song at once; only the returned arrays grow with it. One "master" event a window.
 
-    Raises RequestError when the codes have another shape; what the codec or `progress` raises passes.
+    Raises RequestError when the codes have another shape; errors of the codec or `progress` pass through.
     """
     if codes.ndim != 3 or codes.shape[:2] != (len(TRACKS), CODEBOOKS):
         raise RequestError(f"codes of shape {codes.shape} cannot be rendered", "they must be [2, 8, frames]")
@@ -102,15 +119,14 @@ def render(
         np.zeros((len(TRACKS), CODEC_HOP * frames), np.float32),
         np.zeros((len(TRACKS), SONG_HOP * frames), np.float32),
     )
-    made = [(row, track) for row, track in enumerate(TRACKS) if row != without]
+    decoded = [(row, track) for row, track in enumerate(TRACKS) if row != without]
     for start in range(0, frames, window):
         stop = min(start + window, frames)
-        for row, track in made:
+        for row, track in decoded:
             span = slice(CODEC_HOP * start, CODEC_HOP * stop)
-            stems.codec[row, span] = _window(codes[row], start, stop, CODEC_CONTEXT, CODEC_HOP, codec.decode)
-            upsample = partial(codec.upsample, track=track)
+            stems.codec[row, span] = _decode_window(codes[row], start, stop, _codec_decoder(codec))
             span = slice(SONG_HOP * start, SONG_HOP * stop)
-            stems.song[row, span] = _window(codes[row], start, stop, UPSAMPLER_CONTEXT, SONG_HOP, upsample)
+            stems.upsampled[row, span] = _decode_window(codes[row], start, stop, _upsampler(codec, track))
         progress(Event("master", stop, frames))
     return stems
 
@@ -124,8 +140,8 @@ def decode_codebook0(
 ) -> NDArray[np.float32]:
     """Codebook 0 of both tracks [2, T] → frames `start` … `stop` of their waves at 16 kHz [2, 320·frames].
 
-    What stage 1 alone sounds like. In windows as in `render`: any part of the song has the samples that
-    decoding all of it at once gives. What the codec raises passes.
+    Works in windows as `render` does: any part of the song has the samples of decoding it whole. Errors of
+    the codec pass through.
     """
     stop = codes.shape[1] if stop is None else stop
     waves = np.empty((len(TRACKS), CODEC_HOP * (stop - start)), np.float32)
@@ -133,8 +149,8 @@ def decode_codebook0(
         last = min(first + window, stop)
         span = slice(CODEC_HOP * (first - start), CODEC_HOP * (last - start))
         for row in range(len(TRACKS)):
-            one = codes[row : row + 1]
-            waves[row, span] = _window(one, first, last, CODEC_CONTEXT, CODEC_HOP, codec.decode)
+            track_codes = codes[row : row + 1]
+            waves[row, span] = _decode_window(track_codes, first, last, _codec_decoder(codec))
     return waves
 
 
@@ -143,40 +159,33 @@ def render_track(
     track: Track,
     codec: AudioCodec,
     options: MixOptions | None = None,
+    *,
     progress: Progress = silent,
     window: int = WINDOW_FRAMES,
 ) -> Wave:
-    """One track's codes [8, T] → its finished wave [882·T] at 44.1 kHz.
+    """Codes [8, T] of one track → its finished wave [882·T] at 44.1 kHz.
 
-    Made by the track's upsampler, or by the codec alone in mode "codec". Raises what the codec raises.
+    Decoded by the track's upsampler, or by the codec alone in mode "codec". Errors of the codec pass through.
     """
     options = options or MixOptions()
     frames, by_codec = codes.shape[1], options.mode == "codec"
-    context, hop = (CODEC_CONTEXT, CODEC_HOP) if by_codec else (UPSAMPLER_CONTEXT, SONG_HOP)
-    decode = codec.decode if by_codec else partial(codec.upsample, track=track)
-    wave = np.empty(hop * frames, np.float32)
+    decoder = _codec_decoder(codec) if by_codec else _upsampler(codec, track)
+    wave = np.empty(decoder.hop * frames, np.float32)
     for start in range(0, frames, window):
         stop = min(start + window, frames)
-        wave[hop * start : hop * stop] = _window(codes, start, stop, context, hop, decode)
+        wave[decoder.hop * start : decoder.hop * stop] = _decode_window(codes, start, stop, decoder)
         progress(Event("master", stop, frames))
     return _limiter(options)(dsp.resample(wave, CODEC_RATE, SONG_RATE) if by_codec else wave)
 
 
-def _window(
-    codes: NDArray[np.int16],
-    start: int,
-    stop: int,
-    context: int,
-    hop: int,
-    decode: Callable[[NDArray[np.int16]], Wave],
-) -> Wave:
+def _decode_window(codes: NDArray[np.int16], start: int, stop: int, decoder: _Decoder) -> Wave:
     """Decode frames start … stop with their context; returns only their own samples."""
-    first = max(0, start - context)
-    part = codes[:, first : stop + context]
-    wave = decode(part)
-    if wave.shape != (part.shape[1] * hop,):
-        raise CodecError(f"{part.shape[1]} frames became an array of shape {wave.shape}")
-    return wave[(start - first) * hop : (stop - first) * hop]
+    first = max(0, start - decoder.context)
+    window = codes[:, first : stop + decoder.context]
+    wave = decoder.decode(window)
+    if wave.shape != (window.shape[1] * decoder.hop,):
+        raise CodecError(f"{window.shape[1]} frames became an array of shape {wave.shape}")
+    return wave[(start - first) * decoder.hop : (stop - first) * decoder.hop]
 
 
 def master(stems: Stems, options: MixOptions | None = None, recording: RecordedTrack | None = None) -> Master:
@@ -184,27 +193,27 @@ def master(stems: Stems, options: MixOptions | None = None, recording: RecordedT
 
     Only the mode "upstream" may exceed that: the official file is not limited (`infer.py`). There the
     stems are clamped as upstream's are; every other mode limits with a smooth gain. Tracks that need no
-    limiting are returned without a copy. A `recording`, whose row of the stems is silent, goes into the mix
-    as it is.
+    limiting are returned without a copy. A `recording`, whose track of the stems is silent, goes into the mix
+    unchanged.
     """
     options = options or MixOptions()
-    ceiling = _limiter(options)
+    limiter = _limiter(options)
     tracks = [_track(stems, row, options.mode) for row in range(len(TRACKS))]
-    heard = recording.wave if recording else None
-    if recording and heard is not None:
-        tracks[recording.row] = heard
-        mix = ceiling(_mix(stems, options) + np.float32(_gains(options)[recording.row]) * heard)
+    recorded = recording.wave if recording else None
+    if recording and recorded is not None:
+        tracks[recording.track] = recorded
+        mix = limiter(_mix(stems, options) + np.float32(_gains(options)[recording.track]) * recorded)
     elif options.mode == "upstream":
         mix = _upstream_mix(stems, options)
     else:
-        mix = ceiling(_mix(stems, options))
-    vocals, instrumental = map(ceiling, tracks)
+        mix = limiter(_mix(stems, options))
+    vocals, instrumental = map(limiter, tracks)
     return Master(mix, vocals, instrumental)
 
 
 def _mix(stems: Stems, options: MixOptions) -> Wave:
     if options.mode == "hybrid":
-        codec, song = _sum(stems.codec, options), _sum(stems.song, options)
+        codec, song = _sum(stems.codec, options), _sum(stems.upsampled, options)
         return dsp.mix_hybrid(codec, song, CODEC_RATE, SONG_RATE)
     if options.mode == "codec":  # one resampling: it is linear
         return dsp.resample(_sum(stems.codec, options), CODEC_RATE, SONG_RATE)
@@ -214,15 +223,15 @@ def _mix(stems: Stems, options: MixOptions) -> Wave:
 def _upstream_mix(stems: Stems, options: MixOptions) -> Wave:
     """Steps 1 to 3 of the tail of `infer.py`: the 16 kHz stems are always clamped, `rescale` or not."""
     codec = _sum([dsp.clamp(wave) for wave in stems.codec], options)
-    song = _limiter(options)(_sum(stems.song, options))
+    song = _limiter(options)(_sum(stems.upsampled, options))
     return dsp.mix_upstream(codec, song, CODEC_RATE, SONG_RATE)
 
 
 def _track(stems: Stems, row: int, mode: MixMode) -> Wave:
-    """The wave of one track in a mode, 44.1 kHz."""
+    """Wave of one track in a mode, at 44.1 kHz."""
     if mode == "codec" or (mode == "split" and TRACKS[row] == "instrumental"):
         return dsp.resample(stems.codec[row], CODEC_RATE, SONG_RATE)
-    wave: Wave = stems.song[row]
+    wave: Wave = stems.upsampled[row]
     return wave
 
 
@@ -235,7 +244,7 @@ def _sum(waves: NDArray[np.float32] | list[Wave], options: MixOptions) -> Wave:
 
 
 def _gains(options: MixOptions) -> tuple[float, float]:
-    """Of the vocal and the instrumental, as factors."""
+    """Linear gains of the vocal and the instrumental."""
     return 10 ** (options.vocal_gain_db / 20), 10 ** (options.instrumental_gain_db / 20)
 
 
