@@ -29,7 +29,7 @@ SONG = DraftedSong(REQUEST, FRAMES, CODES)
 def test_the_next_section_follows_whole_ones() -> None:
     made = extend(SONG, ExtendRequest(7))
     assert (made.request.sections, made.request.seed) == ("1,2,3,4", 7)
-    assert made.base.given == KeptPrefix(3)
+    assert made.base.prefix == KeptPrefix(3)
     assert made.base.frames == FRAMES
     assert (made.base.before == CODES).all()
     assert made.base.after.shape == (2, 8, 0)
@@ -56,7 +56,7 @@ def test_rewinding_cuts_where_it_falls(
 ) -> None:
     wanted = ExtendRequest(7, rewind=seconds, same_section=same)
     made = extend(SONG, wanted)
-    assert (made.base.given, made.base.frames, made.request.sections) == (given, frames, sections)
+    assert (made.base.prefix, made.base.frames, made.request.sections) == (given, frames, sections)
     assert (made.base.before == CODES[:, :, : sum(frames)]).all()
     begun = [draws[-1] == END_OF_AUDIO for draws in made.draws]
     assert begun == [True] * given.sections + [False] * (len(frames) - given.sections)
@@ -65,7 +65,7 @@ def test_rewinding_cuts_where_it_falls(
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_retake_keeps_what_is_before_and_if_asked_what_is_after(keep: bool) -> None:
     made = extend(SONG, ExtendRequest(7, retake=2, keep_after=keep))
-    assert made.base.given == KeptPrefix(1)
+    assert made.base.prefix == KeptPrefix(1)
     assert (made.base.before == CODES[:, :, :100]).all()
     assert made.request.sections == ("1,2,3" if keep else "1,2")
     assert made.base.after_frames == ((80,) if keep else ())
@@ -157,7 +157,7 @@ def test_a_song_that_goes_on_and_is_interrupted_ends_the_same(
     base = read_kept_part(folder)
     assert base
     lines = log.splitlines(keepends=True)
-    given = len(lines) - len(TokenLog.open(folder / "tokens.log").codes(1)) + base.given.codes
+    given = len(lines) - len(TokenLog.open(folder / "tokens.log").codes(1)) + base.prefix.codes
     for cut in (given, given + 7, len(lines) - 1):
         edit_song(folder, state="draft")
         (folder / "tokens.log").write_bytes(b"".join(lines[:cut]))
@@ -185,7 +185,7 @@ def test_a_recording_goes_on_from_its_beginning(song: Path, tmp_path: Path, caps
     made = cli(capsys, "extend", *stems, *options, *MACHINE, "--json").json
     base = read_kept_part(Path(made["folder"]))
     assert base
-    assert (base.given, base.frames, base.refined) == (KeptPrefix(1), (100,), True)
+    assert (base.prefix, base.frames, base.refined) == (KeptPrefix(1), (100,), True)
     assert (codes_of(Path(made["folder"]))[:, :, :100] == base.before).all()
     assert [section["label"] for section in made["sections"]] == ["verse", "chorus"]
     assert "pass SONG, or a recording" in refused(capsys, 2, "extend", *stems)

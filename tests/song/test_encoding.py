@@ -206,7 +206,7 @@ def test_too_little_memory_is_exit_4_before_anything_is_encoded(
 ) -> None:
     monkeypatch.setenv("YUEGGUF_VOICES_DIR", str(tmp_path / "voices"))
     monkeypatch.setattr("yuegguf.codec.onnx.OrtCodec.encode", None)
-    small = encoding_memory(NANO).bytes(16_000 * 5)
+    small = encoding_memory(NANO).bytes_for(16_000 * 5)
     monkeypatch.setattr("yuegguf.planning.hardware.available_memory", lambda: small)
     line = [part.format(music=music) for part in command]
     out = () if command[0] == "voice" else ("-o", tmp_path / "out")

@@ -50,7 +50,9 @@ def test_a_song_that_has_lost_what_it_goes_on_from_is_refused(longer: SongFolder
     (longer.path / "base.npz").unlink()
     before = all_content(longer.path)
     for read in (longer.token_log, longer.load_kept_part):
-        with pytest.raises(DamagedFile, match=r"lost what it goes on from; restore its base\.npz"):
+        with pytest.raises(
+            DamagedFile, match=r"lost the part of the song that it continues; restore its base\.npz"
+        ):
             read()
     assert all_content(longer.path) == before
 
@@ -64,7 +66,7 @@ def test_a_log_without_the_given_part_is_refused_and_stays(left: int | None, lon
         assert left < len(whole)
         log.write_bytes(whole[:left])
     before = all_content(longer.path)
-    with pytest.raises(DamagedFile, match="does not hold what the song goes on from; restore it"):
+    with pytest.raises(DamagedFile, match="does not begin with the part that the song continues; restore it"):
         longer.token_log()
     assert all_content(longer.path) == before
 
@@ -77,7 +79,7 @@ def test_a_log_of_other_codes_is_refused(longer: SongFolder) -> None:
     for code in range(8, 12):
         log.append(1, code)
     log.close()
-    with pytest.raises(DamagedFile, match="does not hold what the song goes on from"):
+    with pytest.raises(DamagedFile, match="does not begin with the part that the song continues"):
         longer.token_log()
 
 

@@ -70,7 +70,7 @@ def prepared(
     # without snapshots, which a song can do without
     needed = takes * plan.file_bytes(request)
     check_free_disk(parent, needed, "this song", "--output-dir")
-    return new_record(request, name, models, made).but(early=early)
+    return new_record(request, name, models, made).changed(early=early)
 
 
 def planned(

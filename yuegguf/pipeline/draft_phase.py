@@ -93,7 +93,7 @@ def stage1_task(
         [section.label for section in sections],
         candidate=max(0, request.take - 1),
         speculative=not request.take,
-        kept=base.given if base else KeptPrefix(),
+        kept=base.prefix if base else KeptPrefix(),
         forced=heard.forced,
         fault_check=None
         if heard.silence is None
@@ -106,7 +106,7 @@ def frame_caps(folder: SongFolder) -> list[int]:
     """Most frames of each section of a song; of those that it goes on from, what they have."""
     caps, base = folder.request.frame_caps(), folder.load_kept_part()
     if base:
-        whole = base.given.sections
+        whole = base.prefix.sections
         caps[:whole] = base.frames[:whole]
         caps[len(caps) - len(base.after_frames) :] = base.after_frames
     return caps
@@ -145,4 +145,4 @@ def _keep_draft(folder: SongFolder, sung: Sequence[NDArray[np.int16]]) -> None:
         codes = np.concatenate([codes, base.after[:, 0]], axis=1)
         frames += base.after_frames
     folder.save_stage1(frames, codes)
-    folder.drop("cache")
+    folder.delete_folder("cache")

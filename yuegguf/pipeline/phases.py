@@ -187,7 +187,7 @@ def _refine(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Prog
         new[track_index(_given(folder))] = track[0][:, first:last]
     whole = [base.before, new, base.after] if base and base.refined else [new]
     folder.save_stage2(np.concatenate(whole, axis=2))
-    folder.drop("chunks")
+    folder.delete_folder("chunks")
     return "master"
 
 

@@ -66,7 +66,7 @@ def revise_plan(
     if options.gpu is not None or options.gpu_layers is not None:
         options = with_device(options)
     first, second = preflight.read_models(models, bool(early.preview_seconds))
-    planned = SongFolder(folder.path, folder.record.but(early=early))
+    planned = SongFolder(folder.path, folder.record.changed(early=early))
     free, phase = hardware.available_memory(), where(planned)
     after = plan.revise(before, folder.request, first.facts, second.facts, options, free, phase)
     if (after, early) != (before, folder.early):

@@ -77,7 +77,7 @@ def start_extension(
     title = name or song.record.title or song.request.genre.strip()
     early = _drafts(None, count)
     record = create.prepared(continuation.request, models, parent, title, options, early, count)
-    record = record.but(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
+    record = record.changed(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
     return _folders(new_song_path(parent, title), record, count, (continuation, _reference(song)))
 
 
@@ -125,7 +125,7 @@ def _folders(path: Path, record: SongRecord, count: int, source: Source | None) 
         with workspace(path.parent) as beside:
             for number, name in enumerate(names, 1):
                 asked = record.request if count == 1 else replace(record.request, take=number)
-                made = create.created(beside / path.name / name, record.but(request=asked))
+                made = create.created(beside / path.name / name, record.changed(request=asked))
                 if source:
                     _begin(made, *source)
             (beside / path.name).rename(path)

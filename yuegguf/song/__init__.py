@@ -1,1 +1,1 @@
-"""The song folder: its files, its state, what it goes on from."""
+"""The song folder: its files, its state, and the work that a resume continues."""

@@ -1,6 +1,6 @@
-"""Stage 1's caches on disk, from time to time, so that a resume replays seconds and not the song.
+"""Snapshots of stage 1's KV cache on disk, so that a resume replays seconds instead of the whole song.
 
-A cache restored bit for bit gives the same tokens as an undisturbed run; computing it anew in
+A cache restored bit for bit gives the same tokens as an uninterrupted run; prefilling it again in
 large batches would not, because batch shape changes the last bits of the arithmetic.
 """
 
@@ -23,26 +23,26 @@ from yuegguf.song.token_log import TokenLog
 from yuegguf.stages.stage1_task import Checkpoint
 
 MIN_GAP_FACTOR = 20
-"""A snapshot is taken at most once in this many times the seconds that the last one took."""
+"""Least gap between snapshots, in multiples of the time that the last one took (at most 5 % overhead)."""
 
 
 @dataclass(frozen=True)
 class SnapshotRecord:
-    """What mark.json says of a snapshot."""
+    """Content of a snapshot's mark.json; see `Checkpoint` for the first three."""
 
     section: int
     codes: int
     first: int
     attempt: int
-    """How often the section had been begun anew."""
+    """Restarts of the section when the snapshot was saved."""
     key: str
-    """Model and options of the engine."""
+    """Model and options of the engine, as text."""
     hashes: tuple[str, ...]
-    """SHA-256 of each row's file."""
+    """SHA-256 of each sequence's file."""
 
 
 class KvSnapshots:
-    """The `cache/` folder of a song; see `Snapshots` in stage 1."""
+    """The `cache/` folder of a song; implements stage 1's `Snapshots`."""
 
     def __init__(
         self,
@@ -54,63 +54,65 @@ class KvSnapshots:
     ) -> None:
         """Keep a snapshot every `seconds` (0 = never), valid for engines opened with the same `key`.
 
-        A snapshot is a convenience: where it cannot be written or read, `warn` is told and the song
-        goes on without.
+        A snapshot only saves time: where it cannot be written or read, `warn` is called and the song
+        continues without.
         """
         self._root, self._log, self._key, self._seconds, self._warn = root, log, key, seconds, warn
         self._next = time.monotonic() + seconds
-        self._mark = self._find()
+        self._latest = self._newest_usable()
 
     def latest(self) -> Checkpoint | None:
-        """The newest snapshot that fits the log and the engine."""
-        return self._mark
+        """The newest snapshot that matches the log and the engine, or None."""
+        return self._latest
 
-    def offer(self, engine: TokenEngine, rows: Sequence[int], mark: Checkpoint) -> None:
-        """Save when it is time."""
+    def offer(self, engine: TokenEngine, rows: Sequence[int], checkpoint: Checkpoint) -> None:
+        """Save a snapshot if `seconds` have passed since the last one."""
         started = time.monotonic()
         if not self._seconds or started < self._next:
             return
-        self._log.sync()  # a mark must never be ahead of the log
+        self._log.sync()  # a snapshot must never be ahead of the log
         try:
-            self._save(engine, rows, mark)
+            self._save(engine, rows, checkpoint)
         except StorageError as error:
             self._seconds = 0.0
             self._warn(f"no more snapshots, a resume would take longer: {error.message}")
-        taken = time.monotonic() - started
-        self._next = time.monotonic() + max(self._seconds, MIN_GAP_FACTOR * taken)
+        duration = time.monotonic() - started
+        self._next = time.monotonic() + max(self._seconds, MIN_GAP_FACTOR * duration)
 
     def restore(self, engine: TokenEngine, rows: Sequence[int]) -> None:
-        """Load the latest snapshot's rows. Raises DamagedFile; the snapshot is dropped then."""
-        assert self._mark
-        folder = self._root / _folder_name(self._mark)
+        """Load the latest snapshot into the sequences. Raises DamagedFile, after deleting the snapshot."""
+        assert self._latest
+        folder = self._root / _folder_name(self._latest)
         try:
-            for place, row in enumerate(rows):
-                engine.load(row, folder / f"row{place}.bin")
+            for number, row in enumerate(rows):
+                engine.load(row, folder / f"row{number}.bin")
         except DamagedFile:
-            self._mark = None
+            self._latest = None
             check_steady(folder)
             shutil.rmtree(folder, ignore_errors=True)
             self._warn("the snapshot cannot be used, so the section is replayed from the log")
             raise
 
-    def _save(self, engine: TokenEngine, rows: Sequence[int], mark: Checkpoint) -> None:
-        folder = self._root / _folder_name(mark)
+    def _save(self, engine: TokenEngine, rows: Sequence[int], checkpoint: Checkpoint) -> None:
+        folder = self._root / _folder_name(checkpoint)
         check_steady(folder)
         with storage_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         try:
             hashes = []
-            for place, row in enumerate(rows):
-                file = folder / f"row{place}.bin"
+            for number, row in enumerate(rows):
+                file = folder / f"row{number}.bin"
                 engine.save(row, file)
                 with storage_errors(file):
                     flush(file)
                     hashes.append(sha256_of(file))
-            attempt = self._log.attempt(mark.section)
-            note = SnapshotRecord(mark.section, mark.codes, mark.first, attempt, self._key, tuple(hashes))
+            attempt = self._log.attempt(checkpoint.section)
+            saved = SnapshotRecord(
+                checkpoint.section, checkpoint.codes, checkpoint.first, attempt, self._key, tuple(hashes)
+            )
             with storage_errors(folder):
-                (folder / "mark.json").write_bytes(typed_json.encode_with_checksum(note))
+                (folder / "mark.json").write_bytes(typed_json.encode_with_checksum(saved))
                 flush(folder / "mark.json")
                 flush_folder(folder)
         except StorageError:
@@ -121,29 +123,27 @@ class KvSnapshots:
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def _find(self) -> Checkpoint | None:
-        """The newest snapshot that is whole, of this engine, and not ahead of the log."""
-        found = {}
+    def _newest_usable(self) -> Checkpoint | None:
+        """The newest snapshot that is complete, of this engine, and not ahead of the log."""
+        candidates = {}
         for folder in self._root.glob("*-*"):
-            with suppress(OSError, DamagedFile):  # an unfinished snapshot is not one
-                note = typed_json.read_file(folder / "mark.json", SnapshotRecord, "")
-                mark = Checkpoint(note.section, note.codes, note.first)
-                fits = 0 <= mark.first <= mark.section and 0 < mark.codes <= len(
-                    self._log.codes(mark.section)
-                )
-                same = note.attempt == self._log.attempt(mark.section)  # not of draws thrown away
-                if fits and same and note.key == self._key and folder.name == _folder_name(mark):
-                    found[mark] = note.hashes
-        for mark in sorted(found, key=lambda mark: (mark.section, mark.codes), reverse=True):
-            files = [self._root / _folder_name(mark) / f"row{row}.bin" for row in range(len(found[mark]))]
-            if (
-                all(file.is_file() for file in files)
-                and tuple(sha256_of(file) for file in files) == found[mark]
-            ):
-                return mark
-            self._warn("a damaged snapshot is left aside")
+            with suppress(OSError, DamagedFile):  # an unfinished snapshot has no mark.json
+                saved = typed_json.read_file(folder / "mark.json", SnapshotRecord, "")
+                checkpoint = Checkpoint(saved.section, saved.codes, saved.first)
+                logged = len(self._log.codes(checkpoint.section))
+                fits = 0 <= checkpoint.first <= checkpoint.section and 0 < checkpoint.codes <= logged
+                same = saved.attempt == self._log.attempt(checkpoint.section)  # no codes discarded since
+                if fits and same and saved.key == self._key and folder.name == _folder_name(checkpoint):
+                    candidates[checkpoint] = saved.hashes
+        newest_first = sorted(candidates, key=lambda point: (point.section, point.codes), reverse=True)
+        for checkpoint in newest_first:
+            folder, hashes = self._root / _folder_name(checkpoint), candidates[checkpoint]
+            files = [folder / f"row{number}.bin" for number in range(len(hashes))]
+            if all(file.is_file() for file in files) and tuple(sha256_of(file) for file in files) == hashes:
+                return checkpoint
+            self._warn("a damaged snapshot is ignored")
         return None
 
 
-def _folder_name(mark: Checkpoint) -> str:
-    return f"{mark.section}-{mark.codes}"
+def _folder_name(checkpoint: Checkpoint) -> str:
+    return f"{checkpoint.section}-{checkpoint.codes}"

@@ -1,20 +1,20 @@
-"""The song folder: everything a song is, and everything needed to go on with it after a crash.
+"""The song folder: everything a song consists of, and everything needed to resume it after a crash.
 
-song.json          the request, the models, the plan, how far it is
-tokens.log         every code that stage 1 sampled, as it came
+song.json          the request, the models, the plan, the phase reached
+tokens.log         every code that stage 1 sampled, in order
 reference.npz      codes of the style reference, if there is one
-base.npz           what the song goes on from, if it goes on from another
-track.npz          codes of the given track, if there is one, and its recording
-cache/             stage 1's caches from time to time (deleted when stage 1 is done)
+base.npz           the part kept of an earlier song that this one continues
+track.npz          codes of the guide track, if there is one, and its recording
+cache/             snapshots of stage 1's KV cache (deleted when stage 1 is done)
 stage1.npz         codes [2, T] of codebook 0, frames per section
 chunks/            finished 6 s chunks of stage 2 (deleted when stage 2 is done)
 stage2.npz         codes [2, 8, T]
-preview.wav        what stage 1 has sampled so far, if that was asked for
+preview.wav        the codes sampled so far, decoded, if a preview was requested
 draft.*, draft-vocals.*, draft-instrumental.*
 mix.*, vocals.*, instrumental.*, markers.txt, lyrics.lrc
 
-Every file that a song goes on from carries a checksum: its own in song.json, tokens.log and the marks of
-caches, zip's in the arrays.
+Every file that a resume reads carries a checksum: its own in song.json, tokens.log and mark.json, zip's in
+the arrays.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ from yuegguf.song.token_log import TokenLog
 
 
 class SongFolder:
-    """One song on disk. Every file but the log and the preview is written beside and renamed."""
+    """One song on disk. Every file but the log and the preview is replaced atomically."""
 
     def __init__(self, path: Path, record: SongRecord) -> None:
         self.path = path
         self.record = record
-        """What song.json held when it was read or written last."""
+        """Content of song.json when it was last read or written."""
         self._claimed = False
 
     @classmethod
     def create(cls, path: Path, record: SongRecord) -> Self:
-        """Make this new folder with its song.json; nothing is left where that fails. Raises StorageError."""
+        """Create the folder with its song.json; leaves nothing behind on failure. Raises StorageError."""
         with storage_errors(path):
             path.mkdir(parents=True)
         folder = cls(path, record)
@@ -89,17 +89,17 @@ class SongFolder:
 
     @property
     def request(self) -> SongRequest:
-        """What was asked."""
+        """The request that the song was started with."""
         return self.record.request
 
     @property
     def early(self) -> PreviewOptions:
-        """What is written before the song is finished."""
+        """Draft and preview options."""
         return self.record.early
 
     @property
     def draft_complete(self) -> bool:
-        """Whether the draft that was asked for is done, so that the next step is the user's."""
+        """Whether a requested draft is done, so that the song waits for `refine`."""
         return bool(self.state == "refine" and self.early.draft and self.record.draft_files)
 
     @property
@@ -109,31 +109,31 @@ class SongFolder:
 
     def advance(self, state: State, **changes: Any) -> None:
         """Enter the next phase and change other fields of song.json, in one atomic write."""
-        self.record = self.record.but(state=state, **changes)
+        self.record = self.record.changed(state=state, **changes)
         self._write()
 
     def _write(self) -> None:
-        content = self.record.encoded()
+        content = self.record.to_bytes()
         with replacing(self.path / "song.json") as beside:
             beside.write_bytes(content)
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Hold the folder for this process alone, with song.json as it then is; may be nested.
+        """Lock the folder for this process and read song.json again; may be nested.
 
-        With the claim goes what a killed process left half written. Raises StorageError when another
-        process holds the folder or nothing can be written into it, DamagedFile or RequestError when song.json
-        was spoilt since `open`.
+        Removes what a killed process left half written. Raises StorageError when another process holds the
+        lock or the folder is not writable, DamagedFile or RequestError when song.json was damaged since
+        `open`.
         """
         if self._claimed:
             yield
             return
-        if not os.access(self.path, os.W_OK):  # a killed process's lock file may be there and writable
+        if not os.access(self.path, os.W_OK):  # a lock file left by a killed process may be writable
             raise storage_error(self.path, PermissionError(errno.EACCES, ""))
         with locked_folder(self.path):
             sweep(self.path)
             sweep(self.path / "chunks")
-            self.record = type(self).open(self.path).record  # whoever held it may have taken the song further
+            self.record = type(self).open(self.path).record  # another process may have continued the song
             self._claimed = True
             try:
                 yield
@@ -141,7 +141,7 @@ class SongFolder:
                 self._claimed = False
 
     def tidy(self) -> None:
-        """Remove what a process left that was killed when all was done; one that cannot be tidied stays."""
+        """Remove what a process left that was killed after the song was finished; ignores StorageError."""
         if not self._claimed and (
             (self.path / ".lock").exists() or any(self.path.glob(f"{WORKSPACE_PREFIX}*"))
         ):
@@ -149,24 +149,25 @@ class SongFolder:
                 pass
 
     def token_log(self) -> TokenLog:
-        """The log of stage 1's codes. Raises StorageError, DamagedFile where it lacks the given part too."""
+        """The log of stage 1's codes. Raises StorageError, DamagedFile also when the kept part is missing."""
         check_steady(self.path / "tokens.log")
-        if (base := self.load_kept_part()) is not None:
+        if (kept := self.load_kept_part()) is not None:
             with storage_errors(self.path):
-                check_log_prefix(self.path / "tokens.log", base)
+                check_log_prefix(self.path / "tokens.log", kept)
         return TokenLog.open(self.path / "tokens.log")
 
     def load_kept_part(self) -> KeptPart | None:
-        """What the song goes on from, or None where it is new. Raises DamagedFile where that is gone."""
-        base = read_kept_part(self.path)
-        if base is None and self.record.origin is not None:
+        """The part kept of an earlier song; None for a new song. Raises DamagedFile when it is missing."""
+        kept = read_kept_part(self.path)
+        if kept is None and self.record.origin is not None:
             raise DamagedFile(
-                f"{self.path} has lost what it goes on from", "restore its base.npz from a copy"
+                f"{self.path} has lost the part of the song that it continues",
+                "restore its base.npz from a copy",
             )
-        return base
+        return kept
 
     def save_reference(self, codes: NDArray[np.int16]) -> None:
-        """Keep the reference's codes, so that a resume needs no audio file."""
+        """Save the reference's codes [N], so that a resume needs no audio file."""
         save_arrays(self.path / "reference.npz", {"codes": codes})
 
     def load_reference(self) -> NDArray[np.int16] | None:
@@ -179,11 +180,11 @@ class SongFolder:
         return codes.astype(np.int16)
 
     def save_stage1(self, frames: Sequence[int], codes: NDArray[np.int16]) -> None:
-        """Keep codebook 0 [2, T] and the frames of each section."""
+        """Save codebook 0 [2, T] and the frames of each section."""
         save_arrays(self.path / "stage1.npz", {"codes": codes, "frames": np.array(frames, np.int64)})
 
     def load_stage1(self) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-        """Codebook 0 [2, T] and frames per section. Raises DamagedFile."""
+        """Codebook 0 [2, T] and the frames of each section. Raises DamagedFile."""
         arrays = load_arrays(self.path / "stage1.npz", ("codes", "frames"))
         codes, frames = arrays["codes"], arrays["frames"]
         check_codes(codes, (2, None), "stage1.npz")
@@ -191,7 +192,7 @@ class SongFolder:
         return codes.astype(np.int16), frames.astype(np.int64)
 
     def copy_encodings(self, other: Self) -> None:
-        """Copy what another take of this song has encoded already, unless it is here. Raises StorageError."""
+        """Copy another take's reference, guide track and silence code, if missing. Raises StorageError."""
         for name in ("reference.npz", "track.npz"):
             if (other.path / name).exists() and not (self.path / name).exists():
                 with replacing(self.path / name) as beside:
@@ -200,11 +201,11 @@ class SongFolder:
             self.advance(self.state, silence=other.record.silence)
 
     def save_guide_track(self, codes: NDArray[np.int16], wave: NDArray[np.float32] | None) -> None:
-        """Keep the given track: its codes [8, T], and its recording [882·T] if it has one."""
+        """Save the guide track: its codes [8, T], and its recording [882·T] if it has one."""
         save_arrays(self.path / "track.npz", {"codes": codes, **({} if wave is None else {"wave": wave})})
 
     def load_guide_track(self) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
-        """The given track's codes and recording, or None. Raises DamagedFile."""
+        """The guide track's codes and recording, or None. Raises DamagedFile."""
         file = self.path / "track.npz"
         if not file.exists():
             return None
@@ -217,14 +218,14 @@ class SongFolder:
         return codes.astype(np.int16), wave
 
     def save_chunk(self, track: int, start: int, codes: NDArray[np.int16]) -> None:
-        """Keep a finished chunk [8, frames] of stage 2."""
+        """Save a finished chunk [8, frames] of stage 2."""
         file = self._chunk(track, start)
         with storage_errors(file.parent):
             file.parent.mkdir(exist_ok=True)
         save_arrays(file, {"codes": codes})
 
     def load_chunk(self, track: int, start: int, frames: int) -> NDArray[np.int16] | None:
-        """A finished chunk, or None. Raises DamagedFile."""
+        """A finished chunk [8, frames], or None. Raises DamagedFile."""
         file = self._chunk(track, start)
         if not file.exists():
             return None
@@ -236,7 +237,7 @@ class SongFolder:
         return self.path / "chunks" / f"{track}-{start:06d}.npz"
 
     def save_stage2(self, codes: NDArray[np.int16]) -> None:
-        """Keep all codes [2, 8, T]."""
+        """Save all codes [2, 8, T]."""
         save_arrays(self.path / "stage2.npz", {"codes": codes})
 
     def load_stage2(self) -> NDArray[np.int16]:
@@ -249,7 +250,7 @@ class SongFolder:
         return codes.astype(np.int16)
 
     def load_codes(self) -> NDArray[np.int16]:
-        """Codes [2, 8, T] that the song's files are made from, compared with stage 1's. As `load_stage2`."""
+        """Codes [2, 8, T] of a refined song, checked against stage 1's. Raises as `load_stage2` does."""
         codes, (codes0, _) = self.load_stage2(), self.load_stage1()
         if not np.array_equal(codes[:, 0], codes0):
             raise DamagedFile(
@@ -258,17 +259,14 @@ class SongFolder:
             )
         return codes
 
-    def drop(self, name: str) -> None:
-        """Delete a folder of intermediate work that is no longer needed; a link is left where it is.
-
-        Raises StorageError.
-        """
+    def delete_folder(self, name: str) -> None:
+        """Delete a folder of intermediate work; never follows a link. Raises StorageError."""
         check_steady(self.path / name)
         shutil.rmtree(self.path / name, ignore_errors=True)
 
 
 def check_frames(frames: NDArray[Any], total: int, name: str) -> None:
-    """Refuse an array that cannot be the frames of sections, `total` in all. Raises DamagedFile."""
+    """Refuse an array that is not frames of sections adding up to `total`. Raises DamagedFile."""
     counts = frames.ndim == 1 and np.issubdtype(frames.dtype, np.integer)
     if not counts or not all(0 <= n <= total for n in frames.tolist()) or sum(frames.tolist()) != total:
         raise DamagedFile(f"{name} is damaged: its sections do not add up")
@@ -277,7 +275,7 @@ def check_frames(frames: NDArray[Any], total: int, name: str) -> None:
 def sections_of(
     labels: Sequence[str], frames: Sequence[int], complete: Sequence[bool], faults: Mapping[str, str]
 ) -> list[FinishedSection]:
-    """Section times in seconds from their frames; `faults` by the section's number from 1."""
+    """Sections with their times in seconds; `faults` by the section's number from 1."""
     starts = np.concatenate([[0], np.cumsum(np.asarray(frames, np.int64))])
     return [
         FinishedSection(label, float(start) / FRAME_RATE, n / FRAME_RATE, done, faults.get(str(number), ""))

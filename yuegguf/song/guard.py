@@ -1,4 +1,4 @@
-"""What a song folder may hold, since it may come from somebody else: files and folders, no ways out of it."""
+"""Checks of a song folder, which may come from somebody else: plain files and folders, no links out of it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FILE_NAMES = AUDIO_FILES | {
     *("song.json", "tokens.log", "reference.npz", "base.npz", "track.npz", "stage1.npz", "stage2.npz"),
     *(*TEXT_FILES, "preview.wav", "plot.png", ".lock"),
 }
-"""Names that are read, written or deleted; every other file in a song folder is left alone."""
+"""Names that yuegguf reads, writes or deletes; other files in a song folder are never touched."""
 TAKE_NAME = re.compile(r"take-[1-9]\d{0,5}")
 MAX_DEPTH = 2
-"""Levels of folders below a song folder that are ours: cache/SNAPSHOT/, export/stage1/."""
+"""Levels below a folder of FOLDER_NAMES that are checked: cache/SNAPSHOT/, export/stage1/."""
 
 
 def check_entries(folder: Path) -> None:
-    """Refuse a song folder in which one of our names is a link that leads out of it, or no plain file.
+    """Refuse a song folder in which a name of FILE_NAMES or FOLDER_NAMES leads out of it or is no plain file.
 
     Raises DamagedFile, StorageError.
     """
@@ -39,7 +39,7 @@ def check_entries(folder: Path) -> None:
 
 
 def _below(folder: Path, depth: int) -> Iterator[tuple[Path, bool]]:
-    """Everything in a folder and below, with whether it is a folder; links are not followed."""
+    """Every path below a folder, and whether it is a folder; links are not followed."""
     for entry in _entries(folder):
         is_folder = entry.is_dir()
         yield Path(entry.path), is_folder
@@ -61,8 +61,8 @@ def _check(path: Path, root: Path, is_folder: bool) -> None:
 
 
 def _stays_inside(link: Path, root: Path) -> bool:
-    """Whether a link ends at something that is there and inside the folder."""
+    """Whether a link leads to an existing path inside the folder."""
     try:
         return link.resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):  # nothing is there, or the links run in a circle
+    except (OSError, RuntimeError):  # a dangling link, or links in a circle
         return False

@@ -1,4 +1,4 @@
-"""What a song goes on from, as `base.npz` of its folder."""
+"""The part that a song keeps of the earlier song that it continues: `base.npz` of its folder."""
 
 from __future__ import annotations
 
@@ -20,55 +20,58 @@ from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
 
 @dataclass(frozen=True)
 class KeptPart:
-    """What a song begins and ends with that is not its own draw."""
+    """Codes before and after the generated part, taken from an earlier song."""
 
-    given: KeptPrefix
+    prefix: KeptPrefix
+    """Sections and codes of stage 1 that are kept."""
     frames: tuple[int, ...]
-    """Of each given section, the begun one too."""
+    """Frames of each kept section, a partly kept last one included."""
     before: NDArray[np.int16]
-    """Codes [2, 8, G] of the given part, or [2, 1, G] where stage 2 has not been yet."""
+    """Codes [2, 8, G] of the kept sections, or [2, 1, G] if they are not refined."""
     after_frames: tuple[int, ...]
-    """Of each section that follows what is drawn, as it was."""
+    """Frames of each kept section after the generated ones."""
     after: NDArray[np.int16]
     """Their codes [2, 8 or 1, A]."""
 
     @property
     def refined(self) -> bool:
-        """Whether stage 2 has nothing to do for it."""
+        """Whether the kept codes have all eight codebooks."""
         return bool(self.before.shape[1] == CODEBOOKS)
 
 
-def write_kept_part(folder: Path, base: KeptPart) -> None:
-    """Keep in a song folder what the song goes on from. Raises StorageError."""
-    counts = {"frames": base.frames, "after_frames": base.after_frames}
-    given = [base.given.sections, base.given.codes]
+def write_kept_part(folder: Path, kept: KeptPart) -> None:
+    """Write a song folder's base.npz. Raises StorageError."""
+    counts = {"frames": kept.frames, "after_frames": kept.after_frames}
+    given = [kept.prefix.sections, kept.prefix.codes]
     arrays = {name: np.array(values, np.int64) for name, values in {**counts, "given": given}.items()}
-    save_arrays(folder / "base.npz", {**arrays, "before": base.before, "after": base.after})
+    save_arrays(folder / "base.npz", {**arrays, "before": kept.before, "after": kept.after})
 
 
 def read_kept_part(folder: Path) -> KeptPart | None:
-    """What the song in a folder goes on from, or None. Raises DamagedFile."""
+    """The kept part in a song folder, or None. Raises DamagedFile."""
     if not (folder / "base.npz").exists():
         return None
     names = ("given", "frames", "before", "after_frames", "after")
-    found = load_arrays(folder / "base.npz", names)
-    books = CODEBOOKS if found["before"].shape[1:2] == (CODEBOOKS,) else 1
+    arrays = load_arrays(folder / "base.npz", names)
+    books = CODEBOOKS if arrays["before"].shape[1:2] == (CODEBOOKS,) else 1
     for name, frames in (("before", "frames"), ("after", "after_frames")):
-        check_codes(found[name], (2, books, int(found[frames].sum())), "base.npz")
+        check_codes(arrays[name], (2, books, int(arrays[frames].sum())), "base.npz")
     return KeptPart(
-        KeptPrefix(*found["given"].tolist()),
-        tuple(found["frames"].tolist()),
-        found["before"].astype(np.int16),
-        tuple(found["after_frames"].tolist()),
-        found["after"].astype(np.int16),
+        KeptPrefix(*arrays["given"].tolist()),
+        tuple(arrays["frames"].tolist()),
+        arrays["before"].astype(np.int16),
+        tuple(arrays["after_frames"].tolist()),
+        arrays["after"].astype(np.int16),
     )
 
 
-def check_log_prefix(log: Path, base: KeptPart) -> None:
-    """Refuse a token log that does not begin with the given part; it is not changed. Raises DamagedFile."""
+def check_log_prefix(log: Path, kept: KeptPart) -> None:
+    """Refuse a token log that does not begin with the kept codes; never changes it. Raises DamagedFile."""
     content = read_limited(log, MAX_LOG_BYTES, RESTORE_HINT) if log.exists() else b""
-    drawn = parse_log(content, log.name)[0].sections
-    whole, begun = drawn[: base.given.sections], drawn[base.given.sections :][:1]
-    codes = [*chain(*whole), *chain(*(section[: base.given.codes] for section in begun))]
-    if [code for code in codes if code != END_OF_AUDIO] != interleave(*base.before[:, 0]).tolist():
-        raise DamagedFile(f"{log} does not hold what the song goes on from", "restore it from a copy")
+    sections = parse_log(content, log.name)[0].sections
+    whole, partial = sections[: kept.prefix.sections], sections[kept.prefix.sections :][:1]
+    codes = [*chain(*whole), *chain(*(section[: kept.prefix.codes] for section in partial))]
+    if [code for code in codes if code != END_OF_AUDIO] != interleave(*kept.before[:, 0]).tolist():
+        raise DamagedFile(
+            f"{log} does not begin with the part that the song continues", "restore it from a copy"
+        )

@@ -1,4 +1,4 @@
-"""Names of new song folders, and the folder that was worked on last."""
+"""Names of new song folders, and the newest unfinished one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from yuegguf.song.guard import TAKE_NAME
 
 
 def new_song_path(parent: Path, name: str) -> Path:
-    """Where a song called `name` goes: `<name>-<id>`."""
+    """Path of a new song folder: `<name>-<id>`."""
     return parent / f"{folder_name(name)}-{secrets.token_hex(3)}"
 
 
@@ -26,25 +26,25 @@ def folder_name(text: str) -> str:
 
 
 def newest_interrupted(parent: Path) -> Path:
-    """The song folder, or the folder of takes, in `parent` that was worked on last and is not finished.
+    """The most recently changed song folder, or folder of takes, in `parent` that is not finished.
 
-    A song that rests as its draft counts as finished. A folder that cannot be opened is passed over while
-    there is another one to go on with. Raises its DamagedFile when there is not, RequestError when every song
-    is finished.
+    A song that is complete as a draft counts as finished. A folder that cannot be opened is skipped if
+    there is another one to resume. Raises its DamagedFile if there is none, RequestError
+    when every song is finished.
     """
     unreadable: YueError | None = None
-    rested = False
+    drafts = False
     for folder in sorted(_song_folders(parent), key=_last_change, reverse=True):
         try:
             opened = SongFolder.open(folder)
             if opened.state != "done" and not opened.draft_complete:
                 return folder.parent if folder.parent != parent else folder
-            rested = rested or opened.draft_complete
+            drafts = drafts or opened.draft_complete
         except YueError as error:
             unreadable = unreadable or error
     if unreadable is not None:
         raise unreadable
-    hint = "go on with a draft: yuegguf refine SONG" if rested else "pass the song folder to resume"
+    hint = "go on with a draft: yuegguf refine SONG" if drafts else "pass the song folder to resume"
     raise RequestError(f"there is no interrupted song in {parent}", hint)
 
 
@@ -56,7 +56,7 @@ def _song_folders(parent: Path) -> Iterator[Path]:
 
 
 def _last_change(folder: Path) -> float:
-    """When a song was worked on last, in seconds since 1970; song.json itself changes at phases only."""
+    """Time of the last change in seconds since 1970; song.json alone changes only between phases."""
     times = [0.0]
     for file in (folder / "song.json", folder / "tokens.log", *folder.glob("chunks/*")):
         with suppress(OSError):  # deleted since it was listed

@@ -1,4 +1,4 @@
-"""Where the sections of a song begin, as other programs read it: Audacity labels, LRC, cue points."""
+"""Start times of a song's sections for other programs: Audacity labels, LRC, cue points."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yuegguf.song.state import finished, finished_sections
 
 
 def cue_points(sections: Sequence[FinishedSection]) -> list[CuePoint]:
-    """A mark per section; sections begin on whole frames."""
+    """A cue point per section; sections begin on whole frames."""
     return [CuePoint(round(section.start * FRAME_RATE) * SONG_HOP, section.label) for section in sections]
 
 
@@ -27,8 +27,8 @@ def audacity_labels(sections: Sequence[FinishedSection]) -> str:
 def lrc_text(sections: Sequence[FinishedSection], bodies: Sequence[str], title: str) -> str:
     """The lyrics with times: a section's label at its exact start, its lines spread over its seconds.
 
-    YuE does not say when it sings a line, so each gets time for its syllables. `bodies` are the sections'
-    words. What `encode --jsonl` reads.
+    YuE gives no time for a line, so each gets a share by its syllables. `bodies` are the sections' lines.
+    `encode --jsonl` reads this format.
     """
     lines = [f"[ti:{' '.join(title.split())}]", "[by:yuegguf]"]
     for section, body in zip(sections, bodies, strict=False):
@@ -40,13 +40,13 @@ def lrc_text(sections: Sequence[FinishedSection], bodies: Sequence[str], title: 
 
 
 def _line_starts(lines: Sequence[str], start: float, seconds: float) -> list[float]:
-    """When each line begins; a line without syllables counts as one."""
+    """Start of each line in seconds; a line without syllables counts as one syllable."""
     weights = [max(1, count_syllables(line)) for line in lines]
     return [start + seconds * sum(weights[:i]) / sum(weights) for i in range(len(lines))]
 
 
 def _lrc_time(seconds: float) -> str:
-    """Minutes, seconds and hundredths, downwards, so that no line is behind its section."""
+    """LRC time in minutes, seconds and hundredths, rounded down so that no line starts after its section."""
     hundredths = int(round(seconds * 1000) // 10)
     return f"[{hundredths // 6000:02d}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}]"
 
@@ -63,7 +63,7 @@ def write_markers(folder: SongFolder) -> None:
 
 
 def repaired_song(folder: SongFolder) -> Song:
-    """The song of a folder in which all is done, without leftovers, and with the text files that were lost.
+    """The song of a finished folder, after removing leftovers and writing missing text files again.
 
     Raises DamagedFile, StorageError.
     """

@@ -1,4 +1,4 @@
-"""song.json: what is noted of a song, typed and checked on every reading."""
+"""song.json, typed and checked whenever it is read."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FileRole = Literal["stage1", "stage2", "codec"]
 SONG_AUDIO = ("mix", "vocals", "instrumental")
 """Audio files of a finished song, without their endings; the mix first."""
 DRAFT_AUDIO = ("draft", "draft-vocals", "draft-instrumental")
-"""The same of a draft."""
+"""Audio files of a draft, without their endings."""
 TEXT_FILES = ("markers.txt", "lyrics.lrc")
-"""Names of the text files that say where sections begin."""
+"""Text files with the start times of sections."""
 AUDIO_FILES = frozenset(f"{name}.{kind}" for name in (*SONG_AUDIO, *DRAFT_AUDIO) for kind in FORMATS)
-"""Every name that an audio file of a song can have."""
+"""Every possible name of a song's audio file."""
 RECORD_HINT = "restore it from a copy; nothing was changed"
 
 Bytes = Annotated[int, Meta(ge=0, lt=2**60)]
@@ -43,7 +43,7 @@ class ModelFile(Struct, frozen=True, kw_only=True):
     """Absolute path."""
     bytes: Bytes
     fingerprint: Annotated[str, Meta(max_length=64)]
-    """Hash that tells it from other models, see `models.fingerprint`."""
+    """Hash of its content, see `files.hashing.fingerprint`."""
 
     def __post_init__(self) -> None:
         _check_path(self.file)
@@ -56,7 +56,7 @@ class LoraFile(ModelFile, frozen=True, kw_only=True):
 
 
 class ContinuedFrom(Struct, frozen=True, kw_only=True):
-    """The song that a song goes on from."""
+    """The earlier song that a song continues."""
 
     folder: str
     """Name of its folder, for people."""
@@ -64,7 +64,7 @@ class ContinuedFrom(Struct, frozen=True, kw_only=True):
 
 
 class Imported(Struct, frozen=True, kw_only=True):
-    """The other tool's files that a song was made from."""
+    """Files of another tool that a song was imported from."""
 
     tool: str
     files: tuple[str, ...]
@@ -90,16 +90,16 @@ class SongRecord(Struct, frozen=True, kw_only=True):
     origin: ContinuedFrom | None = field(name="from", default=None)
     imported: Imported | None = None
     seconds: dict[Phase, Seconds] = {}
-    """Time that each phase took so far."""
+    """Seconds that each phase took so far."""
     silence: Annotated[int, Meta(ge=0, lt=1024)] | None = None
     """The codec's code of silence in codebook 0."""
     faults: dict[str, str] = {}
-    """Number of a section from 1 → what is wrong with it after all retries."""
+    """Number of a section from 1 → its fault after all retries."""
     files: tuple[str, ...] = ()
     """Audio files of the finished song, mixes first."""
     draft_files: tuple[str, ...] = ()
     older_files: tuple[str, ...] = ()
-    """Audio files of earlier renderings that were kept."""
+    """Audio files of earlier renderings that still exist."""
     sections: tuple[FinishedSection, ...] = ()
 
     def __post_init__(self) -> None:
@@ -110,24 +110,24 @@ class SongRecord(Struct, frozen=True, kw_only=True):
             if not re.fullmatch(r"[1-9]\d{0,5}", number):
                 raise ValueError(f"{number[:80]!r} is no section's number")
 
-    def but(self, **changes: Any) -> Self:
-        """The same with some fields changed."""
+    def changed(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
         return structs.replace(self, **changes)
 
-    def encoded(self) -> bytes:
-        """The content of song.json, with its checksum."""
+    def to_bytes(self) -> bytes:
+        """Bytes of song.json, with its checksum."""
         return typed_json.encode_with_checksum(self)
 
 
 def read_record(path: Path) -> SongRecord:
     """Read a song.json. Raises DamagedFile; OSErrors pass through."""
-    found = typed_json.read_file(path, dict[str, Any], RECORD_HINT)
-    version = found.get("format")
+    data = typed_json.read_file(path, dict[str, Any], RECORD_HINT)
+    version = data.get("format")
     if isinstance(version, int) and version > RECORD_FORMAT:
         raise DamagedFile(f"{path.parent} was made by a newer yuegguf", "update yuegguf to open it")
     if version != RECORD_FORMAT:
         raise DamagedFile(f"{path} is damaged (its format is {version!r:.80})", RECORD_HINT)
-    return typed_json.as_typed(found, SongRecord, path, RECORD_HINT)
+    return typed_json.as_typed(data, SongRecord, path, RECORD_HINT)
 
 
 def _check_path(text: str) -> None:

@@ -9,10 +9,10 @@
     700 c81d2e55
     again 0 13a90be2
 
-Codes alternate vocal, instrumental; `end` is the model's own end of the section; `again N` throws
-all but the section's first N codes away, and it is sampled anew. Codes, not ids, so a log outlives the
-vocabulary of one file. Each line ends with the CRC-32 of everything before, so no line can change, go or come
-unseen. A last line cut by a crash is dropped when read.
+Codes alternate vocal, instrumental; `end` is the model's own end of the section; `again N` discards
+all but the section's first N codes, and it is sampled again. Codes, not ids, so a log outlives the
+vocabulary of one file. Each line ends with the CRC-32 of everything before it, so a changed, missing or added
+line is detected. A last line cut by a crash is dropped when read.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ from yuegguf.stages.stage1_task import END_OF_AUDIO
 HEADER = b"yuegguf tokens 2\n"
 RESTORE_HINT = "restore it from a copy"
 MAX_LOG_BYTES = 256 << 20
-"""Bytes of a log that is read; that of an hour of music has some six million."""
+"""Bytes of the largest log that is read; an hour of music has some six million."""
 SYNC_SECONDS = 1.0
-"""Longest time that a draw may be lost to a power cut; a killed process loses none."""
+"""Most seconds of codes that a power cut can lose; a killed process loses none."""
 
 
 @dataclass
 class LogContent:
-    """What a log says."""
+    """Codes, restarts and checksum of a log."""
 
     sections: list[list[int]] = field(default_factory=list)
     attempts: dict[int, int] = field(default_factory=dict)
-    """Section → how often it was begun anew."""
+    """Section → how often it was restarted."""
     sum: int = zlib.crc32(HEADER)
-    """CRC-32 of the header and of all lines, without their own sums."""
+    """CRC-32 of the header and of all lines without their checksums."""
 
 
 class TokenLog:
     """All codes that stage 1 sampled for one song, in memory and on disk."""
 
-    def __init__(self, path: Path, handle: int, drawn: LogContent) -> None:
+    def __init__(self, path: Path, handle: int, log: LogContent) -> None:
         self._path, self._handle = path, handle
-        self._sections, self._attempts, self._sum = drawn.sections, drawn.attempts, drawn.sum
+        self._sections, self._attempts, self._sum = log.sections, log.attempts, log.sum
         self._synced = time.monotonic()
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open or create a log; a torn tail is cut off. Raises DamagedFile, StorageError."""
+        """Open or create a log; truncates an incomplete last line. Raises DamagedFile, StorageError."""
         unshare(path)
         with storage_errors(path):
             fresh = not path.exists()
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
             try:
-                drawn, length = parse_log(read_limited(path, MAX_LOG_BYTES, RESTORE_HINT), path.name)
+                log, length = parse_log(read_limited(path, MAX_LOG_BYTES, RESTORE_HINT), path.name)
                 os.ftruncate(handle, length)
                 os.lseek(handle, 0, os.SEEK_END)
                 if not length:
@@ -74,14 +74,14 @@ class TokenLog:
             except (DamagedFile, OSError):
                 os.close(handle)
                 raise
-        return cls(path, handle, drawn)
+        return cls(path, handle, log)
 
     def codes(self, section: int) -> Sequence[int]:
-        """The draws of a section; END_OF_AUDIO may be the last."""
+        """Codes of a section; the last may be END_OF_AUDIO."""
         return self._sections[section] if section < len(self._sections) else ()
 
     def append(self, section: int, code: int) -> None:
-        """Append one draw; it is in the file when this returns. Raises StorageError."""
+        """Append one code; it is in the file when this returns. Raises StorageError."""
         while section >= len(self._sections):
             self._write(b"section %d" % len(self._sections))
             self._sections.append([])
@@ -89,21 +89,21 @@ class TokenLog:
         self._sections[section].append(code)
 
     def restart(self, section: int, keep: int = 0) -> None:
-        """Throw away the last section's draws but its first `keep`. Raises StorageError."""
+        """Discard all but the first `keep` codes of the last section. Raises StorageError."""
         assert section == len(self._sections) - 1
         self._write(b"again %d" % keep)
         del self._sections[section][keep:]
         self._attempts[section] = self.attempt(section) + 1
 
     def attempt(self, section: int) -> int:
-        """How often a section was begun anew."""
+        """How often a section was restarted."""
         return self._attempts.get(section, 0)
 
     def _write(self, entry: bytes) -> None:
         total = zlib.crc32(entry, self._sum)
         line = b"%s %08x\n" % (entry, total)
         with storage_errors(self._path):
-            while line:  # a disk that fills up takes a part, and refuses the rest
+            while line:  # a full disk may take only the first bytes
                 line = line[os.write(self._handle, line) :]
         self._sum = total
         if time.monotonic() - self._synced > SYNC_SECONDS:
@@ -124,11 +124,11 @@ class TokenLog:
 
 
 def parse_log(content: bytes, name: str) -> tuple[LogContent, int]:
-    """A log's bytes → what was sampled, and how many bytes of it are whole lines.
+    """Content of a log, and how many of its bytes are complete lines.
 
-    Raises DamagedFile naming the line when anything but the tail is wrong.
+    Raises DamagedFile naming the line when anything but an incomplete last line is wrong.
     """
-    whole = content.rstrip(b"\0")  # a power cut can leave blocks that were never written
+    whole = content.rstrip(b"\0")  # a power cut can leave blocks of zeros
     whole = whole[: whole.rfind(b"\n") + 1]
     if not whole:
         if content.strip(b"\0") and not HEADER.startswith(content.rstrip(b"\0")):
@@ -138,30 +138,30 @@ def parse_log(content: bytes, name: str) -> tuple[LogContent, int]:
         other = whole.startswith(b"yuegguf tokens ")
         raise DamagedFile(
             f"{name} is {'of another version' if other else 'not a token log'}",
-            "go on with the yuegguf that began it" if other else RESTORE_HINT,
+            "resume it with the yuegguf that started it" if other else RESTORE_HINT,
         )
-    drawn = LogContent()
+    log = LogContent()
     for number, line in enumerate(whole[len(HEADER) :].split(b"\n")[:-1], 2):
-        entry, _, own = line.rpartition(b" ")
-        drawn.sum = zlib.crc32(entry, drawn.sum)
-        if own != b"%08x" % drawn.sum or not _read_entry(entry, drawn):
+        entry, _, checksum = line.rpartition(b" ")
+        log.sum = zlib.crc32(entry, log.sum)
+        if checksum != b"%08x" % log.sum or not _read_entry(entry, log):
             raise DamagedFile(
                 f"{name} is damaged in line {number}",
                 f"{RESTORE_HINT}, or cut it off before that line: the rest is then sampled again",
             )
-    return drawn, len(whole)
+    return log, len(whole)
 
 
-def _read_entry(entry: bytes, drawn: LogContent) -> bool:
-    """Add a line without its sum; false where it cannot stand there."""
-    sections = drawn.sections
+def _read_entry(entry: bytes, log: LogContent) -> bool:
+    """Add a line without its checksum; False if it is not valid at this place."""
+    sections = log.sections
     if entry.startswith(b"again ") and _is_count(entry[6:]) and sections:
         last = len(sections) - 1
-        drawn.attempts[last] = drawn.attempts.get(last, 0) + 1
+        log.attempts[last] = log.attempts.get(last, 0) + 1
         keep = int(entry[6:])
-        known = keep <= len(sections[last])
+        in_range = keep <= len(sections[last])
         del sections[last][keep:]
-        return known
+        return in_range
     if entry == b"section %d" % len(sections):
         sections.append([])
         return True

@@ -1,7 +1,7 @@
-"""Saved voices: a style reference as codes, so that it never needs its recording again.
+"""Saved voices: a style reference as codes, which needs its recording no more.
 
-One small file a voice, `NAME.npz`: codebook 0 of the window (one track, or V0 I0 V1 I1 …) and where it
-came from, as JSON.
+One small file per voice, `NAME.npz`: codebook 0 of the window (one track, or V0 I0 V1 I1 …), and its origin
+as JSON.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from yuegguf.models import registry
 
 VOICE_FORMAT = 1
 MAX_VOICE_BYTES = 2**24
-"""Bytes of a voice's unpacked codes: those of many hours."""
+"""Bytes of the largest voice that is read: codes of many hours."""
 VOICE_NAME = re.compile(r"\w[\w.-]{0,63}")
-"""What a voice may be called: nothing that could be a path or a hidden file."""
+"""Allowed names: nothing that could be a path or a hidden file."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,19 @@ class Voice:
     codes: NDArray[np.int16]
     """[N] codebook 0 in stage 1's order."""
     dual: bool
-    """Vocal and backing take turns, vocal first."""
+    """Whether vocal and instrumental codes alternate, vocal first."""
     sources: tuple[str, ...]
     """Names of the recordings, without their folders."""
     start: float
     """Seconds into the recording where the window begins."""
     codec: str
-    """Hash of the codebooks that the codes belong to."""
+    """Hash of the codec's codebooks."""
     saved: str
     """ISO date."""
 
     @property
     def seconds(self) -> float:
-        """How long the window is."""
+        """Length of the window in seconds."""
         return len(self.codes) / (2 if self.dual else 1) / FRAME_RATE
 
     @property
@@ -82,7 +82,7 @@ class Voice:
 
 
 def voice_path(name: str, folder: Path | None = None) -> Path:
-    """Where the voice of a name lies. Raises RequestError for what cannot be a name."""
+    """Path of a voice's file. Raises RequestError for an invalid name."""
     if not VOICE_NAME.fullmatch(name):
         raise RequestError(
             f"{name!r} cannot be the name of a voice", "use up to 64 letters, digits, dots, - and _"
@@ -91,7 +91,7 @@ def voice_path(name: str, folder: Path | None = None) -> Path:
 
 
 def check_name_free(name: str, replace: bool, folder: Path | None = None) -> Path:
-    """Where a voice will lie. Raises RequestError for no name, or one that is taken unless `replace`."""
+    """Path for a new voice. Raises RequestError for an invalid name, or a used one without `replace`."""
     path = voice_path(name, folder)
     check_no_song_work(path)
     if path.exists() and not replace:
@@ -100,10 +100,10 @@ def check_name_free(name: str, replace: bool, folder: Path | None = None) -> Pat
 
 
 def save_voice(voice: Voice, folder: Path | None = None, replace: bool = False) -> Path:
-    """Write a voice. Raises RequestError where one of that name is there already, StorageError."""
+    """Write a voice. Raises RequestError when the name is used already, StorageError."""
     path = check_name_free(voice.name, replace, folder)
-    kept = ("dual", "sources", "start", "codec", "saved")
-    facts = {"format": VOICE_FORMAT, **{name: getattr(voice, name) for name in kept}}
+    stored = ("dual", "sources", "start", "codec", "saved")
+    facts = {"format": VOICE_FORMAT, **{name: getattr(voice, name) for name in stored}}
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     save_arrays(path, {"codes": voice.codes, "facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)})
@@ -111,19 +111,19 @@ def save_voice(voice: Voice, folder: Path | None = None, replace: bool = False) 
 
 
 def load_voice(name: str, folder: Path | None = None) -> Voice:
-    """Read a voice. Raises RequestError when there is none of that name, DamagedFile."""
+    """Read a voice. Raises RequestError when there is none of this name, DamagedFile."""
     path = _existing_path(name, folder)
     with _damaged_voice(path, name):
         arrays = load_arrays(path, ("codes", "facts"), MAX_VOICE_BYTES)
         check_codes(arrays["codes"], (None,), path.name)
-        found = typed_json.read_json(arrays["facts"].tobytes(), dict[str, Any], path, "")
-    version = found.pop("format", None)
+        data = typed_json.read_json(arrays["facts"].tobytes(), dict[str, Any], path, "")
+    version = data.pop("format", None)
     if isinstance(version, int) and version > VOICE_FORMAT:
         raise DamagedFile(f"the voice {name} is of another version ({version})", "update yuegguf to use it")
     with _damaged_voice(path, name):
         if version != VOICE_FORMAT:
             raise ValueError(f"its format is {version!r:.80}")
-        facts = typed_json.as_typed(found, _VoiceFacts, path, "")
+        facts = typed_json.as_typed(data, _VoiceFacts, path, "")
         if not len(arrays["codes"]) or (facts.dual and len(arrays["codes"]) % 2):
             raise ValueError(f"it holds {len(arrays['codes'])} codes")
     return Voice(name, arrays["codes"].astype(np.int16), **asdict(facts))
@@ -131,7 +131,7 @@ def load_voice(name: str, folder: Path | None = None) -> Voice:
 
 @contextmanager
 def _damaged_voice(path: Path, name: str) -> Iterator[None]:
-    """Say how a voice that cannot be read is made again."""
+    """Turn errors of reading a voice into a DamagedFile with a hint to save it again."""
     try:
         yield
     except (DamagedFile, ValueError) as error:
@@ -140,7 +140,7 @@ def _damaged_voice(path: Path, name: str) -> Iterator[None]:
 
 
 def voice_names(folder: Path | None = None) -> list[str]:
-    """The names of all saved voices, damaged ones among them."""
+    """Names of all saved voices, damaged ones included."""
     return sorted(path.stem for path in (folder or registry.voices_dir()).glob("*.npz"))
 
 
