@@ -37,7 +37,7 @@ STEPS = {
     "a file": "yuegguf.pipeline.write_audio:write_audio",
     "markers": "yuegguf.pipeline.phases:write_markers",
     "the state": "yuegguf.song.folder:SongFolder.advance",
-    "dropping": "yuegguf.song.folder:SongFolder.drop",
+    "dropping": "yuegguf.song.folder:SongFolder.delete_folder",
 }
 pytestmark = pytest.mark.usefixtures("no_models", "clock")
 
