@@ -1,4 +1,4 @@
-"""Values as a checkpoint stores them → bytes as GGUF stores them."""
+"""Encoding of a checkpoint's values as GGUF bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXPONENT: Mapping[str, Any] = {
     "F16": np.uint16(0x7C00),
     "BF16": np.uint16(0x7F80),
 }
-"""The exponent bits; all of them set means NaN or Inf."""
+"""Exponent bits of each dtype; all of them set means NaN or Inf."""
 
 
 def encode(
@@ -32,7 +32,7 @@ def encode(
 ) -> NDArray[np.uint8]:
     """Rows of a checkpoint (BF16 as uint16) → bytes [rows, row bytes] of the GGUF type `kind`.
 
-    `by_llama` takes the place of our own coding into blocks. Raises DamagedFile for NaN or Inf,
+    `by_llama` replaces the built-in encoding into blocks. Raises DamagedFile for NaN or Inf,
     RequestError for values outside the range of `kind`; both name the tensor.
     """
     raw = np.ascontiguousarray(raw)
@@ -54,8 +54,8 @@ def encode(
     if by_llama is not None:
         return by_llama(values)
     _check_range(largest, 127 * F16_MAX, kind, name)
-    coded: NDArray[np.uint8] = quantize(np.where(np.abs(values) < TINY, np.float32(0), values), kind)
-    return coded
+    blocks: NDArray[np.uint8] = quantize(np.where(np.abs(values) < TINY, np.float32(0), values), kind)
+    return blocks
 
 
 def widen(raw: NDArray[Any], dtype: str) -> NDArray[np.float32]:

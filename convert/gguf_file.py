@@ -1,4 +1,4 @@
-"""GGUF version 3, written block by block; gguf's own writer wants whole tensors. Reading: `gguf_header`."""
+"""Writer of GGUF version 3, block by block; gguf's own writer needs whole tensors. Reader: lm.gguf_header."""
 
 from __future__ import annotations
 

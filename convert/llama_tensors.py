@@ -1,4 +1,4 @@
-"""The LLaMA family's config and tensor names: Hugging Face on one side, GGUF on the other.
+"""Config and tensor names of a LLaMA: Hugging Face → GGUF.
 
 GGUF names and the row order of q and k: llama.cpp, gguf-py `tensor_mapping.py` and the converter
 for LlamaForCausalLM. Hugging Face rotates the two halves of a head against each other, ggml
@@ -17,20 +17,21 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.atomic import read_limited
+from yuegguf.lm.gguf_header import first_names
 
-from .json_object import MAX_JSON_BYTES, MAX_NUMBER, first_names, read_object, shorten
+from .json_object import MAX_JSON_BYTES, MAX_NUMBER, read_object, shorten
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 """GGUF names of the two tensors that have one row per piece."""
 MAX_LISTED = 40
-"""Tensors of a kind that a message names."""
+"""Maximum tensors of a kind in a message."""
 MAX_LAYERS = 1024
-"""A config that asks for more is damaged; listing its tensors would fill the memory."""
+"""Maximum layers of a config; listing the tensors of more would fill the memory."""
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """What config.json says about a LLaMA checkpoint."""
+    """Contents of the config.json of a LLaMA checkpoint."""
 
     hidden: int
     layers: int
@@ -39,7 +40,7 @@ class LlamaConfig:
     head_dim: int
     ffn: int
     vocab: int
-    """Rows of the embedding, padding included."""
+    """Number of rows of the embedding, padding included."""
     context: int
     eps: float
     theta: float
@@ -49,17 +50,17 @@ class LlamaConfig:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor that the config asks for."""
+    """A tensor that the config requires."""
 
     name: str
-    """Its GGUF name."""
+    """GGUF name."""
     shape: tuple[int, ...]
     rotated: bool = False
     """A q or k projection, whose rows are reordered."""
 
     @property
     def matrix(self) -> bool:
-        """Whether it is more than a vector."""
+        """Whether it has two dimensions."""
         return len(self.shape) == 2
 
 
@@ -71,25 +72,25 @@ def read_config(folder: Path) -> LlamaConfig:
             f"there is no config.json in {folder}", "pass the folder of a published checkpoint"
         )
     try:
-        found = read_object(
+        values = read_object(
             read_limited(path, MAX_JSON_BYTES, "pass the folder of a published YuE checkpoint")
         )
     except ValueError as error:
         raise _damaged(f"is damaged: {error}") from error
-    _refuse_variants(found)
-    heads, hidden = _positive_int(found, "num_attention_heads"), _positive_int(found, "hidden_size")
+    _refuse_variants(values)
+    heads, hidden = _positive_int(values, "num_attention_heads"), _positive_int(values, "hidden_size")
     config = LlamaConfig(
         hidden=hidden,
-        layers=_positive_int(found, "num_hidden_layers", most=MAX_LAYERS),
+        layers=_positive_int(values, "num_hidden_layers", most=MAX_LAYERS),
         heads=heads,
-        kv_heads=_positive_int(found, "num_key_value_heads", heads),
-        head_dim=_positive_int(found, "head_dim", hidden // heads),
-        ffn=_positive_int(found, "intermediate_size"),
-        vocab=_positive_int(found, "vocab_size"),
-        context=_positive_int(found, "max_position_embeddings"),
-        eps=_positive_float(found, "rms_norm_eps", 1e-6),
-        theta=_positive_float(_rope(found) | found, "rope_theta", 10000.0),
-        tied=found.get("tie_word_embeddings", False) is True,
+        kv_heads=_positive_int(values, "num_key_value_heads", heads),
+        head_dim=_positive_int(values, "head_dim", hidden // heads),
+        ffn=_positive_int(values, "intermediate_size"),
+        vocab=_positive_int(values, "vocab_size"),
+        context=_positive_int(values, "max_position_embeddings"),
+        eps=_positive_float(values, "rms_norm_eps", 1e-6),
+        theta=_positive_float(_rope(values) | values, "rope_theta", 10000.0),
+        tied=values.get("tie_word_embeddings", False) is True,
     )
     if config.head_dim % 2 or config.heads % config.kv_heads:
         raise _damaged(
@@ -99,10 +100,10 @@ def read_config(folder: Path) -> LlamaConfig:
 
 
 def expected_tensors(config: LlamaConfig) -> dict[str, TensorSpec]:
-    """Hugging Face name → what the checkpoint must hold, in the order of the GGUF."""
+    """Tensors that the checkpoint must hold, by Hugging Face name, in the order of the GGUF."""
     q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden, ffn = config.hidden, config.ffn
-    found = {"model.embed_tokens.weight": TensorSpec(EMBEDDING, (config.vocab, hidden))}
+    specs = {"model.embed_tokens.weight": TensorSpec(EMBEDDING, (config.vocab, hidden))}
     for i in range(config.layers):
         for theirs, ours, shape in (
             ("input_layernorm", "attn_norm", (hidden,)),
@@ -115,25 +116,25 @@ def expected_tensors(config: LlamaConfig) -> dict[str, TensorSpec]:
             ("mlp.up_proj", "ffn_up", (ffn, hidden)),
             ("mlp.down_proj", "ffn_down", (hidden, ffn)),
         ):
-            wanted = TensorSpec(f"blk.{i}.{ours}.weight", shape, rotated=ours in ("attn_q", "attn_k"))
-            found[f"model.layers.{i}.{theirs}.weight"] = wanted
-    found["model.norm.weight"] = TensorSpec("output_norm.weight", (hidden,))
+            spec = TensorSpec(f"blk.{i}.{ours}.weight", shape, rotated=ours in ("attn_q", "attn_k"))
+            specs[f"model.layers.{i}.{theirs}.weight"] = spec
+    specs["model.norm.weight"] = TensorSpec("output_norm.weight", (hidden,))
     if not config.tied:
-        found["lm_head.weight"] = TensorSpec(OUTPUT, (config.vocab, hidden))
-    return found
+        specs["lm_head.weight"] = TensorSpec(OUTPUT, (config.vocab, hidden))
+    return specs
 
 
-def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, TensorSpec]) -> None:
-    """Compare a checkpoint's tensors with the wanted ones; the buffer inv_freq may be there.
+def check_tensors(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, TensorSpec]) -> None:
+    """Compare a checkpoint's tensors with the expected ones; the buffer inv_freq is allowed.
 
     Raises DamagedFile that lists the missing, extra and mis-shaped tensors, LISTED of each kind.
     """
-    missing = [name for name in wanted if name not in shapes]
-    extra = [n for n in shapes if n not in wanted and not n.endswith(".rotary_emb.inv_freq")]
+    missing = [name for name in expected if name not in shapes]
+    extra = [n for n in shapes if n not in expected and not n.endswith(".rotary_emb.inv_freq")]
     shaped = [
-        f"{name} {shapes[name]} instead of {want.shape}"
-        for name, want in wanted.items()
-        if name in shapes and shapes[name] != want.shape
+        f"{name} {shapes[name]} instead of {spec.shape}"
+        for name, spec in expected.items()
+        if name in shapes and shapes[name] != spec.shape
     ]
     lists = (("missing", missing), ("extra", extra), ("of another shape", shaped))
     complaints = [f"{word}: {first_names(names, MAX_LISTED)}" for word, names in lists if names]
@@ -145,45 +146,45 @@ def check_tensors(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Te
 
 
 def rope_row_order(rows: int, head_dim: int) -> NDArray[np.int64]:
-    """[rows] the Hugging Face row of each GGUF row of q or k: a head's halves, interleaved."""
+    """Hugging Face row of each GGUF row of q or k [rows]: a head's halves, interleaved."""
     order = np.arange(rows).reshape(-1, 2, head_dim // 2)
     return np.ascontiguousarray(order.swapaxes(1, 2)).ravel()
 
 
-def _refuse_variants(found: Mapping[str, Any]) -> None:
-    names: Any = found.get("architectures") or [found.get("model_type")]
+def _refuse_variants(values: Mapping[str, Any]) -> None:
+    names: Any = values.get("architectures") or [values.get("model_type")]
     if not isinstance(names, list) or names not in (["LlamaForCausalLM"], ["llama"]):
         raise _damaged(f"describes {shorten(names)}, not a LlamaForCausalLM")
-    if found.get("hidden_act", "silu") != "silu":
-        raise _damaged(f"asks for the activation {shorten(found['hidden_act'])}, not silu")
-    rope = _rope(found)
+    if values.get("hidden_act", "silu") != "silu":
+        raise _damaged(f"asks for the activation {shorten(values['hidden_act'])}, not silu")
+    rope = _rope(values)
     if rope.get("rope_type", rope.get("type", "default")) != "default":
         raise _damaged(f"asks for a scaled RoPE ({shorten(rope)}), which YuE does not use")
     for key in ("attention_bias", "mlp_bias"):
-        if found.get(key):
+        if values.get(key):
             raise _damaged(f"asks for biases ({key}), which YuE does not have")
 
 
-def _rope(found: Mapping[str, Any]) -> dict[str, Any]:
+def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
     """rope_scaling of published configs, or rope_parameters as transformers 5 writes them."""
-    rope = found.get("rope_scaling") or found.get("rope_parameters") or {}
+    rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
     if not isinstance(rope, dict):
         raise _damaged(f"has an unknown RoPE description ({shorten(rope)})")
     return rope
 
 
 def _positive_int(
-    found: Mapping[str, Any], key: str, default: int | None = None, most: int = 2**31 - 1
+    values: Mapping[str, Any], key: str, default: int | None = None, most: int = 2**31 - 1
 ) -> int:
-    value = found.get(key)
+    value = values.get(key)
     value = default if value is None else value
     if type(value) is not int or not 0 < value <= most:
         raise _damaged(f"has no usable {key} ({shorten(value)})")
     return value
 
 
-def _positive_float(found: Mapping[str, Any], key: str, default: float) -> float:
-    value = found.get(key, default)
+def _positive_float(values: Mapping[str, Any], key: str, default: float) -> float:
+    value = values.get(key, default)
     if type(value) not in (int, float) or not 0 < value < MAX_NUMBER:
         raise _damaged(f"has no usable {key} ({shorten(value)})")
     return float(value)

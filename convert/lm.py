@@ -56,48 +56,50 @@ def convert_lm(
     """
     name = check_type(out_type)
     config, stored = read_config(source), open_checkpoint(source)
-    wanted = expected_tensors(config)
-    check_tensors({key: tensor.shape for key, tensor in stored.items()}, wanted)
+    specs = expected_tensors(config)
+    check_tensors({key: tensor.shape for key, tensor in stored.items()}, specs)
     stage = stage_role(config.context, role, source.name)
     vocab = read_vocab(source / "tokenizer.model", config.vocab)
-    kept = used_ids(vocab.pieces, vocab.types, stage, "tokenizer.model") if trim else None
-    metadata = lm_metadata(config, vocab, stage, name, kept)
-    parts = [_part(stored[key], want, config, name, kept) for key, want in wanted.items()]
+    ids = used_ids(vocab.pieces, vocab.types, stage, "tokenizer.model") if trim else None
+    metadata = lm_metadata(config, vocab, stage, name, ids)
+    copies = [_tensor_copy(stored[key], spec, config, name, ids) for key, spec in specs.items()]
     check_free(out, overwrite)
     if name in OWN_TYPES:
-        write_tensors(out, metadata, parts, overwrite, progress)
+        write_tensors(out, metadata, copies, overwrite=overwrite, progress=progress)
         return out
-    kinds = chosen_types(metadata, [part.target for part in parts], name, out)
-    named = {part.target.name: part for part in parts}
-    parts = [replace(named[key], target=replace(named[key].target, kind=kind)) for key, kind in kinds.items()]
+    kinds = chosen_types(metadata, [copy.target for copy in copies], name, out)
+    named = {copy.target.name: copy for copy in copies}
+    copies = [
+        replace(named[key], target=replace(named[key].target, kind=kind)) for key, kind in kinds.items()
+    ]
 
     def coded(values: NDArray[np.float32], tensor: Tensor, name: str) -> NDArray[np.uint8]:
         return quantize_rows(values, tensor.kind, name, threads)
 
-    write_tensors(out, metadata, parts, overwrite, progress, coded)
+    write_tensors(out, metadata, copies, overwrite=overwrite, progress=progress, coder=coded)
     return out
 
 
-def _part(
-    stored: StoredTensor, want: TensorSpec, config: LlamaConfig, written: str, kept: NDArray[np.int64] | None
+def _tensor_copy(
+    stored: StoredTensor, spec: TensorSpec, config: LlamaConfig, out_type: str, ids: NDArray[np.int64] | None
 ) -> TensorCopy:
-    kind = TensorType[written if written in OWN_TYPES else "F16"]  # else llama.cpp chooses later
-    if len(want.shape) == 1:
+    kind = TensorType[out_type if out_type in OWN_TYPES else "F16"]  # else llama.cpp chooses later
+    if len(spec.shape) == 1:
         kind = TensorType.F32
-    elif written == "Q8_0" and want.shape[-1] % 32:
-        kind = TensorType.F16  # rows that no block divides, as llama.cpp's converter does
-    if want.rotated:
-        order = rope_row_order(want.shape[0], config.head_dim)
-        return TensorCopy(stored, Tensor(want.name, kind, want.shape), order, config.head_dim)
-    if want.name in (EMBEDDING, OUTPUT) and kept is not None:
-        return TensorCopy(stored, Tensor(want.name, kind, (len(kept), want.shape[1])), kept, 1)
-    return TensorCopy(stored, Tensor(want.name, kind, want.shape), None, 1)
+    elif out_type == "Q8_0" and spec.shape[-1] % 32:
+        kind = TensorType.F16  # rows that blocks do not divide, as llama.cpp's converter does
+    if spec.rotated:
+        order = rope_row_order(spec.shape[0], config.head_dim)
+        return TensorCopy(stored, Tensor(spec.name, kind, spec.shape), order, config.head_dim)
+    if spec.name in (EMBEDDING, OUTPUT) and ids is not None:
+        return TensorCopy(stored, Tensor(spec.name, kind, (len(ids), spec.shape[1])), ids, 1)
+    return TensorCopy(stored, Tensor(spec.name, kind, spec.shape), None, 1)
 
 
 def lm_metadata(
-    config: LlamaConfig, vocab: Vocab, role: StageRole, written: str, kept: NDArray[np.int64] | None
+    config: LlamaConfig, vocab: Vocab, role: StageRole, out_type: str, ids: NDArray[np.int64] | None
 ) -> dict[str, Value]:
-    """A GGUF's metadata; `kept` are the ids of a trimmed vocabulary, `written` names its main type."""
+    """Metadata of a GGUF; `ids` are those of a trimmed vocabulary, `out_type` its main type."""
 
     def count(value: int) -> Value:
         return number(ValueType.UINT32, value)
@@ -116,16 +118,16 @@ def lm_metadata(
         Keys.Rope.DIMENSION_COUNT: count(config.head_dim),
         Keys.Rope.FREQ_BASE: number(ValueType.FLOAT32, config.theta),
     }
-    found = {
+    metadata = {
         Keys.General.ARCHITECTURE: text("llama"),
         Keys.General.TYPE: text("model"),
         Keys.General.NAME: text({"stage1": "YuE stage 1", "stage2": "YuE stage 2"}[role]),
         Keys.General.LICENSE: text("apache-2.0"),
         Keys.General.SOURCE_URL: text(SOURCE_URL),
-        Keys.General.FILE_TYPE: count(int(file_type(written))),
+        Keys.General.FILE_TYPE: count(int(file_type(out_type))),
         Keys.General.QUANTIZATION_VERSION: count(GGML_QUANT_VERSION),
         **{key.format(arch="llama"): value for key, value in llama.items()},
         **role_metadata(role, trimmed=False),
         **vocab_metadata(vocab),
     }
-    return found if kept is None else trim_metadata(found, kept, role)
+    return metadata if ids is None else trim_metadata(metadata, ids, role)

@@ -1,7 +1,7 @@
 """A PEFT LoRA adapter → the GGUF adapter that llama.cpp reads, without PyTorch.
 
 The rows of B follow the rows of the weight it changes, so those of q and k are reordered as in the base
-model (see `names`). Values become F32: llama.cpp rounds what it multiplies to the adapter's own type.
+model (see `llama_tensors`). Values become F32: llama.cpp rounds what it multiplies to the adapter's own type.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PUBLISHED_STAGE1 = LlamaConfig(
     hidden=4096, layers=32, heads=32, kv_heads=4, head_dim=128, ffn=11008, vocab=83968, context=16384,
     eps=1e-5, theta=1e4, tied=False,
 )  # fmt: skip
-"""YuE's 7B stage 1, which its finetuning trains."""
+"""Config of YuE's 7B stage 1, which its finetuning trains."""
 
 
 def convert_lora(
@@ -46,28 +46,32 @@ def convert_lora(
     """
     config, stored = read_peft(source)
     model = PUBLISHED_STAGE1 if base is None else config_of_shape(read_model(base).shape)
-    wanted = lora_targets(model)
+    targets = lora_targets(model)
     halves = {
-        peft_name(name, letter): want.name + half
-        for name, want in wanted.items()
+        peft_name(name, letter): spec.name + half
+        for name, spec in targets.items()
         for letter, half in zip("AB", HALF_SUFFIXES, strict=True)
     }
-    _check(stored, halves, wanted, config, base)
-    parts = [
-        _part(stored[theirs], ours, model, config) for theirs, ours in halves.items() if theirs in stored
+    _check(stored, halves, targets, config, base)
+    copies = [
+        _tensor_copy(stored[theirs], ours, model, config)
+        for theirs, ours in halves.items()
+        if theirs in stored
     ]
-    write_tensors(out, _metadata(source.resolve().name, config), parts, overwrite, progress)
+    write_tensors(
+        out, _metadata(source.resolve().name, config), copies, overwrite=overwrite, progress=progress
+    )
     return out
 
 
 def lora_targets(model: LlamaConfig) -> dict[str, TensorSpec]:
-    """Hugging Face name → the projections of a model's layers."""
-    found = expected_tensors(model)
-    return {name: want for name, want in found.items() if name.startswith("model.layers.") and want.matrix}
+    """Projections of a model's layers, by Hugging Face name."""
+    specs = expected_tensors(model)
+    return {name: spec for name, spec in specs.items() if name.startswith("model.layers.") and spec.matrix}
 
 
 def config_of_shape(shape: LlamaShape) -> LlamaConfig:
-    """The config of a checked model; `changeable` needs no more than its sizes."""
+    """Config with the sizes of a checked model, as `lora_targets` needs it."""
     return LlamaConfig(
         hidden=shape.hidden,
         layers=shape.layers,
@@ -86,22 +90,22 @@ def config_of_shape(shape: LlamaShape) -> LlamaConfig:
 def _check(
     stored: dict[str, StoredTensor],
     halves: dict[str, str],
-    wanted: dict[str, TensorSpec],
+    targets: dict[str, TensorSpec],
     config: PeftConfig,
     base: Path | None,
 ) -> None:
     shapes = {halves.get(name, name): tensor.shape for name, tensor in stored.items()}
-    weights = {want.name: (want.shape[0], want.shape[1]) for want in wanted.values()}
-    called = {ours: theirs for theirs, ours in halves.items()}
-    if complaints := shape_misfits(shapes, weights, config.rank, called):
-        fits = "YuE's 7B stage 1" if base is None else base.name
+    weights = {spec.name: (spec.shape[0], spec.shape[1]) for spec in targets.values()}
+    names = {ours: theirs for theirs, ours in halves.items()}
+    if complaints := shape_misfits(shapes, weights, config.rank, names):
+        model = "YuE's 7B stage 1" if base is None else base.name
         raise DamagedFile(
-            f"the adapter of rank {config.rank} does not fit {fits}; {complaints}",
+            f"the adapter of rank {config.rank} does not fit {model}; {complaints}",
             "name the model that it was trained on with --base, or save the adapter again",
         )
 
 
-def _part(stored: StoredTensor, name: str, model: LlamaConfig, config: PeftConfig) -> TensorCopy:
+def _tensor_copy(stored: StoredTensor, name: str, model: LlamaConfig, config: PeftConfig) -> TensorCopy:
     target = Tensor(name, TensorType.F32, stored.shape)
     if name.endswith(("attn_q.weight.lora_b", "attn_k.weight.lora_b")):
         return TensorCopy(stored, target, rope_row_order(stored.shape[0], model.head_dim), model.head_dim)

@@ -1,4 +1,4 @@
-"""LoRA adapters added into a model's own weights, tensor by tensor."""
+"""Merges LoRA adapters into a model's weights, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .stream import BLOCK_VALUES
 from .target import partial_file
 
 LORAS_KEY = "yuegguf.loras"
-"""Metadata of a merged model: what was added, in order, as FILE:SCALE."""
+"""Metadata key of a merged model: its adapters in order, as FILE:SCALE."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class _Adapter:
     scale: float
 
     def change(self, weight: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """B [out, rank], scaled, and A [rank, in] of a weight; None where it does not change it."""
+        """Scaled B [out, rank] and A [rank, in] of a weight; None where the adapter does not change it."""
         a, b = (self.file.tensors.get(weight + half) for half in HALF_SUFFIXES)
         if a is None or b is None or not self.scale:
             return None
@@ -79,7 +79,7 @@ def _block(
     start: int,
     stop: int,
 ) -> NDArray[np.uint8]:
-    """Rows of a tensor with the changes added, as they are stored; untouched ones to the bit."""
+    """Stored rows of a tensor with the changes added; bit-exact without changes."""
     if not changes:
         return model.read(tensor, start, stop)
     values = _values(model, tensor, start, stop)

@@ -36,23 +36,23 @@ UNSUPPORTED_KEYS: Mapping[str, str] = {
     "monteclora_config": "sampled weights",
     "kasa_config": "KaSA, which scales by singular values and changes the base",
 }
-"""Keys that may not be set → what they bring."""
+"""Keys that must not be set → their effect."""
 SUPPORTED_INITS = ("gaussian", "eva", "orthogonal")
-"""Values of init_lora_weights that leave the base model as it was; true, false and null do too."""
+"""Values of init_lora_weights that do not change the base model; true, false and null do not either."""
 MERGE_HINT = "merge it with PEFT's merge_and_unload, then: yuegguf convert FOLDER"
 
 
 @dataclass(frozen=True)
 class PeftConfig:
-    """What adapter_config.json says of a plain LoRA."""
+    """Contents of the adapter_config.json of a plain LoRA."""
 
     rank: int
     alpha: float
-    """As llama.cpp means it: B·A is multiplied by alpha / rank."""
+    """Alpha in llama.cpp's sense: B·A is multiplied by alpha / rank."""
 
 
 def read_peft(folder: Path) -> tuple[PeftConfig, dict[str, StoredTensor]]:
-    """The configuration and the tensors of an adapter; their values stay on disk.
+    """Read the configuration and the tensors of an adapter; values stay on disk.
 
     Raises ModelNotFound, DamagedFile for anything but a plain LoRA.
     """
@@ -67,7 +67,7 @@ def read_peft(folder: Path) -> tuple[PeftConfig, dict[str, StoredTensor]]:
 
 
 def peft_name(name: str, half: str) -> str:
-    """model.layers.0.self_attn.q_proj.weight, "A" → what PEFT calls that half."""
+    """PEFT's name of half "A" or "B" of a weight such as model.layers.0.self_attn.q_proj.weight."""
     return f"base_model.model.{name.removesuffix('.weight')}.lora_{half}.weight"
 
 

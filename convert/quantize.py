@@ -31,7 +31,7 @@ from .gguf_file import GgufFile, Tensor, TensorType, Value, read_gguf, write_ggu
 from .target import partial_file, scratch_file
 
 OWN_TYPES = ("F32", "F16", "BF16", "Q8_0")
-"""Types that the converter writes itself."""
+"""Types encoded without llama.cpp."""
 LLAMA_TYPES = (
     "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS",
     "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
@@ -43,15 +43,15 @@ BITS_PER_WEIGHT = {
     "Q5_1": 6.1, "Q5_0": 5.7, "Q4_K_M": 5.1, "Q4_K_S": 4.8, "Q4_1": 5.2, "Q4_0": 4.8, "IQ4_NL": 4.8,
     "IQ4_XS": 4.6, "Q3_K_L": 4.5, "Q3_K_M": 4.2, "Q3_K_S": 3.8, "Q2_K": 3.5,
 }  # fmt: skip
-"""Bits a weight takes in a whole file, rounded up: for telling beforehand how large it can get."""
+"""Bits per weight of a whole file, rounded up, to estimate its size."""
 PROBE_BYTES = 8 << 20
-"""Bytes that a disk takes which is not full."""
+"""Bytes written to test whether a disk is full."""
 BUFFER_BYTES = 512 << 20
-"""Bytes of tensor rows that llama.cpp holds at once; its default is 8 GiB."""
+"""Maximum bytes of tensor rows in llama.cpp's buffer; its default is 8 GiB."""
 
 
 def check_type(out_type: str) -> str:
-    """The name in capitals. Raises RequestError listing the valid ones."""
+    """Type name in capitals. Raises RequestError listing the valid ones."""
     name = out_type.upper()
     if name not in OWN_TYPES + LLAMA_TYPES:
         raise RequestError(
@@ -61,23 +61,24 @@ def check_type(out_type: str) -> str:
 
 
 def file_type(name: str) -> LlamaFileType:
-    """The number that `general.file_type` and llama.cpp use for a type."""
+    """llama.cpp's number of a type, as in `general.file_type`."""
     return LlamaFileType.ALL_F32 if name == "F32" else LlamaFileType[f"MOSTLY_{name}"]
 
 
 Importance = Mapping[str, NDArray[np.float32]]
-"""Tensor name → how much each of its columns matters."""
+"""Tensor name → importance of each column."""
 
 
 def quantize_gguf(
     source: Path,
     out: Path,
     out_type: str,
+    *,
     threads: int | None = None,
     overwrite: bool = False,
     importance: Importance | None = None,
 ) -> Path:
-    """Write `source` (F32, F16 or BF16) again as `out_type`, with care for the columns that matter.
+    """Write `source` (F32, F16 or BF16) again as `out_type`, weighting columns by `importance`.
 
     `threads` defaults to the machine's cores. Raises ModelNotFound, DamagedFile, StorageError,
     RequestError for an unknown type or an already quantised source, EngineError when llama.cpp
@@ -91,12 +92,12 @@ def quantize_gguf(
         )
     with partial_file(out, overwrite) as partial:
         _quantize_file(source, partial, file_type(name), threads, importance or {})
-        read_model(partial)  # a short file is found here, before it gets its name
+        read_model(partial)  # a truncated file is refused here, before it is renamed
     return out
 
 
 def quantize_thin(source: Path, out: Path, out_type: str) -> GgufFile:
-    """Quantise a small file of our own, whose vocabulary or rows are not a whole model's."""
+    """Quantise a file with fewer rows or pieces than a whole model."""
     with partial_file(out) as partial:
         _quantize_file(source, partial, file_type(check_type(out_type)), None, {})
     return read_gguf(out)
@@ -154,7 +155,7 @@ def quantize_rows(
 
 
 _PER_PIECE = (Keys.Tokenizer.LIST, Keys.Tokenizer.SCORES, Keys.Tokenizer.TOKEN_TYPE, TOKENIZER_KEY)
-"""Metadata that is large and that no choice of types depends on."""
+"""Large metadata on which the choice of types does not depend."""
 
 
 def _thin(tensor: Tensor) -> Tensor:
@@ -186,7 +187,7 @@ def _ggml_functions() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def _try_to_write(partial: Path) -> None:
-    """Write once more into a file that llama.cpp could not go on with: the system's own error says why."""
+    """Append to a file that llama.cpp could not write: raises the system's error."""
     with partial.open("ab") as file:
         file.write(bytes(PROBE_BYTES))
         file.flush()
@@ -213,7 +214,7 @@ def _quantize_file(
         params.imatrix = ctypes.cast(matrix, ctypes.POINTER(lib.llama_model_imatrix_data))
     status = lib.llama_model_quantize(bytes(source), bytes(partial), ctypes.byref(params))
     reason = " ".join(LOG.errors) or f"status {status}"
-    if status and "iostream" in reason:  # all that llama.cpp says of a write that failed
+    if status and "iostream" in reason:  # llama.cpp's only message of a failed write
         _try_to_write(partial)
         hint = "free some space, or let a process open more files: ulimit -n 1024"
         raise StorageError(f"llama.cpp could not write into {partial.parent}", hint)

@@ -20,18 +20,19 @@ from numpy.typing import NDArray
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.atomic import read_limited
 from yuegguf.files.reading import open_plain_file
+from yuegguf.lm.gguf_header import first_names
 
-from .json_object import MAX_JSON_BYTES, first_names, read_object, shorten
+from .json_object import MAX_JSON_BYTES, read_object, shorten
 
 STORED_DTYPES: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-"""dtype names that are read → how numpy holds them; BF16 stays as its bits."""
+"""dtype names → numpy dtypes; BF16 stays as its bits."""
 MAX_HEADER = 16 << 20
-"""Bytes of a header; those of YuE's checkpoints have less than 100 KB."""
+"""Maximum bytes of a header; those of YuE's checkpoints have less than 100 KB."""
 MAX_NAME, MAX_DIMENSIONS = 200, 8
-"""Characters of a tensor's name, and sizes of its shape."""
+"""Maximum characters of a tensor's name, and dimensions of its shape."""
 INDEX = "model.safetensors.index.json"
 MAX_FILE_NAME = 255
-"""Bytes of a file name that a file system takes."""
+"""Maximum bytes of a file name."""
 DOWNLOAD_HINT = "download the checkpoint again"
 
 
@@ -89,11 +90,13 @@ def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
     for name, tensors in shards.items():
         if stray := sorted(t for t in tensors if where.get(t) != name):
             raise DamagedFile(
-                f"{name} holds tensors that the index does not place there: {first_names(stray)}",
+                f"{name} holds tensors that the index does not place there: {first_names(stray, 8)}",
                 DOWNLOAD_HINT,
             )
     if lost := sorted(ascii(t)[1:-1][:MAX_NAME] for t, name in where.items() if t not in shards[name]):
-        raise DamagedFile(f"the shards lack tensors that {INDEX} names: {first_names(lost)}", DOWNLOAD_HINT)
+        raise DamagedFile(
+            f"the shards lack tensors that {INDEX} names: {first_names(lost, 8)}", DOWNLOAD_HINT
+        )
     return {t: shards[name][t] for t, name in where.items()}
 
 
@@ -145,7 +148,7 @@ def _tensor(path: Path, name: str, entry: Any, base: int) -> StoredTensor:
 
 
 def _check_cover(file: str, tensors: Iterable[StoredTensor], start: int, size: int) -> None:
-    """The tensors must fill the file without overlap, hole or rest, as the format demands."""
+    """Refuse tensors that overlap, leave a hole, or do not fill the file, as the format demands."""
     end, before = start, "the header"
     for tensor in tensors:
         if tensor.start != end:
@@ -176,7 +179,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _is_plain_name(name: str) -> bool:
-    """Only a name inside the folder may follow from a file's content, never a path."""
+    """Whether a name from a file's content is a plain file name, never a path."""
     fits = name.endswith(".safetensors") and name.isprintable() and len(name.encode()) <= MAX_FILE_NAME
     return fits and not any(c in name for c in "/\\:\0") and not name.startswith(".")
 

@@ -1,4 +1,4 @@
-"""Tensors on their way from safetensors files to a GGUF, streamed in blocks of rows."""
+"""Copies tensors from safetensors files to a GGUF, streamed in blocks of rows."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .safetensors import StoredTensor
 from .target import partial_file
 
 BLOCK_VALUES = 4 << 20
-"""Values converted at once; the largest temporary is a few float32 copies of them."""
+"""Values converted at a time; temporaries are a few float32 copies of them."""
 
 
 @dataclass(frozen=True)
 class TensorCopy:
-    """One tensor on its way from the checkpoint to the GGUF."""
+    """Copy of one tensor from the checkpoint to the GGUF."""
 
     stored: StoredTensor
     target: Tensor
     order: NDArray[np.int64] | None
-    """The stored row of each target row; None keeps all in place."""
+    """Stored row of each target row; None keeps the order."""
     unit: int
-    """Rows that a block must not part: a head of a rotated tensor."""
+    """Rows that a block must not split: a head of a reordered tensor."""
 
 
 class RowQuantizer(Protocol):
-    """Rows → blocks of a tensor's type; `name` is that of what is read."""
+    """Encoder of rows into blocks of a tensor's type; `name` is the stored tensor's, for messages."""
 
     def __call__(self, values: NDArray[np.float32], tensor: Tensor, name: str) -> NDArray[np.uint8]:
         """Values [rows, columns] → bytes [rows, row bytes]."""
@@ -45,41 +45,42 @@ class RowQuantizer(Protocol):
 def write_tensors(
     out: Path,
     metadata: dict[str, Value],
-    parts: list[TensorCopy],
+    copies: list[TensorCopy],
+    *,
     overwrite: bool,
     progress: Progress,
     coder: RowQuantizer | None = None,
 ) -> None:
-    """Write a GGUF of `parts`, whole or not at all; progress counts bytes read.
+    """Write a GGUF of `copies`, whole or not at all; progress counts bytes read.
 
-    `coder` takes the place of our own coding into blocks. Raises DamagedFile, RequestError for values that
+    `coder` replaces the built-in encoding into blocks. Raises DamagedFile, RequestError for values that
     a type cannot hold, StorageError.
     """
-    by_name = {part.target.name: part for part in parts}
-    total, done = sum(part.stored.size for part in parts), 0
+    by_name = {copy.target.name: copy for copy in copies}
+    total, done = sum(copy.stored.size for copy in copies), 0
 
     def blocks(tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
         nonlocal done
-        part, name = by_name[tensor.name], by_name[tensor.name].stored.name
-        coded = None if coder is None else partial(coder, tensor=tensor, name=name)
-        for raw, read in _rows(part):
-            yield encode(raw, part.stored.dtype, tensor.kind, name, coded)
+        copy, name = by_name[tensor.name], by_name[tensor.name].stored.name
+        encode_rows = None if coder is None else partial(coder, tensor=tensor, name=name)
+        for raw, read in _rows(copy):
+            yield encode(raw, copy.stored.dtype, tensor.kind, name, encode_rows)
             done += read
             progress(Event("convert", done, total, tensor.name))
 
     with partial_file(out, overwrite) as file:
-        write_gguf(file, metadata, [part.target for part in parts], blocks)
+        write_gguf(file, metadata, [copy.target for copy in copies], blocks)
         read_gguf(file)
 
 
-def _rows(part: TensorCopy) -> Iterator[tuple[NDArray[Any], int]]:
+def _rows(copy: TensorCopy) -> Iterator[tuple[NDArray[Any], int]]:
     """Blocks of rows in the target's order, with the bytes read for each."""
-    shape = part.stored.shape
+    shape = copy.stored.shape
     rows = 1 if len(shape) == 1 else shape[0]
-    step = max(part.unit, BLOCK_VALUES // shape[-1] // part.unit * part.unit)
+    step = max(copy.unit, BLOCK_VALUES // shape[-1] // copy.unit * copy.unit)
     for start in range(0, rows, step):
-        raw = part.stored.rows(start, min(start + step, rows))
+        raw = copy.stored.rows(start, min(start + step, rows))
         size = raw.nbytes
-        if part.order is not None:
-            raw = raw[part.order[(part.order >= start) & (part.order < start + step)] - start]
+        if copy.order is not None:
+            raw = raw[copy.order[(copy.order >= start) & (copy.order < start + step)] - start]
         yield raw, size

@@ -1,4 +1,4 @@
-"""A GGUF of YuE's real shapes with random weights: for measuring speed and memory without a download.
+"""Random GGUFs of YuE's real shapes, to measure speed and memory without a download.
 
 Speed depends on shapes and number types, not on values. llama.cpp quantises a model of the same layers
 and minute widths; its types are taken for the large tensors, and its blocks are repeated in them.
@@ -37,11 +37,11 @@ SHAPES: dict[StageRole, LlamaConfig] = {
 """The configs of the published checkpoints."""
 TEXT_PIECES = 32000
 SUPER_BLOCK = 256
-"""Columns that the largest blocks of llama.cpp have; the rest of a row decides which types fit."""
+"""Columns of llama.cpp's largest blocks; the remainder of a row decides which types fit."""
 THIN_COLUMNS, THIN_ROWS = 2 * SUPER_BLOCK, 64
 """About the columns of a thin model's matrices, and the rows of its vocabulary."""
 BLOCK_BYTES = 8 << 20
-"""Bytes written at once."""
+"""Bytes written at a time."""
 
 
 def write_synthetic(
@@ -80,7 +80,7 @@ def write_synthetic(
 
 
 def _shape_for(want: TensorSpec, pieces: int) -> tuple[int, ...]:
-    """A tensor's shape with a row for each piece that is kept."""
+    """Shape of a tensor in a model with a vocabulary of `pieces`."""
     return (pieces, want.shape[1]) if want.name in (EMBEDDING, OUTPUT) else want.shape
 
 
@@ -93,7 +93,7 @@ class _Repeater:
         self.patterns: dict[TensorType, NDArray[np.uint8]] = {}
 
     def blocks(self, tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
-        """The bytes of one tensor in pieces."""
+        """Bytes of one tensor, in parts."""
         pattern = self._pattern(tensor)
         for start in range(0, tensor.size, pattern.size):
             piece = pattern[: tensor.size - start]
@@ -107,13 +107,13 @@ class _Repeater:
             return np.ones(tensor.shape, np.float32).view(np.uint8)
         if tensor.kind not in self.patterns:
             thin = self.model.tensors[tensor.name]
-            own = self.model.read(thin, 0, thin.rows).ravel()
-            self.patterns[tensor.kind] = np.tile(own, max(1, BLOCK_BYTES // own.size))
+            blocks = self.model.read(thin, 0, thin.rows).ravel()
+            self.patterns[tensor.kind] = np.tile(blocks, max(1, BLOCK_BYTES // blocks.size))
         return self.patterns[tensor.kind]
 
 
 def _thin(config: LlamaConfig) -> LlamaConfig:
-    """The same layers and ratio of heads, so that llama.cpp chooses the same types, in few columns."""
+    """Config of few columns, with equal layers and ratio of heads, so that llama.cpp chooses equal types."""
     heads = config.heads // config.kv_heads
     hidden = THIN_COLUMNS + config.hidden % SUPER_BLOCK
     return replace(
@@ -146,7 +146,7 @@ def _write_thin(path: Path, config: LlamaConfig, seed: int) -> None:
 
 
 def _vocab(rows: int) -> Vocab:
-    """YuE's pieces as far as they matter: text, specials, codebooks, then rows without a use."""
+    """Vocabulary with YuE's special and code pieces, placeholder text and padding."""
     text = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁["]
     text += [f"t{i}" for i in range(TEXT_PIECES - len(text))]
     codes = [f"<xcodec/{k}/{c}>" for k in range(CODEBOOKS) for c in range(CODEBOOK_SIZE)]

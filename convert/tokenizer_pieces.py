@@ -1,4 +1,4 @@
-"""YuE's pieces: from tokenizer.model to a GGUF's token list, and which of them a stage uses.
+"""YuE's vocabulary: from tokenizer.model to a GGUF's token list.
 
 Piece names: YuE `mm_tokenizer_v0.2_hf/tokenizer.model`. Appended pieces are NORMAL with score 0,
 so text never becomes one of them; padding rows of the embedding have no piece and become UNUSED.
@@ -24,23 +24,23 @@ from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, ROLE_OF_CONTEXT, TOKENIZER_KEY
 from .gguf_file import Value, ValueType, number, numbers, text, texts
 
 CODEBOOKS, CODEBOOK_SIZE = 8, 1024
-"""X-Codec's codebooks in a song, and the codes of each."""
+"""Codebooks of X-Codec that YuE uses, and codes of each."""
 APPENDED = (
     "<EOD>", "<SOA>", "<EOA>", "<SOI>", "<EOI>", "<SOV>", "<EOV>", "<s_local>", "<e_local>", "<s_global>",
     "<e_global>", "<semantic>", "<acoustic>", "<stage_1>", "<dac_16k>", "<dac_44k>", "<xcodec>", "<stage_2>",
     "<semantic_mert>", "<semantic_hubert>", "<visual>", "<semanticodec>",
 )  # fmt: skip
-"""The pieces between text and codes, in the published order."""
+"""Pieces between text and codes, in the published order."""
 SPECIALS = ("<SOA>", "<EOA>", "<xcodec>", "<stage_1>", "<stage_2>")
 STAGE2_SPECIALS = ("<SOA>", "<stage_1>", "<stage_2>")
-"""All that stage 2 reads besides codes."""
+"""Special pieces of stage 2."""
 CODEC_PIECE = re.compile(r"<\w+(/\w+)+>")
 """<xcodec/0/7>, <semantic/a/3>, <mert/5>; no text or byte piece looks like this."""
 
 
 @dataclass(frozen=True)
 class Vocab:
-    """One piece per row of the embedding."""
+    """Vocabulary with one piece per row of the embedding."""
 
     pieces: list[str]
     scores: NDArray[np.float32]
@@ -49,7 +49,7 @@ class Vocab:
     special_ids: dict[str, int]
     """GGUF key → id, for the ids that sentencepiece defines."""
     model: bytes
-    """The sentencepiece file."""
+    """Bytes of the sentencepiece file."""
 
 
 def read_vocab(path: Path, rows: int) -> Vocab:
@@ -89,13 +89,13 @@ def read_vocab(path: Path, rows: int) -> Vocab:
 
 
 def tokenizer_value(model: bytes, name: str) -> Value:
-    """A sentencepiece file as metadata. Raises DamagedFile when `model` is none."""
+    """Metadata value of a sentencepiece file. Raises DamagedFile when `model` is no such file."""
     _processor(model, name)
     return text(base64.b64encode(model).decode())
 
 
 def check_pieces(pieces: Sequence[str], specials: Sequence[str], codebooks: int, name: str) -> None:
-    """Raise DamagedFile naming what a YuE vocabulary has and this one lacks."""
+    """Raise DamagedFile naming the missing pieces of a YuE vocabulary."""
     index = {piece: i for i, piece in enumerate(pieces)}
     missing = [piece for piece in specials if piece not in index]
     for k in range(codebooks):
@@ -134,7 +134,7 @@ def vocab_metadata(vocab: Vocab) -> dict[str, Value]:
 def stage_role(context: int, role: str, name: str) -> StageRole:
     """The stage of a model: as given, or by its context length when `role` is "auto".
 
-    Raises RequestError when neither says it.
+    Raises RequestError when neither determines it.
     """
     if role in ("stage1", "stage2"):
         return "stage1" if role == "stage1" else "stage2"
@@ -142,7 +142,7 @@ def stage_role(context: int, role: str, name: str) -> StageRole:
         raise RequestError(f"there is no role {role!r}", "give auto, stage1 or stage2")
     if context not in ROLE_OF_CONTEXT:
         raise RequestError(
-            f"{name} has a context of {context}, so its stage cannot be told",
+            f"{name} has a context of {context}, so its stage is unknown",
             "give its role: stage1 or stage2",
         )
     return ROLE_OF_CONTEXT[context]

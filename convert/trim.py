@@ -1,4 +1,4 @@
-"""Leave out the rows of the vocabulary that a stage never uses.
+"""Trims a model's vocabulary to the pieces that its stage uses.
 
 Dropping a row of token_embd and output changes no other row's logit. Stage 2 reads three special
 pieces and eight codebooks; stage 1 reads text, specials and codebook 0, and writes codebook 0 and
@@ -35,7 +35,7 @@ from .tokenizer_pieces import (
 )
 
 BLOCK_BYTES = 16 << 20
-"""Bytes copied at once."""
+"""Bytes copied at a time."""
 TRIMMED_KEY, VERSION_KEY = "yuegguf.trimmed", "yuegguf.version"
 SPECIAL_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
 PER_PIECE_KEYS = (Keys.Tokenizer.LIST, Keys.Tokenizer.SCORES, Keys.Tokenizer.TOKEN_TYPE)
@@ -45,15 +45,15 @@ VOCAB_SIZE = Keys.LLM.VOCAB_SIZE.format(arch="llama")
 def used_ids(
     pieces: Sequence[str], types: NDArray[np.int32], role: StageRole, name: str
 ) -> NDArray[np.int64]:
-    """Ids that the stage uses, ascending; for the full YuE vocabulary 33,046 and 8,195.
+    """Ids that a stage uses, ascending; 33,046 and 8,195 of the full YuE vocabulary.
 
-    Raises DamagedFile naming the pieces that are missing.
+    Raises DamagedFile naming the missing pieces.
     """
     if role == "stage2":
         check_pieces(pieces, STAGE2_SPECIALS, CODEBOOKS, name)
         codebooks = {f"<xcodec/{k}/{c}>" for k in range(CODEBOOKS) for c in range(1024)}
-        wanted = codebooks.union(STAGE2_SPECIALS)
-        return np.array([i for i, piece in enumerate(pieces) if piece in wanted], np.int64)
+        used = codebooks.union(STAGE2_SPECIALS)
+        return np.array([i for i, piece in enumerate(pieces) if piece in used], np.int64)
     check_pieces(pieces, ("<SOA>", "<EOA>", "<xcodec>"), 1, name)
     dropped = [
         types[i] == TokenType.UNUSED
@@ -64,7 +64,7 @@ def used_ids(
 
 
 def role_metadata(role: StageRole, trimmed: bool) -> dict[str, Value]:
-    """The keys that say which stage a file is for, whether its vocabulary is trimmed, and who wrote it."""
+    """Metadata of a file's stage, trimming and writer."""
     return {
         ROLE_KEY: text(role),
         TRIMMED_KEY: number(ValueType.BOOL, trimmed),
@@ -94,7 +94,7 @@ def trim_metadata(
 
 
 def is_trimmed(path: Path) -> bool:
-    """Whether a file has been trimmed by us. Raises ModelNotFound, DamagedFile."""
+    """Whether a file was trimmed by this package. Raises ModelNotFound, DamagedFile."""
     value = read_model(path).file.metadata.get(TRIMMED_KEY)
     return value is not None and bool(value.data)
 
@@ -103,6 +103,7 @@ def trim_gguf(
     source: Path,
     out: Path,
     role: str = "auto",
+    *,
     overwrite: bool = False,
     progress: Progress = silent,
     tokenizer: bytes | None = None,
@@ -115,7 +116,7 @@ def trim_gguf(
     """
     checked = read_model(source)
     model, pieces = checked.file, checked.pieces
-    stage = stage_role(checked.shape.context, _own_role(model, role), source.name)
+    stage = stage_role(checked.shape.context, _role(model, role), source.name)
     kept = used_ids(pieces, model.metadata[Keys.Tokenizer.TOKEN_TYPE].data, stage, source.name)
     if len(kept) == len(pieces):
         raise RequestError(f"{source.name} is trimmed already", "use it as it is")
@@ -153,7 +154,7 @@ def _pick(value: Value, kept: NDArray[np.int64]) -> Value:
     return numbers(value.kind, value.data[kept])
 
 
-def _own_role(model: GgufFile, role: str) -> str:
-    """The role as given, or the file's own where that is "auto"."""
-    own = model.metadata.get(ROLE_KEY)
-    return role if own is None or role != "auto" else own.text
+def _role(model: GgufFile, role: str) -> str:
+    """The role as given, or that in the file's metadata for "auto"."""
+    stored = model.metadata.get(ROLE_KEY)
+    return role if stored is None or role != "auto" else stored.text

@@ -22,11 +22,11 @@ from .pth import read_state_dict
 from .weights import Floats, Weights
 
 METADATA_KEY = "yuegguf.codec"
-"""Where the JSON header lies in an ONNX file's metadata; `yuegguf.codec.onnx` reads it."""
+"""ONNX metadata key of the JSON header; `yuegguf.codec.header` reads it."""
 GRAPH_ROLES = ("encoder", "decoder", "vocal_upsampler", "instrumental_upsampler")
-"""The four files, in the order in which they are written."""
+"""Roles of the four files, in the order of writing."""
 HEADER_VERSION = 1
-"""Version of that header and of the graphs' inputs and outputs."""
+"""Version of the header and of the graphs' inputs and outputs."""
 
 _CODEC = "ckpt_*.pth"
 _VOCAL = "decoder_131000.pth"
@@ -34,7 +34,7 @@ _INSTRUMENTAL = "decoder_151000.pth"
 
 
 class Checkpoints(NamedTuple):
-    """The three files that a codec is exported from, in the order that `export_codec` takes them."""
+    """Checkpoint files of a codec, in the order of `export_codec`'s parameters."""
 
     xcodec: Path
     vocal_decoder: Path
@@ -42,7 +42,7 @@ class Checkpoints(NamedTuple):
 
 
 def find_checkpoints(folder: Path) -> Checkpoints:
-    """The checkpoints in a copy of m-a-p/xcodec_mini_infer, or in one of its flatter re-packings.
+    """Find the checkpoints in a copy of m-a-p/xcodec_mini_infer, or in one of its flatter repackings.
 
     Looks for `ckpt_*.pth` (the latest) in final_ckpt/, xcodec/ or the folder itself, and for the two
     upsamplers in decoders/, vocos/ or the folder itself. The `pytorch_model.bin` of the semantic
@@ -76,7 +76,7 @@ def export_codec(
     """Write encoder.onnx, decoder.onnx, vocal_upsampler.onnx and instrumental_upsampler.onnx into `out`.
 
     All four are written beside their names and renamed at the end: a failure until then changes nothing.
-    `heads` is for a HuBERT that is neither 64 a head nor of twelve heads. `half` stores large weights as
+    `heads` overrides HuBERT's attention heads (see hubert.heads_of). `half` stores large weights as
     float16: half the size, audio that differs below -60 dB. Peak memory is four times the
     encoder's weights, 2.3 GB at the published size. Raises ModelNotFound, DamagedFile (naming the tensor),
     StorageError; RequestError when one of the files exists and `overwrite` is false.
@@ -89,7 +89,7 @@ def export_codec(
             progress(Event("export", done, len(plan), role))
             model = build()
             data = (with_half_weights(model) if half else model).SerializeToString()
-            if not done:  # only now: wrong checkpoints shall not leave an empty folder
+            if not done:  # only now: wrong checkpoints must not leave an empty folder
                 stack.enter_context(ensured_folder(out))
             part = stack.enter_context(replacing(files[role]))
             part.write_bytes(data)
@@ -109,7 +109,7 @@ def _check_free(files: list[Path], overwrite: bool) -> None:
 def _plan(
     codec: Path, vocal: Path, instrumental: Path, heads: int | None
 ) -> dict[str, Callable[[], onnx.ModelProto]]:
-    """Per file the function that builds it; checkpoints are opened here, so a wrong one fails at once."""
+    """Builder of each file by role; checkpoints are opened here, so a wrong one fails at once."""
     weights = Weights(read_state_dict(codec, "codec_model"), codec.name)
     tables = xcodec.codebooks(weights)
     upsamplers = [Weights(read_state_dict(path), path.name) for path in (vocal, instrumental)]
@@ -132,7 +132,7 @@ def _plan(
 
 
 def _header(role: str, tables: Floats, rate: int, hop: int) -> dict[str, int | str]:
-    """What a reader must know; the fingerprint is of the codebooks, which all four files share."""
+    """JSON header of a graph; the fingerprint is that of the codebooks, equal in all four files."""
     books, bins, dim = tables.shape
     fingerprint = hashlib.sha256(tables.astype("<f4", copy=False).tobytes()).hexdigest()
     facts: dict[str, int | str] = {"format": HEADER_VERSION, "role": role, "fingerprint": fingerprint}

@@ -1,4 +1,4 @@
-"""Store a graph's large weights as float16; they are computed with as float32.
+"""Stores a graph's large weights as float16; computation stays float32.
 
 Each stored array is followed by a Cast, which ONNX Runtime folds away when it loads the file. Half the
 bytes on disk, the same speed and memory; a weight is off by at most 2^-11 of itself.
@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 
 MIN_VALUES = 4096
-"""Values of an array that is worth it; biases and norms stay exact."""
+"""Minimum values of an array to convert; biases and norms stay exact."""
 MAX_FLOAT16 = 65504.0
-"""The largest float16; arrays beyond it stay as they are."""
+"""The largest float16; arrays beyond it stay float32."""
 
 
 def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,7 +1,7 @@
 """HuBERT base, the semantic half of X-Codec's encoder (`semantic_model`, transformers' HubertModel).
 
-Convolutions over the wave with one normalisation over the whole length, then a post-norm transformer whose
-attention sees every frame: the file is encoded whole, it cannot be cut into windows.
+Convolutions over the wave with one normalisation over the whole length, then a post-norm transformer that
+attends over every frame: the wave is encoded whole and cannot be split into windows.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class _Blocks:
         (out,) = op.scan([rows], body=block, num_scan_inputs=1)
         out = op.reshape(op.transpose(out, perm=[0, 2, 1, 3]), self._merged)
         out = op.slice(out, ints(0), self._frames, ints(0))
-        return op.reshape(out, self._merged)  # tells shape inference the width again
+        return op.reshape(out, self._merged)  # restores the static width for shape inference
 
 
 def _ceil_div(a: Var, b: Var) -> Var:

@@ -1,4 +1,4 @@
-"""The layers that X-Codec, HuBERT and Vocos are made of, as ONNX operators.
+"""Layers of X-Codec, HuBERT and Vocos as ONNX operators.
 
 Graphs are written with spox: every operator call is type- and shape-checked by ONNX's own inference while the
 graph is being built, so a wrong width is an error here and not at run time, and control flow (`Scan`) is a
@@ -22,7 +22,7 @@ IR_VERSION = 8
 
 
 class Layers:
-    """Turns named weights into operators; remembers the weights until the model is finished.
+    """Builds operators from named weights; keeps the weights until the model is finished.
 
     Waves and features are [1, channels, time] for convolutions and [time, channels] for linear layers.
     """
@@ -58,7 +58,7 @@ class Layers:
     ) -> Var:
         """Conv1d, weight-normalised or not; without `pad` it keeps the length.
 
-        `out` is the width that must come out, where a sum follows. Raises DamagedFile.
+        `out` is the required output width, where a sum follows. Raises DamagedFile.
         """
         kernel = self.weights.weight(module, out, width(x, 1) // groups, None, norm_axis=norm_axis)
         size = kernel.shape[2]

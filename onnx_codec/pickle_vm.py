@@ -4,7 +4,8 @@ Python's own unpicklers resolve names to objects and call them. Here a name stay
 two strings, calling one that is not in the table below gives an inert `Opaque`, and nothing is ever
 imported, called or given attributes. Opcodes are decoded by the standard library's `pickletools`,
 which reads arguments and runs nothing. What a checkpoint keeps beside its weights (optimisers,
-schedulers, hooks, whole modules) therefore passes through as `Opaque` and hurts nobody.
+schedulers, hooks, whole modules) therefore becomes an inert `Opaque`. torch's own weights_only reader works
+the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_PICKLE_BYTES = 16 << 20
-"""Upper bound of one pickle; that of a checkpoint of several thousand tensors is below 1 MiB."""
+"""Maximum bytes of one pickle; that of a checkpoint of several thousand tensors is below 1 MiB."""
 
 _SCALARS = (str, bytes, int, float, type(None))
 
@@ -35,10 +36,10 @@ class Global:
 
 @dataclass(frozen=True, eq=False)
 class Opaque:
-    """Stands for an object that we do not read."""
+    """Placeholder of an object that is not read."""
 
     what: str
-    """The global that would have made it."""
+    """Global that would have built it."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,13 @@ class TensorRef:
 
 @dataclass(frozen=True)
 class Pickle:
-    """What one pickle holds."""
+    """Content of one pickle."""
 
     value: Any
     size: int
-    """Bytes that it took."""
+    """Length in bytes."""
     storages: dict[str, Storage]
-    """Every storage that it names, by key; those of objects that are not read too."""
+    """Every storage by key, those of opaque objects included."""
 
 
 def read_pickle(data: bytes) -> Pickle:

@@ -1,4 +1,4 @@
-"""Read the tensors of a PyTorch checkpoint without PyTorch and without running what is in it.
+"""Reads the tensors of a PyTorch checkpoint without PyTorch and without executing its content.
 
 Both containers of `torch.save` are read: the zip archive (`<root>/data.pkl`, storages as stored entries
 `<root>/data/<key>`) and the older stream (magic number, protocol, system facts, pickle, storage keys, then
@@ -28,7 +28,7 @@ from .pickle_vm import MAX_PICKLE_BYTES, Opaque, Pickle, Storage, TensorRef, rea
 
 
 class Span(NamedTuple):
-    """Where a storage lies in its file."""
+    """Byte range of a storage in its file."""
 
     start: int
     """First byte."""
@@ -39,7 +39,7 @@ class Span(NamedTuple):
 
 
 CRC_BLOCK = 16 << 20
-"""Bytes checked at once."""
+"""Bytes checked at a time."""
 
 _BFLOAT16 = "BFloat16Storage"
 _DTYPES = {
@@ -60,11 +60,11 @@ _MALFORMED = (
     ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
     EOFError, OSError, NotImplementedError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
-"""What the standard library raises for bytes that are not what they claim to be."""
+"""Exceptions of the standard library for malformed files."""
 
 
 class StateDict(Mapping[str, NDArray[Any]]):
-    """The named tensors of one checkpoint; each is a view of the file, made when it is asked for."""
+    """Tensors of a checkpoint by name; each is a view of the file, created on access."""
 
     def __init__(self, path: Path, entries: dict[Any, Any], data: mmap.mmap, spans: dict[str, Span]) -> None:
         self.path = path

@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 
 
 class Weights:
-    """A state dict seen through checks: what comes out has the asked shape and is finite."""
+    """Checked view of a state dict: arrays have the requested shape and are finite."""
 
     def __init__(self, tensors: Mapping[str, NDArray[Any]], file: str) -> None:
         self._tensors = tensors
@@ -24,7 +24,7 @@ class Weights:
         return name in self._tensors
 
     def count(self, prefix: str, part: str = "", first: int = 0) -> int:
-        """How many modules `prefix.first`, `prefix.first+1`, … have tensors, or a `part` with tensors."""
+        """Number of consecutive modules `prefix.first`, … that have tensors, or a `part` with tensors."""
         number = first
         while any(key.startswith(f"{prefix}.{number}.{part}") for key in self._tensors):
             number += 1
@@ -65,7 +65,7 @@ class Weights:
         return self.array(f"{module}.weight", *shape)
 
     def damaged(self, what: str) -> DamagedFile:
-        """The error for this file, for callers that find something else wrong with it."""
+        """Error for this file, with the reason `what`."""
         return DamagedFile(f"{self._file}: {what}", "is it the right checkpoint?")
 
     def _finite(self, name: str, array: Floats) -> Floats:

@@ -84,7 +84,7 @@ def test_scale_zero_is_no_adapter_to_the_bit(made: Made, tmp_path: Path) -> None
 def test_without_the_reordering_of_q_and_k_it_would_be_another_adapter(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yuegguf_convert.lora.rotated_rows", lambda rows, _: np.arange(rows))
+    monkeypatch.setattr("yuegguf_convert.lora.rope_row_order", lambda rows, _: np.arange(rows))
     wrong = convert_lora(made.folders["attention"], tmp_path / "wrong.gguf", base=made.base)
     assert error(llama_logits(made.base, Lora(wrong)), made.plain) > 1
     expected = torch_logits(with_peft(made.checkpoint, [(made.folders["attention"], 1.0)]))
@@ -167,7 +167,7 @@ def test_a_merged_model_is_the_model_with_its_adapters(made: Made, tmp_path: Pat
 def test_merging_rounds_once_and_leaves_the_rest_alone(
     made: Made, tmp_path: Path, out_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yuegguf_convert.merge.BLOCK", 7 * 96)  # a weight's rows come in many blocks
+    monkeypatch.setattr("yuegguf_convert.merge.BLOCK_VALUES", 7 * 96)  # a weight's rows come in many blocks
     short = convert_lm(made.checkpoint, tmp_path / "short.gguf", out_type=out_type, trim=False)
     before, adapter = read_gguf(short), read_gguf(made.ggufs["attention"])
     after = read_gguf(merge_loras(short, [Lora(adapter.path, 0.25)], tmp_path / "merged.gguf"))

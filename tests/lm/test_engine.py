@@ -173,15 +173,15 @@ def test_logits_are_a_view_of_the_engines_own_buffer(engine: LlamaEngine) -> Non
     assert (first != kept).any()
 
 
-def test_a_full_context_and_a_wrong_row_are_refused_before_anything_is_fed(engine: LlamaEngine) -> None:
+def test_a_full_context_and_a_wrong_sequence_are_refused_before_anything_is_fed(engine: LlamaEngine) -> None:
     logits_of(engine, 0, LONG[:256])
     with pytest.raises(EngineError, match="the context of 256 ids is full; use a larger --ctx"):
         engine.decode([SequenceInput(1, [5]), SequenceInput(0, [5])])
-    with pytest.raises(EngineError, match="row 3 of 3 with 1 ids"):
+    with pytest.raises(EngineError, match="sequence 3 of 3 with 1 ids"):
         engine.decode([SequenceInput(3, [5])])
-    with pytest.raises(EngineError, match="row -1 of 3"):
+    with pytest.raises(EngineError, match="sequence -1 of 3"):
         engine.decode([SequenceInput(-1, [5])])
-    with pytest.raises(EngineError, match="row 1 of 3 with 0 ids"):
+    with pytest.raises(EngineError, match="sequence 1 of 3 with 0 ids"):
         engine.decode([SequenceInput(1, [])])
     with closing(opened()) as fresh:
         assert (logits_of(engine, 1, TEXT) == logits_of(fresh, 1, TEXT)).all()

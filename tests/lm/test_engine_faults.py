@@ -119,7 +119,7 @@ def test_after_closing_everything_is_an_error(model: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("row", [-1, 2, 2**31])
-def test_rows_that_are_not_there(engine: LlamaEngine, row: int, tmp_path: Path) -> None:
+def test_unknown_sequences_are_refused(engine: LlamaEngine, row: int, tmp_path: Path) -> None:
     engine.decode([SequenceInput(0, IDS)])
     calls = (
         lambda: engine.forget(row, 0),
@@ -129,19 +129,19 @@ def test_rows_that_are_not_there(engine: LlamaEngine, row: int, tmp_path: Path) 
         lambda: engine.load(row, tmp_path / "row"),
     )
     for call in calls:
-        with pytest.raises(EngineError, match=f"there is no row {row} among 2"):
+        with pytest.raises(EngineError, match=f"there is no sequence {row} among 2"):
             call()
     assert not (tmp_path / "row").exists()
 
 
 def test_other_numbers_that_cannot_be(engine: LlamaEngine) -> None:
     engine.decode([SequenceInput(0, IDS)])
-    with pytest.raises(EngineError, match="a row cannot keep -1 ids"):
+    with pytest.raises(EngineError, match="a sequence cannot keep -1 ids"):
         engine.forget(0, -1)
-    with pytest.raises(EngineError, match="holds a row twice"):
+    with pytest.raises(EngineError, match="holds a sequence twice"):
         engine.decode([SequenceInput(1, [5]), SequenceInput(1, [6])])
     for wanted in (-1, 2, 3):  # the second is more than the row has ids, the third than was agreed
-        with pytest.raises(EngineError, match="row 1 of 2 with 1 ids"):
+        with pytest.raises(EngineError, match="sequence 1 of 2 with 1 ids"):
             engine.decode([SequenceInput(1, [5], wanted)])
     with pytest.raises(EngineError, match="could not decode"):
         engine.decode([SequenceInput(1, [10**6])])
@@ -209,7 +209,7 @@ def adapter(model: Path) -> Path:
 
 def test_no_context_frees_the_model(model: Path, freed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lib, "llama_init_from_model", lambda model, params: None)
-    with pytest.raises(EngineError, match=r"could not open tiny\.gguf with 2 rows of 64 ids"):
+    with pytest.raises(EngineError, match=r"could not open tiny\.gguf with 2 sequences of 64 ids"):
         opened(model)
     assert freed == ["llama_model_free"]
 

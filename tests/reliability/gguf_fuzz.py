@@ -62,7 +62,8 @@ def dead(paths: list[Path], base: Path | None) -> list[Path]:
             capture_output=True,
             text=True,
             check=False,
-            env=os.environ | {"GGML_NO_BACKTRACE": "1"},  # it would call a debugger, seconds each time
+            # a backtrace would call a debugger, seconds each time
+            env=os.environ | {"GGML_NO_BACKTRACE": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         done = child.stdout.splitlines().count("done")
         if child.returncode == 0:

@@ -58,7 +58,9 @@ def quantize(
     if songs and check_type(out_type) in OWN_TYPES:
         raise RequestError(f"{out_type} rounds all columns alike", "leave --song out")
     matters = _importance(output, source, songs, threads) if songs else None
-    _report(output, quantize_gguf(source, target, out_type, threads, force, matters))
+    _report(
+        output, quantize_gguf(source, target, out_type, threads=threads, overwrite=force, importance=matters)
+    )
 
 
 def _importance(
