@@ -28,9 +28,11 @@ from yuegguf.measure.bench import FIRST_PROMPT_IDS, HEADER_IDS, LATER_PROMPT_IDS
 from yuegguf.models.resolve import Models, nano_models
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning import hardware, plan
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.cost import StepCost, draft_seconds, refine_seconds
-from yuegguf.planning.plan import ComputeOptions, Plan
+from yuegguf.planning.plan import Plan
 from yuegguf.planning.timing import measure
+from yuegguf.request.prepared import prepare
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 
@@ -68,11 +70,9 @@ def sung(seconds: int) -> dict[str, Any]:
 
 def planned(models: Models, seconds: int) -> tuple[Plan, list[int]]:
     """The plan of a song, and the frames of its sections."""
-    first, second = preflight.read_models(models)
-    asked, free = request(seconds), hardware.available_memory()
-    options = engines.with_device(ComputeOptions())
-    made = plan.make(asked, first.facts, second.facts, options, hardware.physical_cores(), free)
-    return made, asked.frame_caps()
+    song, options = prepare(request(seconds)), ComputeOptions()
+    facts = preflight.read_models(models).facts
+    return plan.make_plan(song, facts, options, engines.find_devices(options)), list(song.caps)
 
 
 def timed(models: Models) -> tuple[StepCost, StepCost]:
@@ -89,7 +89,7 @@ def summed(models: Models, costs: tuple[StepCost, StepCost], seconds: int) -> di
     """Seconds of both stages of a song, and the plan's bytes."""
     made, frames = planned(models, seconds)
     prompts = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(frames) - 1)]
-    lengths = sorted(plan.chunk_frames(request(seconds)), reverse=True)
+    lengths = sorted(plan.chunk_frames(prepare(request(seconds))), reverse=True)
     draft = draft_seconds(costs[0], prompts, frames, True, made.n_ctx, HEADER_IDS)
     refine = refine_seconds(costs[1], lengths, made.stage2_rows)
     return {"draft": draft, "refine": refine, "peak": made.memory, "rows": made.stage2_rows}

@@ -23,9 +23,11 @@ from benchmarks.growth import PHASES, random_models
 from yuegguf.measure.forecast import forecast
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import create, engines, preflight, run
+from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning import hardware
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.timing import TimingCache
+from yuegguf.request.prepared import prepare
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 
@@ -61,10 +63,11 @@ def main() -> None:
         "pop female vocal", lyrics, segment_seconds=options.seconds, seed=1, sampling=sampling
     )
     with tempfile.TemporaryDirectory() as name:
-        plan = forecast(request, models, compute, TimingCache(Path(name) / "speed.json"))
+        job = SongJob(prepare(request), models, Path(name), None, compute)
+        plan = forecast(job, TimingCache(Path(name) / "speed.json"))
         hardware.forget_peak()
         begun = time.perf_counter()
-        folder = create.start(request, models, Path(name), None, compute)
+        folder = create.start(job)
         with largest(folder.path) as sizes:
             song = run.run_song(folder, models, compute, lambda event: None, None)
         passed = time.perf_counter() - begun

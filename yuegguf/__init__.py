@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from yuegguf.errors import YueError as YueError
     from yuegguf.lm.adapters import Lora as Lora
     from yuegguf.models.resolve import ModelChoice as ModelChoice
-    from yuegguf.planning.plan import ComputeOptions as ComputeOptions
+    from yuegguf.planning.compute_options import ComputeOptions as ComputeOptions
     from yuegguf.progress import Event as Event
     from yuegguf.request.preview_options import PreviewOptions as PreviewOptions
     from yuegguf.request.sampling import Sampling as Sampling
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ComputeOptions": "planning.plan",
+    "ComputeOptions": "planning.compute_options",
     "Event": "progress",
     "Lora": "lm.adapters",
     "ModelChoice": "models.resolve",

@@ -13,9 +13,11 @@ from yuegguf.pipeline import preflight, rendering
 from yuegguf.pipeline.create import reference_notices, start
 from yuegguf.pipeline.engines import open_codec
 from yuegguf.pipeline.run import run_song
+from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import codec_of_song, describe_file, models_of_song
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.request.prepared import prepare
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Output, Song, SongRequest
 from yuegguf.song.folder import SongFolder
@@ -41,16 +43,16 @@ def generate(
     Interrupted; `resume` goes on. What had to be interpreted in the lyrics comes as warnings through
     `progress`. Raises YueError.
     """
-    notices = request.parsed().notices  # bad lyrics must fail before any model is read
-    for notice in notices:
+    song = prepare(request)  # bad lyrics must fail before any model is read
+    for notice in song.notices:
         progress(Event("draft", 0, 1, warning=notice))
     options = compute or ComputeOptions()
     choice = models or ModelChoice()
     found = resolve(choice, request.reference is not None)
     for notice in reference_notices(request, choice, found):
         progress(Event("draft", 0, 1, warning=notice))
-    folder = start(request, found, Path(output_dir), name, options, preview)
-    return run_song(folder, found, options, progress, stop)
+    job = SongJob(song, found, Path(output_dir), name, options, preview or PreviewOptions())
+    return run_song(start(job), found, options, progress, stop)
 
 
 def resume(

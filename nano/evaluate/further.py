@@ -29,7 +29,9 @@ from yuegguf.exchange.imported import ImportedSong, create_imported_song
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.engines import open_codec
-from yuegguf.pipeline.extend import ExtendRequest
+from yuegguf.pipeline.extend import ExtendRequest, extend
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import GuideTrack
 from yuegguf.song.recordings import recorded_frames
 
@@ -61,9 +63,13 @@ def going_on(specs: list[SongSpec], folder: Path, told: bool, recorded: bool) ->
             tags, spec.lyrics, sections=f"1-{half}", segment_seconds=SECONDS, seed=spec.seed
         )
         first = ImportedSong(request, codes[:, 0], refined, tuple(each[:half]), {"tool": "nano.corpus"})
-        base = create_imported_song(first, nano_models(), folder, f"base-{spec.seed}", MACHINE)
+        base = create_imported_song(
+            first, SongJob(prepare(request), nano_models(), folder, f"base-{spec.seed}", MACHINE)
+        )
         wanted = ExtendRequest(seed=spec.seed + 1, sections="all")
-        begun = takes.start_extension(base, wanted, nano_models(), folder, f"on-{spec.seed}", MACHINE)
+        continuation = extend(takes.drafted_song(base), wanted)
+        job = SongJob(prepare(continuation.request), nano_models(), folder, f"on-{spec.seed}", MACHINE)
+        begun = takes.start_extension(base, continuation, job)
         song = yuegguf.resume(begun[0].path)
         cut = frames / FRAME_RATE
         _, new, rate = parts(song, "instrumental", cut)

@@ -18,7 +18,7 @@ from yuegguf.cli._console import Console
 from yuegguf.cli._options import pass_output
 from yuegguf.errors import Interrupted
 from yuegguf.models.resolve import ModelChoice, nano_models
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.planning.compute_options import ComputeOptions
 
 SONG = (*OURS, *FAST)
 pytestmark = pytest.mark.usefixtures("no_models")

@@ -13,9 +13,10 @@ from helpers import Capture, cli, ended, refused
 
 from yuegguf.cli import _queue, _queue_file
 from yuegguf.cli._queue import clock
-from yuegguf.cli._song_job import Job
 from yuegguf.cli.run import run
 from yuegguf.errors import EngineError, RequestError
+from yuegguf.pipeline import create, takes
+from yuegguf.pipeline.song_job import SongJob
 
 SONGS = """
 defaults: {segment-seconds: 1.5, model: nano, threads: 1, stage2-batch: 2, output-dir: OUT, retries: 0}
@@ -237,15 +238,15 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of songs that are begun, each an empty folder; nothing is drawn."""
     made: list[str] = []
 
-    def begin(job: Job, named: Callable[[Path], None]) -> list[Begun]:
+    def start(job: SongJob, named: Callable[[Path], None]) -> list[Begun]:
         folder = job.parent / f"{job.name}-{len(made)}"
         named(folder)
         folder.mkdir(parents=True)
         made.append(str(job.name))
         return [Begun(folder)]
 
-    monkeypatch.setattr(Job, "begin", begin)
-    monkeypatch.setattr(Job, "check", lambda job: None)
+    monkeypatch.setattr(takes, "start", start)
+    monkeypatch.setattr(create, "new_record", lambda job: None)
     monkeypatch.setattr(_queue, "go_on_quietly", lambda *_args: [])
     return made
 

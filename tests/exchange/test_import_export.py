@@ -183,7 +183,7 @@ def test_lyrics_that_yue_ui_splits_otherwise_are_written_anew_with_a_notice(
     assert result.err == "note: the lyrics are written anew, as YuE-UI splits them into sections\n"
     again = imported(capsys, tmp_path / "again", result.json["files"][0])
     first, second = (SongFolder.open(path) for path in (folder, again))
-    assert [s.label for s in second.request.parsed().sections] == ["verse", "chorus"]
+    assert [s.label for s in second.song.sections] == ["verse", "chorus"]
     assert (again / "stage1.npz").read_bytes() == (folder / "stage1.npz").read_bytes()
     assert first.load_stage1()[1].tolist() == [25, 35]
 

@@ -11,6 +11,7 @@ import pytest
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.exchange.imported import ImportedSong, Origin, Overrides, assemble, create_folder
 from yuegguf.request.lyrics import parse_lyrics
+from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import new_song_path
@@ -61,11 +62,11 @@ def test_without_boundaries_all_is_one_section() -> None:
 def test_a_song_longer_than_a_section_may_be_is_cut_evenly() -> None:
     found = fitted(15_001, known=Overrides(lyrics="[verse]\nla"))
     assert found.frames == (5000, 5000, 5001)
-    assert [s.label for s in found.request.parsed().sections] == ["verse"] * 3
+    assert [s.label for s in prepare(found.request).sections] == ["verse"] * 3
     assert found.request.segment_seconds == 101
     assert len(found.notices) == 2
     assert fitted(15_000).frames == (7500, 7500)
-    assert fitted(7_500).request.frame_caps() == [7500]
+    assert prepare(fitted(7_500).request).caps == (7500,)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_song_longer_than_a_section_may_be_is_cut_evenly() -> None:
 )
 def test_limits_are_raised_to_what_is_there(lyrics: str, frames: tuple[int, ...], caps: list[int]) -> None:
     found = fitted(sum(frames), replace(SOURCE, lyrics=lyrics, frames=frames))
-    assert found.request.frame_caps() == caps
+    assert list(prepare(found.request).caps) == caps
     assert all(n <= cap for n, cap in zip(frames, caps, strict=True))
 
 

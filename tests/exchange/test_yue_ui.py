@@ -14,6 +14,7 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.exchange import yue_ui
 from yuegguf.exchange.yue_ui import FIRST_ID, INVALID, Project, Segment
 from yuegguf.request.lyrics import parse_lyrics
+from yuegguf.request.prepared import prepare
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 
@@ -251,7 +252,7 @@ def test_a_song_from_its_beginning_keeps_its_text(sections: str) -> None:
     text = "#length 12\n[Verse 1]\nla la\n\n[Pre-Chorus]\nlo\n[outro]"
     request = SongRequest("pop", text, sections)
     names = ["Verse 1", "Pre-Chorus", "outro"]
-    assert yue_ui.their_lyrics(request) == (text, names[: len(request.parsed().sections)])
+    assert yue_ui.their_lyrics(request) == (text, names[: len(prepare(request).sections)])
 
 
 @pytest.mark.parametrize(

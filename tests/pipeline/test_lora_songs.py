@@ -20,7 +20,7 @@ from yuegguf.lm.adapters import Lora
 from yuegguf.models.resolve import ModelChoice, find_lora, nano_models, resolve
 from yuegguf.pipeline import engines, preflight
 from yuegguf.pipeline.song_models import describe_loras
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.song.folder import SongFolder
 
 NANO = nano_models()
@@ -152,7 +152,7 @@ def test_caches_plans_and_measurements_know_the_adapters(root: Path, song: Path)
     used = resolve(ModelChoice("nano", models_dir=root, loras=(Lora(Path("opera"), 0.5),)))
     assert used.loras == (lora,)
     assert used.stage1_key != plain.stage1_key == fingerprint(plain.stage1)
-    more = preflight.read_models(used)[0].facts.bytes - preflight.read_models(plain)[0].facts.bytes
+    more = preflight.read_models(used).facts.stage1.bytes - preflight.read_models(plain).facts.stage1.bytes
     assert more == lora.path.stat().st_size == describe_loras(used)[0].bytes
 
 

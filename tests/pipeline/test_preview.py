@@ -300,5 +300,5 @@ def test_a_stopped_song_goes_on_with_its_preview(tmp_path: Path, no_models: None
 
 def test_the_plan_counts_what_the_preview_holds(no_models: None) -> None:
     models = resolve(yuegguf.ModelChoice(), False)
-    plain, more = (preflight.read_models(models, preview)[0].facts.bytes for preview in (False, True))
+    plain, more = (preflight.read_models(models, preview).facts.stage1.bytes for preview in (False, True))
     assert more - plain == (NANO / "decoder.onnx").stat().st_size

@@ -13,7 +13,8 @@ from yuegguf.errors import RequestError
 from yuegguf.files.arrays import load_arrays
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline.engines import open_codec
-from yuegguf.request.song_request import GuideTrack, SongRequest, split_frames
+from yuegguf.request.prepared import prepare, shared_frames
+from yuegguf.request.song_request import GuideTrack, SongRequest
 from yuegguf.song.encoding import EncodingMemory
 from yuegguf.song.recordings import encode_guide_track, recorded_frames, silence_codes, wordless_lyrics
 
@@ -136,20 +137,20 @@ def test_the_other_track_of_a_recording_does_not_depend_on_an_interruption(
     ],
 )
 def test_sections_share_a_recording(seconds: list[float | None], frames: int, expected: list[int]) -> None:
-    assert split_frames(seconds, frames) == expected
+    assert shared_frames(seconds, frames) == expected
 
 
 @pytest.mark.parametrize(("seconds", "frames"), [([1.0, 1.0], 120), ([3.0, None], 120), ([None] * 3, 2)])
 def test_sections_that_do_not_fit_a_recording_are_refused(seconds: list[float | None], frames: int) -> None:
     with pytest.raises(RequestError, match="do not fit the recording's"):
-        split_frames(seconds, frames)
+        shared_frames(seconds, frames)
 
 
 def test_a_request_with_a_track_travels_through_json() -> None:
     track = GuideTrack("vocal", "/a.wav", 1.5, 200, True)
     request = SongRequest("pop", "[verse]\nla\n", track=track, take=3, retries=0)
     assert SongRequest.from_json(request.to_json()) == request
-    assert request.frame_caps() == [200]
+    assert prepare(request).caps == (200,)
 
 
 def test_what_cannot_be_is_said(recording: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -19,6 +19,7 @@ from yuegguf.lm.protocol import SequenceInput
 from yuegguf.measure.forecast import _snapshot_ids, plan_reasons
 from yuegguf.models.resolve import nano_models
 from yuegguf.planning import timing
+from yuegguf.planning.compute_options import ComputeOptions, Devices
 from yuegguf.planning.cost import (
     ALL,
     GPU_WORKSPACE,
@@ -30,7 +31,8 @@ from yuegguf.planning.cost import (
     drawn_ids,
     refine_seconds,
 )
-from yuegguf.planning.plan import ComputeOptions, Plan, make
+from yuegguf.planning.plan import Plan, StageFacts, make_plan
+from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import SongRequest
 
 COST = StepCost(step=0.1, row=0.02, cell=3e-5, prompt=0.004)
@@ -124,17 +126,17 @@ def test_the_rows_fill_section_by_section_and_the_unconditional_one_starts_anew(
 
 
 def test_disk_is_told_by_the_last_two_snapshots() -> None:
-    request = SongRequest("pop", "[verse]\nla\n[chorus]\nla\n", segment_seconds=10)
+    song = prepare(SongRequest("pop", "[verse]\nla\n[chorus]\nla\n", segment_seconds=10))
     made = Plan(4096, 2, 2, 1, "f16", None, 0, 0)
     of_share = [drawn_ids([20, 8], [500, 500], True, share) for share in (0.4, 0.8)]
 
     def told(every: float) -> int:
-        return _snapshot_ids(request, [20, 8], made, 50.0, every)
+        return _snapshot_ids(song, [20, 8], made, 50.0, every)
 
     assert (told(0), told(60)) == (0, 0)
     assert told(40) == of_share[1]
     assert told(20) == sum(of_share)
-    assert _snapshot_ids(request, [20, 8], replace(made, n_ctx=512), 50.0, 20.0) == 2 * 2 * 512
+    assert _snapshot_ids(song, [20, 8], replace(made, n_ctx=512), 50.0, 20.0) == 2 * 2 * 512
 
 
 class ClockedEngine(FakeEngine):
@@ -203,36 +205,31 @@ def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
     timing.TimingCache(Path("/proc/nowhere/speed.json")).keep(COST, "a")  # no reason to stop
 
 
-def test_every_choice_has_its_reason() -> None:
-    request = SongRequest("pop", "[verse]\nla la\n" * 6)
+def reasons_of(
+    options: ComputeOptions, free: int | None = None, stage2: ModelFacts | None = None, **gpu: object
+) -> list[str]:
+    """The reasons of a song's plan on a machine with eight cores."""
+    song = prepare(SongRequest("pop", "[verse]\nla la\n" * 6))
     big = ModelFacts(2 << 30, 1 << 16, 32, 16384)
-    asked = ComputeOptions(threads=3, kv_type="f32", stage2_rows=2)
-    told = plan_reasons(make(request, big, big, asked, 8, None), request, asked, None)
-    assert [line.split()[0] for line in told] == [
+    devices = Devices(8, free, **gpu)  # type: ignore[arg-type]
+    plan = make_plan(song, StageFacts(big, stage2 or big), options, devices)
+    return plan_reasons(plan, song, options, devices)
+
+
+def test_every_choice_has_its_reason() -> None:
+    asked = reasons_of(ComputeOptions(threads=3, kv_type="f32", stage2_rows=2))
+    assert [line.split()[0] for line in asked] == [
         "context", "stage", "stage", "threads", "caches", "flash", "ubatch", "GPU",
     ]  # fmt: skip
-    assert sum("as asked" in line for line in told) == 3
-    quantised = ComputeOptions(kv_type="q8_0")
-    assert "flash        on: q8_0 caches need it" in plan_reasons(
-        make(request, big, big, quantised, 8, None), request, quantised, None
-    )
+    assert sum("as asked" in line for line in asked) == 3
+    assert "flash        on: q8_0 caches need it" in reasons_of(ComputeOptions(kv_type="q8_0"))
     second = ModelFacts(2 << 30, 1 << 17, 16, 8192)
-    free = plan_reasons(
-        make(request, big, second, ComputeOptions(), 8, 8 << 30), request, ComputeOptions(), 8 << 30
-    )
-    assert "as many as memory holds" in free[2]
-    roomy = plan_reasons(
-        make(request, big, second, ComputeOptions(), 8, 99 << 30), request, ComputeOptions(), 99 << 30
-    )
-    assert "16 rows: quickest for 60 chunks" in roomy[2]
-    asked = ComputeOptions(gpu=True, gpu_memory=9 << 30)
-    on_gpu = make(request, big, second, asked, 8, 99 << 30)
-    assert plan_reasons(on_gpu, request, asked, 99 << 30)[-1] == (
-        "GPU layers   all of stage 1 and all of stage 2: as many as its memory holds"
-    )
-    full = ComputeOptions(gpu=True, gpu_memory=1 << 29)
-    nothing = plan_reasons(make(request, big, second, full, 8, 99 << 30), request, full, 99 << 30)
-    assert nothing[-1] == "GPU layers   0: the GPU's memory holds none"
+    assert "as many as memory holds" in reasons_of(ComputeOptions(), 8 << 30, second)[2]
+    assert "16 rows: quickest for 60 chunks" in reasons_of(ComputeOptions(), 99 << 30, second)[2]
+    on_gpu = reasons_of(ComputeOptions(gpu=True), 99 << 30, second, gpu=True, gpu_memory=9 << 30)
+    assert on_gpu[-1] == "GPU layers   all of stage 1 and all of stage 2: as many as its memory holds"
+    full = reasons_of(ComputeOptions(gpu=True), 99 << 30, second, gpu=True, gpu_memory=1 << 29)
+    assert full[-1] == "GPU layers   0: the GPU's memory holds none"
 
 
 def test_a_plan_is_told_measured_once_and_nothing_is_begun(

@@ -12,9 +12,11 @@ from yuegguf.errors import RequestError
 from yuegguf.lm import llama
 from yuegguf.pipeline import engines
 from yuegguf.planning import hardware
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.planning.compute_options import ComputeOptions, Devices
 
 GIB = 2**30
+NONE = Devices(4)
+"""A machine with four cores and no GPU, of which nothing else is known."""
 INFO = llama.build_info()
 
 
@@ -24,6 +26,11 @@ def device(kind: str, free: int) -> dict[str, str | int]:
 
 
 CPU, CARD, SMALL, INTEGRATED = device("cpu", 20), device("gpu", 11), device("gpu", 6), device("igpu", 9)
+
+
+def devices_of(options: ComputeOptions) -> Devices:
+    """What is found on a machine with four cores, whose free memory is unknown."""
+    return replace(engines.find_devices(options), cores=4, memory=None)
 
 
 @pytest.fixture
@@ -38,15 +45,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str | int]]:
 
 def test_a_build_without_gpu_computes_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama, "build_info", lambda: {**INFO, "gpu": "no"})
-    assert engines.with_device(ComputeOptions()) == ComputeOptions(gpu=False)
+    assert devices_of(ComputeOptions()) == NONE
 
 
 def test_a_gpu_is_used_where_there_is_one_with_all_its_memory(seen: list[dict[str, str | int]]) -> None:
     seen += [CARD, SMALL]
-    assert engines.with_device(ComputeOptions()) == ComputeOptions(gpu=True, gpu_memory=17 * GIB)
-    assert engines.with_device(ComputeOptions(main_gpu=1)) == ComputeOptions(
-        gpu=True, gpu_memory=6 * GIB, main_gpu=1
-    )
+    assert devices_of(ComputeOptions()) == replace(NONE, gpu=True, gpu_memory=17 * GIB)
+    assert devices_of(ComputeOptions(main_gpu=1)) == replace(NONE, gpu=True, gpu_memory=6 * GIB)
 
 
 def test_a_gpu_that_is_not_wanted_is_not_used(seen: list[dict[str, str | int]]) -> None:
@@ -56,41 +61,37 @@ def test_a_gpu_that_is_not_wanted_is_not_used(seen: list[dict[str, str | int]]) 
         ComputeOptions(gpu_layers=0),
         ComputeOptions(gpu=True, gpu_layers=0),
     ):
-        assert engines.with_device(options) == replace(options, gpu=False)
+        assert devices_of(options) == NONE
 
 
 def test_integrated_gpus_and_macs_share_the_machines_memory(
     seen: list[dict[str, str | int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen.append(INTEGRATED)
-    assert engines.with_device(ComputeOptions()) == ComputeOptions(
-        gpu=True, gpu_memory=9 * GIB, shared_memory=True
-    )
+    assert devices_of(ComputeOptions()) == replace(NONE, gpu=True, gpu_memory=9 * GIB, shared_memory=True)
     monkeypatch.setattr(hardware, "is_mac", lambda: True)
-    assert engines.with_device(ComputeOptions()).shared_memory
+    assert devices_of(ComputeOptions()).shared_memory
 
 
 def test_an_integrated_gpu_beside_a_card_is_neither_counted_nor_named(
     seen: list[dict[str, str | int]],
 ) -> None:
     seen += [INTEGRATED, CARD]
-    assert engines.with_device(ComputeOptions()) == ComputeOptions(gpu=True, gpu_memory=11 * GIB)
-    assert engines.with_device(ComputeOptions(main_gpu=0)) == ComputeOptions(
-        gpu=True, gpu_memory=11 * GIB, main_gpu=0
-    )
+    assert devices_of(ComputeOptions()) == replace(NONE, gpu=True, gpu_memory=11 * GIB)
+    assert devices_of(ComputeOptions(main_gpu=0)) == replace(NONE, gpu=True, gpu_memory=11 * GIB)
     with pytest.raises(RequestError, match="there is no GPU number 1; 1 are seen"):
-        engines.with_device(ComputeOptions(main_gpu=1))
+        devices_of(ComputeOptions(main_gpu=1))
 
 
 def test_memory_that_cannot_be_read_is_unknown(seen: list[dict[str, str | int]]) -> None:
     seen.clear()
-    assert engines.with_device(ComputeOptions(gpu_layers=7)) == ComputeOptions(gpu=True, gpu_layers=7)
+    assert devices_of(ComputeOptions(gpu_layers=7)) == replace(NONE, gpu=True)
 
 
 def test_a_gpu_that_is_not_there_is_named(seen: list[dict[str, str | int]]) -> None:
     seen.append(CARD)
     with pytest.raises(RequestError, match="there is no GPU number 1"):
-        engines.with_device(ComputeOptions(main_gpu=1))
+        devices_of(ComputeOptions(main_gpu=1))
 
 
 @pytest.mark.usefixtures("seen")

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from helpers import context_ids
+from plans import plan_of, revised
 
 from yuegguf.errors import DamagedFile, NotEnoughMemory, RequestError
 from yuegguf.files import typed_json
@@ -17,8 +18,10 @@ from yuegguf.lm.protocol import MAX_BATCH
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.models.resolve import nano_models
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.cost import WORKSPACE
-from yuegguf.planning.plan import ComputeOptions, Plan, context_for, make, revise
+from yuegguf.planning.plan import Plan, context_for
+from yuegguf.request.prepared import prepare
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import Reference, SongRequest
 from yuegguf.stages import prompt
@@ -72,23 +75,24 @@ def true_ids(asked: SongRequest) -> int:
     if asked.reference:
         frames = round(50 * asked.reference.end) - round(50 * asked.reference.start)
         reference = np.zeros(2 * frames, np.int16)
-    built = prompt.build(ENCODE, VOCAB, asked.genre, asked.all_sections(), asked.parsed().sections, reference)
-    return context_ids(Stage1Task(built, asked.frame_caps(), asked.sampling, 0))
+    song = prepare(asked)
+    built = prompt.build(ENCODE, VOCAB, asked.genre, song.all_sections, song.sections, reference)
+    return context_ids(Stage1Task(built, song.caps, asked.sampling, 0))
 
 
 def test_context_holds_every_song_whatever_its_text() -> None:
     chance = random.Random(5)
     for _ in range(300):
         asked = random_request(chance)
-        found = context_for(asked, 10**9)
+        found = context_for(prepare(asked), 10**9)
         assert found % 256 == 0
         assert true_ids(asked) <= found <= 8 * true_ids(asked) + 4096
 
 
 def test_context_is_no_more_than_allowed() -> None:
-    assert context_for(request(), 10**9) == 18688
-    assert context_for(request(), 16384) == 16384
-    assert context_for(request(1, 1), 16384) == 512
+    assert context_for(prepare(request()), 10**9) == 18688
+    assert context_for(prepare(request()), 16384) == 16384
+    assert context_for(prepare(request(1, 1)), 16384) == 512
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_context_is_no_more_than_allowed() -> None:
     ],
 )
 def test_context_follows_the_user_then_the_model(machine: ComputeOptions, trained: int, context: int) -> None:
-    assert make(request(), replace(BIG1, n_ctx_train=trained), BIG2, machine, 4, None).n_ctx == context
+    assert plan_of(request(), replace(BIG1, n_ctx_train=trained), BIG2, machine, 4, None).n_ctx == context
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_context_follows_the_user_then_the_model(machine: ComputeOptions, traine
     ],
 )
 def test_as_many_stage2_rows_as_memory_holds(free: float | None, rows: int) -> None:
-    made = make(request(), BIG1, BIG2, ComputeOptions(ctx=2048), 4, None if free is None else int(free))
+    made = plan_of(request(), BIG1, BIG2, ComputeOptions(ctx=2048), 4, None if free is None else int(free))
     assert made.stage2_rows == rows
     if free is not None:
         assert BIG2.bytes + rows * ROW2 + FIXED2 <= free * 0.9
@@ -124,25 +128,25 @@ def test_as_many_stage2_rows_as_memory_holds(free: float | None, rows: int) -> N
 
 def test_rows_are_no_more_than_the_song_has_chunks_and_at_least_one() -> None:
     small = replace(BIG1, bytes=GIB)
-    assert make(request(1, 1), small, BIG2, ComputeOptions(), 4, 64 * GIB).stage2_rows == 2
-    assert make(request(6, 1), small, BIG2, ComputeOptions(), 4, 64 * GIB).stage2_rows == 2
-    assert make(request(7, 1), small, BIG2, ComputeOptions(), 4, 64 * GIB).stage2_rows == 4
+    assert plan_of(request(1, 1), small, BIG2, ComputeOptions(), 4, 64 * GIB).stage2_rows == 2
+    assert plan_of(request(6, 1), small, BIG2, ComputeOptions(), 4, 64 * GIB).stage2_rows == 2
+    assert plan_of(request(7, 1), small, BIG2, ComputeOptions(), 4, 64 * GIB).stage2_rows == 4
     tight = BIG2.bytes + ROW2 + FIXED2
-    assert make(request(1, 1), small, BIG2, ComputeOptions(), 4, tight).stage2_rows == 1
-    assert make(request(1, 1), small, BIG2, ComputeOptions(stage2_rows=7), 4, None).stage2_rows == 2
-    assert make(request(), small, BIG2, ComputeOptions(stage2_rows=7), 4, None).stage2_rows == 7
+    assert plan_of(request(1, 1), small, BIG2, ComputeOptions(), 4, tight).stage2_rows == 1
+    assert plan_of(request(1, 1), small, BIG2, ComputeOptions(stage2_rows=7), 4, None).stage2_rows == 2
+    assert plan_of(request(), small, BIG2, ComputeOptions(stage2_rows=7), 4, None).stage2_rows == 7
 
 
 def test_without_guidance_there_is_one_stage1_row() -> None:
-    assert make(request(), BIG1, BIG2, ComputeOptions(), 4, None).stage1_rows == 2
+    assert plan_of(request(), BIG1, BIG2, ComputeOptions(), 4, None).stage1_rows == 2
     plain = request(sampling=Sampling(guidance_first=1, guidance_rest=1))
-    assert make(plain, BIG1, BIG2, ComputeOptions(), 4, None).stage1_rows == 1
+    assert plan_of(plain, BIG1, BIG2, ComputeOptions(), 4, None).stage1_rows == 1
 
 
 def test_memory_is_the_larger_of_the_two_stages() -> None:
-    made = make(request(), BIG1, BIG2, ComputeOptions(stage2_rows=1), 4, None)
+    made = plan_of(request(), BIG1, BIG2, ComputeOptions(stage2_rows=1), 4, None)
     assert made.memory == BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + FIXED1
-    wide = make(request(), BIG1, BIG2, ComputeOptions(ctx=512, stage2_rows=10, kv_type="f32"), 4, None)
+    wide = plan_of(request(), BIG1, BIG2, ComputeOptions(ctx=512, stage2_rows=10, kv_type="f32"), 4, None)
     assert wide.memory == BIG2.bytes + 10 * 2 * ROW2 + FIXED2
 
 
@@ -167,57 +171,59 @@ def test_too_little_memory_is_refused_with_both_numbers() -> None:
     }
     for words, arguments in ((words, one) for words, all_of in told.items() for one in all_of):
         with pytest.raises(NotEnoughMemory) as caught:
-            make(*arguments)
+            plan_of(*arguments)
         assert str(caught.value) == words
 
 
 def test_what_is_said_to_fit_fits() -> None:
-    assert make(request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB, ctx=13312), 4, None).n_ctx == 13312
+    assert (
+        plan_of(request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB, ctx=13312), 4, None).n_ctx == 13312
+    )
     with pytest.raises(NotEnoughMemory):
-        make(request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB, ctx=13568), 4, None)
+        plan_of(request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB, ctx=13568), 4, None)
     exact = BIG1.bytes + 2 * 16384 * BIG1.kv_width * 2 + FIXED1
-    assert make(request(), BIG1, BIG2, ComputeOptions(max_memory=exact), 4, 1).n_ctx == 16384
+    assert plan_of(request(), BIG1, BIG2, ComputeOptions(max_memory=exact), 4, 1).n_ctx == 16384
     with pytest.raises(NotEnoughMemory):
-        make(request(), BIG1, BIG2, ComputeOptions(max_memory=exact - 1), 4, None)
+        plan_of(request(), BIG1, BIG2, ComputeOptions(max_memory=exact - 1), 4, None)
 
 
 def test_threads_are_the_cores_unless_said_otherwise() -> None:
-    assert make(request(), BIG1, BIG2, ComputeOptions(), 6, None).threads == 6
-    assert make(request(), BIG1, BIG2, ComputeOptions(threads=3), 6, None).threads == 3
+    assert plan_of(request(), BIG1, BIG2, ComputeOptions(), 6, None).threads == 6
+    assert plan_of(request(), BIG1, BIG2, ComputeOptions(threads=3), 6, None).threads == 3
 
 
 def test_a_song_that_goes_on_may_change_rows_threads_and_device() -> None:
-    made = make(request(), BIG1, BIG2, ComputeOptions(), 4, None)
+    made = plan_of(request(), BIG1, BIG2, ComputeOptions(), 4, None)
     on_gpu = ComputeOptions(threads=2, stage2_rows=3, gpu_layers=-1, main_gpu=1)
-    changed = revise(made, request(), BIG1, BIG2, on_gpu, None, "draft")
+    changed = revised(made, request(), BIG1, BIG2, on_gpu, None, "draft")
     assert (changed.threads, changed.stage2_rows, changed.main_gpu) == (2, 3, 1)
     assert (changed.stage1_gpu_layers, changed.stage2_gpu_layers) == (-1, -1)
-    assert revise(changed, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == changed
-    back = revise(changed, request(), BIG1, BIG2, ComputeOptions(gpu=False), None, "draft")
+    assert revised(changed, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == changed
+    back = revised(changed, request(), BIG1, BIG2, ComputeOptions(gpu=False), None, "draft")
     assert (back.stage1_gpu_layers, back.stage2_gpu_layers, back.main_gpu) == (0, 0, None)
-    assert revise(made, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == made
+    assert revised(made, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == made
     assert (
-        revise(made, request(), BIG1, BIG2, ComputeOptions(ctx=16384, kv_type="f16"), None, "draft") == made
+        revised(made, request(), BIG1, BIG2, ComputeOptions(ctx=16384, kv_type="f16"), None, "draft") == made
     )
 
 
 def test_a_song_that_goes_on_keeps_its_context_and_cache_type() -> None:
-    made = make(request(), BIG1, BIG2, ComputeOptions(), 4, None)
+    made = plan_of(request(), BIG1, BIG2, ComputeOptions(), 4, None)
     for machine, words in (
         (ComputeOptions(ctx=8192), "16384 ids of context"),
         (ComputeOptions(kv_type="f32"), "f16 caches"),
     ):
         with pytest.raises(RequestError, match=f"was planned with {words}"):
-            revise(made, request(), BIG1, BIG2, machine, None, "refine")
+            revised(made, request(), BIG1, BIG2, machine, None, "refine")
 
 
 def test_memory_is_checked_again_for_the_phases_that_are_left() -> None:
-    made = make(request(), BIG1, BIG2, ComputeOptions(stage2_rows=1), 4, None)
+    made = plan_of(request(), BIG1, BIG2, ComputeOptions(stage2_rows=1), 4, None)
     for phase, enough in (("draft", 9 * GIB), ("refine", 4 * GIB), ("master", 1)):
-        assert revise(made, request(), BIG1, BIG2, ComputeOptions(), enough, phase) == made
+        assert revised(made, request(), BIG1, BIG2, ComputeOptions(), enough, phase) == made
     for phase, little in (("draft", 8 * GIB), ("refine", 2 * GIB)):
         with pytest.raises(NotEnoughMemory):
-            revise(made, request(), BIG1, BIG2, ComputeOptions(), little, phase)
+            revised(made, request(), BIG1, BIG2, ComputeOptions(), little, phase)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +244,7 @@ def test_impossible_machine_options_are_refused(options: dict[str, object]) -> N
 
 
 def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
-    made = make(request(), BIG1, BIG2, ComputeOptions(), 4, None)
+    made = plan_of(request(), BIG1, BIG2, ComputeOptions(), 4, None)
     facts = asdict(made)
     assert typed_json.as_typed(facts, Plan, "plan", "") == made
     wrong = (
@@ -269,8 +275,9 @@ LAYERED1, LAYERED2 = replace(BIG1, layers=32), replace(BIG2, layers=16)
 
 
 def on_gpu(free: float | None, **options: object) -> Plan:
-    machine = ComputeOptions(gpu=True, gpu_memory=None if free is None else int(free * GIB), **options)  # type: ignore[arg-type]
-    return make(request(), LAYERED1, LAYERED2, machine, 4, 64 * GIB)
+    memory = None if free is None else int(free * GIB)
+    asked = ComputeOptions(gpu=True, **options)  # type: ignore[arg-type]
+    return plan_of(request(), LAYERED1, LAYERED2, asked, 4, 64 * GIB, gpu=True, gpu_memory=memory)
 
 
 def test_a_gpu_takes_as_many_layers_of_each_stage_as_it_holds() -> None:
@@ -286,7 +293,7 @@ def test_a_gpu_takes_as_many_layers_of_each_stage_as_it_holds() -> None:
     assert (half.stage1_gpu_layers, half.stage2_gpu_layers) == (15, -1)
     more = replace(half.stage1(), gpu_layers=16)
     assert half.stage1().gpu_bytes(LAYERED1) <= 4.5 * GIB < more.gpu_bytes(LAYERED1)
-    assert on_gpu(0.5) == make(
+    assert on_gpu(0.5) == plan_of(
         request(), LAYERED1, LAYERED2, ComputeOptions(), 4, 64 * GIB
     )  # as without a GPU
     assert on_gpu(None).stage1_gpu_layers == -1  # its memory is unknown
@@ -316,6 +323,6 @@ def test_layers_that_are_asked_for_are_taken_or_refused() -> None:
 
 
 def test_a_gpu_without_memory_of_its_own_takes_the_machines() -> None:
-    machine = ComputeOptions(gpu=True, gpu_memory=16 * GIB, shared_memory=True)
+    gpu = {"gpu": True, "gpu_memory": 16 * GIB, "shared_memory": True}
     with pytest.raises(NotEnoughMemory, match=r"8\.0 GiB may be used; --ctx"):
-        make(request(), LAYERED1, LAYERED2, machine, 4, 8 * GIB)
+        plan_of(request(), LAYERED1, LAYERED2, ComputeOptions(gpu=True), 4, 8 * GIB, **gpu)

@@ -31,6 +31,7 @@ from yuegguf.models import hub_client, lockfile, offline_kit
 from yuegguf.planning.cost import StepCost
 from yuegguf.planning.timing import TimingCache
 from yuegguf.request import lyrics
+from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
 
@@ -133,7 +134,7 @@ def read_lyrics(folder: Path) -> None:
     each(
         lambda: lyrics.format_lyrics(lyrics.parse_lyrics(text).sections),
         lambda: lyrics.choose_sections(lyrics.parse_lyrics(text).sections, spec),
-        lambda: SongRequest(spec, text).parsed(),
+        lambda: prepare(SongRequest(spec, text)),
         lambda: yue_ui.our_lyrics(text, ["verse"]),
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from yuegguf.errors import RequestError
 from yuegguf.lm.adapters import Lora
-from yuegguf.planning.plan import ComputeOptions, check_threads
+from yuegguf.planning.compute_options import ComputeOptions, check_threads
 from yuegguf.request.lyrics import (
     MAX_BODY_CHARS,
     MAX_LABEL_CHARS,

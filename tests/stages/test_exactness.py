@@ -21,6 +21,7 @@ from yuegguf.lm.protocol import SequenceInput
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab, stage2_vocab
 from yuegguf.request.lyrics import Lyrics, Section, parse_lyrics
+from yuegguf.request.prepared import prepare
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages import prompt, stage1, stage2
@@ -56,7 +57,7 @@ def sung_of(case: str) -> tuple[Section, ...]:
     genre, _ = example()
     text = shared_path("data/lyrics.txt").read_text()
     sections = "all" if case == "text_allseg" else "2"
-    return SongRequest(genre, text, sections=sections).parsed().sections
+    return prepare(SongRequest(genre, text, sections=sections)).sections
 
 
 PROMPT_CASES = [

@@ -193,7 +193,7 @@ def test_songs_of_the_bundled_family_are_not_flagged(song: Path) -> None:
     detector = FaultDetector(int(silence_codes(open_codec(NANO, 1))[0]))
     codes, frames = folder.load_stage1()
     start = 0
-    for section, count in zip(folder.request.parsed().sections, frames, strict=True):
+    for section, count in zip(folder.song.sections, frames, strict=True):
         tracks = codes[:, start : start + count]
         assert first_fault(tracks, bool(section.body), detector, EVERY) is None, section.label
         start += count

@@ -11,7 +11,7 @@ from yuegguf.cli._console import Console
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.models.resolve import ModelChoice, Models
 from yuegguf.pipeline import run, song_models
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 
@@ -23,7 +23,7 @@ def finish(output: Console, folders: Sequence[SongFolder], found: Models, hardwa
     """Say what is begun, and sing a new song to its end, or several takes as drafts; the exit code."""
     first = folders[0]
     request, early = first.request, first.early
-    sections = _count(len(request.parsed().sections), "section")
+    sections = _count(len(first.song.sections), "section")
     voice = " + ".join([found.name, *map(str, found.loras)])
     where = first.path if len(folders) == 1 else first.path.parent
     count = "" if len(folders) == 1 else f"{len(folders)} takes of "

@@ -14,9 +14,9 @@ from yuegguf.cli._console import Console
 from yuegguf.errors import RequestError, YueError
 from yuegguf.lm.adapters import Lora
 from yuegguf.models import registry
+from yuegguf.planning.compute_options import MOST_BYTES, MOST_THREADS, ComputeOptions, check_threads
 from yuegguf.planning.cost import KV_BYTES
 from yuegguf.planning.hardware import physical_cores
-from yuegguf.planning.plan import MOST_BYTES, MOST_THREADS, ComputeOptions, check_threads
 from yuegguf.request.song_request import FORMATS, MAX_TAKES, MIX_MODES, Reference
 from yuegguf.request.song_request import Output as SongOutput
 

@@ -27,12 +27,13 @@ import click
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import go_on_quietly, say_faults
 from yuegguf.cli._signals import stop_on_signals
-from yuegguf.cli._song_job import Job, job_of
+from yuegguf.cli._song_job import job_of
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
 from yuegguf.files.atomic import locked_folder, replacing
 from yuegguf.files.hashing import sha256_of
 from yuegguf.files.typed_json import read_file
 from yuegguf.models.lockfile import is_safe_relative_path
+from yuegguf.pipeline.song_job import SongJob
 from yuegguf.request.song_request import Song
 from yuegguf.song import voices
 
@@ -47,12 +48,12 @@ class Entry:
     """From 1 on."""
     key: str
     """A hash of what is asked and of the files that are named; another wish is another song."""
-    job: Job
+    job: SongJob
 
     @property
     def title(self) -> str:
         """For people."""
-        return f"song {self.number} ({self.job.name or self.job.request.genre.strip()})"
+        return f"song {self.number} ({self.job.name or self.job.song.request.genre.strip()})"
 
 
 def sing_queue(output: Console, command: click.Command, file: Path, stop_at: str | None) -> int:
@@ -106,13 +107,15 @@ def _files(songs: list[Song]) -> list[str]:
 
 def _sing(output: Console, entry: Entry, state: State, stop: threading.Event) -> tuple[Path, list[Song]]:
     """Begin or go on with a song, or its takes, unless it is done; its folder and what became of it."""
+    from yuegguf.pipeline import takes
+
     folder = state.folder(entry)
     if folder is None:
         # noted first: a queue that is killed in between never begins the song twice
-        folders = entry.job.begin(lambda path: state.note(entry, path))
+        folders = takes.start(entry.job, lambda path: state.note(entry, path))
         folder = (folders[0].path if len(folders) == 1 else folders[0].path.parent).absolute()
     output.say(f"{entry.title} → {folder}")
-    return folder, go_on_quietly(output, folder, entry.job.models, entry.job.hardware, stop)
+    return folder, go_on_quietly(output, folder, entry.job.models, entry.job.compute, stop)
 
 
 class State:
@@ -146,6 +149,7 @@ class State:
 def read_queue(output: Console, command: click.Command, file: Path) -> list[Entry]:
     """Every song of a queue, checked. Raises RequestError that names the song and its line."""
     from yuegguf.cli import _queue_file
+    from yuegguf.pipeline import create
 
     defaults, wishes = _queue_file.read(file)
     entries: list[Entry] = []
@@ -156,7 +160,7 @@ def read_queue(output: Console, command: click.Command, file: Path) -> list[Entr
             arguments = [text for one in asked.values() for text in one.arguments(file.parent)]
             options = command.make_context(command.name, list(arguments), obj=output).params
             job = job_of(output, {k: v for k, v in options.items() if k not in _queue_file.OWN})
-            job.check()
+            create.new_record(job)  # everything is checked, nothing written
             key = _key(arguments, job)
         except click.UsageError as error:
             raise RequestError(f"{place}: {error.format_message()}") from error
@@ -168,14 +172,15 @@ def read_queue(output: Console, command: click.Command, file: Path) -> list[Entr
     return entries
 
 
-def _key(arguments: Sequence[str], job: Job) -> str:
+def _key(arguments: Sequence[str], job: SongJob) -> str:
     """A hash of a song's arguments and of what is in the files that they name. Raises DamagedFile."""
-    reference = job.request.reference
+    request = job.song.request
+    reference = request.reference
     files = [] if reference is None else [reference.mix, reference.vocal, reference.instrumental]
     if reference is not None and reference.voice is not None:
         files.append(str(voices.voice_path(reference.voice)))
     digests = [sha256_of(Path(file)) for file in files if file is not None]
-    facts = [*sorted(arguments), job.request.genre, job.request.lyrics, *digests]
+    facts = [*sorted(arguments), request.genre, request.lyrics, *digests]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

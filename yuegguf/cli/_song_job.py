@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from yuegguf.cli._console import Console, minutes
@@ -12,11 +9,8 @@ from yuegguf.cli._early import preview_options_of
 from yuegguf.cli._options import compute_options, has_gpu, model_choice
 from yuegguf.cli._request import song_request
 from yuegguf.files.atomic import free_disk
-from yuegguf.models.resolve import Models
-from yuegguf.planning.plan import ComputeOptions
-from yuegguf.request.preview_options import PreviewOptions
-from yuegguf.request.song_request import SongRequest
-from yuegguf.song.folder import SongFolder
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.request.prepared import PreparedSong, prepare
 
 WITHOUT_EFFECT = {
     "keep_intermediate": "tokens and codes are always kept",
@@ -35,63 +29,35 @@ WITHOUT_EFFECT = {
 """infer.py's flags that are accepted and do nothing here, with the reason that is said."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A song, or takes of one, to be made."""
-
-    request: SongRequest
-    models: Models
-    hardware: ComputeOptions
-    early: PreviewOptions
-    parent: Path
-    name: str | None
-    takes: int
-
-    def begin(self, named: Callable[[Path], None] = lambda _path: None) -> list[SongFolder]:
-        """Its folders, once everything is checked, and `named` was called with where. Raises YueError."""
-        from yuegguf.pipeline import takes
-
-        common = (self.request, self.models, self.parent, self.name, self.hardware)
-        return takes.start(*common, self.takes, self.early, named=named)
-
-    def check(self) -> None:
-        """Everything that `begin` checks, and nothing made. Raises YueError."""
-        from yuegguf.pipeline import create
-
-        asked = (self.request, self.models, self.parent, self.name, self.hardware)
-        create.prepared(*asked, self.early, self.takes)
-
-
-def job_of(output: Console, options: dict[str, Any]) -> Job:
+def job_of(output: Console, options: dict[str, Any]) -> SongJob:
     """A job from `run`'s keywords; what had to be interpreted is said. Raises YueError, UsageError."""
     from yuegguf.models import resolve
     from yuegguf.pipeline import create
 
     _say_what_has_no_effect(output, options)
-    heard, takes = preview_options_of(options), options.pop("takes")
+    preview, takes = preview_options_of(options), options.pop("takes")
     parent, name = options.pop("output_dir"), options.pop("name")
     choice, hardware = model_choice(options), compute_options(_with_cuda_index(output, options))
-    request = song_request(options)
-    for notice in request.parsed().notices:
+    song = prepare(song_request(options))
+    for notice in song.notices:
         output.warn(notice)
-    found = resolve.resolve(choice, request.reference is not None)
+    found = resolve.resolve(choice, song.request.reference is not None)
     if found.name == resolve.NANO and choice.stage1 is None:
         output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
-    for notice in create.reference_notices(request, choice, found):
+    for notice in create.reference_notices(song.request, choice, found):
         output.warn(notice)
-    return Job(request, found, hardware, heard, parent, name, takes)
+    return SongJob(song, found, parent, name, hardware, preview, takes)
 
 
-def foretell(output: Console, job: Job, whole: bool) -> None:
+def foretell(output: Console, job: SongJob, whole: bool) -> None:
     """What a song will take here; the `whole` also says what it holds. Raises YueError."""
     from yuegguf.measure.forecast import forecast
 
     if job.takes > 1:
         output.warn(f"the draft is of all {job.takes} takes, which share its steps; the rest is of one")
-    preview = bool(job.early.preview_seconds)
-    made = forecast(job.request, job.models, job.hardware, takes=job.takes, preview=preview)
+    made = forecast(job)
     total = sum(made.seconds.values())
-    sections, lines = _sections(job.request) if whole else ([], [])
+    sections, lines = _sections(job.song) if whole else ([], [])
     lines += [*made.reasons, f"memory       {made.plan.memory / 2**30:.1f} GiB"]
     if made.plan.gpu_memory:
         lines.append(f"GPU memory   {made.plan.gpu_memory / 2**30:.1f} GiB")
@@ -105,13 +71,13 @@ def foretell(output: Console, job: Job, whole: bool) -> None:
     output.result({**made.to_json(), **({"sections": sections, "disk_free": free} if whole else {})}, lines)
 
 
-def _sections(request: SongRequest) -> tuple[list[dict[str, Any]], list[str]]:
+def _sections(song: PreparedSong) -> tuple[list[dict[str, Any]], list[str]]:
     """Each section that will be sung: whether its words fit, as facts and as lines."""
     from yuegguf.request.syllables import section_fit
 
     facts, lines = [], []
-    for number, section in enumerate(request.parsed().sections, 1):
-        one = section_fit(section, request.segment_seconds, request.genre)
+    for number, section in enumerate(song.sections, 1):
+        one = section_fit(section, song.request.segment_seconds, song.request.genre)
         fact = {
             "label": one.label,
             "seconds": one.seconds,

@@ -24,7 +24,9 @@ from yuegguf.cli._texts import read_text, text_or_file
 from yuegguf.cli.import_export import encoded
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import song_models
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Output as SongOutput
 from yuegguf.song.folder import SongFolder
 
@@ -80,6 +82,7 @@ def extend(output: Console, /, song: Path | None, **options: Any) -> int:
     from yuegguf.models import resolve
     from yuegguf.pipeline import takes as library
     from yuegguf.pipeline.extend import ExtendRequest
+    from yuegguf.pipeline.extend import extend as continue_song
 
     choice, hardware = model_choice(options), compute_options(options)
     lyrics = read_text(options["lyrics_txt"], "lyrics") if options["lyrics_txt"] else None
@@ -93,7 +96,10 @@ def extend(output: Console, /, song: Path | None, **options: Any) -> int:
     wanted = ExtendRequest(seed_of(options), lyrics=lyrics, **{name: options[name] for name in names})
     found = song_models.models_of_song(old, choice)
     parent = options["output_dir"] or old.path.absolute().parent
-    folders = library.start_extension(old, wanted, found, parent, options["name"], hardware, options["takes"])
+    continuation = continue_song(library.drafted_song(old), wanted)
+    name, takes = options["name"], options["takes"]
+    job = SongJob(prepare(continuation.request), found, parent, name, hardware, takes=takes)
+    folders = library.start_extension(old, continuation, job)
     return finish(output, folders, found, hardware)
 
 
@@ -111,4 +117,6 @@ def _recording(
     for notice in material.notices:
         output.warn(notice)
     parent = options["output_dir"] or Path("songs")
-    return create_imported_song(material, found, parent, options["name"], hardware)
+    return create_imported_song(
+        material, SongJob(prepare(material.request), found, parent, options["name"], hardware)
+    )

@@ -25,7 +25,9 @@ from yuegguf.errors import RequestError
 from yuegguf.exchange.imported import ImportedSong, Overrides, create_imported_song
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import engines
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.request.prepared import prepare
 
 
 @click.command("import", short_help="another tool's song, or two stems → a song folder")
@@ -82,7 +84,9 @@ def import_song(
     material = encoded(output, stems, window, known, found, hardware) if stems else _read(source, known)
     for notice in material.notices:
         output.warn(notice)
-    folder = create_imported_song(material, found, output_dir, name, hardware)
+    folder = create_imported_song(
+        material, SongJob(prepare(material.request), found, output_dir, name, hardware)
+    )
     output.say(f"render it with: yuegguf resume {folder.path}")
     seconds = material.codes0.shape[1] / FRAME_RATE
     facts = {"folder": str(folder.path), "state": folder.state, "seconds": seconds}

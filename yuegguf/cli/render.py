@@ -55,7 +55,7 @@ def render(
     yuegguf render songs/my-song-1a2b3c --format flac,mp3 --bits 24
     """
     from yuegguf.models.resolve import ModelChoice
-    from yuegguf.planning.plan import ComputeOptions
+    from yuegguf.planning.compute_options import ComputeOptions
     from yuegguf.song.folder import SongFolder
 
     said = {name for name in NAMES if was_given(name)}

@@ -108,11 +108,13 @@ def run(
     """
     if queue is not None:
         return _sing_all(output, queue, stop_at, options)
+    from yuegguf.pipeline import takes
+
     job = job_of(output, options)
     if plan_only or dry_run:
         foretell(output, job, dry_run)
         return 0
-    return finish(output, job.begin(), job.models, job.hardware)
+    return finish(output, takes.start(job), job.models, job.compute)
 
 
 def _sing_all(output: Console, queue: Path, stop_at: str | None, options: dict[str, Any]) -> int:

@@ -69,6 +69,8 @@ def stems(output: Console, /, **options: Any) -> int:
     """
     from yuegguf.models import resolve
     from yuegguf.pipeline import takes as library
+    from yuegguf.pipeline.song_job import SongJob
+    from yuegguf.request.prepared import prepare
     from yuegguf.song import recordings
 
     track = _recording(options)
@@ -87,8 +89,8 @@ def stems(output: Console, /, **options: Any) -> int:
     )
     choice, hardware = model_choice(options), compute_options(options)
     found = resolve.resolve(choice, False)
-    where = options["output_dir"], options["name"]
-    folders = library.start(request, found, *where, hardware, options["takes"])
+    song, parent, name = prepare(request), options["output_dir"], options["name"]
+    folders = library.start(SongJob(song, found, parent, name, hardware, takes=options["takes"]))
     return finish(output, folders, found, hardware)
 
 

@@ -15,9 +15,8 @@ from yuegguf.errors import RequestError
 from yuegguf.files.atomic import storage_errors, workspace
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm.vocab import interleave
-from yuegguf.models.resolve import Models
-from yuegguf.pipeline.create import new_record, planned
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.pipeline.create import planned, record_of
+from yuegguf.pipeline.song_job import SongJob
 from yuegguf.request.lyrics import Section, format_lyrics, parse_lyrics
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import Output, SongRequest
@@ -182,7 +181,7 @@ def _write_codes(folder: SongFolder, material: ImportedSong) -> State:
     """Write draws and codes; returns the phase that comes next."""
     ends = np.cumsum(material.frames)[:-1]
     sung = [interleave(*part) for part in np.split(material.codes0, ends, axis=1)]
-    _write_log(folder, sung, material.request.frame_caps())
+    _write_log(folder, sung, folder.song.caps)
     folder.save_stage1(material.frames, material.codes0)
     return save_refined(folder, material.codes0, material.codes)
 
@@ -218,14 +217,12 @@ def _write_log(folder: SongFolder, sung: Sequence[NDArray[np.int16]], caps: Sequ
         log.close()
 
 
-def create_imported_song(
-    arrived: ImportedSong, models: Models, parent: Path, name: str | None, options: ComputeOptions
-) -> SongFolder:
+def create_imported_song(arrived: ImportedSong, job: SongJob) -> SongFolder:
     """A song folder of what another tool made, ready to be refined or rendered by `resume`.
 
     Raises YueError.
     """
-    check_no_song_work(parent)
-    made, _ = planned(arrived.request, models, options)
-    record = new_record(arrived.request, name, models, made)
-    return create_folder(arrived, new_song_path(parent, record.title), record)
+    check_no_song_work(job.parent)
+    plan, _ = planned(job)
+    record = record_of(job, plan)
+    return create_folder(arrived, new_song_path(job.parent, record.title), record)

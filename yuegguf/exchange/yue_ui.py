@@ -21,6 +21,7 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
 from yuegguf.lm.vocab import CODEBOOK_SIZE
 from yuegguf.request.lyrics import Section, format_lyrics, parse_lyrics
+from yuegguf.request.prepared import prepare
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages.prompt import INSTRUCTION
@@ -262,7 +263,8 @@ def their_lyrics(request: SongRequest) -> tuple[str, list[str]]:
     The text itself where both read it alike and the song begins at its beginning; else the sung
     sections, with brackets inside them made round.
     """
-    every, sung = request.all_sections(), request.parsed().sections
+    song = prepare(request)
+    every, sung = song.all_sections, song.sections
     theirs = split_sections(request.lyrics)
     alike = [replace(section, label=our_label(section.label)) for section in theirs] == list(every)
     if alike and sung == every[: len(sung)]:

@@ -20,10 +20,12 @@ from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.vocab import stage1_vocab, stage2_vocab
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import engines, preflight
-from yuegguf.planning import hardware, plan, timing
+from yuegguf.planning import hardware, timing
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.cost import KV_BYTES, StepCost, draft_seconds, refine_seconds
-from yuegguf.planning.plan import ComputeOptions, Plan
+from yuegguf.planning.plan import Plan, make_plan
 from yuegguf.progress import Event
+from yuegguf.request.prepared import PreparedSong, prepare
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.token_log import TokenLog
@@ -84,35 +86,33 @@ class Bench:
     far: int = 2048
     """Ids in a row where a late step is timed."""
 
-    def request(self) -> SongRequest:
+    def song_to_plan(self) -> PreparedSong:
         """A song of that length."""
         count = max(1, round(self.song / SECTION_SECONDS))
         lyrics = "[verse]\nla la la\n\n" * count
-        return SongRequest("pop", lyrics, segment_seconds=max(1.0, self.song / count))
+        return prepare(SongRequest("pop", lyrics, segment_seconds=max(1.0, self.song / count)))
 
 
 def run_bench(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> dict[str, Any]:
     """Measure "stage1", "stage2" and "render" → a JSON object. Raises YueError."""
-    first, second = preflight.read_models(bench.models)
-    request = bench.request()
-    free, options = hardware.available_memory(), engines.with_device(bench.options)
-    made = plan.make(request, first.facts, second.facts, options, hardware.physical_cores(), free)
-    parts = engines.engine_factory(bench.models, made, options, threading.Event())
+    headers, song = preflight.read_models(bench.models), bench.song_to_plan()
+    made = make_plan(song, headers.facts, bench.options, engines.find_devices(bench.options))
+    parts = engines.engine_factory(bench.models, made, bench.options, threading.Event())
     tell("measuring the memory's bandwidth")
     bytes_per_second = timing.bandwidth(made.threads)
     found: list[StageReport] = []
-    measured = _StageBench(bench, made, request, bytes_per_second)
+    measured = _StageBench(bench, made, song, bytes_per_second)
     if "stage1" in stages:
         tell("stage 1")
-        found.append(measured.stage1(lambda: parts.stage1(1), first))
+        found.append(measured.stage1(lambda: parts.stage1(1), headers.stage1))
     if "stage2" in stages:
         tell("stage 2")
-        found.append(measured.stage2(lambda: parts.stage2(made.stage2_rows), second))
+        found.append(measured.stage2(lambda: parts.stage2(made.stage2_rows), headers.stage2))
     report: dict[str, Any] = {
         "cpu": hardware.cpu_name(),
         "threads": made.threads,
         "bandwidth": bytes_per_second,
-        "song": sum(request.frame_caps()) / FRAME_RATE,
+        "song": song.frames / FRAME_RATE,
         "plan": asdict(made),
         "stages": [each.to_json() for each in found],
     }
@@ -126,11 +126,11 @@ def run_bench(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]
 class _StageBench:
     bench: Bench
     made: Plan
-    request: SongRequest
+    song: PreparedSong
     bandwidth: float
 
     def stage1(self, opened: Callable[[], TokenEngine], header: header.ModelHeader) -> StageReport:
-        caps = self.request.frame_caps()
+        caps = self.song.caps
         prompts, ctx = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(caps) - 1)], self.made.n_ctx
         return self._report(
             "stage1",
@@ -141,7 +141,7 @@ class _StageBench:
         )
 
     def stage2(self, opened: Callable[[], TokenEngine], header: header.ModelHeader) -> StageReport:
-        frames = sum(self.request.frame_caps())
+        frames = self.song.frames
         lengths = sorted((chunk.frames for chunk in stage2.chunk_grid(frames)), reverse=True)
         rows = self.made.stage2_rows
         return self._report(
@@ -177,7 +177,7 @@ class _StageBench:
             bandwidth_share=None if on_gpu else moved / late / self.bandwidth,
             overhead=overhead,
             song_seconds=whole(cost),
-            real_time=whole(cost) * FRAME_RATE / sum(self.request.frame_caps()),
+            real_time=whole(cost) * FRAME_RATE / self.song.frames,
             peak_bytes=hardware.peak_memory(),
         )
 

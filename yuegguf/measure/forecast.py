@@ -11,13 +11,14 @@ from typing import Any
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.files.hashing import fingerprint
 from yuegguf.lm.protocol import TokenEngine
-from yuegguf.models.resolve import Models
 from yuegguf.pipeline import engines, preflight
-from yuegguf.planning import hardware, plan
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.planning import hardware
+from yuegguf.planning.compute_options import ComputeOptions, Devices
 from yuegguf.planning.cost import KV_BYTES, LoadSpec, StepCost, draft_seconds, drawn_ids, refine_seconds
-from yuegguf.planning.plan import ComputeOptions, Plan
+from yuegguf.planning.plan import Plan, chunk_frames, context_for, file_bytes, make_plan, most_rows, uses_gpu
 from yuegguf.planning.timing import TimingCache, measure, measure_codec
-from yuegguf.request.song_request import SongRequest
+from yuegguf.request.prepared import PreparedSong
 from yuegguf.stages.prompt import Prompt
 from yuegguf.stages.stage2 import best_rows, chunk_grid
 
@@ -50,39 +51,31 @@ class Forecast:
         }
 
 
-def forecast(
-    request: SongRequest,
-    models: Models,
-    options: ComputeOptions,
-    notebook: TimingCache | None = None,
-    takes: int = 1,
-    *,
-    preview: bool = False,
-) -> Forecast:
-    """Plan a song and say what it will take; nothing is written but the notebook.
+def forecast(job: SongJob, cache: TimingCache | None = None) -> Forecast:
+    """Plan a song and estimate what it will take; nothing is written but the cache of timings.
 
-    Of several `takes` all drafts, which share their steps, then one that is refined; disk for all. With
-    `preview`, stage 1's memory holds the codec's decoder too.
+    Of several takes all drafts, which share their steps, then one that is refined; disk for all. With a
+    preview, stage 1's memory holds the codec's decoder too.
     Steps that were not timed before are timed now, which loads each model for some seconds.
     Raises YueError, NotEnoughMemory among them.
     """
-    request = preflight.located(request)
-    first, second = preflight.read_models(models, preview)
-    cores, free = hardware.physical_cores(), hardware.available_memory()
-    options = engines.with_device(options)
-    made = plan.make(request, first.facts, second.facts, options, cores, free, takes)
-    prompt = preflight.check_prompt(request, first, made.n_ctx)
+    job = replace(job, song=preflight.located(job.song))
+    song, options, takes = job.song, job.compute, job.takes
+    headers = preflight.read_models(job.models, bool(job.preview.preview_seconds))
+    devices = engines.find_devices(options)
+    made = make_plan(song, headers.facts, options, devices, takes)
+    prompt = preflight.check_prompt(song, headers.stage1, made.n_ctx)
+    first, second = headers.stage1.facts, headers.stage2.facts
     memory = {
-        "draft": _stage1_load(made, takes).own_bytes(first.facts, options.shared_memory),
-        "refine": made.stage2().own_bytes(second.facts, options.shared_memory),
+        "draft": _stage1_load(made, takes).own_bytes(first, devices.shared_memory),
+        "refine": made.stage2().own_bytes(second, devices.shared_memory),
     }
-    seconds = _phase_seconds(request, prompt, models, made, notebook or TimingCache(), takes)
-    music = sum(request.frame_caps()) / FRAME_RATE
-    why = tuple(plan_reasons(made, request, options, free))
-    cells = _snapshot_ids(request, _prompt_ids(prompt), made, seconds["draft"], options.snapshot_seconds)
-    snapshots = round(cells * first.facts.kv_width * KV_BYTES[made.kv_type])
-    disk = takes * max(snapshots, plan.file_bytes(request))
-    return Forecast(made, why, memory, seconds, music, disk)
+    seconds = _phase_seconds(job, prompt, made, cache or TimingCache())
+    cells = _snapshot_ids(song, _prompt_ids(prompt), made, seconds["draft"], options.snapshot_seconds)
+    snapshots = round(cells * first.kv_width * KV_BYTES[made.kv_type])
+    disk = takes * max(snapshots, file_bytes(song))
+    why = tuple(plan_reasons(made, song, options, devices))
+    return Forecast(made, why, memory, seconds, song.frames / FRAME_RATE, disk)
 
 
 def _stage1_load(made: Plan, takes: int) -> LoadSpec:
@@ -97,29 +90,28 @@ def _prompt_ids(prompt: Prompt) -> list[int]:
     return [len(first) + len(ids) for first, ids in zip(before, prompt.sections, strict=True)]
 
 
-def _snapshot_ids(request: SongRequest, own: list[int], made: Plan, draft: float, every: float) -> int:
+def _snapshot_ids(song: PreparedSong, own: list[int], made: Plan, draft: float, every: float) -> int:
     """Ids in the snapshots of a draft of that many seconds: the last two, as a new one is whole before the
     old one goes."""
     last = int(draft / every) if every else 0
     times = [count * every for count in range(max(1, last - 1), last + 1)]
-    caps, guided = request.frame_caps(), request.sampling.guided
+    caps, guided = song.caps, song.request.sampling.guided
     most = made.stage1_rows * made.n_ctx
     return sum(min(most, drawn_ids(own, caps, guided, time / draft)) for time in times)
 
 
-def _phase_seconds(
-    request: SongRequest, prompt: Prompt, models: Models, made: Plan, notebook: TimingCache, takes: int
-) -> dict[str, float]:
+def _phase_seconds(job: SongJob, prompt: Prompt, made: Plan, cache: TimingCache) -> dict[str, float]:
+    song, models, takes = job.song, job.models, job.takes
     parts = engines.engine_factory(models, made, ComputeOptions(), threading.Event())
-    rows, caps = made.stage2_rows, request.frame_caps()
+    rows, caps = made.stage2_rows, song.caps
     held = _stage1_load(made, takes)
-    draft = _step_cost(notebook, made, held, models.stage1_key, lambda: parts.stage1(takes))
+    draft = _step_cost(cache, made, held, models.stage1_key, lambda: parts.stage1(takes))
     second = fingerprint(models.stage2)
-    refine = _step_cost(notebook, made, made.stage2(), second, lambda: parts.stage2(rows))
+    refine = _step_cost(cache, made, made.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)
     lengths = sorted((chunk.frames for chunk in chunk_grid(sum(caps))), reverse=True)
-    header, guided = len(prompt.header), request.sampling.guided
+    header, guided = len(prompt.header), song.request.sampling.guided
     return {
         "draft": draft_seconds(draft, _prompt_ids(prompt), caps, guided, made.n_ctx, header, takes),
         "refine": refine_seconds(refine, lengths, rows),
@@ -128,36 +120,36 @@ def _phase_seconds(
 
 
 def _step_cost(
-    notebook: TimingCache, made: Plan, held: LoadSpec, key: str, opened: Callable[[], TokenEngine]
+    cache: TimingCache, made: Plan, held: LoadSpec, key: str, opened: Callable[[], TokenEngine]
 ) -> StepCost:
     """What was noted of this model held like this, or what is measured now."""
     from yuegguf.lm.llama import build_info
 
     where = (hardware.cpu_name(), made.threads, build_info(), made.main_gpu)
     facts = (key, replace(held, ids=0), *where)
-    found = notebook.find(*facts)
+    found = cache.find(*facts)
     if found is None:
         with closing(opened()) as engine:
             found = measure(engine)
-        notebook.keep(found, *facts)
+        cache.keep(found, *facts)
     return found
 
 
-def plan_reasons(made: Plan, request: SongRequest, asked: ComputeOptions, free: int | None) -> list[str]:
+def plan_reasons(made: Plan, song: PreparedSong, asked: ComputeOptions, devices: Devices) -> list[str]:
     """Why each choice of a plan is as it is, a line each."""
     guided = "guidance needs a second row" if made.stage1_rows == 2 else "no guidance, so one row"
-    whole = made.n_ctx >= plan.context_for(request, 10**9)
+    whole = made.n_ctx >= context_for(song, 10**9)
     context = "holds the whole song" if whole else "the oldest sections are dropped as it fills"
-    lengths = plan.chunk_frames(request)
+    lengths = chunk_frames(song)
     return [
         f"context      {made.n_ctx} ids: {context}",
         f"stage 1      {made.stage1_rows} rows: {guided}",
-        f"stage 2      {made.stage2_rows} rows: {_rows_reason(made, asked, lengths, free)}",
+        f"stage 2      {made.stage2_rows} rows: {_rows_reason(made, asked, lengths, devices.memory)}",
         f"threads      {made.threads}: {_reason(asked.threads, 'one for each core')}",
         f"caches       {made.kv_type}: {_reason(asked.kv_type, 'exact enough, half of f32')}",
-        f"flash        {_flash_reason(made, asked)}",
+        f"flash        {_flash_reason(made, asked, devices)}",
         f"ubatch       {made.ubatch}: {_reason(asked.ubatch, 'prompts gain little from more')}",
-        f"GPU layers   {_layers_reason(made, asked)}",
+        f"GPU layers   {_layers_reason(made, asked, devices)}",
     ]
 
 
@@ -165,12 +157,12 @@ def _reason(asked: object, otherwise: str) -> str:
     return "as asked" if asked is not None else otherwise
 
 
-def _flash_reason(made: Plan, asked: ComputeOptions) -> str:
+def _flash_reason(made: Plan, asked: ComputeOptions, devices: Devices) -> str:
     if asked.flash_attention is not None:
         return f"{'on' if made.flash_attention else 'off'}: as asked"
     if not made.flash_attention:
         return "off: slower on a CPU"
-    return "on: faster on a GPU" if plan.uses_gpu(asked) else f"on: {made.kv_type} caches need it"
+    return "on: faster on a GPU" if uses_gpu(asked, devices) else f"on: {made.kv_type} caches need it"
 
 
 def _rows_reason(made: Plan, asked: ComputeOptions, lengths: list[int], free: int | None) -> str:
@@ -178,16 +170,16 @@ def _rows_reason(made: Plan, asked: ComputeOptions, lengths: list[int], free: in
         return "all chunks of the song at once"
     if asked.stage2_rows:
         return "as asked"
-    if made.stage2_rows == best_rows(lengths, plan.most_rows(made), made.step_effort):
+    if made.stage2_rows == best_rows(lengths, most_rows(made), made.step_effort):
         return f"quickest for {len(lengths)} chunks"
     if free is None and asked.max_memory is None:
         return "free memory is unknown"
     return "as many as memory holds"
 
 
-def _layers_reason(made: Plan, asked: ComputeOptions) -> str:
+def _layers_reason(made: Plan, asked: ComputeOptions, devices: Devices) -> str:
     found = [made.stage1_gpu_layers, made.stage2_gpu_layers]
     if not any(found):
-        return "0: the CPU computes" if not asked.gpu else "0: the GPU's memory holds none"
+        return "0: the CPU computes" if not devices.gpu else "0: the GPU's memory holds none"
     words = " and ".join(f"{'all' if n < 0 else n} of stage {stage}" for stage, n in enumerate(found, 1))
     return f"{words}: {_reason(asked.gpu_layers, 'as many as its memory holds')}"

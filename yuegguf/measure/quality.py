@@ -112,8 +112,8 @@ def song_passages(folder: SongFolder, model: Path, seconds: float) -> list[Passa
         return codes_passages(folder.load_stage2(), model, seconds)
     vocab, request = stage1_vocab(header.pieces), folder.request
     encode = open_tokenizer(header.metadata, header.pieces, model).encode
-    sections, reference = request.parsed().sections, folder.load_reference()
-    written = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, reference)
+    song, reference = folder.song, folder.load_reference()
+    written = prompt.build(encode, vocab, request.genre, song.all_sections, song.sections, reference)
     codes, lengths = folder.load_stage1()
     ends = [int(end) for end in np.cumsum(lengths)[:-1] if end < frames]
     return stage1_passages(

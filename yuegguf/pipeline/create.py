@@ -1,19 +1,19 @@
-"""Songs from beginning to end: request + models + machine → a song folder that is worked on."""
+"""A new song: everything is checked, then its folder is made."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from yuegguf.files.atomic import check_free_disk
 from yuegguf.files.song_work import check_no_song_work
-from yuegguf.lm import header
+from yuegguf.lm.header import ModelHeader
 from yuegguf.models.resolve import ModelChoice, Models, reference_notice
 from yuegguf.pipeline import preflight
-from yuegguf.pipeline.engines import encoding_memory, with_device
+from yuegguf.pipeline.engines import encoding_memory, find_devices
+from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import describe, describe_loras
-from yuegguf.planning import hardware, plan
-from yuegguf.planning.plan import ComputeOptions, Plan
-from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.planning.plan import Plan, file_bytes, make_plan
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song import encoding, voices
 from yuegguf.song.folder import SongFolder
@@ -21,17 +21,10 @@ from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import SongRecord
 
 
-def start(
-    request: SongRequest,
-    models: Models,
-    parent: Path,
-    name: str | None,
-    options: ComputeOptions,
-    early: PreviewOptions | None = None,
-) -> SongFolder:
+def start(job: SongJob) -> SongFolder:
     """Check everything that can be checked beforehand, then make the song folder. Raises YueError."""
-    record = prepared(request, models, parent, name, options, early)
-    return created(new_song_path(parent, record.title), record)
+    record = new_record(job)
+    return created(new_song_path(job.parent, record.title), record)
 
 
 def created(path: Path, record: SongRecord) -> SongFolder:
@@ -46,59 +39,46 @@ def created(path: Path, record: SongRecord) -> SongFolder:
     return folder
 
 
-def prepared(
-    request: SongRequest,
-    models: Models,
-    parent: Path,
-    name: str | None,
-    options: ComputeOptions,
-    early: PreviewOptions | None = None,
-    takes: int = 1,
-) -> SongRecord:
-    """The song.json of a request whose files are found, once all is checked.
-
-    The folder PARENT must have room for it. Raises YueError.
-    """
-    check_no_song_work(parent)
-    request, early = preflight.located(request), early or PreviewOptions()
-    made, first = planned(request, models, options, bool(early.preview_seconds), takes)
-    preflight.check_prompt(request, first, made.n_ctx)
+def new_record(job: SongJob) -> SongRecord:
+    """song.json of a song to generate, once all is checked, the room on the disk too. Raises YueError."""
+    check_no_song_work(job.parent)
+    job = replace(job, song=preflight.located(job.song))
+    plan, header = planned(job)
+    preflight.check_prompt(job.song, header, plan.n_ctx)
+    request = job.song.request
     if request.reference is not None or request.track is not None:
-        encoding.check_encoding_memory(
-            request.reference, request.track, encoding_memory(models.codec, options.max_memory)
-        )
+        memory = encoding_memory(job.models.codec, job.compute.max_memory)
+        encoding.check_encoding_memory(request.reference, request.track, memory)
     # without snapshots, which a song can do without
-    needed = takes * plan.file_bytes(request)
-    check_free_disk(parent, needed, "this song", "--output-dir")
-    return new_record(request, name, models, made).changed(early=early)
+    check_free_disk(job.parent, job.takes * file_bytes(job.song), "this song", "--output-dir")
+    return record_of(job, plan)
 
 
-def planned(
-    request: SongRequest, models: Models, options: ComputeOptions, preview: bool = False, takes: int = 1
-) -> tuple[Plan, header.ModelHeader]:
+def planned(job: SongJob) -> tuple[Plan, ModelHeader]:
     """A plan and stage 1's header, when models, output and memory allow the song. Raises YueError."""
-    preflight.check_output(request.output)
-    first, second = preflight.read_models(models, preview)
-    cores, free = hardware.physical_cores(), hardware.available_memory()
-    made = plan.make(request, first.facts, second.facts, with_device(options), cores, free, takes)
-    preflight.check_codec(models.codec)
-    return made, first
+    preflight.check_output(job.song.request.output)
+    headers = preflight.read_models(job.models, bool(job.preview.preview_seconds))
+    plan = make_plan(job.song, headers.facts, job.compute, find_devices(job.compute), job.takes)
+    preflight.check_codec(job.models.codec)
+    return plan, headers.stage1
 
 
-def new_record(request: SongRequest, name: str | None, models: Models, made: Plan) -> SongRecord:
-    """song.json of a song that begins."""
+def record_of(job: SongJob, plan: Plan) -> SongRecord:
+    """song.json of a job that is planned."""
+    request, models = job.song.request, job.models
     return SongRecord(
         request=request,
-        title=name or request.genre.strip(),
+        title=job.name or request.genre.strip(),
         family=models.name,
         models=describe(models),
         loras=describe_loras(models),
-        plan=made,
+        plan=plan,
+        early=job.preview,
     )
 
 
 def reference_notices(request: SongRequest, choice: ModelChoice, found: Models) -> list[str]:
-    """What to know, before a song is made, of its reference and the models that were found for it.
+    """Notices about a song's reference, and about the models that were chosen for it.
 
     Raises RequestError, ModelNotFound, DamagedFile.
     """

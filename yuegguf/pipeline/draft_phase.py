@@ -15,7 +15,7 @@ from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab
 from yuegguf.pipeline.engines import EngineFactory
 from yuegguf.pipeline.preview import Preview, previewed
 from yuegguf.progress import Event, Progress
-from yuegguf.request.song_request import SongRequest
+from yuegguf.request.prepared import PreparedSong
 from yuegguf.request.syllables import count_syllables
 from yuegguf.song.cache_snapshots import KvSnapshots
 from yuegguf.song.folder import SongFolder
@@ -81,30 +81,27 @@ def stage1_task(
     heard: Conditioning,
 ) -> Stage1Task:
     """What stage 1 is asked for a song."""
-    request, base, caps = folder.request, folder.load_kept_part(), frame_caps(folder)
-    sections = request.parsed().sections
-    built = prompt.build(encode, vocab, request.genre, request.all_sections(), sections, heard.reference)
+    song, request, base, caps = folder.song, folder.request, folder.load_kept_part(), frame_caps(folder)
+    built = prompt.build(encode, vocab, request.genre, song.all_sections, song.sections, heard.reference)
     drawn = len(caps) - (len(base.after_frames) if base else 0)
     return Stage1Task(
         replace(built, sections=built.sections[:drawn]),
         caps[:drawn],
         request.sampling,
         request.seed,
-        [section.label for section in sections],
+        [section.label for section in song.sections],
         candidate=max(0, request.take - 1),
         speculative=not request.take,
         kept=base.prefix if base else KeptPrefix(),
         forced=heard.forced,
-        fault_check=None
-        if heard.silence is None
-        else fault_check(request, caps, FaultDetector(heard.silence)),
+        fault_check=None if heard.silence is None else fault_check(song, caps, FaultDetector(heard.silence)),
         retries=request.retries,
     )
 
 
 def frame_caps(folder: SongFolder) -> list[int]:
     """Most frames of each section of a song; of those that it goes on from, what they have."""
-    caps, base = folder.request.frame_caps(), folder.load_kept_part()
+    caps, base = list(folder.song.caps), folder.load_kept_part()
     if base:
         whole = base.prefix.sections
         caps[:whole] = base.frames[:whole]
@@ -112,12 +109,12 @@ def frame_caps(folder: SongFolder) -> list[int]:
     return caps
 
 
-def fault_check(request: SongRequest, caps: Sequence[int], detector: FaultDetector) -> FaultCheck:
+def fault_check(song: PreparedSong, caps: Sequence[int], detector: FaultDetector) -> FaultCheck:
     """Fault check of a song's sections; a silent vocal is a fault only where the vocal is sampled."""
-    voiced = request.track is None or request.track.track != "vocal"
-    sections = request.parsed().sections
-    words = [voiced and bool(section.body.strip()) for section in sections]
-    shortest = [round(FRAME_RATE * count_syllables(section.body) / FASTEST) for section in sections]
+    track = song.request.track
+    voiced = track is None or track.track != "vocal"
+    words = [voiced and bool(section.body.strip()) for section in song.sections]
+    shortest = [round(FRAME_RATE * count_syllables(section.body) / FASTEST) for section in song.sections]
 
     def check(section: int, codes: Sequence[int], ended: bool) -> str | None:
         done = ended and len(codes) < 2 * caps[section]

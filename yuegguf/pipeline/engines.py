@@ -15,16 +15,34 @@ from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
 from yuegguf.models.resolve import Models
 from yuegguf.planning import hardware
+from yuegguf.planning.compute_options import ComputeOptions, Devices
 from yuegguf.planning.cost import LoadSpec
-from yuegguf.planning.plan import ComputeOptions, Plan
+from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress
 from yuegguf.song.encoding import EncodingMemory
 
 
+@dataclass(frozen=True)
+class EngineFactory:
+    """How to open what the phases need; each is opened when its phase starts and closed after it."""
+
+    stage1: Callable[[int], TokenEngine]
+    """Takes the number of candidates."""
+    tokenizer: Callable[[TokenEngine], Tokenizer]
+    stage2: Callable[[int], TokenEngine]
+    """Takes the number of rows."""
+    codec: Callable[[], AudioCodec]
+    cache_key: str
+    """Names the stage-1 model and options; caches of another key are not used."""
+    snapshot_seconds: float
+    room: Callable[[], EncodingMemory] = EncodingMemory
+    """What encoding recordings may take now."""
+
+
 def engine_factory(
-    models: Models, made: Plan, options: ComputeOptions, stop: threading.Event
+    models: Models, plan: Plan, options: ComputeOptions, stop: threading.Event
 ) -> EngineFactory:
-    """The parts that llama.cpp and ONNX Runtime are behind."""
+    """Engines of llama.cpp and ONNX Runtime. The `stop` event ends a step that is being computed."""
 
     def engine(path: Path, held: LoadSpec, loras: tuple[Lora, ...] = ()) -> TokenEngine:
         from yuegguf.lm.llama import EngineOptions, LlamaEngine
@@ -32,12 +50,12 @@ def engine_factory(
         settings = EngineOptions(
             held.ids,
             held.rows,
-            made.threads,
+            plan.threads,
             held.kv_type,
             held.flash,
             held.batch,
             gpu_layers=held.gpu_layers,
-            main_gpu=made.main_gpu,
+            main_gpu=plan.main_gpu,
             loras=loras,
         )
         return LlamaEngine(path, settings, stop.is_set)
@@ -45,14 +63,14 @@ def engine_factory(
     def tokenizer(engine: TokenEngine) -> Tokenizer:
         return open_tokenizer(engine.metadata, engine.pieces, models.stage1)
 
-    first = made.stage1()
+    first = plan.stage1()
     key = f"{models.stage1_key} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
     key += f"{first.flash}"
     return EngineFactory(
         stage1=lambda takes: engine(models.stage1, replace(first, rows=takes * first.rows), models.loras),
         tokenizer=tokenizer,
-        stage2=lambda rows: engine(models.stage2, replace(made.stage2(), rows=rows)),
-        codec=lambda: open_codec(models.codec, made.threads),
+        stage2=lambda rows: engine(models.stage2, replace(plan.stage2(), rows=rows)),
+        codec=lambda: open_codec(models.codec, plan.threads),
         cache_key=key,
         snapshot_seconds=options.snapshot_seconds,
         room=lambda: encoding_memory(models.codec, options.max_memory),
@@ -86,17 +104,17 @@ def stopping(progress: Progress, stop: threading.Event | None) -> Progress:
     return report
 
 
-def with_device(options: ComputeOptions) -> ComputeOptions:
-    """The options with the device decided, and what its memory holds.
+def find_devices(options: ComputeOptions) -> Devices:
+    """What this machine has, with a GPU where llama.cpp can use one, unless the options say otherwise.
 
-    A GPU is used where llama.cpp can use one, unless the options say otherwise. Raises RequestError for
-    a GPU that is not there.
+    Raises RequestError for a GPU that is not there.
     """
     from yuegguf.lm.llama import build_info, devices
 
+    own = Devices(hardware.physical_cores(), hardware.available_memory())
     wanted = build_info()["gpu"] == "yes" if options.gpu is None else options.gpu
     if options.gpu_layers == 0 or not (wanted or options.gpu_layers):
-        return replace(options, gpu=False)
+        return own
     seen = devices()  # llama.cpp takes integrated GPUs only where there is no other
     gpus = next((same for kind in ("gpu", "igpu") if (same := [d for d in seen if d["kind"] == kind])), [])
     if options.main_gpu is not None and options.main_gpu >= len(gpus):
@@ -104,21 +122,4 @@ def with_device(options: ComputeOptions) -> ComputeOptions:
     used = gpus if options.main_gpu is None else [gpus[options.main_gpu]]
     free = sum(int(device["memory_free"]) for device in used) or None
     shared = hardware.is_mac() or (bool(used) and all(device["kind"] == "igpu" for device in used))
-    return replace(options, gpu=True, gpu_memory=free, shared_memory=shared)
-
-
-@dataclass(frozen=True)
-class EngineFactory:
-    """How to open what the phases need; each is opened when its phase starts and closed after it."""
-
-    stage1: Callable[[int], TokenEngine]
-    """Takes the number of candidates."""
-    tokenizer: Callable[[TokenEngine], Tokenizer]
-    stage2: Callable[[int], TokenEngine]
-    """Takes the number of rows."""
-    codec: Callable[[], AudioCodec]
-    cache_key: str
-    """Names the stage-1 model and options; caches of another key are not used."""
-    snapshot_seconds: float
-    room: Callable[[], EncodingMemory] = EncodingMemory
-    """What encoding recordings may take now."""
+    return replace(own, gpu=True, gpu_memory=free, shared_memory=shared)

@@ -16,6 +16,7 @@ from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import interleave
 from yuegguf.request.lyrics import parse_lyrics, section_numbers
+from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.kept_part import KeptPart
 from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
@@ -89,7 +90,7 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
         lyrics=wanted.lyrics or old.lyrics,
         segment_seconds=wanted.segment_seconds or old.segment_seconds,
     )
-    sung = section_numbers(len(song.request.all_sections()), song.request.sections)[: len(song.frames)]
+    sung = section_numbers(len(prepare(song.request).all_sections), song.request.sections)[: len(song.frames)]
     if wanted.retake is not None:
         return _retake(song, request, sung, wanted.retake, wanted.keep_after)
     kept = sum(song.frames) - round(FRAME_RATE * wanted.rewind)
@@ -169,7 +170,7 @@ def _cut(frames: Sequence[int], kept: int) -> list[int]:
 
 
 def _check_room(request: SongRequest, sung: Sequence[int], frames: int) -> None:
-    section = request.all_sections()[sung[-1] - 1]
+    section = prepare(request).all_sections[sung[-1] - 1]
     most = section.seconds if section.seconds is not None else request.segment_seconds
     if frames >= round(FRAME_RATE * most):
         raise RequestError(

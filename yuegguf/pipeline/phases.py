@@ -168,7 +168,7 @@ def _reference(
         if wanted.voice is not None:
             kept = voices.load_voice(wanted.voice).codes
         else:
-            progress(Event("draft", 0, sum(request.frame_caps()), "listening to the reference"))
+            progress(Event("draft", 0, folder.song.frames, "listening to the reference"))
             with closing(parts.codec()) as codec:
                 kept = reference_codes(wanted, codec, parts.room(), progress)
         folder.save_reference(kept)

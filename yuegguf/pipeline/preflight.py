@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,30 @@ from yuegguf.lm.header import ModelHeader, adapter_bytes, read_header
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.models.resolve import Models
-from yuegguf.request.song_request import Output, Reference, SongRequest
+from yuegguf.planning.plan import StageFacts
+from yuegguf.request.prepared import PreparedSong
+from yuegguf.request.song_request import Output, Reference
 from yuegguf.song import voices
 from yuegguf.stages import prompt
 from yuegguf.stages.stage1_task import Stage1Task, check_context
 
 
-def read_models(models: Models, preview: bool = False) -> tuple[ModelHeader, ModelHeader]:
-    """Stage 1's and stage 2's headers; stage 1's bytes count its adapters, and what a preview decodes with.
+@dataclass(frozen=True)
+class Headers:
+    """The headers of both language models."""
+
+    stage1: ModelHeader
+    """Its bytes count its adapters, and the codec that a preview decodes with."""
+    stage2: ModelHeader
+
+    @property
+    def facts(self) -> StageFacts:
+        """What a plan needs of them."""
+        return StageFacts(self.stage1.facts, self.stage2.facts)
+
+
+def read_models(models: Models, preview: bool = False) -> Headers:
+    """Read both headers; with `preview` the codec's decoder is loaded beside stage 1.
 
     Raises ModelNotFound, DamagedFile for a model of another role or an adapter that does not fit.
     """
@@ -31,7 +47,9 @@ def read_models(models: Models, preview: bool = False) -> tuple[ModelHeader, Mod
     if preview:
         decoder = models.codec / "decoder.onnx"
         size += decoder.stat().st_size if decoder.is_file() else 0  # a lost codec is refused by `check_codec`
-    return replace(first, facts=replace(first.facts, bytes=size)), read_header(models.stage2, "stage2")
+    return Headers(
+        replace(first, facts=replace(first.facts, bytes=size)), read_header(models.stage2, "stage2")
+    )
 
 
 def check_codec(folder: Path) -> None:
@@ -55,13 +73,14 @@ def check_output(output: Output) -> None:
         check_format(kind, output.bits)
 
 
-def located(request: SongRequest) -> SongRequest:
-    """The request with its reference and its recording `located`. Raises RequestError, DamagedFile."""
-    found = located_reference(request.reference) if request.reference is not None else None
+def located(song: PreparedSong) -> PreparedSong:
+    """The song with its reference and its recording `located`. Raises RequestError, DamagedFile."""
+    request = song.request
+    reference = located_reference(request.reference) if request.reference is not None else None
     track = request.track
     if track is not None and track.file is not None:
         track = replace(track, file=str(Path(track.file).absolute()))
-    return replace(request, reference=found, track=track)
+    return replace(song, request=replace(request, reference=reference, track=track))
 
 
 def located_reference(wanted: Reference) -> Reference:
@@ -95,17 +114,16 @@ def reference_size(wanted: Reference) -> int:
     return frames if wanted.mix is not None else 2 * frames
 
 
-def check_prompt(request: SongRequest, model: ModelHeader, n_ctx: int) -> prompt.Prompt:
+def check_prompt(song: PreparedSong, model: ModelHeader, n_ctx: int) -> prompt.Prompt:
     """Build the prompt as stage 1 will, and refuse sections that cannot fit into the context.
 
     Raises RequestError, and ModelNotFound or DamagedFile for the tokenizer.
     """
-    codes = None
+    request, codes = song.request, None
     if request.reference:
         codes = np.zeros(reference_size(request.reference), np.int16)
     vocab = stage1_vocab(model.pieces)
     encode = open_tokenizer(model.metadata, model.pieces, model.path).encode
-    sung = request.parsed().sections
-    built = prompt.build(encode, vocab, request.genre, request.all_sections(), sung, codes)
-    check_context(Stage1Task(built, request.frame_caps(), request.sampling, request.seed), n_ctx)
+    built = prompt.build(encode, vocab, request.genre, song.all_sections, song.sections, codes)
+    check_context(Stage1Task(built, song.caps, request.sampling, request.seed), n_ctx)
     return built

@@ -9,10 +9,11 @@ from dataclasses import replace
 from yuegguf.errors import DamagedFile, YueError
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import phases, preflight
-from yuegguf.pipeline.engines import engine_factory, stopping, with_device
+from yuegguf.pipeline.engines import engine_factory, find_devices, stopping
 from yuegguf.pipeline.song_models import check_same
-from yuegguf.planning import hardware, plan
-from yuegguf.planning.plan import ComputeOptions, Plan
+from yuegguf.planning import hardware
+from yuegguf.planning.compute_options import ComputeOptions, Devices, check_threads, most_threads
+from yuegguf.planning.plan import Plan, revise_plan
 from yuegguf.progress import Event, Progress
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Song
@@ -40,35 +41,36 @@ def run_song(
             return repaired_song(folder)
         with folder.claimed():
             check_same(folder, models)
-            made = revise_plan(folder, models, options, early(folder.early), progress)
-            parts = engine_factory(models, made, options, stop or threading.Event())
-            return phases.work(folder, made, parts, stopping(progress, stop))
+            plan = note_plan(folder, models, options, early(folder.early), progress)
+            parts = engine_factory(models, plan, options, stop or threading.Event())
+            return phases.work(folder, plan, parts, stopping(progress, stop))
     except YueError as error:
         error.folder = folder.path
         raise
 
 
-def revise_plan(
+def note_plan(
     folder: SongFolder, models: Models, options: ComputeOptions, early: PreviewOptions, progress: Progress
 ) -> Plan:
-    """Decide how a claimed song goes on, with what the user now says of the machine, and note it.
+    """Decide how a claimed song goes on, with what the user now says, and write it into song.json.
 
     Raises YueError; song.json is not changed then.
     """
-    cores, before = hardware.physical_cores(), folder.record.plan
-    plan.check_threads(options.threads, cores)
+    devices, before = Devices(hardware.physical_cores(), hardware.available_memory()), folder.record.plan
+    check_threads(options.threads, devices.cores)
     if before is None:
         raise DamagedFile(f"{folder.path} does not say how it is computed", "start the song again")
-    if options.threads is None and before.threads > plan.most_threads(cores):
-        words = f"begun with {before.threads} threads, too many for this machine, goes on with {cores}"
+    if options.threads is None and before.threads > most_threads(devices.cores):
+        words = (
+            f"begun with {before.threads} threads, too many for this machine, goes on with {devices.cores}"
+        )
         progress(Event("draft", 0, 1, warning=f"the song, {words}; that may change its last bits"))
-        options = replace(options, threads=cores)
+        options = replace(options, threads=devices.cores)
     if options.gpu is not None or options.gpu_layers is not None:
-        options = with_device(options)
-    first, second = preflight.read_models(models, bool(early.preview_seconds))
-    planned = SongFolder(folder.path, folder.record.changed(early=early))
-    free, phase = hardware.available_memory(), where(planned)
-    after = plan.revise(before, folder.request, first.facts, second.facts, options, free, phase)
-    if (after, early) != (before, folder.early):
-        folder.advance(folder.state, plan=after, early=early)
-    return after
+        devices = find_devices(options)
+    headers = preflight.read_models(models, bool(early.preview_seconds))
+    phase = where(SongFolder(folder.path, folder.record.changed(early=early)))
+    plan = revise_plan(before, folder.song, headers.facts, options, devices, phase=phase)
+    if (plan, early) != (before, folder.early):
+        folder.advance(folder.state, plan=plan, early=early)
+    return plan

@@ -20,12 +20,12 @@ from yuegguf.files.atomic import storage_errors, workspace
 from yuegguf.files.steady import check_steady, steady
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import create, engines, phases, run
-from yuegguf.pipeline.extend import Continuation, DraftedSong, ExtendRequest, extend
+from yuegguf.pipeline.extend import Continuation, DraftedSong
+from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import check_same
-from yuegguf.planning.plan import ComputeOptions
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress
-from yuegguf.request.preview_options import PreviewOptions
-from yuegguf.request.song_request import Song, SongRequest
+from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE_NAME
 from yuegguf.song.kept_part import write_kept_part
@@ -40,45 +40,26 @@ MOST = 16
 """Takes at once."""
 
 
-def start(
-    request: SongRequest,
-    models: Models,
-    parent: Path,
-    name: str | None,
-    options: ComputeOptions,
-    count: int,
-    early: PreviewOptions | None = None,
-    *,
-    named: Callable[[Path], None] = lambda _path: None,
-) -> list[SongFolder]:
-    """Folders of `count` takes of a request, once everything is checked; takes rest after their drafts.
+def start(job: SongJob, named: Callable[[Path], None] = lambda path: None) -> list[SongFolder]:
+    """Folders of a job's takes, once everything is checked; takes stop after their drafts.
 
-    `named` is called with where they will be before they are there. Raises YueError.
+    `named` is called with the folder's path before it is there. Raises YueError.
     """
-    _check_count(count)
-    record = create.prepared(request, models, parent, name, options, _drafts(early, count), count)
-    path = new_song_path(parent, record.title)
+    job = _drafted(job)
+    record = create.new_record(job)
+    path = new_song_path(job.parent, record.title)
     named(path)
-    return _folders(path, record, count, None)
+    return _folders(path, record, job.takes, None)
 
 
-def start_extension(
-    song: SongFolder,
-    wanted: ExtendRequest,
-    models: Models,
-    parent: Path,
-    name: str | None,
-    options: ComputeOptions,
-    count: int = 1,
-) -> list[SongFolder]:
-    """Folders of `count` takes of a song that goes on from another, which stays as it is. Raises YueError."""
-    _check_count(count)
-    continuation = extend(drafted_song(song), wanted)
-    title = name or song.record.title or song.request.genre.strip()
-    early = _drafts(None, count)
-    record = create.prepared(continuation.request, models, parent, title, options, early, count)
+def start_extension(song: SongFolder, continuation: Continuation, job: SongJob) -> list[SongFolder]:
+    """Folders of a job's takes that continue another song, which stays as it is. Raises YueError."""
+    job = _drafted(replace(job, name=job.name or song.title.strip()))
+    record = create.new_record(job)
     record = record.changed(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
-    return _folders(new_song_path(parent, title), record, count, (continuation, _reference(song)))
+    return _folders(
+        new_song_path(job.parent, record.title), record, job.takes, (continuation, _reference(song))
+    )
 
 
 def _reference(song: SongFolder) -> NDArray[np.int16] | None:
@@ -106,15 +87,13 @@ def drafted_song(song: SongFolder) -> DraftedSong:
     return DraftedSong(song.request, frames.tolist(), codes)
 
 
-def _drafts(early: PreviewOptions | None, count: int) -> PreviewOptions:
-    """Takes are drafts, from which some are chosen."""
-    early = early or PreviewOptions()
-    return early if count == 1 or early.draft else replace(early, draft="mix")
-
-
-def _check_count(count: int) -> None:
-    if not 1 <= count <= MOST:
-        raise RequestError(f"{count} takes are not offered", f"use 1 to {MOST}")
+def _drafted(job: SongJob) -> SongJob:
+    """The job, whose takes are drafts if there are several. Raises RequestError for too many."""
+    if not 1 <= job.takes <= MOST:
+        raise RequestError(f"{job.takes} takes are not offered", f"use 1 to {MOST}")
+    if job.takes == 1 or job.preview.draft:
+        return job
+    return replace(job, preview=replace(job.preview, draft="mix"))
 
 
 def _folders(path: Path, record: SongRecord, count: int, source: Source | None) -> list[SongFolder]:
@@ -203,7 +182,7 @@ def draft(
                 claims.enter_context(folder.claimed())
             for folder in folders:
                 check_same(folder, models)
-            made = run.revise_plan(folders[0], models, options, folders[0].early, progress)
+            made = run.note_plan(folders[0], models, options, folders[0].early, progress)
             parts = engines.engine_factory(models, made, options, stop or threading.Event())
             phases.draft_together(folders, made, parts, engines.stopping(progress, stop))
         return [run.run_song(folder, models, options, progress, stop) for folder in folders]

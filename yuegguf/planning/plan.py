@@ -11,16 +11,23 @@ from yuegguf.codec.protocol import FRAME_RATE, SONG_HOP
 from yuegguf.errors import RequestError
 from yuegguf.lm.header import ModelFacts
 from yuegguf.lm.protocol import MAX_BATCH
+from yuegguf.planning.compute_options import (
+    MOST_BYTES,
+    MOST_IDS,
+    MOST_THREADS,
+    QUANTISED,
+    ComputeOptions,
+    Devices,
+    check_threads,
+)
 from yuegguf.planning.cost import ALL, KV_BYTES, LoadSpec
 from yuegguf.planning.memory import MemoryNeed
-from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
-from yuegguf.request.song_request import SongRequest
+from yuegguf.request.prepared import PreparedSong
+from yuegguf.request.ranges import check_integer
 from yuegguf.stages.stage2 import CHUNK_IDS, best_rows, chunk_grid, cpu_step_cost, gpu_step_cost
 
 STEP, SHORTEST = 256, 2048
 """Contexts are multiples of the first; one shorter than the second is not proposed: no section fits."""
-MOST_IDS = 131072
-"""Most ids of context that can be asked for."""
 MAX_CONTEXT = 16384
 """Context that the published stage 1 was trained for, in ids."""
 MAX_STAGE2_ROWS = 16
@@ -31,61 +38,6 @@ GPU_BATCH = 512
 """Ids computed at once on a GPU, which is faster the more there are."""
 DEFAULT_ROWS = 4
 """Stage-2 rows where free memory is unknown."""
-THREADS_PER_CORE, MOST_THREADS = 4, 1024
-"""More threads than the first only wait for each other; the second on any machine."""
-FEW_CORES = 2
-"""A machine with fewer may be asked for as many threads as one with these."""
-MOST_BYTES = 2**50
-"""Memory that can be named."""
-QUANTISED = ("q8_0", "q4_0")
-"""Cache types that only flash attention can read."""
-
-
-@dataclass(frozen=True)
-class ComputeOptions:
-    """What the user says about the machine; None = decide."""
-
-    threads: int | None = None
-    ctx: int | None = None
-    """Most ids of stage-1 context."""
-    stage2_rows: int | None = None
-    kv_type: str | None = None
-    """Number type of the caches: f16, f32, q8_0 or q4_0; None = f16."""
-    flash_attention: bool | None = None
-    """None = on a GPU, and where the cache type needs it: on the CPU it was slower."""
-    ubatch: int | None = None
-    """Most ids computed at once; None = 128 on the CPU, 512 on a GPU."""
-    gpu: bool | None = None
-    """Whether to compute on a GPU; None = if llama.cpp can use one."""
-    gpu_layers: int | None = None
-    """Layers on the GPU; -1 = all; None = as many as fit."""
-    main_gpu: int | None = None
-    gpu_memory: int | None = None
-    """Bytes free on the GPU; None = unknown."""
-    shared_memory: bool = False
-    """The GPU has no memory of its own."""
-    max_memory: int | None = None
-    """Bytes; refuse to start above this instead of above what is free."""
-    snapshot_seconds: float = 60.0
-    """Keep stage 1's caches on disk this often; 0 = never."""
-
-    def __post_init__(self) -> None:
-        if self.kv_type is not None and self.kv_type not in KV_BYTES:
-            raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
-        for name, value, low, high in (
-            ("threads", self.threads, 1, MOST_THREADS),
-            ("ctx", self.ctx, 512, MOST_IDS),
-            ("stage-2 rows", self.stage2_rows, 1, 64),
-            ("ubatch", self.ubatch, 1, 4096),
-            ("GPU layers", self.gpu_layers, ALL, 1000),
-            ("GPU number", self.main_gpu, 0, 1000),
-            ("max memory", self.max_memory, 0, MOST_BYTES),
-        ):
-            if value is not None:
-                check_integer(name, value, low, high)
-        check_number("snapshot seconds", self.snapshot_seconds, 0.1, MAX_SECONDS, zero=True)
-        if self.kv_type in QUANTISED and self.flash_attention is False:
-            raise RequestError(f"{self.kv_type} caches need flash attention", "leave it on, or use f16")
 
 
 @dataclass(frozen=True)
@@ -138,172 +90,158 @@ class Plan:
         return gpu_step_cost(rows) if self.stage2_gpu_layers == ALL else cpu_step_cost(rows)
 
 
-def make(
-    request: SongRequest,
-    stage1: ModelFacts,
-    stage2: ModelFacts,
-    machine: ComputeOptions,
-    cores: int,
-    free: int | None,
-    takes: int = 1,
-) -> Plan:
-    """Decide, for a song that is drafted beside its other `takes`.
+@dataclass(frozen=True)
+class StageFacts:
+    """The language models of both stages."""
 
-    `free` is in bytes, None where unknown. Raises NotEnoughMemory with the numbers.
+    stage1: ModelFacts
+    stage2: ModelFacts
+
+
+def make_plan(
+    song: PreparedSong, models: StageFacts, options: ComputeOptions, devices: Devices, takes: int = 1
+) -> Plan:
+    """Decide for a song that is drafted in one batch with its other `takes`.
+
+    Raises NotEnoughMemory with the numbers, RequestError for too many threads.
     """
-    check_threads(machine.threads, cores)
-    kv_type, on_gpu = machine.kv_type or "f16", uses_gpu(machine)
-    most = min(machine.ctx or MAX_CONTEXT, max(stage1.n_ctx_train, machine.ctx or 0))
-    limit = machine.max_memory if machine.max_memory is not None else free
+    check_threads(options.threads, devices.cores)
+    kv_type, on_gpu = options.kv_type or "f16", uses_gpu(options, devices)
+    most = min(options.ctx or MAX_CONTEXT, max(models.stage1.n_ctx_train, options.ctx or 0))
     drafted = Plan(
-        n_ctx=context_for(request, most),
-        stage1_rows=takes * (2 if request.sampling.guided else 1),
+        n_ctx=context_for(song, most),
+        stage1_rows=takes * (2 if song.request.sampling.guided else 1),
         stage2_rows=1,
-        threads=machine.threads or cores,
+        threads=options.threads or devices.cores,
         kv_type=kv_type,
-        main_gpu=machine.main_gpu,
+        main_gpu=options.main_gpu,
         memory=0,
         gpu_memory=0,
-        flash_attention=_flash(machine, kv_type, on_gpu),
-        ubatch=machine.ubatch or (GPU_BATCH if on_gpu else MAX_BATCH),
+        flash_attention=_flash(options, kv_type, on_gpu),
+        ubatch=options.ubatch or (GPU_BATCH if on_gpu else MAX_BATCH),
     )
-    placed = offloaded(drafted, stage1, stage2, machine)
+    placed = offloaded(drafted, models, options, devices)
     if on_gpu and not (placed.stage1_gpu_layers or placed.stage2_gpu_layers):  # its memory holds no layer
-        return make(request, stage1, stage2, replace(machine, gpu=False), cores, free, takes)
-    lengths = chunk_frames(request)
-    rows = machine.stage2_rows or best_rows(
-        lengths, _rows_that_fit(placed, stage2, machine, limit), placed.step_effort
+        return make_plan(song, models, options, replace(devices, gpu=False), takes)
+    lengths = chunk_frames(song)
+    rows = options.stage2_rows or best_rows(
+        lengths, _rows_that_fit(placed, models.stage2, options, devices), placed.step_effort
     )
     plan = replace(placed, stage2_rows=min(rows, len(lengths)))
-    made = checked(offloaded(plan, stage1, stage2, machine), stage1, stage2, machine, limit)
-    return replace(made, stage1_rows=made.stage1_rows // takes)
+    plan = checked(offloaded(plan, models, options, devices), models, options, devices)
+    return replace(plan, stage1_rows=plan.stage1_rows // takes)
 
 
-def check_threads(threads: int | None, cores: int) -> None:
-    """Raise RequestError for more threads than so many cores can use."""
-    most = most_threads(cores)
-    if threads is not None and threads > most:
-        raise RequestError(
-            f"{threads} threads are too many for {cores} core{'s' * (cores > 1)}",
-            f"use --threads 1 to {most}",
-        )
-
-
-def most_threads(cores: int) -> int:
-    """Threads that so many cores can use."""
-    return min(MOST_THREADS, THREADS_PER_CORE * max(cores, FEW_CORES))
-
-
-def uses_gpu(machine: ComputeOptions) -> bool:
-    """Whether any layer may go to a GPU."""
-    return bool(machine.gpu_layers) or (machine.gpu_layers is None and bool(machine.gpu))
-
-
-def offloaded(plan: Plan, stage1: ModelFacts, stage2: ModelFacts, machine: ComputeOptions) -> Plan:
-    """The plan with layers on the GPU: as many as asked, else as many as fit, of each stage by itself."""
-
-    def layers(model: ModelFacts, held: LoadSpec) -> int:
-        if machine.gpu_layers is not None:
-            return ALL if machine.gpu_layers >= model.layers else machine.gpu_layers
-        if not machine.gpu:
-            return 0
-        if machine.gpu_memory is None:
-            return ALL
-        counts = (ALL, *range(model.layers - 1, 0, -1))
-        room = machine.gpu_memory * 9 // 10
-        return next((n for n in counts if replace(held, gpu_layers=n).gpu_bytes(model) <= room), 0)
-
-    first, second = layers(stage1, plan.stage1()), layers(stage2, plan.stage2())
-    return replace(plan, stage1_gpu_layers=first, stage2_gpu_layers=second)
-
-
-def _flash(machine: ComputeOptions, kv_type: str, on_gpu: bool) -> bool:
-    """Flash attention as asked; else where it is known to win or is needed."""
-    if machine.flash_attention is not None:
-        return machine.flash_attention
-    return on_gpu or kv_type in QUANTISED
-
-
-def revise(
+def revise_plan(
     plan: Plan,
-    request: SongRequest,
-    stage1: ModelFacts,
-    stage2: ModelFacts,
-    machine: ComputeOptions,
-    free: int | None,
+    song: PreparedSong,
+    models: StageFacts,
+    options: ComputeOptions,
+    devices: Devices,
+    *,
     phase: str,
 ) -> Plan:
-    """The plan of a song that goes on with `phase`, with what the user now says of the machine.
+    """The plan of a song that goes on with `phase`, with what the user now says.
 
     Threads, stage-2 rows and the device may change; context and cache type may not, since what is
-    drawn already depends on them. Raises RequestError, NotEnoughMemory.
+    sampled already depends on them. Raises RequestError, NotEnoughMemory.
     """
     fixed = "leave it out, or start a new song"
-    if machine.ctx is not None and machine.ctx < plan.n_ctx:
+    if options.ctx is not None and options.ctx < plan.n_ctx:
         raise RequestError(
-            f"this song was planned with {plan.n_ctx} ids of context, not {machine.ctx}", fixed
+            f"this song was planned with {plan.n_ctx} ids of context, not {options.ctx}", fixed
         )
-    if machine.kv_type not in (None, plan.kv_type):
+    if options.kv_type not in (None, plan.kv_type):
         raise RequestError(f"this song was planned with {plan.kv_type} caches", fixed)
-    if machine.flash_attention not in (None, plan.flash_attention):
+    if options.flash_attention not in (None, plan.flash_attention):
         word = "with" if plan.flash_attention else "without"
         raise RequestError(f"this song was planned {word} flash attention", fixed)
     changed = replace(
         plan,
-        threads=machine.threads or plan.threads,
-        stage2_rows=min(machine.stage2_rows or plan.stage2_rows, len(chunk_frames(request))),
-        ubatch=machine.ubatch or plan.ubatch,
+        threads=options.threads or plan.threads,
+        stage2_rows=min(options.stage2_rows or plan.stage2_rows, len(chunk_frames(song))),
+        ubatch=options.ubatch or plan.ubatch,
     )
-    if machine.gpu is not None or machine.gpu_layers is not None:
-        changed = replace(offloaded(changed, stage1, stage2, machine), main_gpu=machine.main_gpu)
-    limit = machine.max_memory if machine.max_memory is not None else free
-    return checked(changed, stage1, stage2, machine, limit, phase)
+    if options.gpu is not None or options.gpu_layers is not None:
+        changed = replace(offloaded(changed, models, options, devices), main_gpu=options.main_gpu)
+    return checked(changed, models, options, devices, phase)
+
+
+def uses_gpu(options: ComputeOptions, devices: Devices) -> bool:
+    """Whether any layer may go to a GPU."""
+    return bool(options.gpu_layers) or (options.gpu_layers is None and devices.gpu)
+
+
+def offloaded(plan: Plan, models: StageFacts, options: ComputeOptions, devices: Devices) -> Plan:
+    """The plan with layers on the GPU: as many as asked, else as many as fit, of each stage by itself."""
+
+    def layers(model: ModelFacts, spec: LoadSpec) -> int:
+        if options.gpu_layers is not None:
+            return ALL if options.gpu_layers >= model.layers else options.gpu_layers
+        if not devices.gpu:
+            return 0
+        if devices.gpu_memory is None:
+            return ALL
+        counts = (ALL, *range(model.layers - 1, 0, -1))
+        room = devices.gpu_memory * 9 // 10
+        return next((n for n in counts if replace(spec, gpu_layers=n).gpu_bytes(model) <= room), 0)
+
+    first, second = layers(models.stage1, plan.stage1()), layers(models.stage2, plan.stage2())
+    return replace(plan, stage1_gpu_layers=first, stage2_gpu_layers=second)
+
+
+def _flash(options: ComputeOptions, kv_type: str, on_gpu: bool) -> bool:
+    """Flash attention as asked; else where it is known to win or is needed."""
+    if options.flash_attention is not None:
+        return options.flash_attention
+    return on_gpu or kv_type in QUANTISED
 
 
 def checked(
-    plan: Plan,
-    stage1: ModelFacts,
-    stage2: ModelFacts,
-    machine: ComputeOptions,
-    limit: int | None,
-    phase: str = "draft",
+    plan: Plan, models: StageFacts, options: ComputeOptions, devices: Devices, phase: str = "draft"
 ) -> Plan:
     """The plan with its memory filled in.
 
-    Raises NotEnoughMemory when a phase from `phase` on needs more than `limit` bytes, or more of the
-    GPU than is free.
+    Raises NotEnoughMemory when a phase from `phase` on needs more than may be used, or more of the GPU
+    than is free.
     """
-    shared, phases = machine.shared_memory, ("draft", "refine")
+    shared, phases = devices.shared_memory, ("draft", "refine")
     first, second = plan.stage1(), plan.stage2()
     lengths = {n: replace(first, ids=n) for n in range(SHORTEST, first.ids, STEP)}
     rows = {n: replace(second, rows=n) for n in range(1, second.rows)}
-    found = [
-        MemoryNeed("stage 1", stage1, first, "--ctx", lengths),
-        MemoryNeed("stage 2", stage2, second, "--stage2-batch", rows),
+    needs = [
+        MemoryNeed("stage 1", models.stage1, first, "--ctx", lengths),
+        MemoryNeed("stage 2", models.stage2, second, "--stage2-batch", rows),
     ]
-    for stage in found[phases.index(phase) if phase in phases else len(found) :]:
-        stage.check(limit, machine.gpu_memory, shared)
-    memory = max(stage.held.own_bytes(stage.model, shared) for stage in found)
-    return replace(plan, memory=memory, gpu_memory=max(stage.held.gpu_bytes(stage.model) for stage in found))
+    for need in needs[phases.index(phase) if phase in phases else len(needs) :]:
+        need.check(usable_memory(options, devices), devices.gpu_memory, shared)
+    memory = max(need.held.own_bytes(need.model, shared) for need in needs)
+    return replace(plan, memory=memory, gpu_memory=max(need.held.gpu_bytes(need.model) for need in needs))
 
 
-def chunk_frames(request: SongRequest) -> list[int]:
-    """Frames of the chunks that stage 2 has if every section runs to its limit."""
-    return [chunk.frames for chunk in chunk_grid(sum(request.frame_caps()))] or [0]
+def usable_memory(options: ComputeOptions, devices: Devices) -> int | None:
+    """Bytes that may be used: as many as asked, else what is free; None = unknown."""
+    return devices.memory if options.max_memory is None else options.max_memory
 
 
-def context_for(request: SongRequest, most: int) -> int:
+def chunk_frames(song: PreparedSong) -> list[int]:
+    """Frames of stage 2's chunks if every section runs to its limit."""
+    return [chunk.frames for chunk in chunk_grid(song.frames)] or [0]
+
+
+def context_for(song: PreparedSong, most: int) -> int:
     """Ids of context that hold the whole song, in steps of 256, at most `most`.
 
     Counted without a tokenizer: a text never has more ids than bytes, plus one for each call's
-    leading space; markers are 7 ids each; all lyrics are in the header, the sung ones in their prompts too.
+    leading space; markers are 7 ids each; all lyrics are in the header, those of the sections to generate
+    in their prompts too.
     """
-    everything, sung = request.all_sections(), request.parsed().sections
-    text = sum(len(section.text.encode()) for section in (*everything, *sung))
-    ids = text + len(request.genre.encode()) + 128 + len(everything) + 24 * len(sung)
-    if request.reference:
-        ids += round(2 * FRAME_RATE * (request.reference.end - request.reference.start)) + 32
-    ids += sum(2 * cap + 1 for cap in request.frame_caps())
+    text = sum(len(section.text.encode()) for section in (*song.all_sections, *song.sections))
+    ids = text + len(song.request.genre.encode()) + 128 + len(song.all_sections) + 24 * len(song.sections)
+    reference = song.request.reference
+    if reference:
+        ids += round(2 * FRAME_RATE * (reference.end - reference.start)) + 32
+    ids += sum(2 * cap + 1 for cap in song.caps)
     return min(most, -(-ids // STEP) * STEP)
 
 
@@ -312,22 +250,22 @@ def most_rows(plan: Plan) -> int:
     return MAX_GPU_ROWS if plan.stage2_gpu_layers == ALL else MAX_STAGE2_ROWS
 
 
-def _rows_that_fit(plan: Plan, stage2: ModelFacts, machine: ComputeOptions, limit: int | None) -> int:
+def _rows_that_fit(plan: Plan, stage2: ModelFacts, options: ComputeOptions, devices: Devices) -> int:
     """Rows that fit into both memories; DEFAULT_ROWS where the one that holds their caches is unknown."""
-    own, gpu = limit, machine.gpu_memory
+    own, gpu = usable_memory(options, devices), devices.gpu_memory
     if (gpu if plan.stage2_gpu_layers == ALL else own) is None:
         return DEFAULT_ROWS
 
     def fits(rows: int) -> bool:
-        held = replace(plan.stage2(), rows=rows)
-        inside = own is None or held.own_bytes(stage2, machine.shared_memory) <= own * 9 // 10
-        return inside and (gpu is None or held.gpu_bytes(stage2) <= gpu * 9 // 10)
+        spec = replace(plan.stage2(), rows=rows)
+        inside = own is None or spec.own_bytes(stage2, devices.shared_memory) <= own * 9 // 10
+        return inside and (gpu is None or spec.gpu_bytes(stage2) <= gpu * 9 // 10)
 
     return next((rows for rows in range(most_rows(plan), 1, -1) if fits(rows)), 1)
 
 
-def file_bytes(request: SongRequest) -> int:
-    """Of a finished song's folder, at most: audio as PCM (mp3 is smaller), codes and log."""
-    frames, output = sum(request.frame_caps()), request.output
-    samples = SONG_HOP * frames * (3 if output.stems else 1)
-    return len(output.formats) * samples * output.bits // 8 + 64 * frames
+def file_bytes(song: PreparedSong) -> int:
+    """Most bytes of a finished song's folder: audio as PCM (mp3 is smaller), codes and log."""
+    output = song.request.output
+    samples = SONG_HOP * song.frames * (3 if output.stems else 1)
+    return len(output.formats) * samples * output.bits // 8 + 64 * song.frames

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 from yuegguf.errors import RequestError
 
@@ -61,6 +62,7 @@ class Lyrics:
     notices: tuple[str, ...]
 
 
+@lru_cache(maxsize=4)
 def parse_lyrics(text: str) -> Lyrics:
     """Split lyrics into sections.
 

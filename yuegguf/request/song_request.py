@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from yuegguf.codec.protocol import FRAME_RATE, Track
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
-from yuegguf.request.lyrics import (
-    Lyrics,
-    Section,
-    check_text_length,
-    choose_sections,
-    is_valid_text,
-    parse_lyrics,
-)
+from yuegguf.request.lyrics import check_text_length, is_valid_text
 from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
 from yuegguf.request.sampling import Sampling
 
@@ -155,28 +146,6 @@ class SongRequest:
         check_integer("take", self.take, 0, MAX_TAKES)
         check_integer("retries", self.retries, 0, 100)
 
-    def all_sections(self) -> tuple[Section, ...]:
-        """Every section of the lyrics, sung or not: the model reads them all. Raises RequestError."""
-        return parse_lyrics(self.lyrics).sections
-
-    def parsed(self) -> Lyrics:
-        """The sections to sing, and notices. Raises RequestError for lyrics that cannot be sung."""
-        lyrics = parse_lyrics(self.lyrics)
-        chosen = choose_sections(lyrics.sections, self.sections)
-        for section in chosen:
-            if section.seconds is not None and not 1 <= section.seconds <= 150:
-                raise RequestError(
-                    f"#length {section.seconds:g} above [{section.label}] is out of range", "use 1 to 150"
-                )
-        return Lyrics(chosen, lyrics.notices)
-
-    def frame_caps(self) -> list[int]:
-        """Most frames of each section to sing; to a recording the sections are as long as it in all."""
-        seconds = [section.seconds for section in self.parsed().sections]
-        if self.track is not None and self.track.frames is not None:
-            return split_frames(seconds, self.track.frames)
-        return [round(FRAME_RATE * (self.segment_seconds if s is None else s)) for s in seconds]
-
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `from_json` gives back an equal request."""
         return asdict(self)
@@ -188,23 +157,6 @@ class SongRequest:
             return typed_json.as_typed(data, cls, "the song request", "see docs/python.md")
         except DamagedFile as error:
             raise RequestError(error.message, error.hint) from error
-
-
-def split_frames(seconds: Sequence[float | None], frames: int) -> list[int]:
-    """Frames of each section, `frames` in all: its seconds where it has some, the rest in equal parts.
-
-    Raises RequestError where they do not add up.
-    """
-    fixed = [None if s is None else round(FRAME_RATE * s) for s in seconds]
-    open_count, rest = fixed.count(None), frames - sum(count or 0 for count in fixed)
-    if rest < open_count or (rest and not open_count):
-        raise RequestError(
-            f"the #length lines do not fit the recording's {frames / FRAME_RATE:g} s",
-            "leave a section without one: it takes what is left",
-        )
-    ends = [rest * n // open_count for n in range(open_count + 1)] if open_count else []
-    parts = iter(end - start for start, end in pairwise(ends))
-    return [next(parts) if count is None else count for count in fixed]
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from yuegguf.files.atomic import (
     sweep,
 )
 from yuegguf.files.steady import check_steady
+from yuegguf.request.prepared import PreparedSong, prepare
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FinishedSection, SongRequest
 from yuegguf.song.guard import check_entries
@@ -91,6 +92,11 @@ class SongFolder:
     def request(self) -> SongRequest:
         """The request that the song was started with."""
         return self.record.request
+
+    @property
+    def song(self) -> PreparedSong:
+        """The request with its lyrics parsed. Raises RequestError where they cannot be."""
+        return prepare(self.record.request)
 
     @property
     def early(self) -> PreviewOptions:

@@ -54,7 +54,7 @@ def _lrc_time(seconds: float) -> str:
 def write_markers(folder: SongFolder) -> None:
     """Write markers.txt and lyrics.lrc of a drafted song. Raises StorageError."""
     sections = finished_sections(folder)
-    bodies = [section.body for section in folder.request.parsed().sections]
+    bodies = [section.body for section in folder.song.sections]
     for name, text in zip(
         TEXT_FILES, (audacity_labels(sections), lrc_text(sections, bodies, folder.title)), strict=True
     ):

@@ -41,7 +41,7 @@ def finished(folder: SongFolder) -> Song:
 
 def finished_sections(folder: SongFolder) -> list[FinishedSection]:
     """Where the sections of a drafted song lie."""
-    labels = [section.label for section in folder.request.parsed().sections]
+    labels = [section.label for section in folder.song.sections]
     _, frames = folder.load_stage1()
-    complete = [bool(n < cap) for n, cap in zip(frames, folder.request.frame_caps(), strict=False)]
+    complete = [bool(n < cap) for n, cap in zip(frames, folder.song.caps, strict=False)]
     return sections_of(labels, [int(n) for n in frames], complete, folder.record.faults)

@@ -1,0 +1,66 @@
+"""A request whose lyrics are parsed: made once, then passed on instead of the request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.errors import RequestError
+from yuegguf.request.lyrics import Section, choose_sections, parse_lyrics
+from yuegguf.request.song_request import SongRequest
+
+
+@dataclass(frozen=True)
+class PreparedSong:
+    """A song to generate: the request, its sections, and how long they may be."""
+
+    request: SongRequest
+    all_sections: tuple[Section, ...]
+    """Every section of the lyrics, generated or not: the model reads them all."""
+    sections: tuple[Section, ...]
+    """The sections to generate."""
+    caps: tuple[int, ...]
+    """Most frames of each section to generate; with a recording as guide, its frames in all."""
+    notices: tuple[str, ...]
+    """How the lyrics were interpreted where they are not plain."""
+
+    @property
+    def frames(self) -> int:
+        """Most frames of the song."""
+        return sum(self.caps)
+
+
+def prepare(request: SongRequest) -> PreparedSong:
+    """Parse a request's lyrics. Raises RequestError where no song can be generated from them."""
+    lyrics = parse_lyrics(request.lyrics)
+    sections = choose_sections(lyrics.sections, request.sections)
+    for section in sections:
+        if section.seconds is not None and not 1 <= section.seconds <= 150:
+            raise RequestError(
+                f"#length {section.seconds:g} above [{section.label}] is out of range", "use 1 to 150"
+            )
+    seconds = [section.seconds for section in sections]
+    if request.track is not None and request.track.frames is not None:
+        caps = shared_frames(seconds, request.track.frames)
+    else:
+        caps = [round(FRAME_RATE * (request.segment_seconds if s is None else s)) for s in seconds]
+    return PreparedSong(request, lyrics.sections, sections, tuple(caps), lyrics.notices)
+
+
+def shared_frames(seconds: Sequence[float | None], frames: int) -> list[int]:
+    """Frames of each section, `frames` in all: its seconds where it has some, the rest in equal parts.
+
+    Raises RequestError where they do not add up.
+    """
+    fixed = [None if s is None else round(FRAME_RATE * s) for s in seconds]
+    open_count, rest = fixed.count(None), frames - sum(count or 0 for count in fixed)
+    if rest < open_count or (rest and not open_count):
+        raise RequestError(
+            f"the #length lines do not fit the recording's {frames / FRAME_RATE:g} s",
+            "leave a section without one: it takes what is left",
+        )
+    ends = [rest * n // open_count for n in range(open_count + 1)] if open_count else []
+    parts = iter(end - start for start, end in pairwise(ends))
+    return [next(parts) if count is None else count for count in fixed]
