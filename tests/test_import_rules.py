@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structure
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"yuegguf": ROOT / "yuegguf", "yuegguf_convert": ROOT / "convert"}
@@ -159,6 +160,13 @@ def test_no_modules_of_a_package_import_each_other(own: str) -> None:
     members = [name for name in INSIDE if room(name) == own]
     below = {name: {m for m in imports(name, SOURCES[name]) if m in members} for name in members}
     assert circle(below) == []
+
+
+def test_the_package_is_small_enough_to_be_drawn() -> None:
+    pairs = structure.arrows()
+    assert len(ROW) <= 18
+    assert len(pairs) <= 100
+    assert structure.levels(pairs) <= len(ROW)
 
 
 def test_a_circle_is_caught() -> None:
