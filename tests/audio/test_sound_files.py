@@ -172,3 +172,18 @@ def test_unknown_formats_are_refused_before_anything_is_written(
     with pytest.raises(RequestError, match="cannot write mp3"):
         files.write_audio(path, wave(), "mp3")
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_in_a_write_of_libsndfile_is_raised_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libsndfile calls back from C, where nothing can be raised."""
+
+    class Pressed(FileIO):
+        def write(self, data: object) -> int:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("yuegguf.audio.files.FileIO", Pressed)
+    with pytest.raises(KeyboardInterrupt):
+        write_audio(tmp_path / "a.wav", np.zeros(1000, np.float32))
+    assert list(tmp_path.iterdir()) == []

@@ -237,6 +237,30 @@ class Driver:
         check_promise(self.work, whole.before, whole.after)
         age(self.work)
         self.go_on(writer, line, whole.after, found)
+        self._check_canary()
+
+    def interrupt(self, writer: Writer, at: int, name: str, whole: Whole, found: Found) -> int:
+        """Send a signal that a command handles at a step, and run it again to its end; its exit code.
+
+        Raises Broken.
+        """
+        self.begin(writer)
+        line = writer.line(self.work)
+        result = self.run(writer, line, at, name)
+        found.kills += 1
+        check_promise(self.work, whole.before, whole.after)
+        age(self.work)
+        if result.code in (75, 130):
+            lines = [text for text in result.err.splitlines() if text.startswith("error: ")]
+            _require(len(lines) == 1 and "Traceback" not in result.err, f"{result.code} {result.err}")
+            self.go_on(writer, line, whole.after, found)
+        else:  # it came when all was done
+            _require(result.code in (0, 6), f"it ended with {result.code}: {result.err}")
+            check_equal(content(self.work), whole.after)
+        self._check_canary()
+        return result.code
+
+    def _check_canary(self) -> None:
         _require(
             sorted(path.name for path in self.canary.iterdir()) == ["file", "folder"], "the canary changed"
         )

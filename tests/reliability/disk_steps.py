@@ -34,6 +34,8 @@ FULL = ("ENOSPC", "EDQUOT")
 IGNORED = ("/dev/", "/proc/")
 HOLD = "hold"
 """A fault that is none: the process stops at the step until it gets SIGCONT."""
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Faults that are none either: the process gets the signal at the step, and handles it."""
 CACHES = ("matplotlib",)
 """Folders that libraries write their own caches into."""
 
@@ -57,9 +59,9 @@ class Steps:
         self.taken.append(f"{kind} {file}")
         if not self.at or len(self.taken) < self.at:
             return None
-        if self.fault == HOLD:
+        if self.fault in (HOLD, *SIGNALS):
             if len(self.taken) == self.at:
-                os.kill(os.getpid(), signal.SIGSTOP)
+                os.kill(os.getpid(), signal.SIGSTOP if self.fault == HOLD else getattr(signal, self.fault))
             return None
         if not self.fault:
             part()

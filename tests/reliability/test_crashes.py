@@ -6,11 +6,17 @@ import re
 
 import pytest
 from crashing import Broken, Driver, Found
+from disk_steps import SIGNALS
 from writers import WRITERS
 
 BY_NAME = {writer.name: writer for writer in WRITERS}
 FEW = {"render": 2, "import": 1, "resume: draft": 2, "takes keep": 1, "bundle": 1}
 """Commands killed here, and how often."""
+INTERRUPTED = (
+    *("run", "resume: draft", "resume: refine", "refine", "render", "extend", "stems", "takes keep"),
+    *("decode", "encode", "convert", "quantize", "pull --from"),
+)
+"""Commands that get a signal here."""
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -20,6 +26,16 @@ def test_a_killed_command_goes_on_to_the_same_bytes(name: str, driver: Driver) -
     for part in range(1, FEW[name] + 1):
         driver.kill(writer, part * len(whole.steps) // (FEW[name] + 1), whole, found)
     assert found.kills == FEW[name]
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+def test_a_signal_in_the_middle_of_a_command_is_one_line_and_it_goes_on(name: str, driver: Driver) -> None:
+    """A first signal is 75 or 130, by whether what is there is kept; the same files come of it in the end."""
+    writer, found = BY_NAME[name], Found()
+    whole, codes = driver.undisturbed(writer), set()
+    for part, sent in enumerate(SIGNALS):
+        codes.add(driver.interrupt(writer, 1 + part * len(whole.steps) // 3, sent, whole, found))
+    assert codes & {75, 130}
 
 
 def test_the_driver_notices_a_file_that_is_written_without_care(driver: Driver) -> None:

@@ -93,14 +93,14 @@ def check_format(format: str, bits: int) -> str:
 
 
 class _ErrorKeepingFile:
-    """File for libsndfile that keeps the first OSError of a write, which libsndfile does not pass on.
+    """File for libsndfile that keeps the first OSError, or Ctrl-C, of a write, which libsndfile does not pass on.
 
     As a context manager it raises that error at the end.
     """
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
-        self._error: OSError | None = None
+        self._error: OSError | KeyboardInterrupt | None = None
         self.seek, self.tell = file.seek, file.tell
 
     def write(self, data: bytes) -> int:
@@ -109,7 +109,7 @@ class _ErrorKeepingFile:
         try:
             while left:
                 left = left[self._file.write(left) :]
-        except OSError as error:
+        except (OSError, KeyboardInterrupt) as error:
             self._error = self._error or error
         return len(data) - len(left)
 

@@ -67,7 +67,7 @@ def workspace(parent: Path) -> Iterator[Path]:
     folder = made.with_name(made.name.replace(UNOWNED_PREFIX, WORKSPACE_PREFIX, 1))
     try:
         lock = _lock_file(made / OWNER_LOCK)
-    except OSError:
+    except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
     try:
