@@ -185,5 +185,5 @@ def test_ctrl_c_in_a_write_of_libsndfile_is_raised_after_it(
 
     monkeypatch.setattr("yuegguf.audio.files.FileIO", Pressed)
     with pytest.raises(KeyboardInterrupt):
-        write_audio(tmp_path / "a.wav", np.zeros(1000, np.float32))
+        files.write_audio(tmp_path / "a.wav", np.zeros(1000, np.float32))
     assert list(tmp_path.iterdir()) == []

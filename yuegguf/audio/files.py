@@ -93,7 +93,7 @@ def check_format(format: str, bits: int) -> str:
 
 
 class _ErrorKeepingFile:
-    """File for libsndfile that keeps the first OSError, or Ctrl-C, of a write, which libsndfile does not pass on.
+    """File for libsndfile that keeps the first OSError or Ctrl-C of a write, which libsndfile swallows.
 
     As a context manager it raises that error at the end.
     """
