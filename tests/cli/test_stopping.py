@@ -128,7 +128,7 @@ def around(place, name):
 """
 
 
-@pytest.mark.parametrize(("place", "name"), [("program", "_report"), ("program.Output", "error")])
+@pytest.mark.parametrize(("place", "name"), [("program", "_report"), ("program.Console", "error")])
 def test_ctrl_c_again_around_the_line_of_an_error(place: str, name: str) -> None:
     wait = COMMAND.format(first="press()", cleanup="pass") + AROUND + f"around({place}, {name!r})\n"
     result = python(PROGRAM + wait + MAIN, "wait")
@@ -137,18 +137,18 @@ def test_ctrl_c_again_around_the_line_of_an_error(place: str, name: str) -> None
 
 def test_ctrl_c_around_the_line_of_another_error_adds_none() -> None:
     wait = COMMAND.format(first="raise program.YueError('bad')", cleanup="pass")
-    result = python(PROGRAM + wait + AROUND + "around(program.Output, 'error')\n" + MAIN, "wait")
+    result = python(PROGRAM + wait + AROUND + "around(program.Console, 'error')\n" + MAIN, "wait")
     assert (result.code, result.out, result.err) == (1, "", "error: bad\n")
 
 
 STOPPED = """
-from yuegguf.cli._console import Output
+from yuegguf.cli._console import Console
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import Interrupted
 
 @program.cli.command()
 def work():
-    with stop_on_signals(Output()) as stop:
+    with stop_on_signals(Console()) as stop:
         press({times})
         if stop.is_set():
             raise Interrupted("stopped on request")

@@ -105,8 +105,8 @@ def test_reading_only_arrays_and_views(codec: OrtCodec) -> None:
     [
         (np.full((8, 3), 1024, np.int16), "expected 0 to 1023"),
         (np.full((8, 3), -1, np.int16), "expected 0 to 1023"),
-        (np.zeros((9, 3), np.int16), "9 rows"),
-        (np.zeros((0, 3), np.int16), "0 rows"),
+        (np.zeros((9, 3), np.int16), "9 codebooks"),
+        (np.zeros((0, 3), np.int16), "0 codebooks"),
         (np.zeros(3, np.int16), "integers"),
         (np.zeros((8, 3), np.float32), "integers"),
     ],
@@ -128,7 +128,7 @@ def test_audio_that_cannot_be_encoded(codec: OrtCodec) -> None:
         with pytest.raises(RequestError, match="NaN or infinity"):
             codec.encode(wave)
     for wave in (np.zeros((2, 1000), np.float32), np.zeros(1000, np.int16)):
-        with pytest.raises(CodecError, match="row of floats"):
+        with pytest.raises(CodecError, match="one-dimensional and of floats"):
             codec.encode(wave)
 
 

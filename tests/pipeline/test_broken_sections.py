@@ -159,7 +159,7 @@ def test_takes_exit_6_only_if_none_is_good(
     monkeypatch.setattr(
         draft_phase,
         "fault_check",
-        lambda request, *_song: lambda *_heard: "it hums" if request.take == 2 else None,
+        lambda song, *_rest: lambda *_codes: "it hums" if song.request.take == 2 else None,
     )
     result = cli(capsys, *asked, "one", "-o", tmp_path)
     assert result.code == 0

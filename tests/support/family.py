@@ -46,7 +46,7 @@ def use(url: str, put: Callable[[object, str, object], None]) -> None:
     put(registry, "catalogue", lambda: known)
     put(
         transport,
-        "PATIENCE",
+        "RETRY_LIMITS",
         transport.RetryLimits(fruitless_attempts=3, questions=2, sleep=lambda _seconds: None),
     )
     put(constants, "ENDPOINT", url)
