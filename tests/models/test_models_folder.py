@@ -344,7 +344,8 @@ def test_pull_keeps_what_is_made_and_only_to_be_moved(
 
 def test_the_lock_of_a_killed_process_is_free(root: Path) -> None:
     code = "from yuegguf.models import lockfile; import pathlib, time\n"
-    code += f"with lockfile.exclusive(pathlib.Path({str(root)!r})):\n    print('held', flush=True); time.sleep(60)"
+    code += f"with lockfile.exclusive(pathlib.Path({str(root)!r})):\n"
+    code += "    print('held', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
