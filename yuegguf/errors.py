@@ -1,14 +1,14 @@
-"""Every error that yuegguf raises on purpose, and the exit code that the command line gives it.
+"""The error tree of yuegguf, and the exit code of each on the command line.
 
-YueError                      1  anything else that went wrong, in one sentence
-├── ModelNotFound             3  a model file is not there
+YueError                      1  any other failure
+├── ModelNotFound             3  a model file is missing
 ├── NotEnoughMemory           4  the plan does not fit this machine
 ├── RequestError              5  lyrics, tags or audio that cannot be used
 ├── DamagedFile               7  a checkpoint, model or song folder that is broken or of the wrong kind
 ├── EngineError               1  llama.cpp refused something
 ├── CodecError                1  ONNX Runtime refused something
 ├── StorageError              1  disk full, folder not writable
-├── DownloadError            75  the network or the hub failed; the same command goes on
+├── DownloadError            75  the network or the hub failed; the same command resumes
 └── Interrupted              75  stopped on request; the work so far is kept and can be resumed
 
 Exit codes 0, 2 (usage), 6 (made, but a section is still wrong after its retries) and 130 (stopped at once)
@@ -24,7 +24,7 @@ MOST = 960
 
 
 class YueError(Exception):
-    """A failure with a sentence for the user: what is wrong, and what to do next."""
+    """A failure with a message for the user and a hint of what to do next."""
 
     exit_code = 1
 
@@ -32,7 +32,7 @@ class YueError(Exception):
         message, hint = _shortened(message), _shortened(hint)
         super().__init__(message)
         self.message = message
-        """What is wrong, without a full stop."""
+        """One sentence of what is wrong, without a full stop."""
         self.hint = hint
         """What to do next, or an empty string."""
         self.folder: Path | None = None
@@ -84,7 +84,7 @@ class StorageError(YueError):
 
 
 class DownloadError(YueError):
-    """The network or the hub failed; what has arrived is kept, and the same command goes on."""
+    """The network or the hub failed; what has arrived is kept, and the same command resumes."""
 
     exit_code = 75
 

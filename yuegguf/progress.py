@@ -1,4 +1,4 @@
-"""The one progress callback. Stages report to it; only the command line draws."""
+"""Type of the progress callback: stages report to it; only the command line displays."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Event:
-    """One step forward in one phase of a song."""
+    """Progress of one phase of a song."""
 
     phase: str
     """"draft" (stage 1), "refine" (stage 2), "master" (rendering); "convert", "export",
     "download", "verify", "copy"."""
     done: int
-    """What is finished: frames of the phase; files when exporting; bytes of all else."""
+    """Amount done: frames of a phase; files when exporting; bytes otherwise."""
     total: int
-    """All there is to do; an upper bound in the draft, where sections may end early."""
+    """Amount in total; an upper bound in the draft, where sections may end early."""
     note: str = ""
-    """What is happening, for people: "section 2 of 6, chorus"."""
+    """Current activity, for people: "section 2 of 6, chorus"."""
     warning: str = ""
-    """Something a person should know; such an event is no step forward."""
+    """Warning for the user; such an event carries no progress."""
 
 
 Progress = Callable[[Event], None]
@@ -29,4 +29,4 @@ Progress = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """Ignore the event: the progress of a caller who does not want any."""
+    """Ignore the event: the default progress callback."""

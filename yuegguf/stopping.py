@@ -1,4 +1,4 @@
-"""The signals that end a program, and its end in one line. Imported before all else, so it imports little."""
+"""Handlers of the signals that end a program, and its exit. Imported first, so it imports little."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 SIGNAL_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Signals that ask a program to end, where the system has them."""
 EXIT_STOPPED = 130
-"""Exit code of a command that was ended at once."""
+"""Exit code of a command that was stopped at once."""
 STOPPED_SENTENCE = "stopped at once"
 
 
 def install_handler(handler: Handler) -> dict[int, Handler]:
-    """Let a handler have every signal of NAMES; the handlers before.
+    """Install a handler for every signal of SIGNAL_NAMES; returns the previous handlers.
 
     A signal that is ignored stays so: SIGHUP under nohup, SIGINT in the background of a script.
     """
@@ -28,7 +28,7 @@ def install_handler(handler: Handler) -> dict[int, Handler]:
 
 
 def restore_handlers(handlers: Mapping[int, Handler]) -> None:
-    """Let the handlers before have the signals again."""
+    """Install the previous handlers again."""
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -38,7 +38,7 @@ def exit_now(code: int = EXIT_STOPPED, sentence: str = STOPPED_SENTENCE) -> NoRe
     try:
         if sentence:
             os.write(2, f"error: {sentence}\n".encode())
-    except OSError:  # a closed stderr must not keep it alive
+    except OSError:  # a closed stderr must not keep the process alive
         pass
     finally:
         os._exit(code)

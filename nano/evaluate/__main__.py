@@ -56,7 +56,7 @@ def main() -> None:
                 else stage2_agreement(*pair, nano_models().codec, AGREEMENT_SEEDS)
             )
             results[stage] = asdict(found)
-            print(f"{stage} against F16: KL {found.kl:.5f} nats, same best choice {found.top1:.4f}")
+            print(f"{stage} against F16: KL {found.kl:.5f} nats, same best choice {found.same_argmax:.4f}")
     report.save(options.folder / "figures.json", results, _tell)
 
 

@@ -110,7 +110,7 @@ def test_texts_that_cannot_be_sung(
             5,
             "--sections 9-1 is not among the 2 sections of these lyrics; count them from 1",
         ),
-        (("--sections", "0"), 5, "--sections 0 leaves nothing to sing; write all, 2 or 1,3-4"),
+        (("--sections", "0"), 5, "--sections 0 leaves nothing to generate; write all, 2 or 1,3-4"),
         (("--sections", "two"), 5, "--sections 'two' is not a choice of sections; write all, 2 or 1,3-4"),
         (
             ("--segment-seconds", "0.5"),

@@ -31,11 +31,11 @@ def test_stage_1_is_asked_for_every_code_after_what_it_was_sung_with() -> None:
         4, 5, 10, VOCAB1.soa, VOCAB1.xcodec, code + 7, code + 8, VOCAB1.eoa,
         20, 21, 11, VOCAB1.xcodec, code + 9, code + 7, code + 6, code + 5,
     ]  # fmt: skip
-    assert [(draw.place, draw.chosen, draw.codebook) for draw in passage.draws] == [
+    assert [(draw.position, draw.chosen, draw.codebook) for draw in passage.predictions] == [
         (4, 8, 0), (5, 9, 0), (11, 10, 0), (12, 8, 0), (13, 7, 0), (14, 6, 0),
     ]  # fmt: skip
-    for draw in passage.draws:
-        assert draw.choices[draw.chosen] == passage.ids[draw.place + 1]
+    for draw in passage.predictions:
+        assert draw.choices[draw.chosen] == passage.ids[draw.position + 1]
 
 
 def test_stage_2_is_asked_exactly_what_its_loop_feeds() -> None:
@@ -47,16 +47,16 @@ def test_stage_2_is_asked_exactly_what_its_loop_feeds() -> None:
     for row, passage in enumerate(passages):
         assert passage.ids[: len(engine.fed[row])] == engine.fed[row]
         assert len(passage.ids) == len(engine.fed[row]) + 1  # the last pick is never fed
-        assert len(passage.draws) == 7 * 40
-        for draw in passage.draws:
-            assert draw.choices[draw.chosen] == passage.ids[draw.place + 1]
+        assert len(passage.predictions) == 7 * 40
+        for draw in passage.predictions:
+            assert draw.choices[draw.chosen] == passage.ids[draw.position + 1]
             assert draw.choices[0] == VOCAB2.codebooks[draw.codebook]
 
 
 def test_all_codebooks_together_are_their_mean_by_draws() -> None:
     parts = {1: Agreement(1, 0.4, 1.0, 2.0, 3.0), 2: Agreement(3, 0.0, 0.0, 8.0, 3.0)}
     whole = quality.overall_agreement(parts)
-    assert (whole.draws, whole.top1) == (4, 0.25)
+    assert (whole.predictions, whole.same_argmax) == (4, 0.25)
     assert whole.kl == pytest.approx(0.1)
     assert whole.perplexity == pytest.approx((2 * 8**3) ** 0.25)
     assert whole.perplexity_second == pytest.approx(3.0)
@@ -81,8 +81,8 @@ def test_the_figures_are_those_of_their_definitions(monkeypatch: pytest.MonkeyPa
     draws = [Prediction(place, np.array([5, 6, 7]), place % 3, 1) for place in range(99)]
     found = quality.compare_models(Path("a"), Path("b"), [Passage(list(range(100)), draws)])
     assert list(found) == [1]
-    assert found[1].draws == 99
-    assert found[1].top1 == 0.0
+    assert found[1].predictions == 99
+    assert found[1].same_argmax == 0.0
     assert found[1].kl == pytest.approx(0.5 * np.log(2) - 0.25 * np.log(2))
     assert found[1].perplexity == pytest.approx(32 ** (1 / 3)) == found[1].perplexity_second
 
@@ -107,13 +107,13 @@ def test_reading_in_blocks_is_reading_step_by_step(song: Path) -> None:
     engine = LlamaEngine(NANO.stage1, EngineOptions(len(passage.ids), 1, 1, outputs=quality.READ_BLOCK))
     blocks = list(quality._log_probabilities(engine, passage))
     engine.forget(0, 0)
-    first = passage.draws[0].place
+    first = passage.predictions[0].position
     logits = engine.decode([SequenceInput(0, passage.ids[: first + 1])])[0]
-    steps = [quality._log_softmax(logits[passage.draws[0].choices])]
-    for draw in passage.draws[1:]:
+    steps = [quality._log_softmax(logits[passage.predictions[0].choices])]
+    for draw in passage.predictions[1:]:
         steps.append(
             quality._log_softmax(
-                engine.decode([SequenceInput(0, [passage.ids[draw.place]])])[0][draw.choices]
+                engine.decode([SequenceInput(0, [passage.ids[draw.position]])])[0][draw.choices]
             )
         )
     engine.close()
@@ -133,7 +133,7 @@ def test_what_cannot_be_compared_is_said(
     codes.mkdir()
     for number, mark in enumerate(("vtrack", "itrack")):
         np.save(codes / f"x_{mark}.npy", SongFolder.open(song).load_stage2()[number])
-    assert "needs the words that were sung" in cli(
+    assert "needs the song's lyrics" in cli(
         capsys, "bench", "quality", one, one, "--codes", codes
     ).err  # fmt: skip
     assert cli(capsys, "bench", "quality", two, two, "--codes", codes, "--seconds", 1).code == 0

@@ -217,7 +217,7 @@ FAMILY = ("s2-general-Q8_0.gguf", "xcodec/decoder.onnx")
 COT, ICL = "en-cot-Q8_0.gguf", "en-icl-Q6_K.gguf"
 
 
-INSTEAD = "en-icl-Q6_K sings instead of {asked}, which was not trained to take up a reference"
+INSTEAD = "en-icl-Q6_K is used instead of {asked}, which was not trained to take up a reference"
 PULL = "{name} was not trained to take up a reference; get en-icl with: yuegguf pull en-icl"
 PASS = "{name} was not trained to take up a reference; pass --model en-icl"
 

@@ -98,10 +98,10 @@ def test_the_table_says_what_is_missed() -> None:
 def test_a_file_agrees_with_itself() -> None:
     models = nano_models()
     first = stage1_agreement(models.stage1, models.stage1, [7])
-    assert (first.kl, first.top1) == (0.0, 1.0)
-    assert first.draws == 2 * lengths(sample_spec(7))[0] + 1
+    assert (first.kl, first.same_argmax) == (0.0, 1.0)
+    assert first.predictions == 2 * lengths(sample_spec(7))[0] + 1
     second = stage2_agreement(models.stage2, models.stage2, models.codec, [7])
-    assert (second.kl, second.top1, second.draws) == (0.0, 1.0, 700)
+    assert (second.kl, second.same_argmax, second.predictions) == (0.0, 1.0, 700)
 
 
 def test_a_song_that_is_there_is_not_sung_again(tmp_path: Path) -> None:

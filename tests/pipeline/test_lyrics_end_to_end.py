@@ -59,13 +59,13 @@ CASES = [
         "numbered",
         "[Verse 1]\nla\n[Verse 2: soft]\nlo\n",
         ["verse", "verse"],
-        ["line 1: [Verse 1] is sung as [verse]", "line 3: [Verse 2: soft] is sung as [verse]"],
+        ["line 1: [Verse 1] is read as [verse]", "line 3: [Verse 2: soft] is read as [verse]"],
     ),
     (
         "pre-chorus",
         "[Pre-Chorus]\nla\n[POST CHORUS]\nlo\n",
         ["prechorus", "postchorus"],
-        ["line 1: [Pre-Chorus] is sung as [prechorus]", "line 3: [POST CHORUS] is sung as [postchorus]"],
+        ["line 1: [Pre-Chorus] is read as [prechorus]", "line 3: [POST CHORUS] is read as [postchorus]"],
     ),
     ("capitals are the model's", "[Verse]\nla\n[CHORUS]\nlo\n", ["Verse", "CHORUS"], []),
     ("repeat inside a line", "[verse]\nla la [x2]\nlo [repeat] lo\n", ["verse"], []),
@@ -86,7 +86,7 @@ CASES = [
         "lines before the first label",
         "hello there\n[chorus]\nla\n",
         ["verse", "chorus"],
-        ["the lines before the first label are sung as a [verse]"],
+        ["the lines before the first label are read as a [verse]"],
     ),
 ]  # fmt: skip
 

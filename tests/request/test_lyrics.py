@@ -74,7 +74,7 @@ def test_brackets_that_are_no_label_stay_lyrics(line: str) -> None:
 def test_labels_of_other_scripts_may_have_a_number(written: str, label: str) -> None:
     parsed = parse_lyrics(f"[verse]\nla\n{written}\nlo")
     assert [section.label for section in parsed.sections] == ["verse", label]
-    said = [] if written == f"[{label}]" else [f"line 3: {written} is sung as [{label}]"]
+    said = [] if written == f"[{label}]" else [f"line 3: {written} is read as [{label}]"]
     assert list(parsed.notices) == said
 
 
@@ -122,7 +122,7 @@ def test_lines_before_the_first_label_become_a_verse_with_a_notice() -> None:
 def test_what_is_changed_is_said() -> None:
     notices = parse_lyrics("[Verse 1]\nla\n[start_of_segment] la\n[so it goes]\n").notices
     assert len(notices) == 4
-    assert notices[0] == "line 1: [Verse 1] is sung as [verse]"
+    assert notices[0] == "line 1: [Verse 1] is read as [verse]"
     assert parse_lyrics("[verse]\nla\n").notices == ()
 
 

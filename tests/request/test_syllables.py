@@ -93,7 +93,7 @@ def test_check_says_what_to_change(capsys: pytest.CaptureFixture[str], tmp_path:
     file.write_text(LYRICS)
     result = cli(capsys, "lyrics", "check", file)
     assert result.code == 0
-    assert "line 1: [Verse 1] is sung as [verse]" in result.err
+    assert "line 1: [Verse 1] is read as [verse]" in result.err
     first, *rest = result.out.splitlines()
     assert first == "3 sections, at most 62 s of music"
     assert "fits: 3 syllables in 30 s, 0.1 a second, Latin script" in rest[0]

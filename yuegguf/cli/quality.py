@@ -63,7 +63,7 @@ def quality(
     ]
     for name, part in [*((str(k), part) for k, part in parts.items()), ("all", whole)]:
         lines.append(
-            f"{name:<9} {part.draws:>7} {part.kl:>9.5f} {part.top1:>9.1%} "
+            f"{name:<9} {part.predictions:>7} {part.kl:>9.5f} {part.same_argmax:>9.1%} "
             f"{part.perplexity:>11.2f} {part.perplexity_second:>8.2f}"
         )
     output.result(report, lines)

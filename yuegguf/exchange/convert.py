@@ -28,10 +28,10 @@ from yuegguf.request.syllables import MAX_SECTION_SECONDS
 from yuegguf.song.folder import SongFolder
 
 MAX_TAG_BYTES = 120
-"""Of the tags in an official file name; infer.py puts all in, which file systems refuse at 255."""
+"""Most bytes of tags in an official file name; infer.py writes all, which file systems refuse at 255."""
 
 _OFFICIAL_NAME = re.compile(
-    r"(?:cot_)?(?P<tags>.+)_tp(?P<top_p>[\d@]+)_T(?P<heat>[\d@]+)_rp(?P<penalty>[\d@]+)_maxtk(?P<ids>\d+)_"
+    r"(?:cot_)?(?P<tags>.+)_tp(?P<top_p>[\d@]+)_T(?P<temperature>[\d@]+)_rp(?P<penalty>[\d@]+)_maxtk(?P<ids>\d+)_"
 )
 _UNSAFE = re.compile(r'[\s/\\:*?"<>|\x00-\x1f]+')
 
@@ -58,14 +58,14 @@ def from_project(path: Path, known: Overrides) -> ImportedSong:
         seed=project.seed,
         notices=notices,
     )
-    kept = _shown_frames(project)
+    frames = _shown_frames(project)
     return assemble(
-        project.codes0[:, kept], project.codes[:, :, kept[kept < project.codes.shape[2]]], source, known
+        project.codes0[:, frames], project.codes[:, :, frames[frames < project.codes.shape[2]]], source, known
     )
 
 
 def _shown_frames(project: Project) -> NDArray[np.int64]:
-    """The frames that the segments hold: a rewound project keeps more than it shows."""
+    """Indices of the segments' frames; a rewound project holds more frames than its segments."""
     if not project.segments:
         return np.arange(project.codes0.shape[1])
     return np.concatenate([np.arange(segment.start, segment.end) for segment in project.segments])
@@ -74,7 +74,7 @@ def _shown_frames(project: Project) -> NDArray[np.int64]:
 def from_pair(paths: Sequence[Path], known: Overrides) -> ImportedSong:
     """YuE's `*_vtrack.npy` and `*_itrack.npy` of stage 1 or 2, as two files or in a folder.
 
-    Tracks of different length are cut to the shorter, with a notice. Tags and settings are those of the
+    Tracks of different length are cut to the shorter, with a notice. Tags and settings come from the
     official file name. Raises RequestError, DamagedFile.
     """
     files, tracks = read_pair(paths)
@@ -89,17 +89,19 @@ def from_pair(paths: Sequence[Path], known: Overrides) -> ImportedSong:
 
 
 def _with_name_settings(source: Origin) -> Origin:
-    """The source with the tags and settings that infer.py wrote into its name, where they are in range."""
-    found = _OFFICIAL_NAME.match(source.files[0])
-    if not found:
+    """The origin with the tags and settings in infer.py's file name, if they are in range."""
+    match = _OFFICIAL_NAME.match(source.files[0])
+    if not match:
         return source
-    heat, penalty, top_p = (float(found[key].replace("@", ".")) for key in ("heat", "penalty", "top_p"))
+    temperature, penalty, top_p = (
+        float(match[key].replace("@", ".")) for key in ("temperature", "penalty", "top_p")
+    )
     try:
-        sampling = Sampling(temperature=heat, repetition_penalty=penalty, top_p=top_p)
+        sampling = Sampling(temperature=temperature, repetition_penalty=penalty, top_p=top_p)
     except RequestError:
         sampling = Sampling()
-    seconds = min(max(int(found["ids"]) / (2 * FRAME_RATE), 1.0), MAX_SECTION_SECONDS)
-    genre = found["tags"].replace("-", " ").replace("@", ".")
+    seconds = min(max(int(match["ids"]) / (2 * FRAME_RATE), 1.0), MAX_SECTION_SECONDS)
+    genre = match["tags"].replace("-", " ").replace("@", ".")
     return replace(source, genre=genre, sampling=sampling, segment_seconds=seconds)
 
 
@@ -111,22 +113,22 @@ def from_stems(
 
 
 def stem_window(start: float, take: float | None, frames: int) -> slice:
-    """The frames of stems to import, of `frames` that there are. Raises RequestError for none."""
+    """Window of the stems' `frames` to import. Raises RequestError for an empty one."""
     end = math.inf if take is None else start + take
     if not (math.isfinite(start) and 0 <= start < end):
         raise RequestError(f"the window {start:g}-{end:g} s is empty", "pass a --take above 0")
-    found = whole_frames(start, end, frames)
-    if found.start == found.stop:
+    span = whole_frames(start, end, frames)
+    if span.start == span.stop:
         raise RequestError(
             f"the window {start:g}-{end:g} s holds nothing of the recording, which is "
             f"{frames / FRAME_RATE:g} s long",
             "pass an earlier --start or a longer --take",
         )
-    return found
+    return span
 
 
 def npy_files(folder: SongFolder) -> dict[str, NDArray[np.uint32]]:
-    """The song as infer.py leaves it: `stage1/…_vtrack.npy` [1, T] and, once refined, `stage2/…` [8, T].
+    """infer.py's files of a song: `stage1/…_vtrack.npy` [1, T] and, once refined, `stage2/…` [8, T].
 
     Raises RequestError when nothing is drafted yet, DamagedFile.
     """
@@ -141,7 +143,7 @@ def npy_files(folder: SongFolder) -> dict[str, NDArray[np.uint32]]:
 
 
 def npy_name(request: SongRequest, codes0: NDArray[np.int16]) -> str:
-    """infer.py's file name without the track: tags, settings, an id; the id is a hash of the song here."""
+    """infer.py's file name without the track: tags, settings and an id, here a hash of the song."""
     tags = _UNSAFE.sub("-", request.genre.strip()).encode()[:MAX_TAG_BYTES].decode(errors="ignore")
     used, ids = request.sampling, round(2 * FRAME_RATE * request.segment_seconds)
     digest = uuid.UUID(bytes=hashlib.sha256(codes0.tobytes()).digest()[:16], version=4)
@@ -150,7 +152,7 @@ def npy_name(request: SongRequest, codes0: NDArray[np.int16]) -> str:
 
 
 def write_npy_files(files: Mapping[str, NDArray[np.uint32]], target: Path) -> list[Path]:
-    """Write `official_files` below a folder. Raises StorageError."""
+    """Write the files of `npy_files` below a folder; returns their paths. Raises StorageError."""
     for name, codes in files.items():
         path = target / name
         with storage_errors(path):

@@ -34,11 +34,11 @@ from yuegguf.song.encoding import EncodingMemory, audio_source, encode_source, s
 
 DATASET_TRACKS = ("mix", "vocals", "instrumental")
 CODEC_KEYS = {"mix": "codec", "vocals": "vocals_codec", "instrumental": "instrumental_codec"}
-"""Track → its field in a row."""
+"""Track → its key in a JSONL row."""
 MAX_FRAMES_APART = 10
-"""Frames by which the tracks of a song may differ; finetuning skips a song with more."""
+"""Most frames by which the tracks of a song may differ; finetuning skips a song with more."""
 MIN_SECTION_SECONDS = 1.0
-"""Seconds of a section; finetuning skips shorter ones."""
+"""Least seconds of a section; finetuning skips shorter ones."""
 
 _TIMED = re.compile(r"^\s*\[(\d+):(\d+(?:\.\d+)?)\]\s*(.*)$")
 _TAG = re.compile(r"^\s*\[[a-z#]+:.*\]\s*$", re.IGNORECASE)
@@ -46,7 +46,7 @@ _TAG = re.compile(r"^\s*\[[a-z#]+:.*\]\s*$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class TimedSection:
-    """A section and where it begins, in seconds."""
+    """A section and its start in seconds."""
 
     start: float
     section: Section
@@ -54,11 +54,11 @@ class TimedSection:
 
 @dataclass(frozen=True)
 class SongFiles:
-    """What a song's folder holds."""
+    """Files of one song's folder."""
 
     name: str
     tracks: dict[str, Path]
-    """Of TRACKS; without "mix" where it is the sum of the others."""
+    """Track of DATASET_TRACKS → recording; without "mix" if it is the sum of the others."""
     sections: tuple[TimedSection, ...]
     tags: str
 
@@ -89,7 +89,7 @@ def read_song(folder: Path) -> SongFiles:
 
 
 def timed_sections(text: str) -> tuple[TimedSection, ...]:
-    """The sections of an .lrc. Raises RequestError where there is none, or times run backwards."""
+    """Sections of an .lrc. Raises RequestError when there is none, or times run backwards."""
     starts: list[float] = []
     plain: list[str] = []
     latest = 0.0
@@ -115,7 +115,7 @@ def timed_sections(text: str) -> tuple[TimedSection, ...]:
 
 
 def jsonl_row(song: SongFiles, frames: int, codes: dict[str, str]) -> dict[str, Any]:
-    """A line of the JSONL; `codes` are the file names of TRACKS. Raises RequestError for late sections."""
+    """One JSONL row; `codes` maps tracks to file names. Raises RequestError for a section after the end."""
     length = frames / FRAME_RATE
     starts = [part.start for part in song.sections]
     ends = [*starts[1:], length]
@@ -147,7 +147,7 @@ def jsonl_row(song: SongFiles, frames: int, codes: dict[str, str]) -> dict[str, 
 
 @dataclass(frozen=True)
 class DatasetEncoder:
-    """A codec, and what encoding with it may take."""
+    """A codec and the memory for encoding."""
 
     codec: AudioCodec
     codec_id: str = ""
@@ -157,7 +157,7 @@ class DatasetEncoder:
 
 @dataclass(frozen=True)
 class CodesOrigin:
-    """What the codes of a song were made from; codes of another origin are never taken for its own."""
+    """Recordings and codec of a song's codes; codes of another origin are never reused."""
 
     codec: str
     recordings: dict[str, tuple[int, str]]
@@ -173,9 +173,9 @@ def write_dataset(
 ) -> list[dict[str, Any]]:
     """Encode songs and write OUT, with the codes in a folder `codes` beside it; returns the rows.
 
-    Codes that were made from the same recordings are taken, so an interrupted run goes on; those of others
-    are made anew with `force`, else refused before anything is changed. Sections that finetuning will skip
-    come as warnings. Raises RequestError, NotEnoughMemory, DamagedFile, CodecError, StorageError.
+    Codes of the same recordings are reused, so an interrupted run resumes; codes of others are encoded again
+    with `force`, else refused before anything is changed. Warns of sections that finetuning will skip.
+    Raises RequestError, NotEnoughMemory, DamagedFile, CodecError, StorageError.
     """
     rows, folder = [], out.parent / "codes"
     origins = {song.name: _codes_origin(song, encoder) for song in songs}
@@ -190,31 +190,31 @@ def write_dataset(
         if song.name in stale:
             _start_song(song.name, folder, origins[song.name])
         frames = _encode_missing(song, encoder, files, progress)
-        made = jsonl_row(
+        line = jsonl_row(
             song, frames, {track: str(file.relative_to(out.parent)) for track, file in files.items()}
         )
-        for part in made["msa"]:
+        for part in line["msa"]:
             if part["end"] - part["start"] < MIN_SECTION_SECONDS:
                 text = f"{song.name}: [{part['label']}] is shorter than a second; finetuning will skip it"
                 progress(Event("draft", 0, 1, warning=text))
-        rows.append(made)
+        rows.append(line)
     with replacing(out) as beside:
-        beside.write_text("".join(json.dumps(made, ensure_ascii=False) + "\n" for made in rows), "utf-8")
+        beside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rows), "utf-8")
     return rows
 
 
 def _codes_files(name: str, folder: Path) -> dict[str, Path]:
-    """The files of a song's codes."""
+    """Track → file of a song's codes."""
     return {track: folder / f"{name}.{track}.npy" for track in DATASET_TRACKS}
 
 
 def _origin_file(name: str, folder: Path) -> Path:
-    """The file that says what a song's codes were made from."""
+    """File with the origin of a song's codes."""
     return folder / f"{name}.origin.json"
 
 
 def _codes_origin(song: SongFiles, encoder: DatasetEncoder) -> CodesOrigin:
-    """What a song's codes are to be made from. Raises RequestError."""
+    """Origin of codes encoded now from a song's recordings. Raises RequestError."""
     found = {}
     for track, path in song.tracks.items():
         try:
@@ -226,7 +226,7 @@ def _codes_origin(song: SongFiles, encoder: DatasetEncoder) -> CodesOrigin:
 
 
 def _has_origin(song: SongFiles, folder: Path, origin: CodesOrigin) -> bool:
-    """Whether what is there of a song's codes has this origin."""
+    """Whether a song's existing codes have this origin."""
     note = _origin_file(song.name, folder)
     try:
         return typed_json.read_file(note, CodesOrigin, "") == origin
@@ -235,7 +235,7 @@ def _has_origin(song: SongFiles, folder: Path, origin: CodesOrigin) -> bool:
 
 
 def _refuse_to_replace(name: str, folder: Path) -> None:
-    """Raise RequestError where a song has codes that were made from something else."""
+    """Raise RequestError if a song has codes of another origin."""
     for file in _codes_files(name, folder).values():
         if os.path.lexists(file):
             raise RequestError(
@@ -245,7 +245,7 @@ def _refuse_to_replace(name: str, folder: Path) -> None:
 
 
 def _start_song(name: str, folder: Path, origin: CodesOrigin) -> None:
-    """Remove a song's codes, then note what the next ones will be made from. Raises StorageError."""
+    """Delete a song's codes, then write the origin of the next ones. Raises StorageError."""
     for file in _codes_files(name, folder).values():
         with storage_errors(file):
             file.unlink(missing_ok=True)
@@ -256,16 +256,16 @@ def _start_song(name: str, folder: Path, origin: CodesOrigin) -> None:
 def _encode_missing(
     song: SongFiles, encoder: DatasetEncoder, files: dict[str, Path], progress: Progress
 ) -> int:
-    """Make the codes that are missing of all tracks, each [1, T] in int64; returns T."""
+    """Encode the missing codes of all tracks, each [1, T] in int64; returns T."""
     if not all(file.is_file() for file in files.values()):
         sources = {name: audio_source(open_recording(path)) for name, path in song.tracks.items()}
         if "mix" not in sources:
             sources["mix"] = sum_sources(f"{song.name}'s mix", sources["vocals"], sources["instrumental"])
         lengths = {name: sources[name].frames for name in DATASET_TRACKS}
         if max(lengths.values()) - min(lengths.values()) > MAX_FRAMES_APART:
-            told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+            listed = ", ".join(f"{name} {count}" for name, count in lengths.items())
             raise RequestError(
-                f"{song.name}: the tracks have different lengths ({told} frames)", "cut them alike"
+                f"{song.name}: the tracks have different lengths ({listed} frames)", "cut them alike"
             )
         window = slice(0, min(lengths.values()))
         for name, file in files.items():

@@ -14,7 +14,7 @@ from yuegguf.files.arrays import check_codes, load_array, save_array
 from yuegguf.song.folder import SongFolder
 
 TRACK_SUFFIXES = ("vtrack", "itrack")
-"""How upstream and exl2 name the vocal and the instrumental file."""
+"""Suffixes of the vocal and the instrumental file, of upstream and exl2."""
 
 
 def read_codes(paths: Sequence[Path]) -> NDArray[np.int16]:
@@ -31,9 +31,9 @@ def read_codes(paths: Sequence[Path]) -> NDArray[np.int16]:
 
 
 def read_pair(paths: Sequence[Path]) -> tuple[list[Path], list[NDArray[np.int16]]]:
-    """The same of either stage, but for song folders → both files and their codes [1 or 8, T], vocal first.
+    """Both files of a track pair of either stage and their codes [1 or 8, T], vocal first.
 
-    Nothing is cut. Raises RequestError, DamagedFile.
+    Tracks keep their lengths. Raises RequestError, DamagedFile.
     """
     files = list(_find_pair(paths))
     tracks = [_read_npy(file) for file in files]
@@ -66,9 +66,9 @@ def _read_npy(path: Path) -> NDArray[np.int16]:
 
 
 def track_from_name(path: Path) -> Track:
-    """Which track a file of codes holds, by its name; a vocal unless it says otherwise.
+    """Track of a file of codes by its name; the vocal by default.
 
-    YuE's own mark decides, as its names begin with the genre: `instrumental-rock_…_vtrack.npy`.
+    YuE's own suffix decides, since its names begin with the genre: `instrumental-rock_…_vtrack.npy`.
     """
     name = path.stem.lower()
     if TRACK_SUFFIXES[0] in name:
@@ -77,7 +77,7 @@ def track_from_name(path: Path) -> Track:
 
 
 def title_from_path(path: Path) -> str:
-    """What audio made from codes is called: a song's tags, else the name of the file or folder."""
+    """Title of audio decoded from codes: a song's tags, else the name of the file or folder."""
     if (path / "song.json").is_file():
         return SongFolder.open(path).request.genre
     return path.resolve().stem

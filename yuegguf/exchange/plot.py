@@ -18,12 +18,12 @@ from yuegguf.song.state import finished, where
 SIZE_INCHES, DOTS_PER_INCH = (11.0, 6.5), 100
 """Size of the picture and dots per inch."""
 FFT_WINDOW, MAX_HZ = 2048, 16_000
-"""Samples of a spectrum, and the top of the drawn range."""
+"""Samples of a spectrum; highest frequency drawn."""
 MEL_BANDS = 96
 HZ_TICKS = (100, 500, 1000, 2000, 4000, 8000)
 MIN_DB, MAX_DB = -100.0, -30.0
 MAX_COLUMNS = 2200
-"""Columns of a picture: two a dot."""
+"""Most columns of a spectrogram: two per dot."""
 
 
 def plot_song(folder: Path, out: Path) -> Path:
@@ -46,8 +46,8 @@ def plot_song(folder: Path, out: Path) -> Path:
     rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _draw_sections(rows[0], song)
     _draw_wave(rows[1], mix, rate, song)
-    for axes, (name, wave, own_rate) in zip(rows[2:], spectra, strict=True):
-        _draw_spectrum(axes, wave, own_rate, name)
+    for axes, (name, wave, stem_rate) in zip(rows[2:], spectra, strict=True):
+        _draw_spectrum(axes, wave, stem_rate, name)
     rows[-1].set_xlabel("seconds")
     rows[0].set_title(opened.request.genre.strip().splitlines()[0][:110], fontsize=10)
     with replacing(out) as beside:
@@ -86,7 +86,7 @@ def _draw_wave(axes: Any, wave: NDArray[np.float32], rate: int, song: Song) -> N
 
 
 def _draw_sections(axes: Any, song: Song) -> None:
-    """A bar a section, one colour a label; of one that its limit ended it is said."""
+    """A bar per section, one colour per label; marks sections that their limit cut."""
     labels = list(dict.fromkeys(section.label for section in song.sections))
     for section in song.sections:
         colour = f"C{labels.index(section.label) % 10}"
@@ -136,7 +136,7 @@ def _top_hz(rate: int) -> float:
 
 
 def _hertz_to_band(hertz: float, rate: int) -> float:
-    """Where a frequency lies on the scale of bands."""
+    """Position of a frequency on the axis of bands."""
     return float(_hertz_to_mel(hertz) / _hertz_to_mel(_top_hz(rate)) * (MEL_BANDS + 1) - 0.5)
 
 

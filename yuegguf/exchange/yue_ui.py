@@ -29,10 +29,10 @@ from yuegguf.stages.prompt import INSTRUCTION
 FIRST_ID = 45_334
 """Id of code 0 of codebook 0 in the published vocabulary; the other codebooks follow."""
 INVALID = -1
-"""Stands for an id of another codebook than its place's."""
+"""Code for an id of another codebook than its position's."""
 
 PROJECT_ERRORS = (LookupError, TypeError, ValueError, OverflowError)
-"""What JSON of another kind raises when it is read as a project."""
+"""Errors of reading other JSON as a project."""
 
 _LABEL = re.compile(r"\[([^\[\]]+)\]([^\[#]*)")
 _LENGTH_IN_FRAMES = re.compile(r"^(\s*#length\s+)(\d+)t\s*$", re.IGNORECASE | re.MULTILINE)
@@ -41,7 +41,7 @@ _LENGTH = re.compile(r"#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE | re.MULTIL
 
 @dataclass(frozen=True)
 class Segment:
-    """A section that is there, in frames."""
+    """A generated section, in frames."""
 
     name: str
     start: int
@@ -59,7 +59,7 @@ class _ProjectCache:
 
 @dataclass(frozen=True)
 class _ProjectFile:
-    """A project file, as far as it must be right; settings out of range are left out with a notice."""
+    """The required fields of a project file; settings out of range are left out with a notice."""
 
     cache: _ProjectCache
     lyrics_text: str | None = None
@@ -68,16 +68,16 @@ class _ProjectFile:
 
 @dataclass(frozen=True)
 class Project:
-    """What a project file holds."""
+    """Content of a project file."""
 
     genre: str
     lyrics: str
     segments: tuple[Segment, ...]
-    """In order and apart; empty where the project names none."""
+    """In order, without overlap; empty if the project has none."""
     codes0: NDArray[np.int16]
     """[2, T] codebook 0, vocal first."""
     codes: NDArray[np.int16]
-    """[2, 8, T'] what stage 2 has made; INVALID where it picked from another codebook."""
+    """[2, 8, T'] codes of stage 2; INVALID for an id of another codebook."""
     sampling: Sampling = field(default_factory=Sampling)
     segment_seconds: float = 30.0
     seed: int = 0
@@ -151,7 +151,7 @@ def _stage2_codes(tracks: Sequence[NDArray[np.int64]]) -> NDArray[np.int16]:
 
 
 def _clip_segments(segments: Sequence[Segment], frames: int, name: str) -> tuple[Segment, ...]:
-    """The segments, ended where stage 1 ends. Raises DamagedFile when they overlap."""
+    """The segments, clipped to the frames of stage 1. Raises DamagedFile when they overlap."""
     kept = [replace(s, start=min(s.start, frames), end=min(s.end, frames)) for s in segments]
     wrong = any(not 0 <= s.start <= s.end for s in kept) or any(a.end > b.start for a, b in pairwise(kept))
     if wrong:
@@ -160,7 +160,7 @@ def _clip_segments(segments: Sequence[Segment], frames: int, name: str) -> tuple
 
 
 def _settings(data: dict[str, Any]) -> tuple[Sampling, float, int, list[str]]:
-    """Sampling, longest section and seed as far as the project names usable ones, and what is left out."""
+    """Sampling, seconds of a section and seed, defaults for unusable values, and notices of omissions."""
     notices = []
     kept: dict[str, Any] = {
         "guidance_first": data.get("generation_stage1_cfg_scale"),
@@ -191,7 +191,7 @@ def _settings(data: dict[str, Any]) -> tuple[Sampling, float, int, list[str]]:
 
 
 def format_project(project: Project) -> bytes:
-    """The project's file."""
+    """Bytes of a project file."""
     offsets = FIRST_ID + CODEBOOK_SIZE * np.arange(CODEBOOKS)[:, None]
     first = [(track.astype(np.int64) + FIRST_ID).tolist() for track in project.codes0]
     second = [(track.astype(np.int64) + offsets).T.ravel().tolist() for track in project.codes]
@@ -226,12 +226,12 @@ def split_sections(lyrics: str) -> list[Section]:
 
 
 def _length_in_seconds(match: re.Match[str]) -> str:
-    """`#length 600t` counts frames; ours counts seconds."""
+    """Turn YuE-UI's `#length 600t` in frames into seconds."""
     return f"{match[1]}{int(match[2]) / 50:g}"
 
 
 def our_label(name: str) -> str:
-    """What we call a section of that name; a verse where it can be no label."""
+    """Our label for a section of YuE-UI; "verse" if the name is no valid label."""
     try:
         sections = parse_lyrics(f"[{name}]").sections
     except RequestError:
@@ -240,9 +240,9 @@ def our_label(name: str) -> str:
 
 
 def our_lyrics(lyrics: str, names: Sequence[str]) -> str:
-    """Lyrics whose first sections are those of these names, as `parse` reads them.
+    """Lyrics that `parse_lyrics` splits into sections of these names first.
 
-    The text itself where both read it alike, else written anew as YuE-UI splits it.
+    The text itself if both programs split it alike, else rewritten as YuE-UI splits it.
     """
     labels, text = [our_label(name) for name in names], _LENGTH_IN_FRAMES.sub(_length_in_seconds, lyrics)
     try:
@@ -258,17 +258,17 @@ def our_lyrics(lyrics: str, names: Sequence[str]) -> str:
 
 
 def their_lyrics(request: SongRequest) -> tuple[str, list[str]]:
-    """A request's lyrics as YuE-UI splits them into the same sections, and the names of the sung ones.
+    """A request's lyrics as YuE-UI splits them into the same sections, and the names of the chosen ones.
 
-    The text itself where both read it alike and the song begins at its beginning; else the sung
-    sections, with brackets inside them made round.
+    The text itself if both programs split it alike and the first sections are chosen; else the chosen
+    sections, with round brackets inside them.
     """
     song = prepare(request)
-    every, sung = song.all_sections, song.sections
+    every, chosen = song.all_sections, song.sections
     theirs = split_sections(request.lyrics)
     alike = [replace(section, label=our_label(section.label)) for section in theirs] == list(every)
-    if alike and sung == every[: len(sung)]:
-        return request.lyrics, [section.label for section in theirs[: len(sung)]]
+    if alike and chosen == every[: len(chosen)]:
+        return request.lyrics, [section.label for section in theirs[: len(chosen)]]
     round_ = str.maketrans({"[": "(", "]": ")", "#": None})
-    plain = [replace(section, body=section.body.translate(round_)) for section in sung]
-    return format_lyrics(plain), [section.label for section in sung]
+    plain = [replace(section, body=section.body.translate(round_)) for section in chosen]
+    return format_lyrics(plain), [section.label for section in chosen]

@@ -1,4 +1,4 @@
-"""A finished song as one zip: audio, section marks, and how it was made."""
+"""A finished song as one zip: audio, section markers and song.json."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from yuegguf.song.record import TEXT_FILES
 from yuegguf.song.state import where
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Date of every entry, the earliest that a zip can say: the same song gives the same bytes."""
+"""Date of every entry, the earliest in a zip: the same song gives the same bytes."""
 DEFLATED = {".wav"}
-"""Endings that deflate makes smaller; flac and mp3 are packed already."""
+"""Extensions that deflate makes smaller; flac and mp3 are compressed already."""
 PATH_KEYS = ("file", "mix", "vocal", "instrumental")
-"""Keys whose values are paths of this machine."""
+"""Keys with paths of this machine."""
 
 
 def write_bundle(folder: Path, out: Path) -> list[str]:
     """Write `out`, a zip of the finished song in `folder`; returns the names in it.
 
-    Raises RequestError where the song is not finished, StorageError.
+    Raises RequestError when the song is not finished, StorageError.
     """
     if not folder.is_dir():
         SongFolder.open(folder)  # says that it is no song
@@ -70,7 +70,7 @@ def _zip_info(name: str, method: int) -> zipfile.ZipInfo:
 
 
 def without_paths(facts: Any) -> Any:
-    """JSON with file names instead of paths, which are nobody else's business."""
+    """JSON with file names in place of this machine's paths, which are private."""
     if isinstance(facts, Mapping):
         return {
             key: Path(value).name if key in PATH_KEYS and isinstance(value, str) else without_paths(value)

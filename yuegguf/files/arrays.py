@@ -17,10 +17,10 @@ from yuegguf.files.atomic import replacing
 from yuegguf.files.reading import open_plain_file
 
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
-"""What zipfile raises for damage: a wrong sum, a broken stream, a method or an encryption that it lacks."""
+"""Errors of zipfile for damage: a wrong checksum, a broken stream, an unknown compression or encryption."""
 
 MAX_ARRAY_BYTES = 2**31
-"""Bytes of one unpacked array: a recording of three hours, far above anything that a song holds."""
+"""Most bytes of one unpacked array: a recording of three hours, far above any array of a song."""
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
@@ -60,7 +60,7 @@ def load_arrays(file: Path, names: Sequence[str], most: int = MAX_ARRAY_BYTES) -
 
 
 def _member(archive: zipfile.ZipFile, name: str, most: int) -> NDArray[Any]:
-    """An array of an .npz, unpacked in blocks. Raises ValueError, and what zipfile raises."""
+    """An array of an .npz, unpacked in blocks. Raises ValueError and ZIP_ERRORS."""
     info = archive.getinfo(name)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is compressed in a way that we never use")
@@ -71,7 +71,7 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> NDArray[Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, in at most a line."""
+    """Reason of an error in at most a line."""
     return "it is too large for the memory" if isinstance(error, MemoryError) else f"{error}"[:200]
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old one or the new one, never half of one."""
+"""Atomic writes and locks: a crash leaves the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from yuegguf.files.song_work import check_no_song_work
 from yuegguf.files.steady import check_steady, steady
 
 WORKSPACE_PREFIX, UNOWNED_PREFIX, WORKSPACE_SUFFIX = ".yuegguf-", ".new-yuegguf-", ".part"
-"""Names of the workspaces in which files are written before they get theirs, with and without an owner."""
+"""Names of workspaces, the temporary folders of new files, with and without an owner's lock."""
 UNOWNED_SECONDS = 3600.0
-"""Age from which a workspace without an owner is a dead process's: it gets one at once. Clocks may differ."""
+"""Age at which a workspace without an owner belongs to a dead process; long, since clocks may differ."""
 NO_LOCK_ERRORS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
-"""What network file systems answer that know no locks, besides ENOSYS, which filelock itself sees to."""
+"""Errors of network file systems without locks, besides ENOSYS, which filelock handles."""
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
-"""What the system answers a process that may open no more files."""
+"""Errors of a process that may open no more files."""
 REPLACEABLE = (stat.S_IFREG, stat.S_IFLNK)
-"""Kinds of what a written file may take the place of."""
+"""File types that a write may replace."""
 OWNER_LOCK = "owner.lock"
-"""File of a workspace that its process holds locked as long as it lives."""
+"""File of a workspace that its process keeps locked."""
 
 
 @contextmanager
@@ -56,10 +56,10 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def workspace(parent: Path) -> Iterator[Path]:
-    """Yield a new folder inside `parent` for files that are to be renamed into it; it is removed at the end.
+    """Yield a temporary folder inside `parent` for files that are then renamed into `parent`.
 
-    Other processes leave it alone while this one lives; those of dead processes are removed first. OSErrors
-    pass through.
+    Other processes do not touch it while this one lives; workspaces of dead processes are removed first.
+    OSErrors pass through.
     """
     check_steady(parent / UNOWNED_PREFIX)
     sweep(parent)
@@ -81,7 +81,7 @@ def workspace(parent: Path) -> Iterator[Path]:
 def sweep(folder: Path) -> None:
     """Remove the workspaces that dead processes left in a folder; what cannot be removed stays."""
     for left in folder.glob(f"{UNOWNED_PREFIX}*{WORKSPACE_SUFFIX}"):
-        with suppress(OSError):  # it has got its owner meanwhile
+        with suppress(OSError):  # renamed by its owner meanwhile
             if not left.is_symlink() and time.time() - left.stat().st_mtime > UNOWNED_SECONDS:
                 shutil.rmtree(left)
     for left in folder.glob(f"{WORKSPACE_PREFIX}*{WORKSPACE_SUFFIX}"):
@@ -92,7 +92,7 @@ def sweep(folder: Path) -> None:
 
 
 def _remove(folder: Path, lock: BaseFileLock) -> None:
-    """Delete a workspace whose lock is held: before the release, and on Windows, which refuses, after it."""
+    """Delete a locked workspace: before releasing the lock, or on Windows, which refuses that, after it."""
     shutil.rmtree(folder, ignore_errors=True)
     lock.release()
     shutil.rmtree(folder, ignore_errors=True)
@@ -110,7 +110,7 @@ def _lock_file(path: Path) -> BaseFileLock:
     if os.path.lexists(path) and (path.is_symlink() or path.lstat().st_nlink > 1):
         raise OSError(errno.EINVAL, "it is a link to another file", str(path))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # filelock's own word that it takes the second way
+        warnings.simplefilter("ignore")  # filelock warns of its fallback
         lock: BaseFileLock = FileLock(path, timeout=0, thread_local=False)
         try:
             lock.acquire()
@@ -124,10 +124,10 @@ def _lock_file(path: Path) -> BaseFileLock:
 
 @contextmanager
 def locked_folder(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]:
-    """Hold a folder for this process alone, through a lock file in it that dies with the process.
+    """Lock a folder for this process, with a lock file that the system releases if the process dies.
 
-    Every write below it is then refused once the path leads to another folder. Raises StorageError, saying
-    `busy`, when another process, or another part of this one, holds it.
+    Every write below it is then refused once the path leads to another folder. Raises StorageError with
+    the message `busy` when another process, or another part of this one, holds it.
     """
     try:
         with storage_errors(folder / name):
@@ -160,7 +160,7 @@ def unshare(path: Path) -> None:
 
 @contextmanager
 def ensured_folder(folder: Path) -> Iterator[None]:
-    """Make a folder for the block, and those above; what is left empty goes again. Raises StorageError."""
+    """Create a folder and its parents; removes those still empty at the end. Raises StorageError."""
     missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ def refuse_to_replace(files: Sequence[Path], force: bool) -> None:
 
 
 def read_limited(path: Path, most: int, hint: str) -> bytes:
-    """The bytes of a file of at most `most`. Raises DamagedFile for more, and where it cannot be read."""
+    """Bytes of a file, at most `most`. Raises DamagedFile for a larger or unreadable file."""
     try:
         with open_plain_file(path) as file:
             data = file.read(most + 1)
@@ -210,20 +210,20 @@ def read_limited(path: Path, most: int, hint: str) -> bytes:
 
 
 def free_disk(folder: Path) -> int:
-    """Bytes free where a folder is, or will be made. Raises StorageError."""
+    """Free bytes on the disk of a folder that need not exist. Raises StorageError."""
     with storage_errors(folder):
         return shutil.disk_usage(existing_parent(folder)).free
 
 
 def existing_parent(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there already."""
+    """The folder, or its nearest existing parent."""
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
 def check_free_disk(folder: Path, needed: int, what: str, option: str) -> None:
-    """Refuse what the disk of `folder` cannot take, before anything is written. Raises StorageError.
+    """Raise StorageError unless the disk of `folder` has `needed` bytes free.
 
-    `option` chooses another folder.
+    `option` is the command-line option for another folder.
     """
     free = free_disk(folder)
     if needed > free:
@@ -238,7 +238,7 @@ def _size(count: int) -> str:
 
 
 def storage_error(target: Path, error: OSError) -> StorageError:
-    """The sentence for a failed write."""
+    """The StorageError of a failed write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             f"the disk is full: {target} could not be written", "free some space and try again"
@@ -251,9 +251,9 @@ def storage_error(target: Path, error: OSError) -> StorageError:
 
 
 def is_too_many_open(error: BaseException | None) -> bool:
-    """Whether an error, or one that it comes from, is that too many files are open."""
+    """Whether an error, or one of its causes, is that too many files are open."""
     while error is not None:
-        # libraries in C quote the system's words and nothing else
+        # C libraries pass on only the system's message
         if getattr(error, "errno", None) in TOO_MANY_OPEN or any(
             os.strerror(n) in str(error) for n in TOO_MANY_OPEN
         ):
@@ -263,13 +263,13 @@ def is_too_many_open(error: BaseException | None) -> bool:
 
 
 def too_many_open_files() -> StorageError:
-    """The sentence for a process that may open no more files."""
+    """The StorageError of a process that may open no more files."""
     return StorageError("too many files are open", "let a process open more, for example: ulimit -n 1024")
 
 
 def flush(path: Path) -> None:
     """Force a file's bytes to the disk."""
-    with path.open("r+b") as file:  # Windows flushes only what may be written
+    with path.open("r+b") as file:  # Windows flushes only files opened for writing
         os.fsync(file.fileno())
 
 

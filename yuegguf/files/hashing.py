@@ -1,4 +1,4 @@
-"""Hashes of files: SHA-256, git's own, and a quick fingerprint."""
+"""Hashes of files: SHA-256, git's blob hash, and a quick fingerprint."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ def fingerprint(path: Path) -> str:
 
 def sha256_of(path: Path, progress: Progress = silent, phase: str = "verify") -> str:
     """SHA-256 of a file as hex. Raises DamagedFile when it cannot be read."""
-    found = hashlib.sha256()
-    each_block(path, found.update, progress, phase)
-    return found.hexdigest()
+    hasher = hashlib.sha256()
+    each_block(path, hasher.update, progress, phase)
+    return hasher.hexdigest()
 
 
 def git_blob_sha1(path: Path) -> str:
-    """git's own hash of a file, SHA-1 over a header and the bytes. Raises DamagedFile."""
-    found = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    each_block(path, found.update, silent, "verify")
-    return found.hexdigest()
+    """git's blob hash of a file, SHA-1 over a header and the bytes. Raises DamagedFile."""
+    hasher = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    each_block(path, hasher.update, silent, "verify")
+    return hasher.hexdigest()
 
 
-def each_block(path: Path, take: Any, progress: Progress, phase: str) -> None:
-    """Hand a file to `take` block by block. Raises DamagedFile when it cannot be read."""
+def each_block(path: Path, use_block: Any, progress: Progress, phase: str) -> None:
+    """Call `use_block` with a file's blocks. Raises DamagedFile when it cannot be read, ModelNotFound."""
     done, total = 0, size_of(path) or 0
     try:
         with open_plain_file(path) as file:
             blocks = iter(lambda: file.read(HASH_BLOCK), b"")
             while block := _next_block(blocks, path):
-                take(block)
+                use_block(block)
                 done += len(block)
                 progress(Event(phase, done, max(total, done), path.name))
     except FileNotFoundError as error:
@@ -61,5 +61,5 @@ def _next_block(blocks: Any, path: Path) -> bytes:
 
 
 def size_of(path: Path) -> int | None:
-    """Bytes of a file; None where there is none."""
+    """Bytes of a file; None if there is none."""
     return path.stat().st_size if path.is_file() else None

@@ -1,4 +1,4 @@
-"""The .npy format, read strictly: no pickles, and never more memory than the bytes that are there."""
+"""Strict reader of .npy: no pickles, and no more memory than the file has bytes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUMBER_KINDS = "biuf"
-"""Kinds of numbers that are read: booleans, integers with and without sign, floats."""
+"""numpy kinds that are read: booleans, signed and unsigned integers, floats."""
 MAX_HEADER_BYTES = 10_000
-"""Bytes of a header; ours have about a hundred."""
+"""Most bytes of a header; ours have about a hundred."""
 MAX_DIMENSIONS = 8
 HEADER_ERRORS = (
     SyntaxError,
@@ -24,13 +24,13 @@ HEADER_ERRORS = (
     OverflowError,
     KeyError,
 )
-"""What Python's parser raises, beside ValueError, for text that is nested too deep or is no literal."""
+"""Errors of Python's parser, besides ValueError, for text that is nested too deep or no literal."""
 READ_BYTES = 1 << 22
-"""Bytes that are read at one time."""
+"""Bytes read at once."""
 
 
 def read_npy(file: IO[bytes], size: int) -> NDArray[Any]:
-    """The array of an .npy of `size` bytes, at whose beginning `file` is. Raises ValueError, OSError."""
+    """Array of an .npy of `size` bytes, read from the file's current position. Raises ValueError, OSError."""
     shape, fortran, kind, start = _header(file)
     count = math.prod(shape) * kind.itemsize
     if start + count != size:
@@ -40,7 +40,7 @@ def read_npy(file: IO[bytes], size: int) -> NDArray[Any]:
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether columns come first, kind of number, and length of the header. Raises ValueError."""
+    """Shape, whether in Fortran order, dtype, and bytes of the header. Raises ValueError."""
     magic = _read_exactly(file, np.lib.format.MAGIC_LEN)
     version = np.lib.format.read_magic(BytesIO(magic))
     if version not in ((1, 0), (2, 0), (3, 0)):
@@ -61,11 +61,11 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
 
 
 def _read_exactly(file: IO[bytes], count: int) -> bytearray:
-    """So many bytes, read in blocks: memory grows with what is there. Raises ValueError."""
-    found = bytearray()
-    while len(found) < count:
-        block = file.read(min(READ_BYTES, count - len(found)))
+    """Exactly `count` bytes, read in blocks so that memory grows only with the data. Raises ValueError."""
+    data = bytearray()
+    while len(data) < count:
+        block = file.read(min(READ_BYTES, count - len(data)))
         if not block:
             raise ValueError("it is cut off")
-        found += block
-    return found
+        data += block
+    return data

@@ -1,4 +1,4 @@
-"""Opening a file that somebody else may have put there: a FIFO or a device in its place never blocks."""
+"""Open untrusted paths for reading: a FIFO or a device in place of a file never blocks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 def open_plain_file(path: Path) -> io.BufferedReader:
-    """Open a plain file for reading. Raises OSError, for anything but a file too."""
+    """Open a plain file for reading. Raises OSError, also for anything but a plain file."""
     return open(path, "rb", opener=_open_plain)
 
 
 def open_plain_file_or_pipe(path: Path) -> io.BufferedReader:
-    """Open a file, or a pipe that is being written, as `<(command)` is; one without a writer is empty.
+    """Open a file, or a pipe such as `<(command)`; a pipe without a writer is empty.
 
     Raises OSError.
     """
@@ -27,7 +27,7 @@ def _open_nonblocking(path: str, flags: int) -> int:
 
 
 def _open_pipe(path: str, flags: int) -> int:
-    """A pipe's bytes are waited for; only its writer is not."""
+    """Open without waiting for a pipe's writer, then wait for its bytes."""
     handle = _open_nonblocking(path, flags)
     if stat.S_ISFIFO(os.fstat(handle).st_mode):
         os.set_blocking(handle, True)

@@ -1,4 +1,4 @@
-"""JSON from files, read into typed values; whatever does not fit is a DamagedFile."""
+"""Strict JSON reader into typed values; a mismatch is a DamagedFile."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from yuegguf.files.reading import open_plain_file
 
 T = TypeVar("T")
 CHECKSUM = "checksum"
-"""Key of an object's own checksum, in files that `seal` wrote."""
+"""Key of an object's checksum in files of `encode_with_checksum`."""
 MAX_JSON_BYTES = 64 << 20
-"""Bytes of a JSON file that is read; the largest that we write has a few MiB."""
+"""Most bytes of a JSON file; the largest that yuegguf writes has a few MiB."""
 
 
 def read_file(path: Path, kind: type[T], hint: str) -> T:
@@ -31,36 +31,36 @@ def read_file(path: Path, kind: type[T], hint: str) -> T:
 def read_json(data: bytes, kind: type[T], file: Path | str, hint: str, *, others: bool = False) -> T:
     """Decode JSON as a value of `kind`, strictly: no other types, no unknown keys, no missing ones.
 
-    An object with a checksum must match it. `others` lets keys pass that `kind` does not name, for files of
+    An object with a checksum must match it. `others` allows keys that `kind` does not name, for files of
     other programs. Raises DamagedFile naming `file`, with `hint`.
     """
     with _damaged_json(file, hint):
         if len(data) > MAX_JSON_BYTES:
             raise ValueError(f"it is larger than {MAX_JSON_BYTES >> 20} MiB")
-        found = msgspec.json.decode(data)
-        own = isinstance(found, dict) and not others
-        if own and CHECKSUM in found and found.pop(CHECKSUM) != checksum(found):
+        decoded = msgspec.json.decode(data)
+        ours = isinstance(decoded, dict) and not others
+        if ours and CHECKSUM in decoded and decoded.pop(CHECKSUM) != checksum(decoded):
             raise ValueError("it does not match its checksum")
-    return as_typed(found, kind, file, hint, others=others)
+    return as_typed(decoded, kind, file, hint, others=others)
 
 
-def as_typed(found: Any, kind: type[T], file: Path | str, hint: str, *, others: bool = False) -> T:
+def as_typed(decoded: Any, kind: type[T], file: Path | str, hint: str, *, others: bool = False) -> T:
     """Convert decoded JSON or TOML to a value of `kind`, as strictly as `read_json`.
 
-    `others` lets keys pass that `kind` does not name, for files of other programs. Raises DamagedFile.
+    `others` allows keys that `kind` does not name, for files of other programs. Raises DamagedFile.
     """
     with _damaged_json(file, hint):
-        value = msgspec.convert(found, kind)
+        value = msgspec.convert(decoded, kind)
         if others:
             return value
-        if unknown := _unknown_key(found, msgspec.to_builtins(value)):
+        if unknown := _unknown_key(decoded, msgspec.to_builtins(value)):
             raise ValueError(f"{unknown} is not known")
     return value
 
 
 @contextmanager
 def _damaged_json(file: Path | str, hint: str) -> Iterator[None]:
-    """Turn whatever reading nonsense raises into a DamagedFile."""
+    """Turn the errors of reading invalid JSON into a DamagedFile."""
     try:
         yield
     except RequestError as error:
@@ -74,37 +74,37 @@ def encode_with_checksum(value: Any) -> bytes:
 
     Raises RequestError for text that no file can hold, such as a path that is not UTF-8.
     """
-    found = msgspec.to_builtins(value)
+    decoded = msgspec.to_builtins(value)
     try:
-        text = msgspec.json.encode({**found, CHECKSUM: checksum(found)})
+        text = msgspec.json.encode({**decoded, CHECKSUM: checksum(decoded)})
     except UnicodeEncodeError as error:
         raise RequestError(f"{error.object[:80]!r} is not UTF-8 text", "rename the file or folder") from error
     return msgspec.json.format(text, indent=2) + b"\n"
 
 
 def to_builtins(value: Any) -> Any:
-    """A typed value as dictionaries, lists, texts and numbers."""
+    """A typed value as dictionaries, lists, strings and numbers."""
     return msgspec.to_builtins(value)
 
 
-def checksum(found: dict[str, Any]) -> str:
-    """SHA-256 of a JSON object without its spaces and with its keys in order, as hex."""
-    return hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()
+def checksum(decoded: dict[str, Any]) -> str:
+    """SHA-256 in hex of a JSON object without spaces and with sorted keys."""
+    return hashlib.sha256(msgspec.json.encode(decoded, order="sorted")).hexdigest()
 
 
 def _unknown_key(given: Any, kept: Any, where: str = "") -> str:
-    """The first key of the JSON that its typed value does not hold, with its path; empty if there is none."""
+    """Path of the first key of the JSON that its typed value lacks; empty if there is none."""
     if isinstance(given, dict) and isinstance(kept, dict):
         for key, value in given.items():
             place = f"{where}.{key}".lstrip(".")
             if key not in kept:
                 return place[:80]
-            if found := _unknown_key(value, kept[key], place):
-                return found
+            if decoded := _unknown_key(value, kept[key], place):
+                return decoded
     if isinstance(given, list) and isinstance(kept, list | tuple):
         for number, (value, other) in enumerate(zip(given, kept, strict=False)):
-            if found := _unknown_key(value, other, f"{where}[{number}]"):
-                return found
+            if decoded := _unknown_key(value, other, f"{where}[{number}]"):
+                return decoded
     return ""
 
 
@@ -112,6 +112,6 @@ def _short_reason(error: BaseException) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     text = " ".join(str(error).split())
-    if text.startswith("JSON is malformed"):  # the parser's own words about bytes help nobody
+    if text.startswith("JSON is malformed"):  # the parser's description of bytes helps nobody
         text = re.sub(r": .* (?=\(byte)", " ", text)
     return text[:200] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""How fast the stages run here: steps, whole songs, and how near to what the memory allows."""
+"""Benchmark of the stages: time of steps and songs, and share of the memory's bandwidth."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ HEADER_IDS = FIRST_PROMPT_IDS - LATER_PROMPT_IDS
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage, measured."""
+    """Measurements of one stage."""
 
     stage: str
     file: str
     bytes: int
     rows: int
     near_ms: float
-    """A step with nearly empty caches."""
+    """Milliseconds of a step with a nearly empty KV cache."""
     far: int
-    """Ids in each row at the far place."""
+    """Ids in each sequence at the late step."""
     far_ms: float
     prompt_per_second: float
-    """Ids of a prompt."""
+    """Ids of a prompt per second."""
     bandwidth_share: float | None
-    """Weights and caches that a far step reads, over what the memory can give in its time; None where layers
-    are on a GPU, whose memory is another."""
+    """Bytes that the late step reads, over the memory's bandwidth in its time; None with layers on a GPU,
+    which has its own memory."""
     overhead: float
-    """Share of the loop's own time on top of llama.cpp's."""
+    """Time of our loop besides llama.cpp, as a share of llama.cpp's."""
     song_seconds: float
-    """For the song that was asked."""
+    """Estimated seconds for the benchmark's song."""
     real_time: float
-    """The same over the song's length."""
+    """`song_seconds` over the song's length."""
     peak_bytes: int | None
 
     def to_json(self) -> dict[str, Any]:
@@ -75,16 +75,16 @@ class StageReport:
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, and on what."""
+    """Models, options and sizes of a benchmark."""
 
     models: Models
     options: ComputeOptions
     song: float = 60.0
-    """Seconds of the song that is foretold, in sections of 30."""
+    """Seconds of the song to estimate, in sections of 30."""
     seconds: float = 10.0
-    """About how long a stage is measured; a long prompt for the far place comes on top."""
+    """Approximate seconds of measuring a stage, plus a long prompt for the late step."""
     far: int = 2048
-    """Ids in a row where a late step is timed."""
+    """Ids in a sequence at the late step."""
 
     def song_to_plan(self) -> PreparedSong:
         """A song of that length."""
@@ -93,20 +93,20 @@ class Bench:
         return prepare(SongRequest("pop", lyrics, segment_seconds=max(1.0, self.song / count)))
 
 
-def run_bench(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]) -> dict[str, Any]:
+def run_bench(bench: Bench, stages: tuple[str, ...], report_stage: Callable[[str], None]) -> dict[str, Any]:
     """Measure "stage1", "stage2" and "render" → a JSON object. Raises YueError."""
     headers, song = preflight.read_models(bench.models), bench.song_to_plan()
     made = make_plan(song, headers.facts, bench.options, engines.find_devices(bench.options))
     parts = engines.engine_factory(bench.models, made, bench.options, threading.Event())
-    tell("measuring the memory's bandwidth")
+    report_stage("measuring the memory's bandwidth")
     bytes_per_second = timing.bandwidth(made.threads)
     found: list[StageReport] = []
     measured = _StageBench(bench, made, song, bytes_per_second)
     if "stage1" in stages:
-        tell("stage 1")
+        report_stage("stage 1")
         found.append(measured.stage1(lambda: parts.stage1(1), headers.stage1))
     if "stage2" in stages:
-        tell("stage 2")
+        report_stage("stage 2")
         found.append(measured.stage2(lambda: parts.stage2(made.stage2_rows), headers.stage2))
     report: dict[str, Any] = {
         "cpu": hardware.cpu_name(),
@@ -117,7 +117,7 @@ def run_bench(bench: Bench, stages: tuple[str, ...], tell: Callable[[str], None]
         "stages": [each.to_json() for each in found],
     }
     if "render" in stages:
-        tell("codec and upsamplers")
+        report_stage("codec and upsamplers")
         report["render"] = _render(parts.codec, report["song"])
     return report
 
@@ -183,16 +183,16 @@ class _StageBench:
 
 
 def _bytes_read(facts: ModelFacts, cells: int, kv_type: str) -> float:
-    """Bytes that a step reads: all weights once, and every cell of the caches."""
+    """Bytes that a step reads: all weights once, and every cell of the KV cache."""
     return facts.bytes + cells * facts.kv_width * KV_BYTES[kv_type]
 
 
 class _LoopDone(Exception):
-    """Ends a loop that has been watched for long enough."""
+    """Raised to end a loop that was timed long enough."""
 
 
 class _LoopTimer:
-    """Compares a loop's time with what the engine was busy for, from its first report on."""
+    """Progress callback that compares a loop's time with the engine's, from its first event on."""
 
     def __init__(self, engine: TokenEngine, seconds: float) -> None:
         self.engine, self.seconds = engine, seconds

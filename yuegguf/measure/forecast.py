@@ -1,4 +1,4 @@
-"""What a song will cost on this machine, before it is begun: the plan, its reasons, memory and time."""
+"""Estimate of a song on this machine before it starts: plan, reasons, memory and time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from yuegguf.stages.stage2 import best_rows, chunk_grid
 
 @dataclass(frozen=True)
 class Forecast:
-    """At most: sections may end before their limit."""
+    """Upper bounds for a song: sections may end before their limit."""
 
     plan: Plan
     reasons: tuple[str, ...]
@@ -33,11 +33,11 @@ class Forecast:
     memory: dict[str, int]
     """Bytes by phase."""
     seconds: dict[str, float]
-    """By phase."""
+    """Seconds by phase."""
     music: float
     """Seconds of the song if every section runs to its limit."""
     disk: int
-    """Bytes: stage 1's snapshots while it draws or the files at the end, whichever are more."""
+    """Bytes on disk: stage 1's snapshots or the files at the end, whichever are more."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -52,11 +52,11 @@ class Forecast:
 
 
 def forecast(job: SongJob, cache: TimingCache | None = None) -> Forecast:
-    """Plan a song and estimate what it will take; nothing is written but the cache of timings.
+    """Plan a song and estimate its memory, time and disk; writes nothing but the timing cache.
 
-    Of several takes all drafts, which share their steps, then one that is refined; disk for all. With a
-    preview, stage 1's memory holds the codec's decoder too.
-    Steps that were not timed before are timed now, which loads each model for some seconds.
+    Several takes mean all drafts, which share their steps, then one refined song; disk for all. With a
+    preview, stage 1's memory includes the codec's decoder.
+    Steps without a cached timing are timed now, which loads each model for some seconds.
     Raises YueError, NotEnoughMemory among them.
     """
     job = replace(job, song=preflight.located(job.song))
@@ -79,7 +79,7 @@ def forecast(job: SongJob, cache: TimingCache | None = None) -> Forecast:
 
 
 def _stage1_load(made: Plan, takes: int) -> LoadSpec:
-    """Stage 1 as it is held for all takes."""
+    """How stage 1 is loaded for all takes."""
     held = made.stage1()
     return replace(held, rows=takes * held.rows)
 
@@ -122,7 +122,7 @@ def _phase_seconds(job: SongJob, prompt: Prompt, made: Plan, cache: TimingCache)
 def _step_cost(
     cache: TimingCache, made: Plan, held: LoadSpec, key: str, opened: Callable[[], TokenEngine]
 ) -> StepCost:
-    """What was noted of this model held like this, or what is measured now."""
+    """Cached cost of a step with this model and load, or measured now."""
     from yuegguf.lm.llama import build_info
 
     where = (hardware.cpu_name(), made.threads, build_info(), made.main_gpu)
@@ -136,7 +136,7 @@ def _step_cost(
 
 
 def plan_reasons(made: Plan, song: PreparedSong, asked: ComputeOptions, devices: Devices) -> list[str]:
-    """Why each choice of a plan is as it is, a line each."""
+    """The reason for each choice of a plan, a line each."""
     guided = "guidance needs a second row" if made.stage1_rows == 2 else "no guidance, so one row"
     whole = made.n_ctx >= context_for(song, 10**9)
     context = "holds the whole song" if whole else "the oldest sections are dropped as it fills"

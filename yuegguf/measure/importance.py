@@ -1,7 +1,7 @@
-"""How much each column of a model's matrices matters: the mean square of what it is multiplied with.
+"""Importance matrix of a model: the mean square of the activations that each matrix column multiplies.
 
-A quantiser that knows it rounds the columns that matter with more care (an "importance matrix"). It comes
-from songs, since a model of codes never reads what other such matrices are made from.
+A quantiser rounds important columns with more care. The calibration data are songs, since text says nothing
+about a model of codes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MATRICES = {
     "ffn_norm": ("ffn_gate", "ffn_up"),
     "ffn_swiglu": ("ffn_down",),
 }
-"""llama.cpp's name of what a layer computes, and the matrices that are multiplied with it."""
+"""llama.cpp's name of an activation → the matrices that multiply it."""
 LAST_NODE = "result_norm"
-"""What the output matrix is multiplied with."""
+"""llama.cpp's name of the output matrix's activation."""
 
 
 class _SquareSums:
-    """Sums of squares by node."""
+    """Sums of squared activations by node; an observer of the engine's tensors."""
 
     def __init__(self) -> None:
         self.squares: dict[str, NDArray[np.float64]] = {}
@@ -47,9 +47,9 @@ class _SquareSums:
 def importance_matrix(
     model: Path, passages: Sequence[Passage], threads: int | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """A model (F32, F16 or BF16 is best) and what it is to read → tensor name → [columns].
+    """Tensor name → importance [columns] of a model (F32, F16 or BF16 is best) on these passages.
 
-    Raises what opening raises, and EngineError where this llama.cpp names its steps otherwise.
+    Raises what opening raises, and EngineError when this llama.cpp uses other node names.
     """
     from yuegguf.lm.llama import EngineOptions, LlamaEngine
 

@@ -1,7 +1,7 @@
-"""How near one model file is to another: both read the same song, and every draw is compared.
+"""Comparison of two model files by their predictions for the same song.
 
-Teacher-forced: what is drawn is always the song's own code, so that differences do not add up. Only the
-choices that the runtime allows are compared, since no other can be drawn.
+With teacher forcing: each next id is the song's own, so that differences do not add up. Only the ids that the
+runtime allows are compared, since no other can be sampled.
 """
 
 from __future__ import annotations
@@ -28,60 +28,62 @@ from yuegguf.song.folder import SongFolder
 from yuegguf.stages import prompt, stage2
 
 READ_BLOCK = 64
-"""Ids that are read at once."""
+"""Ids of one decode call."""
+JSON_KEYS = {"predictions": "draws", "same_argmax": "top1"}
+"""Field of Agreement → its key in reports."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One place where a model chooses."""
+    """One position at which a model predicts the next id."""
 
-    place: int
-    """The id after which it does."""
+    position: int
+    """Index of the last id before it."""
     choices: NDArray[np.int64]
-    """Ids it may choose from."""
+    """Allowed ids."""
     chosen: int
-    """Index of the song's own among them."""
+    """Index of the song's id in `choices`."""
     codebook: int
 
 
 @dataclass(frozen=True)
 class Passage:
-    """Ids that are read from an empty context, and the draws among them."""
+    """Ids decoded from an empty KV cache, and the predictions among them."""
 
     ids: list[int]
-    draws: list[Prediction]
+    predictions: list[Prediction]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Over the draws of one codebook, or of all."""
+    """Agreement of two models over the predictions of one codebook, or of all."""
 
-    draws: int
+    predictions: int
     kl: float
     """Kullback-Leibler divergence of the second file from the first, in nats, mean."""
-    top1: float
-    """Share of draws for which both have the same best choice."""
+    same_argmax: float
+    """Share of predictions with the same most probable id."""
     perplexity: float
-    """Of the song's codes by the first file: e to the mean of -log p."""
+    """Perplexity of the song's codes by the first file: e to the mean of -log p."""
     perplexity_second: float
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        return asdict(self)
+        return {JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
 
 
 def stage1_passages(
-    written: prompt.Prompt, sung: Sequence[NDArray[np.int16]], vocab: Stage1Vocab
+    written: prompt.Prompt, sections: Sequence[NDArray[np.int16]], vocab: Stage1Vocab
 ) -> list[Passage]:
     """A prompt and the codes [2·frames] of its first sections → one passage."""
     choices = np.array([vocab.eoa, *range(vocab.codebook0, vocab.codebook0 + CODEBOOK_SIZE)])
-    ids, draws = list(written.header), list[Prediction]()
-    for number, (own, codes) in enumerate(zip(written.sections, sung, strict=False)):
+    ids, predictions = list(written.header), list[Prediction]()
+    for number, (own, codes) in enumerate(zip(written.sections, sections, strict=False)):
         ids += [*([vocab.eoa, *written.end_of_segment] if number else []), *own]
         for code in codes:
-            draws.append(Prediction(len(ids) - 1, choices, 1 + int(code), 0))
+            predictions.append(Prediction(len(ids) - 1, choices, 1 + int(code), 0))
             ids.append(vocab.codebook0 + int(code))
-    return [Passage(ids, draws)]
+    return [Passage(ids, predictions)]
 
 
 def stage2_passages(codes: NDArray[np.int16], vocab: Stage2Vocab) -> list[Passage]:
@@ -91,18 +93,18 @@ def stage2_passages(codes: NDArray[np.int16], vocab: Stage2Vocab) -> list[Passag
     for chunk in stage2.chunk_grid(codes.shape[2]):
         own = codes[chunk.track, :, chunk.start : chunk.start + chunk.frames].astype(np.int64)
         ids = [vocab.soa, vocab.stage_1, *(int(vocab.codebooks[0]) + own[0]), vocab.stage_2]
-        draws = []
+        predictions = []
         for frame in own.T:
             for k, code in enumerate(frame):
                 if k:
-                    draws.append(Prediction(len(ids) - 1, every[k], int(code), k))
+                    predictions.append(Prediction(len(ids) - 1, every[k], int(code), k))
                 ids.append(int(vocab.codebooks[k]) + int(code))
-        found.append(Passage([int(i) for i in ids], draws))
+        found.append(Passage([int(i) for i in ids], predictions))
     return found
 
 
 def song_passages(folder: SongFolder, model: Path, seconds: float) -> list[Passage]:
-    """What the beginning of a finished song asks of a model of either stage.
+    """Passages of the first `seconds` of a finished song for a model of either stage.
 
     Raises RequestError, DamagedFile.
     """
@@ -122,10 +124,10 @@ def song_passages(folder: SongFolder, model: Path, seconds: float) -> list[Passa
 
 
 def codes_passages(codes: NDArray[np.int16], model: Path, seconds: float) -> list[Passage]:
-    """What the beginning of codes [2, 8, T] asks of a stage-2 model. Raises RequestError for another."""
+    """Passages of the first `seconds` of codes [2, 8, T]. Raises RequestError unless for stage 2."""
     header = _model_header(model)
     if role_of(header.metadata) != "stage2":
-        raise RequestError(f"{model.name} needs the words that were sung", "pass --song FOLDER")
+        raise RequestError(f"{model.name} needs the song's lyrics", "pass --song FOLDER")
     return stage2_passages(codes[:, :, : round(FRAME_RATE * seconds)], stage2_vocab(header.pieces))
 
 
@@ -139,27 +141,32 @@ def _model_header(model: Path) -> header.ModelHeader:
 def compare_models(
     first: Path, second: Path, passages: Sequence[Passage], threads: int | None = None
 ) -> dict[int, Agreement]:
-    """Two files on the same passages → their agreement by codebook.
+    """Codebook → agreement of two files on the same passages.
 
-    Raises RequestError where their vocabularies differ or nothing is drawn, and what opening raises.
+    Raises RequestError when their vocabularies differ or there is no prediction, and what opening raises.
     """
-    draws = [draw for passage in passages for draw in passage.draws]
-    if not draws:
-        raise RequestError("the song holds nothing that this stage draws", "pass a longer one")
+    predictions = [prediction for passage in passages for prediction in passage.predictions]
+    if not predictions:
+        raise RequestError("the song holds no code that this stage predicts", "pass a longer one")
     pieces, first_scores = _read_model(first, passages, threads)
     _, second_scores = _read_model(second, passages, threads, pieces)
     found: dict[int, list[tuple[float, bool, float, float]]] = {}
-    for p, q, draw in zip(first_scores, second_scores, draws, strict=True):
+    for p, q, prediction in zip(first_scores, second_scores, predictions, strict=True):
         divergence = float(np.sum(np.exp(p, dtype=np.float64) * (p - q)))
-        facts = divergence, bool(p.argmax() == q.argmax()), -float(p[draw.chosen]), -float(q[draw.chosen])
-        found.setdefault(draw.codebook, []).append(facts)
+        facts = (
+            divergence,
+            bool(p.argmax() == q.argmax()),
+            -float(p[prediction.chosen]),
+            -float(q[prediction.chosen]),
+        )
+        found.setdefault(prediction.codebook, []).append(facts)
     return {codebook: _mean_agreement(facts) for codebook, facts in sorted(found.items())}
 
 
 def _read_model(
     path: Path, passages: Sequence[Passage], threads: int | None, pieces: Sequence[str] | None = None
 ) -> tuple[Sequence[str], list[NDArray[np.float32]]]:
-    """A file's pieces, which must be PIECES, and its scores for every draw; one model is held at a time."""
+    """A file's pieces and its log-probabilities of every prediction; refuses pieces other than `pieces`."""
     with closing(_open_engine(path, max(len(passage.ids) for passage in passages), threads)) as engine:
         if pieces is not None and engine.pieces != pieces:
             raise RequestError(
@@ -173,8 +180,8 @@ def _read_model(
 
 
 def overall_agreement(parts: dict[int, Agreement]) -> Agreement:
-    """All codebooks together."""
-    total = sum(part.draws for part in parts.values())
+    """Agreement over all codebooks."""
+    total = sum(part.predictions for part in parts.values())
 
     def mean(values: Iterator[tuple[int, float]]) -> float:
         return sum(count * value for count, value in values) / total
@@ -182,10 +189,10 @@ def overall_agreement(parts: dict[int, Agreement]) -> Agreement:
     own = list(parts.values())
     return Agreement(
         total,
-        mean((part.draws, part.kl) for part in own),
-        mean((part.draws, part.top1) for part in own),
-        exp(mean((part.draws, log(part.perplexity)) for part in own)),
-        exp(mean((part.draws, log(part.perplexity_second)) for part in own)),
+        mean((part.predictions, part.kl) for part in own),
+        mean((part.predictions, part.same_argmax) for part in own),
+        exp(mean((part.predictions, log(part.perplexity)) for part in own)),
+        exp(mean((part.predictions, log(part.perplexity_second)) for part in own)),
     )
 
 
@@ -202,7 +209,7 @@ def _open_engine(path: Path, ids: int, threads: int | None) -> TokenEngine:
 
 
 def read_through(engine: TokenEngine, passage: Passage) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Let row 0 read a passage from its beginning: each block's first place and logits [ids, n_vocab]."""
+    """Decode a passage in blocks: yields each block's first position and logits [ids, n_vocab]."""
     engine.forget(0, 0)
     for start in range(0, len(passage.ids), READ_BLOCK):
         block = passage.ids[start : start + READ_BLOCK]
@@ -210,13 +217,13 @@ def read_through(engine: TokenEngine, passage: Passage) -> Iterator[tuple[int, N
 
 
 def _log_probabilities(engine: TokenEngine, passage: Passage) -> Iterator[NDArray[np.float64]]:
-    """Log-probabilities of the choices of each draw, in order."""
-    draws = iter(passage.draws)
-    draw = next(draws, None)
+    """Log-probabilities of the choices of each prediction, in order."""
+    predictions = iter(passage.predictions)
+    prediction = next(predictions, None)
     for start, logits in read_through(engine, passage):
-        while draw is not None and draw.place < start + len(logits):
-            yield _log_softmax(logits[draw.place - start, draw.choices])
-            draw = next(draws, None)
+        while prediction is not None and prediction.position < start + len(logits):
+            yield _log_softmax(logits[prediction.position - start, prediction.choices])
+            prediction = next(predictions, None)
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

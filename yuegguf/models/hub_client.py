@@ -1,7 +1,7 @@
-"""The hub: what a repository holds, and its files, resumed and verified.
+"""Client of the Hugging Face hub: a repository's file list, and downloads that resume and are verified.
 
-Every file is checked against the hub's own record before it gets its name. Half a file lies under a name that
-says which bytes it is to become, so a later run goes on with it and never mixes two versions.
+Every file is checked against the hub's record before it gets its name. A partial file's name contains the
+expected hash, so a later run resumes it and never mixes two versions.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from yuegguf.progress import Event, Progress, silent
 T = TypeVar("T")
 OnBytes = Callable[[int], None]
 SOURCE_RECORD = ".source.json"
-"""What the hub said of a download, beside it."""
+"""File with the hub's record of a download, in its folder."""
 MAX_DAMAGED_DOWNLOADS = 2
-"""Downloads of a file whose bytes are not those of the hub's record."""
+"""Attempts at a file whose bytes differ from the hub's record."""
 MAX_FILE_BYTES = 2**50
-"""Bytes of a file that a record may name."""
+"""Largest size that a record may name."""
 DIGEST = re.compile("sha256:[0-9a-f]{64}|blob:[0-9a-f]{40}")
 COMMIT = re.compile("[0-9a-f]{40}")
 REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
@@ -38,7 +38,7 @@ REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file as the hub records it."""
+    """The hub's record of a file."""
 
     name: str
     """Its path in the repository, with slashes."""
@@ -47,7 +47,7 @@ class RemoteFile:
     """"sha256:…" for large files, git's "blob:…" for small ones."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what no honest record says."""
+        """Raise ValueError for a record with impossible values."""
         if not lockfile.is_safe_relative_path(self.name):
             raise ValueError(f"the file name {self.name[:80]!a} makes no sense")
         if not 0 <= self.bytes <= MAX_FILE_BYTES or not DIGEST.fullmatch(self.digest):
@@ -55,24 +55,24 @@ class RemoteFile:
 
     @property
     def part(self) -> str:
-        """The name under which it grows."""
+        """Name of the partial download."""
         path = Path(self.name)
         return (path.parent / f".{path.name}.{self.digest.partition(':')[2][:16]}.part").as_posix()
 
 
 @dataclass(frozen=True)
 class RepoSnapshot:
-    """The wanted files of a repository at one commit."""
+    """Records of a repository's files at one commit."""
 
     repo: str
     revision: str
     """Full commit."""
     licence: str
-    """As the card states it; empty where it does not."""
+    """Licence on the model card; empty if it has none."""
     files: tuple[RemoteFile, ...]
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what no honest record says."""
+        """Raise ValueError for a record with impossible values."""
         if not REPO.fullmatch(self.repo) or not COMMIT.fullmatch(self.revision):
             raise ValueError("the repository or its commit makes no sense")
         if not self.licence.isprintable() or len(self.licence) > 200:
@@ -86,9 +86,9 @@ class RepoSnapshot:
         return sum(file.bytes for file in self.files)
 
     def only(self, patterns: Sequence[str]) -> RepoSnapshot:
-        """The same with the files that match one of the patterns."""
-        kept = tuple(f for f in self.files if any(fnmatchcase(f.name, pattern) for pattern in patterns))
-        return RepoSnapshot(self.repo, self.revision, self.licence, kept)
+        """A copy with the files that match one of the patterns."""
+        matching = tuple(f for f in self.files if any(fnmatchcase(f.name, pattern) for pattern in patterns))
+        return RepoSnapshot(self.repo, self.revision, self.licence, matching)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class _Commit:
 
 
 def query_snapshot(repo: str, revision: str = "") -> RepoSnapshot:
-    """Ask what the hub holds of a repository at a commit (possibly abbreviated), or now.
+    """Query the hub for a repository's files at a commit (possibly abbreviated), by default the latest.
 
     Raises ModelNotFound, DownloadError.
     """
@@ -145,25 +145,25 @@ def query_snapshot(repo: str, revision: str = "") -> RepoSnapshot:
     return found
 
 
-def check_expected(snapshot: RepoSnapshot, known: Mapping[str, KnownFile]) -> None:
-    """Compare the hub's record with what models.toml knows of this revision. Raises DamagedFile."""
+def check_expected(snapshot: RepoSnapshot, expected: Mapping[str, KnownFile]) -> None:
+    """Compare the hub's record with the facts in models.toml of this revision. Raises DamagedFile."""
     for file in snapshot.files:
-        ours = known.get(file.name, KnownFile())
+        ours = expected.get(file.name, KnownFile())
         pairs = (
             ("sha256", ours.sha256, file.digest.removeprefix("sha256:")),
             ("bytes", ours.bytes, file.bytes),
         )
-        for fact, expected, found in pairs:
-            if expected is not None and expected != found:
+        for fact, known, theirs in pairs:
+            if known is not None and known != theirs:
                 raise DamagedFile(
-                    f"the hub's {fact} of {file.name} in {snapshot.repo} is {found}, "
-                    f"but models.toml knows {expected}",
+                    f"the hub's {fact} of {file.name} in {snapshot.repo} is {theirs}, "
+                    f"but models.toml knows {known}",
                     "this is not the published model: ask its authors, or report it to us",
                 )
 
 
 def write_source_record(snapshot: RepoSnapshot, folder: Path) -> None:
-    """Write beside a download what it is to become. Raises StorageError."""
+    """Write the hub's record into the folder of a download. Raises StorageError."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / SOURCE_RECORD) as part:
@@ -171,7 +171,7 @@ def write_source_record(snapshot: RepoSnapshot, folder: Path) -> None:
 
 
 def read_source_record(folder: Path) -> RepoSnapshot | None:
-    """The snapshot that a folder's download belongs to; None where it has no record. Raises DamagedFile."""
+    """The hub's record in the folder of a download; None if there is none. Raises DamagedFile."""
     path = folder / SOURCE_RECORD
     try:
         return read_file(path, RepoSnapshot, "run the command without --offline")
@@ -182,23 +182,23 @@ def read_source_record(folder: Path) -> RepoSnapshot | None:
 
 
 def missing_bytes(snapshot: RepoSnapshot, folder: Path) -> int:
-    """How many bytes of a snapshot are not in `folder` yet."""
+    """Bytes of a snapshot that are not in `folder` yet."""
 
-    def there(file: RemoteFile) -> int:
+    def present_bytes(file: RemoteFile) -> int:
         paths = (folder / file.name, folder / file.part)
         return min(file.bytes, max((path.stat().st_size for path in paths if path.is_file()), default=0))
 
-    return sum(file.bytes - there(file) for file in snapshot.files)
+    return sum(file.bytes - present_bytes(file) for file in snapshot.files)
 
 
 def download_snapshot(
     snapshot: RepoSnapshot, folder: Path, progress: Progress = silent, offline: bool = False
 ) -> None:
-    """Bring all files of a snapshot into `folder`, each verified whether it is new or was there.
+    """Download all files of a snapshot into `folder`; verifies new and existing ones.
 
-    Killed at any byte and called again, it goes on. Raises ModelNotFound (also for a file that is not
-    there and `offline`), DownloadError, DamagedFile (what arrived is not what the hub records; it is
-    removed), StorageError.
+    Resumes when it is called again after being killed. Raises ModelNotFound (also for a missing file if
+    `offline`), DownloadError, DamagedFile (the download differs from the hub's record; it is removed),
+    StorageError.
     """
     done, total = 0, snapshot.bytes
     for file in snapshot.files:
@@ -215,7 +215,7 @@ def _report_bytes(progress: Progress, before: int, total: int, count: int) -> No
 
 
 def matches_record(path: Path, file: RemoteFile, progress: Progress = silent) -> bool:
-    """Whether a file on this machine is the one that the hub records."""
+    """Whether a local file has the size and hash of the hub's record."""
     if path.stat().st_size != file.bytes:
         return False
     kind, _, expected = file.digest.partition(":")
@@ -227,9 +227,9 @@ def matches_record(path: Path, file: RemoteFile, progress: Progress = silent) ->
 def _download(
     snapshot: RepoSnapshot, file: RemoteFile, folder: Path, moved: OnBytes, progress: Progress
 ) -> None:
-    """Fetch one file, from where its part ends, and give it its name once it is right.
+    """Download one file, resuming a partial one, and rename it once its hash is right.
 
-    What arrived wrong may have been damaged here or on the way, so it is fetched once more, whole.
+    A wrong hash may come from damage on the disk or the network, so the file is downloaded once more, whole.
     """
     part, what = folder / file.part, f"{file.name} of {snapshot.repo}"
     lockfile.check_inside(folder, file.part)
@@ -271,7 +271,7 @@ def _typed(answer: bytes, kind: type[T], repo: str) -> T:
 
 
 def _remote_file(sibling: _Sibling) -> RemoteFile | None:
-    """A file of the hub's listing; None for names that no honest repository has.
+    """Record of a listed file; None for unsafe names.
 
     Raises ValueError for a record without a size or a hash.
     """

@@ -1,8 +1,8 @@
-"""models.lock.json: what was installed from where, to the byte. No network.
+"""models.lock.json: installed files with their source and hashes. No network.
 
 It lies in the folder of installed models and names every file with its size, its SHA-256, the exact
-revision and the hashes of the files that it was made from. A file is installed when the lock names it and
-it is there; whoever wants to be sure hashes it (`check`).
+revision and the hashes of its source files. A file is installed when the lock names it and it exists;
+`verify_file` also checks its hash.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from yuegguf.progress import Progress, silent
 
 LOCK_NAME = "models.lock.json"
 PULL_LOCK = ".pull.lock"
-"""Held by whoever changes a folder of models."""
+"""Lock file of a process that changes a folder of models."""
 LOCK_FORMAT = 1
 MODEL_WORD = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 """A model's id, or a type."""
@@ -46,7 +46,7 @@ class Installed:
     bytes: int
     sha256: str
     licence: str
-    """As the source states it; empty where it does not."""
+    """Licence stated by the source; empty if it states none."""
     source: str
     """Repository."""
     revision: str
@@ -54,10 +54,10 @@ class Installed:
     files: Mapping[str, str]
     """File of the source → "sha256:…" or, for small files, git's "blob:…"."""
     maker: str
-    """What made the file, such as "yuegguf 0.1.0"."""
+    """Program that made the file, such as "yuegguf 0.1.0"."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what `pull` never writes: above all a path that is not the model's own."""
+        """Raise ValueError for an entry that `pull` never writes, above all a path of another model."""
         if not all(map(MODEL_WORD.fullmatch, (self.model, self.quant or self.model))):
             raise ValueError(f"the model {self.model[:80]!a} makes no sense")
         if self.path not in file_names(self.model, self.quant):
@@ -70,7 +70,7 @@ class Installed:
 
     @property
     def name(self) -> str:
-        """What to say after `pull` and `rm`: "en-cot:Q4_K_M", "xcodec"."""
+        """Name for `pull` and `rm`: "en-cot:Q4_K_M", "xcodec"."""
         return f"{self.model}:{self.quant}" if self.quant else self.model
 
 
@@ -90,9 +90,9 @@ class _Lock(_Format):
 
 @contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """Keep others from changing a folder of models, which is made where it is not there.
+    """Lock a folder of models against other processes; creates it if it is missing.
 
-    Whoever reads the lock to change it does so inside. Raises StorageError.
+    A change of models.lock.json is read and written inside. Raises StorageError.
     """
     with (
         ensured_folder(root),
@@ -103,7 +103,7 @@ def exclusive(root: Path) -> Iterator[None]:
 
 @contextmanager
 def installing(root: Path, paths: Iterable[str]) -> Iterator[None]:
-    """Make files of these paths in a folder of models by other means than `pull`: the lock forgets them.
+    """Replace files of these paths in a folder of models by other means than `pull`; drops their entries.
 
     Raises DamagedFile, StorageError.
     """
@@ -115,7 +115,7 @@ def installing(root: Path, paths: Iterable[str]) -> Iterator[None]:
 
 
 def read_lock(root: Path) -> dict[str, Installed]:
-    """Path → entry of the lock in `root`; empty where there is none. Raises DamagedFile."""
+    """Path → entry of the lock in `root`; empty if there is no lock. Raises DamagedFile."""
     path = root / LOCK_NAME
     try:
         with open_plain_file(path) as file:
@@ -147,12 +147,12 @@ def entries_named(root: Path, name: str) -> list[Installed]:
 
 
 def entries_with_files(root: Path, entries: Iterable[Installed]) -> list[Installed]:
-    """Those of the entries whose files are there with the right size."""
+    """The entries whose files exist with the right size."""
     return [entry for entry in entries if size_of(root / entry.path) == entry.bytes]
 
 
 def verify_file(root: Path, entry: Installed, progress: Progress = silent) -> None:
-    """Hash an installed file. Raises ModelNotFound, DamagedFile saying what differs."""
+    """Compare an installed file's size and hash with its entry. Raises ModelNotFound, DamagedFile."""
     again = f"get it again with: yuegguf pull {entry.name} --force"
     path, size = root / entry.path, size_of(root / entry.path)
     if size is None:
@@ -173,11 +173,11 @@ def copy_verified(source: Path, target: Path, expected: str, progress: Progress 
     found = hashlib.sha256()
     with replacing(target) as part, part.open("wb") as file:
 
-        def pass_on(block: bytes) -> None:
+        def hash_and_write(block: bytes) -> None:
             found.update(block)
             file.write(block)
 
-        each_block(source, pass_on, progress, "copy")
+        each_block(source, hash_and_write, progress, "copy")
         if found.hexdigest() != expected:
             raise DamagedFile(
                 f"{source} is damaged: its SHA-256 is not the one in {LOCK_NAME}", "make the kit again"
@@ -185,7 +185,7 @@ def copy_verified(source: Path, target: Path, expected: str, progress: Progress 
 
 
 def is_safe_relative_path(path: str) -> bool:
-    """Whether a relative path with slashes stays below its folder, in names that every disk can hold."""
+    """Whether a relative path with slashes stays below its folder and is valid on every file system."""
     parts = PurePosixPath(path).parts
     return bool(parts) and path.isprintable() and len(path) <= 500 and all(map(_is_safe_name, parts))
 
@@ -195,9 +195,9 @@ def _is_safe_name(name: str) -> bool:
 
 
 def install_path(root: Path, folder: str, name: str) -> Path:
-    """Where a converter installs a file, in a folder below `root` or, for "", in `root` itself.
+    """Path at which a converter installs a file, in a folder below `root` or, for "", in `root` itself.
 
-    Raises RequestError for a name that is no file's, StorageError for a folder that leads elsewhere.
+    Raises RequestError for an invalid file name, StorageError for a folder that leads out of `root`.
     """
     if not is_safe_relative_path(name) or len(PurePosixPath(name).parts) != 1:
         raise RequestError(f"{name!a} is no name for a file", "use letters, digits, - and _")

@@ -1,6 +1,6 @@
-"""Offline kits: a folder of installed models with its lock is one, and installs with no network.
+"""Offline kits: folders of installed models with their lock, which install without a network.
 
-Nothing here knows a hub: files are copied, their hashes compared with the lock on the way.
+Files are copied, and their hashes compared with the lock meanwhile.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from yuegguf.progress import Progress, silent
 
 
 def kit_entries(folder: Path, names: Sequence[str] = ()) -> list[Installed]:
-    """The entries of a kit that names such as "en-cot" or "en-cot:Q4_K_M" stand for; all for none.
+    """Entries of a kit by names such as "en-cot" or "en-cot:Q4_K_M"; all of them without names.
 
-    Raises ModelNotFound when the kit lacks one, or is none; DamagedFile for a damaged lock.
+    Raises ModelNotFound when the kit lacks one or has no lock; DamagedFile for a damaged lock.
     """
     every = list(lockfile.read_lock(folder).values())
     if not every:
@@ -43,10 +43,10 @@ def kit_entries(folder: Path, names: Sequence[str] = ()) -> list[Installed]:
 def copy_models(
     source: Path, target: Path, entries: Sequence[Installed], progress: Progress = silent
 ) -> list[Installed]:
-    """Copy installed files from one folder of models to another; returns those that were copied.
+    """Copy installed files from one folder of models to another; returns the entries copied.
 
-    What is there and right stays. Each file appears whole, and each is verified, so it can be killed and
-    called again. Raises ModelNotFound, DamagedFile, StorageError.
+    Existing files with the right hash stay. Each file is verified and appears whole, so the copy can be
+    killed and called again. Raises ModelNotFound, DamagedFile, StorageError.
     """
     for entry in entries:
         lockfile.check_inside(target, entry.path)

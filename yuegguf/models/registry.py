@@ -1,4 +1,4 @@
-"""models.toml → what models exist, and where their files lie on this machine. No network."""
+"""models.toml → the published models, and the paths of their files on this machine. No network."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from yuegguf.files.typed_json import as_typed
 
 Role = Literal["stage1", "stage2", "codec", "upsampler"]
 PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "BF16", "F16", "F32")
-"""Which quantisation to take when several are installed: the largest that is still small."""
+"""Quantisations by preference when several are installed: the largest that is still small."""
 
 
 NANO = "nano"
-"""The bundled family, which is in no registry."""
+"""Name of the bundled family, which is not in models.toml."""
 CODEC_FILES = ("encoder", "vocal_upsampler", "instrumental_upsampler", "decoder")
-"""The four graphs of a codec's folder; the decoder comes last, since by it a codec counts as installed."""
+"""Graphs of a codec's folder; the decoder comes last, since it marks the codec as installed."""
 FREE_LICENCE = "Apache-2.0"
-"""The licence of YuE v1 as its authors publish it; any other is worth a word."""
+"""Licence of YuE v1 as its authors publish it; any other is reported."""
 
 
 @dataclass(frozen=True)
 class GgufSource:
-    """A repository in which somebody else publishes a model as GGUF."""
+    """A repository of somebody else with a model as GGUF."""
 
     source: str
     licence: str
-    """As its card states it; empty where that is not known."""
+    """Licence on its card; empty if unknown."""
 
 
 @dataclass(frozen=True)
 class KnownFile:
-    """Facts of a published file, as far as they are known."""
+    """Known facts of a published file; None = unknown."""
 
     sha256: str | None = None
     bytes: int | None = None
@@ -52,7 +52,7 @@ class ModelTable:
 
     role: Role
     source: str
-    """Repository it is published in."""
+    """Repository that publishes it."""
     licence: str
     about: str
     language: str = ""
@@ -61,9 +61,9 @@ class ModelTable:
     revision: str = ""
     """Commit of the source, possibly abbreviated; empty where unknown."""
     expected_files: Mapping[str, KnownFile] = field(default_factory=dict)
-    """File → what is known of it at that revision."""
+    """File → its facts at that revision."""
     gguf: tuple[GgufSource, ...] = ()
-    """Other people's GGUFs of it, the one to take first in front."""
+    """Other people's GGUFs of it, by preference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +72,19 @@ class ModelEntry(ModelTable):
 
     id: str
     files: tuple[str, ...]
-    """Patterns of the files in the source that are needed."""
+    """Patterns of the needed files in the source."""
 
 
 @dataclass(frozen=True)
 class DefaultQuants:
-    """The types to take where none is named, on a machine with so much memory."""
+    """Default quantisations for a machine with so much memory."""
 
     memory: float
-    """GiB that are free."""
+    """GiB of free memory."""
     stage1: str
     stage2: str
     kl: Mapping[str, tuple[float, float]]
-    """Model → mean Kullback-Leibler divergence from F16 in nats a draw, of stage 1 and stage 2."""
+    """Model → mean Kullback-Leibler divergence from F16 in nats per sampled id, of stage 1 and stage 2."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Catalogue:
     sets: Mapping[str, tuple[str, ...]]
     """Name of a set → ids of its models."""
     files: Mapping[Role, tuple[str, ...]]
-    """Patterns of the files of a repository that are fetched."""
+    """Patterns of a repository's files to download."""
     default: tuple[DefaultQuants, ...]
-    """The most memory first."""
+    """By memory, the most first."""
     model: Mapping[str, ModelTable]
 
 
@@ -109,9 +109,9 @@ def catalogue() -> Catalogue:
 
 
 def default_quant(role: Literal["stage1", "stage2"], free: int | None) -> str:
-    """The type to take of a language model where none is named, by the bytes of memory that are free.
+    """Default quantisation of a language model by the bytes of free memory.
 
-    Where that is not known, the smallest that is recommended.
+    None = unknown: the smallest recommended one.
     """
     rows = catalogue().default
     fits = [row for row in rows if free is not None and free >= row.memory * 2**30]
@@ -134,7 +134,7 @@ def model_sets() -> dict[str, tuple[str, ...]]:
 
 
 def find_entry(name: str) -> ModelEntry:
-    """The entry of an id or of a published repository's name. Raises RequestError."""
+    """The entry with an id or a repository's name. Raises RequestError."""
     entries = model_entries()
     if name.lower() == NANO:
         what = f"{NANO} is bundled: there is nothing to get, verify or remove"
@@ -146,22 +146,22 @@ def find_entry(name: str) -> ModelEntry:
 
 
 def is_free(licence: str) -> bool:
-    """Whether this is the licence that YuE v1 is published under."""
+    """Whether a licence is the one of YuE v1."""
     return licence.casefold() == FREE_LICENCE.casefold()
 
 
 def models_dir() -> Path:
-    """Where installed models live: $YUEGGUF_MODELS_DIR, else the user's data folder."""
+    """Folder of installed models: $YUEGGUF_MODELS_DIR, else in the user's data folder."""
     return user_folder("YUEGGUF_MODELS_DIR", lambda: _data_folder() / "models")
 
 
 def voices_dir() -> Path:
-    """Where saved voices live: $YUEGGUF_VOICES_DIR, else beside the models in the user's data folder."""
+    """Folder of saved voices: $YUEGGUF_VOICES_DIR, else in the user's data folder."""
     return user_folder("YUEGGUF_VOICES_DIR", lambda: _data_folder() / "voices")
 
 
 def user_folder(variable: str, usual: Callable[[], Path]) -> Path:
-    """A folder of ours: as the environment says, else the usual one. Raises RequestError without a home."""
+    """Folder that an environment variable names, else the usual one. Raises RequestError without a home."""
     try:
         named = os.environ.get(variable)
         return Path(named).expanduser() if named else usual()
@@ -227,7 +227,7 @@ def find_gguf(name: str, quant: str | None, root: Path) -> Path:
 
 
 def id_from_path(folder: Path) -> str | None:
-    """The model id of a checkpoint folder that still has its repository's name, else None."""
+    """Model id of a checkpoint folder that has its repository's name, else None."""
     parts = {part.lower() for part in folder.resolve().parts}
     for entry in model_entries():
         owner, repo = entry.source.lower().split("/")
@@ -245,5 +245,5 @@ def _known_names(ids: Iterable[str]) -> str:
 
 
 def _checkout_file() -> Path:
-    """The registry of a source checkout, which is not copied into the package there."""
+    """models.toml of a source checkout, which has no copy in the package."""
     return Path(__file__).resolve().parents[2] / "models.toml"

@@ -1,4 +1,4 @@
-"""Which files make a song: the bundled family, installed models by name, or the user's own files."""
+"""Model choice → files: the bundled family, installed models by name, or the user's own files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from yuegguf.models import registry
 
 NANO = registry.NANO
 CODEC_IDENTITY_FILE = "decoder.onnx"
-"""File of a codec's folder by which codecs are told apart."""
+"""File of a codec's folder whose fingerprint identifies the codec."""
 DEFAULT_STAGE1, DEFAULT_STAGE2 = "en-cot", "s2-general"
 
 LORA_FOLDER = "loras"
@@ -25,10 +25,10 @@ LORA_FOLDER = "loras"
 
 @dataclass(frozen=True)
 class Models:
-    """The files that make a song."""
+    """Model files of a song."""
 
     name: str
-    """What to call the family: "nano", "en-cot", or the stage-1 file's name."""
+    """Name of the family: "nano", or the stem of the stage-1 file, such as "en-cot-Q4_K_M"."""
     stage1: Path
     stage2: Path
     codec: Path
@@ -38,14 +38,14 @@ class Models:
 
     @property
     def stage1_key(self) -> str:
-        """Names what stage 1 computes: its file's fingerprint, and those of adapters that are not off."""
+        """Identity of stage 1's results: fingerprints of its file and of the adapters in use."""
         used = [f"{fingerprint(lora.path)}*{lora.scale!r}" for lora in self.loras if lora.scale]
         return " ".join([fingerprint(self.stage1), *used])
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the user says about models; None = decide."""
+    """The user's choice of models; None = automatic."""
 
     stage1: str | None = None
     """Model id or .gguf file; "nano" for the bundled family."""
@@ -54,7 +54,7 @@ class ModelChoice:
     quant: str | None = None
     models_dir: Path | None = None
     loras: tuple[Lora, ...] = ()
-    """Adapters of stage 1, at most two; names stand for installed ones."""
+    """Adapters of stage 1, at most two; a bare name means an installed one."""
 
     @property
     def root(self) -> Path:
@@ -75,7 +75,7 @@ def nano_models() -> Models:
 def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
     """Find the model files.
 
-    With nothing asked and nothing installed this is the bundled `nano`. Raises ModelNotFound, RequestError.
+    Without a choice and without installed models, the bundled `nano`. Raises ModelNotFound, RequestError.
     """
     return replace(_resolve_family(choice, with_reference), loras=find_loras(choice))
 
@@ -100,7 +100,7 @@ def _resolve_family(choice: ModelChoice, with_reference: bool) -> Models:
 def _icl_model_for(choice: ModelChoice) -> str:
     """The stage-1 model for a song with a reference: the -icl one of the language, if it is installed.
 
-    Where no model was asked for, any installed -icl one, English first. Raises ModelNotFound.
+    Without a chosen model, any installed -icl one, English first. Raises ModelNotFound.
     """
     entries = [entry for entry in registry.model_entries() if entry.mode == "icl"]
     if choice.stage1 is None:
@@ -129,7 +129,7 @@ def _icl_id(name: str) -> str | None:
 
 
 def reference_notice(choice: ModelChoice, found: Models) -> str:
-    """What to know of the model that was found for a song with a reference; empty if nothing."""
+    """Notice about the model chosen for a song with a reference; empty if there is none."""
     entry = next((e for e in registry.model_entries() if found.name.startswith(f"{e.id}-")), None)
     if entry is None:
         return ""
@@ -139,23 +139,25 @@ def reference_notice(choice: ModelChoice, found: Models) -> str:
         advice = f"pass --model {icl}" if there else f"get {icl} with: yuegguf pull {icl}"
         return f"{found.name} was not trained to take up a reference; {advice}"
     if choice.stage1 and _icl_id(choice.stage1) == entry.id:
-        return f"{found.name} sings instead of {choice.stage1}, which was not trained to take up a reference"
+        return (
+            f"{found.name} is used instead of {choice.stage1}, which was not trained to take up a reference"
+        )
     return ""
 
 
 def resolve_codec(choice: ModelChoice) -> Path:
-    """The codec's folder alone, for `encode` and `decode`."""
+    """The codec's folder, for `encode` and `decode`."""
     found = choice.codec or registry.installed_codec(choice.root)
     return found or nano_models().codec
 
 
 def lora_path(name: str, root: Path) -> Path:
-    """Where `convert-lora` installs the adapter of a name."""
+    """Path at which `convert-lora` installs an adapter."""
     return root / LORA_FOLDER / f"{name}.gguf"
 
 
 def find_lora(lora: Lora, root: Path) -> Lora:
-    """The adapter with the file that its path or name stands for. Raises ModelNotFound, RequestError."""
+    """The adapter with the path of its file. Raises ModelNotFound, RequestError."""
     path = Path(os.path.expanduser(lora.path))  # unlike Path.expanduser, never raises
     if path.name == str(path) and path.suffix != ".gguf" and not path.is_file():
         installed = lora_path(path.name, root)
@@ -170,7 +172,7 @@ def find_lora(lora: Lora, root: Path) -> Lora:
 
 
 def find_loras(choice: ModelChoice) -> tuple[Lora, ...]:
-    """The adapters' files. Raises ModelNotFound, and RequestError when there are too many."""
+    """The adapters with their paths. Raises ModelNotFound, RequestError when there are too many."""
     found = tuple(find_lora(lora, choice.root) for lora in choice.loras)
     if sum(lora.scale != 0 for lora in found) > MAX_ADAPTERS:
         raise RequestError(
@@ -181,13 +183,13 @@ def find_loras(choice: ModelChoice) -> tuple[Lora, ...]:
 
 
 def find_language_model(name: str, role: StageRole, quant: str | None, root: Path) -> Path:
-    """The language model that a name stands for, the bundled ones included. Raises ModelNotFound."""
+    """File of a language model by name, bundled ones included. Raises ModelNotFound."""
     if name == NANO:
         return nano_models().stage1 if role == "stage1" else nano_models().stage2
     return registry.find_gguf(name, quant, root)
 
 
 def _nothing_installed(choice: ModelChoice) -> bool:
-    """Whether no model was asked for and none is installed."""
+    """Whether no model is chosen and none is installed."""
     asked = choice.stage1 or choice.stage2 or choice.quant
     return not asked and not any(choice.root.glob("*.gguf"))

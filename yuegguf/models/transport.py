@@ -1,7 +1,7 @@
-"""Requests to the hub: attempts, pauses and answers are bounded, and every failure is a sentence.
+"""HTTP requests to the hub with bounded retries, pauses and response sizes; failures become YueErrors.
 
-huggingface_hub gives the session (HF_TOKEN, HF_ENDPOINT, proxies) and the addresses. Its own download is not
-used: it calls itself again for every attempt and believes the lengths that a server announces.
+huggingface_hub provides the session (HF_TOKEN, HF_ENDPOINT, proxies) and the addresses. Its own download is
+not used: it recurses for every attempt and trusts the lengths that a server announces.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ T = TypeVar("T")
 RERUN_HINT = "run the same command again, it goes on where this one stopped"
 PROXY_HINT = "check HF_ENDPOINT, and the proxy if there is one"
 MAX_ANSWER_BYTES = 32 << 20
-"""Bytes of an answer about a repository; that about the largest on the hub has a few MiB."""
+"""Most bytes of a repository's listing; the largest on the hub has a few MiB."""
 MAX_PAGES = 100
-"""Pages of a repository's commits that are looked through."""
+"""Most pages of a repository's commits that are read."""
 TRANSIENT_STATUSES = (408, 429, 500, 502, 503, 504)
-"""Statuses after which the same request may succeed a little later."""
+"""HTTP statuses that are worth another attempt."""
 SPENT_RATE_LIMIT = re.compile(r"\br=0\s*;\s*t=([0-9]{1,18})\b")
-"""The hub's RateLimit header when no request is left, with the seconds until there are some again."""
+"""The hub's RateLimit header without requests left; group 1 is the seconds until there are some again."""
 
 
 @dataclass(frozen=True)
 class RetryLimits:
-    """How often a request is made again, and how many seconds pass before that."""
+    """Limits of retries and of the pauses between them."""
 
     fruitless_attempts: int = 5
-    """Attempts in a row that bring no new byte of a file."""
+    """Attempts in a row without a new byte of a file."""
     questions: int = 3
-    """Attempts at a question about a repository."""
+    """Attempts at a query about a repository."""
     attempts: int = 1000
-    """Attempts at one file in all."""
+    """Attempts at one file in total."""
     first: float = 1.0
-    """Seconds before the next attempt, doubled as long as nothing new arrives."""
+    """Seconds of the first pause, doubled after each attempt without a new byte."""
     most: float = 30.0
-    """Seconds of the longest pause of our own choice."""
+    """Seconds of the longest pause by doubling."""
     asked: float = 300.0
-    """Seconds of the longest pause that the hub may ask for."""
+    """Seconds of the longest pause that is accepted from the hub."""
     sleep: Callable[[float], None] = time.sleep
 
     def pause(self, fruitless: int) -> float:
@@ -75,7 +75,7 @@ def query(path: str, what: str) -> bytes:
 
 
 def query_pages(path: str, what: str) -> Iterator[bytes]:
-    """The same for an answer in pages, as long as they are wanted."""
+    """Pages of the hub's answer about a repository, queried one by one. Raises as `query` does."""
     start = _hub().constants.ENDPOINT
     url = start + path
     for _ in range(MAX_PAGES):
@@ -89,9 +89,9 @@ def query_pages(path: str, what: str) -> Iterator[bytes]:
 
 
 def download(url: str, part: Path, size: int, what: str, moved: Callable[[int], None]) -> None:
-    """Append to `part` what it lacks of its `size` bytes; `moved` takes the bytes that are there.
+    """Append the missing bytes of a file of `size` bytes to `part`; `moved` is called with its length.
 
-    Bytes beyond the size are never read, and those that are there never fetched again. Raises ModelNotFound,
+    Bytes beyond the size are never read, and existing ones never downloaded again. Raises ModelNotFound,
     DownloadError, StorageError.
     """
     with storage_errors(part):
@@ -100,12 +100,12 @@ def download(url: str, part: Path, size: int, what: str, moved: Callable[[int], 
 
 
 def file_url(repo: str, revision: str, name: str) -> str:
-    """The address of a repository's file at a commit."""
+    """URL of a repository's file at a commit."""
     return str(_hub().hf_hub_url(repo, name, revision=revision))
 
 
 def quoted(text: str) -> str:
-    """Text as one part of an address."""
+    """Text as one path segment of a URL."""
     return quote(text, safe="")
 
 
@@ -114,26 +114,26 @@ def _zero() -> int:
 
 
 def _with_retries(once: Callable[[], T], reached: Callable[[], int], questions: bool = False) -> T:
-    """Repeat an attempt until it succeeds or patience ends; `reached` counts the bytes that are there."""
-    patience = RETRY_LIMITS
-    most = patience.questions if questions else patience.fruitless_attempts
+    """Repeat an attempt until it succeeds or a limit is reached; `reached` returns the bytes so far."""
+    limits = RETRY_LIMITS
+    most = limits.questions if questions else limits.fruitless_attempts
     best, fruitless = reached(), 0
-    for left in reversed(range(patience.attempts)):
+    for left in reversed(range(limits.attempts)):
         try:
             return once()
         except _TransientError as failure:
             now = reached()
             fruitless = 0 if now > best else fruitless + 1
             best = max(best, now)
-            pause = max(patience.pause(fruitless), failure.asked)
-            if fruitless >= most or pause > max(patience.asked, patience.most) or not left:
+            pause = max(limits.pause(fruitless), failure.asked)
+            if fruitless >= most or pause > max(limits.asked, limits.most) or not left:
                 raise failure.error from failure
-        patience.sleep(pause)
+        limits.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
 
 
 def _download_once(url: str, part: Path, size: int, what: str, moved: Callable[[int], None]) -> None:
-    """Make one attempt at the rest of a file. A server that ignores ranges sends what is there again."""
+    """Make one attempt at the rest of a file; skips existing bytes if the server ignores ranges."""
     done = part.stat().st_size
     if done == size:
         return
@@ -156,13 +156,13 @@ def _download_once(url: str, part: Path, size: int, what: str, moved: Callable[[
 
 
 def _first_byte(headers: Mapping[str, str]) -> int | None:
-    """Where a part of a file begins, as its Content-Range says; None where it does not."""
+    """First byte of a partial response by its Content-Range; None without one."""
     span = re.match("bytes ([0-9]{1,18})-", headers.get("Content-Range", ""))
     return int(span[1]) if span else None
 
 
 def _query_once(url: str, what: str) -> tuple[bytes, str]:
-    """The body of an answer, and the address of its next page or nothing."""
+    """Body of an answer, and the URL of its next page or an empty string."""
     body = bytearray()
     with _response(url, what, {}) as response:
         for chunk in response.iter_raw():
@@ -176,9 +176,9 @@ def _query_once(url: str, what: str) -> tuple[bytes, str]:
 
 @contextmanager
 def _response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[Any]:
-    """Make a request and yield the response, of status 200 or 206, whose body is still to come.
+    """Make a request and yield the response, of status 200 or 206, before its body is read.
 
-    Nothing compressed is asked for: it could be a thousand times as large as what arrives. Raises
+    Refuses compressed responses, which could expand a thousandfold. Raises
     ModelNotFound, DownloadError, and _PassingError around one of them.
     """
     with ExitStack() as stack, _connection_errors(what):
@@ -209,7 +209,7 @@ def _raw_response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[A
             raise ModelNotFound(
                 f"{what} is not here, and HF_HUB_OFFLINE forbids the network", "unset it"
             ) from error
-        except (OSError, ValueError) as error:  # of a proxy, a certificate or a token that is none
+        except (OSError, ValueError) as error:  # an invalid proxy, certificate or token
             raise DownloadError(
                 f"no request for {what} can be made ({_printable_reason(error)})",
                 "check HTTPS_PROXY, HF_ENDPOINT, HF_TOKEN and SSL_CERT_FILE",
@@ -218,7 +218,7 @@ def _raw_response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[A
 
 
 def _seconds_to_wait(headers: Mapping[str, str]) -> float:
-    """Seconds that the hub asks to wait."""
+    """Seconds to wait according to the response's headers."""
     spent = SPENT_RATE_LIMIT.search(headers.get("RateLimit", ""))
     asked = spent[1] if spent else headers.get("Retry-After", "")
     return float(asked) if re.fullmatch("[0-9]{1,18}", asked) else 0.0
@@ -226,7 +226,7 @@ def _seconds_to_wait(headers: Mapping[str, str]) -> float:
 
 @contextmanager
 def _connection_errors(what: str) -> Iterator[None]:
-    """Turn the failures of a connection into a sentence with the way on."""
+    """Turn connection failures into DownloadErrors with a hint."""
     import httpx2
 
     try:
@@ -247,12 +247,12 @@ def _connection_failed(what: str, error: Exception) -> DownloadError:
 
 
 def _printable_reason(error: Exception) -> str:
-    """The reason of an error, parts of which may come from a server, as one short line of ASCII."""
+    """An error's reason, which may come from a server, as one short line of ASCII."""
     return " ".join(ascii(str(error))[1:-1].split())[:200] or type(error).__name__
 
 
 def _status_error(what: str, status: int) -> YueError:
-    """The sentence for a status that is an error."""
+    """The error for an HTTP status."""
     if status in (401, 403):
         return ModelNotFound(
             f"the hub does not give out {what} (status {status})",
@@ -270,7 +270,7 @@ def _status_error(what: str, status: int) -> YueError:
 
 
 def _hub() -> Any:
-    """huggingface_hub, quiet; it is slow to import and only needed here."""
+    """huggingface_hub with its logging off; imported late because it is slow to import."""
     import huggingface_hub
     import huggingface_hub.constants
     import huggingface_hub.utils

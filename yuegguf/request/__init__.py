@@ -1,1 +1,1 @@
-"""What a song is asked to be: text and numbers, no files."""
+"""The request for a song: text and numbers, no files."""

@@ -1,7 +1,7 @@
-"""Lyrics → sections. Nothing is dropped without a word, and `[Verse 1]` works.
+"""Lyrics → sections. Nothing is dropped without a notice, and `[Verse 1]` works.
 
 What upstream accepts (one word in brackets, `infer.py`) keeps its exact text, so the prompt is the
-official one; what upstream would lose is normalised or kept as lyrics, with a notice.
+official one; text that upstream would lose is normalised or kept as lyrics, with a notice.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ _MARKERS = ("[start_of_segment]", "[end_of_segment]", "[start_of_reference]", "[
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a song, sung in one go."""
+    """One part of a song, generated from one prompt."""
 
     label: str
     """The word in brackets: verse, chorus, …"""
     body: str
-    """The lines to sing, without surrounding blank lines; may be empty (instrumental)."""
+    """The section's lines, without surrounding blank lines; may be empty (instrumental)."""
     seconds: float | None = None
-    """Longest this section may be, from a `#length 20` line above it; None = the song's default."""
+    """Most seconds of this section, from a `#length 20` line above it; None = the song's default."""
 
     @property
     def text(self) -> str:
-        """The section as the model reads it: label line, body, one blank line."""
+        """The section as in the prompt: label line, body, one blank line."""
         return f"[{self.label}]\n{self.body.strip()}\n\n"
 
 
 @dataclass(frozen=True)
 class Lyrics:
-    """Parsed lyrics and what had to be interpreted on the way."""
+    """Parsed lyrics, with a notice for each interpretation."""
 
     sections: tuple[Section, ...]
     notices: tuple[str, ...]
@@ -68,7 +68,7 @@ def parse_lyrics(text: str) -> Lyrics:
 
     A line that starts with a label in brackets opens a section. Brackets inside a line, repeat
     marks such as `[x2]` and unknown stage directions stay lyrics. Raises RequestError when there
-    is nothing to sing, no label at all, or more than the limits above.
+    is no text, no label at all, or more than the limits above.
     """
     check_text_length(text, MAX_LYRICS_CHARS, "the lyrics")
     if not is_valid_text(text):
@@ -83,23 +83,23 @@ def parse_lyrics(text: str) -> Lyrics:
 
 
 def is_valid_text(text: str) -> bool:
-    """Whether this is text, and not bytes that a command line took for text."""
+    """Whether a string is valid text: no zero character and no undecoded bytes."""
     return "\0" not in text and text.encode(errors="ignore").decode() == text
 
 
 def check_text_length(text: str, most: int, what: str) -> None:
-    """Raise RequestError for a text that is longer than it may be."""
+    """Raise RequestError for a text of more than `most` characters."""
     if len(text) > most:
         raise RequestError(f"{what} have {len(text):,} characters", f"use at most {most:,}")
 
 
 def choose_sections(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:
-    """Pick sections: "all", "2" (the first two) or "1,3-4" (those). Raises RequestError."""
+    """The sections that a choice names: "all", "2" (the first two) or "1,3-4". Raises RequestError."""
     return tuple(sections[number - 1] for number in section_numbers(len(sections), spec))
 
 
 def section_numbers(count: int, spec: str) -> list[int]:
-    """The same as numbers from 1 on, of `count` sections. Raises RequestError."""
+    """Numbers from 1 that a choice among `count` sections names. Raises RequestError."""
     spec = spec.strip().lower()
     if spec == "all":
         return list(range(1, count + 1))
@@ -107,7 +107,7 @@ def section_numbers(count: int, spec: str) -> list[int]:
         raise RequestError(f"--sections {spec[:80]!r} is not a choice of sections", "write all, 2 or 1,3-4")
     if spec.isdigit():
         if int(spec) == 0:
-            raise RequestError("--sections 0 leaves nothing to sing", "write all, 2 or 1,3-4")
+            raise RequestError("--sections 0 leaves nothing to generate", "write all, 2 or 1,3-4")
         return list(range(1, min(int(spec), count) + 1))
     chosen: list[int] = []
     for part in spec.split(","):
@@ -125,18 +125,18 @@ def section_numbers(count: int, spec: str) -> list[int]:
 
 
 def format_lyrics(sections: Sequence[Section]) -> str:
-    """Sections as the text that `parse` makes them of again."""
+    """Sections as text; the inverse of `parse_lyrics`."""
     lengths = [_length_line(s.seconds) if s.seconds is not None else "" for s in sections]
     return "\n".join(f"{n}[{s.label}]\n{s.body}\n" for n, s in zip(lengths, sections, strict=True))
 
 
 def _length_line(seconds: float) -> str:
-    """The line that `parse` reads as these seconds, to the last digit."""
+    """The `#length` line of these seconds, to the last digit."""
     return f"#length {Decimal(repr(seconds)).normalize():f}\n"
 
 
 class _Parser:
-    """Reads line by line; holds the section that is open."""
+    """Line-by-line parser; holds the current section."""
 
     def __init__(self) -> None:
         self.sections: list[Section] = []
@@ -178,7 +178,7 @@ class _Parser:
     def _open(self, label: str, written: str, number: int) -> None:
         self._close()
         if label != written:
-            self.notices.append(f"line {number}: [{written}] is sung as [{label}]")
+            self.notices.append(f"line {number}: [{written}] is read as [{label}]")
         self.label, self.seconds, self.next_seconds = label, self.next_seconds, None
 
     def _close(self) -> None:
@@ -193,7 +193,7 @@ class _Parser:
             self.sections.append(Section(self.label, body, self.seconds))
         elif body:
             self.sections.append(Section("verse", body))
-            self.notices.append("the lines before the first label are sung as a [verse]")
+            self.notices.append("the lines before the first label are read as a [verse]")
 
     def _without_markers(self, line: str, number: int) -> str:
         for marker in _MARKERS:
@@ -204,7 +204,7 @@ class _Parser:
 
 
 def _label(written: str, rest: str) -> str | None:
-    """The label that a bracket at the start of a line stands for; None if it is lyrics."""
+    """The label of a bracket at the start of a line; None if it is lyrics."""
     if len(written) > MAX_LABEL_CHARS or f"[{written}]" in _MARKERS or _REPEAT_MARK.match(written.strip()):
         return None
     words = re.findall(r"[^\W\d_]+", written.lower())
@@ -221,5 +221,5 @@ def _label(written: str, rest: str) -> str | None:
 
 
 def _latin(word: str) -> bool:
-    """Whether a word has letters of an alphabet whose labels are in KNOWN_LABELS."""
+    """Whether a word has Latin letters, so that KNOWN_LABELS decides."""
     return any("LATIN" in unicodedata.name(letter, "") for letter in word)

@@ -1,4 +1,4 @@
-"""What can be heard of a song before it is finished: a draft after stage 1, a preview during it."""
+"""Early output of an unfinished song: a draft after stage 1, a preview during it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from yuegguf.request.ranges import check_number
 
 DraftFiles = Literal["", "mix", "stems"]
 PREVIEW_SECONDS = 4.0
-"""Music between two writings of a preview, unless said otherwise."""
+"""Default seconds of music between two updates of a preview."""
 MAX_PREVIEW_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class PreviewOptions:
-    """Kept in song.json as "early", so that a resume does what the song was started for."""
+    """Draft and preview options, stored in song.json as "early"."""
 
     draft: DraftFiles = ""
-    """Stop after stage 1, with a quick rendering of the mix, or of the mix and both tracks."""
+    """Stop after stage 1 with a quick rendering of the mix, or of the mix and both tracks; "" = no draft."""
     preview_seconds: float = 0.0
-    """Write on `preview.wav` during stage 1 whenever this much music is new; 0 = no preview."""
+    """Seconds of new music after which stage 1 extends `preview.wav`; 0 = no preview."""
 
     def __post_init__(self) -> None:
         if self.draft not in get_args(DraftFiles):

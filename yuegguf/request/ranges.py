@@ -1,4 +1,4 @@
-"""Ranges of the numbers that a request, a command or a file may give."""
+"""Range checks of numbers in a request, a command or a file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from math import nan
 from yuegguf.errors import RequestError
 
 MAX_SECONDS = 86_400.0
-"""Seconds; no recording or pause that is asked for is longer."""
+"""Longest recording or pause that a request may name."""
 
 
 def check_number(name: str, value: object, low: float, high: float, zero: bool = False) -> None:
-    """Raise RequestError for what is no number from `low` to `high`; with `zero`, 0 is one as well."""
+    """Raise RequestError unless `value` is a number from `low` to `high`, or 0 if `zero`."""
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else nan
     if not (low <= number <= high or (zero and number == 0)):
         raise _out_of_range(name, value, f"{'0, or ' if zero else ''}{low:g} to {high:g}")
 
 
 def check_integer(name: str, value: object, low: int, high: int) -> None:
-    """Raise RequestError for what is no whole number from `low` to `high`."""
+    """Raise RequestError unless `value` is an integer from `low` to `high`."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise _out_of_range(name, value, f"{low} to {high}")
 

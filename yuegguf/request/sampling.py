@@ -9,7 +9,7 @@ from yuegguf.request.ranges import check_integer, check_number
 
 @dataclass(frozen=True)
 class Sampling:
-    """How stage 1 draws; the defaults are infer.py's."""
+    """Sampling options of stage 1; the defaults are infer.py's."""
 
     guidance_first: float = 1.5
     """Guidance scale of the first section; 1 switches guidance off, as in transformers."""
@@ -17,12 +17,12 @@ class Sampling:
     """Guidance scale of all later sections."""
     repetition_penalty: float = 1.1
     temperature: float = 1.0
-    """0 takes the best choice instead of drawing."""
+    """0 = greedy."""
     top_k: int = 50
-    """The library default that upstream never overrides; 0 switches it off."""
+    """transformers' default, which upstream never overrides; 0 switches it off."""
     top_p: float = 0.93
     min_new_tokens: int = 100
-    """End-of-audio cannot come before this many ids of a section."""
+    """Least ids of a section before end-of-audio."""
 
     def __post_init__(self) -> None:
         check_number("guidance", self.guidance_first, 0, 10)
@@ -34,10 +34,10 @@ class Sampling:
         check_integer("min-new-tokens", self.min_new_tokens, 0, 1_000_000)
 
     def guidance(self, section: int) -> float:
-        """The guidance scale of the n-th sung section, counted from 0."""
+        """Guidance scale of the n-th generated section, counted from 0."""
         return self.guidance_first if section == 0 else self.guidance_rest
 
     @property
     def guided(self) -> bool:
-        """Whether any section needs the unconditional row."""
+        """Whether any section needs the unconditional sequence."""
         return self.guidance_first != 1.0 or self.guidance_rest != 1.0

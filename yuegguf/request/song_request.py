@@ -1,4 +1,4 @@
-"""What a song is asked to be, as frozen dataclasses that travel through JSON unchanged."""
+"""The request for a song, and the finished song, as frozen dataclasses with a lossless JSON form."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MixMode = Literal["hybrid", "upstream", "vocos", "codec", "split"]
 MIX_MODES: tuple[MixMode, ...] = get_args(MixMode)
 FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_GENRE_CHARS = 5_000
-"""Characters of tags."""
+"""Most characters of tags."""
 MAX_TAKES = 2**31 - 1
-"""Takes that one seed gives."""
+"""Most takes of one seed."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Audio whose style the song takes up (in-context learning; needs an -icl model)."""
+    """Audio whose style conditions the song (in-context learning; needs an -icl model)."""
 
     mix: str | None = None
     """One file: a mix, a vocal or a backing."""
@@ -37,7 +37,7 @@ class Reference:
     end: float = 30.0
     """Seconds into the file where it ends; clipped to the file's length."""
     voice: str | None = None
-    """Name of a saved voice, which brings its own window; instead of files."""
+    """Name of a saved voice, which has its own window; replaces the files."""
 
     def __post_init__(self) -> None:
         dual = self.vocal is not None or self.instrumental is not None
@@ -59,17 +59,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class GuideTrack:
-    """A track that is not made: the other one is made to it."""
+    """A stem that is supplied rather than generated: the other track is generated to it."""
 
     track: Track
     file: str | None = None
-    """Its recording; None = it is silent."""
+    """Its recording; None = a silent track."""
     offset: float = 0.0
     """Seconds into the recording where the song begins."""
     frames: int | None = None
-    """Of the recording from there on, which is then the song's length."""
+    """Frames of the recording after `offset`; sets the song's length."""
     re_encode: bool = False
-    """Hear the recording as the codec gives it back; else as it is."""
+    """Mix the codec's reconstruction of the recording instead of the recording itself."""
 
     def __post_init__(self) -> None:
         if self.track not in get_args(Track):
@@ -81,7 +81,7 @@ class GuideTrack:
 
 @dataclass(frozen=True)
 class Output:
-    """Which files a song ends in."""
+    """Formats and mix of the finished audio files."""
 
     formats: tuple[Format, ...] = ("wav",)
     bits: int = 16
@@ -95,7 +95,7 @@ class Output:
     """Scale to peak 0.99 instead of limiting."""
     stems: bool = True
     tags: bool = True
-    """Say in the files that they are AI-generated with YuE."""
+    """Whether the files' tags state that they are AI-generated with YuE."""
 
     def __post_init__(self) -> None:
         if not self.formats or any(f not in FORMATS for f in self.formats):
@@ -112,23 +112,23 @@ class Output:
 
 @dataclass(frozen=True)
 class SongRequest:
-    """Everything that decides what a song sounds like, apart from the model files."""
+    """Everything that determines a song's audio, apart from the model files."""
 
     genre: str
     """Tags: genre, instrument, mood, gender, timbre."""
     lyrics: str
     """Lyrics with [section] lines."""
     sections: str = "all"
-    """Which sections to sing: "all", "2" (the first two) or "1,3-4"."""
+    """Sections to generate: "all", "2" (the first two) or "1,3-4"."""
     segment_seconds: float = 30.0
     """Longest a section may be; a `#length` line above it overrides it."""
     seed: int = 0
     sampling: Sampling = field(default_factory=Sampling)
     reference: Reference | None = None
     track: GuideTrack | None = None
-    """A track that is given, silent or recorded."""
+    """User-supplied stem, silent or recorded."""
     take: int = 0
-    """Which of the takes that one seed gives, from 1 on; 0 = a song that is drawn by itself."""
+    """Number of the take among those of one seed, from 1; 0 = a single song."""
     retries: int = 2
     """Maximum times that a section with a fault is generated again."""
     output: Output = field(default_factory=Output)
@@ -161,16 +161,16 @@ class SongRequest:
 
 @dataclass(frozen=True)
 class FinishedSection:
-    """Where one section lies in the finished song."""
+    """Times of one section in the finished song."""
 
     label: str
     start: float
     """Seconds."""
     seconds: float
     complete: bool
-    """Whether the model ended it by itself; otherwise the length limit did."""
+    """Whether the model ended the section; False = the length limit did."""
     fault: str = ""
-    """What is plainly wrong with it after all retries, if anything is."""
+    """Fault left after all retries; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,11 @@ class Song:
     """The audio files, mix first."""
     sections: tuple[FinishedSection, ...]
     draft: bool = False
-    """Whether it rests after stage 1: the files are a quick rendering of codebook 0."""
+    """Whether only stage 1 is done: the files are a quick rendering of codebook 0."""
 
     @property
     def faults(self) -> dict[int, str]:
-        """What is plainly wrong after all retries, by the section's number from 1."""
+        """Faults left after all retries, by the section's number from 1."""
         return {n: section.fault for n, section in enumerate(self.sections, 1) if section.fault}
 
     def to_json(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Whether a section's words fit into its seconds, before hours are spent on them.
+"""Check whether a section's words fit into its seconds, before hours of generation.
 
-YuE sings at a singer's pace and cuts what is left at the end of a section. In the official example,
-sections that were sung whole ran at 1.6 to 2.3 syllables a second. Syllables are counted: vowel groups in
-Latin script, signs in Chinese, blocks in Korean, morae in Japanese.
+YuE's vocals have a natural pace, and lyrics left at the end of a section are lost. In the official example,
+complete sections ran at 1.6 to 2.3 syllables a second. Syllables are vowel groups in Latin script, characters
+in Chinese, blocks in Korean, morae in Japanese.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from yuegguf.request.lyrics import Section
 Language = Literal["en", "zh", "ja", "ko"]
 FitVerdict = Literal["instrumental", "fits", "tight", "too long"]
 COMFORTABLE_PACE, MAX_PACE = 2.5, 3.5
-"""Syllables a second that are sung without haste, and above which words are lost."""
+"""Syllables a second that fit easily, and above which words are lost."""
 MAX_SECTION_SECONDS = 150
-"""Seconds that a section may have."""
+"""Most seconds of a section."""
 RAP_FACTOR = 1.8
-"""How much faster a section labelled rap, or a song tagged so, may go."""
+"""Factor on both paces for a section labelled rap, or a song tagged so."""
 LANGUAGE_NAMES: dict[Language, str] = {
     "en": "Latin script",
     "zh": "Chinese",
@@ -39,7 +39,7 @@ _VOWELS = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøœùúû
 _SILENT = [re.compile(r"[^aeiouy]e$"), re.compile(r"[^aeiouytd]ed$"), re.compile(r"[^aeiouysxzcgh]es$")]
 _SPOKEN = re.compile(r"[^aeiouy]le$")
 KANJI_MORAE = 2
-"""Of a Chinese sign among kana: most are read with two."""
+"""Morae of a Chinese character among kana: most are read with two."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SectionFit:
     language: Language
     syllables: int
     seconds: float
-    """The longest that the section may be."""
+    """Length limit of the section."""
     rap: bool = False
 
     @property
@@ -60,7 +60,7 @@ class SectionFit:
 
     @property
     def verdict(self) -> FitVerdict:
-        """How it will go."""
+        """Whether the words fit: by the pace, relative to COMFORTABLE_PACE and MAX_PACE."""
         if not self.syllables:
             return "instrumental"
         factor = RAP_FACTOR if self.rap else 1.0
@@ -70,7 +70,7 @@ class SectionFit:
 
     @property
     def advice(self) -> str:
-        """What to change; empty where nothing has to be."""
+        """Suggested change; empty if none is needed."""
         if self.verdict in ("instrumental", "fits"):
             return ""
         pace = COMFORTABLE_PACE * (RAP_FACTOR if self.rap else 1.0)
@@ -82,14 +82,14 @@ class SectionFit:
 
 
 def section_fit(section: Section, seconds: float, tags: str = "") -> SectionFit:
-    """A section, sung in at most `seconds` unless it names a length of its own."""
+    """A section's words against its own length, or `seconds` if it has none."""
     rap = "rap" in section.label.lower() or bool(re.search(r"\brap\b", tags, re.IGNORECASE))
-    own = section.seconds if section.seconds is not None else seconds
-    return SectionFit(section.label, detect_language(section.body), count_syllables(section.body), own, rap)
+    limit = section.seconds if section.seconds is not None else seconds
+    return SectionFit(section.label, detect_language(section.body), count_syllables(section.body), limit, rap)
 
 
 def detect_language(text: str) -> Language:
-    """By the script that most signs are of; kana among Chinese signs make it Japanese."""
+    """Language by the most frequent script; kana among Chinese characters mean Japanese."""
     kana, hangul, han = (len(re.findall(f"[{signs}]", text)) for signs in (_KANA, _HANGUL, _HAN))
     latin = len(_VOWELS.findall(_SIGN.sub(" ", text)))
     if max(kana, hangul, han, latin) == 0 or latin > max(hangul, kana + han):
@@ -100,7 +100,7 @@ def detect_language(text: str) -> Language:
 
 
 def count_syllables(text: str) -> int:
-    """Of all words, whatever their scripts."""
+    """Syllables of all words, in any script."""
     kanji = KANJI_MORAE if detect_language(text) == "ja" else 1
     count = 0
     for sign in _SIGN.findall(text):
