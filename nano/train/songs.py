@@ -100,7 +100,7 @@ def song_row(spec: SongSpec, sections: int | None = None, reference: Reference |
     tokenizer, vocab = _tools()
     lyrics = parse_lyrics(spec.lyrics).sections
     codes = reference.codes.astype(np.int16) if reference else None
-    prompt = build(tokenizer.encode, vocab, spec.tags, lyrics, lyrics[:sections], codes)
+    prompt = build(tokenizer.encode, vocab, spec.tags, lyrics, lyrics[:sections], reference=codes)
     writer = _Writer(spec, prompt, vocab, reference.tells if reference else {})
     for number in range(len(prompt.sections)):
         writer.section(number)

@@ -76,7 +76,7 @@ def test_a_row_with_a_reference_is_what_the_runtime_feeds() -> None:
     for spec, left, reference in drawn(12):
         lyrics = parse_lyrics(spec.lyrics).sections
         codes = reference.codes.astype(np.int16)
-        prompt = build(encode, vocab, left.tags, lyrics, lyrics[:1], codes)
+        prompt = build(encode, vocab, left.tags, lyrics, lyrics[:1], reference=codes)
         row, plain = song_row(left, 1, reference), song_row(replace(spec, tags=left.tags), 1)
         header = len(prompt.header)
         assert row.ids[:header].tolist() == prompt.header

@@ -76,7 +76,7 @@ def true_ids(asked: SongRequest) -> int:
         frames = round(50 * asked.reference.end) - round(50 * asked.reference.start)
         reference = np.zeros(2 * frames, np.int16)
     song = prepare(asked)
-    built = prompt.build(ENCODE, VOCAB, asked.genre, song.all_sections, song.sections, reference)
+    built = prompt.build(ENCODE, VOCAB, asked.genre, song.all_sections, song.sections, reference=reference)
     return context_ids(Stage1Task(built, song.caps, asked.sampling, 0))
 
 

@@ -82,7 +82,9 @@ def test_prompt_ids_of_every_segment(case: str, golden: Golden, reference_gguf: 
         vocab = stage1_vocab(engine.pieces)
         tokenizer = open_tokenizer(engine.metadata, engine.pieces, path)
         reference = reference_ids(golden, case, vocab)
-        built = prompt.build(tokenizer.encode, vocab, genre, lyrics.sections, sung_of(case), reference)
+        built = prompt.build(
+            tokenizer.encode, vocab, genre, lyrics.sections, sung_of(case), reference=reference
+        )
     context = list(built.header)
     previous = None
     for i in range(1, 9):
@@ -125,7 +127,7 @@ def test_prompt_ids_from_what_the_encoder_hears(case: str, golden: Golden, refer
         vocab = stage1_vocab(engine.pieces)
         encode = open_tokenizer(engine.metadata, engine.pieces, path).encode
     sections = lyrics.sections
-    built = prompt.build(encode, vocab, genre, sections, sections[:1], cut(*tracks, start, end))
+    built = prompt.build(encode, vocab, genre, sections, sections[:1], reference=cut(*tracks, start, end))
     expected = np.load(golden("prompts.npz"))[f"{case}__input_1"].tolist()
     assert built.header + built.sections[0] == expected
 
@@ -176,7 +178,7 @@ def test_greedy_stage1_ids_token_for_token(
         vocab = stage1_vocab(engine.pieces)
         encode = open_tokenizer(engine.metadata, engine.pieces, path).encode
         reference = None if case == "text" else _reference_of(data["seg1_input_ids"])
-        two = prompt.build(encode, vocab, genre, lyrics.sections, lyrics.sections[:2], reference)
+        two = prompt.build(encode, vocab, genre, lyrics.sections, lyrics.sections[:2], reference=reference)
         journal = MemoryJournal()
         task = Stage1Task(two, [60, 60], Sampling(temperature=0), seed=0)
         sections = stage1.generate_codes(task, engine, vocab, journal, snapshots=Recorder())

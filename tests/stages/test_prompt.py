@@ -53,7 +53,7 @@ def test_header_holds_all_lyrics_also_when_some_are_sung() -> None:
 def test_reference_block_follows_the_header() -> None:
     sections = parse_lyrics("[verse]\nla").sections
     plain = build(spell, VOCAB, "pop", sections, sections)
-    built = build(spell, VOCAB, "pop", sections, sections, np.array([5, 6], np.int16))
+    built = build(spell, VOCAB, "pop", sections, sections, reference=np.array([5, 6], np.int16))
     block = [
         *spell("[start_of_reference]"),
         VOCAB.soa,

@@ -115,7 +115,9 @@ def song_passages(folder: SongFolder, model: Path, seconds: float) -> list[Passa
     vocab, request = stage1_vocab(header.pieces), folder.request
     encode = open_tokenizer(header.metadata, header.pieces, model).encode
     song, reference = folder.song, folder.load_reference()
-    written = prompt.build(encode, vocab, request.genre, song.all_sections, song.sections, reference)
+    written = prompt.build(
+        encode, vocab, request.genre, song.all_sections, song.sections, reference=reference
+    )
     codes, lengths = folder.load_stage1()
     ends = [int(end) for end in np.cumsum(lengths)[:-1] if end < frames]
     return stage1_passages(

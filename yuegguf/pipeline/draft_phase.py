@@ -82,7 +82,9 @@ def stage1_task(
 ) -> Stage1Task:
     """What stage 1 is asked for a song."""
     song, request, base, caps = folder.song, folder.request, folder.load_kept_part(), frame_caps(folder)
-    built = prompt.build(encode, vocab, request.genre, song.all_sections, song.sections, heard.reference)
+    built = prompt.build(
+        encode, vocab, request.genre, song.all_sections, song.sections, reference=heard.reference
+    )
     drawn = len(caps) - (len(base.after_frames) if base else 0)
     return Stage1Task(
         replace(built, sections=built.sections[:drawn]),

@@ -124,6 +124,6 @@ def check_prompt(song: PreparedSong, model: ModelHeader, n_ctx: int) -> prompt.P
         codes = np.zeros(reference_size(request.reference), np.int16)
     vocab = stage1_vocab(model.pieces)
     encode = open_tokenizer(model.metadata, model.pieces, model.path).encode
-    built = prompt.build(encode, vocab, request.genre, song.all_sections, song.sections, codes)
+    built = prompt.build(encode, vocab, request.genre, song.all_sections, song.sections, reference=codes)
     check_context(Stage1Task(built, song.caps, request.sampling, request.seed), n_ctx)
     return built

@@ -39,6 +39,7 @@ def build(
     genre: str,
     lyrics: Sequence[Section],
     chosen: Sequence[Section],
+    *,
     reference: NDArray[np.int16] | None = None,
 ) -> Prompt:
     """Assemble the prompt of the `chosen` sections.
