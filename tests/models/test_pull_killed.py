@@ -105,7 +105,7 @@ def test_kills_at_any_byte_and_call(commands: Commands, tmp_path: Path) -> None:
         if code == 0:
             assert contents(root) == expected
             shutil.rmtree(root)
-    assert min(where["download"], where["staged"], where["installed"]) > 2, where
+    assert min(where["download"], where["staged"], where["installed"]) > 0, where
     assert commands.run("--models-dir", root, "pull", *WANTED) == 0
     assert contents(root) == expected
     assert commands.run("--models-dir", root, "models", "verify") == 0
