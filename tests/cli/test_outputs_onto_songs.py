@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from helpers import FAST, TEXT, Capture, cli, refused
-from songs import RENDERED, all_content, finished_song
+from song_examples import RENDERED, all_content, finished_song
 from yuegguf_convert.target import partial_file
 
 from yuegguf.errors import RequestError

@@ -19,7 +19,9 @@ from zygote import ANY, Moment, Zygote, zygote
 
 from yuegguf.models import lockfile
 
-KILLS = 24
+KILLS, MOST_KILLS = 24, 96
+"""At least so many, and more until every stage was met, but no more than that."""
+STAGES = ("download", "staged", "installed")
 WANTED = ("en-cot:Q4_K_M", "s2-general", "xcodec")
 
 
@@ -91,7 +93,7 @@ def test_kills_at_any_byte_and_call(commands: Commands, tmp_path: Path) -> None:
     assert len(expected) == 7
     draw, kills = random.Random(5), 0
     where: Counter[str] = Counter()
-    while kills < KILLS:
+    while kills < KILLS or (kills < MOST_KILLS and min(where[stage] for stage in STAGES) <= 2):
         if draw.random() < 0.5:
             code = commands.run(
                 "--models-dir", root, "pull", *WANTED, moment=Moment(draw.randrange(1, calls // 2))
@@ -105,7 +107,7 @@ def test_kills_at_any_byte_and_call(commands: Commands, tmp_path: Path) -> None:
         if code == 0:
             assert contents(root) == expected
             shutil.rmtree(root)
-    assert min(where["download"], where["staged"], where["installed"]) > 0, where
+    assert min(where[stage] for stage in STAGES) > 2, where
     assert commands.run("--models-dir", root, "pull", *WANTED) == 0
     assert contents(root) == expected
     assert commands.run("--models-dir", root, "models", "verify") == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fakes import FakeCodec
 from helpers import Capture, cli, edit_song, new_song, refused
-from songs import RENDERED, all_content, codes_of, fake_models, finished_song
+from song_examples import RENDERED, all_content, codes_of, fake_models, finished_song
 
 from yuegguf import api
 from yuegguf.errors import CodecError, DamagedFile, Interrupted, StorageError

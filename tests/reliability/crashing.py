@@ -10,7 +10,6 @@ elsewhere may change. Engines and codec are those of cheap.py.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
@@ -32,6 +31,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from helpers import Result
+from long_runs import arguments
 from writers import WRITERS, Stock, Writer
 from zygote import Zygote, zygote
 
@@ -301,6 +301,15 @@ def driving(root: Path) -> Iterator[Driver]:
         yield Driver(root, program)
 
 
+@contextmanager
+def driver_of_a_run() -> Iterator[Driver]:
+    """A driver in a temporary folder, which another user may read."""
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        with driving(Path(root)) as driver:
+            yield driver
+
+
 def chosen(steps: int, chance: random.Random) -> list[int]:
     """Steps to kill at, in an order by chance: each once where there are few."""
     every = list(range(1, steps + 1))
@@ -340,12 +349,8 @@ def long_run(driver: Driver, seconds: float, seed: int, only: str) -> dict[str, 
 
 def main() -> int:
     """Run from the command line; exit code 1 where a promise was broken."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", metavar="NAME")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root, driving(Path(root)) as driver:
+    asked = arguments(__doc__)
+    with driver_of_a_run() as driver:
         found = long_run(driver, asked.seconds, asked.seed, asked.only)
     print(f"{'command':<24}{'steps':>7}{'kills':>7}{'--force':>9}{'over':>6}{'broken':>8}")
     for name, each in found.items():

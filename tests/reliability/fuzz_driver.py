@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import psutil
 from mutators import CANARY, FOLDER, Content, Link, binary, by_suffix, reshaped
-from songs import all_content
+from song_examples import all_content
 
 from yuegguf.errors import YueError
 

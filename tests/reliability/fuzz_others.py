@@ -12,7 +12,7 @@ import soundfile
 from fuzz_driver import Target
 from fuzz_songs import content_of, each
 from mutators import Content
-from songs import codes_of, finished_song
+from song_examples import codes_of, finished_song
 
 from yuegguf.audio.files import write_audio
 from yuegguf.audio.recording import open_recording, read_audio

@@ -14,7 +14,7 @@ import soundfile
 from fuzz_driver import Target
 from helpers import edit_song, log_of
 from mutators import Content
-from songs import FRAMES, codes_of, finished_song
+from song_examples import FRAMES, codes_of, finished_song
 
 from yuegguf.audio.growing_wav import GrowingWav
 from yuegguf.errors import RequestError, YueError

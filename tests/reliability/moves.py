@@ -12,23 +12,31 @@ Another user needs root; without that the read-only folders are left out, and sa
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import re
 import shutil
 import signal
 import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crashing import TEMPORARY, Broken, Content, Driver, age, check_equal, check_sentence, content, driving
+from crashing import (
+    TEMPORARY,
+    Broken,
+    Content,
+    Driver,
+    age,
+    check_equal,
+    check_sentence,
+    content,
+    driver_of_a_run,
+)
 from helpers import Result
+from long_runs import Tried, arguments, report
 from surroundings import NOBODY
 from writers import WRITERS, Writer
 
@@ -133,14 +141,6 @@ class Begun:
 def _changes(step: str, file: str) -> bool:
     """Whether a step changes a file of a song that has its place."""
     return re.match(rf"\S+ songs/[^./][^/]*{re.escape(file)}", step) is not None
-
-
-@dataclass
-class Tried:
-    """How often something was done, and how it ended."""
-
-    ends: Counter[str] = field(default_factory=Counter)
-    broken: list[str] = field(default_factory=list)
 
 
 def begun(driver: Driver, name: str) -> Begun:
@@ -299,23 +299,12 @@ def long_run(driver: Driver, seconds: float, seed: int, only: str) -> dict[str, 
 
 def main() -> int:
     """Run from the command line; exit code 1 where a promise was broken."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", metavar="NAME")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root:
-        Path(root).chmod(0o755)  # for the user who may only read
-        with driving(Path(root)) as driver:
-            found = long_run(driver, asked.seconds, asked.seed, asked.only)
-    for name, tried in sorted(found.items()):
-        ends = ", ".join(f"{count} {end}" for end, count in tried.ends.most_common())
-        print(f"{name:<22}{sum(tried.ends.values()) + len(tried.broken):>5}  {ends}")
-    broken = sum(len(tried.broken) for tried in found.values())
+    asked = arguments(__doc__)
+    with driver_of_a_run() as driver:
+        found = long_run(driver, asked.seconds, asked.seed, asked.only)
     if os.geteuid():
         print("read-only folders need root, and were left out")
-    print(f"{broken} promises broken")
-    return 1 if broken else 0
+    return report(found)
 
 
 if __name__ == "__main__":

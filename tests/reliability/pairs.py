@@ -11,22 +11,18 @@ being worked on is run again, after the other.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
 import sys
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from crashing import Broken, Content, Driver, check_sentence, content
+from crashing import Broken, Content, Driver, check_sentence, content, driver_of_a_run
 from disk_steps import HOLD
 from helpers import Result
+from long_runs import Tried, arguments, report
 from writers import CODEC, MACHINE, Writer, within
 from zygote import Moment, Zygote, zygote
 
@@ -53,14 +49,6 @@ STARTS = {
     "one finished": Moment(0),
 }
 """What becomes of the first of two takes before the commands: when `takes keep` is killed, or not."""
-
-
-@dataclass
-class Tried:
-    """How the two commands of a pair ended."""
-
-    ends: Counter[str] = field(default_factory=Counter)
-    broken: list[str] = field(default_factory=list)
 
 
 class Pairs:
@@ -203,21 +191,10 @@ def long_run(pairs: Pairs, seconds: float, seed: int, only: str) -> dict[str, Tr
 
 def main() -> int:
     """Run from the command line; exit code 1 where a promise was broken."""
-    from crashing import driving
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", metavar="NAME")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root, driving(Path(root)) as driver, pairing(driver) as pairs:
+    asked = arguments(__doc__)
+    with driver_of_a_run() as driver, pairing(driver) as pairs:
         found = long_run(pairs, asked.seconds, asked.seed, asked.only)
-    for start, tried in found.items():
-        ends = ", ".join(f"{count} {end}" for end, count in tried.ends.most_common())
-        print(f"{start:<22}{sum(tried.ends.values()) + len(tried.broken):>5}  {ends}")
-    broken = sum(len(tried.broken) for tried in found.values())
-    print(f"{broken} promises broken")
-    return 1 if broken else 0
+    return report(found)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ user need root; without that they are left out, and said to be.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,8 +24,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crashing import Broken, Driver, Found, Whole, age, check_promise, check_sentence, content, driving
+from crashing import (
+    Broken,
+    Driver,
+    Found,
+    Whole,
+    age,
+    check_promise,
+    check_sentence,
+    content,
+    driver_of_a_run,
+)
 from helpers import Result
+from long_runs import arguments
 from surroundings import NOBODY
 from writers import WRITERS, Writer
 
@@ -235,15 +244,9 @@ def long_run(driver: Driver, seconds: float, seed: int, only: str) -> dict[str, 
 
 def main() -> int:
     """Run from the command line; exit code 1 where a promise was broken."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", metavar="NAME")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as root:
-        Path(root).chmod(0o755)  # for the user who may only read
-        with driving(Path(root)) as driver:
-            found = long_run(driver, asked.seconds, asked.seed, asked.only)
+    asked = arguments(__doc__)
+    with driver_of_a_run() as driver:
+        found = long_run(driver, asked.seconds, asked.seed, asked.only)
     print(f"{'lack':<24}{'refused':>9}{'fine':>7}{'broken':>8}  sentences")
     for name, ends in sorted(found.items()):
         said = ", ".join(f"{count} × {text}" for text, count in ends.sentences.most_common())

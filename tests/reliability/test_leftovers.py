@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers import Capture, cli, refused
-from songs import all_content, finished_song
+from song_examples import all_content, finished_song
 
 from yuegguf.errors import DamagedFile
 from yuegguf.files import hashing

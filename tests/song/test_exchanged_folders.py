@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from helpers import FAST, OURS, Capture, cli, ended, refused, song_bytes
-from songs import all_content, finished_song
+from song_examples import all_content, finished_song
 
 from yuegguf.errors import StorageError
 from yuegguf.files.atomic import locked_folder, replacing, sweep

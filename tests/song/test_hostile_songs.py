@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import Capture, cli, edit_song, new_song, refused
-from songs import RENDERED, all_content, finished_song
+from song_examples import RENDERED, all_content, finished_song
 
 from yuegguf.errors import DamagedFile
 from yuegguf.song.folder import SongFolder

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import Capture, cli, new_song
-from songs import all_content, finished_song
+from song_examples import all_content, finished_song
 
 from yuegguf.errors import DamagedFile
 from yuegguf.lm.vocab import interleave

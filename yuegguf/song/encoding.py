@@ -158,20 +158,6 @@ def _parts_notice(source: AudioSource, parts: list[slice], memory: EncodingMemor
     return f"{source.name} is too long to be encoded whole ({needed}): {how}; some codes will differ"
 
 
-def encode_file(
-    path: Path,
-    codec: AudioCodec,
-    memory: EncodingMemory,
-    window: slice | None = None,
-    progress: Progress = silent,
-) -> Codes:
-    """Codes [8, T] of an audio file of any rate and channel count: of a window of frames, by default of all.
-
-    Raises YueError.
-    """
-    return encode_source(audio_source(open_recording(path)), codec, memory, window, progress)
-
-
 def encode_stems(
     files: tuple[Path, Path],
     codec: AudioCodec,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from msgspec import Meta, Struct, field, structs
 
@@ -20,7 +20,6 @@ RECORD_FORMAT = 1
 State = Literal["draft", "refine", "master", "done"]
 Phase = Literal["draft", "sketch", "refine", "master"]
 """Steps of the work that take time; a sketch is the quick rendering of a draft."""
-STATES: tuple[State, ...] = get_args(State)
 FileRole = Literal["stage1", "stage2", "codec"]
 SONG_AUDIO = ("mix", "vocals", "instrumental")
 """Audio files of a finished song, without their endings; the mix first."""
