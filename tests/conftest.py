@@ -42,7 +42,16 @@ OPENS_MODELS = {"LlamaEngine", "OrtCodec"}
 MAKES_MODELS = {"reference_checkpoint", "reference_gguf"}
 """Fixtures that need PyTorch."""
 SLOW = {
-    *("bad_disks", "bad_models", "cli_family", "cli_output", "cli_request", "convert", "convert_trim"),
+    *(
+        "bad_disks",
+        "bad_models",
+        "cli_family",
+        "cli_numbers",
+        "cli_output",
+        "cli_request",
+        "convert",
+        "convert_trim",
+    ),
     *(
         "crashes",
         "downloads",

@@ -38,7 +38,7 @@ def generate(
 ) -> Song:
     """Make a song: a new folder in `output_dir` with mix, stems and everything to go on from.
 
-    With `preview` it may be heard before: a preview during stage 1, or a draft that `refine` goes on with.
+    `preview` gives audio before the end: a preview during stage 1, or a draft that `refine` goes on with.
     Setting `stop` from another thread or a signal handler ends the work within a token with
     Interrupted; `resume` goes on. What had to be interpreted in the lyrics comes as warnings through
     `progress`. Raises YueError.

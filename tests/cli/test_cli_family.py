@@ -143,7 +143,7 @@ def test_doctor_on_a_bare_machine(capsys: Capture) -> None:
     assert (facts["models"], facts["codec"]) == ([], "bundled nano")
     assert set(facts["fits"]) == {"Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"}
     text = cli(capsys, "doctor").out
-    assert "models       none installed; the bundled nano sings\n" in text
+    assert "models       none installed; the bundled nano is used\n" in text
     assert text.count(" needs ") == 5
 
 

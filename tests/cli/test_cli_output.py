@@ -48,7 +48,7 @@ def test_singing_with_the_miniature_unasked_is_noted(capsys: Capture, tmp_path: 
     result = cli(capsys, "-q", "run", *OURS, *FAST[:-2], "-o", tmp_path)
     ended(result)
     assert result.err == (
-        "note: no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality\n"
+        "note: no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality\n"
     )
 
 

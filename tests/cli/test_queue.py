@@ -167,7 +167,7 @@ def test_a_queue_with_a_section_that_stays_wrong_exits_6(
     queue.write_text(queue.read_text().replace("retries: 0", "retries: 1"))
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 6
-    assert result.err.count("section 1: it hums; sing it again with: yuegguf extend") == 3
+    assert result.err.count("section 1: it hums; generate it again with: yuegguf extend") == 3
 
 
 def arguments(text: str, tmp_path: Path) -> list[list[str]]:

@@ -139,7 +139,7 @@ def test_a_song_with_a_section_that_stays_wrong_is_made_and_exits_6(
     assert [section["fault"] for section in result.json["sections"]] == ["", "it hums", ""]
     folder = Path(result.json["folder"])
     assert (folder / "mix.wav").exists()
-    again = f"sing it again with: yuegguf extend {folder} --retake 2 --keep-after"
+    again = f"generate it again with: yuegguf extend {folder} --retake 2 --keep-after"
     assert f"note: section 2: it hums; {again}" in result.err
     monkeypatch.undo()
     mended = cli(capsys, "extend", folder, "--retake", 2, "--keep-after", "--json", "--threads", 1)

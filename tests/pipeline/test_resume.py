@@ -132,7 +132,7 @@ def test_json_says_the_exit_code_and_a_tampered_cache_changes_nothing(
     data[len(data) // 2 : len(data) // 2 + 64] = b"\x7f" * 64
     row.write_bytes(data)
     resumed = ended(program.run("resume", folder, *MACHINE))
-    assert "note: a damaged snapshot is left aside" in resumed.err
+    assert "note: a damaged snapshot is ignored" in resumed.err
     assert song_bytes(folder) == song_bytes(whole)
 
 

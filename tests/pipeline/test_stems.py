@@ -164,7 +164,7 @@ def test_what_cannot_be_is_said(recording: Path, tmp_path: Path, capsys: Capture
     )
     assert "no audio file" in refused(capsys, 5, "stems", "--vocal", tmp_path / "no.wav", *common)
     both = ("--instrumental", "--a-cappella", "--lyrics", "[verse]\nla\n")
-    assert "leave nothing to hear" in refused(capsys, 2, "run", *both, *common)
+    assert "leave no track" in refused(capsys, 2, "run", *both, *common)
 
 
 def test_a_silent_track_stays_silent_when_its_song_goes_on(tmp_path: Path, capsys: Capture) -> None:

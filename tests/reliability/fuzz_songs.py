@@ -144,7 +144,7 @@ def snapshot_seeds(folder: Path) -> list[Content]:
 
 
 def read_snapshot(folder: Path) -> None:
-    """The newest snapshot; a damaged one is left aside, so none is a refusal."""
+    """The newest snapshot; a damaged one is ignored, so none is a refusal."""
     check_entries(folder)
     with closing(TokenLog.open(folder / "tokens.log")) as log:
         if KvSnapshots(folder / "cache", log, "key", 10).latest() is None:

@@ -18,8 +18,6 @@ LACKS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("bundle", {"at": 20, "fault": "EDQUOT"}, "the disk is full"),
     ("bundle", {"limits": {"RLIMIT_FSIZE": 5000}}, "could not be written"),
     ("bundle", {"limits": {"RLIMIT_AS": 1 << 20}}, "memory"),
-    ("bundle", {"limits": {"RLIMIT_NOFILE": 9}}, "too many files are open"),
-    ("voice save", {"limits": {"RLIMIT_NOFILE": 8}}, "too many files are open"),  # met by libsndfile
     ("render", {"at": 60, "fault": "EROFS"}, "is not writable"),
 )
 
@@ -31,6 +29,18 @@ def test_a_command_that_lacks_something_says_so_and_goes_on_with_it(
     ends = Ends()
     lacking(driver, BY_NAME[name], driver.undisturbed(BY_NAME[name]), ends, **lack)
     assert dict(ends.sentences) == {said: 1}
+
+
+@pytest.mark.parametrize("name", ["bundle", "voice save"])  # the second meets it in libsndfile
+def test_a_command_that_lacks_one_open_file_says_so_and_goes_on(name: str, driver: Driver) -> None:
+    # how many files a process has open when it begins differs between machines, so the limit is searched
+    whole, ends = driver.undisturbed(BY_NAME[name]), Ends()
+    for limit in range(32, 4, -1):
+        lacking(driver, BY_NAME[name], whole, ends, limits={"RLIMIT_NOFILE": limit})
+        if ends.refused:
+            break
+    assert ends.fine > 0
+    assert dict(ends.sentences) == {"too many files are open": 1}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")

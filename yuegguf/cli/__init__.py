@@ -194,7 +194,9 @@ def _with_way_back(error: YueError) -> YueError:
         return error
     command = f"yuegguf resume {shlex.quote(str(error.folder))}"
     if isinstance(error, Interrupted):
-        told = YueError(f"{error.message}, everything so far is kept", f"go on with: {command}")
+        explained = YueError(f"{error.message}, everything so far is kept", f"go on with: {command}")
     else:
-        told = YueError(error.message, f"{error.hint}; then go on with: {command}" if error.hint else command)
-    return _with_code(told, error.exit_code)
+        explained = YueError(
+            error.message, f"{error.hint}; then go on with: {command}" if error.hint else command
+        )
+    return _with_code(explained, error.exit_code)

@@ -68,9 +68,9 @@ class Console:
         """One line: what is wrong and what to do next; on stdout where stderr cannot be written."""
         self._meter.clear()
         line = harmless(f"error: {' '.join(str(error).split())}")
-        heard = _talk(line)
+        written = _talk(line)
         facts = {"error": {"message": error.message, "hint": error.hint, "code": error.exit_code}}
-        if self.as_json or not heard:
+        if self.as_json or not written:
             with suppress(OSError):
                 click.echo(harmless(json.dumps(facts)) if self.as_json else line)
 

@@ -1,4 +1,4 @@
-"""Options for hearing a song before it is finished."""
+"""Options of drafts and previews."""
 
 from __future__ import annotations
 

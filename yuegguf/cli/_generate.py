@@ -20,7 +20,7 @@ GAVE_UP = 6
 
 
 def finish(output: Console, folders: Sequence[SongFolder], found: Models, hardware: ComputeOptions) -> int:
-    """Say what is begun, and sing a new song to its end, or several takes as drafts; the exit code."""
+    """Say what is begun, and generate a new song to its end, or several takes as drafts; the exit code."""
     first = folders[0]
     request, early = first.request, first.early
     sections = _count(len(first.song.sections), "section")
@@ -30,13 +30,13 @@ def finish(output: Console, folders: Sequence[SongFolder], found: Models, hardwa
     output.say(f"{count}{sections}, seed {request.seed}, {voice} → {where}")
     if early.preview_seconds:
         for folder in folders:
-            output.say(f"growing while stage 1 sings: {folder.path / 'preview.wav'}")
+            output.say(f"growing during stage 1: {folder.path / 'preview.wav'}")
     if early.draft:
         output.draft_only()
     if len(folders) == 1:
         with stop_on_signals(output) as stop:
             return show(output, run.run_song(first, found, hardware, output.progress, stop))
-    return _sing_takes(output, folders, found, hardware)
+    return _draft_takes(output, folders, found, hardware)
 
 
 def go_on_together(
@@ -45,7 +45,7 @@ def go_on_together(
     """Go on with takes of one song, and show them; the exit code."""
 
     output.draft_only()
-    return _sing_takes(output, folders, song_models.models_of_song(folders[0], choice), hardware)
+    return _draft_takes(output, folders, song_models.models_of_song(folders[0], choice), hardware)
 
 
 def go_on_quietly(
@@ -63,7 +63,7 @@ def go_on_quietly(
     return songs
 
 
-def _sing_takes(
+def _draft_takes(
     output: Console, folders: Sequence[SongFolder], found: Models, hardware: ComputeOptions
 ) -> int:
     from yuegguf.pipeline import takes
@@ -96,7 +96,7 @@ def say_faults(output: Console, song: Song) -> int:
     """What is plainly wrong with a song, and how to mend it; the exit code."""
     for number, fault in song.faults.items():
         again = f"yuegguf extend {shlex.quote(str(song.folder))} --retake {number} --keep-after"
-        output.warn(f"section {number}: {fault}; sing it again with: {again}")
+        output.warn(f"section {number}: {fault}; generate it again with: {again}")
     return GAVE_UP if song.faults else 0
 
 

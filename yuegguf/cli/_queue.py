@@ -47,7 +47,7 @@ class Entry:
     number: int
     """From 1 on."""
     key: str
-    """A hash of what is asked and of the files that are named; another wish is another song."""
+    """A hash of what is asked and of the files that are named; other options are another song."""
     job: SongJob
 
     @property
@@ -56,9 +56,9 @@ class Entry:
         return f"song {self.number} ({self.job.name or self.job.song.request.genre.strip()})"
 
 
-def sing_queue(output: Console, command: click.Command, file: Path, stop_at: str | None) -> int:
-    """Sing what is left of a queue; returns the exit code: 1 where songs failed, which stops no other, else
-    GAVE_UP where a section is plainly wrong.
+def generate_queue(output: Console, command: click.Command, file: Path, stop_at: str | None) -> int:
+    """Generate what is left of a queue. Returns the exit code: 1 where songs failed, which stops no other,
+    else GAVE_UP where a section is plainly wrong.
 
     Raises RequestError before the first note where any song cannot be; Interrupted at `stop_at` and on
     Ctrl-C.
@@ -72,18 +72,18 @@ def sing_queue(output: Console, command: click.Command, file: Path, stop_at: str
             stop_on_signals(output) as stop,
             alarm(stop, until),
         ):
-            return _sing_all(output, entries, State(file), stop)
+            return _generate_all(output, entries, State(file), stop)
     except Interrupted as error:
         when = f"at {stop_at}" if until and datetime.datetime.now() >= until else "on request"
         again = f"yuegguf run --queue {shlex.quote(str(file))}"
         raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
 
 
-def _sing_all(output: Console, entries: Sequence[Entry], state: State, stop: threading.Event) -> int:
+def _generate_all(output: Console, entries: Sequence[Entry], state: State, stop: threading.Event) -> int:
     failed, code, report = 0, 0, []
     for entry in entries:
         try:
-            folder, songs = _sing(output, entry, state, stop)
+            folder, songs = _generate(output, entry, state, stop)
         except Interrupted:
             raise
         except YueError as error:
@@ -105,7 +105,7 @@ def _files(songs: list[Song]) -> list[str]:
     return [str(file) for song in songs for file in song.files]
 
 
-def _sing(output: Console, entry: Entry, state: State, stop: threading.Event) -> tuple[Path, list[Song]]:
+def _generate(output: Console, entry: Entry, state: State, stop: threading.Event) -> tuple[Path, list[Song]]:
     """Begin or go on with a song, or its takes, unless it is done; its folder and what became of it."""
     from yuegguf.pipeline import takes
 
@@ -151,12 +151,12 @@ def read_queue(output: Console, command: click.Command, file: Path) -> list[Entr
     from yuegguf.cli import _queue_file
     from yuegguf.pipeline import create
 
-    defaults, wishes = _queue_file.read(file)
+    defaults, queued = _queue_file.read(file)
     entries: list[Entry] = []
-    for number, wish in enumerate(wishes, 1):
-        place = _queue_file.where(file, number, wish.line)
+    for number, one in enumerate(queued, 1):
+        place = _queue_file.where(file, number, one.line)
         try:
-            asked = _queue_file.chosen(command, defaults, wish.options)
+            asked = _queue_file.chosen(command, defaults, one.options)
             arguments = [text for one in asked.values() for text in one.arguments(file.parent)]
             options = command.make_context(command.name, list(arguments), obj=output).params
             job = job_of(output, {k: v for k, v in options.items() if k not in _queue_file.OWN})

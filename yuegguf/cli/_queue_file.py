@@ -68,7 +68,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Wish:
+class QueuedSong:
     """A song of a queue."""
 
     line: int
@@ -76,7 +76,7 @@ class Wish:
     """By their names in the file."""
 
 
-def read(file: Path) -> tuple[Mapping[str, Value], list[Wish]]:
+def read(file: Path) -> tuple[Mapping[str, Value], list[QueuedSong]]:
     """The options of all songs, and those of each. Raises RequestError."""
     root = _compose(file)
     parts = dict(_pairs(file, root)) if isinstance(root, yaml.MappingNode) else {"songs": root}
@@ -88,8 +88,8 @@ def read(file: Path) -> tuple[Mapping[str, Value], list[Wish]]:
     if len(songs.value) > MOST_SONGS:
         raise RequestError(f"{file} holds {len(songs.value)} songs", f"use at most {MOST_SONGS} in a queue")
     common = {} if defaults is None or defaults.tag == NULL else _options(defaults, f"{file}, defaults")
-    wishes = [_wish(file, number, node) for number, node in enumerate(songs.value, 1)]
-    return common, wishes
+    queued = [_queued_song(file, number, node) for number, node in enumerate(songs.value, 1)]
+    return common, queued
 
 
 def where(file: Path, number: int, line: int) -> str:
@@ -158,9 +158,9 @@ def _compose(file: Path) -> yaml.Node | None:
         raise RequestError(f"{file} is not YAML for a queue ({said})", "see docs/queue.md") from error
 
 
-def _wish(file: Path, number: int, node: yaml.Node) -> Wish:
+def _queued_song(file: Path, number: int, node: yaml.Node) -> QueuedSong:
     line = node.start_mark.line + 1
-    return Wish(line, _options(node, where(file, number, line)))
+    return QueuedSong(line, _options(node, where(file, number, line)))
 
 
 def _options(node: yaml.Node, place: str) -> dict[str, Value]:

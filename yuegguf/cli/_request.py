@@ -58,7 +58,7 @@ def sampling_of(options: dict[str, Any]) -> Sampling:
 def silent_track(options: dict[str, Any]) -> GuideTrack | None:
     """The track that --instrumental or --a-cappella silences."""
     if options["instrumental"] and options["a_cappella"]:
-        raise click.UsageError("--instrumental and --a-cappella leave nothing to hear; choose one")
+        raise click.UsageError("--instrumental and --a-cappella leave no track; choose one")
     if options["instrumental"]:
         return GuideTrack("vocal")
     return GuideTrack("instrumental") if options["a_cappella"] else None

@@ -40,7 +40,7 @@ class Patient(threading.Event):
     """An event that, asked whether it is set, waits as long as the machine runs on its battery."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        """`say` is told when a pause begins."""
+        """`say` is called with a sentence when a pause begins."""
         super().__init__()
         self._say, self._next = say, 0.0
 
@@ -52,11 +52,11 @@ class Patient(threading.Event):
         return super().is_set()
 
     def _wait(self) -> None:
-        told = False
+        announced = False
         while hardware.on_battery() and not super().is_set():
-            if not told:
+            if not announced:
                 self._say("paused, since the machine runs on its battery; Ctrl-C stops")
-                told = True
+                announced = True
             time.sleep(NAP_SECONDS)  # holding no lock that a signal's handler may want
 
 

@@ -43,7 +43,7 @@ def job_of(output: Console, options: dict[str, Any]) -> SongJob:
         output.warn(notice)
     found = resolve.resolve(choice, song.request.reference is not None)
     if found.name == resolve.NANO and choice.stage1 is None:
-        output.warn("no model is installed, so the bundled miniature 'nano' sings; it is not YuE's quality")
+        output.warn("no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality")
     for notice in create.reference_notices(song.request, choice, found):
         output.warn(notice)
     return SongJob(song, found, parent, name, hardware, preview, takes)
@@ -72,7 +72,7 @@ def foretell(output: Console, job: SongJob, whole: bool) -> None:
 
 
 def _sections(song: PreparedSong) -> tuple[list[dict[str, Any]], list[str]]:
-    """Each section that will be sung: whether its words fit, as facts and as lines."""
+    """Each section to generate: whether its words fit, as facts and as lines."""
     from yuegguf.request.syllables import section_fit
 
     facts, lines = [], []

@@ -105,7 +105,7 @@ def report(facts: dict[str, Any]) -> list[str]:
         *_devices(facts),
         f"ONNX Runtime {facts['onnx_runtime']['version']}, {', '.join(facts['onnx_runtime']['providers'])}",
         f"audio        {'wav, flac, mp3' if not missing else 'without ' + ', '.join(missing)}",
-        f"models       {', '.join(facts['models']) or 'none installed; the bundled nano sings'}",
+        f"models       {', '.join(facts['models']) or 'none installed; the bundled nano is used'}",
         f"             in {facts['models_dir']}",
         f"codec        {facts['codec']}",
         "what fits    a one-minute song with YuE 7B on the CPU:",

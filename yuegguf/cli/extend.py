@@ -1,4 +1,4 @@
-"""`extend`: a song goes on, or a part of it is sung again."""
+"""`extend`: a song goes on, or a part of it is generated again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from yuegguf.song.folder import SongFolder
 @click.option("-g", "--genre", help="Tags of a recording; text, a file or -.")
 @click.option("-l", "--lyrics-txt", metavar="FILE", help="Whole lyrics, old and new [default: the song's].")
 @click.option("--sections", metavar="SPEC", help="How many (2) or which (5-6) to add [default: the next].")
-@click.option("--retake", type=click.IntRange(1), metavar="N", help="Sing section N again.")
+@click.option("--retake", type=click.IntRange(1), metavar="N", help="Generate section N again.")
 @click.option(
     "--keep-after/--drop-after",
     default=False,
@@ -70,7 +70,7 @@ from yuegguf.song.folder import SongFolder
 def extend(output: Console, /, song: Path | None, **options: Any) -> int:
     """Make a new song that begins with SONG and goes on; SONG stays as it is.
 
-    A recording is kept as its codes, which are not refined again; its lyrics begin with what it sings.
+    A recording is kept as its codes, which are not refined again; its lyrics begin with the words in it.
 
     \b
     yuegguf extend songs/my-song-1a2b3c

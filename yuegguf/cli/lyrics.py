@@ -14,7 +14,7 @@ from yuegguf.request.lyrics import format_lyrics as lyrics_text
 from yuegguf.request.lyrics import parse_lyrics
 
 
-@click.group(short_help="look at lyrics before they are sung")
+@click.group(short_help="look at lyrics before a song is generated")
 def lyrics() -> None:
     """Check whether lyrics fit their sections, or write them as the model will read them."""
 
@@ -32,7 +32,7 @@ def lyrics() -> None:
 @click.option("--strict", is_flag=True, help="Exit with 5 when a section is too long.")
 @pass_output
 def check(output: Console, /, text: str, segment_seconds: float, genre: str, strict: bool) -> None:
-    """Count what has to be sung in each section of FILE and say what to change.
+    """Count the syllables of each section of FILE and say what to change.
 
     \b
     yuegguf lyrics check lyrics.txt
@@ -47,8 +47,8 @@ def check(output: Console, /, text: str, segment_seconds: float, genre: str, str
     lines = [f"{len(found)} sections, at most {sum(one.seconds for one in found):g} s of music"]
     for number, one in enumerate(found, 1):
         script = LANGUAGE_NAMES[one.language]
-        told = f"{one.syllables} syllables in {one.seconds:g} s, {one.pace:.1f} a second, {script}"
-        words = one.verdict if one.verdict == "instrumental" else f"{one.verdict}: {told}"
+        counts = f"{one.syllables} syllables in {one.seconds:g} s, {one.pace:.1f} a second, {script}"
+        words = one.verdict if one.verdict == "instrumental" else f"{one.verdict}: {counts}"
         lines.append(f"{number:>3} [{one.label}] {words}" + (f"; {one.advice}" if one.advice else ""))
     report = [
         {**asdict(one), "pace": round(one.pace, 2), "verdict": one.verdict, "advice": one.advice}

@@ -29,7 +29,7 @@ from yuegguf.cli._options import (
     takes_option,
     was_given,
 )
-from yuegguf.cli._queue import sing_queue
+from yuegguf.cli._queue import generate_queue
 from yuegguf.cli._signals import laptop_options, stop_on_signals
 from yuegguf.cli._song_job import foretell, job_of
 from yuegguf.request.song_request import Song
@@ -59,7 +59,7 @@ def infer_options(command: Any) -> Any:
     "--run-n-segments",
     default="all",
     show_default=True,
-    help="How many (2) or which (1,3-4) to sing.",
+    help="How many (2) or which (1,3-4) to generate.",
 )
 @click.option(
     "--segment-seconds", type=float, default=30.0, show_default=True, help="Longest a section may be."
@@ -77,7 +77,7 @@ def infer_options(command: Any) -> Any:
 @folder_options
 @click.option("--plan", "plan_only", is_flag=True, help="Say what it will take and why, and stop.")
 @click.option("--dry-run", is_flag=True, help="--plan, with the sections, their fit, and the disk.")
-@click.option("--queue", type=PATH, metavar="FILE", help="Sing the songs of a YAML file.")
+@click.option("--queue", type=PATH, metavar="FILE", help="Generate the songs of a YAML file.")
 @click.option("--stop-at", metavar="HH:MM", help="With --queue: stop at this time; run it again to go on.")
 @draft_options
 @preview_options
@@ -97,7 +97,7 @@ def run(
     stop_at: str | None,
     **options: Any,
 ) -> int:
-    """Sing lyrics: a folder with mix, vocals and instrumental.
+    """Generate a song of lyrics: a folder with mix, vocals and instrumental.
 
     \b
     yuegguf run --example
@@ -107,7 +107,7 @@ def run(
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
     if queue is not None:
-        return _sing_all(output, queue, stop_at, options)
+        return _generate_all(output, queue, stop_at, options)
     from yuegguf.pipeline import takes
 
     job = job_of(output, options)
@@ -117,13 +117,13 @@ def run(
     return finish(output, takes.start(job), job.models, job.compute)
 
 
-def _sing_all(output: Console, queue: Path, stop_at: str | None, options: dict[str, Any]) -> int:
+def _generate_all(output: Console, queue: Path, stop_at: str | None, options: dict[str, Any]) -> int:
     named = [name for name in options if was_given(name)]
     if named:
         raise click.UsageError(
             f"--{named[0].replace('_', '-')} belongs into the queue's file, under defaults"
         )
-    return sing_queue(output, click.get_current_context().command, queue, stop_at)
+    return generate_queue(output, click.get_current_context().command, queue, stop_at)
 
 
 @click.command(short_help="go on with an interrupted song")

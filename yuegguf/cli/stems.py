@@ -45,7 +45,7 @@ LONGEST = 30.0
 @click.option(
     "--re-encode/--keep-original",
     default=False,
-    help="Hear the recording as the codec gives it back, or as it is [default: as it is].",
+    help="Mix in the recording as the codec decodes it, or as it is [default: as it is].",
 )
 @click.option("-g", "--genre", required=True, help="Tags: genre, instrument, mood, gender, timbre.")
 @click.option("-l", "--lyrics-txt", metavar="FILE", help="Lyrics; not needed for a backing.")

@@ -87,7 +87,7 @@ def save(
         saved=datetime.now(UTC).date().isoformat(),
     )
     path = voices.save_voice(made, replace=force)
-    output.say(f"sing with it: yuegguf run --voice {name} …")
+    output.say(f"use it: yuegguf run --voice {name} …")
     output.result({**made.to_json(), "file": str(path)}, [str(path)])
 
 

@@ -29,36 +29,39 @@ FASTEST = 4.0
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What stage 1 hears besides the lyrics."""
+    """Conditioning of stage 1 besides the lyrics."""
 
     reference: NDArray[np.int16] | None = None
     """Codebook 0 in stage-1 order [N]."""
     forced: ForcedTrack | None = None
     silence: int | None = None
-    """The codec's code of silence, for a song whose sections are judged."""
+    """The codec's code of silence, for a song whose sections are checked for faults."""
 
 
 def draft(
-    folders: Sequence[SongFolder], heard: Sequence[Conditioning], parts: EngineFactory, progress: Progress
+    folders: Sequence[SongFolder],
+    conditioning: Sequence[Conditioning],
+    parts: EngineFactory,
+    progress: Progress,
 ) -> None:
     """Stage 1 of candidates of one song, or of a song alone; their codes are in the folders then.
 
-    Raises YueError; what was drawn is kept.
+    Raises YueError; what was sampled is kept.
     """
     with closing(parts.stage1(len(folders))) as engine, ExitStack() as logs:
         vocab, encode = stage1_vocab(engine.pieces), parts.tokenizer(engine).encode
-        found, listening = [], progress
-        for folder, ears in zip(folders, heard, strict=True):
+        tasks, report = [], progress
+        for folder, given in zip(folders, conditioning, strict=True):
             log = logs.enter_context(closing(folder.token_log()))
             cache = KvSnapshots(
                 folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, _warner(progress)
             )
-            draft = stage1_task(folder, encode, vocab, ears)
+            draft = stage1_task(folder, encode, vocab, given)
             preview = _preview(folder, parts, _warner(progress))
-            listening = logs.enter_context(previewed(preview, log.codes, len(draft.caps), listening))
-            found.append(CandidateTask(draft, log, cache))
-        sung = stage1.generate_candidates(found, engine, vocab, listening)
-    for folder, part, sections in zip(folders, found, sung, strict=True):
+            report = logs.enter_context(previewed(preview, log.codes, len(draft.caps), report))
+            tasks.append(CandidateTask(draft, log, cache))
+        generated = stage1.generate_candidates(tasks, engine, vocab, report)
+    for folder, part, sections in zip(folders, tasks, generated, strict=True):
         _keep_draft(folder, sections)
         if faults := faults_of(part.task, sections):
             folder.advance(folder.state, faults=faults)
@@ -78,12 +81,12 @@ def stage1_task(
     folder: SongFolder,
     encode: prompt.EncodeText,
     vocab: Stage1Vocab,
-    heard: Conditioning,
+    conditioning: Conditioning,
 ) -> Stage1Task:
     """What stage 1 is asked for a song."""
     song, request, base, caps = folder.song, folder.request, folder.load_kept_part(), frame_caps(folder)
     built = prompt.build(
-        encode, vocab, request.genre, song.all_sections, song.sections, reference=heard.reference
+        encode, vocab, request.genre, song.all_sections, song.sections, reference=conditioning.reference
     )
     drawn = len(caps) - (len(base.after_frames) if base else 0)
     return Stage1Task(
@@ -95,8 +98,10 @@ def stage1_task(
         candidate=max(0, request.take - 1),
         speculative=not request.take,
         kept=base.prefix if base else KeptPrefix(),
-        forced=heard.forced,
-        fault_check=None if heard.silence is None else fault_check(song, caps, FaultDetector(heard.silence)),
+        forced=conditioning.forced,
+        fault_check=None
+        if conditioning.silence is None
+        else fault_check(song, caps, FaultDetector(conditioning.silence)),
         retries=request.retries,
     )
 
@@ -128,18 +133,18 @@ def fault_check(song: PreparedSong, caps: Sequence[int], detector: FaultDetector
     return check
 
 
-def faults_of(draft: Stage1Task, sung: Sequence[NDArray[np.int16]]) -> dict[str, str]:
+def faults_of(draft: Stage1Task, sections: Sequence[NDArray[np.int16]]) -> dict[str, str]:
     """Faults left after the last retry: section number from 1 → sentence."""
     if draft.fault_check is None:
         return {}
-    own = range(draft.kept.sections, len(sung))
-    said = {str(n + 1): draft.fault_check(n, [int(code) for code in sung[n]], True) for n in own}
-    return {number: sentence for number, sentence in said.items() if sentence}
+    own = range(draft.kept.sections, len(sections))
+    sentences = {str(n + 1): draft.fault_check(n, [int(code) for code in sections[n]], True) for n in own}
+    return {number: sentence for number, sentence in sentences.items() if sentence}
 
 
-def _keep_draft(folder: SongFolder, sung: Sequence[NDArray[np.int16]]) -> None:
+def _keep_draft(folder: SongFolder, sections: Sequence[NDArray[np.int16]]) -> None:
     base = folder.load_kept_part()
-    codes, frames = split_tracks(np.concatenate(sung)), [len(c) // 2 for c in sung]
+    codes, frames = split_tracks(np.concatenate(sections)), [len(c) // 2 for c in sections]
     if base:
         codes = np.concatenate([codes, base.after[:, 0]], axis=1)
         frames += base.after_frames

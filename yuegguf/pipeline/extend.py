@@ -33,7 +33,7 @@ class ExtendRequest:
     lyrics: str | None = None
     """The lyrics with what is to be added; None = the song's own."""
     retake: int | None = None
-    """Sing this section, counted from 1 among the sung ones, again."""
+    """Generate this section again, counted from 1 among those of the song."""
     keep_after: bool = False
     """Keep what follows a retaken section, joined hard; else it goes."""
     rewind: float = 0.0
@@ -81,7 +81,7 @@ class Continuation:
 
 
 def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
-    """Decide what stays and what is sung. Raises RequestError in words."""
+    """Decide what stays and what is generated. Raises RequestError."""
     old = song.request
     request = replace(
         old,
@@ -90,9 +90,11 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
         lyrics=wanted.lyrics or old.lyrics,
         segment_seconds=wanted.segment_seconds or old.segment_seconds,
     )
-    sung = section_numbers(len(prepare(song.request).all_sections), song.request.sections)[: len(song.frames)]
+    generated = section_numbers(len(prepare(song.request).all_sections), song.request.sections)[
+        : len(song.frames)
+    ]
     if wanted.retake is not None:
-        return _retake(song, request, sung, wanted.retake, wanted.keep_after)
+        return _retake(song, request, generated, wanted.retake, wanted.keep_after)
     kept = sum(song.frames) - round(FRAME_RATE * wanted.rewind)
     if kept <= 0:
         raise RequestError(
@@ -100,7 +102,7 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
             "use a smaller --rewind",
         )
     frames = _cut(song.frames, kept)
-    left = sung[: len(frames)]
+    left = generated[: len(frames)]
     if wanted.same_section:
         given = KeptPrefix(len(frames) - 1, 2 * frames[-1])
         added = numbers_to_add(request, left, wanted.sections) if wanted.sections else []
@@ -110,9 +112,9 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
     return _continuation(song, replace(request, sections=_spec([*left, *added])), frames, given)
 
 
-def numbers_to_add(request: SongRequest, sung: Sequence[int], spec: str | None) -> list[int]:
-    """The sections to add behind the `sung` ones. Raises RequestError where the lyrics have none left."""
-    count, last = len(parse_lyrics(request.lyrics).sections), max(sung)
+def numbers_to_add(request: SongRequest, generated: Sequence[int], spec: str | None) -> list[int]:
+    """The sections to add after those `generated`. Raises RequestError where the lyrics have none left."""
+    count, last = len(parse_lyrics(request.lyrics).sections), max(generated)
     if spec is None or spec.strip().isdigit():
         more = 1 if spec is None else int(spec)
         added = list(range(last + 1, min(last + more, count) + 1))
@@ -122,18 +124,18 @@ def numbers_to_add(request: SongRequest, sung: Sequence[int], spec: str | None) 
         added = section_numbers(count, spec)
     if not added:
         raise RequestError(
-            f"all {count} sections of the lyrics are sung",
+            f"all {count} sections of the lyrics are generated",
             "pass lyrics with more of them (-l), or use --same-section or --retake N",
         )
     return added
 
 
 def _retake(
-    song: DraftedSong, request: SongRequest, sung: list[int], number: int, keep_after: bool
+    song: DraftedSong, request: SongRequest, generated: list[int], number: int, keep_after: bool
 ) -> Continuation:
-    if not 1 <= number <= len(sung):
-        raise RequestError(f"there is no section {number} to retake", f"use 1 to {len(sung)}")
-    spec = _spec(sung if keep_after else sung[:number])
+    if not 1 <= number <= len(generated):
+        raise RequestError(f"there is no section {number} to retake", f"use 1 to {len(generated)}")
+    spec = _spec(generated if keep_after else generated[:number])
     frames = list(song.frames[: number - 1])
     after = list(song.frames[number:]) if keep_after else []
     return _continuation(song, replace(request, sections=spec), frames, KeptPrefix(len(frames)), after)
@@ -169,12 +171,12 @@ def _cut(frames: Sequence[int], kept: int) -> list[int]:
     return left
 
 
-def _check_room(request: SongRequest, sung: Sequence[int], frames: int) -> None:
-    section = prepare(request).all_sections[sung[-1] - 1]
+def _check_room(request: SongRequest, generated: Sequence[int], frames: int) -> None:
+    section = prepare(request).all_sections[generated[-1] - 1]
     most = section.seconds if section.seconds is not None else request.segment_seconds
     if frames >= round(FRAME_RATE * most):
         raise RequestError(
-            f"section {len(sung)} has {frames / FRAME_RATE:g} s of at most {most:g} s already",
+            f"section {len(generated)} has {frames / FRAME_RATE:g} s of at most {most:g} s already",
             "use a larger --segment-seconds, or --rewind",
         )
 

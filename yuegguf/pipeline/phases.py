@@ -98,24 +98,24 @@ def _draft(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progr
 
 
 def _draft_all(folders: Sequence[SongFolder], parts: EngineFactory, progress: Progress) -> State:
-    heard = [_heard(folders[0], parts, progress)]  # before the big model is loaded
+    conditioning = [_conditioning(folders[0], parts, progress)]  # before the big model is loaded
     for folder in folders[1:]:
-        folder.copy_encodings(folders[0])  # candidates hear the same, so it is encoded once
-        heard.append(_heard(folder, parts, progress))
-    draft_phase.draft(folders, heard, parts, progress)
+        folder.copy_encodings(folders[0])  # candidates share their conditioning, so it is encoded once
+        conditioning.append(_conditioning(folder, parts, progress))
+    draft_phase.draft(folders, conditioning, parts, progress)
     return "refine"
 
 
-def _heard(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Conditioning:
-    """What stage 1 is to hear: the reference, and the given track."""
+def _conditioning(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Conditioning:
+    """Conditioning of stage 1: the reference, and the guide track."""
     request = folder.request
     reference, track = _reference(folder, request, parts, progress), _track(folder, parts, progress)
     forced, recorded = None, request.track is not None and request.track.file is not None
     if track is not None and request.track is not None:
         forced = ForcedTrack(track_index(request.track), track[0][0], recorded)
     # a recording may be silent for as long as it likes
-    judged = request.retries > 0 and not recorded
-    return Conditioning(reference, forced, _silence(folder, parts) if judged else None)
+    checked = request.retries > 0 and not recorded
+    return Conditioning(reference, forced, _silence(folder, parts) if checked else None)
 
 
 def _silence(folder: SongFolder, parts: EngineFactory) -> int:
@@ -144,7 +144,7 @@ def _track(
 
 
 def _sketch(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
-    """A quick rendering of what stage 1 drew, for the user to judge."""
+    """Render codebook 0 quickly, for the user to choose by."""
     codes, _ = folder.load_stage1()
     progress(Event("draft", codes.shape[1], codes.shape[1], "writing the draft"))
     output = replace(folder.request.output, stems=folder.early.draft == "stems")
@@ -168,7 +168,7 @@ def _reference(
         if wanted.voice is not None:
             kept = voices.load_voice(wanted.voice).codes
         else:
-            progress(Event("draft", 0, folder.song.frames, "listening to the reference"))
+            progress(Event("draft", 0, folder.song.frames, "encoding the reference"))
             with closing(parts.codec()) as codec:
                 kept = reference_codes(wanted, codec, parts.room(), progress)
         folder.save_reference(kept)

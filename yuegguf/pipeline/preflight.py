@@ -60,7 +60,7 @@ def check_codec(folder: Path) -> None:
 
 
 def codec_id(folder: Path) -> str:
-    """What tells a codec from others: a hash of its codebooks. Raises ModelNotFound, DamagedFile."""
+    """Identity of a codec: a hash of its codebooks. Raises ModelNotFound, DamagedFile."""
     from yuegguf.codec.onnx import OrtCodec
 
     with closing(OrtCodec.open(folder, need=("encoder",))) as codec:

@@ -39,7 +39,7 @@ class Preview:
     ) -> None:
         """Write on `path` whenever `seconds` of music are new; the codec is opened when they are.
 
-        A preview is a convenience: where it fails, `warn` is told once, and the file stays as it is.
+        A preview is a convenience: where it fails, `warn` is called once, and the file stays as it is.
         """
         self._path, self._open_codec, self._comment, self._warn = path, open_codec, comment, warn
         self._every = round(FRAME_RATE * seconds)

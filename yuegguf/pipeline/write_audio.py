@@ -60,10 +60,10 @@ def write_draft(
 ) -> list[Path]:
     """Codebook 0 [2, T] → `draft` and the drafts of both tracks, by the codec alone; as `write_song`."""
     _check_frames(codes)
-    heard = render.decode_codebook0(codes, codec)
+    decoded = render.decode_codebook0(codes, codec)
     if extra.recording:
-        heard[extra.recording.track] = 0
-    stems = render.Stems(heard, np.empty((2, 0), np.float32))
+        decoded[extra.recording.track] = 0
+    stems = render.Stems(decoded, np.empty((2, 0), np.float32))
     waves = render.master(stems, replace(mix_options(output), mode="codec"), extra.recording)
     names = ("draft", "draft-vocals", "draft-instrumental")
     return _write(waves, names, output, folder, title, extra.marks)
@@ -126,7 +126,7 @@ def file_extras(folder: SongFolder, frames: int) -> FileExtras:
 
 
 def _recording(folder: SongFolder, frames: int) -> render.RecordedTrack | None:
-    """The given track of a song as it is heard, or None. Raises DamagedFile."""
+    """The recorded guide track that the song's files use, or None. Raises DamagedFile."""
     wanted, kept = folder.request.track, folder.load_guide_track()
     if wanted is None or wanted.re_encode or kept is None:
         return None

@@ -59,6 +59,7 @@ class SongFolder:
         self.record = record
         """Content of song.json when it was last read or written."""
         self._claimed = False
+        self._song: PreparedSong | None = None
 
     @classmethod
     def create(cls, path: Path, record: SongRecord) -> Self:
@@ -96,7 +97,9 @@ class SongFolder:
     @property
     def song(self) -> PreparedSong:
         """The request with its lyrics parsed. Raises RequestError where they cannot be."""
-        return prepare(self.record.request)
+        if self._song is None or self._song.request is not self.record.request:
+            self._song = prepare(self.record.request)
+        return self._song
 
     @property
     def early(self) -> PreviewOptions:
