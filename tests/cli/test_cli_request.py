@@ -81,7 +81,7 @@ def test_infer_pys_command_line_is_understood(capsys: Capture, recordings: Path,
     assert [note.split(" has no effect: ")[0] for note in notes] == [
         f"note: --{name}"
         for name in (
-            "keep-intermediate", "keep-loaded", "basic-model-config", "resume-path", "config-path",
+            "keep-intermediate", "disable-offload-model", "basic-model-config", "resume-path", "config-path",
             "vocal-decoder-path", "inst-decoder-path",
         )
     ]  # fmt: skip

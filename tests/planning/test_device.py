@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from helpers import cli
 
-from yuegguf.cli._options import wants_gpu
+from yuegguf.cli._compute import wants_gpu
 from yuegguf.errors import RequestError
 from yuegguf.lm import llama
 from yuegguf.pipeline import engines

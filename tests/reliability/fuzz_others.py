@@ -19,7 +19,7 @@ from yuegguf.audio.recording import open_recording, read_audio
 from yuegguf.cli import _queue_file
 from yuegguf.cli._console import Console
 from yuegguf.cli._queue import State
-from yuegguf.cli._request import song_request
+from yuegguf.cli._song_job import job_options
 from yuegguf.cli._texts import read_text
 from yuegguf.cli.run import run
 from yuegguf.errors import RequestError
@@ -111,12 +111,14 @@ def read_queue(folder: Path) -> None:
     """A queue's songs as options and requests."""
     import click
 
-    defaults, wishes = _queue_file.read(folder / "q.yaml")
-    for wish in wishes[:50]:
+    defaults, songs = _queue_file.read(folder / "q.yaml")
+    for song in songs[:50]:
         try:
-            asked = _queue_file.chosen(run, defaults, wish.options)
+            asked = _queue_file.chosen(run, defaults, song.options)
             arguments = [text for one in asked.values() for text in one.arguments(folder)]
-            song_request(run.make_context("run", arguments, obj=Console(quiet=True)).params)
+            context = run.make_context("run", arguments, obj=Console(quiet=True))
+            with context.scope(cleanup=False):
+                job_options.take(dict(context.params)).request.request()
         except click.UsageError as error:
             raise RequestError(error.message[:200]) from error
 

@@ -1,26 +1,30 @@
-"""Option groups that several commands share, and how they become dataclasses."""
+"""Options that several commands share, and the values that groups of them become."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import secrets
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from yuegguf.cli._console import Console
-from yuegguf.errors import RequestError, YueError
+from yuegguf.cli._groups import Group
+from yuegguf.errors import RequestError
 from yuegguf.lm.adapters import Lora
 from yuegguf.models import registry
-from yuegguf.planning.compute_options import MOST_BYTES, MOST_THREADS, ComputeOptions, check_threads
-from yuegguf.planning.cost import KV_BYTES
+from yuegguf.planning.compute_options import MOST_BYTES, MOST_THREADS, check_threads
 from yuegguf.planning.hardware import physical_cores
-from yuegguf.request.song_request import FORMATS, MAX_TAKES, MIX_MODES, Reference
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import FORMATS, MAX_TAKES, MIX_MODES, Format, MixMode, Reference
 from yuegguf.request.song_request import Output as SongOutput
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from yuegguf.models.resolve import ModelChoice
+
 PATH = click.Path(path_type=Path)
 pass_output = click.make_pass_decorator(Console)
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
@@ -47,15 +51,6 @@ def _threads(context: click.Context, option: click.Parameter, value: int | None)
     return value
 
 
-def _stack(*options: Callable[..., Any]) -> Callable[[F], F]:
-    def apply(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return apply
-
-
 threads_option = click.option(
     "-t",
     "--threads",
@@ -65,104 +60,6 @@ threads_option = click.option(
 )
 memory_option = click.option("--max-memory", type=size, help="Refuse to start above this, for example 6G.")
 codec_option = click.option("--codec", type=PATH, help="Folder of the exported codec (*.onnx).")
-
-model_options = _stack(
-    click.option(
-        "-m",
-        "--model",
-        "--stage1-model",
-        "stage1",
-        metavar="NAME",
-        help="Stage-1 model: en-cot, zh-cot, jp-kr-cot, …-icl, nano, or a .gguf file.",
-    ),
-    click.option("--stage2-model", "stage2", metavar="NAME", help="Stage-2 model or .gguf file."),
-    click.option("--quant", metavar="TYPE", help="Quantisation of stage 1 to use if several are installed."),
-    codec_option,
-)
-
-lora_option = click.option(
-    "--lora",
-    "loras",
-    multiple=True,
-    metavar="FILE[:SCALE]",
-    help="LoRA adapter of stage 1, a GGUF or an installed name; twice for two [default scale: 1].",
-)
-
-machine_options = _stack(
-    threads_option,
-    click.option(
-        "--ctx", type=click.IntRange(512, 131072), help="Most ids of context [default: as the song needs]."
-    ),
-    click.option(
-        "--kv-type",
-        type=click.Choice(sorted(KV_BYTES), case_sensitive=False),
-        help="Number type of the context's cache [default: f16]; q8_0 and q4_0 need flash attention.",
-    ),
-    click.option(
-        "--flash-attn/--no-flash-attn",
-        "flash_attention",
-        default=None,
-        help="Flash attention [default: on a GPU; slower on the CPU].",
-    ),
-    click.option(
-        "--ubatch",
-        type=click.IntRange(1, 4096),
-        help="Most ids of a prompt computed at once [default: 128, on a GPU 512].",
-    ),
-    click.option(
-        "--stage2-batch",
-        "--stage2-batch-size",
-        type=click.IntRange(1, 64),
-        help="6-second chunks refined together [default: as memory allows].",
-    ),
-    click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda[:N], metal, vulkan[:N]."
-    ),
-    click.option(
-        "--gpu-layers",
-        type=click.IntRange(-1, 1000),
-        help="Layers on the GPU; -1 = all [default: as many as fit].",
-    ),
-    memory_option,
-    click.option(
-        "--snapshot-every",
-        type=click.FloatRange(0),
-        default=60.0,
-        show_default=True,
-        metavar="SEC",
-        help="Keep the draft's caches on disk this often, for a quick resume; 0 = never.",
-    ),
-)
-
-sampling_options = _stack(
-    click.option(
-        "--seed",
-        type=int,
-        help="Same seed, files, machine, threads and --stage2-batch give the same song [default: random].",
-    ),
-    click.option(
-        "--cfg", metavar="FIRST[,REST]", default="1.5,1.2", show_default=True, help="Guidance scale."
-    ),
-    click.option(
-        "--no-cfg", "--stage1-no-guidance", is_flag=True, help="No guidance: faster, follows the prompt less."
-    ),
-    click.option("--top-p", type=float, default=0.93, show_default=True),
-    click.option("--top-k", type=int, default=50, show_default=True),
-    click.option("--temperature", type=float, default=1.0, show_default=True),
-    click.option("--repetition-penalty", type=float, default=1.1, show_default=True),
-)
-
-folder_options = _stack(
-    click.option(
-        "-o",
-        "--output-dir",
-        type=PATH,
-        default=Path("songs"),
-        show_default=True,
-        help="A folder is made inside.",
-    ),
-    click.option("--name", help="Folder and title [default: from the tags]."),
-)
 
 take_option = click.option(
     "--take",
@@ -190,7 +87,151 @@ takes_option = click.option(
     help="Takes to draft side by side; choose with: yuegguf takes.",
 )
 
-output_options = _stack(
+
+def was_given(*names: str) -> bool:
+    """Whether any of these options was named, and is not just at its default."""
+    context = click.get_current_context()
+    return any(context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT for name in names)
+
+
+def _model_choice(
+    stage1: str | None,
+    stage2: str | None,
+    quant: str | None,
+    codec: Path | None,
+    loras: tuple[str, ...] = (),
+) -> ModelChoice:
+    """The choice of models. Raises RequestError for a scale of --lora."""
+    from yuegguf.models.resolve import ModelChoice
+
+    adapters = tuple(Lora.parse(text) for text in loras)
+    return ModelChoice(stage1, stage2, codec, quant, models_root(), adapters)
+
+
+def _plain_choice(
+    stage1: str | None, stage2: str | None, quant: str | None, codec: Path | None
+) -> ModelChoice:
+    return _model_choice(stage1, stage2, quant, codec)
+
+
+_MODELS = (
+    click.option(
+        "-m",
+        "--model",
+        "--stage1-model",
+        "stage1",
+        metavar="NAME",
+        help="Stage-1 model: en-cot, zh-cot, jp-kr-cot, …-icl, nano, or a .gguf file.",
+    ),
+    click.option("--stage2-model", "stage2", metavar="NAME", help="Stage-2 model or .gguf file."),
+    click.option("--quant", metavar="TYPE", help="Quantisation of stage 1 to use if several are installed."),
+    codec_option,
+)
+_LORA = click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="FILE[:SCALE]",
+    help="LoRA adapter of stage 1, a GGUF or an installed name; twice for two [default scale: 1].",
+)
+model_options = Group("choice", _plain_choice, *_MODELS)
+lora_model_options = Group("choice", _model_choice, *_MODELS, _LORA)
+"""The same with --lora."""
+
+
+def _seed(seed: int | None) -> int:
+    """The seed that was given, or a random one."""
+    return secrets.randbelow(2**32) if seed is None else seed
+
+
+def seed_option(help: str) -> Group[int]:
+    """--seed as `seed`; without it a random one."""
+    return Group("seed", _seed, click.option("--seed", type=int, help=help))
+
+
+def _sampling(
+    *, cfg: str, no_cfg: bool, top_p: float, top_k: int, temperature: float, repetition_penalty: float
+) -> Sampling:
+    """How stage 1 samples. Raises RequestError, BadParameter."""
+    first, rest = (1.0, 1.0) if no_cfg else _guidance(cfg)
+    return Sampling(first, rest, repetition_penalty, temperature, top_k, top_p)
+
+
+def _guidance(text: str) -> tuple[float, float]:
+    """Guidance scales of the first section and of the others. Raises BadParameter."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2):
+        raise click.BadParameter(f"{text!r} is not FIRST[,REST], such as 1.5,1.2", param_hint="--cfg")
+    return values[0], values[-1]
+
+
+song_seed = seed_option(
+    "Same seed, files, machine, threads and --stage2-batch give the same song [default: random]."
+)
+sampling_options = Group(
+    "sampling",
+    _sampling,
+    click.option(
+        "--cfg", metavar="FIRST[,REST]", default="1.5,1.2", show_default=True, help="Guidance scale."
+    ),
+    click.option(
+        "--no-cfg", "--stage1-no-guidance", is_flag=True, help="No guidance: faster, follows the prompt less."
+    ),
+    click.option("--top-p", type=float, default=0.93, show_default=True),
+    click.option("--top-k", type=int, default=50, show_default=True),
+    click.option("--temperature", type=float, default=1.0, show_default=True),
+    click.option("--repetition-penalty", type=float, default=1.1, show_default=True),
+)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a new song goes."""
+
+    output_dir: Path
+    """Folder in which the song folder is made."""
+    name: str | None
+    """Folder name and title; None = from the tags."""
+
+
+destination_options = Group(
+    "destination",
+    Destination,
+    click.option(
+        "-o",
+        "--output-dir",
+        type=PATH,
+        default=Path("songs"),
+        show_default=True,
+        help="A folder is made inside.",
+    ),
+    click.option("--name", help="Folder and title [default: from the tags]."),
+)
+
+
+def _audio(
+    *,
+    formats: str,
+    bits: int,
+    mix: MixMode,
+    vocal_gain: float,
+    inst_gain: float,
+    rescale: bool,
+    no_stems: bool,
+    no_tags: bool,
+) -> SongOutput:
+    """Formats and mix of the audio files. Raises RequestError."""
+    names = tuple(part.strip().lower() for part in formats.split(",") if part.strip())
+    stems, tags = not no_stems, not no_tags
+    return SongOutput(cast(tuple[Format, ...], names), bits, mix, vocal_gain, inst_gain, rescale, stems, tags)
+
+
+audio_options = Group(
+    "audio",
+    _audio,
     click.option(
         "--format", "formats", default="wav", show_default=True, help=f"{', '.join(FORMATS)} (comma list)."
     ),
@@ -225,7 +266,36 @@ output_options = _stack(
 )
 
 
-reference_options = _stack(
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """Recordings whose style conditions a song, and the window of them, in seconds."""
+
+    ref: str | None
+    ref_vocal: str | None
+    ref_inst: str | None
+    ref_start: float
+    ref_end: float
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The recordings that are named."""
+        return tuple(file for file in (self.ref, self.ref_vocal, self.ref_inst) if file)
+
+    def reference(self, *, only_tracks: bool = False) -> Reference:
+        """The reference, of the two tracks alone if so asked.
+
+        Raises RequestError, also for a file that is not there.
+        """
+        mix = None if only_tracks else self.ref
+        for path in (mix, self.ref_vocal, self.ref_inst):
+            if path and not os.path.isfile(path):
+                raise RequestError(f"there is no audio file {path}", "check the name")
+        return Reference(mix, self.ref_vocal, self.ref_inst, self.ref_start, self.ref_end)
+
+
+reference_options = Group(
+    "recordings",
+    ReferenceOptions,
     click.option("--ref", "--audio-prompt-path", metavar="FILE", help="Style reference: one recording."),
     click.option(
         "--ref-vocal", "--vocal-track-prompt-path", metavar="FILE", help="Style reference: its vocal …"
@@ -238,97 +308,3 @@ reference_options = _stack(
         "--ref-end", "--prompt-end-time", type=float, default=30.0, show_default=True, metavar="SEC"
     ),
 )
-
-
-def recordings(mix: str | None, vocal: str | None, inst: str | None, start: float, end: float) -> Reference:
-    """A reference from the options above. Raises RequestError, also for a file that is not there."""
-    for path in (mix, vocal, inst):
-        if path and not os.path.isfile(path):
-            raise RequestError(f"there is no audio file {path}", "check the name")
-    return Reference(mix, vocal, inst, start, end)
-
-
-def was_given(*names: str) -> bool:
-    """Whether any of these options was named, and is not just at its default."""
-    context = click.get_current_context()
-    return any(context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT for name in names)
-
-
-def model_choice(options: dict[str, Any]) -> Any:
-    """Take the model options out of a command's keywords. Raises RequestError for a scale of --lora."""
-    from yuegguf.models.resolve import ModelChoice
-
-    return ModelChoice(
-        options.pop("stage1"),
-        options.pop("stage2"),
-        options.pop("codec"),
-        options.pop("quant"),
-        models_root(),
-        tuple(Lora.parse(text) for text in options.pop("loras", ())),
-    )
-
-
-def song_output(options: dict[str, Any]) -> SongOutput:
-    """Take the output options out of a command's keywords. Raises RequestError."""
-    formats = tuple(part.strip().lower() for part in options.pop("formats").split(",") if part.strip())
-    return SongOutput(
-        formats,
-        options.pop("bits"),
-        options.pop("mix"),
-        options.pop("vocal_gain"),
-        options.pop("inst_gain"),
-        options.pop("rescale"),
-        not options.pop("no_stems"),
-        not options.pop("no_tags"),
-    )
-
-
-def compute_options(options: dict[str, Any]) -> ComputeOptions:
-    """Take the machine options out of a command's keywords. Raises RequestError."""
-    device, layers = options.pop("device"), options.pop("gpu_layers")
-    return ComputeOptions(
-        threads=options.pop("threads"),
-        ctx=options.pop("ctx"),
-        stage2_rows=options.pop("stage2_batch"),
-        kv_type=options.pop("kv_type"),
-        flash_attention=options.pop("flash_attention"),
-        ubatch=options.pop("ubatch"),
-        gpu=wants_gpu(device, layers),
-        gpu_layers=layers,
-        main_gpu=gpu_index(device),
-        max_memory=options.pop("max_memory"),
-        snapshot_seconds=options.pop("snapshot_every"),
-    )
-
-
-def wants_gpu(device: str, layers: int | None) -> bool | None:
-    """Whether to use a GPU; None = decide. Raises RequestError for a device that this build lacks."""
-    kind = device.partition(":")[0].lower()
-    if kind not in ("auto", "cpu", "cuda", "metal", "vulkan"):
-        raise RequestError(f"there is no device {device!r}", "use auto, cpu, cuda, metal or vulkan")
-    if kind == "cpu":
-        if layers:
-            raise RequestError("--device cpu has no GPU layers", "leave --gpu-layers out")
-        return False
-    if kind == "auto" and not layers:
-        return None
-    if not has_gpu():
-        raise YueError(
-            "the installed llama.cpp has no GPU support", "pass --device cpu, or see: yuegguf doctor"
-        )
-    return True
-
-
-def has_gpu() -> bool:
-    """Whether the installed llama.cpp can use a GPU."""
-    from yuegguf.lm.llama import build_info
-
-    return build_info()["gpu"] == "yes"
-
-
-def gpu_index(device: str) -> int | None:
-    """The number behind a device's colon: "cuda:1" → 1. Raises RequestError."""
-    _, colon, number = device.partition(":")
-    if colon and not re.fullmatch("[0-9]{1,3}", number):
-        raise RequestError(f"there is no device {device!r}", "write a number behind the colon, as in cuda:0")
-    return int(number) if colon else None

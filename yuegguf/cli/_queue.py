@@ -27,7 +27,7 @@ import click
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import go_on_quietly, say_faults
 from yuegguf.cli._signals import stop_on_signals
-from yuegguf.cli._song_job import job_of
+from yuegguf.cli._song_job import job_options
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
 from yuegguf.files.atomic import locked_folder, replacing
 from yuegguf.files.hashing import sha256_of
@@ -158,8 +158,9 @@ def read_queue(output: Console, command: click.Command, file: Path) -> list[Entr
         try:
             asked = _queue_file.chosen(command, defaults, one.options)
             arguments = [text for one in asked.values() for text in one.arguments(file.parent)]
-            options = command.make_context(command.name, list(arguments), obj=output).params
-            job = job_of(output, {k: v for k, v in options.items() if k not in _queue_file.OWN})
+            context = command.make_context(command.name, list(arguments), obj=output)
+            with context.scope(cleanup=False):
+                job = job_options.take(dict(context.params)).job(output)
             create.new_record(job)  # everything is checked, nothing written
             key = _key(arguments, job)
         except click.UsageError as error:

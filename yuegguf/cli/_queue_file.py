@@ -21,7 +21,7 @@ MOST_BYTES, MOST_SONGS = 1 << 20, 1000
 """Size of a queue; texts may lie in files beside it."""
 MOST_NODES, DEEPEST = 50_000, 8
 """Values of a queue in all, and one inside the other."""
-OWN = ("plan_only", "dry_run", "queue", "stop_at", "pause_on_battery", "nice", "as_json", "quiet")
+OWN_OPTIONS = ("plan_only", "dry_run", "queue", "stop_at", "pause_on_battery", "nice", "as_json", "quiet")
 """Options of `run` that a song of a queue has not."""
 FILES = ("genre_txt", "lyrics_txt", "ref", "ref_vocal", "ref_inst")
 """Options whose files are looked for beside the queue's."""
@@ -102,7 +102,7 @@ def chosen(command: click.Command, *given: Mapping[str, Value]) -> dict[str, Ask
     known = {
         name.removeprefix("--"): option
         for option in command.params
-        if isinstance(option, click.Option) and option.name not in OWN
+        if isinstance(option, click.Option) and option.name not in OWN_OPTIONS
         for name in (*option.opts, *option.secondary_opts)
     }
     found: dict[str, Asked] = {}

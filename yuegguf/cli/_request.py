@@ -1,121 +1,182 @@
-"""Options of `run` and its kin → a request."""
+"""Options of what a song is to be → a request."""
 
 from __future__ import annotations
 
-import secrets
-from typing import Any
+from dataclasses import dataclass
+from importlib import resources
 
 import click
 
-from yuegguf.cli._options import recordings, song_output, was_given
+from yuegguf.cli._groups import Group
+from yuegguf.cli._options import (
+    ReferenceOptions,
+    audio_options,
+    reference_options,
+    retries_option,
+    sampling_options,
+    song_seed,
+    take_option,
+    was_given,
+)
 from yuegguf.cli._texts import read_text, text_or_file
+from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import GuideTrack, Reference, SongRequest
+from yuegguf.request.song_request import GuideTrack, Output, Reference, SongRequest
 
 WORDLESS = "[intro]\n\n[verse]\n\n[chorus]\n\n[outro]\n"
 """Sections of an instrumental whose lyrics nobody wrote."""
+IDS_PER_SECOND = 2 * FRAME_RATE
+"""Stage-1 ids of a second: a frame has one of each track."""
 
 
-def song_request(options: dict[str, Any]) -> SongRequest:
-    """A request from `run`'s keywords. Raises RequestError."""
-    track = silent_track(options)
-    genre, lyrics = _texts(options, WORDLESS if track and track.track == "vocal" else None)
-    seconds = options["max_new_tokens"] / 100 if options["max_new_tokens"] else options["segment_seconds"]
-    return SongRequest(
-        genre,
-        lyrics,
-        str(options["sections"]),
-        seconds,
-        seed_of(options),
-        sampling_of(options),
-        reference=_reference(options),
-        track=track,
-        take=options["take"],
-        retries=options["retries"],
-        output=song_output(options),
-    )
+@dataclass(frozen=True)
+class TextOptions:
+    """Tags and lyrics, each a text or a file."""
+
+    genre: str | None
+    genre_txt: str | None
+    lyrics: str | None
+    lyrics_txt: str | None
+    example: bool
+
+    def read(self, default_lyrics: str | None) -> tuple[str, str]:
+        """Tags and lyrics. Raises RequestError, UsageError where one is missing or given twice."""
+        texts = (self.genre, self.genre_txt, self.lyrics, self.lyrics_txt)
+        if texts.count("-") > 1:
+            raise click.UsageError("only one of genre and lyrics can come from stdin")
+        if self.example:
+            names = ("genre", "genre_txt", "lyrics", "lyrics_txt")
+            for name, text in zip(names, texts, strict=True):
+                if text is not None:
+                    raise click.UsageError(f"--example brings its own tags and lyrics; leave out --{name}")
+            folder = resources.files("yuegguf") / "data" / "example"
+            return (folder / "genre.txt").read_text("utf-8"), (folder / "lyrics.txt").read_text("utf-8")
+        genre = _text("genre", self.genre, self.genre_txt, '-g "female pop"')
+        if default_lyrics is not None and self.lyrics is None and self.lyrics_txt is None:
+            return genre, default_lyrics
+        return genre, _text("lyrics", self.lyrics, self.lyrics_txt, "-l lyrics.txt")
 
 
-def seed_of(options: dict[str, Any]) -> int:
-    """The seed that was asked for, or a random one."""
-    return secrets.randbelow(2**32) if options["seed"] is None else int(options["seed"])
+def _text(name: str, text: str | None, file: str | None, hint: str) -> str:
+    if file is not None and text is None:
+        return read_text(file, name)
+    if text is not None and file is None:
+        return text_or_file(text, name)
+    raise click.UsageError(f"pass the {name} once: {hint} (or --example)")
 
 
-def sampling_of(options: dict[str, Any]) -> Sampling:
-    """How stage 1 is to draw. Raises RequestError."""
-    first, rest = _guidance(options["cfg"], options["no_cfg"])
-    return Sampling(
-        first,
-        rest,
-        options["repetition_penalty"],
-        options["temperature"],
-        options["top_k"],
-        options["top_p"],
-    )
-
-
-def silent_track(options: dict[str, Any]) -> GuideTrack | None:
-    """The track that --instrumental or --a-cappella silences."""
-    if options["instrumental"] and options["a_cappella"]:
+def _silent_track(instrumental: bool, a_cappella: bool) -> GuideTrack | None:
+    """The track that --instrumental or --a-cappella silences. Raises UsageError."""
+    if instrumental and a_cappella:
         raise click.UsageError("--instrumental and --a-cappella leave no track; choose one")
-    if options["instrumental"]:
+    if instrumental:
         return GuideTrack("vocal")
-    return GuideTrack("instrumental") if options["a_cappella"] else None
+    return GuideTrack("instrumental") if a_cappella else None
 
 
-def _texts(options: dict[str, Any], otherwise: str | None) -> tuple[str, str]:
-    """Tags and lyrics from whichever option names them; lyrics may be left out where some are given here.
-
-    Raises RequestError.
-    """
-    named = [n for n in ("genre", "genre_txt", "lyrics", "lyrics_txt") if options[n] is not None]
-    if options["example"] and named:
-        raise click.UsageError(f"--example brings its own tags and lyrics; leave out --{named[0]}")
-    if [options[n] for n in named].count("-") > 1:
-        raise click.UsageError("only one of genre and lyrics can come from stdin")
-    if options["example"]:
-        from importlib import resources
-
-        example = resources.files("yuegguf") / "data" / "example"
-        return (example / "genre.txt").read_text("utf-8"), (example / "lyrics.txt").read_text("utf-8")
-    texts = []
-    for what, hint in (("genre", '-g "female pop"'), ("lyrics", "-l lyrics.txt")):
-        text, file = options[what], options[f"{what}_txt"]
-        if what == "lyrics" and otherwise is not None and text is None and file is None:
-            texts.append(otherwise)
-            continue
-        if (text is None) == (file is None):
-            raise click.UsageError(f"pass the {what} once: {hint} (or --example)")
-        texts.append(read_text(file, what) if file is not None else text_or_file(text, what))
-    return texts[0], texts[1]
-
-
-def _reference(options: dict[str, Any]) -> Reference | None:
-    mix, vocal, inst = options["ref"], options["ref_vocal"], options["ref_inst"]
-    wanted = options["use_audio_prompt"] or options["use_dual_tracks_prompt"]
-    if options["voice"] is not None:
-        if mix or vocal or inst or was_given("ref_start", "ref_end"):
+def _reference(
+    recordings: ReferenceOptions,
+    voice: str | None,
+    use_audio_prompt: bool,
+    use_dual_tracks_prompt: bool,
+) -> Reference | None:
+    """The style reference. Raises RequestError, UsageError."""
+    if voice is not None:
+        if recordings.files or was_given("ref_start", "ref_end"):
             raise click.UsageError("--voice brings its own recording and window; leave out --ref…")
-        return Reference(voice=options["voice"])
-    if not (mix or vocal or inst):
-        if wanted:
+        return Reference(voice=voice)
+    if not recordings.files:
+        if use_audio_prompt or use_dual_tracks_prompt:
             raise RequestError(
                 "a reference was asked for but not named", "pass --ref, or --ref-vocal and --ref-inst"
             )
         return None
-    if options["use_dual_tracks_prompt"]:  # infer.py prefers the two tracks when both are given
-        mix = None
-    return recordings(mix, vocal, inst, options["ref_start"], options["ref_end"])
+    # infer.py prefers the two tracks when both are given
+    return recordings.reference(only_tracks=use_dual_tracks_prompt)
 
 
-def _guidance(text: str, off: bool) -> tuple[float, float]:
-    if off:
-        return 1.0, 1.0
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 2):
-        raise click.BadParameter(f"{text!r} is not FIRST[,REST], such as 1.5,1.2", param_hint="--cfg")
-    return values[0], values[-1]
+@dataclass(frozen=True)
+class RequestOptions:
+    """What a song is to be."""
+
+    texts: TextOptions
+    sections: str
+    segment_seconds: float
+    max_new_tokens: int | None
+    reference: Reference | None
+    silent_track: GuideTrack | None
+    seed: int
+    sampling: Sampling
+    retries: int
+    take: int
+    audio: Output
+
+    def request(self) -> SongRequest:
+        """The request, its texts read. Raises RequestError, UsageError."""
+        instrumental = self.silent_track is not None and self.silent_track.track == "vocal"
+        genre, lyrics = self.texts.read(WORDLESS if instrumental else None)
+        seconds = self.max_new_tokens / IDS_PER_SECOND if self.max_new_tokens else self.segment_seconds
+        return SongRequest(
+            genre,
+            lyrics,
+            self.sections,
+            seconds,
+            self.seed,
+            self.sampling,
+            reference=self.reference,
+            track=self.silent_track,
+            take=self.take,
+            retries=self.retries,
+            output=self.audio,
+        )
+
+
+text_options = Group(
+    "texts",
+    TextOptions,
+    click.option("-g", "--genre", help="Tags: genre, instrument, mood, gender, timbre; text, a file or -."),
+    click.option("--genre-txt", metavar="FILE", help="The same from a file; - reads stdin."),
+    click.option("--lyrics", help="Lyrics with [section] lines; text, a file or -."),
+    click.option("-l", "--lyrics-txt", metavar="FILE", help="The same from a file; - reads stdin."),
+    click.option("--example", is_flag=True, help="Use the bundled tags and lyrics."),
+)
+_voice_or_recordings = Group(
+    "reference",
+    _reference,
+    reference_options,
+    click.option("--voice", metavar="NAME", help="Style reference: a saved voice; see: yuegguf voice."),
+    click.option("--use-audio-prompt", is_flag=True, hidden=True),
+    click.option("--use-dual-tracks-prompt", is_flag=True, hidden=True),
+)
+_silent_track_options = Group(
+    "silent_track",
+    _silent_track,
+    click.option(
+        "--instrumental", is_flag=True, help="No vocal: it is forced to silence; lyrics may be left out."
+    ),
+    click.option("--a-cappella", is_flag=True, help="No backing: it is forced to silence."),
+)
+request_options = Group(
+    "request",
+    RequestOptions,
+    text_options,
+    click.option(
+        "--sections",
+        "--run-n-segments",
+        default="all",
+        show_default=True,
+        help="How many (2) or which (1,3-4) to generate.",
+    ),
+    click.option(
+        "--segment-seconds", type=float, default=30.0, show_default=True, help="Longest a section may be."
+    ),
+    click.option("--max-new-tokens", type=click.IntRange(100, 15_000), hidden=True),
+    _voice_or_recordings,
+    _silent_track_options,
+    song_seed,
+    sampling_options,
+    retries_option,
+    take_option,
+    audio_options,
+)

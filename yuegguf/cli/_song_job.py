@@ -1,74 +1,136 @@
-"""What `run` is asked, checked as far as that goes without a model's weights."""
+"""Options of `run` → a job, checked as far as that goes without a model's weights."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from yuegguf.cli._compute import compute_options, has_gpu
 from yuegguf.cli._console import Console, minutes
-from yuegguf.cli._early import preview_options_of
-from yuegguf.cli._options import compute_options, has_gpu, model_choice
-from yuegguf.cli._request import song_request
+from yuegguf.cli._groups import Group
+from yuegguf.cli._options import (
+    Destination,
+    destination_options,
+    lora_model_options,
+    takes_option,
+)
+from yuegguf.cli._preview import draft_options
+from yuegguf.cli._request import RequestOptions, request_options
 from yuegguf.files.atomic import free_disk
 from yuegguf.pipeline.song_job import SongJob
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.request.prepared import PreparedSong, prepare
+from yuegguf.request.preview_options import PreviewOptions
 
-WITHOUT_EFFECT = {
-    "keep_intermediate": "tokens and codes are always kept",
-    "keep_loaded": "one model is loaded at a time",
-    "basic_model_config": "the converted codec knows its own configuration; see --codec",
-    "resume_path": "in infer.py this names a codec checkpoint; see --codec",
-    "config_path": "the converted codec knows its own configuration; see --codec",
-    "stage1_cache_mode": "the cache type is --kv-type",
-    "stage2_cache_mode": "the cache type is --kv-type",
-    "stage2_cache_size": "see --stage2-batch",
-    "stage1_use_exl2": "models are GGUF",
-    "stage2_use_exl2": "models are GGUF",
-    "vocal_decoder_path": "the upsamplers are part of the converted codec; see --codec",
-    "inst_decoder_path": "the upsamplers are part of the converted codec; see --codec",
+if TYPE_CHECKING:
+    from yuegguf.models.resolve import ModelChoice
+
+_CODEC = "the converted codec knows its own configuration; see --codec"
+_UPSAMPLERS = "the upsamplers are part of the converted codec; see --codec"
+_CACHE_TYPE = "the cache type is --kv-type"
+WITHOUT_EFFECT: dict[str, tuple[bool, str]] = {
+    "--keep-intermediate": (True, "tokens and codes are always kept"),
+    "--keep-loaded": (True, "one model is loaded at a time"),
+    "--disable-offload-model": (True, "one model is loaded at a time"),
+    "--basic-model-config": (False, _CODEC),
+    "--resume-path": (False, "in infer.py this names a codec checkpoint; see --codec"),
+    "--config-path": (False, _CODEC),
+    "--stage1-cache-mode": (False, _CACHE_TYPE),
+    "--stage2-cache-mode": (False, _CACHE_TYPE),
+    "--stage2-cache-size": (False, "see --stage2-batch"),
+    "--stage1-use-exl2": (True, "models are GGUF"),
+    "--stage2-use-exl2": (True, "models are GGUF"),
+    "--vocal-decoder-path": (False, _UPSAMPLERS),
+    "--inst-decoder-path": (False, _UPSAMPLERS),
 }
-"""infer.py's flags that are accepted and do nothing here, with the reason that is said."""
+"""Options of infer.py that are accepted and do nothing here: whether it is a flag, and the reason to show."""
 
 
-def job_of(output: Console, options: dict[str, Any]) -> SongJob:
-    """A job from `run`'s keywords; what had to be interpreted is said. Raises YueError, UsageError."""
-    from yuegguf.models import resolve
-    from yuegguf.pipeline import create
-
-    _say_what_has_no_effect(output, options)
-    preview, takes = preview_options_of(options), options.pop("takes")
-    parent, name = options.pop("output_dir"), options.pop("name")
-    choice, hardware = model_choice(options), compute_options(_with_cuda_index(output, options))
-    song = prepare(song_request(options))
-    for notice in song.notices:
-        output.warn(notice)
-    found = resolve.resolve(choice, song.request.reference is not None)
-    if found.name == resolve.NANO and choice.stage1 is None:
-        output.warn("no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality")
-    for notice in create.reference_notices(song.request, choice, found):
-        output.warn(notice)
-    return SongJob(song, found, parent, name, hardware, preview, takes)
+def _ignore(context: click.Context, option: click.Parameter, value: object) -> None:
+    """Warn of an option without effect."""
+    if value:
+        context.obj.warn(f"{option.opts[0]} has no effect: {WITHOUT_EFFECT[option.opts[0]][1]}")
 
 
-def foretell(output: Console, job: SongJob, whole: bool) -> None:
+def ignored_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Accept the options of infer.py that do nothing here."""
+    for name, (is_flag, _) in WITHOUT_EFFECT.items():
+        option = click.option(name, is_flag=is_flag, hidden=True, expose_value=False, callback=_ignore)
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What `run` is asked."""
+
+    request: RequestOptions
+    takes: int
+    destination: Destination
+    preview: PreviewOptions
+    choice: ModelChoice
+    compute: ComputeOptions
+    cuda_idx: int | None
+
+    def job(self, output: Console) -> SongJob:
+        """A job; warns of what had to be interpreted. Raises YueError, UsageError."""
+        from yuegguf.models import resolve
+        from yuegguf.pipeline import create
+
+        compute = _with_cuda_index(output, self.compute, self.cuda_idx)
+        song = prepare(self.request.request())
+        for notice in song.notices:
+            output.warn(notice)
+        models = resolve.resolve(self.choice, song.request.reference is not None)
+        if models.name == resolve.NANO and self.choice.stage1 is None:
+            output.warn(
+                "no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality"
+            )
+        for notice in create.reference_notices(song.request, self.choice, models):
+            output.warn(notice)
+        place = self.destination
+        return SongJob(song, models, place.output_dir, place.name, compute, self.preview, self.takes)
+
+
+job_options = Group(
+    "options",
+    JobOptions,
+    request_options,
+    takes_option,
+    destination_options,
+    draft_options,
+    lora_model_options,
+    compute_options,
+    click.option("--cuda-idx", type=click.IntRange(0, 999), hidden=True),
+    ignored_options,
+)
+
+
+def show_forecast(output: Console, job: SongJob, whole: bool) -> None:
     """What a song will take here; the `whole` also says what it holds. Raises YueError."""
     from yuegguf.measure.forecast import forecast
 
     if job.takes > 1:
         output.warn(f"the draft is of all {job.takes} takes, which share its steps; the rest is of one")
-    made = forecast(job)
-    total = sum(made.seconds.values())
+    expected = forecast(job)
+    total = sum(expected.seconds.values())
     sections, lines = _sections(job.song) if whole else ([], [])
-    lines += [*made.reasons, f"memory       {made.plan.memory / 2**30:.1f} GiB"]
-    if made.plan.gpu_memory:
-        lines.append(f"GPU memory   {made.plan.gpu_memory / 2**30:.1f} GiB")
+    lines += [*expected.reasons, f"memory       {expected.plan.memory / 2**30:.1f} GiB"]
+    if expected.plan.gpu_memory:
+        lines.append(f"GPU memory   {expected.plan.gpu_memory / 2**30:.1f} GiB")
     free = free_disk(job.parent)
     if whole:
-        lines.append(f"disk         {made.disk / 2**20:.0f} MiB of {free / 2**30:.1f} GiB free")
-    lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in made.seconds.items()]
-    lines.append(f"in all       at most {minutes(total)} for {made.music:g} s of music")
-    if whole and made.disk > free:
+        lines.append(f"disk         {expected.disk / 2**20:.0f} MiB of {free / 2**30:.1f} GiB free")
+    lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in expected.seconds.items()]
+    lines.append(f"in all       at most {minutes(total)} for {expected.music:g} s of music")
+    if whole and expected.disk > free:
         output.warn("the disk is too full for this song")
-    output.result({**made.to_json(), **({"sections": sections, "disk_free": free} if whole else {})}, lines)
+    output.result(
+        {**expected.to_json(), **({"sections": sections, "disk_free": free} if whole else {})}, lines
+    )
 
 
 def _sections(song: PreparedSong) -> tuple[list[dict[str, Any]], list[str]]:
@@ -90,18 +152,11 @@ def _sections(song: PreparedSong) -> tuple[list[dict[str, Any]], list[str]]:
     return facts, lines
 
 
-def _with_cuda_index(output: Console, options: dict[str, Any]) -> dict[str, Any]:
+def _with_cuda_index(output: Console, compute: ComputeOptions, index: int | None) -> ComputeOptions:
     """infer.py's --cuda_idx: that GPU if there is one, else the CPU, as there."""
-    index = options.pop("cuda_idx")
-    if index is not None and options["device"] == "auto":
-        if has_gpu():
-            options["device"] = f"cuda:{index}"
-        else:
-            output.warn("--cuda-idx has no effect: the installed llama.cpp has no GPU support")
-    return options
-
-
-def _say_what_has_no_effect(output: Console, options: dict[str, Any]) -> None:
-    for name, reason in WITHOUT_EFFECT.items():
-        if options.pop(name, None):
-            output.warn(f"--{name.replace('_', '-')} has no effect: {reason}")
+    if index is None or compute.gpu is False or compute.main_gpu is not None:
+        return compute
+    if has_gpu():
+        return replace(compute, gpu=True, main_gpu=index)
+    output.warn("--cuda-idx has no effect: the installed llama.cpp has no GPU support")
+    return compute

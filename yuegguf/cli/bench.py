@@ -7,23 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console, minutes
-from yuegguf.cli._options import (
-    PATH,
-    compute_options,
-    machine_options,
-    model_choice,
-    model_options,
-    pass_output,
-)
+from yuegguf.cli._options import PATH, model_options, pass_output
 from yuegguf.cli.quality import quality
 from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import StageRole
-from yuegguf.models.resolve import Models
+from yuegguf.planning.compute_options import ComputeOptions
+
+if TYPE_CHECKING:
+    from yuegguf.models.resolve import ModelChoice, Models
 
 STAGES = {"1": "stage1", "2": "stage2", "render": "render"}
 SHAPES: dict[str, tuple[StageRole, ...]] = {
@@ -65,7 +62,7 @@ DEFAULT_TYPE = "Q4_0"
     help="Ids in the cache for a late step.",
 )
 @model_options
-@machine_options
+@compute_options
 @pass_output
 def bench(
     output: Console,
@@ -76,7 +73,8 @@ def bench(
     song_seconds: float,
     seconds: float,
     far: int,
-    **options: Any,
+    choice: ModelChoice,
+    compute: ComputeOptions,
 ) -> None:
     """Time the stages: steps, a whole song, and how near to what the memory allows.
 
@@ -90,9 +88,8 @@ def bench(
     from yuegguf.measure import bench as benchmark
 
     wanted = _stages(stages, shape)
-    choice, hardware = model_choice(options), compute_options(options)
     with _models(output, choice, shape, synthetic) as found:
-        job = benchmark.Bench(found, hardware, song_seconds, seconds, far)
+        job = benchmark.Bench(found, compute, song_seconds, seconds, far)
         report = benchmark.run_bench(job, wanted, output.say)
     output.result(report, table(report))
 
@@ -113,7 +110,7 @@ def _stages(text: str, shape: str | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def _models(output: Console, choice: Any, shape: str | None, kept: Path | None) -> Iterator[Models]:
+def _models(output: Console, choice: ModelChoice, shape: str | None, kept: Path | None) -> Iterator[Models]:
     """The user's models, or made ones for as long as they are needed."""
     from yuegguf.models.resolve import NANO, resolve
 

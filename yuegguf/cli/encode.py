@@ -13,18 +13,18 @@ import click
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
     PATH,
+    audio_options,
     codec_option,
     memory_option,
     models_root,
-    output_options,
     pass_output,
-    song_output,
     threads_option,
 )
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import refuse_to_replace, storage_errors
 from yuegguf.pipeline import engines, song_models
+from yuegguf.request.song_request import Output as SongOutput
 
 
 @click.command(short_help="codes → audio: another mix or format in seconds")
@@ -33,7 +33,7 @@ from yuegguf.pipeline import engines, song_models
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @threads_option
 @codec_option
-@output_options
+@audio_options
 @pass_output
 def decode(
     output: Console,
@@ -43,7 +43,7 @@ def decode(
     force: bool,
     threads: int | None,
     codec: Path | None,
-    **options: Any,
+    audio: SongOutput,
 ) -> None:
     """Make audio from CODES: a song folder, a folder with *vtrack.npy and *itrack.npy, those two files,
     or one track's file.
@@ -59,22 +59,21 @@ def decode(
     from yuegguf.exchange.npy_codes import read_codes, read_track, title_from_path, track_from_name
     from yuegguf.pipeline import write_audio as files_of
 
-    wanted = song_output(options)
     alone = track_from_name(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
     loaded = read_track(codes[0]) if alone else read_codes(codes)
     if not loaded.shape[-1]:
         raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
     target = output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent)
-    names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if wanted.stems else [])]
-    refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in wanted.formats], force)
+    names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if audio.stems else [])]
+    refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in audio.formats], force)
     _make_folder(target)
     title = title_from_path(codes[0])
     with closing(engines.open_codec(_codec_of(codes[0], codec), threads)) as opened:
         if alone:
-            files = files_of.write_track(loaded, alone, opened, wanted, target / names[0], output.progress)
+            files = files_of.write_track(loaded, alone, opened, audio, target / names[0], output.progress)
         else:
             extra = _extra(codes[0], loaded.shape[-1])
-            files = files_of.write_song(loaded, opened, wanted, target, title, output.progress, extra)
+            files = files_of.write_song(loaded, opened, audio, target, title, output.progress, extra)
     output.done()
     seconds = loaded.shape[-1] / FRAME_RATE
     output.result({"files": [str(f) for f in files], "seconds": seconds}, [str(f) for f in files])

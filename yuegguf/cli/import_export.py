@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
     PATH,
-    compute_options,
-    folder_options,
-    machine_options,
-    model_choice,
+    Destination,
+    audio_options,
+    destination_options,
     model_options,
-    output_options,
     pass_output,
-    song_output,
 )
 from yuegguf.cli._texts import text_or_file
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
@@ -28,6 +26,10 @@ from yuegguf.pipeline import engines
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.request.prepared import prepare
+from yuegguf.request.song_request import Output as SongOutput
+
+if TYPE_CHECKING:
+    from yuegguf.models.resolve import ModelChoice
 
 
 @click.command("import", short_help="another tool's song, or two stems → a song folder")
@@ -41,10 +43,10 @@ from yuegguf.request.prepared import prepare
 @click.option("-g", "--genre", "--genre-txt", "genre", help="Tags, if the source has none: text, file or -.")
 @click.option("-l", "--lyrics", "--lyrics-txt", "lyrics", help="Lyrics, likewise.")
 @click.option("--at", metavar="SEC,…", default="", help="Where the second and later sections begin.")
-@folder_options
+@destination_options
 @model_options
-@machine_options
-@output_options
+@compute_options
+@audio_options
 @pass_output
 def import_song(
     output: Console,
@@ -57,9 +59,10 @@ def import_song(
     genre: str | None,
     lyrics: str | None,
     at: str,
-    output_dir: Path,
-    name: str | None,
-    **options: Any,
+    destination: Destination,
+    choice: ModelChoice,
+    compute: ComputeOptions,
+    audio: SongOutput,
 ) -> None:
     """Make a song folder of SOURCE: a YuE-UI project (.json), YuE's *_vtrack.npy and *_itrack.npy of either
     stage (two files or their folder); or of two stems. `resume` renders it.
@@ -76,16 +79,16 @@ def import_song(
         text_or_file(genre, "genre") if genre is not None else None,
         text_or_file(lyrics, "lyrics") if lyrics is not None else None,
         _starts(at),
-        song_output(options),
+        audio,
     )
-    choice, hardware = model_choice(options), compute_options(options)
     found = resolve.resolve(choice)
     window = (start, take)
-    material = encoded(output, stems, window, known, found, hardware) if stems else _read(source, known)
+    material = encoded(output, stems, window, known, found, compute) if stems else _read(source, known)
     for notice in material.notices:
         output.warn(notice)
+    place = destination
     folder = create_imported_song(
-        material, SongJob(prepare(material.request), found, output_dir, name, hardware)
+        material, SongJob(prepare(material.request), found, place.output_dir, place.name, compute)
     )
     output.say(f"render it with: yuegguf resume {folder.path}")
     seconds = material.codes0.shape[1] / FRAME_RATE

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from yuegguf import api
+from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
-from yuegguf.cli._options import PATH, machine_options, model_options, pass_output
+from yuegguf.cli._options import PATH, model_options, pass_output
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli.run import go_on
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.progress import Progress
+from yuegguf.request.song_request import Song
+
+if TYPE_CHECKING:
+    from yuegguf.models.resolve import ModelChoice
 
 
 @click.command(short_help="make a song of a draft")
 @click.argument("song", type=PATH)
 @model_options
-@machine_options
+@compute_options
 @laptop_options
 @pass_output
-def refine(output: Console, /, song: Path, **options: Any) -> int:
+def refine(output: Console, /, song: Path, choice: ModelChoice, compute: ComputeOptions) -> int:
     """Take SONG, whose draft is done, to its end: stage 2, then mix and stems.
 
     \b
@@ -28,4 +36,7 @@ def refine(output: Console, /, song: Path, **options: Any) -> int:
     yuegguf refine songs/inspiring-female-pop-1a2b3c
     """
 
-    return go_on(output, api.refine, song, options)
+    def work(progress: Progress, stop: threading.Event) -> Song:
+        return api.refine(song, choice, compute=compute, progress=progress, stop=stop)
+
+    return go_on(output, compute, work)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,15 +12,15 @@ from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show
 from yuegguf.cli._options import (
     PATH,
+    audio_options,
     codec_option,
     force_option,
-    output_options,
     pass_output,
-    song_output,
     threads_option,
     was_given,
 )
 from yuegguf.files.atomic import refuse_to_replace
+from yuegguf.request.song_request import Output as SongOutput
 
 NAMES = {
     "formats": "formats",
@@ -40,11 +39,17 @@ NAMES = {
 @click.argument("song", type=PATH)
 @threads_option
 @codec_option
-@output_options
+@audio_options
 @click.option("--force", is_flag=True, help="Remove its files of other formats, and replace foreign ones.")
 @pass_output
 def render(
-    output: Console, /, song: Path, threads: int | None, codec: Path | None, force: bool, **options: Any
+    output: Console,
+    /,
+    song: Path,
+    threads: int | None,
+    codec: Path | None,
+    audio: SongOutput,
+    force: bool,
 ) -> None:
     """Write the files of SONG anew from its codes, in its folder; what is not named stays as the song has it.
 
@@ -59,9 +64,8 @@ def render(
     from yuegguf.song.folder import SongFolder
 
     said = {name for name in NAMES if was_given(name)}
-    wanted = song_output(options)
     old = SongFolder.open(song).request.output
-    new = replace(old, **{NAMES[name]: getattr(wanted, NAMES[name]) for name in said})
+    new = replace(old, **{NAMES[name]: getattr(audio, NAMES[name]) for name in said})
     choice = ModelChoice(codec=codec) if codec else None
     machine = ComputeOptions(threads=threads)
     made = api.render(song, new, choice, compute=machine, force=force, progress=output.progress)

@@ -3,62 +3,94 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import finish
+from yuegguf.cli._groups import Group
 from yuegguf.cli._options import (
-    compute_options,
-    folder_options,
-    lora_option,
-    machine_options,
-    model_choice,
-    model_options,
-    output_options,
+    Destination,
+    audio_options,
+    destination_options,
+    lora_model_options,
     pass_output,
     sampling_options,
-    song_output,
+    song_seed,
     takes_option,
 )
-from yuegguf.cli._request import sampling_of, seed_of
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli._texts import read_text, text_or_file
-from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.codec.protocol import FRAME_RATE, Track
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import GuideTrack, SongRequest
+from yuegguf.request.song_request import Output as SongOutput
+
+if TYPE_CHECKING:
+    from yuegguf.models.resolve import ModelChoice
 
 LONGEST = 30.0
 """Seconds of a section of a recording whose lyrics nobody wrote."""
 
 
+def _guide_track(vocal: str | None, inst: str | None, offset: float, re_encode: bool) -> GuideTrack:
+    """The recording of the track that is there. Raises UsageError, RequestError."""
+    if (vocal is None) == (inst is None):
+        raise click.UsageError("pass the track that is there: --vocal FILE or --inst FILE")
+    track: Track = "instrumental" if vocal is None else "vocal"
+    return GuideTrack(track, inst if vocal is None else vocal, offset, re_encode=re_encode)
+
+
+_guide_track_options = Group(
+    "track",
+    _guide_track,
+    click.option("--vocal", metavar="FILE", help="The vocal that is there: a backing is made for it."),
+    click.option("--inst", metavar="FILE", help="The backing that is there: a vocal is made for it."),
+    click.option(
+        "--offset",
+        type=click.FloatRange(0),
+        default=0.0,
+        metavar="SEC",
+        help="Begin this far into the recording.",
+    ),
+    click.option(
+        "--re-encode/--keep-original",
+        default=False,
+        help="Mix in the recording as the codec decodes it, or as it is [default: as it is].",
+    ),
+)
+
+
 @click.command(short_help="a backing for a vocal, or a vocal for a backing")
-@click.option("--vocal", metavar="FILE", help="The vocal that is there: a backing is made for it.")
-@click.option("--inst", metavar="FILE", help="The backing that is there: a vocal is made for it.")
-@click.option(
-    "--offset",
-    type=click.FloatRange(0),
-    default=0.0,
-    metavar="SEC",
-    help="Begin this far into the recording.",
-)
-@click.option(
-    "--re-encode/--keep-original",
-    default=False,
-    help="Mix in the recording as the codec decodes it, or as it is [default: as it is].",
-)
+@_guide_track_options
 @click.option("-g", "--genre", required=True, help="Tags: genre, instrument, mood, gender, timbre.")
 @click.option("-l", "--lyrics-txt", metavar="FILE", help="Lyrics; not needed for a backing.")
+@song_seed
 @sampling_options
-@folder_options
+@destination_options
 @takes_option
-@model_options
-@lora_option
-@machine_options
+@lora_model_options
+@compute_options
 @laptop_options
-@output_options
+@audio_options
 @pass_output
-def stems(output: Console, /, **options: Any) -> int:
+def stems(
+    output: Console,
+    /,
+    track: GuideTrack,
+    genre: str,
+    lyrics_txt: str | None,
+    seed: int,
+    sampling: Sampling,
+    destination: Destination,
+    takes: int,
+    choice: ModelChoice,
+    compute: ComputeOptions,
+    audio: SongOutput,
+) -> int:
     """Make the missing track to a recording of the other one; it sets the song's length.
 
     Sections share it evenly; a #length line above a section in the lyrics gives that one its seconds.
@@ -73,35 +105,18 @@ def stems(output: Console, /, **options: Any) -> int:
     from yuegguf.request.prepared import prepare
     from yuegguf.song import recordings
 
-    track = _recording(options)
     frames = recordings.recorded_frames(track)
-    lyrics = options["lyrics_txt"]
-    if lyrics is None and track.track == "instrumental":
+    if lyrics_txt is None and track.track == "instrumental":
         raise click.UsageError("a vocal needs words: pass -l lyrics.txt")
     wordless = recordings.wordless_lyrics(frames / FRAME_RATE, LONGEST)
     request = SongRequest(
-        text_or_file(options["genre"], "genre"),
-        read_text(lyrics, "lyrics") if lyrics else wordless,
-        seed=seed_of(options),
-        sampling=sampling_of(options),
+        text_or_file(genre, "genre"),
+        read_text(lyrics_txt, "lyrics") if lyrics_txt else wordless,
+        seed=seed,
+        sampling=sampling,
         track=replace(track, frames=frames),
-        output=song_output(options),
+        output=audio,
     )
-    choice, hardware = model_choice(options), compute_options(options)
-    found = resolve.resolve(choice, False)
-    song, parent, name = prepare(request), options["output_dir"], options["name"]
-    folders = library.start(SongJob(song, found, parent, name, hardware, takes=options["takes"]))
-    return finish(output, folders, found, hardware)
-
-
-def _recording(options: dict[str, Any]) -> GuideTrack:
-    """The track that is there. Raises UsageError, RequestError."""
-    vocal, inst = options["vocal"], options["inst"]
-    if (vocal is None) == (inst is None):
-        raise click.UsageError("pass the track that is there: --vocal FILE or --inst FILE")
-    return GuideTrack(
-        "instrumental" if vocal is None else "vocal",
-        inst if vocal is None else vocal,
-        options["offset"],
-        re_encode=options["re_encode"],
-    )
+    models = resolve.resolve(choice, False)
+    job = SongJob(prepare(request), models, destination.output_dir, destination.name, compute, takes=takes)
+    return finish(output, library.start(job), models, compute)

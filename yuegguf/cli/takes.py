@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from yuegguf import api
+from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import say_faults
-from yuegguf.cli._options import (
-    PATH,
-    compute_options,
-    machine_options,
-    model_choice,
-    model_options,
-    pass_output,
-)
+from yuegguf.cli._options import PATH, model_options, pass_output
 from yuegguf.cli._signals import laptop_options, stop_on_signals
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.song.state import where
+
+if TYPE_CHECKING:
+    from yuegguf.models.resolve import ModelChoice
 
 
 @click.group(short_help="several drafts of one song: list them, keep some")
@@ -66,11 +64,17 @@ def list_takes(output: Console, /, folder: Path) -> None:
 @click.argument("numbers", type=click.IntRange(1), nargs=-1, required=True)
 @click.option("--delete-others", is_flag=True, help="Delete the takes that are not kept.")
 @model_options
-@machine_options
+@compute_options
 @laptop_options
 @pass_output
 def keep(
-    output: Console, /, folder: Path, numbers: tuple[int, ...], delete_others: bool, **options: Any
+    output: Console,
+    /,
+    folder: Path,
+    numbers: tuple[int, ...],
+    delete_others: bool,
+    choice: ModelChoice,
+    compute: ComputeOptions,
 ) -> int:
     """Make whole songs of the takes of these NUMBERS; the others stay drafts unless they are deleted.
 
@@ -81,12 +85,11 @@ def keep(
     from yuegguf.pipeline import takes as library
 
     kept, others = library.chosen(folder, numbers)
-    choice, hardware = model_choice(options), compute_options(options)
     songs = []
     with stop_on_signals(output) as stop:
         for take in kept:
             output.say(f"{take.path}")
-            songs.append(api.refine(take.path, choice, compute=hardware, progress=output.progress, stop=stop))
+            songs.append(api.refine(take.path, choice, compute=compute, progress=output.progress, stop=stop))
             output.done()
     if delete_others:
         library.delete(others)

@@ -10,11 +10,11 @@ import click
 
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
+    ReferenceOptions,
     codec_option,
     memory_option,
     models_root,
     pass_output,
-    recordings,
     reference_options,
     threads_option,
 )
@@ -47,11 +47,11 @@ def save(
     output: Console,
     /,
     name: str,
+    recordings: ReferenceOptions,
     force: bool,
     codec: Path | None,
     threads: int | None,
     max_memory: int | None,
-    **options: Any,
 ) -> None:
     """Encode a recording, or the vocal and the backing of one, and keep the window as voice NAME.
 
@@ -65,11 +65,10 @@ def save(
     from yuegguf.pipeline import preflight
     from yuegguf.song import encoding, voices
 
-    if not (options["ref"] or options["ref_vocal"] or options["ref_inst"]):
+    if not recordings.files:
         raise click.UsageError("pass the recording: --ref FILE, or --ref-vocal FILE --ref-inst FILE")
     voices.check_name_free(name, force)  # before minutes of encoding
-    parts = (options[key] for key in ("ref", "ref_vocal", "ref_inst", "ref_start", "ref_end"))
-    wanted = preflight.located_reference(recordings(*parts))
+    wanted = preflight.located_reference(recordings.reference())
     folder = resolve.resolve_codec(resolve.ModelChoice(codec=codec, models_dir=models_root()))
     room = engines.encoding_memory(folder, max_memory)
     encoding.check_encoding_memory(wanted, None, room)

@@ -1,0 +1,50 @@
+"""Option groups: a command receives values, never a dictionary of options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+from click.testing import CliRunner
+
+from yuegguf.cli._groups import Group
+
+
+@dataclass(frozen=True)
+class Size:
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Box:
+    size: Size
+    colour: str
+
+
+SIZE = Group("size", Size, click.option("--width", type=int), click.option("--height", type=int, default=2))
+BOX = Group("box", Box, SIZE, click.option("--colour", default="red"))
+
+
+@click.command()
+@BOX
+@click.option("--count", default=1)
+def pack(box: Box, count: int) -> None:
+    """Pack boxes."""
+    click.echo(f"{count} {box}")
+
+
+def test_a_group_in_a_group_becomes_one_value() -> None:
+    result = CliRunner().invoke(pack, ["--width", "3", "--count", "4"])
+    assert result.output == "4 Box(size=Size(width=3, height=2), colour='red')\n"
+
+
+def test_the_help_lists_the_options_in_the_order_of_the_parts() -> None:
+    names = [parameter.name for parameter in pack.params]
+    assert names == ["width", "height", "colour", "count"]
+
+
+def test_a_group_takes_its_options_out_of_parsed_values() -> None:
+    values = pack.make_context("pack", ["--width", "5", "--colour", "blue"]).params
+    assert BOX.take(values) == Box(Size(5, 2), "blue")
+    assert values == {"count": 1}
