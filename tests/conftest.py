@@ -19,7 +19,7 @@ import soundfile
 from helpers import FAST, Capture, Result, Run, cli, ended
 from hypothesis import settings
 
-from yuegguf.cli import _run
+from yuegguf.cli import run_in_process
 from yuegguf.lm import llama
 
 settings.register_profile("same", derandomize=True, max_examples=60, deadline=None, database=None)
@@ -194,7 +194,7 @@ def sung(tmp_path_factory: pytest.TempPathFactory) -> Run:
             with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
                 cheap.install(patch.setattr)
                 patch.setattr("yuegguf.planning.hardware.give_way", lambda: None)
-                found[args] = ended(Result(_run(line), out.getvalue(), "")).folder
+                found[args] = ended(Result(run_in_process(line), out.getvalue(), "")).folder
         return found[args]
 
     return make

@@ -362,7 +362,7 @@ def kinds(error: type[errors.YueError]) -> Iterator[type[errors.YueError]]:
 
 def test_every_exit_code_is_documented() -> None:
     codes = {kind.exit_code for kind in kinds(errors.YueError) if kind.__module__.startswith("yuegguf")}
-    codes |= {0, click.UsageError.exit_code, _generate.GAVE_UP, stopping.EXIT_STOPPED}
+    codes |= {0, click.UsageError.exit_code, _generate.EXIT_FAULT, stopping.EXIT_STOPPED}
     table = [int(row[0]) for row in rows(DOCUMENTS["docs/troubleshooting.md"], "## Exit codes")]
     assert table == sorted(codes)
 

@@ -156,11 +156,11 @@ def test_installed_commands_run_beside_a_hostile_convert_py(installed: Path, tmp
 
 DRIVER = """
 import json, sys
-from yuegguf.cli import _run
+from yuegguf.cli import run_in_process
 
 lyrics = "[verse]\\nla la"
 args = ["run", "-g", "pop", "--lyrics", lyrics, "--segment-seconds", "1", "--threads", "1", "--model", "nano"]
-code = _run([*args, "--json", "-o", "songs"])
+code = run_in_process([*args, "--json", "-o", "songs"])
 held = [name for name in sys.argv[1:] if name in sys.modules]
 print(json.dumps({"code": code, "held": held}))
 """

@@ -15,7 +15,7 @@ import pytest
 from helpers import FAST, OURS, Capture, cli, ended, song_bytes
 
 from yuegguf.cli import _signals
-from yuegguf.cli._signals import Patient
+from yuegguf.cli._signals import BatteryAwareEvent
 from yuegguf.planning import hardware
 
 SONG = (*OURS, *FAST)
@@ -23,8 +23,8 @@ SONG = (*OURS, *FAST)
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_signals, "NAP_SECONDS", 0.001)
-    monkeypatch.setattr(_signals, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(_signals, "PAUSE_CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(_signals, "CHECK_SECONDS", 0.0)
 
 
 def battery(monkeypatch: pytest.MonkeyPatch, answers: list[bool]) -> Iterator[bool]:
@@ -48,7 +48,7 @@ def test_a_machine_says_whether_it_runs_on_its_battery(
 def test_asking_waits_until_it_charges_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = battery(monkeypatch, [True, True, True, False, False])
     said: list[str] = []
-    stop = Patient(said.append)
+    stop = BatteryAwareEvent(said.append)
     assert not stop.is_set()
     assert list(looks) == [False]
     assert said == ["paused, since the machine runs on its battery; Ctrl-C stops"]

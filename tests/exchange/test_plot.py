@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import edit_song
 
-from yuegguf.cli import _run
+from yuegguf.cli import run_in_process
 from yuegguf.exchange import plot
 from yuegguf.request.song_request import FinishedSection, Song
 
@@ -22,7 +22,7 @@ SING = 'run -g pop --lyrics "[verse] la la" --segment-seconds 1 --model nano --t
 @pytest.fixture(scope="module")
 def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parent = tmp_path_factory.mktemp("songs")
-    assert _run([*shlex.split(SING), "-o", str(parent)]) == 0
+    assert run_in_process([*shlex.split(SING), "-o", str(parent)]) == 0
     return next(parent.iterdir())
 
 
@@ -34,20 +34,20 @@ def size_of(png: Path) -> tuple[int, int]:
 
 
 def test_a_picture_beside_the_song(song: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(["plot", str(song)]) == 0
+    assert run_in_process(["plot", str(song)]) == 0
     assert capsys.readouterr().out.strip() == str(song / "plot.png")
     assert size_of(song / "plot.png") == (1100, 650)
-    assert _run(["plot", str(song)]) == 5  # never replaced without being asked
+    assert run_in_process(["plot", str(song)]) == 5  # never replaced without being asked
     assert "already there" in capsys.readouterr().err
-    assert _run(["plot", str(song), "--force"]) == 0
+    assert run_in_process(["plot", str(song), "--force"]) == 0
 
 
 def test_another_file_and_kind(song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(["plot", str(song), "-o", str(tmp_path / "a.svg")]) == 0
+    assert run_in_process(["plot", str(song), "-o", str(tmp_path / "a.svg")]) == 0
     drawn = (tmp_path / "a.svg").read_text()
     assert drawn.startswith("<?xml")
     capsys.readouterr()
-    assert _run(["plot", str(song), "-o", str(tmp_path / "a.doc")]) == 5
+    assert run_in_process(["plot", str(song), "-o", str(tmp_path / "a.doc")]) == 5
     assert "not a kind of picture" in capsys.readouterr().err
     assert not (tmp_path / "a.doc").exists()
 
@@ -61,13 +61,13 @@ def test_what_matplotlib_cannot_draw_is_no_wrong_ending(
         raise ValueError("failed to find a font")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
-    assert _run(["plot", str(song), "-o", str(tmp_path / "a.png")]) == 1
+    assert run_in_process(["plot", str(song), "-o", str(tmp_path / "a.png")]) == 1
     assert "matplotlib could not draw a.png (failed to find a font); check its" in capsys.readouterr().err
     assert not (tmp_path / "a.png").exists()
 
 
 def test_no_song(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(["plot", str(tmp_path)]) == 5
+    assert run_in_process(["plot", str(tmp_path)]) == 5
     assert "is not a song folder" in capsys.readouterr().err
 
 
@@ -75,17 +75,17 @@ def test_without_matplotlib(
     song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert _run(["plot", str(song), "-o", str(tmp_path / "a.png")]) == 3
+    assert run_in_process(["plot", str(song), "-o", str(tmp_path / "a.png")]) == 3
     assert "pip install 'yuegguf[plot]'" in capsys.readouterr().err
 
 
 def test_a_draft_is_drawn_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run([*shlex.split(SING), "--draft", "-o", str(tmp_path)]) == 0
+    assert run_in_process([*shlex.split(SING), "--draft", "-o", str(tmp_path)]) == 0
     (draft,) = tmp_path.iterdir()
-    assert _run(["plot", str(draft)]) == 0
+    assert run_in_process(["plot", str(draft)]) == 0
     assert size_of(draft / "plot.png") == (1100, 650)
-    assert _run(["refine", str(draft), "-t", "1"]) == 0
-    assert _run(["plot", str(draft), "--force"]) == 0
+    assert run_in_process(["refine", str(draft), "-t", "1"]) == 0
+    assert run_in_process(["plot", str(draft), "--force"]) == 0
 
 
 def test_an_unfinished_song_is_not_drawn(
@@ -93,7 +93,7 @@ def test_an_unfinished_song_is_not_drawn(
 ) -> None:
     shutil.copy(song / "song.json", tmp_path)
     edit_song(tmp_path, state="draft")
-    assert _run(["plot", str(tmp_path)]) == 5
+    assert run_in_process(["plot", str(tmp_path)]) == 5
     assert f"finish it: yuegguf resume {tmp_path}" in capsys.readouterr().err
 
 
@@ -108,7 +108,7 @@ def test_a_picture_is_whole_or_the_one_before(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", interrupted)
-    assert _run(["plot", str(song), "-o", str(out), "--force"]) == 1
+    assert run_in_process(["plot", str(song), "-o", str(out), "--force"]) == 1
     assert "the disk is full" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["song.png"]
     assert out.read_bytes() == b"the one before"

@@ -28,9 +28,9 @@ def shelf(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch, serving(Hub()) as server:
         offers.publish(server, family, *MINIMAL)
         offers.use(server.url, patch.setattr)
-        from yuegguf.cli import _run
+        from yuegguf.cli import run_in_process
 
-        assert _run(["-q", "--models-dir", str(root), "pull", *MINIMAL]) == 0
+        assert run_in_process(["-q", "--models-dir", str(root), "pull", *MINIMAL]) == 0
     return root
 
 

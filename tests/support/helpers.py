@@ -16,7 +16,7 @@ import cheap
 import pytest
 
 from nano.codec_weights import CodecSpec
-from yuegguf.cli import _run
+from yuegguf.cli import run_in_process
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import new_song_path
@@ -79,7 +79,7 @@ class Result:
 def cli(capsys: Capture, *args: object) -> Result:
     """One command in this process."""
     capsys.readouterr()
-    code = _run([str(arg) for arg in args])
+    code = run_in_process([str(arg) for arg in args])
     return Result(code, *capsys.readouterr())
 
 

@@ -158,12 +158,12 @@ def _answer(job: Job) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(handle, number)
         os.close(handle)
-    from yuegguf.cli import _run
+    from yuegguf.cli import run_in_process
 
     modules = [importlib.import_module(name) for name, _ in job.before]
     after = [module.install(**given) for module, (_, given) in zip(modules, job.before, strict=True)]
     counter = _counter(job.moment) if job.moment else None
-    code = _run(job.args)
+    code = run_in_process(job.args)
     sys.setprofile(None)
     for end in after:  # limits are lifted first
         end()

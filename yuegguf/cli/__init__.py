@@ -15,7 +15,7 @@ import click
 
 from yuegguf import __version__, stopping
 from yuegguf.cli._console import Console, settle, unwritten
-from yuegguf.cli._signals import AtOnce
+from yuegguf.cli._signals import ImmediateInterrupt
 from yuegguf.cli.bench import bench
 from yuegguf.cli.convert import convert, export_codec
 from yuegguf.cli.doctor import doctor
@@ -92,26 +92,26 @@ for _part in COMMANDS:
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit: 0, or the error's own code. Never shows a traceback."""
-    code = _answer(sys.argv[1:])
+    code = _exit_code_of(sys.argv[1:])
     settle()
     stopping.install_handler(lambda _number, _frame: stopping.exit_now(code, sentence=""))
     sys.exit(code)
 
 
-def _run(arguments: Sequence[str]) -> int:
+def run_in_process(arguments: Sequence[str]) -> int:
     """Run the command line inside this process; its exit code."""
-    before = stopping.install_handler(AtOnce())
+    before = stopping.install_handler(ImmediateInterrupt())
     try:
-        return _answer(arguments)
+        return _exit_code_of(arguments)
     finally:
         stopping.restore_handlers(before)
 
 
-def _answer(arguments: Sequence[str]) -> int:
+def _exit_code_of(arguments: Sequence[str]) -> int:
     """The exit code of a command whose one line of error is written; signals are ignored from then on."""
     output = Console()
     try:
-        stopping.install_handler(AtOnce())
+        stopping.install_handler(ImmediateInterrupt())
         try:
             code = _command(arguments, output)
             stopping.install_handler(stopping.ignore_signal)
@@ -123,7 +123,7 @@ def _answer(arguments: Sequence[str]) -> int:
 
 
 def _command(arguments: Sequence[str], output: Console) -> int:
-    """What click makes of the arguments. Raises what commands raise."""
+    """Run the command that the arguments name; its exit code. Raises what commands raise."""
     for argument in arguments:
         if not is_valid_text(argument):
             raise click.UsageError(f"the argument {argument!r} is not UTF-8 text; rename the file")
@@ -133,8 +133,8 @@ def _command(arguments: Sequence[str], output: Console) -> int:
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as done:
         return done.exit_code
-    except click.exceptions.NoArgsIsHelpError as alone:
-        output.result({"help": alone.format_message()}, [alone.format_message()])
+    except click.exceptions.NoArgsIsHelpError as bare:
+        output.result({"help": bare.format_message()}, [bare.format_message()])
         return 0
 
 
@@ -189,7 +189,7 @@ def _with_code(error: YueError, code: int) -> YueError:
 
 
 def _with_way_back(error: YueError) -> YueError:
-    """An error in the middle of a song says how to go on with what is kept."""
+    """Add the command that goes on with a song to an error in the middle of it."""
     if error.folder is None:
         return error
     command = f"yuegguf resume {shlex.quote(str(error.folder))}"

@@ -1,4 +1,4 @@
-"""What the command line says: data to stdout, talk to stderr, a progress line on a terminal."""
+"""Output of the command line: results on stdout, notes and progress on stderr."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from yuegguf.progress import Event
 
 Shares = Mapping[str, tuple[float, float]]
 SHARES: Shares = {"draft": (0.0, 0.55), "refine": (0.55, 0.95), "master": (0.95, 1.0)}
-"""Where each phase begins and ends in the whole song's work; rough, and corrected as phases pass."""
+"""Begin and end of each phase as shares of the whole song's work; rough, and corrected as phases pass."""
 DRAFT_SHARES: Shares = {"draft": (0.0, 1.0)}
-"""The same of a song that stops after its draft."""
+"""Shares of a song that stops after its draft."""
 WORDS = {"draft": "Draft", "refine": "Refine", "master": "Master", "convert": "Convert", "export": "Export"}
 WORDS |= {"download": "Download", "verify": "Verify", "copy": "Copy"}
 
@@ -29,7 +29,7 @@ UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class Console:
-    """How much is said, and in which form."""
+    """Writer of results, notes, errors and progress, as text or as JSON."""
 
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json, self.quiet = as_json, quiet
@@ -54,13 +54,13 @@ class Console:
             raise unwritten(error) from error
 
     def say(self, text: str) -> None:
-        """Something a person may want to know; not with -q."""
+        """Write a line for information; not with -q."""
         if not self.quiet:
             self._meter.clear()
             _talk(one_line(text))
 
     def warn(self, text: str) -> None:
-        """Something a person should know, even with -q."""
+        """Write a note that matters, even with -q."""
         self._meter.clear()
         _talk(one_line(f"note: {text}"))
 
@@ -75,7 +75,7 @@ class Console:
                 click.echo(harmless(json.dumps(facts)) if self.as_json else line)
 
     def progress(self, event: Event) -> None:
-        """Draw one step on a terminal; silent elsewhere and with -q. A warning is always said."""
+        """Draw one step on a terminal; silent elsewhere and with -q. A warning is always written."""
         if event.warning:
             self.warn(event.warning)
             return
@@ -83,7 +83,7 @@ class Console:
             self._meter.draw(event)
 
     def done(self) -> None:
-        """Take the progress line away."""
+        """Erase the progress line."""
         self._meter.clear()
 
 
@@ -120,16 +120,16 @@ class Meter:
 
 def harmless(text: str) -> str:
     """Text whose control characters but newlines and tabs are escaped as in JSON; JSON stays the same."""
-    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def one_line(text: str) -> str:
-    """The same with its newlines escaped too, so that nothing passes for a line of ours."""
+    """Harmless text with its newlines escaped too, so that nothing passes for a line of ours."""
     return harmless(text).replace("\n", "\\u000a")
 
 
 def _talk(text: str, newline: bool = True) -> bool:
-    """Write to stderr; whether that went well, since what cannot be said must not stop a song."""
+    """Write to stderr; returns whether it was written, since a closed stderr must not stop a song."""
     try:
         click.echo(text, err=True, nl=newline)
     except (OSError, ValueError):
@@ -156,7 +156,7 @@ def settle() -> None:
 
 
 def whole_share(event: Event, shares: Shares = SHARES) -> float:
-    """How much of all the work is done, 0 to 1."""
+    """Share of the whole work that is done, 0 to 1."""
     low, high = shares.get(event.phase, (0.0, 1.0))
     return low + (high - low) * min(1.0, event.done / event.total if event.total else 1.0)
 
@@ -179,7 +179,7 @@ def _width() -> int:
 
 
 def minutes(seconds: float) -> str:
-    """A span of time as people say it: "8 s", "12 min", "2 h 10 min"."""
+    """A duration in words: "8 s", "12 min", "2 h 10 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     whole = round(seconds / 60)

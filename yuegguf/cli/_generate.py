@@ -1,4 +1,4 @@
-"""What happens to song folders once they are made, and what is said of it."""
+"""Generation of songs whose folders exist, and the report of it."""
 
 from __future__ import annotations
 
@@ -15,61 +15,59 @@ from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 
-GAVE_UP = 6
-"""Exit code of a song that is made, but in which a section is plainly wrong after all its retries."""
+EXIT_FAULT = 6
+"""Exit code of a finished song of which a section has a fault after all its retries."""
 
 
-def finish(output: Console, folders: Sequence[SongFolder], found: Models, hardware: ComputeOptions) -> int:
-    """Say what is begun, and generate a new song to its end, or several takes as drafts; the exit code."""
+def finish(output: Console, folders: Sequence[SongFolder], models: Models, compute: ComputeOptions) -> int:
+    """Generate a new song to its end, or several takes as drafts, and show them; the exit code."""
     first = folders[0]
-    request, early = first.request, first.early
     sections = _count(len(first.song.sections), "section")
-    voice = " + ".join([found.name, *map(str, found.loras)])
-    where = first.path if len(folders) == 1 else first.path.parent
+    names = " + ".join([models.name, *map(str, models.loras)])
+    place = first.path if len(folders) == 1 else first.path.parent
     count = "" if len(folders) == 1 else f"{len(folders)} takes of "
-    output.say(f"{count}{sections}, seed {request.seed}, {voice} → {where}")
-    if early.preview_seconds:
+    output.say(f"{count}{sections}, seed {first.request.seed}, {names} → {place}")
+    if first.early.preview_seconds:
         for folder in folders:
             output.say(f"growing during stage 1: {folder.path / 'preview.wav'}")
-    if early.draft:
+    if first.early.draft:
         output.draft_only()
     if len(folders) == 1:
         with stop_on_signals(output) as stop:
-            return show(output, run.run_song(first, found, hardware, output.progress, stop))
-    return _draft_takes(output, folders, found, hardware)
+            return show(output, run.run_song(first, models, compute, output.progress, stop))
+    return _draft_takes(output, folders, models, compute)
 
 
 def go_on_together(
-    output: Console, folders: Sequence[SongFolder], choice: ModelChoice, hardware: ComputeOptions
+    output: Console, folders: Sequence[SongFolder], choice: ModelChoice, compute: ComputeOptions
 ) -> int:
     """Go on with takes of one song, and show them; the exit code."""
-
     output.draft_only()
-    return _draft_takes(output, folders, song_models.models_of_song(folders[0], choice), hardware)
+    return _draft_takes(output, folders, song_models.models_of_song(folders[0], choice), compute)
 
 
 def go_on_quietly(
-    output: Console, folder: Path, found: Models, hardware: ComputeOptions, stop: threading.Event
+    output: Console, folder: Path, models: Models, compute: ComputeOptions, stop: threading.Event
 ) -> list[Song]:
     """Go on with a song, or with takes, without showing them; the songs."""
     from yuegguf.pipeline import takes
 
     group = takes.of(folder)
     if group:
-        songs = takes.draft(group, found, hardware, output.progress, stop)
+        songs = takes.draft(group, models, compute, output.progress, stop)
     else:
-        songs = [run.run_song(SongFolder.open(folder), found, hardware, output.progress, stop)]
+        songs = [run.run_song(SongFolder.open(folder), models, compute, output.progress, stop)]
     output.done()
     return songs
 
 
 def _draft_takes(
-    output: Console, folders: Sequence[SongFolder], found: Models, hardware: ComputeOptions
+    output: Console, folders: Sequence[SongFolder], models: Models, compute: ComputeOptions
 ) -> int:
     from yuegguf.pipeline import takes
 
     with stop_on_signals(output) as stop:
-        songs = takes.draft(folders, found, hardware, output.progress, stop)
+        songs = takes.draft(folders, models, compute, output.progress, stop)
     output.done()
     for song in songs:
         faults = "".join(f"; section {n}: {fault}" for n, fault in song.faults.items())
@@ -78,27 +76,27 @@ def _draft_takes(
     output.say(f"make whole songs of those you like: yuegguf takes keep {parent} 1 …")
     files = [str(file) for song in songs for file in song.files]
     output.result({"takes": [song.to_json() for song in songs]}, files)
-    return GAVE_UP if all(song.faults for song in songs) else 0
+    return EXIT_FAULT if all(song.faults for song in songs) else 0
 
 
 def show(output: Console, song: Song) -> int:
-    """A finished song, or the draft where it rests; the exit code."""
+    """Show a finished song or a draft; the exit code."""
     output.done()
     output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
     if song.draft:
         output.say(f"this is the draft; go on with: yuegguf refine {shlex.quote(str(song.folder))}")
-    code = say_faults(output, song)
+    code = show_faults(output, song)
     output.result(song.to_json(), [str(path) for path in song.files])
     return code
 
 
-def say_faults(output: Console, song: Song) -> int:
-    """What is plainly wrong with a song, and how to mend it; the exit code."""
+def show_faults(output: Console, song: Song) -> int:
+    """Show the faults of a song and the command that mends each; the exit code."""
     for number, fault in song.faults.items():
         again = f"yuegguf extend {shlex.quote(str(song.folder))} --retake {number} --keep-after"
         output.warn(f"section {number}: {fault}; generate it again with: {again}")
-    return GAVE_UP if song.faults else 0
+    return EXIT_FAULT if song.faults else 0
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

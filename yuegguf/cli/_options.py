@@ -136,7 +136,7 @@ _LORA = click.option(
 )
 model_options = Group("choice", _plain_choice, *_MODELS)
 lora_model_options = Group("choice", _model_choice, *_MODELS, _LORA)
-"""The same with --lora."""
+"""Model options and --lora."""
 
 
 def _seed(seed: int | None) -> int:
@@ -152,7 +152,7 @@ def seed_option(help: str) -> Group[int]:
 def _sampling(
     *, cfg: str, no_cfg: bool, top_p: float, top_k: int, temperature: float, repetition_penalty: float
 ) -> Sampling:
-    """How stage 1 samples. Raises RequestError, BadParameter."""
+    """Sampling parameters of stage 1. Raises RequestError, BadParameter."""
     first, rest = (1.0, 1.0) if no_cfg else _guidance(cfg)
     return Sampling(first, rest, repetition_penalty, temperature, top_k, top_p)
 
@@ -189,7 +189,7 @@ sampling_options = Group(
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a new song goes."""
+    """Place of a new song."""
 
     output_dir: Path
     """Folder in which the song folder is made."""
@@ -282,7 +282,7 @@ class ReferenceOptions:
         return tuple(file for file in (self.ref, self.ref_vocal, self.ref_inst) if file)
 
     def reference(self, *, only_tracks: bool = False) -> Reference:
-        """The reference, of the two tracks alone if so asked.
+        """The reference; with `only_tracks` of the two tracks alone.
 
         Raises RequestError, also for a file that is not there.
         """

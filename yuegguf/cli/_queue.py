@@ -25,7 +25,7 @@ from typing import Any
 import click
 
 from yuegguf.cli._console import Console
-from yuegguf.cli._generate import go_on_quietly, say_faults
+from yuegguf.cli._generate import go_on_quietly, show_faults
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.cli._song_job import job_options
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
@@ -47,18 +47,18 @@ class Entry:
     number: int
     """From 1 on."""
     key: str
-    """A hash of what is asked and of the files that are named; other options are another song."""
+    """Hash of the options and of the files that they name; other options are another song."""
     job: SongJob
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Name of the song in messages."""
         return f"song {self.number} ({self.job.name or self.job.song.request.genre.strip()})"
 
 
 def generate_queue(output: Console, command: click.Command, file: Path, stop_at: str | None) -> int:
     """Generate what is left of a queue. Returns the exit code: 1 where songs failed, which stops no other,
-    else GAVE_UP where a section is plainly wrong.
+    else EXIT_FAULT where a section is plainly wrong.
 
     Raises RequestError before the first note where any song cannot be; Interrupted at `stop_at` and on
     Ctrl-C.
@@ -91,7 +91,7 @@ def _generate_all(output: Console, entries: Sequence[Entry], state: State, stop:
             failed += 1
             facts: dict[str, Any] = {"error": {"message": error.message, "hint": error.hint}}
         else:
-            code = max([code, *(say_faults(output, song) for song in songs)])
+            code = max([code, *(show_faults(output, song) for song in songs)])
             facts = {"folder": str(folder), "files": _files(songs)}
         report.append({"song": entry.number, "name": entry.job.name, **facts})
     lines = [f"{row['song']:>3}  {row.get('folder') or row['error']['message']}" for row in report]
@@ -106,7 +106,7 @@ def _files(songs: list[Song]) -> list[str]:
 
 
 def _generate(output: Console, entry: Entry, state: State, stop: threading.Event) -> tuple[Path, list[Song]]:
-    """Begin or go on with a song, or its takes, unless it is done; its folder and what became of it."""
+    """Begin or go on with a song, or its takes, unless it is done; its folder and its songs."""
     from yuegguf.pipeline import takes
 
     folder = state.folder(entry)
@@ -140,7 +140,7 @@ class State:
         return path if entry.key in self._names and path.is_dir() and not path.is_symlink() else None
 
     def note(self, entry: Entry, folder: Path) -> None:
-        """Remember it. Raises StorageError."""
+        """Store the folder of a song. Raises StorageError."""
         self._names[entry.key] = folder.name
         with replacing(self._path) as beside:
             beside.write_text(json.dumps(self._names, indent=1) + "\n", encoding="utf-8")

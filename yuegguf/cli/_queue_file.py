@@ -35,7 +35,7 @@ Value = str | list[str] | None
 
 
 @dataclass(frozen=True)
-class Asked:
+class QueueOption:
     """An option of a song."""
 
     option: click.Option
@@ -44,7 +44,7 @@ class Asked:
     value: Value
 
     def arguments(self, folder: Path) -> Iterator[str]:
-        """The same on the command line; files lie in `folder`. Raises UsageError."""
+        """The option as command-line arguments; files lie in `folder`. Raises UsageError."""
         if self.value is None:
             return
         if self.option.is_flag:
@@ -73,7 +73,7 @@ class QueuedSong:
 
     line: int
     options: Mapping[str, Value]
-    """By their names in the file."""
+    """Values by the options' names in the file."""
 
 
 def read(file: Path) -> tuple[Mapping[str, Value], list[QueuedSong]]:
@@ -93,11 +93,11 @@ def read(file: Path) -> tuple[Mapping[str, Value], list[QueuedSong]]:
 
 
 def where(file: Path, number: int, line: int) -> str:
-    """A song's place, for people."""
+    """A song's place in the file, for messages."""
     return f"{file}, line {line}, song {number}"
 
 
-def chosen(command: click.Command, *given: Mapping[str, Value]) -> dict[str, Asked]:
+def chosen(command: click.Command, *given: Mapping[str, Value]) -> dict[str, QueueOption]:
     """The options of a command by name, the later ones of `given` first. Raises UsageError."""
     known = {
         name.removeprefix("--"): option
@@ -105,9 +105,9 @@ def chosen(command: click.Command, *given: Mapping[str, Value]) -> dict[str, Ask
         if isinstance(option, click.Option) and option.name not in OWN_OPTIONS
         for name in (*option.opts, *option.secondary_opts)
     }
-    found: dict[str, Asked] = {}
+    found: dict[str, QueueOption] = {}
     for options in given:
-        asked: dict[str, Asked] = {}
+        asked: dict[str, QueueOption] = {}
         for written, value in options.items():
             key = written.replace("_", "-")
             if key not in known:
@@ -115,7 +115,7 @@ def chosen(command: click.Command, *given: Mapping[str, Value]) -> dict[str, Ask
             name = str(known[key].name)
             if name in asked:
                 raise click.UsageError(f"{asked[name].key} and {written} are one option")
-            asked[name] = Asked(known[key], key, value)
+            asked[name] = QueueOption(known[key], key, value)
         found |= asked
     return found
 

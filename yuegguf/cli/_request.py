@@ -1,4 +1,4 @@
-"""Options of what a song is to be → a request."""
+"""Options that describe a song → a request."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _reference(
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """What a song is to be."""
+    """Options that describe a song."""
 
     texts: TextOptions
     sections: str

@@ -1,4 +1,4 @@
-"""What stops the work: Ctrl-C at the next token, and on request the battery, until it charges."""
+"""Signals and the battery: Ctrl-C stops the work at the next token, --pause-on-battery pauses it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from yuegguf import stopping
 from yuegguf.cli._console import Console
 from yuegguf.planning import hardware
 
-LOOK_SECONDS = 10.0
-"""Between two looks at the battery, while the work goes on."""
-NAP_SECONDS = 1.0
-"""The same while it is paused."""
-WANTED = "yuegguf.{}"
-"""Where a command's context notes an option of `laptop_options`."""
+CHECK_SECONDS = 10.0
+"""Seconds between two checks of the battery during the work."""
+PAUSE_CHECK_SECONDS = 1.0
+"""Seconds between two checks of the battery during a pause."""
+META_KEY = "yuegguf.{}"
+"""Key of an option of `laptop_options` in the context of a command."""
 
 
-class AtOnce:
+class ImmediateInterrupt:
     """Raise KeyboardInterrupt at the first signal, so that what is open is closed; end at the next."""
 
     def __init__(self) -> None:
@@ -36,8 +36,8 @@ class AtOnce:
         raise KeyboardInterrupt
 
 
-class Patient(threading.Event):
-    """An event that, asked whether it is set, waits as long as the machine runs on its battery."""
+class BatteryAwareEvent(threading.Event):
+    """An event whose `is_set` waits as long as the machine runs on its battery."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         """`say` is called with a sentence when a pause begins."""
@@ -45,10 +45,10 @@ class Patient(threading.Event):
         self._say, self._next = say, 0.0
 
     def is_set(self) -> bool:
-        """Whether the work must stop; on battery, the answer comes when it charges or must stop."""
+        """Whether the work must stop; on battery, returns once the machine charges or the work must stop."""
         if not super().is_set() and time.monotonic() >= self._next:
             self._wait()
-            self._next = time.monotonic() + LOOK_SECONDS
+            self._next = time.monotonic() + CHECK_SECONDS
         return super().is_set()
 
     def _wait(self) -> None:
@@ -57,22 +57,22 @@ class Patient(threading.Event):
             if not announced:
                 self._say("paused, since the machine runs on its battery; Ctrl-C stops")
                 announced = True
-            time.sleep(NAP_SECONDS)  # holding no lock that a signal's handler may want
+            time.sleep(PAUSE_CHECK_SECONDS)  # holding no lock that a signal's handler may want
 
 
-def _note(context: click.Context, option: click.Parameter, wanted: bool) -> None:
-    context.meta[WANTED.format(option.name)] = wanted
+def _store(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    context.meta[META_KEY.format(option.name)] = wanted
 
 
 def _wanted(name: str) -> bool:
-    return bool(click.get_current_context().meta.get(WANTED.format(name)))
+    return bool(click.get_current_context().meta.get(META_KEY.format(name)))
 
 
 _BATTERY = click.option(
     "--pause-on-battery",
     is_flag=True,
     expose_value=False,
-    callback=_note,
+    callback=_store,
     help="Wait while the machine runs on its battery.",
 )
 _NICE = click.option(
@@ -80,13 +80,13 @@ _NICE = click.option(
     default=True,
     show_default=True,
     expose_value=False,
-    callback=_note,
+    callback=_store,
     help="Let other programs have the cores first.",
 )
 
 
 def laptop_options(command: Callable[..., object]) -> Callable[..., object]:
-    """Options of every command that works for hours on a machine that others need too."""
+    """Options of commands that work for hours on a machine that other programs need too."""
     return _BATTERY(_NICE(command))
 
 
@@ -97,7 +97,7 @@ def stop_on_signals(output: Console) -> Iterator[threading.Event]:
     With --pause-on-battery, asking the event waits until the machine charges. With --nice, the work gives way
     to other programs.
     """
-    stop = Patient(output.warn) if _wanted("pause_on_battery") else threading.Event()
+    stop = BatteryAwareEvent(output.warn) if _wanted("pause_on_battery") else threading.Event()
     if _wanted("nice"):
         hardware.give_way()
     before: dict[int, stopping.Handler] = {}

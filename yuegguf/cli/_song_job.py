@@ -65,7 +65,7 @@ def ignored_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What `run` is asked."""
+    """Options of `run` that describe a song and its generation."""
 
     request: RequestOptions
     takes: int
@@ -110,7 +110,7 @@ job_options = Group(
 
 
 def show_forecast(output: Console, job: SongJob, whole: bool) -> None:
-    """What a song will take here; the `whole` also says what it holds. Raises YueError."""
+    """Show the time and memory of a job here; with `whole`, its sections and disk too. Raises YueError."""
     from yuegguf.measure.forecast import forecast
 
     if job.takes > 1:

@@ -29,7 +29,7 @@ SHAPES: dict[str, tuple[StageRole, ...]] = {
     "stage2": ("stage2",),
     "nano": (),
 }
-"""What --shape names → the stages whose models are made up."""
+"""Value of --shape → stages that get random models."""
 DEFAULT_TYPE = "Q4_0"
 """The fastest on a CPU where it was measured."""
 
@@ -87,10 +87,10 @@ def bench(
         return
     from yuegguf.measure import bench as benchmark
 
-    wanted = _stages(stages, shape)
-    with _models(output, choice, shape, synthetic) as found:
-        job = benchmark.Bench(found, compute, song_seconds, seconds, far)
-        report = benchmark.run_bench(job, wanted, output.say)
+    names = _stages(stages, shape)
+    with _models(output, choice, shape, synthetic) as models:
+        job = benchmark.Bench(models, compute, song_seconds, seconds, far)
+        report = benchmark.run_bench(job, names, output.say)
     output.result(report, table(report))
 
 
@@ -111,24 +111,24 @@ def _stages(text: str, shape: str | None) -> tuple[str, ...]:
 
 @contextmanager
 def _models(output: Console, choice: ModelChoice, shape: str | None, kept: Path | None) -> Iterator[Models]:
-    """The user's models, or made ones for as long as they are needed."""
+    """The user's models, or random ones for as long as they are needed."""
     from yuegguf.models.resolve import NANO, resolve
 
     if shape is None:
         yield resolve(choice)
         return
     found = resolve(replace(choice, stage1=NANO, stage2=NANO))
-    made = SHAPES[shape]
+    roles = SHAPES[shape]
     kind = (choice.quant or DEFAULT_TYPE).upper()
     with tempfile.TemporaryDirectory() as scratch:
         folder = kept or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        files = {role: _made(output, folder / f"{role}-{kind}.gguf", role, kind) for role in made}
+        files = {role: _synthetic_model(output, folder / f"{role}-{kind}.gguf", role, kind) for role in roles}
         first, second = (files.get("stage1", found.stage1), files.get("stage2", found.stage2))
         yield replace(found, name=shape, stage1=first, stage2=second)
 
 
-def _made(output: Console, path: Path, role: StageRole, kind: str) -> Path:
+def _synthetic_model(output: Console, path: Path, role: StageRole, kind: str) -> Path:
     from yuegguf_convert.synthetic import write_synthetic
 
     if not path.exists():

@@ -21,7 +21,7 @@ PUBLISHED = {"stage 1": (5.8e9, 2 * 32 * 4 * 128, 32), "stage 2": (1.65e9, 2 * 3
 ONE_MINUTE = 7168
 """Ids of context of a one-minute song."""
 GPU_BUILD = "CMAKE_ARGS=-DGGML_{}=on pip install --force-reinstall --no-cache-dir llama-cpp-python"
-"""How to get a llama.cpp that can use a GPU, where the installed one cannot."""
+"""Command that installs a llama.cpp for a GPU."""
 
 
 @click.command(short_help="check this machine and say what will work")

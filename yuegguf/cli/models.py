@@ -39,7 +39,7 @@ def list_models(output: Console, /) -> None:
     root = models_root()
     lock = lockfile.read_lock(root)
     rows = [_row(entry, root, lock) for entry in registry.model_entries()]
-    nano = {"id": "nano", "role": "all", "about": "bundled miniature; plays when nothing is installed"}
+    nano = {"id": "nano", "role": "all", "about": "bundled miniature, used when nothing is installed"}
     lines = [_line(row) for row in rows]
     loras = [path.stem for path in sorted(lora_path("*", root).parent.glob("*.gguf"))]
     lines += [f"{'nano':<12} {'all':<9} bundled   {nano['about']}"]
@@ -50,7 +50,7 @@ def list_models(output: Console, /) -> None:
 
 
 def _row(entry: ModelEntry, root: Path, lock: dict[str, Installed]) -> dict[str, Any]:
-    """What is known of one model; `problems` are those that show without reading the files."""
+    """Facts of one model as JSON; `problems` are those that show without reading the files."""
     files = [str(path) for path in registry.installed_quants(entry.id, root).values()]
     codec = registry.installed_codec(root) if entry.role == "codec" else None
     ours = [found for found in lock.values() if found.model == entry.id]

@@ -66,7 +66,7 @@ def quantize(
 def _importance(
     output: Console, source: Path, songs: tuple[Path, ...], threads: int | None
 ) -> dict[str, NDArray[np.float32]]:
-    """What matters in SOURCE when it reads these songs whole."""
+    """Importance of each column of SOURCE's tensors on these whole songs."""
     from yuegguf.measure import quality
     from yuegguf.measure.importance import importance_matrix
     from yuegguf.song.folder import SongFolder

@@ -10,7 +10,7 @@ import click
 from yuegguf import api
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
-from yuegguf.cli._generate import say_faults
+from yuegguf.cli._generate import show_faults
 from yuegguf.cli._options import PATH, model_options, pass_output
 from yuegguf.cli._signals import laptop_options, stop_on_signals
 from yuegguf.planning.compute_options import ComputeOptions
@@ -93,7 +93,7 @@ def keep(
             output.done()
     if delete_others:
         library.delete(others)
-    code = max(say_faults(output, song) for song in songs)
+    code = max(show_faults(output, song) for song in songs)
     files = [str(file) for song in songs for file in song.files]
     output.result({"songs": [song.to_json() for song in songs]}, files)
     return code
