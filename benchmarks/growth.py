@@ -23,7 +23,7 @@ from typing import Any
 
 from yuegguf_convert.synthetic import SHAPES, write_synthetic
 
-from yuegguf import api
+from yuegguf.api import songs as api
 from yuegguf.measure.bench import FIRST_PROMPT_IDS, HEADER_IDS, LATER_PROMPT_IDS
 from yuegguf.models.resolve import Models, nano_models
 from yuegguf.pipeline import engines, preflight

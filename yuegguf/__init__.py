@@ -12,9 +12,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 """Known to type checkers, which then see the names' own types; `typing` itself is not even imported."""
 if TYPE_CHECKING:
-    from yuegguf.api import generate as generate
-    from yuegguf.api import refine as refine
-    from yuegguf.api import resume as resume
+    from yuegguf.api.songs import generate as generate
+    from yuegguf.api.songs import refine as refine
+    from yuegguf.api.songs import resume as resume
     from yuegguf.errors import YueError as YueError
     from yuegguf.lm.adapters import Lora as Lora
     from yuegguf.models.resolve import ModelChoice as ModelChoice
@@ -58,9 +58,9 @@ _HOMES = {
     "Song": "request.song_request",
     "SongRequest": "request.song_request",
     "YueError": "errors",
-    "generate": "api",
-    "refine": "api",
-    "resume": "api",
+    "generate": "api.songs",
+    "refine": "api.songs",
+    "resume": "api.songs",
 }
 
 

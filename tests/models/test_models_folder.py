@@ -17,11 +17,11 @@ from helpers import Capture, Result, cli, finish, start
 from hub import Hub
 from yuegguf_convert.target import partial_file, scratch_file
 
-from yuegguf.cli.pull import _Puller
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files.atomic import OWNER_LOCK, WORKSPACE_PREFIX, WORKSPACE_SUFFIX
 from yuegguf.models import hub_client, lockfile
 from yuegguf.models.lockfile import Installed
+from yuegguf.models.pull import _Puller
 
 BUSY = "another yuegguf is changing the models in {root}; wait for it to end"
 

@@ -10,8 +10,8 @@ from helpers import Capture, Result, cli
 from hub import Hub
 
 from yuegguf.cli._console import Console
-from yuegguf.cli._install import KEPT, WantedModel, original_job, room_needed
 from yuegguf.models import hub_client, registry
+from yuegguf.models.install import KEPT, WantedModel, original_job, room_needed
 from yuegguf.progress import Event
 
 EN = "m-a-p/YuE-s1-7B-anneal-en-cot"

@@ -12,7 +12,7 @@ from fakes import FakeCodec
 from helpers import Capture, cli, edit_song, new_song, refused
 from song_examples import RENDERED, all_content, codes_of, fake_models, finished_song
 
-from yuegguf import api
+from yuegguf.api import songs as api
 from yuegguf.errors import CodecError, DamagedFile, Interrupted, StorageError
 from yuegguf.files.hashing import fingerprint
 from yuegguf.pipeline import engines, phases

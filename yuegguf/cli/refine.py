@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yuegguf import api
+from yuegguf.api import songs as api
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, model_options, pass_output

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from yuegguf import api
+from yuegguf.api import songs as api
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show
 from yuegguf.cli._options import (

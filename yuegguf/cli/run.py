@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yuegguf import api
+from yuegguf.api import songs as api
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import finish, go_on_together, show

@@ -1,4 +1,4 @@
-"""What `pull` makes of a download: the job, its size on the disk, the conversion, the lock's entry."""
+"""Installation of a downloaded model: the job, its bytes on the disk, the conversion, the lock's entry."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 from yuegguf import __version__
 from yuegguf.errors import ModelNotFound, RequestError
@@ -17,7 +18,6 @@ from yuegguf.models import lockfile, registry
 from yuegguf.models.hub_client import RepoSnapshot, missing_bytes
 from yuegguf.models.lockfile import Installed
 from yuegguf.models.registry import ModelEntry
-from yuegguf.pipeline import preflight
 from yuegguf.progress import Progress
 
 KEPT = ".kept"
@@ -64,6 +64,46 @@ class InstallJob:
     def folders(self) -> set[Path]:
         """Where its download lies."""
         return {folder for _, folder in self.parts}
+
+
+def wanted_models(
+    names: Sequence[str], set_name: str | None, quant: str | None, memory: int | None
+) -> list[WantedModel]:
+    """Names such as "en-cot:Q4_K_M" and those of a set as models and types, none twice.
+
+    A name without a type means `quant` for a stage-1 model, else the best type for `memory` bytes. Raises
+    RequestError.
+    """
+    found: dict[str, WantedModel] = {}
+    for name in [*names, *(names_of_set(set_name) if set_name else ())]:
+        given, _, own = name.partition(":")
+        entry = registry.find_entry(given)
+        if entry.role == "upsampler":
+            raise RequestError(f"{entry.id} has nothing to install", "its files are in: yuegguf pull xcodec")
+        if entry.role == "codec" and own:
+            raise RequestError(f"{entry.id} has no types", f"write: yuegguf pull {entry.id}")
+        chosen = own or _default_type(entry, quant, memory)
+        wanted = WantedModel(entry, "" if entry.role == "codec" else chosen.upper())
+        found[wanted.name] = wanted
+    if not found:
+        raise RequestError("no model is named", "for example: yuegguf pull --set minimal")
+    return list(found.values())
+
+
+def names_of_set(name: str) -> tuple[str, ...]:
+    """Names of the models in a set. Raises RequestError."""
+    found = registry.model_sets()
+    if name not in found:
+        raise RequestError(f"there is no set {name}", f"sets: {', '.join(found)}")
+    return found[name]
+
+
+def _default_type(entry: ModelEntry, quant: str | None, memory: int | None) -> str:
+    """The type of a model that is named without one."""
+    if quant and entry.role == "stage1":
+        return quant
+    role: Literal["stage1", "stage2"] = "stage1" if entry.role == "stage1" else "stage2"
+    return registry.default_quant(role, memory)
 
 
 def room_needed(jobs: Sequence[InstallJob], keep_source: bool) -> int:
@@ -129,7 +169,9 @@ def install_model(job: InstallJob, staging: Path, progress: Progress) -> None:
     if job.wanted.quant:
         header.read_header(out, entry.role)
     else:
-        preflight.check_codec(staging)
+        from yuegguf.codec.onnx import OrtCodec
+
+        OrtCodec.open(staging).close()
 
 
 def _trim(job: InstallJob, gguf: Path, out: Path, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Songs from Python: make one, go on with one, write its files anew."""
+"""Generation of songs: a new one, the rest of one, its audio files again."""
 
 from __future__ import annotations
 

@@ -1,0 +1,264 @@
+"""Published models, downloaded, verified and converted in place; offline kits.
+
+State between two runs lies in the folder of models: `sources/ID/` holds what is being downloaded, `.staged/`
+what was made of it. A result is hashed and written into the lock before it is moved to its name, so a kill
+at any moment leaves either nothing new or something that the next run finishes without a download.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
+from yuegguf.files import hashing
+from yuegguf.files.atomic import check_free_disk, flush, flush_folder, replacing, storage_errors, sweep
+from yuegguf.models import hub_client, lockfile, offline_kit, registry
+from yuegguf.models.hub_client import RepoSnapshot
+from yuegguf.models.install import (
+    KEPT,
+    InstallJob,
+    WantedModel,
+    fetched_gguf,
+    install_model,
+    lock_entry,
+    names_of_set,
+    original_job,
+    room_needed,
+)
+from yuegguf.models.lockfile import Installed
+from yuegguf.progress import Event, Progress
+
+
+@dataclass(frozen=True)
+class PullOptions:
+    """Options of a download of models."""
+
+    from_gguf: bool = False
+    """Take another publisher's GGUF and trim it, instead of converting the original."""
+    keep_source: bool = False
+    """Keep the downloaded originals in `sources/`."""
+    offline: bool = False
+    """Never use the network: only go on with what was downloaded before."""
+    force: bool = False
+    """Install again, and replace files that `pull` did not install."""
+
+
+@dataclass(frozen=True)
+class PulledFile:
+    """An installed file of a model."""
+
+    name: str
+    """The model's name with its type: "en-cot:Q4_K_M", "xcodec"."""
+    file: Path
+    bytes: int
+    sha256: str
+    new: bool = True
+    """False where the model was installed before."""
+
+
+def pull_models(
+    root: Path, wanted: Sequence[WantedModel], options: PullOptions, progress: Progress, donor: Path
+) -> tuple[PulledFile, ...]:
+    """Download, convert and install models in the folder `root`; calling it again goes on.
+
+    What is installed in the folder `donor` is copied from there. A licence that is not free comes as a
+    warning through `progress`. Raises YueError.
+    """
+    with lockfile.exclusive(root):
+        puller = _Puller(root, donor, options, progress)
+        entries = puller.all(wanted)
+    return tuple(_pulled(root, entry, entry.name not in puller.present) for entry in entries)
+
+
+def install_kit(
+    root: Path, kit: Path, names: Sequence[str], set_name: str | None, progress: Progress
+) -> tuple[PulledFile, ...]:
+    """Install models of an offline kit in the folder `root`; all of them without names or a set.
+
+    Raises RequestError, ModelNotFound, DamagedFile, StorageError.
+    """
+    entries = offline_kit.kit_entries(kit, [*names, *(names_of_set(set_name) if set_name else ())])
+    with lockfile.exclusive(root):
+        offline_kit.copy_models(kit, root, entries, progress)
+    return tuple(_pulled(root, entry) for entry in entries)
+
+
+def _pulled(root: Path, entry: Installed, new: bool = True) -> PulledFile:
+    return PulledFile(entry.name, root / entry.path, entry.bytes, entry.sha256, new)
+
+
+class _Puller:
+    """One run of `pull` over a folder of models."""
+
+    def __init__(self, root: Path, donor: Path, options: PullOptions, progress: Progress) -> None:
+        self.root, self.donor, self.options, self.progress = root, donor, options, progress
+        self.present: set[str] = set()
+        """Names of the models that were installed before."""
+
+    def all(self, wanted: Sequence[WantedModel]) -> list[Installed]:
+        """Everything in turn; the disk is checked for all of it before the first byte."""
+        sweep(self.root)
+        self._check_folders(wanted)
+        self._drop_unfinished()
+        done = {one.name: self._ready(one) for one in wanted}
+        missing = [one for one in wanted if not done[one.name]]
+        jobs = [self._job(one) for one in missing]
+        names = ", ".join(one.name for one in missing)
+        check_free_disk(self.root, room_needed(jobs, self.options.keep_source), names, "--models-dir")
+        for i, job in enumerate(jobs):
+            done[job.wanted.name] = self._run(job)
+            self._clean(job.folders - {folder for later in jobs[i + 1 :] for folder in later.folders})
+        self._clean({folder for one in wanted for folder in self._folders(one)})
+        return [entry for one in wanted for entry in done[one.name]]
+
+    def _check_folders(self, wanted: Sequence[WantedModel]) -> None:
+        """Refuse folders of ours that are links to elsewhere: nothing is written or removed there."""
+        inside = [path for one in wanted for path in one.paths]
+        for place in (".staged/x", "sources/x", *inside):
+            lockfile.check_inside(self.root, place)
+        for one in wanted:
+            for folder in (*self._folders(one), self._staging(one)):
+                lockfile.check_inside(self.root, (folder / "x").relative_to(self.root).as_posix())
+
+    def _drop_unfinished(self) -> None:
+        """Remove what a killed pull was making, of any model; what the lock names is only to be moved."""
+        folder = self.root / ".staged"
+        finished = {entry.name.replace(":", "-") for entry in lockfile.read_lock(self.root).values()}
+        for left in folder.iterdir() if folder.is_dir() else ():
+            if left.name not in finished:
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _ready(self, one: WantedModel) -> list[Installed]:
+        """Its entries when it is installed, was made and only has to be moved, or lies in the donor."""
+        entries, given = self._entries(self.root, one), self._entries(self.donor, one)
+        if self.options.force:
+            return []
+        if entries and lockfile.entries_with_files(self.root, entries) == entries:
+            self.present.add(one.name)
+            return entries
+        if entries and all(self._made(one, entry) for entry in entries):
+            self._place(one, entries)
+            return entries
+        if self.root != self.donor and given and lockfile.entries_with_files(self.donor, given) == given:
+            offline_kit.copy_models(self.donor, self.root, given, self.progress)
+            return given
+        return []
+
+    def _entries(self, root: Path, one: WantedModel) -> list[Installed]:
+        """The lock's entries, when they are as many as the model has files."""
+        known = lockfile.read_lock(root)
+        found = [known[path] for path in one.paths if path in known]
+        return found if len(found) == len(one.paths) else []
+
+    def _made(self, one: WantedModel, entry: Installed) -> bool:
+        """Whether the file of an entry is staged or in its place, whole."""
+        paths = (self._staging(one) / Path(entry.path).name, self.root / entry.path)
+        whole = (path for path in paths if path.is_file() and path.stat().st_size == entry.bytes)
+        return any(hashing.sha256_of(path, self.progress) == entry.sha256 for path in whole)
+
+    def _job(self, one: WantedModel) -> InstallJob:
+        """Ask the hub what there is to fetch. Raises YueError."""
+        ours = lockfile.read_lock(self.root)
+        for path in one.paths:
+            if (self.root / path).exists() and path not in ours and not self.options.force:
+                hint = "use it, or replace it with --force"
+                raise RequestError(f"{self.root / path} is already there, and not from pull", hint)
+        folder, gguf_folder = self._folders(one)
+        if self.options.from_gguf and one.quant:
+            return self._gguf_job(one, gguf_folder)
+        found = self._look_up(one.entry.source, one.entry.revision, folder).only(one.entry.files)
+        hub_client.check_expected(found, one.entry.expected_files)
+        return original_job(one, found, folder)
+
+    def _gguf_job(self, one: WantedModel, folder: Path) -> InstallJob:
+        """The first repository with a GGUF of that type, and the tokenizer that such files lack."""
+        for repo in one.entry.gguf:
+            found = fetched_gguf(self._look_up(repo.source, "", folder), one.quant)
+            if not found.files:
+                continue
+            parts = [(found, folder)]
+            if one.entry.role == "stage1":
+                place = folder / "tokenizer"
+                original = self._look_up(one.entry.source, one.entry.revision, place)
+                parts.append((original.only(["tokenizer.model"]), place))
+            return InstallJob(one, tuple(parts), found.bytes)
+        tried = ", ".join(repo.source for repo in one.entry.gguf) or "any repository that models.toml knows"
+        raise ModelNotFound(
+            f"there is no {one.quant} GGUF of {one.entry.id} in {tried}", "leave --from-gguf out"
+        )
+
+    def _look_up(self, repo: str, revision: str, folder: Path) -> RepoSnapshot:
+        """What the hub says, of the commit at which this download was begun if it was."""
+        begun = self._begun(folder)
+        begun = begun if begun and begun.repo == repo and begun.revision.startswith(revision) else None
+        if self.options.offline:
+            if begun is None:
+                raise ModelNotFound(
+                    f"{repo} is not on this machine", "run the command without --offline, or use --from"
+                )
+            return begun
+        found = hub_client.query_snapshot(repo, begun.revision if begun else revision)
+        if not registry.is_free(found.licence):
+            stated = found.licence or "not stated there"
+            text = f"the licence of {repo} is {stated}; YuE v1 itself is under {registry.FREE_LICENCE}"
+            self.progress(Event("download", 0, 1, warning=text))
+        return found
+
+    def _begun(self, folder: Path) -> RepoSnapshot | None:
+        """The record of a download; a damaged one is written anew where the hub can be asked."""
+        try:
+            return hub_client.read_source_record(folder)
+        except DamagedFile:
+            if self.options.offline:
+                raise
+            return None
+
+    def _run(self, job: InstallJob) -> list[Installed]:
+        """Fetch, make, note, place."""
+        one, staging = job.wanted, self._staging(job.wanted)
+        for snapshot, folder in job.parts:
+            hub_client.write_source_record(snapshot, folder)
+            if self.options.keep_source:
+                with replacing(folder / KEPT) as mark:
+                    mark.touch()
+            hub_client.download_snapshot(snapshot, folder, self.progress, self.options.offline)
+        with storage_errors(staging):
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+        install_model(job, staging, self.progress)
+        entries = [lock_entry(job, path, staging / Path(path).name, self.progress) for path in one.paths]
+        lockfile.update_lock(self.root, entries)
+        self._place(one, entries)
+        return entries
+
+    def _place(self, one: WantedModel, entries: Sequence[Installed]) -> None:
+        """Move what was made to its name."""
+        for entry in entries:
+            made, final = self._staging(one) / Path(entry.path).name, self.root / entry.path
+            with storage_errors(final):
+                final.parent.mkdir(parents=True, exist_ok=True)
+                if made.is_file():
+                    flush(made)
+                    made.replace(final)
+                    flush_folder(final.parent)
+        shutil.rmtree(self._staging(one), ignore_errors=True)
+
+    def _clean(self, folders: set[Path]) -> None:
+        """Remove sources that nobody asked to keep, and folders that are empty then."""
+        for folder in folders:
+            if not (folder / KEPT).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self.root / ".staged", self.root / "sources"):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+    def _folders(self, one: WantedModel) -> tuple[Path, Path]:
+        """Where the originals lie, and where a GGUF does."""
+        sources = self.root / "sources"
+        return sources / one.entry.id, sources / f"{one.entry.id}-{one.quant}-gguf"
+
+    def _staging(self, one: WantedModel) -> Path:
+        return self.root / ".staged" / one.name.replace(":", "-")
