@@ -62,7 +62,7 @@ SLOW = {
         "nano_measure",
     ),
     *("nano_text", "packaging", "plot", "pull", "pull_killed", "queue", "resume", "scarcity", "stopping"),
-    *("moves", "takes"),
+    *("moves", "takes", "stems", "extend", "lora_songs", "exchanged_folders", "voices"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
 WRITES_CHECKPOINTS = "family"

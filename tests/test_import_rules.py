@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,20 @@ def modules() -> dict[str, str]:
 SOURCES = modules()
 
 
-def imports(name: str, source: str) -> Iterator[str]:
+@cache
+def nodes(source: str) -> tuple[ast.AST, ...]:
+    """Every node of a source's syntax tree."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
+@cache
+def imports(name: str, source: str) -> tuple[str, ...]:
     """Every module that a source imports, anywhere in it, importlib's strings included."""
-    for node in ast.walk(ast.parse(source)):
+    return tuple(_imports(name, source))
+
+
+def _imports(name: str, source: str) -> Iterator[str]:
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -225,7 +237,7 @@ def test_no_file_is_longer_than_350_lines() -> None:
 
 def prints(source: str) -> list[int]:
     """Lines that call print or write to a standard stream."""
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes(source) if isinstance(node, ast.Call)]
     return [c.lineno for c in calls if _called(c) == "print" or _stream(c.func)]
 
 
