@@ -1,1 +1,1 @@
-"""From published LLaMA checkpoints to GGUF, without PyTorch."""
+"""Conversion of published LLaMA checkpoints to GGUF, without PyTorch."""

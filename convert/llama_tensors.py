@@ -190,5 +190,5 @@ def _positive_float(values: Mapping[str, Any], key: str, default: float) -> floa
     return float(value)
 
 
-def _damaged(what: str) -> DamagedFile:
-    return DamagedFile(f"config.json {what}", "pass the folder of a published YuE checkpoint")
+def _damaged(reason: str) -> DamagedFile:
+    return DamagedFile(f"config.json {reason}", "pass the folder of a published YuE checkpoint")

@@ -71,25 +71,27 @@ def peft_name(name: str, half: str) -> str:
     return f"base_model.model.{name.removesuffix('.weight')}.lora_{half}.weight"
 
 
-def _config(found: Mapping[str, Any]) -> PeftConfig:
-    if found.get("peft_type") != "LORA":
-        raise _damaged(f"describes {shorten(found.get('peft_type'))}, not a LoRA", "pass a LoRA adapter")
-    for key, what in UNSUPPORTED_KEYS.items():
-        if found.get(key):
-            raise _damaged(f"asks for {key}: {what}", MERGE_HINT)
-    if found.get("bias", "none") != "none":
-        raise _damaged(f"asks for bias {shorten(found['bias'])}: biases, which YuE does not have", MERGE_HINT)
-    start = found.get("init_lora_weights")
+def _config(values: Mapping[str, Any]) -> PeftConfig:
+    if values.get("peft_type") != "LORA":
+        raise _damaged(f"describes {shorten(values.get('peft_type'))}, not a LoRA", "pass a LoRA adapter")
+    for key, reason in UNSUPPORTED_KEYS.items():
+        if values.get(key):
+            raise _damaged(f"asks for {key}: {reason}", MERGE_HINT)
+    if values.get("bias", "none") != "none":
+        raise _damaged(
+            f"asks for bias {shorten(values['bias'])}: biases, which YuE does not have", MERGE_HINT
+        )
+    start = values.get("init_lora_weights")
     if isinstance(start, str) and start.lower() not in SUPPORTED_INITS:
         raise _damaged(
             f"asks for init_lora_weights {shorten(start)}, which changes the base model", MERGE_HINT
         )
-    rank, alpha = found.get("r"), found.get("lora_alpha")
+    rank, alpha = values.get("r"), values.get("lora_alpha")
     if type(rank) is not int or not 0 < rank < 2**16:
         raise _damaged(f"has no usable r ({shorten(rank)})", "save the adapter again")
     if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not 0 < alpha < MAX_NUMBER:
         raise _damaged(f"has no usable lora_alpha ({shorten(alpha)})", "save the adapter again")
-    return PeftConfig(rank, alpha * sqrt(rank) if found.get("use_rslora") else float(alpha))
+    return PeftConfig(rank, alpha * sqrt(rank) if values.get("use_rslora") else float(alpha))
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -99,5 +101,5 @@ def _object(path: Path) -> dict[str, Any]:
         raise _damaged(f"is damaged: {error}", "save the adapter again") from error
 
 
-def _damaged(what: str, hint: str) -> DamagedFile:
-    return DamagedFile(f"{CONFIG} {what}", hint)
+def _damaged(reason: str, hint: str) -> DamagedFile:
+    return DamagedFile(f"{CONFIG} {reason}", hint)

@@ -123,8 +123,8 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
 
 
 def _tensor(path: Path, name: str, entry: Any, base: int) -> StoredTensor:
-    def bad(what: str) -> DamagedFile:
-        return DamagedFile(f"{path.name}: tensor {name} {what}", DOWNLOAD_HINT)
+    def bad(reason: str) -> DamagedFile:
+        return DamagedFile(f"{path.name}: tensor {name} {reason}", DOWNLOAD_HINT)
 
     if not isinstance(entry, dict):
         raise bad("has no description")

@@ -73,24 +73,24 @@ def role_metadata(role: StageRole, trimmed: bool) -> dict[str, Value]:
 
 
 def trim_metadata(
-    metadata: Mapping[str, Value], kept: NDArray[np.int64], role: StageRole
+    metadata: Mapping[str, Value], kept_ids: NDArray[np.int64], role: StageRole
 ) -> dict[str, Value]:
     """The metadata with per-piece lists shortened and special ids renumbered or left out.
 
     The tokenizer's bytes go with the text pieces, so stage 2 loses them.
     """
-    new_id = {int(old): new for new, old in enumerate(kept)}
-    found: dict[str, Value] = {}
+    new_id = {int(old): new for new, old in enumerate(kept_ids)}
+    trimmed: dict[str, Value] = {}
     for key, value in metadata.items():
         if key in PER_PIECE_KEYS:
-            found[key] = _pick(value, kept)
+            trimmed[key] = _pick(value, kept_ids)
         elif SPECIAL_ID.fullmatch(key) and not value.array:
             if value.data in new_id:
-                found[key] = replace(value, data=new_id[value.data])
+                trimmed[key] = replace(value, data=new_id[value.data])
         elif key != TOKENIZER_KEY or role == "stage1":
-            found[key] = value
-    found[VOCAB_SIZE] = number(ValueType.UINT32, len(kept))
-    return found | role_metadata(role, trimmed=True)
+            trimmed[key] = value
+    trimmed[VOCAB_SIZE] = number(ValueType.UINT32, len(kept_ids))
+    return trimmed | role_metadata(role, trimmed=True)
 
 
 def is_trimmed(path: Path) -> bool:
@@ -148,10 +148,10 @@ def _trimmed(tensor: Tensor, rows: int) -> Tensor:
     return replace(tensor, shape=(rows, tensor.shape[1])) if tensor.name in (EMBEDDING, OUTPUT) else tensor
 
 
-def _pick(value: Value, kept: NDArray[np.int64]) -> Value:
+def _pick(value: Value, kept_ids: NDArray[np.int64]) -> Value:
     if isinstance(value.data, list):
-        return replace(value, data=[value.data[i] for i in kept])
-    return numbers(value.kind, value.data[kept])
+        return replace(value, data=[value.data[i] for i in kept_ids])
+    return numbers(value.kind, value.data[kept_ids])
 
 
 def _role(model: GgufFile, role: str) -> str:

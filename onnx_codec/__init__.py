@@ -1,4 +1,4 @@
-"""From published codec checkpoints to ONNX, without PyTorch."""
+"""Export of published codec checkpoints to ONNX, without PyTorch."""
 
 from .export import Checkpoints, export_codec, find_checkpoints
 from .pth import StateDict, read_state_dict

@@ -16,7 +16,7 @@ MAX_FLOAT16 = 65504.0
 
 
 def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with its large float32 initialisers as float16; changes `model` in place."""
+    """Store the large float32 initialisers of a graph as float16, in place; returns `model`."""
     casts = []
     for tensor in model.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)

@@ -163,7 +163,7 @@ def _read_zip(path: Path, data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
 
 
 def _stored(entry: zipfile.ZipInfo, data: mmap.mmap, summed: bool) -> Span:
-    """Where the bytes of an uncompressed archive member lie."""
+    """Byte range of an uncompressed archive member. Raises ValueError."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
         raise ValueError(f"{entry.filename!r} is compressed or encrypted, which torch.save never does")
     header = entry.header_offset
@@ -176,15 +176,15 @@ def _stored(entry: zipfile.ZipInfo, data: mmap.mmap, summed: bool) -> Span:
     return Span(start, entry.file_size, entry.CRC if summed else None)
 
 
-def _check_crc(span: Span, data: mmap.mmap, what: str) -> None:
+def _check_crc(span: Span, data: mmap.mmap, name: str) -> None:
     """Raise ValueError where the bytes are not those that were written."""
     if span.crc is None:
         return
-    found = 0
+    crc = 0
     for start in range(span.start, span.start + span.size, CRC_BLOCK):
-        found = zlib.crc32(data[start : min(start + CRC_BLOCK, span.start + span.size)], found)
-    if found != span.crc:
-        raise ValueError(f"{what} does not match its checksum")
+        crc = zlib.crc32(data[start : min(start + CRC_BLOCK, span.start + span.size)], crc)
+    if crc != span.crc:
+        raise ValueError(f"{name} does not match its checksum")
 
 
 def _read_legacy(data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
@@ -202,13 +202,13 @@ def _read_legacy(data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
     return content.value, _legacy_spans(data, position, keys.value, content.storages)
 
 
-def _legacy_spans(data: mmap.mmap, position: int, keys: Any, known: dict[str, Storage]) -> dict[str, Span]:
+def _legacy_spans(data: mmap.mmap, position: int, keys: Any, storages: dict[str, Storage]) -> dict[str, Span]:
     spans: dict[str, Span] = {}
     for key in keys:
-        if key not in known or known[key].kind not in _DTYPES:
+        if key not in storages or storages[key].kind not in _DTYPES:
             raise ValueError(f"storage {key!r} is of a kind that is not read")
         (count,) = struct.unpack_from("<q", data, position)
-        size = count * np.dtype(_DTYPES[known[key].kind]).itemsize
+        size = count * np.dtype(_DTYPES[storages[key].kind]).itemsize
         position += 8
         if count < 0 or position + size > len(data):
             raise ValueError(f"storage {key!r} is cut off")

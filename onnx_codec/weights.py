@@ -64,9 +64,9 @@ class Weights:
                     return self._finite(v_name, v * (g / norm).astype(np.float32))
         return self.array(f"{module}.weight", *shape)
 
-    def damaged(self, what: str) -> DamagedFile:
-        """Error for this file, with the reason `what`."""
-        return DamagedFile(f"{self._file}: {what}", "is it the right checkpoint?")
+    def damaged(self, reason: str) -> DamagedFile:
+        """DamagedFile that names this file and the reason."""
+        return DamagedFile(f"{self._file}: {reason}", "is it the right checkpoint?")
 
     def _finite(self, name: str, array: Floats) -> Floats:
         # min and max carry NaN and infinity along, without a boolean array as large as the tensor

@@ -96,7 +96,7 @@ def test_given_codes_stay_when_their_section_is_drawn_anew() -> None:
     whole = MemoryJournal()
     generate(LONG, whole)
     journal = MemoryJournal([list(whole.codes(0)), list(whole.codes(1))[:6]])
-    sung = generate(replace(with_faults(1), kept=KeptPrefix(1, 6)), journal)
+    sung = generate(replace(with_faults(1), kept_prefix=KeptPrefix(1, 6)), journal)
     assert sung[1][:6] == whole.codes(1)[:6]
     assert journal.attempt(1) == 1
 

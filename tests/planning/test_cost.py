@@ -221,11 +221,11 @@ def test_every_choice_has_its_reason() -> None:
     assert [line.split()[0] for line in asked] == [
         "context", "stage", "stage", "threads", "caches", "flash", "ubatch", "GPU",
     ]  # fmt: skip
-    assert sum("as asked" in line for line in asked) == 3
+    assert sum("as requested" in line for line in asked) == 3
     assert "flash        on: q8_0 caches need it" in reasons_of(ComputeOptions(kv_type="q8_0"))
     second = ModelFacts(2 << 30, 1 << 17, 16, 8192)
     assert "as many as memory holds" in reasons_of(ComputeOptions(), 8 << 30, second)[2]
-    assert "16 rows: quickest for 60 chunks" in reasons_of(ComputeOptions(), 99 << 30, second)[2]
+    assert "16 sequences: fastest for 60 chunks" in reasons_of(ComputeOptions(), 99 << 30, second)[2]
     on_gpu = reasons_of(ComputeOptions(gpu=True), 99 << 30, second, gpu=True, gpu_memory=9 << 30)
     assert on_gpu[-1] == "GPU layers   all of stage 1 and all of stage 2: as many as its memory holds"
     full = reasons_of(ComputeOptions(gpu=True), 99 << 30, second, gpu=True, gpu_memory=1 << 29)

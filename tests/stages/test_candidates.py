@@ -91,7 +91,7 @@ def test_snapshots_are_of_the_rows_of_their_own_candidate() -> None:
 def test_candidates_continue_the_same_kept_prefix() -> None:
     start = MemoryJournal()
     generate(LONG, Stage1Engine(), start)
-    tasks = [replace(task, kept=KeptPrefix(1)) for task in TASKS]
+    tasks = [replace(task, kept_prefix=KeptPrefix(1)) for task in TASKS]
     journals = [MemoryJournal([list(start.codes(0))]) for _ in tasks]
     songs = together(Stage1Engine(n_rows=2 * COUNT), journals, tasks)
     assert len({str(song[0]) for song in songs}) == 1

@@ -30,7 +30,7 @@ PREFIXES = [KeptPrefix(1), KeptPrefix(2), KeptPrefix(0, 10), KeptPrefix(1, 2), K
 def test_kept_codes_stay_and_are_fed_in_one_call(kept: KeptPrefix) -> None:
     journal, engine = base(kept), Refrain()
     before = MemoryJournal([list(codes) for codes in journal.sections.values()])
-    sections = generate(replace(LONG, kept=kept), engine, journal)
+    sections = generate(replace(LONG, kept_prefix=kept), engine, journal)
     assert len(sections) == 3
     for section in range(kept.sections):
         assert sections[section] == [code for code in before.codes(section) if code != END_OF_AUDIO]
@@ -49,7 +49,7 @@ def test_the_unconditional_sequence_starts_at_the_last_id_that_is_not_sampled(ke
     """As `generate` of transformers does, which sees one prompt; and YuE-UI."""
     journal, engine = base(kept), Refrain()
     codes = list(journal.codes(kept.sections))
-    generate(replace(LONG, kept=kept), engine, journal)
+    generate(replace(LONG, kept_prefix=kept), engine, journal)
     first = VOCAB.codebook0 + codes[-1] if kept.codes else VOCAB.xcodec
     assert engine.calls[0][UNCOND].ids == [first]
 
@@ -62,7 +62,7 @@ def test_kept_codes_are_not_sampled() -> None:
 
     recorded: list[int] = []
     journal = Recording(list(base(KeptPrefix(1, 4)).sections.values()))
-    sections = generate(replace(LONG, kept=KeptPrefix(1, 4)), Refrain(), journal)
+    sections = generate(replace(LONG, kept_prefix=KeptPrefix(1, 4)), Refrain(), journal)
     ends = sum(journal.codes(i)[-1] == END_OF_AUDIO for i in (1, 2))
     assert len(recorded) == len(sections[1]) - 4 + len(sections[2]) + ends
 
@@ -70,7 +70,7 @@ def test_kept_codes_are_not_sampled() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [KeptPrefix(1), KeptPrefix(1, 6)])
 def test_a_resume_at_any_code_feeds_the_same_steps(kept: KeptPrefix) -> None:
-    task, journal, undisturbed = replace(LONG, kept=kept), base(kept), Refrain()
+    task, journal, undisturbed = replace(LONG, kept_prefix=kept), base(kept), Refrain()
     expected = generate(task, undisturbed, journal)
     fed = [[(row.seq, row.ids) for row in call] for call in undisturbed.calls]
     for cut in range(kept.codes, len(journal.codes(1)) + 1):
@@ -83,7 +83,7 @@ def test_a_resume_at_any_code_feeds_the_same_steps(kept: KeptPrefix) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [KeptPrefix(1), KeptPrefix(1, 6)])
 def test_a_snapshot_at_any_step_continues_with_the_same_steps(kept: KeptPrefix) -> None:
-    task, whole, undisturbed = replace(LONG, kept=kept), base(kept), Refrain()
+    task, whole, undisturbed = replace(LONG, kept_prefix=kept), base(kept), Refrain()
     expected = generate(task, undisturbed, whole)
     taken = 0
     for codes in range(kept.codes + 1, 25):
@@ -106,5 +106,5 @@ def test_the_minimum_length_counts_from_the_first_sampled_code() -> None:
             logits[VOCAB.eoa] = 1e6
             return logits
 
-    sections = generate(replace(LONG, kept=KeptPrefix(0, 10)), Eager(), base(KeptPrefix(0, 10)))
+    sections = generate(replace(LONG, kept_prefix=KeptPrefix(0, 10)), Eager(), base(KeptPrefix(0, 10)))
     assert [len(section) for section in sections] == [14, 4, 4]

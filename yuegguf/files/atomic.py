@@ -220,7 +220,7 @@ def existing_parent(folder: Path) -> Path:
     return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
 
 
-def check_free_disk(folder: Path, needed: int, what: str, option: str) -> None:
+def check_free_disk(folder: Path, needed: int, job: str, option: str) -> None:
     """Raise StorageError unless the disk of `folder` has `needed` bytes free.
 
     `option` is the command-line option for another folder.
@@ -228,7 +228,7 @@ def check_free_disk(folder: Path, needed: int, what: str, option: str) -> None:
     free = free_disk(folder)
     if needed > free:
         raise StorageError(
-            f"{what} needs {_size(needed)} of disk, and {_size(free)} are free in {existing_parent(folder)}",
+            f"{job} needs {_size(needed)} of disk, and {_size(free)} are free in {existing_parent(folder)}",
             f"free some space, or choose another folder with {option}",
         )
 

@@ -1,4 +1,4 @@
-"""Outputs that would take the place of what a song goes on from."""
+"""Check that an output would not replace what a song resumes from."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from yuegguf.errors import RequestError
 from yuegguf.files.reading import open_plain_file
 
 WORK = re.compile(r"song\.json|tokens\.log|\.lock|.*\.npz|chunks|cache", re.IGNORECASE)
-"""Names in a song folder that a song goes on from, in the case of any file system."""
-MOST_READ = 4 << 20
-"""Bytes of a song.json that are looked at."""
+"""Names in a song folder that a song resumes from, in upper or lower case."""
+MAX_READ_BYTES = 4 << 20
+"""Maximum bytes read of a song.json."""
 
 
 def check_no_song_work(target: Path) -> None:
-    """Raise RequestError for a path that is, or lies in, the work of a song, whether it exists or not."""
+    """Raise RequestError for a path that is, or lies in, what a song resumes from, existing or not."""
     place = _resolved(target)
     for path in (place, *place.parents):
         if WORK.fullmatch(path.name) and _is_song(path.parent):
@@ -36,10 +36,10 @@ def _resolved(target: Path) -> Path:
 
 
 def _is_song(folder: Path) -> bool:
-    """Whether a folder holds a song.json of ours: a project of YuE-UI may have that name too."""
+    """Whether a folder holds a song.json of yuegguf; a project of YuE-UI may have that name too."""
     try:
         with open_plain_file(folder / "song.json") as file:
-            return b'"request"' in file.read(MOST_READ)
+            return b'"request"' in file.read(MAX_READ_BYTES)
     except FileNotFoundError:
         return False
     except (OSError, ValueError):

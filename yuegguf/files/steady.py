@@ -1,4 +1,4 @@
-"""Folders that nobody may exchange while they are worked on, by a link to another one least of all."""
+"""Checks that a folder stays the same while it is worked on: neither replaced nor turned into a link."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from pathlib import Path
 
 from yuegguf.errors import StorageError
 
-_HELD: dict[Path, tuple[int, int, Path]] = {}
-"""Path of each folder that this process works on → its device and number, and where it really is."""
+_FOLDERS: dict[Path, tuple[int, int, Path]] = {}
+"""Path of each folder that this process works on → its device, inode and resolved path."""
 
 
 @contextmanager
 def steady(folder: Path) -> Iterator[None]:
-    """Note which folder a path leads to, for `check_steady` in the block. OSErrors pass through."""
-    before, found = _HELD.get(folder), folder.stat()
-    _HELD[folder] = found.st_dev, found.st_ino, folder.resolve()
+    """Record which folder a path leads to, for `check_steady` inside the block. OSErrors pass through."""
+    before, status = _FOLDERS.get(folder), folder.stat()
+    _FOLDERS[folder] = status.st_dev, status.st_ino, folder.resolve()
     try:
         yield
     finally:
         if before is None:
-            del _HELD[folder]
+            del _FOLDERS[folder]
         else:
-            _HELD[folder] = before
+            _FOLDERS[folder] = before
 
 
 def check_steady(path: Path) -> None:
-    """Refuse a path in a `steady` folder that is another one by now, or that leads out of it by a link.
+    """Refuse to write in a `steady` folder that was replaced, or that the path leaves by a link.
 
-    The last part of the path may be such a link: a write takes its place. Raises StorageError.
+    The last part of the path may be a link, since a write replaces it. Raises StorageError.
     """
     for folder in (path, *path.parents):
-        if folder in _HELD:
+        if folder in _FOLDERS:
             _check(folder, path.parent if path != folder else path, path)
 
 
 def check_inside_steady(file: Path) -> None:
-    """The same for a file that is read: neither may it be a link that leads out. Raises StorageError."""
+    """Refuse to read such a path; its last part may not be a link out of the folder. Raises StorageError."""
     for folder in file.parents:
-        if folder in _HELD:
+        if folder in _FOLDERS:
             _check(folder, file, file)
 
 
 def _check(folder: Path, place: Path, path: Path) -> None:
-    device, number, real = _HELD[folder]
+    device, number, real = _FOLDERS[folder]
     try:
-        found = os.stat(folder)
-        same = (found.st_dev, found.st_ino) == (device, number)
+        status = os.stat(folder)
+        same = (status.st_dev, status.st_ino) == (device, number)
         inside = same and (os.path.realpath(place) + os.sep).startswith(f"{real}{os.sep}")
     except OSError:  # it is gone
         same = inside = False

@@ -92,19 +92,19 @@ def checksum(decoded: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode(decoded, order="sorted")).hexdigest()
 
 
-def _unknown_key(given: Any, kept: Any, where: str = "") -> str:
+def _unknown_key(decoded: Any, typed: Any, where: str = "") -> str:
     """Path of the first key of the JSON that its typed value lacks; empty if there is none."""
-    if isinstance(given, dict) and isinstance(kept, dict):
-        for key, value in given.items():
+    if isinstance(decoded, dict) and isinstance(typed, dict):
+        for key, value in decoded.items():
             place = f"{where}.{key}".lstrip(".")
-            if key not in kept:
+            if key not in typed:
                 return place[:80]
-            if decoded := _unknown_key(value, kept[key], place):
-                return decoded
-    if isinstance(given, list) and isinstance(kept, list | tuple):
-        for number, (value, other) in enumerate(zip(given, kept, strict=False)):
-            if decoded := _unknown_key(value, other, f"{where}[{number}]"):
-                return decoded
+            if path := _unknown_key(value, typed[key], place):
+                return path
+    if isinstance(decoded, list) and isinstance(typed, list | tuple):
+        for number, (value, other) in enumerate(zip(decoded, typed, strict=False)):
+            if path := _unknown_key(value, other, f"{where}[{number}]"):
+                return path
     return ""
 
 

@@ -199,9 +199,9 @@ def read_alignment(metadata: Mapping[str, Value], name: str) -> int:
     return int(value.data)
 
 
-def damaged_gguf(name: str, what: str) -> DamagedFile:
+def damaged_gguf(name: str, reason: str) -> DamagedFile:
     """Error for a damaged GGUF header."""
-    return DamagedFile(f"{name} is damaged: {what}", "download or convert it again")
+    return DamagedFile(f"{name} is damaged: {reason}", "download or convert it again")
 
 
 def first_names(names: Sequence[str], most: int = 6) -> str:
@@ -220,8 +220,8 @@ class _Cursor:
 
     def take(self, count: int) -> bytes:
         if count > self.left:
-            what = "ends inside its header" if self.size < MAX_HEADER else "has a header of over 128 MiB"
-            raise damaged_gguf(self.name, f"it {what}")
+            reason = "ends inside its header" if self.size < MAX_HEADER else "has a header of over 128 MiB"
+            raise damaged_gguf(self.name, f"it {reason}")
         end = self.at + count
         if end > len(self.buffer):
             self._refill(count)
@@ -242,22 +242,22 @@ class _Cursor:
     def string(self) -> bytes:
         return self.take(int.from_bytes(self.take(8), "little"))
 
-    def name_of(self, what: str, most: int) -> str:
+    def name_of(self, kind: str, most: int) -> str:
         """Read a key or the name of a tensor."""
         data = self.string()
         if not 1 <= len(data) <= most:
-            raise damaged_gguf(self.name, f"the name of a {what} has {len(data)} bytes")
-        return self.decoded([data], f"the name of a {what}")
+            raise damaged_gguf(self.name, f"the name of a {kind} has {len(data)} bytes")
+        return self.decoded([data], f"the name of a {kind}")
 
-    def decoded(self, strings: list[bytes], what: str) -> str:
+    def decoded(self, strings: list[bytes], description: str) -> str:
         """Decode strings joined by 0; none may hold a zero byte, which would end it in C."""
         joined = b"\0".join(strings)
         try:
             text = joined.decode()
         except UnicodeDecodeError as error:
-            raise damaged_gguf(self.name, f"{what} is not UTF-8") from error
+            raise damaged_gguf(self.name, f"{description} is not UTF-8") from error
         if joined.count(b"\0") != max(0, len(strings) - 1):
-            raise damaged_gguf(self.name, f"{what} holds a zero byte")
+            raise damaged_gguf(self.name, f"{description} holds a zero byte")
         return text
 
     def value(self, key: str) -> Value:

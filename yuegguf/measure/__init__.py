@@ -1,1 +1,1 @@
-"""How long a song will take, how fast this machine is, how good a quantisation."""
+"""Measurements: forecast of a song, benchmark of the machine, quality of a quantisation."""

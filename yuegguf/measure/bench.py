@@ -96,25 +96,25 @@ class Bench:
 def run_bench(bench: Bench, stages: tuple[str, ...], report_stage: Callable[[str], None]) -> dict[str, Any]:
     """Measure "stage1", "stage2" and "render" → a JSON object. Raises YueError."""
     headers, song = preflight.read_models(bench.models), bench.song_to_plan()
-    made = make_plan(song, headers.facts, bench.options, engines.find_devices(bench.options))
-    parts = engines.engine_factory(bench.models, made, bench.options, threading.Event())
+    plan = make_plan(song, headers.facts, bench.options, engines.find_devices(bench.options))
+    parts = engines.engine_factory(bench.models, plan, bench.options, threading.Event())
     report_stage("measuring the memory's bandwidth")
-    bytes_per_second = timing.bandwidth(made.threads)
-    found: list[StageReport] = []
-    measured = _StageBench(bench, made, song, bytes_per_second)
+    bytes_per_second = timing.bandwidth(plan.threads)
+    reports: list[StageReport] = []
+    measured = _StageBench(bench, plan, song, bytes_per_second)
     if "stage1" in stages:
         report_stage("stage 1")
-        found.append(measured.stage1(lambda: parts.stage1(1), headers.stage1))
+        reports.append(measured.stage1(lambda: parts.stage1(1), headers.stage1))
     if "stage2" in stages:
         report_stage("stage 2")
-        found.append(measured.stage2(lambda: parts.stage2(made.stage2_rows), headers.stage2))
+        reports.append(measured.stage2(lambda: parts.stage2(plan.stage2_rows), headers.stage2))
     report: dict[str, Any] = {
         "cpu": hardware.cpu_name(),
-        "threads": made.threads,
+        "threads": plan.threads,
         "bandwidth": bytes_per_second,
         "song": song.frames / FRAME_RATE,
-        "plan": asdict(made),
-        "stages": [each.to_json() for each in found],
+        "plan": asdict(plan),
+        "stages": [each.to_json() for each in reports],
     }
     if "render" in stages:
         report_stage("codec and upsamplers")
@@ -125,13 +125,13 @@ def run_bench(bench: Bench, stages: tuple[str, ...], report_stage: Callable[[str
 @dataclass(frozen=True)
 class _StageBench:
     bench: Bench
-    made: Plan
+    plan: Plan
     song: PreparedSong
     bandwidth: float
 
     def stage1(self, opened: Callable[[], TokenEngine], header: header.ModelHeader) -> StageReport:
         caps = self.song.caps
-        prompts, ctx = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(caps) - 1)], self.made.n_ctx
+        prompts, ctx = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(caps) - 1)], self.plan.n_ctx
         return self._report(
             "stage1",
             opened,
@@ -143,7 +143,7 @@ class _StageBench:
     def stage2(self, opened: Callable[[], TokenEngine], header: header.ModelHeader) -> StageReport:
         frames = self.song.frames
         lengths = sorted((chunk.frames for chunk in stage2.chunk_grid(frames)), reverse=True)
-        rows = self.made.stage2_rows
+        rows = self.plan.stage2_rows
         return self._report(
             "stage2", opened, header, _refine_stage2, lambda cost: refine_seconds(cost, lengths, rows)
         )
@@ -163,8 +163,8 @@ class _StageBench:
             cost = timing.measure(engine, self.bench.seconds / 2, far)
             rows = engine.n_rows
         late = cost.seconds(rows, rows * far)
-        moved = _bytes_read(header.facts, rows * far, self.made.kv_type)
-        on_gpu = getattr(self.made, f"{stage}_gpu_layers") != 0
+        moved = _bytes_read(header.facts, rows * far, self.plan.kv_type)
+        on_gpu = getattr(self.plan, f"{stage}_gpu_layers") != 0
         return StageReport(
             stage=stage,
             file=header.path.name,

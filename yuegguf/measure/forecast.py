@@ -63,25 +63,25 @@ def forecast(job: SongJob, cache: TimingCache | None = None) -> Forecast:
     song, options, takes = job.song, job.compute, job.takes
     headers = preflight.read_models(job.models, bool(job.preview.preview_seconds))
     devices = engines.find_devices(options)
-    made = make_plan(song, headers.facts, options, devices, takes)
-    prompt = preflight.check_prompt(song, headers.stage1, made.n_ctx)
+    plan = make_plan(song, headers.facts, options, devices, takes)
+    prompt = preflight.check_prompt(song, headers.stage1, plan.n_ctx)
     first, second = headers.stage1.facts, headers.stage2.facts
     memory = {
-        "draft": _stage1_load(made, takes).own_bytes(first, devices.shared_memory),
-        "refine": made.stage2().own_bytes(second, devices.shared_memory),
+        "draft": _stage1_load(plan, takes).own_bytes(first, devices.shared_memory),
+        "refine": plan.stage2().own_bytes(second, devices.shared_memory),
     }
-    seconds = _phase_seconds(job, prompt, made, cache or TimingCache())
-    cells = _snapshot_ids(song, _prompt_ids(prompt), made, seconds["draft"], options.snapshot_seconds)
-    snapshots = round(cells * first.kv_width * KV_BYTES[made.kv_type])
+    seconds = _phase_seconds(job, prompt, plan, cache or TimingCache())
+    cells = _snapshot_ids(song, _prompt_ids(prompt), plan, seconds["draft"], options.snapshot_seconds)
+    snapshots = round(cells * first.kv_width * KV_BYTES[plan.kv_type])
     disk = takes * max(snapshots, file_bytes(song))
-    why = tuple(plan_reasons(made, song, options, devices))
-    return Forecast(made, why, memory, seconds, song.frames / FRAME_RATE, disk)
+    reasons = tuple(plan_reasons(plan, song, options, devices))
+    return Forecast(plan, reasons, memory, seconds, song.frames / FRAME_RATE, disk)
 
 
-def _stage1_load(made: Plan, takes: int) -> LoadSpec:
-    """How stage 1 is loaded for all takes."""
-    held = made.stage1()
-    return replace(held, rows=takes * held.rows)
+def _stage1_load(plan: Plan, takes: int) -> LoadSpec:
+    """Load options of stage 1 for all takes."""
+    load = plan.stage1()
+    return replace(load, rows=takes * load.rows)
 
 
 def _prompt_ids(prompt: Prompt) -> list[int]:
@@ -90,96 +90,96 @@ def _prompt_ids(prompt: Prompt) -> list[int]:
     return [len(first) + len(ids) for first, ids in zip(before, prompt.sections, strict=True)]
 
 
-def _snapshot_ids(song: PreparedSong, own: list[int], made: Plan, draft: float, every: float) -> int:
+def _snapshot_ids(song: PreparedSong, prompts: list[int], plan: Plan, draft: float, every: float) -> int:
     """Ids in the snapshots of a draft of that many seconds: the last two, as a new one is whole before the
     old one goes."""
     last = int(draft / every) if every else 0
     times = [count * every for count in range(max(1, last - 1), last + 1)]
     caps, guided = song.caps, song.request.sampling.guided
-    most = made.stage1_rows * made.n_ctx
-    return sum(min(most, drawn_ids(own, caps, guided, time / draft)) for time in times)
+    most = plan.stage1_rows * plan.n_ctx
+    return sum(min(most, drawn_ids(prompts, caps, guided, time / draft)) for time in times)
 
 
-def _phase_seconds(job: SongJob, prompt: Prompt, made: Plan, cache: TimingCache) -> dict[str, float]:
+def _phase_seconds(job: SongJob, prompt: Prompt, plan: Plan, cache: TimingCache) -> dict[str, float]:
     song, models, takes = job.song, job.models, job.takes
-    parts = engines.engine_factory(models, made, ComputeOptions(), threading.Event())
-    rows, caps = made.stage2_rows, song.caps
-    held = _stage1_load(made, takes)
-    draft = _step_cost(cache, made, held, models.stage1_key, lambda: parts.stage1(takes))
+    parts = engines.engine_factory(models, plan, ComputeOptions(), threading.Event())
+    rows, caps = plan.stage2_rows, song.caps
+    load = _stage1_load(plan, takes)
+    draft = _step_cost(cache, plan, load, models.stage1_key, lambda: parts.stage1(takes))
     second = fingerprint(models.stage2)
-    refine = _step_cost(cache, made, made.stage2(), second, lambda: parts.stage2(rows))
+    refine = _step_cost(cache, plan, plan.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)
     lengths = sorted((chunk.frames for chunk in chunk_grid(sum(caps))), reverse=True)
     header, guided = len(prompt.header), song.request.sampling.guided
     return {
-        "draft": draft_seconds(draft, _prompt_ids(prompt), caps, guided, made.n_ctx, header, takes),
+        "draft": draft_seconds(draft, _prompt_ids(prompt), caps, guided, plan.n_ctx, header, takes),
         "refine": refine_seconds(refine, lengths, rows),
         "master": frame * sum(caps),
     }
 
 
 def _step_cost(
-    cache: TimingCache, made: Plan, held: LoadSpec, key: str, opened: Callable[[], TokenEngine]
+    cache: TimingCache, plan: Plan, load: LoadSpec, key: str, opened: Callable[[], TokenEngine]
 ) -> StepCost:
     """Cached cost of a step with this model and load, or measured now."""
     from yuegguf.lm.llama import build_info
 
-    where = (hardware.cpu_name(), made.threads, build_info(), made.main_gpu)
-    facts = (key, replace(held, ids=0), *where)
-    found = cache.find(*facts)
-    if found is None:
+    where = (hardware.cpu_name(), plan.threads, build_info(), plan.main_gpu)
+    facts = (key, replace(load, ids=0), *where)
+    cost = cache.find(*facts)
+    if cost is None:
         with closing(opened()) as engine:
-            found = measure(engine)
-        cache.keep(found, *facts)
-    return found
+            cost = measure(engine)
+        cache.keep(cost, *facts)
+    return cost
 
 
-def plan_reasons(made: Plan, song: PreparedSong, asked: ComputeOptions, devices: Devices) -> list[str]:
+def plan_reasons(plan: Plan, song: PreparedSong, options: ComputeOptions, devices: Devices) -> list[str]:
     """The reason for each choice of a plan, a line each."""
-    guided = "guidance needs a second row" if made.stage1_rows == 2 else "no guidance, so one row"
-    whole = made.n_ctx >= context_for(song, 10**9)
+    guided = "guidance needs a second sequence" if plan.stage1_rows == 2 else "no guidance, so one sequence"
+    whole = plan.n_ctx >= context_for(song, 10**9)
     context = "holds the whole song" if whole else "the oldest sections are dropped as it fills"
     lengths = chunk_frames(song)
     return [
-        f"context      {made.n_ctx} ids: {context}",
-        f"stage 1      {made.stage1_rows} rows: {guided}",
-        f"stage 2      {made.stage2_rows} rows: {_rows_reason(made, asked, lengths, devices.memory)}",
-        f"threads      {made.threads}: {_reason(asked.threads, 'one for each core')}",
-        f"caches       {made.kv_type}: {_reason(asked.kv_type, 'exact enough, half of f32')}",
-        f"flash        {_flash_reason(made, asked, devices)}",
-        f"ubatch       {made.ubatch}: {_reason(asked.ubatch, 'prompts gain little from more')}",
-        f"GPU layers   {_layers_reason(made, asked, devices)}",
+        f"context      {plan.n_ctx} ids: {context}",
+        f"stage 1      {plan.stage1_rows} sequences: {guided}",
+        f"stage 2      {plan.stage2_rows} sequences: {_rows_reason(plan, options, lengths, devices.memory)}",
+        f"threads      {plan.threads}: {_reason(options.threads, 'one per core')}",
+        f"caches       {plan.kv_type}: {_reason(options.kv_type, 'exact enough, half of f32')}",
+        f"flash        {_flash_reason(plan, options, devices)}",
+        f"ubatch       {plan.ubatch}: {_reason(options.ubatch, 'prompts gain little from more')}",
+        f"GPU layers   {_layers_reason(plan, options, devices)}",
     ]
 
 
-def _reason(asked: object, otherwise: str) -> str:
-    return "as asked" if asked is not None else otherwise
+def _reason(requested: object, otherwise: str) -> str:
+    return "as requested" if requested is not None else otherwise
 
 
-def _flash_reason(made: Plan, asked: ComputeOptions, devices: Devices) -> str:
-    if asked.flash_attention is not None:
-        return f"{'on' if made.flash_attention else 'off'}: as asked"
-    if not made.flash_attention:
+def _flash_reason(plan: Plan, options: ComputeOptions, devices: Devices) -> str:
+    if options.flash_attention is not None:
+        return f"{'on' if plan.flash_attention else 'off'}: as requested"
+    if not plan.flash_attention:
         return "off: slower on a CPU"
-    return "on: faster on a GPU" if uses_gpu(asked, devices) else f"on: {made.kv_type} caches need it"
+    return "on: faster on a GPU" if uses_gpu(options, devices) else f"on: {plan.kv_type} caches need it"
 
 
-def _rows_reason(made: Plan, asked: ComputeOptions, lengths: list[int], free: int | None) -> str:
-    if made.stage2_rows == len(lengths):
+def _rows_reason(plan: Plan, options: ComputeOptions, lengths: list[int], free: int | None) -> str:
+    if plan.stage2_rows == len(lengths):
         return "all chunks of the song at once"
-    if asked.stage2_rows:
-        return "as asked"
-    if made.stage2_rows == best_rows(lengths, most_rows(made), made.step_effort):
-        return f"quickest for {len(lengths)} chunks"
-    if free is None and asked.max_memory is None:
+    if options.stage2_rows:
+        return "as requested"
+    if plan.stage2_rows == best_rows(lengths, most_rows(plan), plan.step_effort):
+        return f"fastest for {len(lengths)} chunks"
+    if free is None and options.max_memory is None:
         return "free memory is unknown"
     return "as many as memory holds"
 
 
-def _layers_reason(made: Plan, asked: ComputeOptions, devices: Devices) -> str:
-    found = [made.stage1_gpu_layers, made.stage2_gpu_layers]
-    if not any(found):
+def _layers_reason(plan: Plan, options: ComputeOptions, devices: Devices) -> str:
+    layers = [plan.stage1_gpu_layers, plan.stage2_gpu_layers]
+    if not any(layers):
         return "0: the CPU computes" if not devices.gpu else "0: the GPU's memory holds none"
-    words = " and ".join(f"{'all' if n < 0 else n} of stage {stage}" for stage, n in enumerate(found, 1))
-    return f"{words}: {_reason(asked.gpu_layers, 'as many as its memory holds')}"
+    words = " and ".join(f"{'all' if n < 0 else n} of stage {stage}" for stage, n in enumerate(layers, 1))
+    return f"{words}: {_reason(options.gpu_layers, 'as many as its memory holds')}"

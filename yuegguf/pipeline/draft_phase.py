@@ -97,7 +97,7 @@ def stage1_task(
         [section.label for section in song.sections],
         candidate=max(0, request.take - 1),
         speculative=not request.take,
-        kept=base.prefix if base else KeptPrefix(),
+        kept_prefix=base.prefix if base else KeptPrefix(),
         forced=conditioning.forced,
         fault_check=None
         if conditioning.silence is None
@@ -137,7 +137,7 @@ def faults_of(draft: Stage1Task, sections: Sequence[NDArray[np.int16]]) -> dict[
     """Faults left after the last retry: section number from 1 → sentence."""
     if draft.fault_check is None:
         return {}
-    own = range(draft.kept.sections, len(sections))
+    own = range(draft.kept_prefix.sections, len(sections))
     sentences = {str(n + 1): draft.fault_check(n, [int(code) for code in sections[n]], True) for n in own}
     return {number: sentence for number, sentence in sentences.items() if sentence}
 

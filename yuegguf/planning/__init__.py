@@ -1,1 +1,1 @@
-"""What this machine can hold, and how fast it is."""
+"""Planning: memory and speed of this machine, and the settings of a song that follow from them."""

@@ -1,4 +1,4 @@
-"""What the user says about how to compute, and what this machine has to compute on."""
+"""The user's compute options, and the devices of this machine."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from yuegguf.planning.cost import ALL, KV_BYTES
 from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
 
 MOST_IDS = 131072
-"""Most ids of context that can be asked for."""
+"""Maximum of `ComputeOptions.ctx`, in ids."""
 THREADS_PER_CORE, MOST_THREADS = 4, 1024
-"""More threads than the first only wait for each other; the second on any machine."""
+"""Maximum threads per core, since more only wait for each other, and on any machine."""
 FEW_CORES = 2
-"""A machine with fewer may be asked for as many threads as one with these."""
+"""Minimum number of cores that THREADS_PER_CORE counts."""
 MOST_BYTES = 2**50
-"""Memory that can be named."""
+"""Maximum of a memory option, in bytes."""
 QUANTISED = ("q8_0", "q4_0")
-"""Cache types that only flash attention can read."""
+"""KV cache types that only flash attention can read."""
 
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """What the user says about how to compute; None = decide."""
+    """Compute options of the user; None = automatic."""
 
     threads: int | None = None
     ctx: int | None = None
-    """Most ids of stage-1 context."""
+    """Maximum ids of the stage-1 context."""
     stage2_rows: int | None = None
     kv_type: str | None = None
-    """Number type of the caches: f16, f32, q8_0 or q4_0; None = f16."""
+    """Number type of the KV caches: f16, f32, q8_0 or q4_0; None = f16."""
     flash_attention: bool | None = None
-    """None = on a GPU, and where the cache type needs it: on the CPU it was slower."""
+    """None = on a GPU, and with QUANTISED cache types: on the CPU it was slower."""
     ubatch: int | None = None
-    """Most ids computed at once; None = 128 on the CPU, 512 on a GPU."""
+    """Maximum ids computed at once; None = 128 on the CPU, 512 on a GPU."""
     gpu: bool | None = None
-    """Whether to compute on a GPU; None = if llama.cpp can use one."""
+    """Use a GPU; None = if llama.cpp can."""
     gpu_layers: int | None = None
     """Layers on the GPU; -1 = all; None = as many as fit."""
     main_gpu: int | None = None
     max_memory: int | None = None
-    """Bytes; refuse to start above this instead of above what is free."""
+    """Memory limit in bytes; None = the free memory."""
     snapshot_seconds: float = 60.0
-    """Keep stage 1's caches on disk this often; 0 = never."""
+    """Seconds between snapshots of stage 1's KV cache on disk; 0 = none."""
 
     def __post_init__(self) -> None:
         if self.kv_type is not None and self.kv_type not in KV_BYTES:
@@ -65,22 +65,22 @@ class ComputeOptions:
 
 @dataclass(frozen=True)
 class Devices:
-    """What this machine has."""
+    """Devices of this machine and their free memory."""
 
     cores: int
     """Physical cores that this process may use."""
     memory: int | None = None
-    """Bytes free; None = unknown."""
+    """Free memory in bytes; None = unknown."""
     gpu: bool = False
-    """Whether layers go to a GPU."""
+    """A GPU may hold layers."""
     gpu_memory: int | None = None
-    """Bytes free on the GPUs that are used; None = unknown."""
+    """Free memory in bytes of the GPUs in use; None = unknown."""
     shared_memory: bool = False
     """The GPU has no memory of its own."""
 
 
 def check_threads(threads: int | None, cores: int) -> None:
-    """Raise RequestError for more threads than so many cores can use."""
+    """Raise RequestError for more threads than `cores` cores can use."""
     most = most_threads(cores)
     if threads is not None and threads > most:
         raise RequestError(
@@ -90,5 +90,5 @@ def check_threads(threads: int | None, cores: int) -> None:
 
 
 def most_threads(cores: int) -> int:
-    """Threads that so many cores can use."""
+    """Maximum useful number of threads on `cores` cores."""
     return min(MOST_THREADS, THREADS_PER_CORE * max(cores, FEW_CORES))

@@ -1,6 +1,6 @@
-"""What computing costs: bytes before anything is loaded, seconds once a few steps were timed.
+"""Cost of computing: bytes before anything is loaded, seconds once a few steps were timed.
 
-Pure arithmetic over a model's shape; `speed` does the timing, `plan` the choosing.
+Pure arithmetic over a model's shape; `timing` measures, `plan` decides.
 """
 
 from __future__ import annotations
@@ -15,75 +15,75 @@ from yuegguf.stages.stage2 import CHUNK_PROMPT_IDS
 WORKSPACE = 150 * 2**20
 """Bytes for Python, libraries and llama.cpp's buffers, without the attention scores."""
 ROUNDED = 256
-"""llama.cpp makes a row's cache a multiple of this many ids (`llama-context.cpp`)."""
+"""llama.cpp rounds a sequence's KV cache up to a multiple of this many ids (`llama-context.cpp`)."""
 GPU_WORKSPACE = 700 * 2**20
 """Bytes of a GPU's memory for its runtime and llama.cpp's buffers, without the attention scores."""
 ALL = -1
-"""As a number of layers: all, and the output with them."""
+"""Number of GPU layers that stands for all of them and the output."""
 KV_BYTES = {"f16": 2.0, "f32": 4.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
-"""Number type of the caches → bytes of an element, block scales included."""
+"""Number type of a KV cache → bytes of an element, block scales included."""
 STEPS_PER_FRAME = {"stage1": 2, "stage2": 7}
 
 
 @dataclass(frozen=True)
 class LoadSpec:
-    """How a model is held; its bytes follow from this and its shape."""
+    """Load options of a model, which determine its bytes together with its shape."""
 
     rows: int
     ids: int
-    """Per row."""
+    """Ids per sequence."""
     kv_type: str = "f16"
     flash: bool = False
-    """Flash attention never holds the scores of a whole block."""
+    """Flash attention, which never stores the scores of a whole block."""
     batch: int = MAX_BATCH
     gpu_layers: int = 0
 
     def own_bytes(self, facts: ModelFacts, shared: bool = False) -> int:
-        """Of the machine's memory: weights, caches, attention scores of one prompt block, the rest.
+        """Bytes of main memory: weights, KV caches, attention scores of one prompt block, WORKSPACE.
 
-        `shared` where a GPU has no memory of its own.
+        With `shared`, GPU layers take main memory too.
         """
         here = 1.0 if shared else 1 - self._share(facts)
         return round(here * self._layers(facts)) + (self._scores(facts) if here else 0) + WORKSPACE
 
     def gpu_bytes(self, facts: ModelFacts) -> int:
-        """Of the GPU's memory."""
+        """Bytes of GPU memory."""
         if not self.gpu_layers:
             return 0
         return round(self._share(facts) * self._layers(facts)) + self._scores(facts) + GPU_WORKSPACE
 
     def _layers(self, facts: ModelFacts) -> int:
-        """Bytes of weights and caches."""
+        """Bytes of weights and KV caches."""
         return facts.bytes + round(self.rows * self._cells * facts.kv_width * KV_BYTES[self.kv_type])
 
     @property
     def _cells(self) -> int:
-        """Ids that a row's cache has room for."""
+        """Capacity of a sequence's KV cache in ids."""
         return -(-self.ids // ROUNDED) * ROUNDED
 
     def _scores(self, facts: ModelFacts) -> int:
         return 0 if self.flash else 4 * facts.heads * self._cells * self.batch
 
     def _share(self, facts: ModelFacts) -> float:
-        """Of the layers, how many are on the GPU."""
+        """Share of the layers on the GPU, 0 … 1."""
         return 1.0 if self.gpu_layers < 0 else min(1.0, self.gpu_layers / facts.layers)
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of one decode step as a sum; true while weights are read once for all rows."""
+    """Terms of the seconds of a decode step; exact while weights are read once for all sequences."""
 
     step: float
-    """Of any step: the weights are read once."""
+    """Seconds of every step, in which the weights are read once."""
     row: float
-    """For each row in it."""
+    """Seconds for each sequence in the step."""
     cell: float
-    """For each id that the rows' caches hold."""
+    """Seconds for each id in the KV caches of these sequences."""
     prompt: float
-    """Of one id of a prompt, read in blocks."""
+    """Seconds of one id of a prompt, which is decoded in blocks."""
 
     def seconds(self, rows: int, cells: int) -> float:
-        """One step of `rows` rows that hold `cells` ids together."""
+        """Seconds of one step of `rows` sequences with `cells` ids in all."""
         return self.step + rows * self.row + cells * self.cell
 
 
@@ -96,11 +96,11 @@ def draft_seconds(
     header: int = 0,
     takes: int = 1,
 ) -> float:
-    """Stage 1: ids of each section's own prompt (the header with the first) and its frames → seconds.
+    """Seconds of stage 1: `prompts` are ids of each section's prompt, the first including the header.
 
-    The context grows from section to section; the unconditional row starts anew in each. Where a section
-    would not fit into `n_ctx` ids the oldest go, and what is left is read anew behind the header. All `takes`
-    of a song share their steps and the first prompt.
+    The context grows from section to section; the unconditional sequence restarts in each. Where a section
+    would not fit into `n_ctx` ids, the oldest sections are dropped and the others decoded again after the
+    header. All `takes` of a song share their steps and the first prompt.
     """
     total, first = 0.0, 0
     lengths = [
@@ -121,7 +121,7 @@ def draft_seconds(
 
 
 def drawn_ids(prompts: Sequence[int], frames: Sequence[int], guided: bool, share: float) -> int:
-    """Ids in stage 1's rows when a share, 0 … 1, of all frames is drawn; the rest as in `draft_seconds`."""
+    """Ids in stage 1's sequences once a share (0 … 1) of all frames is sampled; see `draft_seconds`."""
     left = round(share * STEPS_PER_FRAME["stage1"] * sum(frames))
     before = 0
     for ids, count in zip(prompts, frames, strict=True):
@@ -135,13 +135,13 @@ def drawn_ids(prompts: Sequence[int], frames: Sequence[int], guided: bool, share
 def refine_seconds(
     cost: StepCost, lengths: Sequence[int], rows: int, steps: int = STEPS_PER_FRAME["stage2"]
 ) -> float:
-    """Stage 2: frames of each chunk, the longest first, in waves of `rows` → seconds."""
+    """Seconds of stage 2: `lengths` are frames of each chunk, longest first, refined `rows` at a time."""
     total = 0.0
     for start in range(0, len(lengths), rows):
         wave = lengths[start : start + rows]
         total += cost.prompt * sum(CHUNK_PROMPT_IDS + frames for frames in wave)
         for i, frames in enumerate(sorted(wave)):
-            # between two ends the rows that are left go on together
+            # between two ends the remaining sequences share their steps
             before = sorted(wave)[i - 1] if i else 0
             taken = steps * (frames - before)
             left = wave[: len(wave) - i]

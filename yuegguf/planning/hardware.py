@@ -1,4 +1,4 @@
-"""What this machine is: cores, memory, CPU features. Facts only; decisions are in `plan`."""
+"""Facts of this machine: cores, memory, CPU features. Decisions are in `plan`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ FEATURES = (
     "neon",
     "asimd",
 )
-"""CPU features that llama.cpp's kernels make use of."""
+"""CPU features that llama.cpp's kernels use."""
 
 
 NICE = 10
-"""The niceness of a program that gives way to others, of 19."""
+"""Niceness of a process that gives way to others, 0 … 19."""
 CGROUP = Path("/sys/fs/cgroup")
-"""Where groups of processes have their limits: version 2 in this folder, version 1 in one per resource."""
+"""Folder of the cgroups' limits: version 2 in the folder itself, version 1 in a folder per resource."""
 GROUPS = Path("/proc/self/cgroup")
-"""The groups that this process is in. A container is at the root of what it sees."""
+"""File with the cgroups of this process. A container sees its own cgroup as the root."""
 
 
 def is_mac() -> bool:
@@ -49,24 +49,24 @@ def physical_cores() -> int:
 
 
 def available_memory(cgroup: Path = CGROUP, groups: Path = GROUPS) -> int | None:
-    """Bytes that can be taken without swapping, within the limits of cgroups; None if unknown."""
-    found = [_memory("available"), *(_room(folder) for folder in _memory_groups(cgroup, groups))]
-    return min((room for room in found if room is not None), default=None)
+    """Bytes available without swapping, within the limits of cgroups; None = unknown."""
+    rooms = [_memory("available"), *(_room(folder) for folder in _memory_groups(cgroup, groups))]
+    return min((room for room in rooms if room is not None), default=None)
 
 
 def total_memory() -> int | None:
-    """Bytes of memory in this machine; None if unknown."""
+    """Bytes of memory in this machine; None = unknown."""
     return _memory("total")
 
 
 def on_battery() -> bool:
-    """Whether it runs on its battery now; False where it has none or does not say."""
-    found = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
-    return found is not None and found.power_plugged is False
+    """Whether the machine runs on battery; False if it has none or its state is unknown."""
+    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    return battery is not None and battery.power_plugged is False
 
 
 def give_way() -> None:
-    """Let every other program have the cores first; what this process starts from here on gives way too."""
+    """Lower the priority of this process, and so of the processes that it starts from now on."""
     process = psutil.Process()
     with suppress(psutil.Error, OSError):
         if sys.platform == "win32":
@@ -76,19 +76,19 @@ def give_way() -> None:
 
 
 def peak_memory() -> int | None:
-    """Most bytes that this process held since `forget_peak`, mapped files included; None if unknown."""
+    """Peak resident bytes of this process since `forget_peak`, mapped files included; None = unknown."""
     match = re.search(r"^VmHWM:\s+(\d+) kB$", _text("/proc/self/status"), re.MULTILINE)
     return int(match[1]) * 1024 if match else None
 
 
 def forget_peak() -> None:
-    """Begin a new peak; where the system cannot, the old one stays."""
+    """Reset the peak of `peak_memory`, if the system can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def graphics() -> str | None:
-    """What llama.cpp has to be built for to use this machine's GPU: cuda, metal, vulkan; None without one."""
+    """Backend of llama.cpp for this machine's GPU: cuda, metal or vulkan; None without a GPU."""
     if is_mac():
         return "metal"
     if Path("/proc/driver/nvidia").is_dir() or shutil.which("nvidia-smi"):
@@ -97,13 +97,13 @@ def graphics() -> str | None:
 
 
 def cpu_name() -> str:
-    """The processor's name."""
+    """Name of the processor."""
     match = re.search(r"^model name\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
     return match[1] if match else platform.processor() or platform.machine()
 
 
 def cpu_features() -> list[str]:
-    """The features of FEATURES that this processor has."""
+    """Features among FEATURES that this processor has."""
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
     present = set(match[1].split()) if match else set()
     return [name for name in FEATURES if name in present]
@@ -115,7 +115,7 @@ def _siblings(cpu: int) -> str:
 
 
 def _quota() -> int | None:
-    """CPUs that the container's quota allows, rounded up."""
+    """Number of CPUs within the container's quota, rounded up; None = no quota."""
     fields = _text(CGROUP / "cpu.max").split()
     if len(fields) == 2 and fields[0].isdigit() and fields[1].isdigit():
         return max(1, -(-int(fields[0]) // int(fields[1])))
@@ -123,19 +123,19 @@ def _quota() -> int | None:
 
 
 def _memory_groups(cgroup: Path, groups: Path) -> list[Path]:
-    """Folders of the groups whose limits hold for this process's memory: its own, and those above."""
-    found = {cgroup, cgroup / "memory"}
+    """Folders of the cgroups that limit this process's memory: its own and their parents."""
+    folders = {cgroup, cgroup / "memory"}
     for line in _text(groups).splitlines():
         _, kinds, path = (*line.split(":", 2), "", "")[:3]
         if kinds == "" or "memory" in kinds.split(","):
             root = cgroup / "memory" if kinds else cgroup
             own = root / path.lstrip("/")
-            found |= {folder for folder in (own, *own.parents) if folder.is_relative_to(root)}
-    return sorted(found)
+            folders |= {folder for folder in (own, *own.parents) if folder.is_relative_to(root)}
+    return sorted(folders)
 
 
 def _room(group: Path) -> int | None:
-    """Bytes that are left to a group of processes; None where it has no limit."""
+    """Bytes left to a cgroup; None without a limit."""
     for limit, usage, cache in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -153,9 +153,9 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _memory(what: str) -> int | None:
+def _memory(quantity: str) -> int | None:
     try:
-        return int(getattr(psutil.virtual_memory(), what)) or None
+        return int(getattr(psutil.virtual_memory(), quantity)) or None
     except (psutil.Error, OSError, ValueError):  # a sandbox without /proc
         return None
 

@@ -1,6 +1,6 @@
-"""How a song is computed on this machine: context, rows, threads, cache type; pure arithmetic.
+"""Plan of a song on this machine: context, sequences, threads, cache type; pure arithmetic.
 
-The plan is stored in the song folder, because another plan is another batch shape and so other bits.
+The plan is stored in the song folder, since another one has another batch shape and so gives other bits.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from yuegguf.request.ranges import check_integer
 from yuegguf.stages.stage2 import CHUNK_IDS, best_rows, chunk_grid, cpu_step_cost, gpu_step_cost
 
 STEP, SHORTEST = 256, 2048
-"""Contexts are multiples of the first; one shorter than the second is not proposed: no section fits."""
+"""Granularity and minimum of a proposed context, in ids; no section fits into a shorter one."""
 MAX_CONTEXT = 16384
-"""Context that the published stage 1 was trained for, in ids."""
+"""Context of the published stage 1 in training, in ids."""
 MAX_STAGE2_ROWS = 16
-"""llama.cpp's kernels take sixteen rows at once; more gain nothing, and a row's caches take 0.7 GB."""
+"""Maximum stage-2 sequences on the CPU: llama.cpp's kernels take 16 at once, and each needs 0.7 GB."""
 MAX_GPU_ROWS = 32
-"""A GPU gains from more of them."""
+"""Maximum stage-2 sequences on a GPU, which gains from more of them."""
 GPU_BATCH = 512
-"""Ids computed at once on a GPU, which is faster the more there are."""
+"""Ids computed at once on a GPU, which is faster with larger batches."""
 DEFAULT_ROWS = 4
-"""Stage-2 rows where free memory is unknown."""
+"""Stage-2 sequences where free memory is unknown."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The decisions for one song."""
+    """Compute settings of one song."""
 
     n_ctx: int
-    """Ids per stage-1 row."""
+    """Ids per stage-1 sequence."""
     stage1_rows: int
     stage2_rows: int
     threads: int
     kv_type: str
     main_gpu: int | None
     memory: int
-    """Bytes that the largest phase needs, as estimated."""
+    """Estimated bytes of main memory of the largest phase."""
     gpu_memory: int
-    """The same of the GPU's memory."""
+    """Estimated bytes of GPU memory of the largest phase."""
     stage1_gpu_layers: int = 0
     stage2_gpu_layers: int = 0
     flash_attention: bool = False
@@ -75,24 +75,24 @@ class Plan:
             check_integer("a plan's memory", memory, 0, MOST_BYTES)
 
     def stage1(self) -> LoadSpec:
-        """How stage 1 is held."""
-        return self._held(self.stage1_rows, self.n_ctx, self.stage1_gpu_layers)
+        """Load options of stage 1."""
+        return self._load_spec(self.stage1_rows, self.n_ctx, self.stage1_gpu_layers)
 
     def stage2(self) -> LoadSpec:
-        """How stage 2 is held."""
-        return self._held(self.stage2_rows, CHUNK_IDS, self.stage2_gpu_layers)
+        """Load options of stage 2."""
+        return self._load_spec(self.stage2_rows, CHUNK_IDS, self.stage2_gpu_layers)
 
-    def _held(self, rows: int, ids: int, layers: int) -> LoadSpec:
+    def _load_spec(self, rows: int, ids: int, layers: int) -> LoadSpec:
         return LoadSpec(rows, ids, self.kv_type, self.flash_attention, self.ubatch, layers)
 
     def step_effort(self, rows: int) -> int:
-        """What a step of stage 2 costs by rows, relative (see `stage2.best_rows`)."""
+        """Relative cost of a stage-2 step of `rows` sequences (see `stage2.best_rows`)."""
         return gpu_step_cost(rows) if self.stage2_gpu_layers == ALL else cpu_step_cost(rows)
 
 
 @dataclass(frozen=True)
 class StageFacts:
-    """The language models of both stages."""
+    """Sizes of the language models of both stages."""
 
     stage1: ModelFacts
     stage2: ModelFacts
@@ -101,7 +101,7 @@ class StageFacts:
 def make_plan(
     song: PreparedSong, models: StageFacts, options: ComputeOptions, devices: Devices, takes: int = 1
 ) -> Plan:
-    """Decide for a song that is drafted in one batch with its other `takes`.
+    """Plan a song that is drafted in one batch of `takes` takes.
 
     Raises NotEnoughMemory with the numbers, RequestError for too many threads.
     """
@@ -121,7 +121,7 @@ def make_plan(
         ubatch=options.ubatch or (GPU_BATCH if on_gpu else MAX_BATCH),
     )
     placed = offloaded(drafted, models, options, devices)
-    if on_gpu and not (placed.stage1_gpu_layers or placed.stage2_gpu_layers):  # its memory holds no layer
+    if on_gpu and not (placed.stage1_gpu_layers or placed.stage2_gpu_layers):  # not one layer fits
         return make_plan(song, models, options, replace(devices, gpu=False), takes)
     lengths = chunk_frames(song)
     rows = options.stage2_rows or best_rows(
@@ -141,10 +141,10 @@ def revise_plan(
     *,
     phase: str,
 ) -> Plan:
-    """The plan of a song that goes on with `phase`, with what the user now says.
+    """Change the plan of a song that continues with `phase` to the user's new options.
 
-    Threads, stage-2 rows and the device may change; context and cache type may not, since what is
-    sampled already depends on them. Raises RequestError, NotEnoughMemory.
+    Threads, stage-2 sequences and the device may change; context and cache type may not, since the codes
+    sampled so far depend on them. Raises RequestError, NotEnoughMemory.
     """
     fixed = "leave it out, or start a new song"
     if options.ctx is not None and options.ctx < plan.n_ctx:
@@ -173,7 +173,7 @@ def uses_gpu(options: ComputeOptions, devices: Devices) -> bool:
 
 
 def offloaded(plan: Plan, models: StageFacts, options: ComputeOptions, devices: Devices) -> Plan:
-    """The plan with layers on the GPU: as many as asked, else as many as fit, of each stage by itself."""
+    """The plan with GPU layers for each stage by itself: the number requested, else as many as fit."""
 
     def layers(model: ModelFacts, spec: LoadSpec) -> int:
         if options.gpu_layers is not None:
@@ -191,7 +191,7 @@ def offloaded(plan: Plan, models: StageFacts, options: ComputeOptions, devices: 
 
 
 def _flash(options: ComputeOptions, kv_type: str, on_gpu: bool) -> bool:
-    """Flash attention as asked; else where it is known to win or is needed."""
+    """Flash attention as requested, else where it is faster or the cache type needs it."""
     if options.flash_attention is not None:
         return options.flash_attention
     return on_gpu or kv_type in QUANTISED
@@ -200,10 +200,10 @@ def _flash(options: ComputeOptions, kv_type: str, on_gpu: bool) -> bool:
 def checked(
     plan: Plan, models: StageFacts, options: ComputeOptions, devices: Devices, phase: str = "draft"
 ) -> Plan:
-    """The plan with its memory filled in.
+    """The plan with its memory estimate.
 
-    Raises NotEnoughMemory when a phase from `phase` on needs more than may be used, or more of the GPU
-    than is free.
+    Raises NotEnoughMemory when a phase from `phase` on needs more than `usable_memory`, or more of the
+    GPU's than is free.
     """
     shared, phases = devices.shared_memory, ("draft", "refine")
     first, second = plan.stage1(), plan.stage2()
@@ -215,12 +215,12 @@ def checked(
     ]
     for need in needs[phases.index(phase) if phase in phases else len(needs) :]:
         need.check(usable_memory(options, devices), devices.gpu_memory, shared)
-    memory = max(need.held.own_bytes(need.model, shared) for need in needs)
-    return replace(plan, memory=memory, gpu_memory=max(need.held.gpu_bytes(need.model) for need in needs))
+    memory = max(need.load.own_bytes(need.model, shared) for need in needs)
+    return replace(plan, memory=memory, gpu_memory=max(need.load.gpu_bytes(need.model) for need in needs))
 
 
 def usable_memory(options: ComputeOptions, devices: Devices) -> int | None:
-    """Bytes that may be used: as many as asked, else what is free; None = unknown."""
+    """Memory limit in bytes: the one requested, else the free memory; None = unknown."""
     return devices.memory if options.max_memory is None else options.max_memory
 
 
@@ -230,7 +230,7 @@ def chunk_frames(song: PreparedSong) -> list[int]:
 
 
 def context_for(song: PreparedSong, most: int) -> int:
-    """Ids of context that hold the whole song, in steps of 256, at most `most`.
+    """Ids of context for the whole song, a multiple of STEP or `most`, if that is less.
 
     Counted without a tokenizer: a text never has more ids than bytes, plus one for each call's
     leading space; markers are 7 ids each; all lyrics are in the header, those of the sections to generate
@@ -246,12 +246,12 @@ def context_for(song: PreparedSong, most: int) -> int:
 
 
 def most_rows(plan: Plan) -> int:
-    """Stage-2 rows that are worth having where its layers are."""
+    """Maximum useful stage-2 sequences on the device that holds its layers."""
     return MAX_GPU_ROWS if plan.stage2_gpu_layers == ALL else MAX_STAGE2_ROWS
 
 
 def _rows_that_fit(plan: Plan, stage2: ModelFacts, options: ComputeOptions, devices: Devices) -> int:
-    """Rows that fit into both memories; DEFAULT_ROWS where the one that holds their caches is unknown."""
+    """Sequences that fit into both memories; DEFAULT_ROWS if the memory of their KV caches is unknown."""
     own, gpu = usable_memory(options, devices), devices.gpu_memory
     if (gpu if plan.stage2_gpu_layers == ALL else own) is None:
         return DEFAULT_ROWS
@@ -265,7 +265,7 @@ def _rows_that_fit(plan: Plan, stage2: ModelFacts, options: ComputeOptions, devi
 
 
 def file_bytes(song: PreparedSong) -> int:
-    """Most bytes of a finished song's folder: audio as PCM (mp3 is smaller), codes and log."""
+    """Maximum bytes of a finished song's folder: audio as PCM (mp3 is smaller), codes and log."""
     output = song.request.output
     samples = SONG_HOP * song.frames * (3 if output.stems else 1)
     return len(output.formats) * samples * output.bits // 8 + 64 * song.frames

@@ -1,4 +1,4 @@
-"""How fast this machine is: a few steps of a loaded engine, timed and kept for the next time."""
+"""Speed of this machine: a few steps of a loaded engine are timed, and the result is cached."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from yuegguf.planning.cost import StepCost
 from yuegguf.stages.render import TRACKS
 
 NEAR, FAR, FARTHEST = 16, 272, 2048
-"""Ids in the rows where steps are timed; the difference is what a longer cache costs. The later place is the
-farther, up to FARTHEST, the sooner a prompt is read."""
+"""Lengths of the KV caches, in ids, at which steps are timed: the difference is the cost of a longer cache.
+A fast machine decodes a longer prompt, up to FARTHEST."""
 FEWEST, MOST = 3, 50
-"""Steps that are timed at a place."""
+"""Minimum and maximum number of timed repetitions."""
 RENDER_FRAMES = 100
 
 
 def measure(engine: TokenEngine, seconds: float = 4.0, far: int | None = None) -> StepCost:
-    """Time steps of the engine's rows near the start and at `far` ids, about `seconds` in all.
+    """Time steps of the engine with short KV caches and with `far` ids in each, for about `seconds` in all.
 
-    Without `far` the later place is as far as a prompt can be read to in about those seconds. A long prompt,
-    which a given far place needs, may take more. Rows are empty afterwards. Raises EngineError.
+    Without `far`, the longer caches are as long as a prompt that is decoded in about those seconds. A large
+    `far` may take more. The sequences are empty afterwards. Raises EngineError.
     """
     rows, first = engine.n_rows, min(far or FAR, engine.n_ctx - 1)
     near = min(NEAR, first // 2)
@@ -66,31 +66,31 @@ def _spread(engine: TokenEngine) -> None:
         engine.copy(0, row)
 
 
-def _step(engine: TokenEngine, rows: int, held: int, seconds: float) -> float:
-    """Median seconds of a step of the first `rows` rows, each of which holds `held` ids."""
+def _step(engine: TokenEngine, rows: int, length: int, seconds: float) -> float:
+    """Median seconds of a step of the first `rows` sequences with `length` ids in each."""
     batch = [SequenceInput(row, [5]) for row in range(rows)]
 
     def once() -> None:
         engine.decode(batch)
         for row in range(rows):
-            engine.forget(row, held)
+            engine.forget(row, length)
 
     once()
     return _median(once, seconds)
 
 
 def _median(once: Callable[[], None], seconds: float) -> float:
-    found: list[float] = []
+    durations: list[float] = []
     begun = time.perf_counter()
-    while len(found) < FEWEST or (len(found) < MOST and time.perf_counter() - begun < seconds):
+    while len(durations) < FEWEST or (len(durations) < MOST and time.perf_counter() - begun < seconds):
         start = time.perf_counter()
         once()
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
 
 
 def measure_codec(codec: AudioCodec) -> float:
-    """Seconds that a frame of a song (both tracks, decoded and upsampled) takes."""
+    """Seconds of decoding and upsampling one frame of both tracks."""
     codes = np.random.default_rng(0).integers(0, 1024, (CODEBOOKS, RENDER_FRAMES)).astype(np.int16)
 
     def once() -> None:
@@ -103,7 +103,7 @@ def measure_codec(codec: AudioCodec) -> float:
 
 
 def bandwidth(threads: int, size: int = 1 << 29) -> float:
-    """Bytes a second that the cores can read from memory together: the best of a few sums over `size`."""
+    """Memory bandwidth of `threads` threads, bytes a second: the best of a few sums over `size` bytes."""
     parts = np.array_split(np.ones(size // 4, np.float32), threads)
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
@@ -115,24 +115,24 @@ def bandwidth(threads: int, size: int = 1 << 29) -> float:
 
 
 class TimingCache:
-    """Measured costs on disk, under a key that says of which machine and files they are."""
+    """Measured step costs on disk, by a hash of the machine's and the model's facts."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_dir() / "speed.json"
 
     def find(self, *facts: object) -> StepCost | None:
-        """What was measured under these facts before."""
+        """Cost measured earlier with these facts, or None."""
         return self._read().get(_key(facts))
 
     def keep(self, cost: StepCost, *facts: object) -> None:
-        """Remember; a folder that cannot be written to is no reason to stop."""
+        """Store a cost; an unwritable folder is ignored."""
         with suppress(OSError, StorageError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as beside:
                 beside.write_bytes(typed_json.encode_with_checksum({**self._read(), _key(facts): cost}))
 
     def _read(self) -> dict[str, StepCost]:
-        """Everything measured so far; nothing where that cannot be read, since it is measured again."""
+        """All stored costs by key; empty if the file is unreadable, since they are then measured again."""
         try:
             return typed_json.read_file(self.path, dict[str, StepCost], "")
         except (OSError, DamagedFile):
@@ -144,6 +144,6 @@ def _key(facts: tuple[object, ...]) -> str:
 
 
 def cache_dir() -> Path:
-    """Where measurements are kept: $YUEGGUF_CACHE_DIR, else the user's cache folder."""
+    """Folder of the cache: $YUEGGUF_CACHE_DIR, else the user's. Raises RequestError without a home folder."""
     usual = partial(platformdirs.user_cache_path, "yuegguf", appauthor=False)
     return user_folder("YUEGGUF_CACHE_DIR", usual)

@@ -87,10 +87,10 @@ def is_valid_text(text: str) -> bool:
     return "\0" not in text and text.encode(errors="ignore").decode() == text
 
 
-def check_text_length(text: str, most: int, what: str) -> None:
+def check_text_length(text: str, most: int, name: str) -> None:
     """Raise RequestError for a text of more than `most` characters."""
     if len(text) > most:
-        raise RequestError(f"{what} have {len(text):,} characters", f"use at most {most:,}")
+        raise RequestError(f"{name} have {len(text):,} characters", f"use at most {most:,}")
 
 
 def choose_sections(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:

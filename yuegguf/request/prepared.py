@@ -24,7 +24,7 @@ class PreparedSong:
     caps: tuple[int, ...]
     """Most frames of each section to generate; with a recording as guide, its frames in all."""
     notices: tuple[str, ...]
-    """How the lyrics were interpreted where they are not plain."""
+    """Notices about interpreted lyrics, a sentence each."""
 
     @property
     def frames(self) -> int:

@@ -39,12 +39,12 @@ class KeptPart:
         return bool(self.before.shape[1] == CODEBOOKS)
 
 
-def write_kept_part(folder: Path, kept: KeptPart) -> None:
+def write_kept_part(folder: Path, part: KeptPart) -> None:
     """Write a song folder's base.npz. Raises StorageError."""
-    counts = {"frames": kept.frames, "after_frames": kept.after_frames}
-    given = [kept.prefix.sections, kept.prefix.codes]
+    counts = {"frames": part.frames, "after_frames": part.after_frames}
+    given = [part.prefix.sections, part.prefix.codes]
     arrays = {name: np.array(values, np.int64) for name, values in {**counts, "given": given}.items()}
-    save_arrays(folder / "base.npz", {**arrays, "before": kept.before, "after": kept.after})
+    save_arrays(folder / "base.npz", {**arrays, "before": part.before, "after": part.after})
 
 
 def read_kept_part(folder: Path) -> KeptPart | None:
@@ -65,13 +65,13 @@ def read_kept_part(folder: Path) -> KeptPart | None:
     )
 
 
-def check_log_prefix(log: Path, kept: KeptPart) -> None:
+def check_log_prefix(log: Path, part: KeptPart) -> None:
     """Refuse a token log that does not begin with the kept codes; never changes it. Raises DamagedFile."""
     content = read_limited(log, MAX_LOG_BYTES, RESTORE_HINT) if log.exists() else b""
     sections = parse_log(content, log.name)[0].sections
-    whole, partial = sections[: kept.prefix.sections], sections[kept.prefix.sections :][:1]
-    codes = [*chain(*whole), *chain(*(section[: kept.prefix.codes] for section in partial))]
-    if [code for code in codes if code != END_OF_AUDIO] != interleave(*kept.before[:, 0]).tolist():
+    whole, partial = sections[: part.prefix.sections], sections[part.prefix.sections :][:1]
+    codes = [*chain(*whole), *chain(*(section[: part.prefix.codes] for section in partial))]
+    if [code for code in codes if code != END_OF_AUDIO] != interleave(*part.before[:, 0]).tolist():
         raise DamagedFile(
             f"{log} does not begin with the part that the song continues", "restore it from a copy"
         )

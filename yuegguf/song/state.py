@@ -1,4 +1,4 @@
-"""Where a song is between request and finished files, and what it then is."""
+"""State of a song: the phase to continue with, and the finished song."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from yuegguf.song.record import Phase
 
 
 def where(folder: SongFolder) -> Phase | Literal["done"]:
-    """Where to go on: the phase that song.json notes, or the one whose result is gone.
+    """Phase to continue with: the one in song.json, or an earlier one whose result is missing.
 
-    "done" where all is there that was asked for, which may be a draft.
+    "done" when the requested files exist, those of a draft included.
     """
     if folder.state == "draft" or not (folder.path / "stage1.npz").exists():
         return "draft"
     if folder.state == "refine" and folder.early.draft:
-        return "done" if _there(folder, folder.record.draft_files) else "sketch"
+        return "done" if _exist(folder, folder.record.draft_files) else "sketch"
     if folder.state == "refine" or not (folder.path / "stage2.npz").exists():
         return "refine"
-    return folder.state if _there(folder, folder.record.files) else "master"
+    return folder.state if _exist(folder, folder.record.files) else "master"
 
 
-def _there(folder: SongFolder, names: Sequence[str]) -> bool:
-    """Whether files that song.json notes are in the folder; false if it notes none."""
+def _exist(folder: SongFolder, names: Sequence[str]) -> bool:
+    """Whether the files named in song.json exist; false if it names none."""
     return bool(names) and all((folder.path / name).exists() for name in names)
 
 
 def finished(folder: SongFolder) -> Song:
-    """The song of a folder whose files are written, or the draft where it rests."""
+    """The finished song of a folder, or its draft. Raises DamagedFile."""
     frames = folder.load_stage1()[0].shape[1]
     names = folder.record.draft_files if folder.draft_complete else folder.record.files
     files = tuple(folder.path / name for name in names)
@@ -40,7 +40,7 @@ def finished(folder: SongFolder) -> Song:
 
 
 def finished_sections(folder: SongFolder) -> list[FinishedSection]:
-    """Where the sections of a drafted song lie."""
+    """Sections of a drafted song, with their times. Raises DamagedFile."""
     labels = [section.label for section in folder.song.sections]
     _, frames = folder.load_stage1()
     complete = [bool(n < cap) for n, cap in zip(frames, folder.song.caps, strict=False)]

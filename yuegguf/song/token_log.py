@@ -96,7 +96,7 @@ class TokenLog:
         self._attempts[section] = self.attempt(section) + 1
 
     def attempt(self, section: int) -> int:
-        """How often a section was restarted."""
+        """Number of restarts of a section."""
         return self._attempts.get(section, 0)
 
     def _write(self, entry: bytes) -> None:

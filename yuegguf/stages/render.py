@@ -34,7 +34,7 @@ WINDOW_FRAMES = 500
 
 @dataclass(frozen=True)
 class MixOptions:
-    """How the two tracks become one song."""
+    """Options of the mix of the two tracks."""
 
     mode: MixMode = "hybrid"
     """hybrid: below 5.5 kHz the codec, above it Vocos, joined flat. upstream: the same with the official

@@ -105,7 +105,7 @@ class _Candidate:
 
     def generate(self, checkpoint: Checkpoint | None) -> Steps:
         """Generate all sections from a restored checkpoint, or from the beginning."""
-        done = checkpoint.section if checkpoint else self.task.kept.sections
+        done = checkpoint.section if checkpoint else self.task.kept_prefix.sections
         self.sections = [self._journal_codes(i) for i in range(done)]
         self._reset_counts()
         while len(self.sections) < len(self.task.caps):
@@ -190,20 +190,20 @@ class _Candidate:
         return [self.vocab.codebook0 + code for code in codes]
 
     def _next_logits(
-        self, section: int, codes: Sequence[int], pending: PendingIds, known: int
+        self, section: int, codes: Sequence[int], pending: PendingIds, n_replay: int
     ) -> Generator[list[SequenceInput], Logits, tuple[int | None, Logits]]:
         """The drafted code fed in this step, if any, and the logits of the next code.
 
-        `known` is the number of codes that are still replayed.
+        `n_replay` is the number of codes that are still replayed.
         """
         if self.spare_logits is not None:  # the last draft was accepted
             logits, self.spare_logits = self.spare_logits, None
             return None, logits
         sampled = len(codes) > self.task.kept_codes(section)
-        if sampled and self.snapshots and known <= 0:
+        if sampled and self.snapshots and n_replay <= 0:
             self.snapshots.offer(self.engine, self.seqs, Checkpoint(section, len(codes), self.first))
         draft = self._draft(section, codes) if sampled else None
-        unknown = known <= (0 if draft is None else 1)
+        unknown = n_replay <= (0 if draft is None else 1)
         logits, self.spare_logits = yield from self._step(section, pending, draft, unknown)
         return draft, logits
 
@@ -252,14 +252,16 @@ class _Candidate:
     def _context(self, section: int) -> list[int]:
         return section_context(self.task, self.vocab, self.sections, self.first, section)
 
-    def _has_fault(self, section: int, codes: Sequence[int], ended: bool, known: int) -> bool:
+    def _has_fault(self, section: int, codes: Sequence[int], ended: bool, n_replayed: int) -> bool:
         """Whether the section has to be restarted; replayed codes passed when they were sampled."""
         task, count = self.task, len(codes)
         last = ended or count == 2 * task.caps[section]
         again = self.journal.attempt(section) < task.retries
         due = last or (again and count % CHECK_EVERY == 0)
         fault = (
-            task.fault_check(section, codes, last) if task.fault_check and due and count >= known else None
+            task.fault_check(section, codes, last)
+            if task.fault_check and due and count >= n_replayed
+            else None
         )
         if fault is None:
             return False

@@ -105,7 +105,7 @@ class Stage1Task:
     candidate: int = 0
     speculative: bool = True
     """Feed a drafted code beside the last one (see `lookahead`); off where candidates fill the batch."""
-    kept: KeptPrefix = KeptPrefix()
+    kept_prefix: KeptPrefix = KeptPrefix()
     forced: ForcedTrack | None = None
     fault_check: FaultCheck | None = None
     retries: int = 0
@@ -113,7 +113,7 @@ class Stage1Task:
 
     def kept_codes(self, section: int) -> int:
         """Number of kept codes at the beginning of the first section that is generated; 0 for the others."""
-        return self.kept.codes if section == self.kept.sections else 0
+        return self.kept_prefix.codes if section == self.kept_prefix.sections else 0
 
 
 @dataclass(frozen=True)
