@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import soundfile
 from helpers import FAST, FRAMES, OURS, Capture, cli
 
 from yuegguf.errors import RequestError
+from yuegguf.exchange.encode_files import EncodeOptions
 
 SONG = (*OURS, *FAST)
 pytestmark = pytest.mark.usefixtures("no_models")
@@ -172,12 +174,13 @@ def test_codes_of_no_frames_become_no_audio(capsys: Capture, tmp_path: Path) -> 
 
 
 def test_the_window_of_a_request_is_refused_as_one() -> None:
-    from yuegguf.cli.encode import _window
-
-    assert _window(0.5, None) == slice(25, sys.maxsize)
-    assert _window(0.3, 1.1) == slice(15, 55)
-    with pytest.raises(RequestError, match="is empty"):
-        _window(1.0, 1.0)
+    assert EncodeOptions(start=0.5).window == slice(25, sys.maxsize)
+    assert EncodeOptions(start=0.3, end=1.1).window == slice(15, 55)
+    for start, end in ((1.0, 1.0), (-0.5, 1.0), (math.nan, None)):
+        with pytest.raises(RequestError, match="is empty"):
+            EncodeOptions(start=start, end=end)
+    with pytest.raises(RequestError, match="codebooks"):
+        EncodeOptions(codebooks=9)
 
 
 def test_a_folder_that_is_a_circle_of_links_is_refused(capsys: Capture, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from helpers import FAST, FRAMES, GENRE, LYRICS, OURS, Capture, cli, ended, new_
 
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.exchange import convert, yue_ui
-from yuegguf.exchange.imported import Overrides
+from yuegguf.exchange.imported import ImportFacts
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
@@ -216,7 +216,7 @@ def test_a_rewound_project_is_what_it_shows(tmp_path: Path) -> None:
     project = yue_ui.Project("pop", "[verse]\nla\n[chorus]\nlo", segments, CODES[:, 0], CODES[:, :, :30])
     path = tmp_path / "p.json"
     path.write_bytes(yue_ui.format_project(project))
-    found = convert.from_project(path, Overrides())
+    found = convert.from_project(path, ImportFacts())
     kept = [*range(20), *range(25, 45)]
     assert found.frames == (20, 20)
     assert (found.codes0 == CODES[:, 0, kept]).all()
@@ -226,11 +226,11 @@ def test_a_rewound_project_is_what_it_shows(tmp_path: Path) -> None:
 
 def test_tags_and_settings_come_from_the_official_name(tmp_path: Path) -> None:
     name = "cot_airy-female-pop-80@s_tp0@9_T0@8_rp1@2_maxtk2000_01234567-89ab-4def-8123-456789abcdef"
-    request = convert.from_pair([pair(tmp_path, CODES, name)], Overrides()).request
+    request = convert.from_pair([pair(tmp_path, CODES, name)], ImportFacts()).request
     assert (request.genre, request.segment_seconds) == ("airy female pop 80.s", 20.0)
     assert request.sampling == Sampling(top_p=0.9, temperature=0.8, repetition_penalty=1.2)
-    assert convert.from_pair([tmp_path], Overrides(genre="rock")).request.genre == "rock"
-    odd = convert.from_pair([pair(tmp_path / "odd", CODES, "a_tp9_T1_rp1_maxtk7_x")], Overrides()).request
+    assert convert.from_pair([tmp_path], ImportFacts(genre="rock")).request.genre == "rock"
+    odd = convert.from_pair([pair(tmp_path / "odd", CODES, "a_tp9_T1_rp1_maxtk7_x")], ImportFacts()).request
     assert (odd.genre, odd.sampling, odd.segment_seconds) == ("a", Sampling(), 2.0)  # what is there fits
 
 
@@ -240,7 +240,7 @@ def test_pairs_of_either_stage_in_either_order_and_of_unequal_length(codebooks: 
     files = [tmp_path / "x_vtrack.npy", tmp_path / "x_itrack.npy"]
     np.save(files[1], CODES[1, :codebooks, :40])
     for given in (files, files[::-1], [tmp_path]):
-        found = convert.from_pair(given, Overrides(genre="pop"))
+        found = convert.from_pair(given, ImportFacts(genre="pop"))
         assert (found.codes0 == CODES[:, 0, :40]).all()
         assert found.codes.shape == (2, 8, 40 if codebooks == 8 else 0)
         assert found.notices[0] == "the tracks differ in length; both are cut to 0.8 s"
@@ -250,14 +250,14 @@ def test_two_files_of_different_stages_are_no_pair(tmp_path: Path) -> None:
     pair(tmp_path, CODES)
     np.save(tmp_path / "x_itrack.npy", CODES[1, :1])
     with pytest.raises(DamagedFile, match="come from different stages; pass two files of one stage"):
-        convert.from_pair([tmp_path], Overrides(genre="pop"))
+        convert.from_pair([tmp_path], ImportFacts(genre="pop"))
 
 
 def test_stage_2_is_taken_where_infer_py_left_both(tmp_path: Path) -> None:
     pair(tmp_path / "stage1", CODES[:, :1])
-    assert convert.from_pair([tmp_path], Overrides(genre="pop")).codes.shape == (2, 8, 0)
+    assert convert.from_pair([tmp_path], ImportFacts(genre="pop")).codes.shape == (2, 8, 0)
     pair(tmp_path / "stage2", CODES)
-    assert (convert.from_pair([tmp_path], Overrides(genre="pop")).codes == CODES).all()
+    assert (convert.from_pair([tmp_path], ImportFacts(genre="pop")).codes == CODES).all()
 
 
 def test_stems_are_encoded_whole_and_cut(capsys: Capture, recordings: Path, tmp_path: Path) -> None:
@@ -330,4 +330,4 @@ def test_an_empty_pair_is_no_song(tmp_path: Path) -> None:
     with pytest.raises(
         RequestError, match=r"there are no frames of music in x_vtrack\.npy and x_itrack\.npy; "
     ):
-        convert.from_pair([pair(tmp_path, CODES[:, :, :0])], Overrides(genre="pop"))
+        convert.from_pair([pair(tmp_path, CODES[:, :, :0])], ImportFacts(genre="pop"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from yuegguf.errors import RequestError, StorageError
-from yuegguf.exchange.imported import ImportedSong, Origin, Overrides, assemble, create_folder
+from yuegguf.exchange.imported import ImportedSong, ImportFacts, Origin, assemble, create_folder
 from yuegguf.request.lyrics import parse_lyrics
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Output
@@ -26,9 +26,9 @@ def codes(frames: int) -> np.ndarray:
     return np.random.default_rng(frames).integers(0, 1024, (2, 8, frames)).astype(np.int16)
 
 
-def fitted(frames: int, source: Origin = SOURCE, known: Overrides | None = None) -> ImportedSong:
+def fitted(frames: int, source: Origin = SOURCE, known: ImportFacts | None = None) -> ImportedSong:
     whole = codes(frames)
-    return assemble(whole[:, 0], whole, source, known or Overrides())
+    return assemble(whole[:, 0], whole, source, known or ImportFacts())
 
 
 # Sections
@@ -42,7 +42,7 @@ def test_what_the_user_says_goes_before_what_the_source_says() -> None:
     assert (found.request.segment_seconds, found.request.seed) == (12.0, 4)
     assert found.notices == ()
     output = Output(formats=("flac",))
-    found = fitted(100, source, Overrides("rock", "[bridge]\nhm\n[outro]\nho", (0.5,), output))
+    found = fitted(100, source, ImportFacts("rock", "[bridge]\nhm\n[outro]\nho", (0.5,), output))
     assert found.frames == (25, 75)
     assert (found.request.genre, found.request.sections) == ("rock", "all")
     assert found.request.lyrics == "[bridge]\nhm\n[outro]\nho"
@@ -54,13 +54,13 @@ def test_without_boundaries_all_is_one_section() -> None:
     assert (found.frames, found.request.sections) == ((100,), "all")
     assert parse_lyrics(found.request.lyrics).sections[0].text == "[verse]\n\n\n"
     assert found.notices == ("no lyrics are known: the song is kept without words; pass them with -l",)
-    found = fitted(100, known=Overrides(lyrics=LYRICS))
+    found = fitted(100, known=ImportFacts(lyrics=LYRICS))
     assert (found.frames, found.request.sections, found.request.lyrics) == ((100,), "1", LYRICS)
     assert found.notices == ("all of it is kept as 1 of 3 sections; say where they begin with --at",)
 
 
 def test_a_song_longer_than_a_section_may_be_is_cut_evenly() -> None:
-    found = fitted(15_001, known=Overrides(lyrics="[verse]\nla"))
+    found = fitted(15_001, known=ImportFacts(lyrics="[verse]\nla"))
     assert found.frames == (5000, 5000, 5001)
     assert [s.label for s in prepare(found.request).sections] == ["verse"] * 3
     assert found.request.segment_seconds == 101
@@ -89,25 +89,25 @@ def test_limits_are_raised_to_what_is_there(lyrics: str, frames: tuple[int, ...]
 )
 def test_starts_out_of_order_are_refused(starts: tuple[float, ...]) -> None:
     with pytest.raises(RequestError, match="not in order within the song; it is 2 s long"):
-        fitted(100, known=Overrides(starts=starts))
+        fitted(100, known=ImportFacts(starts=starts))
 
 
 def test_what_is_missing_is_asked_for() -> None:
     for source, known, sentence in (
         (
             replace(SOURCE, genre=" "),
-            Overrides(),
+            ImportFacts(),
             "no genre tags are known of a_vtrack.npy and a_itrack.npy; pass",
         ),
-        (SOURCE, Overrides(lyrics="la"), "the lyrics have no section label"),
+        (SOURCE, ImportFacts(lyrics="la"), "the lyrics have no section label"),
         (
             SOURCE,
-            Overrides(lyrics="[verse]", starts=(1,)),
+            ImportFacts(lyrics="[verse]", starts=(1,)),
             "2 sections are there, and the lyrics have 1; write",
         ),
         (
             replace(SOURCE, frames=(7501,)),
-            Overrides(),
+            ImportFacts(),
             r"a section is 150\.02 s long, at most 150 s are allowed; ",
         ),
     ):
@@ -150,7 +150,7 @@ def test_the_folder_holds_draws_codes_and_origin(tmp_path: Path) -> None:
 
 def test_stage_1_alone_is_to_be_refined(tmp_path: Path) -> None:
     whole = codes(700)
-    folder = adopted(tmp_path, assemble(whole[:, 0], whole[:, :, :0], SOURCE, Overrides()))
+    folder = adopted(tmp_path, assemble(whole[:, 0], whole[:, :, :0], SOURCE, ImportFacts()))
     assert folder.state == "refine"
     assert not (folder.path / "stage2.npz").exists()
     assert not (folder.path / "chunks").exists()
@@ -162,7 +162,7 @@ def test_chunks_that_are_whole_are_not_refined_again(tmp_path: Path) -> None:
     refined = whole[:, :, :640].copy()
     refined[0, 3, 10] = -1
     refined[1, 0, 350] = (refined[1, 0, 350] + 1) % 1024
-    folder = adopted(tmp_path, assemble(whole[:, 0], refined, SOURCE, Overrides()))
+    folder = adopted(tmp_path, assemble(whole[:, 0], refined, SOURCE, ImportFacts()))
     assert folder.state == "refine"
     kept = {(t, s): folder.load_chunk(t, s, n) for t in (0, 1) for s, n in ((0, 300), (300, 300), (600, 100))}
     there = {place: found for place, found in kept.items() if found is not None}

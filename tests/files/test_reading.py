@@ -16,7 +16,7 @@ from yuegguf.cli._texts import read_text
 from yuegguf.codec import header
 from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.exchange import convert
-from yuegguf.exchange.imported import Overrides
+from yuegguf.exchange.imported import ImportFacts
 from yuegguf.files import hashing, typed_json
 from yuegguf.files.arrays import load_array, load_arrays
 from yuegguf.files.atomic import read_limited
@@ -117,7 +117,7 @@ def test_no_more_is_read_than_such_a_file_can_have(tmp_path: Path, monkeypatch: 
     with path.open("wb") as file:
         file.truncate(typed_json.MAX_JSON_BYTES + 1)
     with pytest.raises(DamagedFile, match="larger than 64 MiB"):
-        convert.from_project(path, Overrides())
+        convert.from_project(path, ImportFacts())
     for read, name in (
         (lockfile.read_lock, lockfile.LOCK_NAME),
         (hub_client.read_source_record, hub_client.SOURCE_RECORD),

@@ -24,7 +24,7 @@ from yuegguf.cli._texts import read_text
 from yuegguf.cli.run import run
 from yuegguf.errors import RequestError
 from yuegguf.exchange import convert, finetuning_data, yue_ui
-from yuegguf.exchange.imported import Overrides
+from yuegguf.exchange.imported import ImportFacts
 from yuegguf.exchange.npy_codes import read_codes
 from yuegguf.files import arrays
 from yuegguf.models import hub_client, lockfile, offline_kit
@@ -55,7 +55,7 @@ def pair_seeds(folder: Path) -> list[Content]:
 
 def read_pair(folder: Path) -> None:
     """A pair as codes, and as a song."""
-    each(lambda: read_codes([folder]), lambda: convert.from_pair([folder], Overrides()))
+    each(lambda: read_codes([folder]), lambda: convert.from_pair([folder], ImportFacts()))
 
 
 def lock_seeds(folder: Path) -> list[Content]:
@@ -206,7 +206,7 @@ def read_recording(folder: Path) -> None:
 
 STATE = b'{"00ff": "song", "11": "other"}'
 OTHERS = (
-    Target("YuE-UI project", project_seeds, lambda f: convert.from_project(f / "p.json", Overrides())),
+    Target("YuE-UI project", project_seeds, lambda f: convert.from_project(f / "p.json", ImportFacts())),
     Target("YuE pair", pair_seeds, read_pair, folder=True),
     Target("lock and kit", lock_seeds, read_lock, only=".json"),
     Target("download record", record_seeds, read_record),

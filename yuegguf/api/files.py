@@ -6,12 +6,28 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from yuegguf.exchange import decode_files, encode_files, exporting, importing
+from yuegguf.exchange.decode_files import DecodedAudio
+from yuegguf.exchange.encode_files import EncodedFile, EncodeOptions, FinetuningData
+from yuegguf.exchange.imported import ImportedFolder, ImportFacts, create_imported_song
+from yuegguf.exchange.importing import StemFiles
+from yuegguf.exchange.zip_bundle import Bundle, write_bundle
+from yuegguf.files.atomic import refuse_to_replace
 from yuegguf.models import install, registry
 from yuegguf.models import pull as pulling
 from yuegguf.models.pull import PulledFile, PullOptions
+from yuegguf.models.resolve import ModelChoice, resolve, resolve_codec
 from yuegguf.pipeline.engines import stopping
+from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning import hardware
-from yuegguf.progress import Progress, silent
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.progress import Event, Progress, silent
+from yuegguf.request.prepared import prepare
+from yuegguf.request.song_request import Output
+from yuegguf.song.folder import SongFolder
+
+Paths = Path | str | Sequence[Path | str]
+"""One path, or several."""
 
 
 def pull(
@@ -52,3 +68,143 @@ def install_kit(
     """
     root = Path(models_dir or registry.models_dir())
     return pulling.install_kit(root, Path(kit), names, set_name, stopping(progress, stop))
+
+
+def encode(
+    files: Paths,
+    output_dir: Path | str | None = None,
+    models: ModelChoice | None = None,
+    options: EncodeOptions | None = None,
+    *,
+    compute: ComputeOptions | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> tuple[EncodedFile, ...]:
+    """Encode recordings to codes, each as an .npy of its name in `output_dir`, None = beside it.
+
+    A recording that does not fit into the memory whole is encoded in parts, with a warning through
+    `progress`. Files that exist are replaced with `force` only. Raises YueError.
+    """
+    return encode_files.encode_files(
+        _paths(files),
+        Path(output_dir) if output_dir else None,
+        resolve_codec(models or ModelChoice()),
+        options or EncodeOptions(),
+        compute or ComputeOptions(),
+        force=force,
+        progress=stopping(progress, stop),
+    )
+
+
+def encode_songs(
+    folder: Path | str,
+    out: Path | str,
+    models: ModelChoice | None = None,
+    *,
+    compute: ComputeOptions | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> FinetuningData:
+    """Encode a folder of songs to finetuning data: the JSONL file `out`, and `codes/` beside it.
+
+    Each song is a folder with vocals.*, instrumental.*, lyrics.lrc and tags.txt. Codes that are there from
+    an earlier call with the same recording and codec are used again. Raises YueError.
+    """
+    codec, options = resolve_codec(models or ModelChoice()), compute or ComputeOptions()
+    report = stopping(progress, stop)
+    return encode_files.encode_songs(Path(folder), Path(out), codec, options, force=force, progress=report)
+
+
+def decode(
+    codes: Paths,
+    output_dir: Path | str | None = None,
+    models: ModelChoice | None = None,
+    output: Output | None = None,
+    *,
+    compute: ComputeOptions | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> DecodedAudio:
+    """Make audio files of codes: a song folder, a folder with *vtrack.npy and *itrack.npy, those two files,
+    or one track's file.
+
+    They go into `output_dir`, None = beside the codes. Files that exist are replaced with `force` only.
+    Raises YueError.
+    """
+    return decode_files.decode_files(
+        _paths(codes),
+        Path(output_dir) if output_dir else None,
+        output or Output(),
+        models or ModelChoice(),
+        compute.threads if compute else None,
+        force=force,
+        progress=stopping(progress, stop),
+    )
+
+
+def import_song(
+    source: Paths | StemFiles,
+    models: ModelChoice | None = None,
+    output_dir: Path | str = "songs",
+    facts: ImportFacts | None = None,
+    *,
+    name: str | None = None,
+    compute: ComputeOptions | None = None,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> ImportedFolder:
+    """Make a song folder of a YuE-UI project, of YuE's pair of .npy files (or their folder), or of two stems.
+
+    `resume` refines or renders it, `extend` goes on from it. Assumptions come as warnings through
+    `progress`. Raises YueError.
+    """
+    found, options, report = (
+        resolve(models or ModelChoice()),
+        compute or ComputeOptions(),
+        stopping(progress, stop),
+    )
+    known = facts or ImportFacts()
+    if isinstance(source, StemFiles):
+        song = importing.encode_stem_files(source, known, found.codec, options, report)
+    else:
+        song = importing.read_files(_paths(source), known)
+    for notice in song.notices:
+        report(Event("import", 0, 1, warning=notice))
+    return create_imported_song(song, SongJob(prepare(song.request), found, Path(output_dir), name, options))
+
+
+def export_song(
+    song: Path | str,
+    output_dir: Path | str | None = None,
+    *,
+    yue_ui: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+) -> tuple[Path, ...]:
+    """Write a song's codes as infer.py's .npy files, or as a project of YuE-UI; returns the files.
+
+    They go into `output_dir`, None = the song folder's `export/`. Raises YueError.
+    """
+    folder = SongFolder.open(Path(song))
+    target = Path(output_dir) if output_dir else folder.path / "export"
+    if yue_ui:
+        return exporting.write_project(folder, target, force, progress)
+    return exporting.write_npy_files(folder, target, force)
+
+
+def bundle(song: Path | str, out: Path | str | None = None, *, force: bool = False) -> Bundle:
+    """Put a finished song's audio, section marks and song.json into the zip `out`, None = beside its folder.
+
+    The same song gives the same bytes. Raises YueError.
+    """
+    folder = Path(song)
+    target = Path(out) if out else folder.absolute().with_name(f"{folder.absolute().name}.zip")
+    refuse_to_replace([target], force)
+    return write_bundle(folder, target)
+
+
+def _paths(given: Paths) -> list[Path]:
+    return [Path(given)] if isinstance(given, str | Path) else [Path(each) for each in given]

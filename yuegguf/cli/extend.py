@@ -15,18 +15,16 @@ from yuegguf.cli._groups import Group
 from yuegguf.cli._options import PATH, model_options, pass_output, seed_option, takes_option
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli._texts import read_text, text_or_file
-from yuegguf.cli.import_export import encoded
 from yuegguf.pipeline import song_models
 from yuegguf.pipeline.extend import ExtendRequest
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.request.prepared import prepare
-from yuegguf.request.song_request import Output as SongOutput
 from yuegguf.song.folder import SongFolder
 
 if TYPE_CHECKING:
-    from yuegguf.exchange.imported import ImportedSong
-    from yuegguf.models.resolve import ModelChoice, Models
+    from yuegguf.exchange.imported import ImportFacts
+    from yuegguf.exchange.importing import StemFiles
+    from yuegguf.models.resolve import ModelChoice
 
 
 @dataclass(frozen=True)
@@ -137,43 +135,38 @@ def extend(
     yuegguf extend songs/my-song-1a2b3c --retake 2 --keep-after -n 4
     yuegguf extend --vocal voice.wav --inst band.wav --take 25 -g "folk guitar" -l lyrics.txt
     """
-    from yuegguf.exchange.imported import create_imported_song
-    from yuegguf.models import resolve
+    from yuegguf.api import files
     from yuegguf.pipeline import takes as library
-    from yuegguf.pipeline.extend import extend as continue_song
 
     if song is None:
-        models, parent = resolve.resolve(choice), output_dir or Path("songs")
-        imported = _encoded(output, recording, request.lyrics, models, compute)
-        old = create_imported_song(
-            imported, SongJob(prepare(imported.request), models, parent, name, compute)
+        stems, facts = _recording(recording, request.lyrics)
+        imported = files.import_song(
+            stems,
+            choice,
+            output_dir or Path("songs"),
+            facts,
+            name=name,
+            compute=compute,
+            progress=output.progress,
         )
+        output.done()
+        song = imported.folder
     elif recording.vocal or recording.inst or recording.genre:
         raise click.UsageError("pass SONG, or a recording with --vocal, --inst and -g")
-    else:
-        old = SongFolder.open(song)
+    old = SongFolder.open(song)
     models = song_models.models_of_song(old, choice)
     parent = output_dir or old.path.absolute().parent
-    continuation = continue_song(library.drafted_song(old), request)
-    job = SongJob(prepare(continuation.request), models, parent, name, compute, takes=takes)
-    return finish(output, library.start_extension(old, continuation, job), models, compute)
+    job = SongJob(old.song, models, parent, name, compute, takes=takes)
+    return finish(output, library.start_extension(old, request, job), models, compute)
 
 
-def _encoded(
-    output: Console,
-    recording: RecordingOptions,
-    lyrics: str | None,
-    models: Models,
-    compute: ComputeOptions,
-) -> ImportedSong:
-    """The beginning of two stems as codes. Raises YueError, UsageError."""
-    from yuegguf.exchange.imported import Overrides
+def _recording(recording: RecordingOptions, lyrics: str | None) -> tuple[StemFiles, ImportFacts]:
+    """Both stems of a recording, its tags and lyrics. Raises UsageError where one is missing."""
+    from yuegguf.exchange.imported import ImportFacts
+    from yuegguf.exchange.importing import StemFiles
 
     vocal, inst, genre = recording.vocal, recording.inst, recording.genre
     if vocal is None or inst is None or genre is None or lyrics is None:
         raise click.UsageError("pass SONG, or a recording: --vocal FILE --inst FILE -g TAGS -l LYRICS")
-    known = Overrides(text_or_file(genre, "genre"), lyrics, (), SongOutput())
-    imported = encoded(output, [vocal, inst], (0.0, recording.take), known, models, compute)
-    for notice in imported.notices:
-        output.warn(notice)
-    return imported
+    facts = ImportFacts(text_or_file(genre, "genre"), lyrics)
+    return StemFiles(vocal, inst, seconds=recording.take), facts

@@ -18,17 +18,11 @@ from yuegguf.cli._options import (
     pass_output,
 )
 from yuegguf.cli._texts import text_or_file
-from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
-from yuegguf.errors import RequestError
-from yuegguf.exchange.imported import ImportedSong, Overrides, create_imported_song
-from yuegguf.models.resolve import Models
-from yuegguf.pipeline import engines
-from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Output as SongOutput
 
 if TYPE_CHECKING:
+    from yuegguf.exchange.importing import StemFiles
     from yuegguf.models.resolve import ModelChoice
 
 
@@ -72,38 +66,44 @@ def import_song(
     yuegguf import output -l lyrics.txt --at 28.5,57
     yuegguf import --vocal vocal.wav --inst backing.wav --take 20 -g "female pop" -l lyrics.txt
     """
-    from yuegguf.models import resolve
+    from yuegguf.api import files
+    from yuegguf.exchange.imported import ImportFacts
 
-    stems = _stems(source, vocal, inst)
-    known = Overrides(
+    facts = ImportFacts(
         text_or_file(genre, "genre") if genre is not None else None,
         text_or_file(lyrics, "lyrics") if lyrics is not None else None,
         _starts(at),
         audio,
     )
-    found = resolve.resolve(choice)
-    window = (start, take)
-    material = encoded(output, stems, window, known, found, compute) if stems else _read(source, known)
-    for notice in material.notices:
-        output.warn(notice)
-    place = destination
-    folder = create_imported_song(
-        material, SongJob(prepare(material.request), found, place.output_dir, place.name, compute)
+    imported = files.import_song(
+        _stems(source, vocal, inst, start, take) or source,
+        choice,
+        destination.output_dir,
+        facts,
+        name=destination.name,
+        compute=compute,
+        progress=output.progress,
     )
-    output.say(f"render it with: yuegguf resume {folder.path}")
-    seconds = material.codes0.shape[1] / FRAME_RATE
-    facts = {"folder": str(folder.path), "state": folder.state, "seconds": seconds}
-    output.result({**facts, "frames": list(material.frames)}, [str(folder.path)])
+    output.done()
+    output.say(f"render it with: yuegguf resume {imported.folder}")
+    folder = str(imported.folder)
+    result = {"folder": folder, "state": imported.state, "seconds": imported.seconds}
+    output.result({**result, "frames": list(imported.frames)}, [folder])
 
 
-def _stems(source: tuple[Path, ...], vocal: Path | None, inst: Path | None) -> list[Path]:
-    """The two stems, or nothing when there is a source. Raises click.UsageError for neither and both."""
-    stems = [path for path in (vocal, inst) if path is not None]
-    if bool(source) == bool(stems):
+def _stems(
+    source: tuple[Path, ...], vocal: Path | None, inst: Path | None, start: float, take: float | None
+) -> StemFiles | None:
+    """The two stems; None when there is a source. Raises UsageError for neither, both and one stem."""
+    from yuegguf.exchange.importing import StemFiles
+
+    if bool(source) == bool(vocal or inst):
         raise click.UsageError("pass a project, a pair of .npy files, or --vocal and --inst")
-    if len(stems) == 1:
+    if source:
+        return None
+    if vocal is None or inst is None:
         raise click.UsageError("pass both stems: --vocal FILE --inst FILE")
-    return stems
+    return StemFiles(vocal, inst, start, take)
 
 
 def _starts(text: str) -> tuple[float, ...]:
@@ -111,43 +111,6 @@ def _starts(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(",")) if text.strip() else ()
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not a list such as 28.5,57", param_hint="--at") from error
-
-
-def _read(source: tuple[Path, ...], known: Overrides) -> ImportedSong:
-    from yuegguf.exchange import convert
-
-    if (source[0] / "song.json").is_file():
-        raise RequestError(f"{source[0]} is a song folder already", f"go on with: yuegguf resume {source[0]}")
-    if len(source) == 1 and source[0].suffix != ".npy" and not source[0].is_dir():
-        return convert.from_project(source[0], known)
-    return convert.from_pair(source, known)
-
-
-def encoded(
-    output: Console,
-    stems: list[Path],
-    window: tuple[float, float | None],
-    known: Overrides,
-    found: Models,
-    hardware: ComputeOptions,
-) -> ImportedSong:
-    """Material of two stems, encoded as references are: whole where the memory allows. Raises YueError."""
-    from contextlib import closing
-
-    import numpy as np
-
-    from yuegguf.exchange import convert
-    from yuegguf.pipeline import preflight
-    from yuegguf.song import encoding
-
-    taken = convert.stem_window(*window, min(preflight.recording_frames(file) for file in stems))
-    start, like_it = taken.start / FRAME_RATE, np.zeros((2, CODEBOOKS, taken.stop - taken.start), np.int16)
-    convert.from_stems(like_it, stems, start, known)  # what is wrong is said before minutes of encoding
-    room = engines.encoding_memory(found.codec, hardware.max_memory)
-    with closing(engines.open_codec(found.codec, hardware.threads)) as codec:
-        codes = encoding.encode_stems((stems[0], stems[1]), codec, room, taken, output.progress)
-    output.done()
-    return convert.from_stems(codes, stems, start, known)
 
 
 @click.command(short_help="a song folder → YuE's .npy pair, or a YuE-UI project")
@@ -164,24 +127,10 @@ def export(output: Console, /, song: Path, yue_ui: bool, output_dir: Path | None
     yuegguf export songs/my-song
     yuegguf export songs/my-song --yue-ui -o projects
     """
-    from yuegguf.exchange import convert
-    from yuegguf.exchange.yue_ui import format_project
-    from yuegguf.files.atomic import refuse_to_replace, replacing, storage_errors
-    from yuegguf.song.folder import SongFolder
+    from yuegguf.api import files
 
-    folder, target = SongFolder.open(song), output_dir or song / "export"
-    if yue_ui:
-        project = convert.to_project(folder)
-        for notice in project.notices:
-            output.warn(notice)
-        written = [target / f"{folder.path.resolve().name}.json"]
-        refuse_to_replace(written, force)
-        with storage_errors(target):
-            target.mkdir(parents=True, exist_ok=True)
-        with replacing(written[0]) as beside:
-            beside.write_bytes(format_project(project))
-    else:
-        files = convert.npy_files(folder)
-        refuse_to_replace([target / name for name in files], force)
-        written = convert.write_npy_files(files, target)
-    output.result({"files": [str(path) for path in written]}, [str(path) for path in written])
+    written = [
+        str(path)
+        for path in files.export_song(song, output_dir, yue_ui=yue_ui, force=force, progress=output.progress)
+    ]
+    output.result({"files": written}, written)

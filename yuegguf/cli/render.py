@@ -19,7 +19,6 @@ from yuegguf.cli._options import (
     threads_option,
     was_given,
 )
-from yuegguf.files.atomic import refuse_to_replace
 from yuegguf.request.song_request import Output as SongOutput
 
 NAMES = {
@@ -86,9 +85,7 @@ def bundle(output: Console, /, song: Path, out: Path | None, force: bool) -> Non
     yuegguf bundle songs/my-song-1a2b3c
     yuegguf bundle songs/my-song-1a2b3c -o for-anna.zip
     """
-    from yuegguf.exchange.zip_bundle import write_bundle as pack
+    from yuegguf.api import files
 
-    target = out or song.absolute().with_name(f"{song.absolute().name}.zip")
-    refuse_to_replace([target], force)
-    names = pack(song, target)
-    output.result({"file": str(target), "holds": names}, [str(target)])
+    made = files.bundle(song, out, force=force)
+    output.result({"file": str(made.file), "holds": list(made.names)}, [str(made.file)])

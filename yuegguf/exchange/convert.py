@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE, whole_frames
 from yuegguf.errors import RequestError
 from yuegguf.exchange import yue_ui
-from yuegguf.exchange.imported import ImportedSong, Origin, Overrides, assemble
+from yuegguf.exchange.imported import ImportedSong, ImportFacts, Origin, assemble
 from yuegguf.exchange.npy_codes import TRACK_SUFFIXES, read_pair
 from yuegguf.exchange.yue_ui import Project, Segment
 from yuegguf.files.arrays import save_array
@@ -36,7 +36,7 @@ _OFFICIAL_NAME = re.compile(
 _UNSAFE = re.compile(r'[\s/\\:*?"<>|\x00-\x1f]+')
 
 
-def from_project(path: Path, known: Overrides) -> ImportedSong:
+def from_project(path: Path, known: ImportFacts) -> ImportedSong:
     """A YuE-UI project. Raises RequestError, DamagedFile."""
     if not path.is_file():
         raise RequestError(f"there is no file {path}", "pass a .json that YuE-UI saved")
@@ -71,7 +71,7 @@ def _shown_frames(project: Project) -> NDArray[np.int64]:
     return np.concatenate([np.arange(segment.start, segment.end) for segment in project.segments])
 
 
-def from_pair(paths: Sequence[Path], known: Overrides) -> ImportedSong:
+def from_pair(paths: Sequence[Path], known: ImportFacts) -> ImportedSong:
     """YuE's `*_vtrack.npy` and `*_itrack.npy` of stage 1 or 2, as two files or in a folder.
 
     Tracks of different length are cut to the shorter, with a notice. Tags and settings come from the
@@ -106,7 +106,7 @@ def _with_name_settings(source: Origin) -> Origin:
 
 
 def from_stems(
-    codes: NDArray[np.int16], files: Sequence[Path], start: float, known: Overrides
+    codes: NDArray[np.int16], files: Sequence[Path], start: float, known: ImportFacts
 ) -> ImportedSong:
     """Two encoded stems [2, 8, T] that begin `start` seconds into their files. Raises RequestError."""
     return assemble(codes[:, 0], codes, Origin("stems", tuple(file.name for file in files), start), known)

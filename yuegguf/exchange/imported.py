@@ -54,8 +54,8 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Overrides:
-    """Facts given by the user, which replace those of the origin."""
+class ImportFacts:
+    """Facts about an imported song that replace those in its files."""
 
     genre: str | None = None
     lyrics: str | None = None
@@ -80,8 +80,20 @@ class ImportedSong:
     notices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class ImportedFolder:
+    """A song folder made of an imported song."""
+
+    folder: Path
+    state: State
+    """Phase that comes next: "refine", or "master" where all codes were there."""
+    seconds: float
+    frames: tuple[int, ...]
+    """Frames of each section, 50 a second."""
+
+
 def assemble(
-    codes0: NDArray[np.int16], codes: NDArray[np.int16], source: Origin, known: Overrides
+    codes0: NDArray[np.int16], codes: NDArray[np.int16], source: Origin, known: ImportFacts
 ) -> ImportedSong:
     """Combine codes, origin and overrides into a song whose sections keep the limits of its request.
 
@@ -220,7 +232,7 @@ def _write_log(folder: SongFolder, sections: Sequence[NDArray[np.int16]], caps: 
         log.close()
 
 
-def create_imported_song(song: ImportedSong, job: SongJob) -> SongFolder:
+def create_imported_song(song: ImportedSong, job: SongJob) -> ImportedFolder:
     """Plan an imported song and create its folder, which `resume` refines or renders.
 
     Raises YueError.
@@ -228,4 +240,5 @@ def create_imported_song(song: ImportedSong, job: SongJob) -> SongFolder:
     check_no_song_work(job.parent)
     plan, _ = planned(job)
     record = record_of(job, plan)
-    return create_folder(song, new_song_path(job.parent, record.title), record)
+    folder = create_folder(song, new_song_path(job.parent, record.title), record)
+    return ImportedFolder(folder.path, folder.state, song.codes0.shape[1] / FRAME_RATE, song.frames)

@@ -6,6 +6,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,17 @@ PATH_KEYS = ("file", "mix", "vocal", "instrumental")
 """Keys with paths of this machine."""
 
 
-def write_bundle(folder: Path, out: Path) -> list[str]:
-    """Write `out`, a zip of the finished song in `folder`; returns the names in it.
+@dataclass(frozen=True)
+class Bundle:
+    """A zip of a song."""
+
+    file: Path
+    names: tuple[str, ...]
+    """Names of the files in it, without the folder that holds them there."""
+
+
+def write_bundle(folder: Path, out: Path) -> Bundle:
+    """Write `out`, a zip of the finished song in `folder`.
 
     Raises RequestError when the song is not finished, StorageError.
     """
@@ -37,7 +47,7 @@ def write_bundle(folder: Path, out: Path) -> list[str]:
         return _bundle(folder, out)
 
 
-def _bundle(folder: Path, out: Path) -> list[str]:
+def _bundle(folder: Path, out: Path) -> Bundle:
     song = SongFolder.open(folder)
     if song.draft_complete or where(song) != "done":
         command = "refine" if song.draft_complete else "resume"
@@ -50,7 +60,7 @@ def _bundle(folder: Path, out: Path) -> list[str]:
             _add_file(archive, f"{folder.resolve().name}/{name}", folder / name)
         info = _zip_info(f"{folder.resolve().name}/song.json", zipfile.ZIP_DEFLATED)
         archive.writestr(info, facts)
-    return [*there, "song.json"]
+    return Bundle(out, (*there, "song.json"))
 
 
 def _add_file(archive: zipfile.ZipFile, name: str, file: Path) -> None:

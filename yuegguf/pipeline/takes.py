@@ -20,11 +20,12 @@ from yuegguf.files.atomic import storage_errors, workspace
 from yuegguf.files.steady import check_steady, steady
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import create, engines, phases, run
-from yuegguf.pipeline.extend import Continuation, DraftedSong
+from yuegguf.pipeline.extend import Continuation, DraftedSong, ExtendRequest, extend
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import check_same
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress
+from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE_NAME
@@ -52,9 +53,14 @@ def start(job: SongJob, named: Callable[[Path], None] = lambda path: None) -> li
     return _folders(path, record, job.takes, None)
 
 
-def start_extension(song: SongFolder, continuation: Continuation, job: SongJob) -> list[SongFolder]:
-    """Folders of a job's takes that continue another song, which stays as it is. Raises YueError."""
-    job = _drafted(replace(job, name=job.name or song.title.strip()))
+def start_extension(song: SongFolder, wanted: ExtendRequest, job: SongJob) -> list[SongFolder]:
+    """Folders of takes that go on from `song`, which stays as it is; the job's own song is not used.
+
+    Without a name in the job they get the song's title. Raises YueError.
+    """
+    continuation = extend(drafted_song(song), wanted)
+    job = replace(job, song=prepare(continuation.request), name=job.name or song.title.strip())
+    job = _drafted(job)
     record = create.new_record(job)
     record = record.changed(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
     return _folders(

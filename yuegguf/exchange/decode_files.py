@@ -1,0 +1,73 @@
+"""Files of codes → audio files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.errors import RequestError
+from yuegguf.exchange.npy_codes import read_codes, read_track, title_from_path, track_from_name
+from yuegguf.files.atomic import refuse_to_replace, storage_errors
+from yuegguf.models.resolve import ModelChoice, resolve_codec
+from yuegguf.pipeline import engines, song_models, write_audio
+from yuegguf.progress import Progress
+from yuegguf.request.song_request import Output
+from yuegguf.song.folder import SongFolder
+
+
+@dataclass(frozen=True)
+class DecodedAudio:
+    """Audio files that were made of codes."""
+
+    files: tuple[Path, ...]
+    """The mix first; of one track's codes that track."""
+    seconds: float
+
+
+def decode_files(
+    codes: Sequence[Path],
+    output_dir: Path | None,
+    output: Output,
+    models: ModelChoice,
+    threads: int | None,
+    *,
+    force: bool,
+    progress: Progress,
+) -> DecodedAudio:
+    """Codes of a song folder, of a pair of tracks or of one track → audio files.
+
+    Without a codec in `models` that of the song folder is used, else the installed one. Raises YueError;
+    nothing is written then but what was already complete.
+    """
+    alone = track_from_name(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
+    loaded = read_track(codes[0]) if alone else read_codes(codes)
+    frames = loaded.shape[-1]
+    if not frames:
+        raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
+    target = output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent)
+    names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if output.stems else [])]
+    refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in output.formats], force)
+    with storage_errors(target):
+        target.mkdir(parents=True, exist_ok=True)
+    title, song = title_from_path(codes[0]), _song_of(codes[0])
+    with closing(engines.open_codec(_codec_of(song, models), threads)) as codec:
+        if alone:
+            files = write_audio.write_track(loaded, alone, codec, output, target / names[0], progress)
+        else:
+            extra = write_audio.file_extras(song, frames) if song else write_audio.FileExtras()
+            files = write_audio.write_song(loaded, codec, output, target, title, progress, extra)
+    return DecodedAudio(tuple(files), frames / FRAME_RATE)
+
+
+def _song_of(codes: Path) -> SongFolder | None:
+    return SongFolder.open(codes) if (codes / "song.json").is_file() else None
+
+
+def _codec_of(song: SongFolder | None, models: ModelChoice) -> Path:
+    """The codec that is named; else the song's own; else the installed one. Raises ModelNotFound."""
+    if models.codec is None and song is not None:
+        return song_models.codec_of_song(song)
+    return resolve_codec(models)
