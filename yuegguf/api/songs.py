@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from yuegguf.errors import RequestError
-from yuegguf.models.resolve import CODEC_IDENTITY_FILE, ModelChoice, resolve
-from yuegguf.pipeline import preflight, rendering
-from yuegguf.pipeline.create import reference_notices, start
+from yuegguf.models.resolve import CODEC_IDENTITY_FILE, ModelChoice
+from yuegguf.pipeline import create, preflight, rendering
+from yuegguf.pipeline import takes as takes_of
 from yuegguf.pipeline.engines import open_codec
+from yuegguf.pipeline.extend import ExtendRequest
 from yuegguf.pipeline.run import run_song
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import codec_of_song, describe_file, models_of_song
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.progress import Event, Progress, silent
-from yuegguf.request.prepared import prepare
+from yuegguf.progress import Progress, silent
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Output, Song, SongRequest
 from yuegguf.song.folder import SongFolder
@@ -43,16 +44,10 @@ def generate(
     Interrupted; `resume` goes on. What had to be interpreted in the lyrics comes as warnings through
     `progress`. Raises YueError.
     """
-    song = prepare(request)  # bad lyrics must fail before any model is read
-    for notice in song.notices:
-        progress(Event("draft", 0, 1, warning=notice))
     options = compute or ComputeOptions()
-    choice = models or ModelChoice()
-    found = resolve(choice, request.reference is not None)
-    for notice in reference_notices(request, choice, found):
-        progress(Event("draft", 0, 1, warning=notice))
+    song, found = create.prepare_song(request, models or ModelChoice(), progress)
     job = SongJob(song, found, Path(output_dir), name, options, preview or PreviewOptions())
-    return run_song(start(job), found, options, progress, stop)
+    return run_song(create.start(job), found, options, progress, stop)
 
 
 def resume(
@@ -94,6 +89,119 @@ def refine(
         raise RequestError(f"{folder} is still in its draft", f"finish it with: yuegguf resume {folder}")
     found, options = models_of_song(opened, models), compute or ComputeOptions()
     return run_song(opened, found, options, progress, stop, early=lambda before: replace(before, draft=""))
+
+
+def extend(
+    song: Path | str,
+    request: ExtendRequest,
+    models: ModelChoice | None = None,
+    output_dir: Path | str | None = None,
+    *,
+    name: str | None = None,
+    compute: ComputeOptions | None = None,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> Song:
+    """Make a new song that begins with another one and goes on, or that has a part of it generated again.
+
+    The folder `song` stays as it is; the new one goes into `output_dir`, None = beside it. Raises YueError.
+    """
+    old, options = SongFolder.open(Path(song)), compute or ComputeOptions()
+    job = _extension_job(old, models, output_dir, name, options)
+    return run_song(takes_of.start_extension(old, request, job)[0], job.models, options, progress, stop)
+
+
+def draft_takes(
+    request: SongRequest,
+    takes: int,
+    models: ModelChoice | None = None,
+    output_dir: Path | str = "songs",
+    *,
+    name: str | None = None,
+    compute: ComputeOptions | None = None,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> tuple[Song, ...]:
+    """Draft 2 to 16 takes of a request side by side, each a folder in a new one; `keep_takes` finishes some.
+
+    Interrupted, `resume_takes` goes on. Raises YueError.
+    """
+    options = compute or ComputeOptions()
+    _check_takes(takes)
+    song, found = create.prepare_song(request, models or ModelChoice(), progress)
+    job = SongJob(song, found, Path(output_dir), name, options, takes=takes)
+    return tuple(takes_of.draft(takes_of.start(job), found, options, progress, stop))
+
+
+def draft_extensions(
+    song: Path | str,
+    request: ExtendRequest,
+    takes: int,
+    models: ModelChoice | None = None,
+    output_dir: Path | str | None = None,
+    *,
+    name: str | None = None,
+    compute: ComputeOptions | None = None,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> tuple[Song, ...]:
+    """Draft 2 to 16 takes of an extension side by side, as `draft_takes` does; else as `extend`."""
+    old, options = SongFolder.open(Path(song)), compute or ComputeOptions()
+    _check_takes(takes)
+    job = replace(_extension_job(old, models, output_dir, name, options), takes=takes)
+    folders = takes_of.start_extension(old, request, job)
+    return tuple(takes_of.draft(folders, job.models, options, progress, stop))
+
+
+def _extension_job(
+    old: SongFolder,
+    models: ModelChoice | None,
+    output_dir: Path | str | None,
+    name: str | None,
+    options: ComputeOptions,
+) -> SongJob:
+    parent = Path(output_dir) if output_dir else old.path.absolute().parent
+    return SongJob(old.song, models_of_song(old, models), parent, name, options)
+
+
+def _check_takes(takes: int) -> None:
+    if takes < 2:
+        raise RequestError(f"{takes} takes are not several", "use 2 to 16, or generate one song")
+
+
+def resume_takes(
+    folder: Path | str,
+    models: ModelChoice | None = None,
+    *,
+    compute: ComputeOptions | None = None,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> tuple[Song, ...]:
+    """Go on with the interrupted drafts of the takes in a folder. Raises YueError."""
+    _, group = takes_of.chosen(Path(folder), [])
+    found, options = models_of_song(group[0], models), compute or ComputeOptions()
+    return tuple(takes_of.draft(group, found, options, progress, stop))
+
+
+def keep_takes(
+    folder: Path | str,
+    numbers: Sequence[int],
+    models: ModelChoice | None = None,
+    *,
+    delete_others: bool = False,
+    compute: ComputeOptions | None = None,
+    progress: Progress = silent,
+    stop: threading.Event | None = None,
+) -> tuple[Song, ...]:
+    """Finish the takes of these numbers, one after the other; the others stay drafts unless deleted.
+
+    Nothing is deleted before all that are kept are finished. Raises YueError.
+    """
+    kept, others = takes_of.chosen(Path(folder), numbers)
+    songs = [refine(take.path, models, compute=compute, progress=progress, stop=stop) for take in kept]
+    if delete_others:
+        takes_of.delete(others)
+    return tuple(songs)
 
 
 def render(

@@ -22,7 +22,7 @@ from yuegguf.cli._request import RequestOptions, request_options
 from yuegguf.files.atomic import free_disk
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.request.prepared import PreparedSong, prepare
+from yuegguf.request.prepared import PreparedSong
 from yuegguf.request.preview_options import PreviewOptions
 
 if TYPE_CHECKING:
@@ -77,20 +77,10 @@ class JobOptions:
 
     def job(self, output: Console) -> SongJob:
         """A job; warns of what had to be interpreted. Raises YueError, UsageError."""
-        from yuegguf.models import resolve
         from yuegguf.pipeline import create
 
         compute = _with_cuda_index(output, self.compute, self.cuda_idx)
-        song = prepare(self.request.request())
-        for notice in song.notices:
-            output.warn(notice)
-        models = resolve.resolve(self.choice, song.request.reference is not None)
-        if models.name == resolve.NANO and self.choice.stage1 is None:
-            output.warn(
-                "no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality"
-            )
-        for notice in create.reference_notices(song.request, self.choice, models):
-            output.warn(notice)
+        song, models = create.prepare_song(self.request.request(), self.choice, output.progress)
         place = self.destination
         return SongJob(song, models, place.output_dir, place.name, compute, self.preview, self.takes)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -23,17 +22,14 @@ from yuegguf.cli._options import (
 )
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli._texts import read_text, text_or_file
-from yuegguf.codec.protocol import FRAME_RATE, Track
+from yuegguf.codec.protocol import Track
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import GuideTrack, SongRequest
+from yuegguf.request.song_request import GuideTrack
 from yuegguf.request.song_request import Output as SongOutput
 
 if TYPE_CHECKING:
     from yuegguf.models.resolve import ModelChoice
-
-LONGEST = 30.0
-"""Seconds of a section of a recording whose lyrics nobody wrote."""
 
 
 def _guide_track(vocal: str | None, inst: str | None, offset: float, re_encode: bool) -> GuideTrack:
@@ -99,24 +95,16 @@ def stems(
     yuegguf stems --vocal voice.wav -g "folk guitar warm female vocal" -l lyrics.txt
     yuegguf stems --inst backing.flac -g "pop airy female vocal" -l lyrics.txt -n 4
     """
-    from yuegguf.models import resolve
+    from yuegguf.pipeline import create
     from yuegguf.pipeline import takes as library
     from yuegguf.pipeline.song_job import SongJob
-    from yuegguf.request.prepared import prepare
-    from yuegguf.song import recordings
+    from yuegguf.song.recordings import stems_request
 
-    frames = recordings.recorded_frames(track)
     if lyrics_txt is None and track.track == "instrumental":
         raise click.UsageError("a vocal needs words: pass -l lyrics.txt")
-    wordless = recordings.wordless_lyrics(frames / FRAME_RATE, LONGEST)
-    request = SongRequest(
-        text_or_file(genre, "genre"),
-        read_text(lyrics_txt, "lyrics") if lyrics_txt else wordless,
-        seed=seed,
-        sampling=sampling,
-        track=replace(track, frames=frames),
-        output=audio,
-    )
-    models = resolve.resolve(choice, False)
-    job = SongJob(prepare(request), models, destination.output_dir, destination.name, compute, takes=takes)
+    lyrics = read_text(lyrics_txt, "lyrics") if lyrics_txt else None
+    tags = text_or_file(genre, "genre")
+    request = stems_request(track, tags, lyrics, seed=seed, sampling=sampling, output=audio)
+    song, models = create.prepare_song(request, choice, output.progress)
+    job = SongJob(song, models, destination.output_dir, destination.name, compute, takes=takes)
     return finish(output, library.start(job), models, compute)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from yuegguf.api import songs as api
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show_faults
@@ -82,17 +81,19 @@ def keep(
     yuegguf takes keep songs/inspiring-female-pop-1a2b3c 2
     yuegguf takes keep songs/inspiring-female-pop-1a2b3c 1 3 --delete-others
     """
-    from yuegguf.pipeline import takes as library
+    from yuegguf.api.songs import keep_takes
 
-    kept, others = library.chosen(folder, numbers)
-    songs = []
     with stop_on_signals(output) as stop:
-        for take in kept:
-            output.say(f"{take.path}")
-            songs.append(api.refine(take.path, choice, compute=compute, progress=output.progress, stop=stop))
-            output.done()
-    if delete_others:
-        library.delete(others)
+        songs = keep_takes(
+            folder,
+            numbers,
+            choice,
+            delete_others=delete_others,
+            compute=compute,
+            progress=output.progress,
+            stop=stop,
+        )
+    output.done()
     code = max(show_faults(output, song) for song in songs)
     files = [str(file) for song in songs for file in song.files]
     output.result({"songs": [song.to_json() for song in songs]}, files)

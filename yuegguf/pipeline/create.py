@@ -8,17 +8,40 @@ from pathlib import Path
 from yuegguf.files.atomic import check_free_disk
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm.header import ModelHeader
-from yuegguf.models.resolve import ModelChoice, Models, reference_notice
+from yuegguf.models.resolve import NANO, ModelChoice, Models, reference_notice, resolve
 from yuegguf.pipeline import preflight
 from yuegguf.pipeline.engines import encoding_memory, find_devices
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import describe, describe_loras
 from yuegguf.planning.plan import Plan, file_bytes, make_plan
+from yuegguf.progress import Event, Progress
+from yuegguf.request.prepared import PreparedSong, prepare
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song import encoding, voices
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import SongRecord
+
+
+def prepare_song(
+    request: SongRequest, choice: ModelChoice, progress: Progress
+) -> tuple[PreparedSong, Models]:
+    """A request with its lyrics parsed, and the models for it.
+
+    What had to be interpreted or chosen comes as warnings through `progress`. Raises YueError.
+    """
+    song = prepare(request)  # bad lyrics must fail before any model is read
+    for notice in song.notices:
+        progress(Event("draft", 0, 1, warning=notice))
+    models = resolve(choice, request.reference is not None)
+    notices = reference_notices(request, choice, models)
+    if models.name == NANO and choice.stage1 is None:
+        notices.insert(
+            0, "no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality"
+        )
+    for notice in notices:
+        progress(Event("draft", 0, 1, warning=notice))
+    return song, models
 
 
 def start(job: SongJob) -> SongFolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
@@ -11,18 +12,52 @@ from yuegguf.audio.recording import open_recording
 from yuegguf.codec.protocol import CODEC_RATE, FRAME_RATE, SONG_HOP, SONG_RATE, AudioCodec
 from yuegguf.errors import RequestError
 from yuegguf.progress import Progress, silent
-from yuegguf.request.song_request import GuideTrack
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import GuideTrack, Output, SongRequest
 from yuegguf.song.encoding import Codes, EncodingMemory, Wave, audio_source, encode_source
 from yuegguf.stages import render
 
 SILENCE_SECONDS, EDGE_FRAMES = 4, 50
 """Seconds of silence to encode; frames to drop at each end (the encoder's receptive field)."""
+WORDLESS_SECONDS = 30.0
+"""Most seconds of a section of a recording without lyrics."""
 
 
 def silence_codes(codec: AudioCodec) -> Codes:
     """Codes [8] of silence: the most frequent code of each codebook."""
     codes = codec.encode(np.zeros(SILENCE_SECONDS * CODEC_RATE, np.float32))[:, EDGE_FRAMES:-EDGE_FRAMES]
     return np.array([np.bincount(book).argmax() for book in codes], np.int16)
+
+
+def stems_request(
+    track: GuideTrack,
+    genre: str,
+    lyrics: str | None = None,
+    *,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    output: Output | None = None,
+) -> SongRequest:
+    """The request for the missing track to a recording of the other one, which sets the song's length.
+
+    `track` names the recorded track and its file. A backing needs no lyrics; the song then has sections
+    without words, evenly long. Raises RequestError.
+    """
+    if track.file is None:
+        raise RequestError("the track names no recording", "pass GuideTrack(track, file)")
+    frames = recorded_frames(track)
+    if lyrics is None and track.track == "instrumental":
+        raise RequestError("a vocal needs words", "pass its lyrics")
+    words = wordless_lyrics(frames / FRAME_RATE, WORDLESS_SECONDS) if lyrics is None else lyrics
+    recorded = replace(track, frames=frames)
+    return SongRequest(
+        genre,
+        words,
+        seed=seed,
+        sampling=sampling or Sampling(),
+        track=recorded,
+        output=output or Output(),
+    )
 
 
 def recorded_frames(track: GuideTrack) -> int:
