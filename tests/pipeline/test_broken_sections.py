@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes import MemoryJournal
 from helpers import FAST, OURS, Capture, cli, ended
@@ -15,21 +16,24 @@ from yuegguf.pipeline import draft_phase
 from yuegguf.progress import Event
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages import stage1
+from yuegguf.stages.faults import Fault
 from yuegguf.stages.stage1_task import Journal, KeptPrefix, Stage1Task
+
+HUM = Fault("collapse", "it hums", 50)
 
 
 class Faulty:
     """Reports a fault at the first `count` checks of a section."""
 
-    def __init__(self, section: int, count: int) -> None:
-        self.section, self.left, self.seen = section, count, []
+    def __init__(self, section: int, count: int, certain: bool = True) -> None:
+        self.section, self.left, self.seen, self.certain = section, count, [], certain
 
-    def __call__(self, section: int, codes: Sequence[int], ended: bool) -> str | None:
+    def __call__(self, section: int, codes: Sequence[int], ended: bool) -> Fault | None:
         self.seen.append((section, len(codes), ended))
         if section != self.section or not self.left:
             return None
         self.left -= 1
-        return "the voice is silent"
+        return Fault("silent voice", "the voice is silent", len(codes) // 2, self.certain)
 
 
 def generate(task: Stage1Task, journal: Journal, events: list[Event] | None = None) -> list[list[int]]:
@@ -70,6 +74,21 @@ def test_after_the_retries_the_last_one_is_kept_and_that_is_said() -> None:
         "section 2 is generated again: the voice is silent",
         "section 2 is kept, since it has no retries left: the voice is silent",
     ]
+
+
+def test_a_doubtful_section_is_kept_at_once_and_its_user_is_told() -> None:
+    events: list[Event] = []
+    journal = MemoryJournal()
+    doubtful = replace(LONG, fault_check=Faulty(1, 99, certain=False), retries=2)
+    assert generate(doubtful, journal, events) == generate(LONG, MemoryJournal())
+    assert journal.attempt(1) == 0
+    assert {event.warning for event in events if event.warning} == {
+        "section 2 is kept, but listen to it: the voice is silent"
+    }
+    sections = [np.array(journal.codes(n), np.int16) for n in range(3)]
+    assert draft_phase.faults_of(doubtful, sections) == {}
+    certain = replace(doubtful, fault_check=Faulty(1, 1))
+    assert draft_phase.faults_of(certain, sections) == {"2": "the voice is silent"}
 
 
 @pytest.mark.slow
@@ -132,7 +151,7 @@ def test_a_song_with_a_section_that_stays_wrong_is_made_and_exits_6(
     monkeypatch.setattr(
         draft_phase,
         "fault_check",
-        lambda *_song: lambda section, codes, ended: "it hums" if section == 1 else None,
+        lambda *_song: lambda section, codes, ended: HUM if section == 1 else None,
     )
     result = cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--json")
     assert result.code == 6
@@ -152,14 +171,14 @@ def test_takes_exit_6_only_if_none_is_good(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("run", *OURS, *FAST, "-n", 2, "--retries", 1, "--name")
-    monkeypatch.setattr(draft_phase, "fault_check", lambda *_song: lambda *_heard: "it hums")
+    monkeypatch.setattr(draft_phase, "fault_check", lambda *_song: lambda *_codes: HUM)
     result = cli(capsys, *asked, "both", "-o", tmp_path)
     assert result.code == 6
     assert result.err.count("3.00 s of music; section 1: it hums; section 2: it hums") == 2
     monkeypatch.setattr(
         draft_phase,
         "fault_check",
-        lambda song, *_rest: lambda *_codes: "it hums" if song.request.take == 2 else None,
+        lambda song, *_rest: lambda *_codes: HUM if song.request.take == 2 else None,
     )
     result = cli(capsys, *asked, "one", "-o", tmp_path)
     assert result.code == 0

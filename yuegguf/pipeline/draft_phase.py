@@ -20,7 +20,7 @@ from yuegguf.request.syllables import count_syllables
 from yuegguf.song.cache_snapshots import KvSnapshots
 from yuegguf.song.folder import SongFolder
 from yuegguf.stages import prompt, stage1
-from yuegguf.stages.faults import FaultDetector
+from yuegguf.stages.faults import Fault, FaultDetector
 from yuegguf.stages.stage1_task import CandidateTask, FaultCheck, ForcedTrack, KeptPrefix, Stage1Task
 
 FASTEST = 4.0
@@ -89,6 +89,7 @@ def stage1_task(
         encode, vocab, request.genre, song.all_sections, song.sections, reference=conditioning.reference
     )
     drawn = len(caps) - (len(base.after_frames) if base else 0)
+    kept = base.prefix if base else KeptPrefix()
     return Stage1Task(
         replace(built, sections=built.sections[:drawn]),
         caps[:drawn],
@@ -97,11 +98,11 @@ def stage1_task(
         [section.label for section in song.sections],
         candidate=max(0, request.take - 1),
         speculative=not request.take,
-        kept_prefix=base.prefix if base else KeptPrefix(),
+        kept_prefix=kept,
         forced=conditioning.forced,
         fault_check=None
         if conditioning.silence is None
-        else fault_check(song, caps, FaultDetector(conditioning.silence)),
+        else fault_check(song, caps, FaultDetector(conditioning.silence), kept),
         retries=request.retries,
     )
 
@@ -116,30 +117,39 @@ def frame_caps(folder: SongFolder) -> list[int]:
     return caps
 
 
-def fault_check(song: PreparedSong, caps: Sequence[int], detector: FaultDetector) -> FaultCheck:
+def fault_check(
+    song: PreparedSong, caps: Sequence[int], detector: FaultDetector, kept: KeptPrefix
+) -> FaultCheck:
     """Fault check of a song's sections; a silent vocal is a fault only where the vocal is sampled."""
     track = song.request.track
     voiced = track is None or track.track != "vocal"
     words = [voiced and bool(section.body.strip()) for section in song.sections]
     shortest = [round(FRAME_RATE * count_syllables(section.body) / FASTEST) for section in song.sections]
 
-    def check(section: int, codes: Sequence[int], ended: bool) -> str | None:
-        done = ended and len(codes) < 2 * caps[section]
-        fault = detector.check(
-            codes, words[section], ended=done, limit=caps[section], min_frames=shortest[section]
+    def check(section: int, codes: Sequence[int], last: bool) -> Fault | None:
+        has_words, cap = words[section], caps[section]
+        given = kept.codes // 2 if section == kept.sections else 0
+        if not last:
+            return detector.check(codes, has_words, limit=cap, kept=given)
+        return detector.review(
+            codes,
+            has_words,
+            ended=len(codes) < 2 * cap,
+            limit=cap,
+            kept=given,
+            min_frames=shortest[section],
         )
-        return fault.sentence if fault else None
 
     return check
 
 
 def faults_of(draft: Stage1Task, sections: Sequence[NDArray[np.int16]]) -> dict[str, str]:
-    """Faults left after the last retry: section number from 1 → sentence."""
+    """Certain faults left after the last retry: section number from 1 → sentence."""
     if draft.fault_check is None:
         return {}
     own = range(draft.kept_prefix.sections, len(sections))
-    sentences = {str(n + 1): draft.fault_check(n, [int(code) for code in sections[n]], True) for n in own}
-    return {number: sentence for number, sentence in sentences.items() if sentence}
+    faults = {str(n + 1): draft.fault_check(n, [int(code) for code in sections[n]], True) for n in own}
+    return {number: fault.sentence for number, fault in faults.items() if fault and fault.certain}
 
 
 def _keep_draft(folder: SongFolder, sections: Sequence[NDArray[np.int16]]) -> None:

@@ -266,8 +266,10 @@ class _Candidate:
         if fault is None:
             return False
         outcome = "generated again" if again else "kept, since it has no retries left"
-        self.warnings.append(f"section {section + 1} is {outcome}: {fault}")
-        return again
+        if not fault.certain:
+            outcome = "kept, but listen to it"
+        self.warnings.append(f"section {section + 1} is {outcome}: {fault.sentence}")
+        return fault.certain and again
 
     def _restart_section(self, section: int) -> None:
         """Drop a section's codes; the conditional sequence returns to what it held before its prompt.

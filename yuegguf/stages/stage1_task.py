@@ -13,13 +13,14 @@ from yuegguf.errors import RequestError
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.request.sampling import Sampling
+from yuegguf.stages.faults import Fault
 from yuegguf.stages.prompt import Prompt
 
 END_OF_AUDIO = -1
 """Stands for the model's end-of-audio token in a journal."""
 
-FaultCheck = Callable[[int, Sequence[int], bool], str | None]
-"""Section, its codes [2·frames] so far and whether it has ended → the fault as a sentence, or None."""
+FaultCheck = Callable[[int, Sequence[int], bool], Fault | None]
+"""Section, its codes [2·frames] so far and whether these are all → its fault, or None."""
 
 
 class Journal(Protocol):
@@ -109,7 +110,7 @@ class Stage1Task:
     forced: ForcedTrack | None = None
     fault_check: FaultCheck | None = None
     retries: int = 0
-    """Maximum restarts of a section with a fault."""
+    """Maximum restarts of a section with a certain fault."""
 
     def kept_codes(self, section: int) -> int:
         """Number of kept codes at the beginning of the first section that is generated; 0 for the others."""
