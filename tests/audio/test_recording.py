@@ -141,7 +141,7 @@ BAD_FILES: dict[str, Callable[[Path], object]] = {
     "no audio file": lambda path: None,
     "no audio file at": lambda path: path.mkdir(),
     "could not be read": lambda path: path.write_text("these are lyrics"),
-    "could not be read as audio": lambda path: path.write_bytes(b""),
+    "is an empty file": lambda path: path.write_bytes(b""),
     "holds no samples": lambda path: _float_file(path, []),
     "not numbers": lambda path: _float_file(path, [0.0, float("nan")]),
     "are not numbers": lambda path: _float_file(path, [0.0, float("inf")]),

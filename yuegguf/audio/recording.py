@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from yuegguf.audio.containers import HINT, MAX_SECONDS, sound_bytes
 from yuegguf.audio.dsp import Wave, kernel_reach, resample
 from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, MIN_SAMPLES
 from yuegguf.errors import RequestError
@@ -24,8 +25,6 @@ from yuegguf.files.reading import open_plain_file
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
 """Accepted sample rates, Hz: beyond them a header is damaged and a resampling kernel huge."""
 MAX_CHANNELS = 64
-MAX_SECONDS = 6 * 3600
-"""Maximum length of a recording: a compressed file of a megabyte can hold days."""
 DECODE_VALUES = 1 << 20
 """Samples decoded at a time, of all channels together."""
 INEXACT_SEEK = ("OGG",)
@@ -90,8 +89,9 @@ class _Reader:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
+        self._opened = ExitStack()
         with _reading(recording.path):
-            self._file = soundfile.SoundFile(recording.path)
+            self._file = self._opened.enter_context(_open(recording.path))
         self._start, self._last = 0, np.empty(0, np.float32)
         """First sample of the part read last, and that part."""
 
@@ -116,7 +116,7 @@ class _Reader:
         return wave
 
     def close(self) -> None:
-        self._file.close()
+        self._opened.close()
 
 
 def open_recording(path: Path) -> Recording:
@@ -126,7 +126,7 @@ def open_recording(path: Path) -> Recording:
     """
     if not os.path.isfile(path):  # unlike Path.is_file, never raises
         raise RequestError(f"no audio file at {path}", "check the name")
-    with _reading(path), soundfile.SoundFile(path) as file:
+    with _reading(path), _open(path) as file:
         rate, channels, announced = int(file.samplerate), int(file.channels), int(file.frames)
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise RequestError(f"{path} claims a sample rate of {rate} Hz", "convert it to 44100 Hz")
@@ -149,10 +149,20 @@ def read_audio(path: Path) -> tuple[Wave, int]:
     return recording.read(), recording.rate
 
 
+@contextmanager
+def _open(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a recording, decoded by ffmpeg where that is needed. Raises RequestError."""
+    with ExitStack() as stack:
+        data = sound_bytes(path)
+        if data is not None:
+            stack.callback(data.close)
+        yield stack.enter_context(soundfile.SoundFile(data or path))
+
+
 def _holds(path: Path, samples: int) -> bool:
     """Whether the last of `samples` can be read; in a truncated file it cannot."""
     try:
-        with _memory(path), soundfile.SoundFile(path) as file:
+        with _memory(path), _open(path) as file:
             file.seek(samples - 1)
             return len(file.read(1, dtype="float32", always_2d=True)) == 1
     except (soundfile.SoundFileError, OSError, RuntimeError, ValueError):
@@ -161,7 +171,7 @@ def _holds(path: Path, samples: int) -> bool:
 
 def _count(path: Path, most: int) -> int:
     """Number of samples that can be decoded, at most one more than `most`. Raises RequestError."""
-    with _reading(path), soundfile.SoundFile(path) as file:
+    with _reading(path), _open(path) as file:
         return sum(len(block) for block in _blocks(file, most + 1))
 
 
@@ -209,8 +219,7 @@ def _reading(path: Path) -> Iterator[None]:
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError) as error:
         cause = _open_error(path)
         reason = cause.strerror if cause else error
-        hint = "use a wav, flac, mp3 or ogg file that plays elsewhere"
-        raise RequestError(f"{path} could not be read as audio ({reason})", hint) from cause or error
+        raise RequestError(f"{path} could not be read as audio ({reason})", HINT) from cause or error
 
 
 def _open_error(path: Path) -> OSError | None:

@@ -64,11 +64,15 @@ def save(
     from yuegguf.models import resolve
     from yuegguf.pipeline import preflight
     from yuegguf.song import encoding, voices
+    from yuegguf.song.recordings import reference_notices
 
     if not recordings.files:
         raise click.UsageError("pass the recording: --ref FILE, or --ref-vocal FILE --ref-inst FILE")
     voices.check_name_free(name, force)  # before minutes of encoding
-    wanted = preflight.located_reference(recordings.reference())
+    reference = recordings.reference()
+    for notice in reference_notices(reference):
+        output.warn(notice)
+    wanted = preflight.located_reference(reference)
     folder = resolve.resolve_codec(resolve.ModelChoice(codec=codec, models_dir=models_root()))
     room = engines.encoding_memory(folder, max_memory)
     encoding.check_encoding_memory(wanted, None, room)

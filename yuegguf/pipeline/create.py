@@ -17,7 +17,7 @@ from yuegguf.planning.plan import Plan, file_bytes, make_plan
 from yuegguf.progress import Event, Progress
 from yuegguf.request.prepared import PreparedSong, prepare
 from yuegguf.request.song_request import SongRequest
-from yuegguf.song import encoding, voices
+from yuegguf.song import encoding, recordings, voices
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import SongRecord
@@ -107,7 +107,7 @@ def reference_notices(request: SongRequest, choice: ModelChoice, found: Models) 
     """
     if request.reference is None:
         return []
-    notices = [reference_notice(choice, found)]
+    notices = [reference_notice(choice, found), *recordings.reference_notices(request.reference)]
     if request.reference.voice is not None:
         voice = voices.load_voice(request.reference.voice)
         if voice.codec != preflight.codec_id(found.codec):

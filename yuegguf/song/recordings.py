@@ -1,4 +1,4 @@
-"""A user-supplied stem (guide track): its codes, and the recording mixed in their place."""
+"""The user's recordings: a stem to generate to (guide track), and notices about a reference."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from yuegguf.audio.levels import level_faults
 from yuegguf.audio.recording import open_recording
 from yuegguf.codec.protocol import CODEC_RATE, FRAME_RATE, SONG_HOP, SONG_RATE, AudioCodec
 from yuegguf.errors import RequestError
 from yuegguf.progress import Progress, silent
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import GuideTrack, Output, SongRequest
+from yuegguf.request.song_request import GuideTrack, Output, Reference, SongRequest
 from yuegguf.song.encoding import Codes, EncodingMemory, Wave, audio_source, encode_source
 from yuegguf.stages import render
 
@@ -58,6 +59,27 @@ def stems_request(
         track=recorded,
         output=output or Output(),
     )
+
+
+def reference_notices(reference: Reference) -> list[str]:
+    """Notices about the length and the level of a reference's recordings; none for a saved voice.
+
+    Raises RequestError.
+    """
+    if reference.voice is not None:
+        return []
+    notices = []
+    for file in filter(None, (reference.mix, reference.vocal, reference.instrumental)):
+        recording = open_recording(Path(file))
+        if recording.seconds < reference.end:
+            used = max(0.0, recording.seconds - reference.start)
+            window = f"the window {reference.start:g}-{reference.end:g} s"
+            notices.append(f"{file} ends before {window}, of which {used:.1f} s are used")
+        first, last = (round(seconds * recording.rate) for seconds in (reference.start, reference.end))
+        wave = recording.read(min(first, recording.samples), last)
+        faults = level_faults(wave) if len(wave) else []
+        notices += [f"the reference {file}: {fault}" for fault in faults]
+    return notices
 
 
 def recorded_frames(track: GuideTrack) -> int:

@@ -1,0 +1,203 @@
+"""Kinds of files given as audio, known by their first bytes, and their decoding by ffmpeg where it is needed.
+
+libsndfile reads wav, aiff, flac, ogg, opus and mp3. What else an installed ffmpeg decodes goes into an
+unnamed temporary file, which ends with the process.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO
+from weakref import finalize
+
+from yuegguf.errors import RequestError, StorageError
+from yuegguf.files.reading import open_plain_file
+
+HEAD_BYTES = 512
+"""Bytes from which a kind is known."""
+WAV_HEAD_BYTES = 1 << 16
+"""Bytes of a WAV in which its samples must begin."""
+MAX_SECONDS = 6 * 3600
+"""Maximum length of a recording: a compressed file of a megabyte can hold days."""
+HINT = "use a wav, flac, mp3 or ogg file that plays elsewhere"
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of file that libsndfile does not read."""
+
+    name: str
+    """Name for messages, with its article."""
+    demuxer: str = ""
+    """ffmpeg's name of it; empty where it holds no audio."""
+    hint: str = HINT
+    """What to do with a file that holds no audio."""
+
+
+MP4 = Container("an MP4 or m4a file", "mov")
+MATROSKA = Container("a WebM or Matroska file", "matroska")
+_MAGIC: tuple[tuple[int, bytes, Container], ...] = (
+    (4, b"ftyp", MP4),
+    (0, b"\x1a\x45\xdf\xa3", MATROSKA),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", Container("a WMA file", "asf")),
+    *((0, bytes((0xFF, second)), Container("an AAC file", "aac")) for second in (0xF0, 0xF1, 0xF8, 0xF9)),
+    (0, b"\x0b\x77", Container("an AC-3 file", "ac3")),
+    (0, b"MAC ", Container("a Monkey's Audio file", "ape")),
+    (0, b"wvpk", Container("a WavPack file", "wv")),
+    (0, b"#!AMR", Container("an AMR file", "amr")),
+    (0, b"DSD ", Container("a DSD file", "dsf")),
+    (0, b"FLV\x01", Container("a Flash video", "flv")),
+    (
+        0,
+        b"version https://git-lfs",
+        Container("a git-lfs pointer, not the recording", hint="run in its repository: git lfs pull"),
+    ),
+    (0, b"<!doctype html", Container("a web page")),
+    (0, b"<html", Container("a web page")),
+    (0, b"\x1f\x8b", Container("a gzip archive")),
+    (0, b"PK\x03\x04", Container("a zip archive")),
+    (0, b"7z\xbc\xaf", Container("a 7z archive")),
+    (0, b"%PDF", Container("a PDF")),
+    (0, b"MThd", Container("a MIDI file, which holds notes and no sound")),
+    (0, b"#EXTM3U", Container("a playlist")),
+)
+
+
+def container_of(path: Path) -> Container | None:
+    """The kind of a file that libsndfile does not read; None for any other. Raises OSError."""
+    with open_plain_file(path) as file:
+        head = file.read(HEAD_BYTES)
+    if not head:
+        return Container("an empty file")
+    text = head.lstrip().lower()
+    for place, magic, container in _MAGIC:
+        if head[place:].startswith(magic) or (magic.startswith(b"<") and text.startswith(magic)):
+            return container
+    return None
+
+
+def zero_sized_wav(path: Path) -> bytes:
+    """The corrected first bytes of a WAV whose announced sizes are 0, as pipes leave them; else nothing."""
+    with open_plain_file(path) as file:
+        head = bytearray(file.read(WAV_HEAD_BYTES))
+        length = file.seek(0, os.SEEK_END)
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return b""
+    place = 12
+    while place + 8 <= len(head):
+        name, size = bytes(head[place : place + 4]), struct.unpack_from("<I", head, place + 4)[0]
+        if name == b"data":
+            rest = length - place - 8
+            if size or not rest:
+                return b""
+            struct.pack_into("<I", head, place + 4, min(rest, 0xFFFFFFFE))
+            struct.pack_into("<I", head, 4, min(length - 8, 0xFFFFFFFE))
+            return bytes(head[: place + 8])
+        place += 8 + size + size % 2
+    return b""
+
+
+class SoundBytes:
+    """A file as libsndfile reads it, with a position of its own; its first bytes may be replaced."""
+
+    def __init__(self, file: BinaryIO | FileIO, head: bytes = b"") -> None:
+        self._file, self._head, self._place = file, head, 0
+        self._length = file.seek(0, os.SEEK_END)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a byte; returns it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._length}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def tell(self) -> int:
+        """The byte that is read next."""
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        self._file.seek(self._place)
+        data = self._file.read(size)
+        if self._place < len(self._head):
+            new = self._head[self._place : self._place + len(data)]
+            data = new + data[len(new) :]
+        self._place += len(data)
+        return data
+
+
+def sound_bytes(path: Path) -> SoundBytes | None:
+    """The bytes that libsndfile reads instead of the file; None where it reads the file itself.
+
+    Raises RequestError, with the kind of a file that cannot be read; OSError.
+    """
+    container = container_of(path)
+    if container is None:
+        head = zero_sized_wav(path)
+        # soundfile takes a name that ends in .raw for samples without a header
+        return SoundBytes(open_plain_file(path), head) if head or path.suffix.lower() == ".raw" else None
+    if not container.demuxer:
+        raise RequestError(f"{path} is {container.name}", container.hint)
+    state = os.stat(path)
+    decoded = _decoded(path, container, state.st_mtime_ns, state.st_size)
+    return SoundBytes(FileIO(os.dup(decoded.file.fileno())))
+
+
+class _Decoded:
+    """Float samples of a file in an unnamed temporary file, which ends with this object."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile(prefix="yuegguf-")  # noqa: SIM115  closed by the line below
+        finalize(self, self.file.close)
+
+
+@lru_cache(maxsize=4)
+def _decoded(path: Path, container: Container, _modified: int, _size: int) -> _Decoded:
+    """A file decoded by ffmpeg. Raises RequestError."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        command = f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(path.stem)}.wav"
+        raise RequestError(
+            f"{path} is {container.name}, which only an installed ffmpeg reads",
+            f"install ffmpeg, or convert it elsewhere: {command}",
+        )
+    decoded = _Decoded()
+    # the demuxer is named and files alone may be opened, so that no playlist reaches elsewhere
+    options = ["-nostdin", "-v", "error", "-protocol_whitelist", "file,fd,pipe"]
+    source = [
+        "-f",
+        container.demuxer,
+        "-i",
+        f"file:{path}",
+        "-map",
+        "0:a:0",
+        "-vn",
+        "-t",
+        str(MAX_SECONDS + 1),
+    ]
+    target = ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
+    done = subprocess.run(
+        [program, *options, *source, *target],
+        stdin=subprocess.DEVNULL,
+        stdout=decoded.file,
+        stderr=subprocess.PIPE,
+    )
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = lines[-1][:200] if lines else f"exit code {done.returncode}"
+        if "No space left" in reason:
+            raise StorageError(f"there is no room to decode {path}", "set TMPDIR to a folder with room")
+        raise RequestError(f"ffmpeg could not decode {path} ({reason})", HINT)
+    return decoded
