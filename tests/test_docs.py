@@ -218,8 +218,8 @@ def test_the_python_example_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     source = blocks(DOCUMENTS[name].partition(python_docs.MARK)[0], "python")
-    assert len(source) == 1
-    exec(compile(source[0], name, "exec"), {})
+    assert source
+    exec(compile("\n".join(source), name, "exec"), {})
     assert str(Path("songs")) in capsys.readouterr().out
     assert len([*tmp_path.glob("songs/*/mix.wav")]) == 1
 

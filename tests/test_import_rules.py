@@ -208,15 +208,6 @@ def test_only_pull_knows_the_network() -> None:
     }
 
 
-def test_the_lazy_names_are_their_homes() -> None:
-    from yuegguf import _HOMES
-
-    asked = set(imports("yuegguf.__init__", SOURCES["yuegguf.__init__"]))
-    assert {name for name in asked if "*" not in name} == {
-        "__future__", "importlib", *(f"yuegguf.{home}" for home in _HOMES.values())
-    }  # fmt: skip
-
-
 def test_stages_do_not_know_each_other_or_files() -> None:
     """But stage 1 has its own parts, and is handed the prompt that it sings."""
     own = {f"yuegguf.stages.{name}" for name in ("prompt", "sampler", "stage1_task", "batching", "lookahead")}

@@ -91,7 +91,11 @@ def read_song(folder: Path) -> None:
         *(lambda: song.load_chunk(0, 0, FRAMES), song.load_kept_part, lambda: song.token_log().close()),
         *(lambda: where(song), lambda: finished(song), lambda: takes.frames(song)),
         *(lambda: song.load_codes(), lambda: file_extras(song, FRAMES)),
-        *(lambda: write_markers(song), lambda: takes.drafted_song(song), lambda: write_bundle(path, out)),
+        *(
+            lambda: write_markers(song),
+            lambda: takes.drafted_song(song),
+            lambda: write_bundle(path, out, force=True),
+        ),
         *(lambda: convert.npy_files(song), lambda: yue_ui.format_project(convert.to_project(song))),
         *(
             lambda: song_models.codec_of_song(song),

@@ -12,7 +12,6 @@ from yuegguf.exchange.encode_files import EncodedFile, EncodeOptions, Finetuning
 from yuegguf.exchange.imported import ImportedFolder, ImportFacts, create_imported_song
 from yuegguf.exchange.importing import StemFiles
 from yuegguf.exchange.zip_bundle import Bundle, write_bundle
-from yuegguf.files.atomic import refuse_to_replace
 from yuegguf.models import install, registry
 from yuegguf.models import pull as pulling
 from yuegguf.models.pull import PulledFile, PullOptions
@@ -200,10 +199,7 @@ def bundle(song: Path | str, out: Path | str | None = None, *, force: bool = Fal
 
     The same song gives the same bytes. Raises YueError.
     """
-    folder = Path(song)
-    target = Path(out) if out else folder.absolute().with_name(f"{folder.absolute().name}.zip")
-    refuse_to_replace([target], force)
-    return write_bundle(folder, target)
+    return write_bundle(Path(song), Path(out) if out else None, force=force)
 
 
 def _paths(given: Paths) -> list[Path]:

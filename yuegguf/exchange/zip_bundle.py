@@ -12,7 +12,7 @@ from typing import Any
 
 from yuegguf.errors import RequestError
 from yuegguf.files import typed_json
-from yuegguf.files.atomic import replacing
+from yuegguf.files.atomic import refuse_to_replace, replacing
 from yuegguf.files.reading import open_plain_file
 from yuegguf.files.steady import check_inside_steady, steady
 from yuegguf.song.folder import SongFolder
@@ -36,15 +36,17 @@ class Bundle:
     """Names of the files in it, without the folder that holds them there."""
 
 
-def write_bundle(folder: Path, out: Path) -> Bundle:
-    """Write `out`, a zip of the finished song in `folder`.
+def write_bundle(folder: Path, out: Path | None = None, *, force: bool = False) -> Bundle:
+    """Write `out`, a zip of the finished song in `folder`; None = beside the folder, of its name.
 
-    Raises RequestError when the song is not finished, StorageError.
+    Raises RequestError when the song is not finished, or `out` exists without `force`; StorageError.
     """
+    target = out or folder.absolute().with_name(f"{folder.absolute().name}.zip")
+    refuse_to_replace([target], force)
     if not folder.is_dir():
         SongFolder.open(folder)  # says that it is no song
     with steady(folder):
-        return _bundle(folder, out)
+        return _bundle(folder, target)
 
 
 def _bundle(folder: Path, out: Path) -> Bundle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 from yuegguf.codec.protocol import FRAME_RATE, Track
 from yuegguf.errors import DamagedFile, RequestError
@@ -146,12 +146,12 @@ class SongRequest:
         check_integer("take", self.take, 0, MAX_TAKES)
         check_integer("retries", self.retries, 0, 100)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A JSON object; `from_json` gives back an equal request."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
+    def from_json(cls, data: dict[str, object]) -> Self:
         """Read what `to_json` wrote. Raises RequestError for unknown or mis-typed fields."""
         try:
             return typed_json.as_typed(data, cls, "the song request", "see docs/python.md")
@@ -191,7 +191,7 @@ class Song:
         """Faults left after all retries, by the section's number from 1."""
         return {n: section.fault for n, section in enumerate(self.sections, 1) if section.fault}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """A JSON object with paths as text."""
         data = {f.name: getattr(self, f.name) for f in fields(self)}
         data["folder"] = str(self.folder)
