@@ -81,7 +81,7 @@ def measure(source: Path, out: Path, kind: str) -> dict[str, Any]:
 
 
 def ask(*arguments: str) -> dict[str, Any]:
-    """What this program says, as a process of its own, of `arguments`."""
+    """JSON that this program prints for `arguments`, run in a process of its own."""
     child = subprocess.run(
         [sys.executable, __file__, *arguments], check=True, stdout=subprocess.PIPE, text=True
     )

@@ -1,10 +1,10 @@
-"""How time and memory grow with the song: sections of 30 s, from half a minute to five.
+"""Growth of time and memory with the song: sections of 30 s, from half a minute to five.
 
     python -m benchmarks.growth --folder DIR [--type Q4_0] [--plot docs/growth.png]
 
 At the real shapes both stages' steps are timed once and summed for every length; with the bundled nano every
-length is sung whole, each in a process of its own, with sections that may not end early. DIR keeps the random
-models. Needs 16 GiB of memory and 5 GB of disk.
+length is generated whole, each in a process of its own, with sections that may not end early. DIR keeps
+the random models. Needs 16 GiB of memory and 5 GB of disk.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def sing(seconds: int) -> dict[str, Any]:
 
 
 def sung(seconds: int) -> dict[str, Any]:
-    """The same in a process of its own."""
+    """Seconds and bytes of a song of nano, in a process of its own."""
     child = [sys.executable, "-m", "benchmarks.growth", "--sing", str(seconds)]
     answer = subprocess.run(child, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(answer)

@@ -1,4 +1,4 @@
-"""What a plan says it needs against what is then held: models of the real shapes, a child process each.
+"""Memory that a plan estimates against the memory in use: models of the real shapes, a child process each.
 
     python -m benchmarks.plan_memory [--folder DIR] [--only N,…]
 

@@ -1,4 +1,4 @@
-"""What a plan says a song will take against what it then takes, phase by phase.
+"""Time that a plan estimates for a song against the time it takes, phase by phase.
 
     python -m benchmarks.plan_time [--folder DIR] [--type Q4_0] [--layers 8] [--seconds 4] [--sections 1]
         [--snapshot-every 60]

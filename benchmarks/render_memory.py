@@ -1,4 +1,4 @@
-"""How much memory and time mastering a five-minute song takes, measured in a fresh process.
+"""Memory and time of mastering a five-minute song, measured in a fresh process.
 
     python benchmarks/render_memory.py CODEC_FOLDER             # render, mix, write three wav files
     python benchmarks/render_memory.py CODEC_FOLDER --mix codec --frames 1500

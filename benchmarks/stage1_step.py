@@ -33,7 +33,7 @@ from yuegguf.stages.prompt import Prompt
 from yuegguf.stages.stage1_task import Stage1Task
 
 LAYERS = 6
-"""Of stage 1's 32; the widths are its own."""
+"""Layers of the model, of stage 1's 32; the widths are stage 1's."""
 PROMPT_IDS = 460
 """Ids of the official example's first prompt."""
 

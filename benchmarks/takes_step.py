@@ -1,4 +1,4 @@
-"""What a step of several takes costs beside one of a song alone, on a random model of stage 1's shape.
+"""Cost of a step of several takes relative to one of a single song, on a random model of stage 1's shape.
 
     python -m benchmarks.takes_step [--takes 4] [--type Q4_0] [--model FILE]
 

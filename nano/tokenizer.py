@@ -40,9 +40,9 @@ Generate music from the given lyrics segment by segment.
 [pre-chorus]
 [instrumental]
 """
-"""What prompts consist of, besides tags and lyrics."""
+"""Fixed texts of prompts, besides tags and lyrics."""
 WEIGHT = 8
-"""How often a word without a capital counts against one with it."""
+"""Weight of a word without a capital, relative to one with a capital."""
 
 
 def _lines() -> list[str]:

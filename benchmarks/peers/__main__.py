@@ -51,7 +51,7 @@ def sections(seconds: float) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured."""
+    """Settings of a measurement."""
 
     song: float
     """Seconds."""
@@ -94,7 +94,7 @@ class Setting:
         return {"ours": (before + mine()) / 2, **found}
 
     def model(self) -> LlamaForCausalLM:
-        """For PyTorch's loops."""
+        """Model for PyTorch's loops."""
         return random_model(self.config, torch.bfloat16, self.device)
 
 

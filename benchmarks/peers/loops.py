@@ -41,13 +41,13 @@ class Places:
 
 @dataclass(frozen=True)
 class Stage1Times:
-    """Of a loop with guidance."""
+    """Times of a stage-1 loop with guidance."""
 
     step: Places
     prompt: float
     """Seconds of one id of a prompt."""
     kept: bool
-    """Whether the cache of the conditional row outlives a section."""
+    """Whether the KV cache of the conditional sequence outlives a section."""
 
     def song(self, sections: list[int], prompts: list[int]) -> float:
         """Steps and prompt ids of each section → seconds."""
@@ -66,7 +66,7 @@ def _ids(model: LlamaForCausalLM, rows: int, count: int) -> torch.Tensor:
 
 
 def _rounds(model: LlamaForCausalLM) -> int:
-    """How often work is done, of which the last time counts: a GPU's first one picks kernels and memory."""
+    """Number of runs, of which the last counts: a GPU's first one picks kernels and memory."""
     return 1 if model.device.type == "cpu" else 2
 
 
@@ -109,7 +109,7 @@ class Clock(StoppingCriteria):
         self.times = [time.perf_counter()]
 
     def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
-        """After each draw; reading an id waits for a GPU."""
+        """Note the time after each sample; reading an id waits for a GPU."""
         int(input_ids[0, -1])
         self.times.append(time.perf_counter())
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -45,9 +45,9 @@ def random_model(config: LlamaConfig, dtype: torch.dtype, device: str = "cpu") -
 
 
 class LeanLlama:
-    """The same weights with caches of fixed size, written in place.
+    """A LLaMA with KV caches of fixed size, written in place.
 
-    `used` says how many ids all rows hold; one call takes the same number of ids for every row.
+    `used` is the number of ids in every row; one call takes the same number of ids for every row.
     """
 
     def __init__(self, model: LlamaForCausalLM, rows: int, ids: int) -> None:

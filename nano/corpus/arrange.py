@@ -1,4 +1,4 @@
-"""From a spec to events and labels: who plays what, from which frame on, for how many frames."""
+"""Spec of a song → events and labels: instrument or voice, sound, first frame, number of frames."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class _Section:
             self._lead()
 
     def label(self) -> SectionLabel:
-        """What `write` wrote."""
+        """Label of the section after `write`."""
         half = self.bar // 2
         chords = [
             ChordLabel(self.start + i * half, self._chord_at(i * half).name) for i in range(2 * self.bars)

@@ -1,7 +1,7 @@
-"""What codebooks 1-4 add to the state of an instrumental frame: how long its sounds have been sounding.
+"""Codebooks 1-4 of an instrumental frame: the age of each of its sounds.
 
 A sound is the same samples whenever it is played, so pitch and age say where in its wave a frame lies.
-Stage 2 can count ages; it could never guess phases.
+Stage 2 can count ages; it could never predict phases.
 
 | codebook | rows |
 |---|---|
@@ -10,7 +10,7 @@ Stage 2 can count ages; it could never guess phases.
 | 3 | drums that still ring, each with its age |
 | 4 | note of the lead, and frames since it began |
 
-The last of these rows of each codebook stands for nothing to be heard; the rest of a codebook is free.
+The last of these rows of each codebook stands for silence; the rest of a codebook is free.
 """
 
 from __future__ import annotations

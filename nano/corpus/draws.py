@@ -22,7 +22,7 @@ class Draws:
         return int(self._bits.random_raw()) % count
 
     def choice(self, items: Sequence[T]) -> T:
-        """One of the items, all equally likely."""
+        """An item, all equally likely."""
         return items[self.below(len(items))]
 
     def chance(self, percent: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a genre plays: drums, bass, chords and their sounds. All patterns are one bar of sixteenths.
+"""Patterns of the genres: drums, bass, chords and their sounds. All patterns are one bar of sixteenths.
 
 Drums: `x` is a hit. Bass: `r` root, `t` third, `f` fifth. Chords: `x` strikes the triad, `0` `1` `2` pluck
 one tone of it. Bass and chords are held to their next stroke or to the change of the chord. A chord lasts
@@ -96,7 +96,7 @@ GENRES: dict[str, Genre] = {
 
 @dataclass(frozen=True)
 class Mood:
-    """What a mood does to a song."""
+    """Influence of a mood on a song."""
 
     modes: tuple[str, ...]
     """Drawn from these, repeated for weight."""

@@ -25,11 +25,11 @@ class Timbre:
     count: int = 40
     """Number of harmonics."""
     odd: bool = False
-    """Only odd harmonics."""
+    """Odd harmonics alone."""
     pluck: float = 0.0
-    """Where the string is plucked, as part of its length: its harmonics are weak; 0 = no string."""
+    """Place at which the string is plucked, 0 … 1 of its length, which weakens harmonics; 0 = no string."""
     drive: float = 0.0
-    """How much a soft clipper adds."""
+    """Share added by a soft clipper."""
     closing: float = 0.15
     """Seconds in which the bright table gives way to the dark one."""
 

@@ -1,4 +1,4 @@
-"""What is known about a song; times are frames of 20 ms from the start of the song."""
+"""Labels of a song; times are frames of 20 ms from its start."""
 
 from __future__ import annotations
 

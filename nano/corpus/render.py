@@ -1,4 +1,4 @@
-"""From events to stems at both rates."""
+"""Events → stems at both rates."""
 
 from __future__ import annotations
 

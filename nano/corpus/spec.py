@@ -1,4 +1,4 @@
-"""What a song is asked to be, and its tags line."""
+"""Specification of a song, and its tags line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SongSpec:
     genre: str
     mood: str
     gender: str
-    """Of the voice; the empty string if nobody sings."""
+    """Gender of the voice; the empty string in an instrumental."""
     beat_frames: int
     key: str
     mode: str
@@ -60,7 +60,7 @@ class SongSpec:
 
 @dataclass(frozen=True)
 class Tags:
-    """What a tags line says; None where it says nothing."""
+    """Values of a tags line; None = not named."""
 
     genre: str | None = None
     mood: str | None = None

@@ -47,7 +47,7 @@ _APOSTROPHES = re.compile(r"['’`]")
 
 @dataclass(frozen=True)
 class Syllable:
-    """What one note sings."""
+    """Phonemes of one note."""
 
     onset: str
     """A consonant, or empty."""

@@ -1,6 +1,6 @@
-"""What a stem does in each frame, as one number below 1024: the meaning of a code of codebook 0.
+"""State of a stem in each frame, as one number below 1024: the meaning of a code of codebook 0.
 
-X-Codec's first codebook is meant to carry what is heard and the others how it sounds. Here that is so by
+X-Codec's first codebook is meant to carry the content and the others the sound. Here that is so by
 construction: the codec is trained to choose, for a frame, the row whose number stands below.
 
 | rows | a frame of |

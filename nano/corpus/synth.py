@@ -1,4 +1,4 @@
-"""From a list of harmonics to a sound, and the integer steps that all sounds are made of."""
+"""List of harmonics → sound, by integer steps."""
 
 from __future__ import annotations
 

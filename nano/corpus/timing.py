@@ -1,4 +1,4 @@
-"""How long a text takes: a function of the text, the tempo and the genre, nothing else.
+"""Length of a text: a function of the text, the tempo and the genre alone.
 
 A syllable takes a slot: an eighth, or a quarter where the tempo is too quick for the genre
 (`Genre.fastest_eighth`). A line starts on a bar and takes as many whole bars as its syllables need; its

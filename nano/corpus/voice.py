@@ -19,7 +19,7 @@ from yuegguf.codec.protocol import SONG_HOP, SONG_RATE
 
 CONSONANT_FRAMES = 2
 OVERLAP_FRAMES = 1
-"""Of a vowel and the consonant after it: between them the voice does not pause."""
+"""Frames by which a vowel and the consonant after it overlap: the voice does not pause between them."""
 GAP_FRAMES = 2
 LEVEL = 0.11
 """Root mean square of a vowel."""

@@ -1,4 +1,4 @@
-"""What the trained family does with what it is asked: songs made through `yuegguf`, measured.
+"""Evaluation of the trained family: songs generated through `yuegguf` from requests, and measured.
 
     python -m nano.evaluate FOLDER            the bundled family on 40 held-out requests
     python -m nano.evaluate FOLDER --count 8  eight requests

@@ -1,4 +1,4 @@
-"""Sing the held-out requests with a family and print what was reached beside what was promised."""
+"""Generate the held-out requests with a family and print the results beside the targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near a quantised file is to another: both read the same held-out songs."""
+"""Agreement of two quantised files on the same held-out songs."""
 
 from __future__ import annotations
 

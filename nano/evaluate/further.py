@@ -81,7 +81,7 @@ def going_on(specs: list[SongSpec], folder: Path, told: bool, recorded: bool) ->
 
 
 def heard(spec: SongSpec, frames: int) -> np.ndarray:
-    """The beginning of the corpus's song as the codec hears it [2, 8, frames]."""
+    """Codes [2, 8, frames] of the beginning of the corpus's song, encoded."""
     made = make_song(spec)
     with closing(open_codec(nano_models().codec)) as codec:
         tracks = [codec.encode(wave) for wave in (made.vocal16, made.instrumental16)]
@@ -118,7 +118,7 @@ def backing(specs: list[SongSpec], folder: Path, told: bool) -> dict[str, list[b
 
 
 def tell(text: str) -> None:
-    """Progress."""
+    """Print a line of progress."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Target:
-    """One promise of the family."""
+    """Target of the family for one measure."""
 
     name: str
     limit: float
     words: str
 
     def met(self, value: float) -> bool:
-        """Whether a value keeps the promise."""
+        """Whether a value reaches the target."""
         return value >= self.limit
 
 
@@ -40,7 +40,7 @@ CODING = (
 
 
 def codec_values(found: Mapping[str, float]) -> dict[str, float]:
-    """What `coding` found, as the values of CODING; both tracks count the same."""
+    """Results of `coding` as the values of CODING; both tracks have the same weight."""
     tracks = ("vocal", "instrumental")
     mean = {n: sum(found[f"{track}_mel_{n}"] for track in tracks) / 2 for n in (1, 2, 4, 6, 8)}
     falling = [mean[a] >= mean[b] for a, b in ((1, 2), (2, 4), (4, 6), (6, 8))]

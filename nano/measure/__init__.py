@@ -1,4 +1,4 @@
-"""Measures that judge audio against what was asked. Development only, numpy only.
+"""Measures of audio against its request. Development only, numpy only.
 
 `music` (tempo, key), `singing` (loudness, syllables, register), `vowels` (a classifier), `distance`
 (log-mel, SI-SDR, high band); `python -m nano.measure` prints what they say about clean songs of the corpus.

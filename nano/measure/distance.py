@@ -9,7 +9,7 @@ import numpy as np
 from nano.measure.features import Doubles, Wave, log_mel, power
 
 SILENT_DB = -80.0
-"""Mel bands below it count as silent: nobody hears how silent."""
+"""Level in dB below which mel bands count as silent."""
 HIGH_BANDS = 16
 """Bands above 8 kHz that the correlation looks at."""
 

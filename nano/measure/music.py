@@ -9,7 +9,7 @@ from nano.measure.features import HOP_SECONDS, Doubles, Wave, log_mel, power
 SLOWEST, FASTEST = 60.0, 180.0
 """Tempi that are considered, bpm."""
 BEATS_COMPARED = (1, 2, 3, 4, 8)
-"""A tempo is judged at these distances in beats: within a bar, and two bars."""
+"""Distances in beats at which a tempo is assessed: within a bar, and two bars."""
 PREFERRED_BPM, PREFERENCE_OCTAVES = 110.0, 1.0
 """Centre and width of the tempo that is taken when several fit as well."""
 TONES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
@@ -17,7 +17,7 @@ PROFILES = {
     "major": (1.0, 0.0, 0.55, 0.0, 0.65, 0.45, 0.0, 0.85, 0.0, 0.55, 0.0, 0.35),
     "minor": (1.0, 0.0, 0.35, 0.65, 0.0, 0.60, 0.0, 0.70, 0.40, 0.0, 0.35, 0.25),
 }
-"""How much each semitone above the tonic is heard in a key: its triad most, then its scale."""
+"""Weight of each semitone above the tonic in a key: its triad most, then its scale."""
 
 
 OPENING, OPENING_WEIGHT = 0.6, 0.5
@@ -25,7 +25,7 @@ OPENING, OPENING_WEIGHT = 0.6, 0.5
 
 
 def onset_strength(wave: Wave, rate: int) -> Doubles:
-    """How much louder the mel bands have become, mean dB [T] every 10 ms, without its slow part."""
+    """Rise of the mel bands, mean dB [T] every 10 ms, without its slow part."""
     mel = np.maximum(log_mel(wave, rate, 40, min(16_000, rate / 2), window_s=0.03), -70.0)
     rise = np.maximum(mel[2:] - mel[:-2], 0).mean(axis=1)
     strength = np.pad(rise, 1)
@@ -76,7 +76,7 @@ def chroma(wave: Wave, rate: int) -> Doubles:
 
 
 def key_scores(wave: Wave, rate: int) -> dict[tuple[str, str], float]:
-    """How well each of the 24 keys fits, -1 … 1: (tonic, mode) → correlation with the chroma.
+    """Fit of each of the 24 keys, -1 … 1: (tonic, mode) → correlation with the chroma.
 
     A mean of the whole and of its OPENING: music mostly begins on the tonic, which tells a key from its
     neighbours by a fifth.

@@ -1,4 +1,4 @@
-"""What a vocal stem does: loudness, syllables, register. Waves are mono [S] at `rate` Hz."""
+"""Measures of a vocal stem: loudness, syllables, register. Waves are mono [S] at `rate` Hz."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _onset_hits(song: CorpusSong) -> list[bool]:
 
 
 def _gaps(song: CorpusSong) -> list[float]:
-    """How much quieter each silent section is than the quietest sung one, dB."""
+    """Level of the quietest sung section above each silent one, dB."""
     sung, silent = [], []
     for section in song.labels.sections:
         span = (section.start / FRAME_RATE, (section.start + section.frames) / FRAME_RATE)
@@ -77,7 +77,7 @@ def _gaps(song: CorpusSong) -> list[float]:
 
 
 def degradations(song: CorpusSong) -> dict[str, float]:
-    """What the distances say about a song and its own noisy or dull copies."""
+    """Distances between a song and its own noisy or dull copies."""
     noise = np.random.default_rng(0).standard_normal(len(song.mix16)).astype(np.float32) * 0.02
     silent = np.zeros_like(song.instrumental)
     return {

@@ -26,7 +26,7 @@ from nano.train.xcodec import Codebook, XCodec
 
 SONGS = 240
 ROUNDS = 3
-"""Of fitting each codebook to what all the others leave."""
+"""Number of times that each codebook is fitted to the residual of all others."""
 
 
 @dataclass

@@ -89,7 +89,7 @@ class Crops:
 
 
 def depths(step: int) -> Tensor:
-    """How many codebooks each item uses: all for most of them."""
+    """Number of codebooks that each item uses: all for most of them."""
     draw = np.random.default_rng([step, 12])
     picks = [CODEBOOKS if u < 0.6 else int(draw.integers(1, CODEBOOKS)) for u in draw.random(BATCH)]
     return torch.tensor(picks)
@@ -126,7 +126,7 @@ class CodecLoss:
         }
 
     def _meaning(self, found: Tensor, known: Tensor) -> dict[str, Tensor]:
-        """How well features [N, D] tell the states [N], and how near they are to their rows."""
+        """Losses of features [N, D]: classification of the states [N], and distance to their rows."""
         meanings = self.model.quantiser.meanings
         centre = functional.mse_loss(found[:, :KNOWN], meanings.rows[known])
         return {
@@ -143,7 +143,7 @@ class CodecLoss:
 
 
 def distance(made: Tensor, wave: Tensor) -> dict[str, Tensor]:
-    """How far decoded crops [B, 1, N] are from what was coded, weighted."""
+    """Weighted distance of decoded crops [B, 1, N] from the encoded ones."""
     spectrum = spectral_loss(made[:, 0], wave[:, 0], 16_000, SCALES)
     return {"wave": 10 * functional.l1_loss(made, wave), "spectrum": 2 * spectrum}
 

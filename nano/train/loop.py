@@ -25,11 +25,11 @@ Terms = Callable[[int], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, how fast and where."""
+    """Steps, learning rate, device and files of a training."""
 
     folder: Path
     name: str
-    """Of the state and the log: FOLDER/NAME.pt and FOLDER/NAME.jsonl."""
+    """Name of the state and the log: FOLDER/NAME.pt and FOLDER/NAME.jsonl."""
     steps: int
     rate: float
     device: str

@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Step(Protocol):
-    """One of the parts."""
+    """A part of the family to train."""
 
     def __call__(self, folder: Path, steps: int, device: str, fast: bool) -> None:
         """Train to that step, with everything in FOLDER."""

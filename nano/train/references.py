@@ -16,9 +16,9 @@ from yuegguf.lm.vocab import interleave
 
 Ints = NDArray[np.int64]
 TRACKS = {"both": 0.6, "vocal": 0.2, "instrumental": 0.2}
-"""What the reference is, and its share of the rows with one."""
+"""Tracks of the reference → share of the rows with a reference."""
 TELLS = {"both": ("genre", "gender"), "vocal": ("gender",), "instrumental": ("genre",)}
-"""What is learned from it."""
+"""Tracks of the reference → tags that follow from it."""
 OVERRULED = 0.25
 """Share of the rows whose tags say everything: there they decide, whatever the reference is."""
 HEARD = 0.75
@@ -38,7 +38,7 @@ class Reference:
     codes: Ints
     """[N] in stage-1 order: one track, or V0 I0 V1 I1 …"""
     tells: dict[str, str]
-    """By name of a tag that the song's tags leave out, its value."""
+    """Tag that the song's tags leave out → its value."""
 
 
 def with_reference(spec: SongSpec, draw: np.random.Generator) -> tuple[SongSpec, Reference]:

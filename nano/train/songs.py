@@ -37,19 +37,19 @@ TAGS: dict[str, Sequence[object]] = {
     "genre": tuple(GENRES), "mood": tuple(MOODS), "gender": GENDERS,
     "beat": theory.BEAT_FRAMES, "key": theory.KEYS, "mode": theory.MODES,
 }  # fmt: skip
-"""What the tags say, and its values."""
+"""Tag → its values."""
 HARMONY = {f"chord{i}": len(CHORDS) for i in range(4)}
 """A section's first four chords: the whole progression, which follows from tags and label."""
 LINES = {"first": 3, "last": 3}
-"""Of a syllable: 0 for none, 1 for no, 2 where it is its line's first, its line's last."""
+"""Whether a syllable is the first, the last of its line: classes 0 = no syllable, 1 = no, 2 = yes."""
 SAID = SOUNDS | {name: len(values) for name, values in TAGS.items()} | HARMONY | {"first": LINES["first"]}
-"""What a place in the text says: SOUNDS, and whether it opens its line, at the last piece of a syllable; TAGS
-at the end of the header and of each section's prompt; HARMONY at the latter."""
+"""Facts that a place in the text determines: SOUNDS, and whether it opens its line, at the last piece of a
+syllable; TAGS at the end of the header and of each section's prompt; HARMONY at the latter."""
 LOOKS = ("syllable", "next", "harmony")
-"""What a frame must look at: the last piece of the syllable that is sung or comes next; of the one after it;
-the end of its section's prompt."""
+"""Places that a frame must attend to: the last piece of the syllable that is sung or comes next; of the one
+after it; the end of its section's prompt."""
 FACTS = TIMES | SOUNDS | LINES
-"""What a frame is, and the number of its classes: frames since the sixteenth began, sixteenth of the bar,
+"""Facts of a frame → number of their classes: frames since the sixteenth began, sixteenth of the bar,
 chord, bars to the section's end, frames since the syllable began; and the parts of the syllable that is
 sung or comes next, 0 for none, and its place in its line."""
 
@@ -135,7 +135,7 @@ class _Writer:
         self.told = tag_classes(spec.tags) | {
             name: TAGS[name].index(value) for name, value in (tells or {}).items()
         }
-        """What tags and reference say."""
+        """Values that tags and reference determine."""
         self.labels = arrange(spec)[1]
         self.ids: list[int] = list(prompt.header)
         self.learned: list[tuple[int, int]] = []
@@ -176,11 +176,11 @@ class _Writer:
 
     @cached_property
     def states(self) -> Ints:
-        """Of the whole song [2, F]."""
+        """States of the whole song [2, F]."""
         return states(self.spec)
 
     def row(self) -> SongRow:
-        """What was written."""
+        """The row of everything written so far."""
         count = len(self.ids)
         ids, targets = np.array(self.ids), np.full(count, UNKNOWN)
         for first, end in self.learned:
@@ -216,7 +216,7 @@ class _Writer:
 
 
 def tag_classes(text: str) -> dict[str, int]:
-    """What a tags line says, as places among TAGS."""
+    """Values of a tags line, as places among TAGS."""
     said = dict(vars(parse_tags(text)))
     beat = said.pop("bpm")
     said["beat"] = theory.beat_frames_of(beat) if beat else None

@@ -36,18 +36,18 @@ USED = TEXT_PIECES + len(SPECIALS) + CODES
 SPEC = LlamaSpec(hidden=256, layers=5, heads=4, kv_heads=2, ffn=768, vocab=USED, context=16384)
 SEED = 1
 WATCHED = 2
-"""The layer that is told where to look, whose input must spell and whose output must tell the time."""
+"""Layer whose attention is trained, whose input must spell and whose output must give the time."""
 HEADS = {"syllable": 0, "next": 1, "harmony": 2}
-"""Its heads that are told, and what to look at; the first two share their keys."""
+"""Head of that layer that is trained → place to attend to; the first two share their keys."""
 BATCH_IDS = 8192
-"""Of a step, with the padding."""
+"""Ids of a step, padding included."""
 LONGEST = 3600
 """Ids of the longest row, besides a reference; longer songs are not learned."""
 SHARES = {"one": 0.15, "two": 0.2, "all": 0.35, "free": 0.1, "reference": 0.2}
-"""Of the rows: songs that end after one or two sections, whole songs, sections without words, and songs of
-any length after a reference."""
+"""Share of each kind of rows: songs that end after one or two sections, whole songs, sections without words,
+and songs of any length after a reference."""
 WEIGHTS = {"chord": 0.3, "onset": 0.3, "vowel": 0.3, "coda": 0.3, "first": 0.3, "last": 0.3}
-"""Of what must be readable, where it is not 0.1: what follows from single pieces of tags and lyrics."""
+"""Weights of the facts that differ from 0.1: those that follow from single pieces of tags and lyrics."""
 READING = 500
 """Steps at the start that read text alone: ten times the syllables and sections of others."""
 STEPS, RATE = 12_000, 2e-3
@@ -81,7 +81,7 @@ def _row(spec: SongSpec, kind: str, draw: np.random.Generator) -> SongRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step reads, all [B, T]; the names are those of `songs.SongRow`."""
+    """Input of a step, all [B, T]; the names are those of `songs.SongRow`."""
 
     read: Ints
     """Ids, with mistakes."""

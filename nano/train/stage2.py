@@ -27,13 +27,13 @@ from yuegguf.stages.stage2 import CHUNK_FRAMES
 
 SEED = 2
 BATCH_FRAMES = 300
-"""Of a step."""
+"""Frames of a step."""
 SHORT_FRAMES = 60
 """Most rows are this short, which costs less; every fifth batch is a whole chunk."""
 NOISE = 0.05
 """Share of codes that are read as another one: at run time the model reads its own mistakes."""
 WEIGHTS = (0.25, 0.2, 0.15, 0.12, 0.1, 0.09, 0.09)
-"""Of codebooks 1-7: what the first ones miss, the others cannot mend."""
+"""Weights of codebooks 1-7: the later ones cannot mend errors of the first ones."""
 STEPS, RATE = 2000, 2e-3
 VOCAB = stage2_vocab(pieces())
 SPEC = LlamaSpec(hidden=256, layers=4, heads=4, kv_heads=2, ffn=768, vocab=len(pieces()), context=8192)

@@ -108,14 +108,14 @@ def decoder(spec: CodecSpec) -> Sequence:
 
 @dataclass
 class Quantised:
-    """What the quantiser makes of features [B, D, T]."""
+    """Result of quantising features [B, D, T]."""
 
     features: Tensor
     """[B, D, T] sum of the chosen rows, straight-through."""
     codes: Tensor
     """[K, B, T]"""
     commitment: Tensor
-    """How far the features are from what was chosen."""
+    """Distance of the features from the chosen rows."""
 
 
 class Codebook(nn.Module):
