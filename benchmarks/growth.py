@@ -48,7 +48,7 @@ def request(seconds: int) -> SongRequest:
     return SongRequest("pop female vocal", lyrics, segment_seconds=SECTION, seed=1, sampling=sampling)
 
 
-def sing(seconds: int) -> dict[str, Any]:
+def generate_song(seconds: int) -> dict[str, Any]:
     """One whole song with nano, in this process: seconds in all and by phase, peak bytes."""
     with tempfile.TemporaryDirectory() as name:
         begun = time.perf_counter()
@@ -60,9 +60,9 @@ def sing(seconds: int) -> dict[str, Any]:
     return {"seconds": passed, **phases, "peak": hardware.peak_memory()}
 
 
-def sung(seconds: int) -> dict[str, Any]:
+def generated_song(seconds: int) -> dict[str, Any]:
     """Seconds and bytes of a song of nano, in a process of its own."""
-    child = [sys.executable, "-m", "benchmarks.growth", "--sing", str(seconds)]
+    child = [sys.executable, "-m", "benchmarks.growth", "--generate", str(seconds)]
     answer = subprocess.run(child, check=True, capture_output=True, text=True).stdout
     found: dict[str, Any] = json.loads(answer)
     return found
@@ -133,12 +133,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--type", default="Q4_0")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--sing", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--generate", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.sing:
-        print(json.dumps(sing(options.sing)))
+    if options.generate:
+        print(json.dumps(generate_song(options.generate)))
         return
-    found = {"nano, sung whole": {seconds: sung(seconds) for seconds in LENGTHS}}
+    found = {"nano, sung whole": {seconds: generated_song(seconds) for seconds in LENGTHS}}
     if options.folder:
         models = random_models(options.folder, options.type)
         costs = timed(models)

@@ -3,7 +3,7 @@
     python -m benchmarks.plan_time [--folder DIR] [--type Q4_0] [--layers 8] [--seconds 4] [--sections 1]
         [--snapshot-every 60]
 
-Without DIR the bundled nano sings; with it random models of the real shapes (or of fewer layers), kept
+Without DIR the bundled nano generates; with it random models of the real shapes (or of fewer layers), kept
 there, with nano's codec. The disk is what the song's folder held at most, looked at a hundred times a second.
 Sections may not end early, so the plan's "at most" is what is sung.
 """
@@ -41,7 +41,7 @@ class Letters:
 
 
 def main() -> None:
-    """Foretell, sing, print a table."""
+    """Estimate, generate, print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

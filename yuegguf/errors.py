@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MOST = 960
+MAX_MESSAGE_CHARS = 960
 """Characters of a message, and of a hint; longer ones repeat what a file holds, and lose their middle."""
 
 
@@ -43,8 +43,8 @@ class YueError(Exception):
 
 
 def _shortened(text: str) -> str:
-    half = MOST // 2
-    return text if len(text) <= MOST else f"{text[:half]} … {text[-half:]}"
+    half = MAX_MESSAGE_CHARS // 2
+    return text if len(text) <= MAX_MESSAGE_CHARS else f"{text[:half]} … {text[-half:]}"
 
 
 class ModelNotFound(YueError):

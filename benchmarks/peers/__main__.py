@@ -83,14 +83,14 @@ class Setting:
 
     def compare(self, mine: Callable[[], float], others: dict[str, Callable[[], float]]) -> dict[str, float]:
         """Seconds by loop; ours before and after the others."""
-        told("ours")
+        print_progress("ours")
         before, found = mine(), {}
         for name, measured in others.items():
             if name in self.loops:
-                told(name)
+                print_progress(name)
                 found[name] = measured()
                 gc.collect()
-        told("ours again")
+        print_progress("ours again")
         return {"ours": (before + mine()) / 2, **found}
 
     def model(self) -> LlamaForCausalLM:
@@ -154,7 +154,7 @@ def stage_two(setting: Setting) -> dict[str, float]:
     return setting.compare(mine, {"plain": plain, "lean": lean, "official": official})
 
 
-def told(text: str) -> None:
+def print_progress(text: str) -> None:
     """Progress with the time of day."""
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
@@ -185,7 +185,7 @@ def main() -> None:
             role, measured = STAGES[stage]
             config = replace(SHAPES[role], layers=options.layers or SHAPES[role].layers)
             wanted = tuple(options.only.split(","))
-            told(role)
+            print_progress(role)
             found[role] = measured(
                 Setting(options.song, config, options.type, options.far, Path(name), options.device, wanted)
             )

@@ -88,7 +88,7 @@ def details(spec: SongSpec) -> NDArray[np.int64]:
     return out
 
 
-def told(spec: SongSpec) -> NDArray[np.int64]:
+def all_rows(spec: SongSpec) -> NDArray[np.int64]:
     """All rows with a meaning: codebooks 0-4 of vocal and instrumental [5, 2, F]; -1 = none."""
     first = states(spec)
     out = np.full((5, *first.shape), -1)

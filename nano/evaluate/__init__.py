@@ -3,6 +3,6 @@
     python -m nano.evaluate FOLDER            the bundled family on 40 held-out requests
     python -m nano.evaluate FOLDER --count 8  eight requests
 
-`requests` draws what is asked, `singing` makes and judges songs, `coding` the codec, `agreement` compares
+`requests` draws what is asked, `songs` generates and measures songs, `coding` the codec, `agreement` compares
 quantised files with F16, `report` prints the targets.
 """

@@ -11,7 +11,7 @@ from nano.evaluate import report
 from nano.evaluate.agreement import stage1_agreement, stage2_agreement
 from nano.evaluate.coding import coding
 from nano.evaluate.requests import held_out
-from nano.evaluate.singing import evaluate
+from nano.evaluate.songs import evaluate
 from nano.measure.validate import corpus_classifier
 from yuegguf import ModelChoice
 from yuegguf.models.resolve import nano_models
@@ -40,12 +40,12 @@ def main() -> None:
     print(report.table(report.CODING, report.codec_values(codec)), flush=True)
 
     started = time.monotonic()
-    heard = evaluate(held_out(options.count), choice, options.folder, corpus_classifier(), _tell)
+    measured = evaluate(held_out(options.count), choice, options.folder, corpus_classifier(), _print_progress)
     seconds = time.monotonic() - started
-    results["singing"] = heard.shares()
-    results["real_time_factor"] = seconds / sum(heard.seconds)
-    print(report.table(report.SINGING, heard.shares()))
-    print(f"{sum(heard.seconds):.0f} s of music in {seconds:.0f} s, with the measuring")
+    results["singing"] = measured.shares()
+    results["real_time_factor"] = seconds / sum(measured.seconds)
+    print(report.table(report.SINGING, measured.shares()))
+    print(f"{sum(measured.seconds):.0f} s of music in {seconds:.0f} s, with the measuring")
 
     if options.against:
         for stage in ("stage1", "stage2"):
@@ -57,10 +57,10 @@ def main() -> None:
             )
             results[stage] = asdict(found)
             print(f"{stage} against F16: KL {found.kl:.5f} nats, same best choice {found.same_argmax:.4f}")
-    report.save(options.folder / "figures.json", results, _tell)
+    report.save(options.folder / "figures.json", results, _print_progress)
 
 
-def _tell(text: str) -> None:
+def _print_progress(text: str) -> None:
     print(text, flush=True)
 
 

@@ -22,7 +22,7 @@ from nano.corpus import SongSpec, make_song
 from nano.corpus.states import states
 from nano.evaluate.referring import referring
 from nano.evaluate.requests import held_out, lengths
-from nano.evaluate.singing import SECONDS
+from nano.evaluate.songs import SECONDS
 from nano.measure import music
 from yuegguf.codec.protocol import FRAME_RATE, SONG_RATE
 from yuegguf.exchange.imported import ImportedSong, create_imported_song
@@ -45,20 +45,22 @@ def parts(song: yuegguf.Song, name: str, cut: float) -> tuple[np.ndarray, np.nda
     return wave[: round(cut * rate)], wave[round(cut * rate) :], rate
 
 
-def going_on(specs: list[SongSpec], folder: Path, told: bool, recorded: bool) -> dict[str, list[bool]]:
+def going_on(specs: list[SongSpec], folder: Path, named: bool, recorded: bool) -> dict[str, list[bool]]:
     """The corpus's own first half, whose tempo and key are known, then the rest by `extend`.
 
-    The tags say tempo and key only if `told`. The half is what the codec hears of it if it is `recorded`,
-    else what a stage 1 without mistakes writes.
+    The tags say tempo and key only if `named`. The half is encoded by the codec if it is `recorded`,
+    else it is as a stage 1 without mistakes writes it.
     """
     found: dict[str, list[bool]] = {"tempo": [], "key": []}
     for spec in specs:
         each = lengths(spec)
         half = max(1, len(each) // 2)
         frames = sum(each[:half])
-        codes = heard(spec, frames) if recorded else states(spec)[:, None, :frames].astype(np.int16)
+        codes = (
+            encoded_beginning(spec, frames) if recorded else states(spec)[:, None, :frames].astype(np.int16)
+        )
         refined = codes if recorded else np.zeros((2, 8, 0), np.int16)
-        tags = spec.tags if told else f"{spec.genre} {spec.mood} {spec.gender} vocal"
+        tags = spec.tags if named else f"{spec.genre} {spec.mood} {spec.gender} vocal"
         request = yuegguf.SongRequest(
             tags, spec.lyrics, sections=f"1-{half}", segment_seconds=SECONDS, seed=spec.seed
         )
@@ -76,11 +78,13 @@ def going_on(specs: list[SongSpec], folder: Path, told: bool, recorded: bool) ->
         found["tempo"].append(music.same_tempo(music.tempo(new, rate), spec.bpm))
         _, new, rate = parts(song, "mix", cut)
         found["key"].append(music.key(new, rate) == (spec.key, spec.mode))
-        tell(f"{spec.seed}: " + " ".join(f"{key} {np.mean(values):.2f}" for key, values in found.items()))
+        print_progress(
+            f"{spec.seed}: " + " ".join(f"{key} {np.mean(values):.2f}" for key, values in found.items())
+        )
     return found
 
 
-def heard(spec: SongSpec, frames: int) -> np.ndarray:
+def encoded_beginning(spec: SongSpec, frames: int) -> np.ndarray:
     """Codes [2, 8, frames] of the beginning of the corpus's song, encoded."""
     made = make_song(spec)
     with closing(open_codec(nano_models().codec)) as codec:
@@ -99,25 +103,25 @@ def timed_lyrics(spec: SongSpec) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def backing(specs: list[SongSpec], folder: Path, told: bool) -> dict[str, list[bool]]:
-    """A backing for the corpus's own vocal; the tags say tempo and key only if `told`."""
+def backing(specs: list[SongSpec], folder: Path, named: bool) -> dict[str, list[bool]]:
+    """A backing for the corpus's own vocal; the tags say tempo and key only if `named`."""
     found: dict[str, list[bool]] = {"tempo": [], "key": []}
     for spec in specs:
         vocal = folder / f"vocal-{spec.seed}.wav"
         made = make_song(spec)
         soundfile.write(vocal, made.vocal, SONG_RATE)
         track = GuideTrack("vocal", str(vocal))
-        tags = spec.tags if told else f"{spec.genre} {spec.mood} {spec.gender} vocal"
+        tags = spec.tags if named else f"{spec.genre} {spec.mood} {spec.gender} vocal"
         track = replace(track, frames=recorded_frames(track))
         request = yuegguf.SongRequest(tags, timed_lyrics(spec), seed=spec.seed, track=track)
-        song = yuegguf.generate(request, NANO, folder, name=f"backing-{spec.seed}-{told}")
+        song = yuegguf.generate(request, NANO, folder, name=f"backing-{spec.seed}-{named}")
         _, wave, rate = parts(song, "instrumental", 0)
         found["tempo"].append(music.same_tempo(music.tempo(wave, rate), spec.bpm))
         found["key"].append(music.key(wave, rate) == (spec.key, spec.mode))
     return found
 
 
-def tell(text: str) -> None:
+def print_progress(text: str) -> None:
     """Print a line of progress."""
     print(text, file=sys.stderr, flush=True)
 

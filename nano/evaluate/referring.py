@@ -16,8 +16,8 @@ from nano.corpus.genres import GENRES
 from nano.corpus.spec import GENDERS
 from nano.corpus.states import COUNT, HELD, LEADS
 from nano.evaluate.requests import frames
-from nano.evaluate.singing import SECONDS
-from nano.measure import singing
+from nano.evaluate.songs import SECONDS
+from nano.measure import vocals
 from yuegguf.codec.protocol import FRAME_RATE, SONG_RATE
 from yuegguf.request.song_request import Reference
 
@@ -44,7 +44,7 @@ def referring(specs: list[SongSpec], folder: Path) -> dict[str, dict[str, list[b
             )
             wave, rate = soundfile.read(song.folder / "vocals.wav", dtype="float32")
             found[name]["genre"].append(written_genre(song.folder) == like.genre)
-            found[name]["register"].append(singing.register(wave, rate) == like.gender)
+            found[name]["register"].append(vocals.register(wave, rate) == like.gender)
     return found
 
 

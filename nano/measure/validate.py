@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from nano.corpus import CorpusSong, SectionLabel, make_song
-from nano.measure import distance, music, singing, vowels
+from nano.measure import distance, music, vocals, vowels
 from yuegguf.codec.protocol import FRAME_RATE
 
 HELD_OUT = 1_000_000
@@ -46,7 +46,7 @@ def validate(seeds: Iterable[int], classifier: vowels.VowelClassifier) -> dict[s
         right["tempo"].append(music.same_tempo(music.tempo(song.instrumental16, 16_000), song.spec.bpm))
         right["key"].append(music.key(song.mix16, 16_000) == (song.spec.key, song.spec.mode))
         if song.spec.gender:
-            right["register"].append(singing.register(song.vocal16, 16_000) == song.spec.gender)
+            right["register"].append(vocals.register(song.vocal16, 16_000) == song.spec.gender)
             wave, rate, spans, names = vowel_sample(song)
             found += classifier.classify(wave, rate, spans)
             asked += names
@@ -61,7 +61,7 @@ def _onset_hits(song: CorpusSong) -> list[bool]:
     hits = []
     for section in song.labels.sections:
         if section.syllables:
-            count = singing.syllable_count(section_wave(song.vocal16, 16_000, section), 16_000)
+            count = vocals.syllable_count(section_wave(song.vocal16, 16_000, section), 16_000)
             hits.append(abs(count / len(section.syllables) - 1) <= 0.2)
     return hits
 
@@ -71,7 +71,7 @@ def _gaps(song: CorpusSong) -> list[float]:
     sung, silent = [], []
     for section in song.labels.sections:
         span = (section.start / FRAME_RATE, (section.start + section.frames) / FRAME_RATE)
-        level = singing.section_levels(song.vocal16, 16_000, [span])[0]
+        level = vocals.section_levels(song.vocal16, 16_000, [span])[0]
         (sung if section.syllables else silent).append(level)
     return [min(sung) - level for level in silent] if sung else []
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nano.corpus import make_song
-from nano.corpus.details import sizes, told
+from nano.corpus.details import all_rows, sizes
 from nano.corpus.states import SILENT
 from nano.train import options
 from nano.train.codec import FIRST_SEED, trained
@@ -66,7 +66,7 @@ def train(folder: Path, steps: int = SONGS, device: str = "cpu", fast: bool = Tr
 def _frames(model: XCodec, seed: int, device: str) -> tuple[Frames, Frames]:
     song = make_song(seed)
     wave = torch.from_numpy(np.stack([song.vocal16, song.instrumental16])[:, None]).to(device)
-    known = torch.from_numpy(told(song.spec)).to(device)
+    known = torch.from_numpy(all_rows(song.spec)).to(device)
     found = model.features(wave).transpose(1, 2)
     left = found - model.quantiser.meanings.embed[known[0]]
     sounding = known[0, 0] != SILENT

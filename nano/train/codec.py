@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from nano.codec_weights import CodecSpec, save_codec, xcodec
 from nano.corpus import make_song
-from nano.corpus.details import told
+from nano.corpus.details import all_rows
 from nano.train import options
 from nano.train.loop import Plan, Trainer
 from nano.train.losses import spectral_loss
@@ -76,7 +76,7 @@ class Crops:
 
     def _render(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         song = make_song(seed)
-        return np.stack([song.vocal16, song.instrumental16]), told(song.spec)
+        return np.stack([song.vocal16, song.instrumental16]), all_rows(song.spec)
 
     def _crop(self, draw: np.random.Generator, first: int) -> tuple[np.ndarray, np.ndarray]:
         while True:

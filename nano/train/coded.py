@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from nano.corpus import make_song
-from nano.corpus.details import told
+from nano.corpus.details import all_rows
 from nano.train import options
 from nano.train.codec import trained
 from nano.train.xcodec import XCodec
@@ -65,7 +65,7 @@ def song_codes(model: XCodec, seed: int, device: str) -> Codes:
     """Both stems of a song [2, 8, F]: codebooks with a meaning by it, the others as the codec chooses."""
     song = make_song(seed)
     wave = torch.from_numpy(np.stack([song.vocal16, song.instrumental16])[:, None]).to(device)
-    known = torch.from_numpy(told(song.spec)).to(device)
+    known = torch.from_numpy(all_rows(song.spec)).to(device)
     chosen = model.quantiser(model.features(wave), torch.full((2,), CODEBOOKS), known)
     return chosen.codes.transpose(0, 1).cpu().numpy().astype(np.int16)
 

@@ -15,7 +15,7 @@ NOISE = 0.02
 LATE, SPAN, FARTHEST = 0.05, 6, 12
 """Share of codes that are read in spans, of SPAN frames on average, as what the track had up to FARTHEST
 frames before or after: at run time a syllable is held too long or comes too soon."""
-MISHEARD = 0.4
+CONFUSION = 0.4
 """Share of the chords and leads of a song's beginning that are read in another genre, and of its chords in
 the other mode: so the codec hears half of the instrumentals' frames of a recording."""
 TONES = 12
@@ -33,24 +33,24 @@ def noisy(ids: np.ndarray, step: int) -> np.ndarray:
             continue
         if fate < 0.75:
             begun = codes[: int(draw.uniform(0.1, 0.8) * len(codes))]
-            read[begun] = FIRST + misheard(read[begun] - FIRST, draw)
+            read[begun] = FIRST + confused(read[begun] - FIRST, draw)
         hit = codes[draw.random(len(codes)) < NOISE]
         read[hit] = given[draw.choice(codes, len(hit))]
         _delay(codes, given, read, draw)
     return out
 
 
-def misheard(states: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+def confused(states: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """States [N] as the codec hears a recording; the same ones in the same way. Voices are unharmed."""
     heard, genre = np.arange(COUNT), int(draw.integers(len(GENRES)))
     held = np.arange(HELD, LEADS)
     other = HELD + (held - HELD) % len(CHORDS) + genre * len(CHORDS)
-    heard[held] = np.where(draw.random(len(held)) < MISHEARD, other, held)
+    heard[held] = np.where(draw.random(len(held)) < CONFUSION, other, held)
     flipped = HELD + ((heard[held] - HELD) ^ 1)  # CHORDS has each tone's two modes side by side
-    heard[held] = np.where(draw.random(len(held)) < MISHEARD, flipped, heard[held])
+    heard[held] = np.where(draw.random(len(held)) < CONFUSION, flipped, heard[held])
     lead = np.arange(LEADS, COUNT)
     other = LEADS + (lead - LEADS) % TONES + genre * TONES
-    heard[lead] = np.where(draw.random(len(lead)) < MISHEARD, other, lead)
+    heard[lead] = np.where(draw.random(len(lead)) < CONFUSION, other, lead)
     return heard[states]
 
 

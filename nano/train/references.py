@@ -11,7 +11,7 @@ from nano.corpus import SongSpec, sample_spec
 from nano.corpus.genres import GENRES
 from nano.corpus.spec import GENDERS
 from nano.corpus.states import SILENT, states
-from nano.train.mistakes import misheard
+from nano.train.mistakes import confused
 from yuegguf.lm.vocab import interleave
 
 Ints = NDArray[np.int64]
@@ -73,7 +73,7 @@ def recording(like: dict[str, str], kind: str, draw: np.random.Generator) -> Int
         if kind == "instrumental" or np.mean(vocal != SILENT) > SUNG:
             break
     if draw.random() < HEARD:
-        instrumental = misheard(instrumental, draw)
+        instrumental = confused(instrumental, draw)
     if kind == "both":
         return interleave(vocal, instrumental).astype(np.int64)
     return vocal if kind == "vocal" else instrumental

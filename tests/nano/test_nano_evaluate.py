@@ -14,7 +14,7 @@ from nano.corpus.arrange import arrange
 from nano.evaluate import report
 from nano.evaluate.agreement import stage1_agreement, stage2_agreement
 from nano.evaluate.requests import LONGEST, frames, held_out, lengths
-from nano.evaluate.singing import Heard, judge, sing
+from nano.evaluate.songs import Results, assess, generate_song
 from nano.measure.validate import corpus_classifier
 from nano.measure.vowels import VowelClassifier
 from nano.train import codec, coded, references
@@ -52,7 +52,7 @@ def as_song(folder: Path, spec: object, gain: float = 1.0) -> yuegguf.Song:
 
 def test_the_studio_itself_is_judged_right(tmp_path: Path, classifier: VowelClassifier) -> None:
     spec = spec_from("pop happy female vocal 125 bpm C major", LYRICS, 3)
-    heard = judge(as_song(tmp_path, spec), spec, classifier)
+    heard = assess(as_song(tmp_path, spec), spec, classifier)
     shares = heard.shares()
     assert {name: shares[name] for name in shares if name != "vowels"} == dict.fromkeys(
         ("tempo", "key", "register", "silence", "onsets", "ended", "length"), 1.0
@@ -65,15 +65,15 @@ def test_another_song_is_judged_wrong(tmp_path: Path, classifier: VowelClassifie
     other = spec_from(
         "rock sad male vocal 83 bpm F# minor", LYRICS.replace("Moon", "Snow and stormy moon"), 3
     )
-    shares = judge(as_song(tmp_path, other), asked, classifier).shares()
+    shares = assess(as_song(tmp_path, other), asked, classifier).shares()
     assert (shares["tempo"], shares["key"], shares["register"]) == (0, 0, 0)
     assert shares["length"] < 1
     assert shares["vowels"] < 0.5
 
 
 def test_answers_add_up() -> None:
-    heard = Heard(tempo=[True], vowels=[("AA", "AA"), ("IY", "EH")])
-    heard.add(Heard(tempo=[False], key=[True]))
+    heard = Results(tempo=[True], vowels=[("AA", "AA"), ("IY", "EH")])
+    heard.add(Results(tempo=[False], key=[True]))
     shares = heard.shares()
     assert (shares["tempo"], shares["key"], shares["vowels"]) == (0.5, 1.0, 0.5)
     assert np.isnan(shares["register"])
@@ -107,6 +107,6 @@ def test_a_file_agrees_with_itself() -> None:
 def test_a_song_that_is_there_is_not_sung_again(tmp_path: Path) -> None:
     spec = spec_from("pop happy female vocal 150 bpm C major", "[verse]\nMoon over the sea\n", 1)
     models = yuegguf.ModelChoice("nano")
-    first, again = (sing(spec, models, tmp_path, "0001") for _ in range(2))
+    first, again = (generate_song(spec, models, tmp_path, "0001") for _ in range(2))
     assert first.folder == again.folder
     assert [path.name for path in tmp_path.iterdir()] == [first.folder.name]

@@ -7,7 +7,7 @@ import pytest
 
 from nano.corpus import VOWELS, make_song, sample_spec
 from nano.corpus.arrange import arrange
-from nano.corpus.details import details, sizes, told
+from nano.corpus.details import all_rows, details, sizes
 from nano.corpus.genres import GENRES, MOODS, STEP_COUNT, drums
 from nano.corpus.spelling import word_syllables, words
 from nano.corpus.states import (
@@ -225,7 +225,7 @@ def test_ages_count_up_from_each_stroke(seed: int) -> None:
 
 def test_what_is_told_has_rows_in_five_codebooks() -> None:
     spec = sample_spec(5)
-    found = told(spec)
+    found = all_rows(spec)
     assert found.shape[:2] == (5, 2)
     np.testing.assert_array_equal(found[0], states(spec))
     assert (found[1:, 0] == -1).all()

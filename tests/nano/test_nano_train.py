@@ -153,7 +153,7 @@ def test_mistakes_are_in_half_of_the_rows_and_only_in_codes() -> None:
 def test_a_misheard_state_keeps_its_tone_and_is_the_same_at_all_places() -> None:
     backing = np.arange(HELD, COUNT)
     given = np.concatenate([backing, backing, [STROKE, 0]])
-    half, heard = len(backing), mistakes.misheard(given, np.random.default_rng(2))
+    half, heard = len(backing), mistakes.confused(given, np.random.default_rng(2))
     assert (heard[:half] == heard[half : 2 * half]).all()
     assert (heard[2 * half :] == [STROKE, 0]).all()
     was, held = backing - HELD, heard[:half] - HELD

@@ -28,8 +28,8 @@ from yuegguf.planning.cost import (
     LoadSpec,
     StepCost,
     draft_seconds,
-    drawn_ids,
     refine_seconds,
+    sampled_ids,
 )
 from yuegguf.planning.plan import Plan, StageFacts, make_plan
 from yuegguf.request.prepared import prepare
@@ -120,15 +120,15 @@ def test_layers_on_the_gpu_move_their_weights_and_caches_there() -> None:
 
 
 def test_the_rows_fill_section_by_section_and_the_unconditional_one_starts_anew() -> None:
-    asked = [drawn_ids([10, 5], [4, 6], True, share) for share in (0, 0.2, 0.4, 0.45, 1)]
+    asked = [sampled_ids([10, 5], [4, 6], True, share) for share in (0, 0.2, 0.4, 0.45, 1)]
     assert asked == [10, 10 + 4 + 4, 10 + 8 + 8, 10 + 8 + 1 + 5 + 1 + 1, 19 + 5 + 12 + 12]
-    assert drawn_ids([10, 5], [4, 6], False, 1) == 19 + 5 + 12
+    assert sampled_ids([10, 5], [4, 6], False, 1) == 19 + 5 + 12
 
 
 def test_disk_is_told_by_the_last_two_snapshots() -> None:
     song = prepare(SongRequest("pop", "[verse]\nla\n[chorus]\nla\n", segment_seconds=10))
     made = Plan(4096, 2, 2, 1, "f16", None, 0, 0)
-    of_share = [drawn_ids([20, 8], [500, 500], True, share) for share in (0.4, 0.8)]
+    of_share = [sampled_ids([20, 8], [500, 500], True, share) for share in (0.4, 0.8)]
 
     def told(every: float) -> int:
         return _snapshot_ids(song, [20, 8], made, 50.0, every)

@@ -43,7 +43,7 @@ from yuegguf.song.folder import SongFolder
 TEMPORARY = re.compile(r"^\.(new-)?yuegguf-.*|.*\.lock(\.held)?$|^\.staged$")
 """Names of what a killed process may leave, which the next one removes."""
 QUEUE = re.compile(r"note: \d+ of \d+ songs failed; run the same command to try again$")
-"""How a queue ends that says of each song why it failed."""
+"""Last line of a queue that has named each song's failure."""
 VOLATILE = {"seconds", "checksum", "saved", "created", "installed"}
 """Fields that differ between two runs of one command."""
 ENOUGH = 80
@@ -68,14 +68,14 @@ class Whole:
 
 @dataclass
 class Found:
-    """What the kills of one command came to."""
+    """Outcomes of the kills of one command."""
 
     steps: int = 0
     kills: int = 0
     forced: int = 0
-    """How often the command wanted --force, because files that it had written were there."""
+    """Number of times that the command required --force, because files that it had written existed."""
     again: int = 0
-    """How often it had ended before the kill could matter."""
+    """Number of times that it had ended before the kill could matter."""
     broken: list[str] = field(default_factory=list)
 
 
@@ -95,7 +95,7 @@ def plain(name: str) -> str:
 
 
 def comparable(name: str, data: bytes) -> Any:
-    """What two runs of one command have in common of a file."""
+    """Content of a file that two runs of one command must share."""
     if name.endswith(".json"):
         try:
             return json.dumps(_without(json.loads(data)), sort_keys=True)
@@ -208,7 +208,7 @@ class Driver:
         return self.program.run(*line, before=before, stopped=stopped)
 
     def ways(self) -> list[tuple[str, dict[str, Any]]]:
-        """What makes a command careless."""
+        """Environments that make a command careless."""
         return [("unsafe", {"way": self.careless})] if self.careless else []
 
     def begin(self, writer: Writer) -> Content:
@@ -219,7 +219,7 @@ class Driver:
         return content(self.work)
 
     def undisturbed(self, writer: Writer) -> Whole:
-        """What is there before and after, and the steps between. Raises Broken."""
+        """Files before and after the command, and the number of its steps. Raises Broken."""
         before = self.begin(writer)
         result = self.run(writer, writer.line(self.work))
         _require(result.code in (0, 6), f"{writer.name} failed: {result.err}")

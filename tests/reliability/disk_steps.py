@@ -81,7 +81,7 @@ class Steps:
         return real(data) if written is None else written
 
     def within(self, file: object, folder: int = -1) -> str | None:
-        """Where a file that is to be changed lies, if it counts; one elsewhere is noted."""
+        """Path of a file to change, if it counts; one elsewhere is noted."""
         if isinstance(file, int):
             path = os.readlink(f"/proc/self/fd/{file}")
         else:

@@ -63,7 +63,7 @@ Kind = Literal["read", "refused", "finding"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input."""
+    """Outcome of one input."""
 
     kind: Kind
     what: str = ""
@@ -76,7 +76,7 @@ class Report:
 
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[tuple[int, Outcome]] = field(default_factory=list)
-    """With the number of the input."""
+    """Numbers of inputs and their outcomes."""
 
     def add(self, number: int, outcome: Outcome) -> None:
         """Count one more input."""
@@ -142,7 +142,7 @@ class Place:
                     path.write_bytes(data.replace(CANARY.encode(), str(self.watched / "canary").encode()))
 
     def spoilt(self) -> str:
-        """What changed outside the input; empty if nothing did."""
+        """Changes outside the input; empty if there are none."""
         after = self._state()
         changed = [name for name in {*self._before, *after} if self._before.get(name) != after.get(name)]
         if changed:

@@ -81,7 +81,7 @@ def read_lock(folder: Path) -> None:
 
 
 def record_seeds(folder: Path) -> list[Content]:
-    """What the hub said of a download."""
+    """Records of a download's source."""
     files = (
         hub_client.RemoteFile("a.json", 3, f"blob:{'0' * 40}"),
         hub_client.RemoteFile("b/c.bin", 9, f"sha256:{'1' * 64}"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Tried:
-    """How often something was done, and how it ended."""
+    """Number of tries, and their outcomes."""
 
     ends: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)

@@ -100,7 +100,7 @@ def left(song: Path) -> Sequence[Path]:
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to a folder, and with what clock it goes on."""
+    """Change of a folder, and the clock with which its song continues."""
 
     places: Places
     clock: float = 0.0

@@ -48,7 +48,7 @@ STARTS = {
     "one half rendered": Moment(2, "yuegguf.pipeline.write_audio:write_audio"),
     "one finished": Moment(0),
 }
-"""What becomes of the first of two takes before the commands: when `takes keep` is killed, or not."""
+"""State of the first of two takes before the commands → moment at which `takes keep` is killed, or None."""
 
 
 class Pairs:
@@ -101,14 +101,14 @@ class Pairs:
         return self.other.run(*COMMANDS[name].line(self.driver.work), before=before)
 
     def order(self, start: str, *names: str) -> Content:
-        """What is there after commands one after the other. Raises Broken."""
+        """Files after commands one after the other. Raises Broken."""
         if (start, *names) not in self._orders:
             self.lay(start, *names)
             self._orders[start, *names] = content(self.driver.work)
         return self._orders[start, *names]
 
     def steps(self, start: str, name: str) -> int:
-        """How many steps a command takes there alone. Raises Broken."""
+        """Number of steps that a command takes there alone. Raises Broken."""
         if (start, name) not in self._steps:
             self.order(start, name)
         return self._steps[start, name]

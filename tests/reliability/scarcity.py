@@ -50,7 +50,7 @@ LIMITS = (
     *({"RLIMIT_NOFILE": most} for most in (6, 8, 10, 12, 16, 24)),
 )
 MEMORY = tuple({"RLIMIT_AS": most << 20} for most in (1, 4, 16, 64))
-"""For commands without an engine, beyond what the process has when it begins."""
+"""Limits of commands without an engine, beyond the memory of the process at its start."""
 PLAIN = {
     "export",
     "export --yue-ui",
@@ -69,7 +69,7 @@ PLAIN = {
 
 @dataclass
 class Ends:
-    """How commands ended that lacked something."""
+    """Outcomes of commands that lacked a resource."""
 
     refused: int = 0
     fine: int = 0
@@ -90,7 +90,7 @@ def check_end(driver: Driver, whole: Whole, result: Result, ends: Ends) -> None:
 
 
 def _kind(err: str) -> str:
-    """What an error line says, without names and numbers."""
+    """Text of an error line without names and numbers."""
     line = err.splitlines()[-1]
     for known in (
         "the disk is full",
@@ -162,7 +162,7 @@ def on_small_disk(driver: Driver, writer: Writer, whole: Whole, ends: Ends, kilo
 
 
 def on_read_only_disk(driver: Driver, writer: Writer, whole: Whole, ends: Ends) -> None:
-    """The same where nothing can be written."""
+    """Run a command on a read-only disk. Raises Broken."""
     _empty(driver)
     with disk(driver.work, "size=64m"):
         driver.stock.lay(writer.start, driver.work)
@@ -180,7 +180,7 @@ def _empty(driver: Driver) -> None:
 
 
 def as_nobody(driver: Driver, writer: Writer, whole: Whole, ends: Ends) -> None:
-    """The same by a user who may read everything and write nothing. Raises Broken."""
+    """Run a command as a user who may read everything and write nothing. Raises Broken."""
     driver.begin(writer)
     line = writer.line(driver.work)
     check_end(driver, whole, driver.run(writer, line, user=NOBODY), ends)
@@ -190,7 +190,7 @@ def as_nobody(driver: Driver, writer: Writer, whole: Whole, ends: Ends) -> None:
 
 
 def tries(writer: Writer, steps: int, chance: random.Random) -> list[tuple[str, dict[str, Any]]]:
-    """What a command is to lack, in an order by chance."""
+    """Resources for a command to lack, in random order."""
     found: list[tuple[str, dict[str, Any]]] = [("limits", {"limits": limits}) for limits in LIMITS]
     if writer.name in PLAIN:
         found += [("memory", {"limits": limits}) for limits in MEMORY]

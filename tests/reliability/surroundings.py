@@ -1,4 +1,4 @@
-"""What surrounds a command in a process of its own: its environment, its user, its limits, its clock."""
+"""Surroundings of a command in a process of its own: environment, user, limits, clock."""
 
 from __future__ import annotations
 

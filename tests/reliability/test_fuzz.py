@@ -156,7 +156,7 @@ def hold(folder: Path) -> None:
 def test_what_ends_or_holds_a_process_is_a_finding(
     read: Callable[[Path], object], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As code in C can, which no exception of ours reaches."""
+    """Code in C can do both, and no exception of ours reaches it."""
     monkeypatch.setattr(fuzz_driver, "SECONDS", 0.2)
     report = Report()
     in_children(reader(read), Place(tmp_path), 0, 0.01, report)

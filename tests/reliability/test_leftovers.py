@@ -1,4 +1,4 @@
-"""What a process leaves that is killed goes with the next command; what the system lacks has its name."""
+"""The next command removes the leftovers of a killed process; a missing resource is named."""
 
 from __future__ import annotations
 

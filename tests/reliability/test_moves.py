@@ -16,7 +16,7 @@ CHANGES = {
     "renamed": "rendering",
     "behind a link": "half of the log",
 }
-"""What happens to a song, and in which phase."""
+"""Change of a song → the phase in which it happens."""
 LOST = {"base.npz": "refused", "tokens.log": "refused"}
 """Files of songs, and what a resume makes of their loss."""
 TRIES = (

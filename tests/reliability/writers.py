@@ -49,7 +49,7 @@ class Writer:
     line: Callable[[Path], Line]
     """Its arguments, for the folder that it works in."""
     start: str = "empty"
-    """What it begins with; see Stock."""
+    """Files before the command; see Stock."""
     again: Callable[[Path, Line], Line] = field(default=lambda _work, line: line)
     """The command that goes on, once it was killed."""
     over: tuple[int, ...] = ()

@@ -15,7 +15,7 @@ from yuegguf_convert.peft import CONFIG, WEIGHTS, peft_name
 from yuegguf.lm.gguf_model import read_model
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-"""What YuE's finetuning trains."""
+"""Projections that YuE's finetuning trains."""
 Tensors = dict[str, np.ndarray]
 
 

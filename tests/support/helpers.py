@@ -26,7 +26,7 @@ from yuegguf.stages.stage1_task import Stage1Task
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = tuple(map(str, (ROOT / "tests" / "support", ROOT, ROOT / "tests" / "reliability")))
-"""Where a process finds the modules of the tests, and the checkout."""
+"""Folders of the tests' modules and of the checkout, for PYTHONPATH."""
 
 Capture = pytest.CaptureFixture[str]
 Run = Callable[..., Path]
@@ -37,7 +37,7 @@ FAST = (*QUICK, "--model", "nano")
 GENRE, LYRICS = "warm folk  female\n", "[verse]\nla la\n[chorus]\nlo lo lo\n[outro]\nla"
 OURS = ("-g", GENRE, "--lyrics", LYRICS)
 FRAMES = 150
-"""Of the song that OURS and FAST ask for: three sections of a second."""
+"""Frames of the song of OURS and FAST: three sections of a second."""
 
 TWO_SECTIONS = "[verse]\nla la\n[chorus]\nlo lo"
 TEXT = ("-g", "pop", "--lyrics", TWO_SECTIONS)
@@ -99,7 +99,7 @@ def refused(capsys: Capture, code: int, *args: object) -> str:
 
 
 def run_refused(capsys: Capture, code: int, out: Path, *args: object) -> str:
-    """The same for `run`, which must leave no folder behind."""
+    """Call `refused` with a `run`, which must leave no folder behind."""
     said = refused(capsys, code, "run", *args, "-o", out)
     assert not out.exists()
     return said

@@ -42,7 +42,7 @@ class Fault:
     where: str
     """"api", "resolve" or "cdn"."""
     kind: str
-    """What is wrong: a status as text, a key of `Hub.answers`, or a word.
+    """Kind of the fault: a status as text, a key of `Hub.answers`, or a word.
 
     truncate, reset, stall, trickle, corrupt, html; longer and short (the body, as announced), overstated
     (1,000 bytes more are announced than come, whatever Range asks for), whole (Range is ignored), other part
@@ -51,12 +51,12 @@ class Fault:
     """
     times: int = 10**9
     at: float = 0.5
-    """After which part of the body."""
+    """Share of the body that is sent before it."""
 
 
 @dataclass
 class Hub:
-    """What is published, what goes wrong, and what was asked."""
+    """Published files, faults to produce, and the requests received."""
 
     repos: dict[str, Repo] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Hub:
     """Called whenever some have."""
     url: str = ""
     cdn: str = ""
-    """Where large files come from: the same server, but under another host's name."""
+    """Address of large files: the same server under another host's name."""
 
     def publish(self, name: str, folder: Path, commit: str, licence: str | None = "apache-2.0") -> None:
         """Offer the files of a folder."""

@@ -70,7 +70,7 @@ def torch_logits(model: Any) -> np.ndarray:
 
 
 def llama_logits(model: Path, *loras: Lora) -> np.ndarray:
-    """The same on llama.cpp."""
+    """Logits of a model with an adapter on llama.cpp."""
     options = EngineOptions(256, 1, threads=1, kv_type="f32", outputs=len(IDS), loras=loras)
     with closing(LlamaEngine(model, options)) as engine:
         return engine.decode([SequenceInput(0, IDS, n_logits=len(IDS))]).copy()

@@ -1,4 +1,4 @@
-"""What the tests of `pull` share."""
+"""Helpers of the tests of `pull`."""
 
 from __future__ import annotations
 

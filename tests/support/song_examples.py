@@ -16,7 +16,7 @@ from yuegguf.song.record import State
 PLAN = Plan(2048, 2, 1, 1, "f16", None, 2**30, 0)
 RENDERED = ("mix.wav", "vocals.wav", "instrumental.wav")
 FRAMES = 100
-"""Of the songs here: two sections of a second."""
+"""Frames of the songs here: two sections of a second."""
 
 
 def codes_of(frames: int = FRAMES) -> np.ndarray:

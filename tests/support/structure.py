@@ -1,4 +1,4 @@
-"""How the package is divided: rooms, levels, arrows, and how far five calls travel through it.
+"""Structure of the package: rooms, levels, arrows, and the paths of five calls through it.
 
     PYTHONPATH=tests/support:. python tests/support/structure.py
 

@@ -24,7 +24,7 @@ from typing import IO, Any
 from helpers import PROGRAMS, ROOT, Result
 
 STOPPED = "stopped"
-"""What a zygote says instead of an exit code."""
+"""Answer of a zygote instead of an exit code."""
 ANY = ""
 """Stands for every function of ours."""
 OURS = tuple(f"{ROOT / name}{os.sep}" for name in ("yuegguf", "convert", "onnx_codec"))
@@ -42,7 +42,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Job:
-    """What a zygote is asked for."""
+    """Request to a zygote."""
 
     args: list[str]
     out: str
@@ -101,7 +101,7 @@ class Zygote:
         return Result(int(answer), *(Path(file).read_text("utf-8") for file in files[:2]))
 
     def calls(self, at: str, *args: object) -> int:
-        """How often a command that ends well calls a function."""
+        """Number of times that a successful command calls a function."""
         assert self.run(*args, moment=Moment(0, at)).code in (0, 6)
         return int((self._folder / "calls").read_text())
 

@@ -16,7 +16,7 @@ from yuegguf.cli._groups import Group
 from yuegguf.errors import RequestError
 from yuegguf.lm.adapters import Lora
 from yuegguf.models import registry
-from yuegguf.planning.compute_options import MOST_BYTES, MOST_THREADS, check_threads
+from yuegguf.planning.compute_options import MAX_MEMORY_BYTES, MAX_THREADS, check_threads
 from yuegguf.planning.hardware import physical_cores
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import FORMATS, MAX_TAKES, MIX_MODES, Format, MixMode, Reference
@@ -40,7 +40,7 @@ def size(value: str) -> int:
     """A number of bytes, such as 6G, 800M or 7.5GiB."""
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([KMGT]?)(?:i?B)?", value, re.IGNORECASE)
     found = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else -1
-    if not 0 <= found <= MOST_BYTES:
+    if not 0 <= found <= MAX_MEMORY_BYTES:
         raise ValueError(f"{value[:40]!r} is not a size such as 6G or 800M")
     return found
 
@@ -54,7 +54,7 @@ def _threads(context: click.Context, option: click.Parameter, value: int | None)
 threads_option = click.option(
     "-t",
     "--threads",
-    type=click.IntRange(1, MOST_THREADS),
+    type=click.IntRange(1, MAX_THREADS),
     callback=_threads,
     help="CPU threads, at most four for each core [default: physical cores].",
 )

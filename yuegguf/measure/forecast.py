@@ -15,7 +15,7 @@ from yuegguf.pipeline import engines, preflight
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions, Devices
-from yuegguf.planning.cost import KV_BYTES, LoadSpec, StepCost, draft_seconds, drawn_ids, refine_seconds
+from yuegguf.planning.cost import KV_BYTES, LoadSpec, StepCost, draft_seconds, refine_seconds, sampled_ids
 from yuegguf.planning.plan import Plan, chunk_frames, context_for, file_bytes, make_plan, most_rows, uses_gpu
 from yuegguf.planning.timing import TimingCache, measure, measure_codec
 from yuegguf.request.prepared import PreparedSong
@@ -97,7 +97,7 @@ def _snapshot_ids(song: PreparedSong, prompts: list[int], plan: Plan, draft: flo
     times = [count * every for count in range(max(1, last - 1), last + 1)]
     caps, guided = song.caps, song.request.sampling.guided
     most = plan.stage1_rows * plan.n_ctx
-    return sum(min(most, drawn_ids(prompts, caps, guided, time / draft)) for time in times)
+    return sum(min(most, sampled_ids(prompts, caps, guided, time / draft)) for time in times)
 
 
 def _phase_seconds(job: SongJob, prompt: Prompt, plan: Plan, cache: TimingCache) -> dict[str, float]:

@@ -8,15 +8,15 @@ from yuegguf.errors import RequestError
 from yuegguf.planning.cost import ALL, KV_BYTES
 from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
 
-MOST_IDS = 131072
+MAX_CONTEXT_IDS = 131072
 """Maximum of `ComputeOptions.ctx`, in ids."""
-THREADS_PER_CORE, MOST_THREADS = 4, 1024
+THREADS_PER_CORE, MAX_THREADS = 4, 1024
 """Maximum threads per core, since more only wait for each other, and on any machine."""
 FEW_CORES = 2
 """Minimum number of cores that THREADS_PER_CORE counts."""
-MOST_BYTES = 2**50
+MAX_MEMORY_BYTES = 2**50
 """Maximum of a memory option, in bytes."""
-QUANTISED = ("q8_0", "q4_0")
+QUANTISED_KV_TYPES = ("q8_0", "q4_0")
 """KV cache types that only flash attention can read."""
 
 
@@ -31,7 +31,7 @@ class ComputeOptions:
     kv_type: str | None = None
     """Number type of the KV caches: f16, f32, q8_0 or q4_0; None = f16."""
     flash_attention: bool | None = None
-    """None = on a GPU, and with QUANTISED cache types: on the CPU it was slower."""
+    """None = on a GPU, and with QUANTISED_KV_TYPES: on the CPU it was slower."""
     ubatch: int | None = None
     """Maximum ids computed at once; None = 128 on the CPU, 512 on a GPU."""
     gpu: bool | None = None
@@ -48,18 +48,18 @@ class ComputeOptions:
         if self.kv_type is not None and self.kv_type not in KV_BYTES:
             raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
         for name, value, low, high in (
-            ("threads", self.threads, 1, MOST_THREADS),
-            ("ctx", self.ctx, 512, MOST_IDS),
+            ("threads", self.threads, 1, MAX_THREADS),
+            ("ctx", self.ctx, 512, MAX_CONTEXT_IDS),
             ("stage-2 rows", self.stage2_rows, 1, 64),
             ("ubatch", self.ubatch, 1, 4096),
             ("GPU layers", self.gpu_layers, ALL, 1000),
             ("GPU number", self.main_gpu, 0, 1000),
-            ("max memory", self.max_memory, 0, MOST_BYTES),
+            ("max memory", self.max_memory, 0, MAX_MEMORY_BYTES),
         ):
             if value is not None:
                 check_integer(name, value, low, high)
         check_number("snapshot seconds", self.snapshot_seconds, 0.1, MAX_SECONDS, zero=True)
-        if self.kv_type in QUANTISED and self.flash_attention is False:
+        if self.kv_type in QUANTISED_KV_TYPES and self.flash_attention is False:
             raise RequestError(f"{self.kv_type} caches need flash attention", "leave it on, or use f16")
 
 
@@ -91,4 +91,4 @@ def check_threads(threads: int | None, cores: int) -> None:
 
 def most_threads(cores: int) -> int:
     """Maximum useful number of threads on `cores` cores."""
-    return min(MOST_THREADS, THREADS_PER_CORE * max(cores, FEW_CORES))
+    return min(MAX_THREADS, THREADS_PER_CORE * max(cores, FEW_CORES))

@@ -14,7 +14,7 @@ from yuegguf.stages.stage2 import CHUNK_PROMPT_IDS
 
 WORKSPACE = 150 * 2**20
 """Bytes for Python, libraries and llama.cpp's buffers, without the attention scores."""
-ROUNDED = 256
+KV_CACHE_MULTIPLE = 256
 """llama.cpp rounds a sequence's KV cache up to a multiple of this many ids (`llama-context.cpp`)."""
 GPU_WORKSPACE = 700 * 2**20
 """Bytes of a GPU's memory for its runtime and llama.cpp's buffers, without the attention scores."""
@@ -59,7 +59,7 @@ class LoadSpec:
     @property
     def _cells(self) -> int:
         """Capacity of a sequence's KV cache in ids."""
-        return -(-self.ids // ROUNDED) * ROUNDED
+        return -(-self.ids // KV_CACHE_MULTIPLE) * KV_CACHE_MULTIPLE
 
     def _scores(self, facts: ModelFacts) -> int:
         return 0 if self.flash else 4 * facts.heads * self._cells * self.batch
@@ -120,7 +120,7 @@ def draft_seconds(
     return total
 
 
-def drawn_ids(prompts: Sequence[int], frames: Sequence[int], guided: bool, share: float) -> int:
+def sampled_ids(prompts: Sequence[int], frames: Sequence[int], guided: bool, share: float) -> int:
     """Ids in stage 1's sequences once a share (0 … 1) of all frames is sampled; see `draft_seconds`."""
     left = round(share * STEPS_PER_FRAME["stage1"] * sum(frames))
     before = 0

@@ -31,7 +31,7 @@ NICE = 10
 """Niceness of a process that gives way to others, 0 … 19."""
 CGROUP = Path("/sys/fs/cgroup")
 """Folder of the cgroups' limits: version 2 in the folder itself, version 1 in a folder per resource."""
-GROUPS = Path("/proc/self/cgroup")
+PROCESS_CGROUPS = Path("/proc/self/cgroup")
 """File with the cgroups of this process. A container sees its own cgroup as the root."""
 
 
@@ -48,7 +48,7 @@ def physical_cores() -> int:
     return max(1, min(len(cores), _quota() or len(cores)))
 
 
-def available_memory(cgroup: Path = CGROUP, groups: Path = GROUPS) -> int | None:
+def available_memory(cgroup: Path = CGROUP, groups: Path = PROCESS_CGROUPS) -> int | None:
     """Bytes available without swapping, within the limits of cgroups; None = unknown."""
     rooms = [_memory("available"), *(_room(folder) for folder in _memory_groups(cgroup, groups))]
     return min((room for room in rooms if room is not None), default=None)

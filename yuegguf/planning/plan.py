@@ -12,10 +12,10 @@ from yuegguf.errors import RequestError
 from yuegguf.lm.header import ModelFacts
 from yuegguf.lm.protocol import MAX_BATCH
 from yuegguf.planning.compute_options import (
-    MOST_BYTES,
-    MOST_IDS,
-    MOST_THREADS,
-    QUANTISED,
+    MAX_CONTEXT_IDS,
+    MAX_MEMORY_BYTES,
+    MAX_THREADS,
+    QUANTISED_KV_TYPES,
     ComputeOptions,
     Devices,
     check_threads,
@@ -26,7 +26,7 @@ from yuegguf.request.prepared import PreparedSong
 from yuegguf.request.ranges import check_integer
 from yuegguf.stages.stage2 import CHUNK_IDS, best_rows, chunk_grid, cpu_step_cost, gpu_step_cost
 
-STEP, SHORTEST = 256, 2048
+CONTEXT_STEP, MIN_CONTEXT = 256, 2048
 """Granularity and minimum of a proposed context, in ids; no section fits into a shorter one."""
 MAX_CONTEXT = 16384
 """Context of the published stage 1 in training, in ids."""
@@ -63,8 +63,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.kv_type not in KV_BYTES:
             raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
-        check_integer("a plan's context", self.n_ctx, 1, MOST_IDS)
-        check_integer("a plan's threads", self.threads, 1, MOST_THREADS)
+        check_integer("a plan's context", self.n_ctx, 1, MAX_CONTEXT_IDS)
+        check_integer("a plan's threads", self.threads, 1, MAX_THREADS)
         check_integer("a plan's ubatch", self.ubatch, 1, 4096)
         check_integer("a plan's GPU", self.main_gpu or 0, 0, 1000)
         for rows in (self.stage1_rows, self.stage2_rows):
@@ -72,7 +72,7 @@ class Plan:
         for layers in (self.stage1_gpu_layers, self.stage2_gpu_layers):
             check_integer("a plan's GPU layers", layers, ALL, 1000)
         for memory in (self.memory, self.gpu_memory):
-            check_integer("a plan's memory", memory, 0, MOST_BYTES)
+            check_integer("a plan's memory", memory, 0, MAX_MEMORY_BYTES)
 
     def stage1(self) -> LoadSpec:
         """Load options of stage 1."""
@@ -194,7 +194,7 @@ def _flash(options: ComputeOptions, kv_type: str, on_gpu: bool) -> bool:
     """Flash attention as requested, else where it is faster or the cache type needs it."""
     if options.flash_attention is not None:
         return options.flash_attention
-    return on_gpu or kv_type in QUANTISED
+    return on_gpu or kv_type in QUANTISED_KV_TYPES
 
 
 def checked(
@@ -207,7 +207,7 @@ def checked(
     """
     shared, phases = devices.shared_memory, ("draft", "refine")
     first, second = plan.stage1(), plan.stage2()
-    lengths = {n: replace(first, ids=n) for n in range(SHORTEST, first.ids, STEP)}
+    lengths = {n: replace(first, ids=n) for n in range(MIN_CONTEXT, first.ids, CONTEXT_STEP)}
     rows = {n: replace(second, rows=n) for n in range(1, second.rows)}
     needs = [
         MemoryNeed("stage 1", models.stage1, first, "--ctx", lengths),
@@ -230,7 +230,7 @@ def chunk_frames(song: PreparedSong) -> list[int]:
 
 
 def context_for(song: PreparedSong, most: int) -> int:
-    """Ids of context for the whole song, a multiple of STEP or `most`, if that is less.
+    """Ids of context for the whole song, a multiple of CONTEXT_STEP or `most`, if that is less.
 
     Counted without a tokenizer: a text never has more ids than bytes, plus one for each call's
     leading space; markers are 7 ids each; all lyrics are in the header, those of the sections to generate
@@ -242,7 +242,7 @@ def context_for(song: PreparedSong, most: int) -> int:
     if reference:
         ids += round(2 * FRAME_RATE * (reference.end - reference.start)) + 32
     ids += sum(2 * cap + 1 for cap in song.caps)
-    return min(most, -(-ids // STEP) * STEP)
+    return min(most, -(-ids // CONTEXT_STEP) * CONTEXT_STEP)
 
 
 def most_rows(plan: Plan) -> int:

@@ -26,7 +26,7 @@ from yuegguf.stages.render import TRACKS
 NEAR, FAR, FARTHEST = 16, 272, 2048
 """Lengths of the KV caches, in ids, at which steps are timed: the difference is the cost of a longer cache.
 A fast machine decodes a longer prompt, up to FARTHEST."""
-FEWEST, MOST = 3, 50
+MIN_REPEATS, MAX_REPEATS = 3, 50
 """Minimum and maximum number of timed repetitions."""
 RENDER_FRAMES = 100
 
@@ -82,7 +82,9 @@ def _step(engine: TokenEngine, rows: int, length: int, seconds: float) -> float:
 def _median(once: Callable[[], None], seconds: float) -> float:
     durations: list[float] = []
     begun = time.perf_counter()
-    while len(durations) < FEWEST or (len(durations) < MOST and time.perf_counter() - begun < seconds):
+    while len(durations) < MIN_REPEATS or (
+        len(durations) < MAX_REPEATS and time.perf_counter() - begun < seconds
+    ):
         start = time.perf_counter()
         once()
         durations.append(time.perf_counter() - start)

@@ -13,7 +13,7 @@ import yuegguf
 from nano.corpus import SongSpec
 from nano.corpus.arrange import arrange
 from nano.evaluate.requests import lengths
-from nano.measure import music, singing, vowels
+from nano.measure import music, vocals, vowels
 from yuegguf.codec.protocol import FRAME_RATE
 
 SECONDS = 30.0
@@ -23,7 +23,7 @@ SILENT_DB = 25.0
 
 
 @dataclass
-class Heard:
+class Results:
     """Results of one song or several: which follow their requests."""
 
     tempo: list[bool] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Heard:
     """Pairs of a detected and a requested vowel."""
     seconds: list[float] = field(default_factory=list)
 
-    def add(self, other: Heard) -> None:
+    def add(self, other: Results) -> None:
         """Take in another song's answers."""
         for name, values in vars(other).items():
             getattr(self, name).extend(values)
@@ -55,7 +55,7 @@ class Heard:
         return {**found, "vowels": vowels.accuracy(*map(list, zip(*self.vowels, strict=True)))}
 
 
-def sing(spec: SongSpec, models: yuegguf.ModelChoice, folder: Path, name: str) -> yuegguf.Song:
+def generate_song(spec: SongSpec, models: yuegguf.ModelChoice, folder: Path, name: str) -> yuegguf.Song:
     """Make the song, or go on with it, in FOLDER/NAME-…: the runtime ends a folder's name with a hash."""
     if there := sorted(folder.glob(f"{name}-*/song.json")):
         return yuegguf.resume(there[0].parent, models)
@@ -63,23 +63,23 @@ def sing(spec: SongSpec, models: yuegguf.ModelChoice, folder: Path, name: str) -
     return yuegguf.generate(request, models, folder, name=name)
 
 
-def judge(song: yuegguf.Song, spec: SongSpec, classifier: vowels.VowelClassifier) -> Heard:
+def assess(song: yuegguf.Song, spec: SongSpec, classifier: vowels.VowelClassifier) -> Results:
     """Measure a finished song against its spec."""
     mix, vocal, backing = (_read(song.folder, name) for name in ("mix", "vocals", "instrumental"))
-    heard = Heard(seconds=[song.seconds])
-    heard.tempo.append(music.same_tempo(music.tempo(*backing), spec.bpm))
-    heard.key.append(music.key(*mix) == (spec.key, spec.mode))
-    heard.ended += [section.complete for section in song.sections]
-    heard.length += [
+    results = Results(seconds=[song.seconds])
+    results.tempo.append(music.same_tempo(music.tempo(*backing), spec.bpm))
+    results.key.append(music.key(*mix) == (spec.key, spec.mode))
+    results.ended += [section.complete for section in song.sections]
+    results.length += [
         abs(section.seconds * FRAME_RATE / asked - 1) <= 0.25
         for section, asked in zip(song.sections, lengths(spec), strict=True)
     ]
-    _judge_voice(heard, song, spec, *vocal, classifier)
-    return heard
+    _assess_vocal(results, song, spec, *vocal, classifier)
+    return results
 
 
-def _judge_voice(
-    heard: Heard,
+def _assess_vocal(
+    results: Results,
     song: yuegguf.Song,
     spec: SongSpec,
     vocal: np.ndarray,
@@ -88,26 +88,26 @@ def _judge_voice(
 ) -> None:
     labels = arrange(spec)[1].sections
     spans = [(section.start, section.start + section.seconds) for section in song.sections]
-    levels = singing.section_levels(vocal, rate, spans)
+    levels = vocals.section_levels(vocal, rate, spans)
     sung = [level for level, label in zip(levels, labels, strict=True) if label.syllables]
     if not sung:
         return
-    heard.register.append(singing.register(vocal, rate) == spec.gender)
+    results.register.append(vocals.register(vocal, rate) == spec.gender)
     for (start, end), level, label in zip(spans, levels, labels, strict=True):
         if not label.syllables:
-            heard.silence.append(min(sung) - level >= SILENT_DB)
+            results.silence.append(min(sung) - level >= SILENT_DB)
             continue
         part = vocal[round(start * rate) : round(end * rate)]
-        count = singing.syllable_count(part, rate)
-        heard.onsets.append(abs(count / len(label.syllables) - 1) <= 0.2)
+        count = vocals.syllable_count(part, rate)
+        results.onsets.append(abs(count / len(label.syllables) - 1) <= 0.2)
         # a syllable is looked for where the corpus would sing it
         times = [(_seconds(s.vowel_start, label), _seconds(s.vowel_end, label)) for s in label.syllables]
         inside = [
             (span, s.vowel) for span, s in zip(times, label.syllables, strict=True) if span[1] < end - start
         ]
         found = classifier.classify(part, rate, [span for span, _ in inside])
-        heard.vowels += list(zip(found, (vowel for _, vowel in inside), strict=True))
-        heard.vowels += [("", s.vowel) for s in label.syllables[len(inside) :]]
+        results.vowels += list(zip(found, (vowel for _, vowel in inside), strict=True))
+        results.vowels += [("", s.vowel) for s in label.syllables[len(inside) :]]
 
 
 def _seconds(frame: int, label: object) -> float:
@@ -125,10 +125,10 @@ def evaluate(
     folder: Path,
     classifier: vowels.VowelClassifier,
     tell: Callable[[str], None],
-) -> Heard:
+) -> Results:
     """Generate and measure all songs; those in FOLDER already are not generated again."""
-    heard = Heard()
+    results = Results()
     for spec in specs:
-        heard.add(judge(sing(spec, models, folder, f"{spec.seed:04d}"), spec, classifier))
-        tell(f"seed {spec.seed}: " + " ".join(f"{k} {v:.2f}" for k, v in heard.shares().items()))
-    return heard
+        results.add(assess(generate_song(spec, models, folder, f"{spec.seed:04d}"), spec, classifier))
+        tell(f"seed {spec.seed}: " + " ".join(f"{k} {v:.2f}" for k, v in results.shares().items()))
+    return results
