@@ -17,10 +17,14 @@ belong to the command line itself.
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 MAX_MESSAGE_CHARS = 960
 """Characters of a message, and of a hint; longer ones repeat what a file holds, and lose their middle."""
+TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
+"""Errors of a process that may open no more files."""
 
 
 class YueError(Exception):
@@ -93,3 +97,20 @@ class Interrupted(YueError):
     """The job was stopped on request; nothing finished is lost."""
 
     exit_code = 75
+
+
+def is_too_many_open(error: BaseException | None) -> bool:
+    """Whether an error, or one of its causes, is that too many files are open."""
+    while error is not None:
+        # C libraries pass on only the system's message
+        if getattr(error, "errno", None) in TOO_MANY_OPEN or any(
+            os.strerror(n) in str(error) for n in TOO_MANY_OPEN
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def too_many_open_files() -> StorageError:
+    """The StorageError of a process that may open no more files."""
+    return StorageError("too many files are open", "let a process open more, for example: ulimit -n 1024")

@@ -40,7 +40,7 @@ SONG = ("-g", "pop", "--lyrics", "[verse]\nla", "-m", "nano", "--plan")
 
 def options() -> Iterator[tuple[str, click.Command, click.Option]]:
     """Every option that takes a value and names no path."""
-    for name, command in main_group.commands.items():
+    for name, command in main_group.all_commands().items():
         parts = {f"{name} {part}": inner for part, inner in getattr(command, "commands", {}).items()}
         for path, inner in (parts or {name: command}).items():
             if not SLOW & set(path.split()):

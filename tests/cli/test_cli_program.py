@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("no_models")
 
 def commands() -> Iterator[str]:
     """Every command, and the parts of those that have some."""
-    for name, command in main_group.commands.items():
+    for name, command in main_group.all_commands().items():
         yield name
         yield from (f"{name} {part}" for part in getattr(command, "commands", {}))
 
@@ -39,6 +40,12 @@ def test_python_dash_m_and_version(tmp_path: Path) -> None:
     assert result.out.count("\n") == 1
 
 
+def test_the_program_is_there_before_its_commands() -> None:
+    heavy = ("numpy", "msgspec", "psutil", "filelock", "yuegguf.cli.run", "yuegguf.planning", "yuegguf.song")
+    code = f"import sys, yuegguf.cli; print(*(name for name in {heavy} if name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "\n"
+
+
 @pytest.mark.parametrize("command", list(commands()))
 def test_every_command_explains_itself_with_an_example(command: str, capsys: Capture) -> None:
     result = cli(capsys, *command.split(), "--help")
@@ -48,7 +55,7 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: Cap
         assert f"  yuegguf {command}" in result.out.split("\n", 1)[1]
 
 
-GROUPS = [name for name, part in main_group.commands.items() if isinstance(part, click.Group)]
+GROUPS = [name for name, part in main_group.all_commands().items() if isinstance(part, click.Group)]
 NEED_NOTHING = {"doctor": 0, "models list": 0, "models licenses": 0, "models verify": 0, "voice list": 0}
 NEED_NOTHING |= {"resume": 5, "pull": 5}
 """Commands that need no argument → their exit code alone, where nothing is installed and no song begun."""
@@ -78,7 +85,9 @@ def test_every_command_alone_does_its_work_or_says_what_it_needs(
 def test_bench_alone_measures(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a command too: its help is asked for with --help."""
     asked: list[object] = []
-    monkeypatch.setattr(main_group.commands["bench"], "callback", lambda *_args, **named: asked.append(named))
+    monkeypatch.setattr(
+        main_group.all_commands()["bench"], "callback", lambda *_args, **named: asked.append(named)
+    )
     assert cli(capsys, "bench").code == 0
     assert len(asked) == 1
 
@@ -91,7 +100,7 @@ def test_flags_of_the_program_stand_anywhere_and_take_no_options_value(
     def note(output: Console, /, **options: object) -> None:
         seen.append((output.as_json, output.quiet, options["name"]))
 
-    monkeypatch.setattr(main_group.commands["run"], "callback", pass_output(note))
+    monkeypatch.setattr(main_group.all_commands()["run"], "callback", pass_output(note))
     for args in (
         ("run", "--name", "-q"), ("--json", "run", "--name", "-q"), ("run", "--json", "--name", "-q", "-q"),
         ("run", "--name", "--json", "--quiet"), ("-q", "--json", "run"),

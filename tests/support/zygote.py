@@ -127,6 +127,7 @@ def serve(cheap: bool, hub: str) -> None:
     ours = ("yuegguf.pipeline.preflight", "yuegguf.cli", "yuegguf_convert.lm")
     for name in ("llama_cpp", "onnxruntime", *ours, "encodings.cp437"):  # which another user may not read
         importlib.import_module(name)
+    importlib.import_module("yuegguf.cli").cli.all_commands()
     snapshots = importlib.import_module("yuegguf.song.cache_snapshots")
     snapshots.time = SimpleNamespace(monotonic=itertools.count().__next__)  # a second a look
     if cheap:

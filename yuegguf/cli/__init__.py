@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Heavy imports wait until a command runs."""
+"""The command line: parse, call, print. A command is imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,26 +17,14 @@ import click
 from yuegguf import __version__, stopping
 from yuegguf.cli._console import Console, settle, unwritten
 from yuegguf.cli._signals import ImmediateInterrupt
-from yuegguf.cli.bench import bench
-from yuegguf.cli.convert import convert, export_codec
-from yuegguf.cli.doctor import doctor
-from yuegguf.cli.encode import decode, encode
-from yuegguf.cli.extend import extend
-from yuegguf.cli.import_export import export, import_song
-from yuegguf.cli.lora import convert_lora, merge_lora
-from yuegguf.cli.lyrics import lyrics
-from yuegguf.cli.models import models
-from yuegguf.cli.plot import plot
-from yuegguf.cli.pull import pull
-from yuegguf.cli.quantize import quantize, trim
-from yuegguf.cli.refine import refine
-from yuegguf.cli.render import bundle, render
-from yuegguf.cli.run import resume, run
-from yuegguf.cli.stems import stems
-from yuegguf.cli.takes import takes
-from yuegguf.cli.voice import voice
-from yuegguf.errors import Interrupted, NotEnoughMemory, StorageError, YueError
-from yuegguf.files.atomic import is_too_many_open, too_many_open_files
+from yuegguf.errors import (
+    Interrupted,
+    NotEnoughMemory,
+    StorageError,
+    YueError,
+    is_too_many_open,
+    too_many_open_files,
+)
 from yuegguf.request.lyrics import is_valid_text
 
 SETTINGS = {
@@ -45,7 +34,42 @@ SETTINGS = {
 }
 
 
-@click.group(context_settings=SETTINGS)
+COMMANDS = {
+    **{name: name for name in ("run", "refine", "extend", "stems", "takes", "render", "voice")},
+    **{name: name for name in ("pull", "models", "encode", "convert", "quantize")},
+    **{name: name for name in ("lyrics", "plot", "bench", "doctor")},
+    **{"resume": "run", "bundle": "render", "import": "import_export", "export": "import_export"},
+    **{"decode": "encode", "export-codec": "convert", "trim": "quantize"},
+    **{"convert-lora": "lora", "merge-lora": "lora"},
+}
+"""Command → its module below `yuegguf.cli`."""
+
+
+class Program(click.Group):
+    """The program, whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, in order."""
+        return sorted({*COMMANDS, *self.commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name; None if there is none."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module = import_module(f"yuegguf.cli.{COMMANDS[cmd_name]}")
+            parts = (part for part in vars(module).values() if isinstance(part, click.Command))
+            command = next(part for part in parts if part.name == cmd_name)
+            _add_flags(command)
+            self.add_command(command)
+        return super().get_command(ctx, cmd_name)
+
+    def all_commands(self) -> dict[str, click.Command]:
+        """Every command by its name, all of them imported."""
+        context = click.Context(self)
+        named = ((name, self.get_command(context, name)) for name in self.list_commands(context))
+        return {name: command for name, command in named if command is not None}
+
+
+@click.group(cls=Program, context_settings=SETTINGS)
 @click.option("--models-dir", type=click.Path(path_type=Path), help="Folder of installed models.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and problems.")
@@ -58,15 +82,6 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
     """
     ctx.obj.as_json |= as_json
     ctx.obj.quiet |= quiet
-
-
-COMMANDS = (
-    *(run, resume, refine, extend, stems, takes, render, bundle, import_song, export, voice),
-    *(pull, models, encode, decode, convert, export_codec, quantize, trim, convert_lora, merge_lora),
-    *(lyrics, plot, bench, doctor),
-)
-for _part in COMMANDS:
-    cli.add_command(_part)
 
 
 def _set(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -84,10 +99,6 @@ def _add_flags(command: click.Command) -> None:
     command.params += _AGAIN
     for part in getattr(command, "commands", {}).values():
         _add_flags(part)
-
-
-for _part in COMMANDS:
-    _add_flags(_part)
 
 
 def main() -> NoReturn:

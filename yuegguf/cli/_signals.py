@@ -12,7 +12,6 @@ import click
 
 from yuegguf import stopping
 from yuegguf.cli._console import Console
-from yuegguf.planning import hardware
 
 CHECK_SECONDS = 10.0
 """Seconds between two checks of the battery during the work."""
@@ -52,6 +51,8 @@ class BatteryAwareEvent(threading.Event):
         return super().is_set()
 
     def _wait(self) -> None:
+        from yuegguf.planning import hardware
+
         announced = False
         while hardware.on_battery() and not super().is_set():
             if not announced:
@@ -97,6 +98,8 @@ def stop_on_signals(output: Console) -> Iterator[threading.Event]:
     With --pause-on-battery, asking the event waits until the machine charges. With --nice, the work gives way
     to other programs.
     """
+    from yuegguf.planning import hardware
+
     stop = BatteryAwareEvent(output.warn) if _wanted("pause_on_battery") else threading.Event()
     if _wanted("nice"):
         hardware.give_way()

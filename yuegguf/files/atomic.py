@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from yuegguf.errors import DamagedFile, RequestError, StorageError
+from yuegguf.errors import TOO_MANY_OPEN, DamagedFile, RequestError, StorageError, too_many_open_files
 from yuegguf.files.reading import open_plain_file
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.files.steady import check_steady, steady
@@ -27,8 +27,6 @@ UNOWNED_SECONDS = 3600.0
 """Age at which a workspace without an owner belongs to a dead process; long, since clocks may differ."""
 NO_LOCK_ERRORS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 """Errors of network file systems without locks, besides ENOSYS, which filelock handles."""
-TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
-"""Errors of a process that may open no more files."""
 REPLACEABLE = (stat.S_IFREG, stat.S_IFLNK)
 """File types that a write may replace."""
 OWNER_LOCK = "owner.lock"
@@ -248,23 +246,6 @@ def storage_error(target: Path, error: OSError) -> StorageError:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StorageError(f"{target} is not writable", "choose another folder or change its permissions")
     return StorageError(f"{target} could not be written ({error.strerror or error})", "check the path")
-
-
-def is_too_many_open(error: BaseException | None) -> bool:
-    """Whether an error, or one of its causes, is that too many files are open."""
-    while error is not None:
-        # C libraries pass on only the system's message
-        if getattr(error, "errno", None) in TOO_MANY_OPEN or any(
-            os.strerror(n) in str(error) for n in TOO_MANY_OPEN
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def too_many_open_files() -> StorageError:
-    """The StorageError of a process that may open no more files."""
-    return StorageError("too many files are open", "let a process open more, for example: ulimit -n 1024")
 
 
 def flush(path: Path) -> None:
