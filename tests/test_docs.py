@@ -17,7 +17,7 @@ from test_import_rules import ROWS
 
 import yuegguf
 from yuegguf import errors, stopping
-from yuegguf.cli import _docs, _generate, cli
+from yuegguf.cli import Program, _docs, _generate, cli
 from yuegguf.cli._console import Console
 from yuegguf.models import registry
 from yuegguf.request.lyrics import KNOWN_LABELS
@@ -171,7 +171,7 @@ def test_a_wrong_command_line_is_caught(line: str) -> None:
 
 
 def commands(group: click.Group) -> Iterator[click.Command]:
-    for command in group.commands.values():
+    for command in (group.all_commands() if isinstance(group, Program) else group.commands).values():
         yield command
         if isinstance(command, click.Group):
             yield from commands(command)
@@ -195,7 +195,7 @@ def wrong_spans(text: str) -> list[str]:
             continue
         used = [word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)]
         names = [word for word in words[1:2] if words[0] == "yuegguf" and word.islower() and word[0] != "-"]
-        if {*used} - OPTIONS or {*names} - {*cli.commands}:
+        if {*used} - OPTIONS or {*names} - {*cli.all_commands()}:
             found.append(span)
     return found
 
