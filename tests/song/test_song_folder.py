@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from yuegguf.request.song_request import FinishedSection, Output, Reference, Son
 from yuegguf.song.folder import SongFolder, sections_of
 from yuegguf.song.lookup import folder_name, new_song_path, newest_interrupted
 from yuegguf.song.markers import audacity_labels
-from yuegguf.song.record import SongRecord
+from yuegguf.song.record import Phase, SongRecord
+from yuegguf.song.state import where
 
 REQUEST = SongRequest(
     "female pop",
@@ -52,6 +54,16 @@ def test_folder_reopens_as_it_was(tmp_path: Path) -> None:
     assert again.record.plan == PLAN
 
 
+def test_a_step_is_noted_by_the_name_that_where_gives_it(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    phase: Phase = where(folder)
+    folder.advance(phase, seconds=dict.fromkeys(set(get_args(Phase)) - {"done"}, 1.5))
+    stored = json.loads((folder.path / "song.json").read_text("utf-8"))
+    assert (phase, stored["state"]) == ("draft", "draft")
+    assert sorted(stored["seconds"]) == ["draft", "master", "refine", "sketch"]
+    assert SongFolder.open(folder.path).record == folder.record
+
+
 def test_two_songs_of_one_name_get_two_folders(tmp_path: Path) -> None:
     assert make(tmp_path).path != make(tmp_path).path
 
@@ -62,6 +74,8 @@ def test_two_songs_of_one_name_get_two_folders(tmp_path: Path) -> None:
         ({"format": 2}, "newer yuegguf"),
         ({"format": "x"}, "damaged"),
         ({"state": "strange"}, "damaged"),
+        ({"state": "sketch"}, "damaged"),
+        ({"seconds": {"done": 1.0}}, "damaged"),
         ({"request": {"genre": "x"}}, "damaged"),
         ({"request": 7}, "damaged"),
     ],

@@ -11,7 +11,7 @@ from yuegguf.pipeline.song_models import describe_file
 from yuegguf.planning.plan import Plan
 from yuegguf.request.song_request import Output, SongRequest
 from yuegguf.song.markers import write_markers
-from yuegguf.song.record import State
+from yuegguf.song.record import Phase
 
 PLAN = Plan(2048, 2, 1, 1, "f16", None, 2**30, 0)
 RENDERED = ("mix.wav", "vocals.wav", "instrumental.wav")
@@ -34,7 +34,7 @@ def fake_models(folder: Path) -> dict[str, Path]:
     return {role: folder / name for role, name in names.items()}
 
 
-def finished_song(parent: Path, formats: tuple[str, ...] = ("wav",), state: State = "done") -> Path:
+def finished_song(parent: Path, formats: tuple[str, ...] = ("wav",), state: Phase = "done") -> Path:
     """A song whose files are there, as if it had been made with the models in `parent`/models."""
     output = Output(formats=formats)  # type: ignore[arg-type]
     request = SongRequest("pop", "[verse]\nla la\n[chorus]\nlo lo", segment_seconds=1, seed=5, output=output)

@@ -23,7 +23,7 @@ from yuegguf.request.song_request import Output, SongRequest
 from yuegguf.request.syllables import MAX_SECTION_SECONDS
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import new_song_path
-from yuegguf.song.record import Imported, SongRecord, State
+from yuegguf.song.record import Imported, Phase, SongRecord
 from yuegguf.stages.stage1_task import END_OF_AUDIO
 from yuegguf.stages.stage2 import chunk_grid
 
@@ -85,7 +85,7 @@ class ImportedFolder:
     """A song folder made of an imported song."""
 
     folder: Path
-    state: State
+    state: Phase
     """Phase that comes next: "refine", or "master" where all codes were there."""
     seconds: float
     frames: tuple[int, ...]
@@ -192,7 +192,7 @@ def create_folder(imported: ImportedSong, path: Path, record: SongRecord) -> Son
     return SongFolder.open(path)
 
 
-def _write_codes(folder: SongFolder, imported: ImportedSong) -> State:
+def _write_codes(folder: SongFolder, imported: ImportedSong) -> Phase:
     """Write the token log and codes; returns the next phase."""
     ends = np.cumsum(imported.frames)[:-1]
     sections = [interleave(*part) for part in np.split(imported.codes0, ends, axis=1)]
@@ -201,7 +201,7 @@ def _write_codes(folder: SongFolder, imported: ImportedSong) -> State:
     return save_refined(folder, imported.codes0, imported.codes)
 
 
-def save_refined(folder: SongFolder, codes0: NDArray[np.int16], codes: NDArray[np.int16]) -> State:
+def save_refined(folder: SongFolder, codes0: NDArray[np.int16], codes: NDArray[np.int16]) -> Phase:
     """Save existing stage-2 codes [2, 8, T'] of a song with codebook 0 [2, T]; returns the next phase.
 
     Complete codes (T' = T) are saved as stage 2's result; else each chunk that lies within T', is complete

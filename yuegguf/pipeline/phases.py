@@ -26,7 +26,7 @@ from yuegguf.song import voices
 from yuegguf.song.encoding import reference_codes
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import write_markers
-from yuegguf.song.record import Phase, State
+from yuegguf.song.record import Phase
 from yuegguf.song.recordings import encode_guide_track, silence_codes, track_index
 from yuegguf.song.state import finished, finished_sections, where
 from yuegguf.stages import stage2
@@ -46,7 +46,7 @@ def work(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progres
 
 
 def _work(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> None:
-    phases: dict[Phase, Callable[[SongFolder, Plan, EngineFactory, Progress], State]]
+    phases: dict[Phase, Callable[[SongFolder, Plan, EngineFactory, Progress], Phase]]
     phases = {"draft": _draft, "sketch": _sketch, "refine": _refine, "master": _master}
     while (phase := where(folder)) != "done":
         with _timed([folder], phase) as following:
@@ -54,9 +54,9 @@ def _work(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progre
 
 
 @contextmanager
-def _timed(folders: Sequence[SongFolder], phase: Phase) -> Iterator[list[State]]:
+def _timed(folders: Sequence[SongFolder], phase: Phase) -> Iterator[list[Phase]]:
     """Note what a phase took, even if it fails, and the state that follows, which the caller appends."""
-    started, following = time.monotonic(), list[State]()
+    started, following = time.monotonic(), list[Phase]()
     try:
         yield following
     except DamagedFile:  # nothing changes in a folder that is refused
@@ -69,7 +69,7 @@ def _timed(folders: Sequence[SongFolder], phase: Phase) -> Iterator[list[State]]
 
 
 def _note_seconds(
-    folders: Sequence[SongFolder], phase: Phase, seconds: float, state: State | None = None
+    folders: Sequence[SongFolder], phase: Phase, seconds: float, state: Phase | None = None
 ) -> None:
     """Add to what a phase took in the folders that are in it, and enter the next `state`."""
     for folder in folders:
@@ -93,11 +93,11 @@ def draft_together(
                 following.append(_draft_all(left, parts, progress))
 
 
-def _draft(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
+def _draft(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> Phase:
     return _draft_all([folder], parts, progress)
 
 
-def _draft_all(folders: Sequence[SongFolder], parts: EngineFactory, progress: Progress) -> State:
+def _draft_all(folders: Sequence[SongFolder], parts: EngineFactory, progress: Progress) -> Phase:
     conditioning = [_conditioning(folders[0], parts, progress)]  # before the big model is loaded
     for folder in folders[1:]:
         folder.copy_encodings(folders[0])  # candidates share their conditioning, so it is encoded once
@@ -143,7 +143,7 @@ def _track(
     return kept
 
 
-def _sketch(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
+def _sketch(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> Phase:
     """Render codebook 0 quickly, for the user to choose by."""
     codes, _ = folder.load_stage1()
     progress(Event("draft", codes.shape[1], codes.shape[1], "writing the draft"))
@@ -175,7 +175,7 @@ def _reference(
     return kept
 
 
-def _refine(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
+def _refine(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> Phase:
     codes0, _ = folder.load_stage1()
     base, track = folder.load_kept_part(), _track(folder, parts, progress)
     first, last = (0, codes0.shape[1])
@@ -240,7 +240,7 @@ def _whole_chunks(
     return done
 
 
-def _master(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> State:
+def _master(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> Phase:
     codes = folder.load_codes()
     sections, extra = finished_sections(folder), file_extras(folder, codes.shape[2])
     output, title = folder.request.output, folder.title

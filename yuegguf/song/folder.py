@@ -47,7 +47,7 @@ from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FinishedSection, SongRequest
 from yuegguf.song.guard import check_entries
 from yuegguf.song.kept_part import KeptPart, check_log_prefix, read_kept_part
-from yuegguf.song.record import SongRecord, State, read_record
+from yuegguf.song.record import Phase, SongRecord, read_record
 from yuegguf.song.token_log import TokenLog
 
 
@@ -85,7 +85,7 @@ class SongFolder:
             return cls(path, read_record(file))
 
     @property
-    def state(self) -> State:
+    def state(self) -> Phase:
         """Phase that comes next: draft, refine, master, or done."""
         return self.record.state
 
@@ -116,7 +116,7 @@ class SongFolder:
         """The title for tags and lyrics."""
         return self.record.title or self.request.genre
 
-    def advance(self, state: State, **changes: Any) -> None:
+    def advance(self, state: Phase, **changes: Any) -> None:
         """Enter the next phase and change other fields of song.json, in one atomic write."""
         self.record = self.record.changed(state=state, **changes)
         self._write()

@@ -17,9 +17,8 @@ from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FORMATS, FinishedSection, SongRequest
 
 RECORD_FORMAT = 1
-State = Literal["draft", "refine", "master", "done"]
-Phase = Literal["draft", "sketch", "refine", "master"]
-"""Steps of the work that take time; a sketch is the quick rendering of a draft."""
+Phase = Literal["draft", "sketch", "refine", "master", "done"]
+"""Step that a song needs next; "sketch" is the quick rendering of a draft, "done" no step at all."""
 FileRole = Literal["stage1", "stage2", "codec"]
 SONG_AUDIO = ("mix", "vocals", "instrumental")
 """Audio files of a finished song, without their endings; the mix first."""
@@ -77,7 +76,7 @@ class SongRecord(Struct, frozen=True, kw_only=True):
     format: int = RECORD_FORMAT
     made_with: str = f"yuegguf {__version__}"
     credit: str = CREDIT
-    state: State = "draft"
+    state: Phase = "draft"
     """Phase that comes next."""
     request: SongRequest
     title: str = ""
@@ -102,6 +101,8 @@ class SongRecord(Struct, frozen=True, kw_only=True):
     sections: tuple[FinishedSection, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.state == "sketch" or "done" in self.seconds:
+            raise ValueError("a sketch is no state, and being done takes no seconds")
         for name in (*self.files, *self.draft_files, *self.older_files):
             if name not in AUDIO_FILES:
                 raise ValueError(f"{name[:80]!r} is no audio file of a song")

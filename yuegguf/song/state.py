@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.request.song_request import FinishedSection, Song
@@ -11,7 +10,7 @@ from yuegguf.song.folder import SongFolder, sections_of
 from yuegguf.song.record import Phase
 
 
-def where(folder: SongFolder) -> Phase | Literal["done"]:
+def where(folder: SongFolder) -> Phase:
     """Phase to continue with: the one in song.json, or an earlier one whose result is missing.
 
     "done" when the requested files exist, those of a draft included.
