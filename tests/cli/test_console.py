@@ -6,14 +6,16 @@ import errno
 import io
 import json
 import os
+import sys
 from pathlib import Path
 
+import click
 import pytest
 from helpers import Capture
 
 from yuegguf.cli import _console as output
 from yuegguf.cli import _with_way_back
-from yuegguf.cli._console import Console, Meter, time_left, whole_share
+from yuegguf.cli._console import Console, Meter, replace_unencodable, time_left, whole_share
 from yuegguf.cli._options import size
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, StorageError, YueError
 from yuegguf.progress import Event
@@ -247,3 +249,22 @@ def test_no_name_makes_a_line_of_its_own(capsys: Capture) -> None:
     said.say("made x\nerror: y")
     said.warn("z\nnote: y")
     assert capsys.readouterr().err == "made x\\u000aerror: y\nnote: z\\u000anote: y\n"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-8"])
+def test_a_terminal_that_cannot_show_a_character_stops_nothing(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, talk = io.BytesIO(), io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(data, encoding, write_through=True))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(talk, encoding, write_through=True))
+    replace_unencodable()
+    Console(as_json=True).result({"name": "你好 →"}, [])
+    Console().result({}, ["你好 →"])
+    Console().warn("你好 →")
+    click.echo("你好 →")  # as a help text is written
+    lines = data.getvalue().decode(encoding).splitlines()
+    assert json.loads(lines[0]) == {"name": "你好 →"}
+    whole = encoding == "utf-8"
+    assert lines[1:] == (["你好 →", "你好 →"] if whole else [r"\u4f60\u597d \u2192", "?? ?"])
+    assert talk.getvalue().decode(encoding) == ("note: 你好 →\n" if whole else "note: ?? ?\n")

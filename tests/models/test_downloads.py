@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,23 @@ def test_an_environment_that_makes_no_request_possible(
     try:
         with pytest.raises(DownloadError, match=r"HF_TOKEN|the connection to the hub failed"):
             hub_client.query_snapshot(REPO)
+    finally:
+        monkeypatch.undo()
+        close_session()
+
+
+def test_a_socks_proxy_without_its_package_is_a_sentence(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.utils import close_session
+
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    close_session()
+    try:
+        with pytest.raises(
+            DownloadError, match="a SOCKS proxy is set, for which a package is missing"
+        ) as error:
+            hub_client.query_snapshot(REPO)
+        assert error.value.hint == "pip install 'yuegguf[socks]'"
     finally:
         monkeypatch.undo()
         close_session()

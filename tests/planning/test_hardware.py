@@ -10,8 +10,10 @@ import psutil
 import pytest
 from helpers import FAST, OURS, Capture, cli
 
+from yuegguf.errors import YueError
 from yuegguf.lm import llama
 from yuegguf.models.resolve import nano_models
+from yuegguf.pipeline import engines
 from yuegguf.planning import hardware
 
 GIB = 2**30
@@ -40,6 +42,37 @@ def test_a_container_has_no_more_than_its_limit_and_its_machine(container: Path)
     (container / "memory.max").write_text("max\n")
     assert hardware.available_memory(container) == 20 * GIB
     assert hardware.available_memory(container / "nowhere") == 20 * GIB
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu.max": "150000 100000"}, 1),
+        ({"cpu.max": "399999 100000"}, 3),
+        ({"cpu.max": "20000 100000"}, 1),
+        ({"user.slice/cpu.max": "600000 100000", "user.slice/job/cpu.max": "250000 100000"}, 2),
+        ({"user.slice/cpu.max": "200000 100000", "user.slice/job/cpu.max": "max 100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "350000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/docker/cpu.cfs_quota_us": "50000", "cpu/docker/cpu.cfs_period_us": "100000"}, 1),
+        ({"cpu.max": "nonsense"}, 8),
+        ({"cpu.max": "100000 0"}, 8),
+    ],
+)
+def test_cores_are_whole_cpus_within_the_tightest_quota(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: range(8), raising=False)
+    monkeypatch.setattr(hardware, "_siblings", str)
+    groups = tmp_path / "groups"
+    groups.write_text("5:cpu,cpuacct:/docker/ab\n0::/user.slice/job\n")
+    for name, text in files.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    assert hardware.physical_cores(tmp_path / "cgroup", groups) == cores
 
 
 GROUPS = {
@@ -133,3 +166,25 @@ def test_doctor_shows_devices_and_the_way_to_a_gpu(capsys: Capture, monkeypatch:
         assert facts["devices"] == [card]
         assert "device       CUDA0: Some card, 7.0 GiB free of 8.0 GiB\n" in text
         assert ("CMAKE_ARGS" in text) == ("CMAKE_ARGS" in (facts["gpu_build"] or "")) == (gpu == "no")
+
+
+BUILD = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | AVX512 = {} | LLAMAFILE = 1 | OPENMP = 1 | REPACK = 1 |"
+
+
+def test_a_build_for_another_processor_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "cpu_features", lambda: ["avx", "avx2"])
+    assert hardware.missing_features(BUILD.format(0)) == []
+    assert hardware.missing_features(BUILD.format(1)) == ["AVX512"]
+    monkeypatch.setattr(hardware, "cpu_features", list)
+    assert hardware.missing_features(BUILD.format(1)) == []
+
+
+def test_such_a_build_is_refused_before_a_model_is_opened_and_named_by_doctor(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hardware, "missing_features", lambda _system: ["AVX512"])
+    with pytest.raises(YueError, match="built for a processor with AVX512, which this one lacks"):
+        engines.check_build()
+    report = cli(capsys, "doctor")
+    assert "problem      llama.cpp was built for a processor with AVX512" in report.out
+    assert report.code == 1

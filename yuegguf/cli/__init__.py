@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from yuegguf import __version__, stopping
-from yuegguf.cli._console import Console, settle, unwritten
+from yuegguf.cli._console import Console, replace_unencodable, settle, unwritten
 from yuegguf.cli._signals import ImmediateInterrupt
 from yuegguf.errors import (
     Interrupted,
@@ -103,6 +103,7 @@ def _add_flags(command: click.Command) -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit: 0, or the error's own code. Never shows a traceback."""
+    replace_unencodable()
     code = _exit_code_of(sys.argv[1:])
     settle()
     stopping.install_handler(lambda _number, _frame: stopping.exit_now(code, sentence=""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -44,10 +45,12 @@ class Console:
         if not (self.as_json or lines):
             return
         text = json.dumps(data, ensure_ascii=False) if self.as_json else "\n".join(lines)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         try:
-            text.encode()
-        except UnicodeEncodeError:  # the name of a file that is not UTF-8
-            text = json.dumps(data) if self.as_json else text.encode(errors="backslashreplace").decode()
+            text.encode(encoding)
+        except UnicodeEncodeError:  # the name of a file that is not UTF-8, or a terminal that is not
+            escaped = text.encode(encoding, errors="backslashreplace").decode(encoding)
+            text = json.dumps(data) if self.as_json else escaped
         try:
             click.echo(harmless(text))
         except OSError as error:
@@ -143,6 +146,13 @@ def unwritten(error: OSError) -> StorageError:
         f"the result could not be written to stdout ({error.strerror or error})",
         "what was made is kept; send stdout to a file or a pipe that takes it",
     )
+
+
+def replace_unencodable() -> None:
+    """Let the standard streams replace characters that a terminal other than UTF-8 cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="replace")
 
 
 def settle() -> None:

@@ -11,6 +11,7 @@ import click
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import models_root, pass_output
 from yuegguf.models import registry
+from yuegguf.pipeline.engines import REBUILD_HINT
 from yuegguf.planning import hardware
 
 GIB = 2**30
@@ -142,6 +143,11 @@ def _problems(facts: dict[str, Any]) -> list[str]:
         )
     if facts["disk_free"] < GIB:
         problems.append("less than 1 GiB of disk is free here")
+    if missing := hardware.missing_features(facts["llama_cpp"]["system"]):
+        problems.append(
+            f"llama.cpp was built for a processor with {', '.join(missing)}, which this one lacks; "
+            + REBUILD_HINT
+        )
     return problems
 
 

@@ -209,6 +209,10 @@ def _raw_response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[A
             raise ModelNotFound(
                 f"{what} is not here, and HF_HUB_OFFLINE forbids the network", "unset it"
             ) from error
+        except ImportError as error:
+            raise DownloadError(
+                "a SOCKS proxy is set, for which a package is missing", "pip install 'yuegguf[socks]'"
+            ) from error
         except (OSError, ValueError) as error:  # an invalid proxy, certificate or token
             raise DownloadError(
                 f"no request for {what} can be made ({_printable_reason(error)})",

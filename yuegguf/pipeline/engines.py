@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yuegguf.codec.header import read_encoder
 from yuegguf.codec.protocol import AudioCodec
-from yuegguf.errors import Interrupted, RequestError
+from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.lm.adapters import Lora
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
@@ -20,6 +20,8 @@ from yuegguf.planning.cost import LoadSpec
 from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress
 from yuegguf.song.encoding import EncodingMemory
+
+REBUILD_HINT = "build it: pip install --force-reinstall --no-cache-dir --no-binary=:all: llama-cpp-python"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def engine_factory(
     def engine(path: Path, held: LoadSpec, loras: tuple[Lora, ...] = ()) -> TokenEngine:
         from yuegguf.lm.llama import EngineOptions, LlamaEngine
 
+        check_build()
         settings = EngineOptions(
             held.ids,
             held.rows,
@@ -75,6 +78,18 @@ def engine_factory(
         snapshot_seconds=options.snapshot_seconds,
         room=lambda: encoding_memory(models.codec, options.max_memory),
     )
+
+
+def check_build() -> None:
+    """Raise YueError where llama.cpp was built for another processor, before its kernels end the process."""
+    from yuegguf.lm.llama import build_info
+
+    if missing := hardware.missing_features(build_info()["system"]):
+        names = ", ".join(missing)
+        raise YueError(
+            f"the installed llama.cpp was built for a processor with {names}, which this one lacks",
+            REBUILD_HINT,
+        )
 
 
 def encoding_memory(codec: Path, most: int | None = None) -> EncodingMemory:

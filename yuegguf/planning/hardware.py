@@ -25,8 +25,17 @@ FEATURES = (
     "asimd",
 )
 """CPU features that llama.cpp's kernels use."""
-
-
+BUILD_FEATURES = {
+    "AVX": "avx",
+    "AVX2": "avx2",
+    "FMA": "fma",
+    "F16C": "f16c",
+    "AVX512": "avx512f",
+    "AVX512_VNNI": "avx512_vnni",
+    "AVX512_BF16": "avx512_bf16",
+    "AMX_INT8": "amx_int8",
+}
+"""llama.cpp's name of a feature → the kernel's name of it (/proc/cpuinfo)."""
 NICE = 10
 """Niceness of a process that gives way to others, 0 … 19."""
 CGROUP = Path("/sys/fs/cgroup")
@@ -40,17 +49,18 @@ def is_mac() -> bool:
     return platform.system() == "Darwin"
 
 
-def physical_cores() -> int:
-    """Cores this process may use, hyper-threads counted once; at least 1."""
+def physical_cores(cgroup: Path = CGROUP, groups: Path = GROUPS) -> int:
+    """Cores this process may use, hyper-threads counted once, within the quotas of cgroups; at least 1."""
     if not hasattr(os, "sched_getaffinity"):
         return psutil.cpu_count(logical=False) or os.cpu_count() or 1
     cores = {_siblings(cpu) for cpu in os.sched_getaffinity(0)}
-    return max(1, min(len(cores), _quota() or len(cores)))
+    quotas = [_quota(folder) for folder in _limiting_groups("cpu", cgroup, groups)]
+    return min([len(cores), *(quota for quota in quotas if quota is not None)])
 
 
 def available_memory(cgroup: Path = CGROUP, groups: Path = PROCESS_CGROUPS) -> int | None:
     """Bytes available without swapping, within the limits of cgroups; None = unknown."""
-    rooms = [_memory("available"), *(_room(folder) for folder in _memory_groups(cgroup, groups))]
+    rooms = [_memory("available"), *(_room(folder) for folder in _limiting_groups("memory", cgroup, groups))]
     return min((room for room in rooms if room is not None), default=None)
 
 
@@ -109,26 +119,44 @@ def cpu_features() -> list[str]:
     return [name for name in FEATURES if name in present]
 
 
+def missing_features(system: str) -> list[str]:
+    """CPU features that a build of llama.cpp uses and this processor lacks, so that its kernels crash.
+
+    `system` is llama.cpp's own list, such as "AVX2 = 1 | AVX512 = 1". Empty where the processor does not say
+    what it has.
+    """
+    present = set(cpu_features())
+    if not present:
+        return []
+    used = re.findall(r"\b([A-Z0-9_]+) = 1\b", system)
+    return [name for name in used if BUILD_FEATURES.get(name, "") not in {"", *present}]
+
+
 def _siblings(cpu: int) -> str:
     text = _text(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").strip()
     return text or str(cpu)
 
 
-def _quota() -> int | None:
-    """Number of CPUs within the container's quota, rounded up; None = no quota."""
-    fields = _text(CGROUP / "cpu.max").split()
-    if len(fields) == 2 and fields[0].isdigit() and fields[1].isdigit():
-        return max(1, -(-int(fields[0]) // int(fields[1])))
+def _quota(group: Path) -> int | None:
+    """Whole CPUs within a cgroup's quota, at least 1; None without one.
+
+    A quota of 1.5 CPUs is 1: two threads would both be stopped for a quarter of the time.
+    """
+    fields = _text(group / "cpu.max").split() or [
+        _text(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+    ]
+    if len(fields) == 2 and all(field.isdigit() and int(field) for field in fields):
+        return max(1, int(fields[0]) // int(fields[1]))
     return None
 
 
-def _memory_groups(cgroup: Path, groups: Path) -> list[Path]:
-    """Folders of the cgroups that limit this process's memory: its own and their parents."""
-    folders = {cgroup, cgroup / "memory"}
+def _limiting_groups(resource: str, cgroup: Path, groups: Path) -> list[Path]:
+    """Folders of the cgroups that limit a resource of this process: its own and their parents."""
+    folders = {cgroup, cgroup / resource}
     for line in _text(groups).splitlines():
         _, kinds, path = (*line.split(":", 2), "", "")[:3]
-        if kinds == "" or "memory" in kinds.split(","):
-            root = cgroup / "memory" if kinds else cgroup
+        if kinds == "" or resource in kinds.split(","):
+            root = cgroup / resource if kinds else cgroup
             own = root / path.lstrip("/")
             folders |= {folder for folder in (own, *own.parents) if folder.is_relative_to(root)}
     return sorted(folders)
