@@ -49,7 +49,7 @@ def is_mac() -> bool:
     return platform.system() == "Darwin"
 
 
-def physical_cores(cgroup: Path = CGROUP, groups: Path = GROUPS) -> int:
+def physical_cores(cgroup: Path = CGROUP, groups: Path = PROCESS_CGROUPS) -> int:
     """Cores this process may use, hyper-threads counted once, within the quotas of cgroups; at least 1."""
     if not hasattr(os, "sched_getaffinity"):
         return psutil.cpu_count(logical=False) or os.cpu_count() or 1
