@@ -12,9 +12,9 @@ class Event:
 
     phase: str
     """"draft" (stage 1), "refine" (stage 2), "master" (rendering); "convert", "export",
-    "download", "verify", "copy"."""
+    "encode", "import", "download", "verify", "copy"."""
     done: int
-    """Amount done: frames of a phase; files when exporting; bytes otherwise."""
+    """Amount done: frames of a phase; files when exporting or encoding; bytes otherwise."""
     total: int
     """Amount in total; an upper bound in the draft, where sections may end early."""
     note: str = ""

@@ -23,7 +23,7 @@ SHARES: Shares = {"draft": (0.0, 0.55), "refine": (0.55, 0.95), "master": (0.95,
 DRAFT_SHARES: Shares = {"draft": (0.0, 1.0)}
 """Shares of a song that stops after its draft."""
 WORDS = {"draft": "Draft", "refine": "Refine", "master": "Master", "convert": "Convert", "export": "Export"}
-WORDS |= {"download": "Download", "verify": "Verify", "copy": "Copy"}
+WORDS |= {"encode": "Encode", "download": "Download", "verify": "Verify", "copy": "Copy"}
 
 UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters by which the name of a file or a song could move the cursor, hide text or reverse it."""

@@ -18,7 +18,7 @@ from yuegguf.exchange.npy_codes import write_track
 from yuegguf.files.atomic import refuse_to_replace, storage_errors
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.progress import Progress
+from yuegguf.progress import Event, Progress
 from yuegguf.request.ranges import check_integer
 from yuegguf.song.encoding import AudioSource, audio_source, encode_source, split_window
 
@@ -88,7 +88,8 @@ def encode_files(
         split_window(source, slice(*options.window.indices(source.frames)), room)
     written = []
     with closing(engines.open_codec(codec, compute.threads)) as opened:
-        for source, target in zip(sources, targets, strict=True):
+        for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            progress(Event("encode", number, len(sources), source.name))
             codes = encode_source(source, opened, room, options.window, progress)[: options.codebooks]
             with storage_errors(target.parent):
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -185,7 +185,8 @@ def write_dataset(
             _refuse_to_replace(name, folder)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for song in songs:
+    for number, song in enumerate(songs):
+        progress(Event("encode", number, len(songs), song.name))
         files = _codes_files(song.name, folder)
         if song.name in stale:
             _start_song(song.name, folder, origins[song.name])

@@ -15,7 +15,7 @@ from yuegguf.exchange import convert
 from yuegguf.exchange.imported import ImportedSong, ImportFacts
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.progress import Progress
+from yuegguf.progress import Event, Progress
 from yuegguf.song import encoding
 
 
@@ -53,5 +53,6 @@ def encode_stem_files(
     convert.from_stems(like_it, files, start, facts)  # what is wrong is said before minutes of encoding
     room = engines.encoding_memory(codec, compute.max_memory)
     with closing(engines.open_codec(codec, compute.threads)) as opened:
+        progress(Event("encode", 0, 1, " and ".join(file.name for file in files)))
         codes = encoding.encode_stems(files, opened, room, taken, progress)
     return convert.from_stems(codes, files, start, facts)
