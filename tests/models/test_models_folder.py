@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -15,55 +13,25 @@ from pathlib import Path
 import pytest
 from helpers import Capture, Result, cli, finish, start
 from hub import Hub
+from models_folder import bytes_below, entry, file_elsewhere, install, linked, remove, two_models
 from yuegguf_convert.target import partial_file, scratch_file
 
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files.atomic import OWNER_LOCK, WORKSPACE_PREFIX, WORKSPACE_SUFFIX
 from yuegguf.models import hub_client, lockfile
-from yuegguf.models.lockfile import Installed
 from yuegguf.models.pull import _Puller
 
 BUSY = "another yuegguf is changing the models in {root}; wait for it to end"
 
 
-def entry(data: bytes, model: str = "en-cot", quant: str = "Q8_0", path: str = "") -> Installed:
-    name = path or (f"{model}-{quant}.gguf" if quant else f"{model}/decoder.onnx")
-    digest = hashlib.sha256(data).hexdigest()
-    return Installed(name, model, quant, len(data), digest, "apache-2.0", "m-a-p/x", "0" * 40, {}, "yuegguf")
-
-
-def install(root: Path, *entries: tuple[Installed, bytes]) -> None:
-    for found, data in entries:
-        (root / found.path).parent.mkdir(parents=True, exist_ok=True)
-        (root / found.path).write_bytes(data)
-    lockfile.update_lock(root, [found for found, _ in entries])
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two installed models, as `pull` notes them."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    install(folder, (entry(b"one"), b"one"), (entry(b"codec", "xcodec", ""), b"codec"))
-    return folder
+    return two_models(tmp_path)
 
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
-    """A file of the user's outside the folder of models, where it could be taken for a model."""
-    path = tmp_path / "elsewhere" / "decoder.onnx"
-    path.parent.mkdir()
-    path.write_bytes(b"mine")
-    return path
-
-
-def bytes_below(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != lockfile.PULL_LOCK)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
-
-def remove(capsys: Capture, root: Path, *names: str) -> Result:
-    return cli(capsys, "--models-dir", root, "models", "rm", *names)
+    return file_elsewhere(tmp_path)
 
 
 def test_rm_waits_for_no_pull_and_changes_nothing(capsys: Capture, root: Path) -> None:
@@ -120,16 +88,6 @@ def test_rm_of_several_removes_all_or_none(capsys: Capture, root: Path, names: t
     assert bytes_below(root) == before
     assert remove(capsys, root.parent / "none", "en-cot").code == 3
     assert not (root.parent / "none").exists()
-
-
-def linked(root: Path, name: str, target: Path) -> None:
-    """Put a link to `target` in the place of a folder."""
-    for old in sorted((root / name).rglob("*"), reverse=True):
-        old.unlink()
-    if (root / name).exists():
-        (root / name).rmdir()
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).symlink_to(target, target_is_directory=True)
 
 
 def test_rm_deletes_nothing_behind_a_link(capsys: Capture, root: Path, canary: Path) -> None:
@@ -190,83 +148,6 @@ def test_half_a_download_is_never_appended_to_a_links_target(
     (root / "sources" / "s2-general" / ".kept").symlink_to(canary.parent / "made")
     assert cli(capsys, "--models-dir", root, "pull", "s2-general", "--keep-source").code == 0
     assert bytes_below(canary.parent) == {"decoder.onnx": b"mine"}
-
-
-HARMS: dict[str, Callable[[dict[str, object]], object]] = {
-    "leads out": lambda e: e.update(path="../elsewhere/decoder.onnx"),
-    "absolute": lambda e: e.update(path="/canary"),
-    "the lock itself": lambda e: e.update(path=lockfile.LOCK_NAME),
-    "another model's": lambda e: e.update(path="zh-cot-Q8_0.gguf"),
-    "a folder deeper": lambda e: e.update(path="sub/en-cot-Q8_0.gguf"),
-    "path is a number": lambda e: e.update(path=7),
-    "path is a list": lambda e: e.update(path=["en-cot-Q8_0.gguf"]),
-    "model leads out": lambda e: e.update(model="../x", quant="", path="../x/decoder.onnx"),
-    "model is empty": lambda e: e.update(model="", path="-Q8_0.gguf"),
-    "negative": lambda e: e.update(bytes=-1),
-    "huge": lambda e: e.update(bytes=2**80),
-    "truth": lambda e: e.update(bytes=True),
-    "text": lambda e: e.update(bytes="3"),
-    "fraction": lambda e: e.update(bytes=3.5),
-    "null": lambda e: e.update(sha256=None),
-    "short hash": lambda e: e.update(sha256="00"),
-    "escapes": lambda e: e.update(licence="\x1b[2J"),
-    "files are a list": lambda e: e.update(files=[]),
-    "a file is a number": lambda e: e.update(files={"a": 1}),
-    "one more key": lambda e: e.update(shell="true"),
-    "one key less": lambda e: e.pop("maker"),
-}
-
-
-@pytest.mark.parametrize("harm", HARMS)
-def test_a_lock_that_says_anything_else_is_refused_and_nothing_touched(
-    capsys: Capture, root: Path, canary: Path, harm: str
-) -> None:
-    lock = json.loads((root / lockfile.LOCK_NAME).read_bytes())
-    HARMS[harm](lock["files"][0])
-    (root / lockfile.LOCK_NAME).write_text(json.dumps(lock))
-    refused(capsys, root, canary)
-
-
-RUBBISH = {
-    "deep": b"[" * 100_000,
-    "empty": b"",
-    "utf8": b'{"format": 1, "files": ["\xff"]}',
-    "surrogate": b'{"format": 1, "files": ["\\ud800"]}',
-    "list": b"[]",
-    "files are text": b'{"format": 1, "files": "x"}',
-    "format is text": b'{"format": "1", "files": []}',
-    "digits": b'{"format": ' + b"1" * 100_000 + b', "files": []}',
-}
-
-
-@pytest.mark.parametrize("name", RUBBISH)
-def test_a_lock_that_is_none(capsys: Capture, root: Path, canary: Path, name: str) -> None:
-    (root / lockfile.LOCK_NAME).write_bytes(RUBBISH[name])
-    refused(capsys, root, canary)
-
-
-def test_a_path_that_is_named_twice(capsys: Capture, root: Path, canary: Path) -> None:
-    lock = json.loads((root / lockfile.LOCK_NAME).read_bytes())
-    lock["files"] += lock["files"]
-    (root / lockfile.LOCK_NAME).write_text(json.dumps(lock))
-    refused(capsys, root, canary)
-
-
-def refused(capsys: Capture, root: Path, canary: Path) -> None:
-    """As a kit, when verified, listed and removed from."""
-    before, new = bytes_below(root.parent), root.parent / "new"
-    for command in (
-        ("--models-dir", new, "pull", "--from", root),
-        ("--models-dir", root, "models", "verify"),
-    ):
-        result = cli(capsys, *command)
-        assert result.code == DamagedFile.exit_code
-        assert f"{root / lockfile.LOCK_NAME} is " in result.error
-        assert result.error.isprintable()
-    assert remove(capsys, root, "en-cot").code == DamagedFile.exit_code
-    assert bytes_below(root.parent) == before
-    assert not new.exists()
-    assert canary.read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("name", ["en-cot-Q8_0.gguf", "xcodec"])

@@ -10,17 +10,14 @@ elsewhere may change. Engines and codec are those of cheap.py.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,32 +25,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
 from helpers import Result
 from long_runs import arguments
+from promises import Broken, Content, check_equal, check_promise, check_sentence, content, require
 from writers import WRITERS, Stock, Writer
 from zygote import Zygote, zygote
 
-from yuegguf.errors import YueError
 from yuegguf.files.atomic import UNOWNED_PREFIX
-from yuegguf.song import token_log
-from yuegguf.song.folder import SongFolder
 
-TEMPORARY = re.compile(r"^\.(new-)?yuegguf-.*|.*\.lock(\.held)?$|^\.staged$")
-"""Names of what a killed process may leave, which the next one removes."""
-QUEUE = re.compile(r"note: \d+ of \d+ songs failed; run the same command to try again$")
-"""Last line of a queue that has named each song's failure."""
-VOLATILE = {"seconds", "checksum", "saved", "created", "installed"}
-"""Fields that differ between two runs of one command."""
 ENOUGH = 80
 """Up to so many steps of a command are all tried, in a long run; more are drawn by chance."""
-
-Content = dict[str, Any]
-
-
-class Broken(AssertionError):
-    """A promise that was not kept."""
 
 
 @dataclass(frozen=True)
@@ -77,96 +58,6 @@ class Found:
     again: int = 0
     """Number of times that it had ended before the kill could matter."""
     broken: list[str] = field(default_factory=list)
-
-
-def content(folder: Path) -> Content:
-    """All that is below a folder, by name; ids of songs and what two runs may differ in left out."""
-    found: Content = {}
-    for path in sorted(folder.rglob("*")):
-        name = plain(str(path.relative_to(folder)))
-        name += " again" * (name in found)  # two songs of one name
-        found[name] = "folder" if path.is_dir() else comparable(path.name, path.read_bytes())
-    return found
-
-
-def plain(name: str) -> str:
-    """A name without the id of a song."""
-    return re.sub(r"-[0-9a-f]{6}(?=[/.]|$)", "-ID", name)
-
-
-def comparable(name: str, data: bytes) -> Any:
-    """Content of a file that two runs of one command must share."""
-    if name.endswith(".json"):
-        try:
-            return json.dumps(_without(json.loads(data)), sort_keys=True)
-        except ValueError:
-            return data
-    if name.endswith(".zip"):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return {plain(each): comparable(each, archive.read(each)) for each in archive.namelist()}
-    if name.endswith(".npz") and b"facts.npy" in data:
-        with np.load(io.BytesIO(data)) as arrays:
-            return arrays["codes"].tobytes(), json.dumps(_without(json.loads(arrays["facts"].tobytes())))
-    return data
-
-
-def _without(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {plain(key): _without(each) for key, each in value.items() if key not in VOLATILE}
-    if isinstance(value, list):
-        return [_without(each) for each in value]
-    return plain(value) if isinstance(value, str) else value
-
-
-def check_promise(work: Path, before: Content, after: Content) -> None:
-    """Every file that has its name is the old or the new one; logs are beginnings. Raises Broken."""
-    for path in sorted(work.rglob("*")):
-        parts = path.relative_to(work).parts
-        if path.is_dir() or any(TEMPORARY.match(part) for part in parts) or "cache" in parts:
-            continue
-        name, data = plain("/".join(parts)), path.read_bytes()
-        if path.name == "song.json" and path.parent.name != "export":
-            _check(lambda folder=path.parent: SongFolder.open(folder), f"{name} cannot be read")
-        elif path.name == "tokens.log":
-            _, length = token_log.parse_log(data, name)
-            whole = after.get(name, data)
-            _require(whole.startswith(data[:length]), f"{name} is not the beginning of the song's")
-        elif path.name == "preview.wav":
-            _check(lambda file=path: soundfile.read(file), f"{name} cannot be read")
-        elif name.endswith(".state.json"):
-            _check(lambda text=data: json.loads(text), f"{name} cannot be read")
-        elif parts[-2:-1] == ("chunks",):
-            _check(lambda file=path: np.load(file)["codes"], f"{name} cannot be read")
-        else:
-            known = [side[name] for side in (before, after) if name in side]
-            passing = not known and path.name.startswith("draft")
-            _require(
-                passing or comparable(path.name, data) in known, f"{name} is neither the old nor the new file"
-            )
-    there = {plain(str(path.relative_to(work))) for path in work.rglob("*")}
-    gone = [name for name in before if name in after and name not in there]
-    _require(not gone, f"{gone} is gone")
-
-
-def _check(read: Callable[[], object], what: str) -> None:
-    try:
-        read()
-    except (YueError, OSError, ValueError, RuntimeError) as error:
-        raise Broken(f"{what}: {error}") from error
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise Broken(what)
-
-
-def check_sentence(result: Result) -> None:
-    """A command that failed says so in one line. Raises Broken."""
-    errors = [line for line in result.err.splitlines() if line.startswith("error: ") or QUEUE.match(line)]
-    bad = "Traceback" in result.err or "unexpected" in result.err or "fault of yuegguf" in result.err
-    _require(
-        result.code in (1, 3, 4, 5, 7, 75) and len(errors) == 1 and not bad, f"{result.code} {result.err}"
-    )
 
 
 class Driver:
@@ -222,9 +113,9 @@ class Driver:
         """Files before and after the command, and the number of its steps. Raises Broken."""
         before = self.begin(writer)
         result = self.run(writer, writer.line(self.work))
-        _require(result.code in (0, 6), f"{writer.name} failed: {result.err}")
+        require(result.code in (0, 6), f"{writer.name} failed: {result.err}")
         found = json.loads(self.report.read_text())
-        _require(not found["outside"], f"{writer.name} writes elsewhere: {found['outside']}")
+        require(not found["outside"], f"{writer.name} writes elsewhere: {found['outside']}")
         return Whole(before, content(self.work), found["steps"])
 
     def kill(self, writer: Writer, at: int, whole: Whole, found: Found) -> None:
@@ -232,7 +123,7 @@ class Driver:
         self.begin(writer)
         line = writer.line(self.work)
         result = self.run(writer, line, at)
-        _require(result.code == -signal.SIGKILL, f"it ended with {result.code}: {result.err}")
+        require(result.code == -signal.SIGKILL, f"it ended with {result.code}: {result.err}")
         found.kills += 1
         check_promise(self.work, whole.before, whole.after)
         age(self.work)
@@ -252,19 +143,19 @@ class Driver:
         age(self.work)
         if result.code in (75, 130):
             lines = [text for text in result.err.splitlines() if text.startswith("error: ")]
-            _require(len(lines) == 1 and "Traceback" not in result.err, f"{result.code} {result.err}")
+            require(len(lines) == 1 and "Traceback" not in result.err, f"{result.code} {result.err}")
             self.go_on(writer, line, whole.after, found)
         else:  # it came when all was done
-            _require(result.code in (0, 6), f"it ended with {result.code}: {result.err}")
+            require(result.code in (0, 6), f"it ended with {result.code}: {result.err}")
             check_equal(content(self.work), whole.after)
         self._check_canary()
         return result.code
 
     def _check_canary(self) -> None:
-        _require(
+        require(
             sorted(path.name for path in self.canary.iterdir()) == ["file", "folder"], "the canary changed"
         )
-        _require((self.canary / "file").read_text() == "mine", "the canary changed")
+        require((self.canary / "file").read_text() == "mine", "the canary changed")
 
     def go_on(self, writer: Writer, line: tuple[object, ...], after: Content, found: Found) -> None:
         """Run a command again, and compare what is there then. Raises Broken."""
@@ -276,7 +167,7 @@ class Driver:
             found.again += 1
             check_sentence(result)
         else:
-            _require(result.code in (0, 6), f"it does not go on ({result.code}): {result.err}")
+            require(result.code in (0, 6), f"it does not go on ({result.code}): {result.err}")
         check_equal(content(self.work), after)
 
 
@@ -284,14 +175,6 @@ def age(work: Path) -> None:
     """Let an hour pass for workspaces that were killed before they had an owner."""
     for left in work.rglob(f"{UNOWNED_PREFIX}*"):
         os.utime(left, (0, 0))
-
-
-def check_equal(now: Content, after: Content) -> None:
-    """Compare a folder with that of the undisturbed run. Raises Broken."""
-    _require(not (more := sorted(now.keys() - after.keys())), f"left over: {more}")
-    _require(not (less := sorted(after.keys() - now.keys())), f"missing: {less}")
-    different = [name for name in after if now[name] != after[name]]
-    _require(not different, f"not the same: {different}")
 
 
 @contextmanager

@@ -24,19 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crashing import (
-    TEMPORARY,
-    Broken,
-    Content,
-    Driver,
-    age,
-    check_equal,
-    check_sentence,
-    content,
-    driver_of_a_run,
-)
+from crashing import Driver, age, driver_of_a_run
 from helpers import Result
 from long_runs import Tried, arguments, report
+from promises import TEMPORARY, Broken, Content, check_equal, check_sentence, content
 from surroundings import NOBODY
 from writers import WRITERS, Writer
 

@@ -19,10 +19,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from crashing import Broken, Content, Driver, check_sentence, content, driver_of_a_run
+from crashing import Driver, driver_of_a_run
 from disk_steps import HOLD
 from helpers import Result
 from long_runs import Tried, arguments, report
+from promises import Broken, Content, check_sentence, content
 from writers import CODEC, MACHINE, Writer, within
 from zygote import Moment, Zygote, zygote
 

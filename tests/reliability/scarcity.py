@@ -24,19 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crashing import (
-    Broken,
-    Driver,
-    Found,
-    Whole,
-    age,
-    check_promise,
-    check_sentence,
-    content,
-    driver_of_a_run,
-)
+from crashing import Driver, Found, Whole, age, driver_of_a_run
 from helpers import Result
 from long_runs import arguments
+from promises import Broken, check_promise, check_sentence, content
 from surroundings import NOBODY
 from writers import WRITERS, Writer
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from crashing import Broken, Driver, Found
+from crashing import Driver, Found
 from disk_steps import SIGNALS
+from promises import Broken
 from writers import WRITERS
 
 BY_NAME = {writer.name: writer for writer in WRITERS}

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import moves
 import pytest
-from crashing import Broken, Driver
+from crashing import Driver
 from moves import Begun
 from pairs import Pairs, pairing
+from promises import Broken
 
 CHANGES = {
     "copied": "half of the chunks",

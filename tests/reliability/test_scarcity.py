@@ -6,8 +6,9 @@ import os
 from typing import Any
 
 import pytest
-from crashing import Broken, Driver, check_sentence
+from crashing import Driver
 from helpers import Result
+from promises import Broken, check_sentence
 from scarcity import Ends, as_nobody, lacking
 from writers import WRITERS
 
