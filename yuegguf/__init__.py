@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from yuegguf.api.songs import extend as extend
     from yuegguf.api.songs import generate as generate
     from yuegguf.api.songs import keep_takes as keep_takes
+    from yuegguf.api.songs import list_takes as list_takes
     from yuegguf.api.songs import refine as refine
     from yuegguf.api.songs import render as render
     from yuegguf.api.songs import resume as resume
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from yuegguf.models.pull import PullOptions as PullOptions
     from yuegguf.models.resolve import ModelChoice as ModelChoice
     from yuegguf.pipeline.extend import ExtendRequest as ExtendRequest
+    from yuegguf.pipeline.takes import Take as Take
     from yuegguf.planning.compute_options import ComputeOptions as ComputeOptions
     from yuegguf.progress import Event as Event
     from yuegguf.request.preview_options import PreviewOptions as PreviewOptions
@@ -78,6 +80,7 @@ __all__ = [
     "Song",
     "SongRequest",
     "StemFiles",
+    "Take",
     "YueError",
     "__version__",
     "bundle",
@@ -92,6 +95,7 @@ __all__ = [
     "import_song",
     "install_kit",
     "keep_takes",
+    "list_takes",
     "pull",
     "refine",
     "render",
@@ -102,7 +106,8 @@ __all__ = [
 
 _NAMES = {
     "api.files": "bundle decode encode encode_songs export_song import_song install_kit pull",
-    "api.songs": "draft_extensions draft_takes extend generate keep_takes refine render resume resume_takes",
+    "api.songs": "draft_extensions draft_takes extend generate keep_takes list_takes refine render "
+    "resume resume_takes",
     "errors": "YueError",
     "exchange.decode_files": "DecodedAudio",
     "exchange.encode_files": "EncodedFile EncodeOptions FinetuningData",
@@ -113,6 +118,7 @@ _NAMES = {
     "models.pull": "PulledFile PullOptions",
     "models.resolve": "ModelChoice",
     "pipeline.extend": "ExtendRequest",
+    "pipeline.takes": "Take",
     "planning.compute_options": "ComputeOptions",
     "progress": "Event",
     "request.preview_options": "PreviewOptions",

@@ -68,6 +68,8 @@ def test_takes_are_drafted_stopped_gone_on_with_and_kept(tmp_path: Path) -> None
     assert folder is not None
     drafts = yuegguf.resume_takes(folder, compute=ONE_THREAD)
     assert [(take.folder.name, take.draft) for take in drafts] == [("take-1", True), ("take-2", True)]
+    listed = [(take.folder, take.number, take.state, take.seconds) for take in yuegguf.list_takes(folder)]
+    assert listed == [(take.folder, n, "draft", take.seconds) for n, take in enumerate(drafts, 1)]
     before = contents(folder)
     with pytest.raises(RequestError, match="there is no take 3"):
         yuegguf.keep_takes(folder, [2, 3], delete_others=True)
@@ -79,6 +81,7 @@ def test_takes_are_drafted_stopped_gone_on_with_and_kept(tmp_path: Path) -> None
     (kept,) = yuegguf.keep_takes(folder, [2], delete_others=True, compute=ONE_THREAD)
     assert (kept.folder.name, kept.draft) == ("take-2", False)
     assert [path.name for path in folder.glob("take-*")] == ["take-2"]
+    assert [(take.number, take.state) for take in yuegguf.list_takes(folder)] == [(2, "done")]
 
 
 @pytest.mark.parametrize("takes", [1, 0, 17])

@@ -17,6 +17,7 @@ from yuegguf.pipeline.extend import ExtendRequest
 from yuegguf.pipeline.run import run_song
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import codec_of_song, describe_file, models_of_song
+from yuegguf.pipeline.takes import Take
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress, silent
 from yuegguf.request.preview_options import PreviewOptions
@@ -181,6 +182,11 @@ def resume_takes(
     _, group = takes_of.chosen(Path(folder), [])
     found, options = models_of_song(group[0], models), compute or ComputeOptions()
     return tuple(takes_of.draft(group, found, options, progress, stop))
+
+
+def list_takes(folder: Path | str) -> tuple[Take, ...]:
+    """The takes in a folder, by their number. Raises RequestError where it holds none, DamagedFile."""
+    return takes_of.facts(Path(folder))
 
 
 def keep_takes(

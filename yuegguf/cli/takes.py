@@ -13,7 +13,6 @@ from yuegguf.cli._generate import show_faults
 from yuegguf.cli._options import PATH, model_options, pass_output
 from yuegguf.cli._signals import laptop_options, stop_on_signals
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.song.state import where
 
 if TYPE_CHECKING:
     from yuegguf.models.resolve import ModelChoice
@@ -39,22 +38,14 @@ def list_takes(output: Console, /, folder: Path) -> None:
     \b
     yuegguf takes list songs/inspiring-female-pop-1a2b3c
     """
-    from yuegguf.codec.protocol import FRAME_RATE
-    from yuegguf.pipeline import takes as library
+    from yuegguf.api import songs
 
     rows, lines = [], []
-    for take in library.chosen(folder, [])[1]:
-        frames = library.frames(take)
-        row = {
-            "take": take.path.name,
-            "state": "draft" if take.draft_complete else where(take),
-            "seconds": None if frames is None else frames / FRAME_RATE,
-            "seed": take.request.seed,
-        }
-        rows.append(row)
-        length = "not drafted yet" if frames is None else f"{frames / FRAME_RATE:.2f} s"
-        line = f"--seed {row['seed']} --take {take.request.take}"
-        lines.append(f"{take.path.name:<9} {row['state']:<7} {length:<16} {line}")
+    for take in songs.list_takes(folder):
+        name, seed = take.folder.name, take.request.seed
+        rows.append({"take": name, "state": take.state, "seconds": take.seconds, "seed": seed})
+        length = "not drafted yet" if take.seconds is None else f"{take.seconds:.2f} s"
+        lines.append(f"{name:<9} {take.state:<7} {length:<16} --seed {seed} --take {take.request.take}")
     output.result({"takes": rows}, lines)
 
 

@@ -9,12 +9,13 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.files.atomic import storage_errors, workspace
 from yuegguf.files.steady import check_steady, steady
@@ -26,12 +27,12 @@ from yuegguf.pipeline.song_models import check_same
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress
 from yuegguf.request.prepared import prepare
-from yuegguf.request.song_request import Song
+from yuegguf.request.song_request import Song, SongRequest
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE_NAME
 from yuegguf.song.kept_part import write_kept_part
 from yuegguf.song.lookup import new_song_path
-from yuegguf.song.record import ContinuedFrom, SongRecord
+from yuegguf.song.record import ContinuedFrom, Phase, SongRecord
 from yuegguf.song.state import where
 from yuegguf.song.token_log import TokenLog
 
@@ -195,6 +196,34 @@ def draft(
     except YueError as error:
         error.folder = parent
         raise
+
+
+@dataclass(frozen=True)
+class Take:
+    """A take in a folder of takes."""
+
+    folder: Path
+    number: int
+    """Number for `keep_takes`, from 1."""
+    state: Phase
+    """Phase that comes next; "draft" where the draft is done too, until the take is kept."""
+    seconds: float | None
+    """Length; None = its draft is not done."""
+    request: SongRequest
+
+
+def facts(folder: Path) -> tuple[Take, ...]:
+    """The takes in a folder, by their number. Raises RequestError where it holds none, DamagedFile."""
+    return tuple(
+        Take(
+            take.path,
+            number_of(take.path),
+            "draft" if take.draft_complete else where(take),
+            None if (count := frames(take)) is None else count / FRAME_RATE,
+            take.request,
+        )
+        for take in chosen(folder, [])[1]
+    )
 
 
 def frames(take: SongFolder) -> int | None:
