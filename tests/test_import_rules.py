@@ -197,7 +197,7 @@ def test_converters_use_the_base_of_the_package_only(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_only_pull_knows_the_network() -> None:
+def test_only_pull_uses_the_network() -> None:
     network = {"yuegguf.models.hub_client", "yuegguf.models.transport"}
     users = {name for name, source in SOURCES.items() if network & set(imports(name, source))}
     assert users == {

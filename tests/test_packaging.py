@@ -166,7 +166,7 @@ print(json.dumps({"code": code, "held": held}))
 """
 
 
-def test_a_song_is_sung_without_loading_torch_or_a_converter(installed: Path, tmp_path: Path) -> None:
+def test_a_song_is_generated_without_loading_torch_or_a_converter(installed: Path, tmp_path: Path) -> None:
     done = in_trap(installed, tmp_path, "-c", DRIVER, *HEAVY)
     song, facts = (json.loads(line) for line in done.stdout.splitlines())
     assert facts == {"code": 0, "held": []}

@@ -78,7 +78,7 @@ pytestmark = pytest.mark.usefixtures("no_models")
         ),
     ],
 )
-def test_texts_that_cannot_be_sung(
+def test_texts_that_cannot_be_generated(
     args: tuple[str, ...],
     code: int,
     sentence: str,

@@ -67,7 +67,7 @@ def by_files(installed: tuple[Path, list[Result]], tmp_path_factory: pytest.Temp
         ("--model", "{models}/en-cot-Q8_0.gguf", "--codec", "{models}/xcodec"),
     ],
 )
-def test_an_installed_family_sings_by_name_what_its_files_sing(
+def test_an_installed_family_generates_by_name_what_its_files_generate(
     names: tuple[str, ...],
     capsys: Capture,
     installed: tuple[Path, list[Result]],
@@ -84,7 +84,7 @@ def test_an_installed_family_sings_by_name_what_its_files_sing(
     assert song_bytes(Path(result.json["folder"])) == song_bytes(by_files)
 
 
-def test_an_untrimmed_f16_model_sings_too(
+def test_an_untrimmed_f16_model_runs_too(
     capsys: Capture, installed: tuple[Path, list[Result]], tmp_path: Path
 ) -> None:
     line = (

@@ -36,7 +36,7 @@ def test_without_json_stdout_lists_the_files(capsys: Capture, tmp_path: Path) ->
     assert result.out == f"{next(tmp_path.glob('*/mix.wav'))}\n"
 
 
-def test_quiet_says_nothing(capsys: Capture, tmp_path: Path) -> None:
+def test_quiet_prints_nothing(capsys: Capture, tmp_path: Path) -> None:
     for way in (("-q", "run"), ("run", "--quiet")):
         result = cli(capsys, *way, *OURS, *FAST, "-o", tmp_path)
         ended(result)
@@ -44,7 +44,7 @@ def test_quiet_says_nothing(capsys: Capture, tmp_path: Path) -> None:
         assert len(result.out.splitlines()) == 3
 
 
-def test_singing_with_the_miniature_unasked_is_noted(capsys: Capture, tmp_path: Path) -> None:
+def test_falling_back_to_the_miniature_is_noted(capsys: Capture, tmp_path: Path) -> None:
     result = cli(capsys, "-q", "run", *OURS, *FAST[:-2], "-o", tmp_path)
     ended(result)
     assert result.err == (

@@ -164,7 +164,7 @@ def unrefine(folder: Path) -> None:
 # From Python
 
 
-def test_generate_reports_progress_and_stops_when_told(tmp_path: Path) -> None:
+def test_generate_reports_progress_and_stops_on_request(tmp_path: Path) -> None:
     request = yuegguf.SongRequest("pop", LYRICS, segment_seconds=1, seed=5)
     events: list[yuegguf.Event] = []
     options = {"compute": ComputeOptions(threads=1), "models": ModelChoice("nano")}

@@ -118,7 +118,7 @@ def test_both_spellings_of_a_flag_are_one(capsys: Capture, recordings: Path, tmp
 
 
 @pytest.mark.skipif(not CPU_BUILD, reason="this llama.cpp can use a GPU")
-def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(capsys: Capture, tmp_path: Path) -> None:
+def test_a_gpu_that_is_requested_and_not_there_is_an_error(capsys: Capture, tmp_path: Path) -> None:
     for way in (("--device", "cuda:1"), ("--device", "metal"), ("--gpu-layers", 5)):
         result = cli(capsys, "run", *OURS, *FAST, *way, "-o", tmp_path / "out")
         assert result.code == 1
@@ -129,7 +129,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(capsys: Capture, tmp_
 
 
 @pytest.mark.skipif(not CPU_BUILD, reason="this llama.cpp can use a GPU")
-def test_infer_pys_cuda_index_sings_on_the_cpu_and_says_so(capsys: Capture, tmp_path: Path) -> None:
+def test_infer_pys_cuda_index_runs_on_the_cpu_with_a_note(capsys: Capture, tmp_path: Path) -> None:
     result = cli(capsys, "run", *OURS, *FAST, "--cuda_idx", 0, "-o", tmp_path)
     ended(result)
     assert "note: --cuda-idx has no effect: the installed llama.cpp has no GPU support\n" in result.err
@@ -145,7 +145,7 @@ def test_infer_pys_cuda_index_sings_on_the_cpu_and_says_so(capsys: Capture, tmp_
         ("9", ["verse", "chorus", "outro"]),
     ],
 )
-def test_sections_are_those_asked_for(spec: str, labels: list[str], run: Run) -> None:
+def test_sections_are_those_requested(spec: str, labels: list[str], run: Run) -> None:
     folder = run(*OURS, "--sections", spec)
     data = json.loads((folder / "song.json").read_text())
     assert [section["label"] for section in data["sections"]] == labels
@@ -167,7 +167,7 @@ def test_sampling_flags_reach_the_request(run: Run) -> None:
     assert json.loads((plain / "song.json").read_text())["plan"]["stage1_rows"] == 1
 
 
-def test_without_a_seed_it_is_random_said_and_stored(capsys: Capture, tmp_path: Path) -> None:
+def test_without_a_seed_it_is_random_printed_and_stored(capsys: Capture, tmp_path: Path) -> None:
     flags = [flag for flag in FAST if flag not in ("--seed", 5)]
     seeds = []
     for _ in range(2):

@@ -194,7 +194,7 @@ class Broken(io.StringIO):
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EPIPE, errno.EBADF])
-def test_what_cannot_be_said_stops_nothing(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_printed_stops_nothing(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for stream in (Broken(number), None):
         monkeypatch.setattr("sys.stderr", stream)
         out = io.StringIO()

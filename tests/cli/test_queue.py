@@ -35,7 +35,7 @@ def queue(tmp_path: Path) -> Path:
     return file
 
 
-def test_every_song_is_sung_as_it_is_asked(queue: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_every_song_is_generated_as_it_is_requested(queue: Path, tmp_path: Path, capsys: Capture) -> None:
     found = cli(capsys, "run", "--queue", queue, "--json").json["songs"]
     assert [song["name"] for song in found] == ["first", "second", "third"]
     assert [[Path(file).name for file in song["files"]] for song in found] == [
@@ -48,7 +48,7 @@ def test_every_song_is_sung_as_it_is_asked(queue: Path, tmp_path: Path, capsys: 
     assert facts["request"]["seed"] == 8
 
 
-def test_the_same_command_sings_nothing_twice(queue: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_the_same_command_generates_nothing_twice(queue: Path, tmp_path: Path, capsys: Capture) -> None:
     first = cli(capsys, "run", "--queue", queue, "--json").json["songs"]
     assert cli(capsys, "run", "--queue", queue, "--json").json["songs"] == first
     assert len(list((tmp_path / "out").iterdir())) == 3
@@ -220,7 +220,7 @@ songs:
         ("- just text", "song 1: this is not a list of options"),
     ],
 )
-def test_a_queue_has_limits_that_are_said(text: str, words: str, tmp_path: Path) -> None:
+def test_a_queue_has_limits_that_are_reported(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=words):
         arguments(text, tmp_path)
 

@@ -93,7 +93,7 @@ def test_a_process_gives_way_once_and_never_takes_it_back() -> None:
 
 
 @pytest.mark.parametrize(("option", "times"), [((), 1), (("--nice",), 1), (("--no-nice",), 0)])
-def test_singing_gives_way_to_other_programs_unless_told_not_to(
+def test_generating_gives_way_to_other_programs_unless_switched_off(
     capsys: Capture, tmp_path: Path, gave_way: list[int], option: tuple[str, ...], times: int
 ) -> None:
     ended(cli(capsys, "run", *OURS, *FAST, "-o", tmp_path, "--draft", *option))

@@ -74,7 +74,7 @@ def test_nothing_is_left_of_a_refusal(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["there.gguf"]
 
 
-def test_bench_tells_of_every_stage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bench_reports_every_stage(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ("bench", "--shape", "nano", "--song-seconds", 6, "--seconds", 0.2, "--far", 64, "-t", 1)
     report = cli(capsys, *words, "--json").json
     assert report["song"] == 6.0

@@ -34,7 +34,7 @@ def fitted(frames: int, source: Origin = SOURCE, known: ImportFacts | None = Non
 # Sections
 
 
-def test_what_the_user_says_goes_before_what_the_source_says() -> None:
+def test_the_users_values_go_before_those_of_the_source() -> None:
     source = replace(SOURCE, lyrics=LYRICS, frames=(60, 40), segment_seconds=12.0, seed=4)
     found = fitted(100, source)
     assert found.frames == (60, 40)

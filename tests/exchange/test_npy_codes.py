@@ -127,7 +127,7 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
         ("my-inst", "instrumental"),
     ],
 )
-def test_a_name_tells_the_track(name: str, track: str) -> None:
+def test_a_name_gives_the_track(name: str, track: str) -> None:
     assert track_from_name(Path(f"instruments/{name}.npy")) == track
 
 

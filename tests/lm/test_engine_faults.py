@@ -157,7 +157,9 @@ def test_a_row_copied_onto_itself_stays(engine: LlamaEngine) -> None:
 
 @pytest.mark.parametrize("batch", [4, 8, 64])
 @pytest.mark.parametrize("wanted", [1, 5, 9])
-def test_as_many_logits_as_wanted_however_ids_fall_into_blocks(model: Path, batch: int, wanted: int) -> None:
+def test_as_many_logits_as_requested_however_ids_fall_into_blocks(
+    model: Path, batch: int, wanted: int
+) -> None:
     with closing(opened(model)) as plain:
         expected = np.concatenate([plain.decode([SequenceInput(0, [i])]).copy() for i in IDS])[-wanted:]
     with closing(opened(model, batch=batch, outputs=9)) as engine:

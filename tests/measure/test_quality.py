@@ -22,7 +22,7 @@ NANO = nano_models()
 SONG = ("-g", "pop", "--lyrics", TWO_SECTIONS, *QUICK, "--model", "nano")
 
 
-def test_stage_1_is_asked_for_every_code_after_what_it_was_sung_with() -> None:
+def test_stage_1_predicts_every_code_after_the_ids_it_was_sampled_with() -> None:
     written = Prompt([4, 5], [[10, VOCAB1.soa, VOCAB1.xcodec], [11, VOCAB1.xcodec]], [20, 21])
     sung = [np.array([7, 8], np.int16), np.array([9, 7, 6, 5], np.int16)]
     (passage,) = quality.stage1_passages(written, sung, VOCAB1)
@@ -38,7 +38,7 @@ def test_stage_1_is_asked_for_every_code_after_what_it_was_sung_with() -> None:
         assert draw.choices[draw.chosen] == passage.ids[draw.position + 1]
 
 
-def test_stage_2_is_asked_exactly_what_its_loop_feeds() -> None:
+def test_stage_2_predicts_exactly_what_its_loop_feeds() -> None:
     given = np.random.default_rng(1).integers(0, 1024, (2, 40)).astype(np.int16)
     engine = FakeEngine(n_rows=2)
     codes = stage2.refine_codes(given, engine, VOCAB2)
@@ -124,7 +124,7 @@ def test_reading_in_blocks_is_reading_step_by_step(song: Path) -> None:
     assert max(off) < 0.1  # where the model is of two minds
 
 
-def test_what_cannot_be_compared_is_said(
+def test_what_cannot_be_compared_is_refused(
     capsys: pytest.CaptureFixture[str], song: Path, tmp_path: Path
 ) -> None:
     one, two = NANO.stage1, NANO.stage2

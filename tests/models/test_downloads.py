@@ -321,7 +321,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_record_of_a_download_is_asked_for_again(
+def test_a_damaged_record_of_a_download_is_queried_again(
     capsys: Capture, hub: Hub, tmp_path: Path, name: str
 ) -> None:
     (canary := tmp_path / "sources" / "canary").parent.mkdir()

@@ -57,7 +57,7 @@ def test_without_a_tokenizer_it_is_refused_and_says_what_to_do(
 
 
 @pytest.mark.engine
-def test_with_a_tokenizer_beside_it_sings_and_its_trimmed_copy_too(
+def test_with_a_tokenizer_beside_it_runs_and_its_trimmed_copy_too(
     foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage1, stage2 = foreign / "stage1.gguf", foreign / "stage2.gguf"

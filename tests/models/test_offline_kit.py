@@ -200,14 +200,16 @@ def test_path_and_rm(capsys: Capture, root: Path) -> None:
     assert result.error.endswith("is not installed in " + str(root) + "; get it with: yuegguf pull en-cot")
 
 
-def test_licences_are_told_with_who_states_them(capsys: Capture, root: Path) -> None:
+def test_licences_are_listed_with_who_states_them(capsys: Capture, root: Path) -> None:
     text = models(capsys, root, "licenses").out
     assert "CC-BY-NC-4.0 tensorblock/YuE-s1-7B-anneal-en-cot-GGUF  (not Apache-2.0)" in text
     assert "installed  en-cot:Q8_0      apache-2.0   m-a-p/YuE-s1-7B-anneal-en-cot\n" in text
     assert "not known    multimodalart/YuE-s2-1B-general-Q8_0-GGUF\n" in text
 
 
-def test_a_damaged_lock_is_said_and_run_goes_on_without(capsys: Capture, root: Path, tmp_path: Path) -> None:
+def test_a_damaged_lock_is_reported_and_run_goes_on_without(
+    capsys: Capture, root: Path, tmp_path: Path
+) -> None:
     (root / lockfile.LOCK_NAME).write_text('{"format": 1, "files": [{}]}')
     result = models(capsys, root, "verify")
     assert (result.code, "models.lock.json is damaged" in result.error) == (7, True)

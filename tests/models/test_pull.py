@@ -130,7 +130,7 @@ def test_a_file_that_convert_made_is_not_replaced(capsys: Capture, hub: Hub, roo
         (["zh-cot", "--from-gguf"], 3, "there is no Q8_0 GGUF of zh-cot in any repository that models.toml"),
     ],
 )
-def test_what_cannot_be_asked_for(
+def test_what_cannot_be_pulled(
     capsys: Capture, hub: Hub, root: Path, args: list[str], code: int, words: str
 ) -> None:
     result = pull(capsys, root, *args)
@@ -247,7 +247,7 @@ def test_a_hash_that_models_toml_knows_otherwise(
     assert hub.fetched() == []
 
 
-def test_a_full_disk_is_told_before_the_first_byte(
+def test_a_full_disk_is_reported_before_the_first_byte(
     capsys: Capture, hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = type("usage", (), {"free": 10**6})()
@@ -273,7 +273,7 @@ def test_a_checkpoint_of_the_other_stage(capsys: Capture, hub: Hub, root: Path, 
     assert not list(root.glob("*.gguf"))
 
 
-def test_another_licence_is_said(capsys: Capture, hub: Hub, root: Path) -> None:
+def test_another_licence_is_reported(capsys: Capture, hub: Hub, root: Path) -> None:
     hub.repos[EN].licence = "cc-by-nc-4.0"
     result = pull(capsys, root, "en-cot")
     assert result.code == 0

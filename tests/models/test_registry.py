@@ -145,7 +145,7 @@ def test_a_published_repositorys_name_is_an_id(name: str, tmp_path: Path) -> Non
         ("some/folder", None, "there is no model file some/folder; see: yuegguf models list"),
     ],
 )
-def test_what_is_not_there_is_said_with_the_way_to_it(
+def test_what_is_not_there_is_reported_with_the_way_to_it(
     name: str, quant: str | None, sentence: str, tmp_path: Path
 ) -> None:
     put(tmp_path, "en-cot-Q8_0.gguf", "en-cot-Q6_K.gguf")
@@ -169,7 +169,7 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
         ("checkpoint", None),
     ],
 )
-def test_a_checkpoints_folder_tells_its_id(folder: str, found: str | None, tmp_path: Path) -> None:
+def test_a_checkpoints_folder_gives_its_id(folder: str, found: str | None, tmp_path: Path) -> None:
     assert id_from_path(tmp_path / folder) == found
 
 
@@ -237,7 +237,7 @@ PASS = "{name} was not trained to take up a reference; pass --model en-icl"
         (("s1-0.5b-Q8_0.gguf",), "s1-0.5b", None, "s1-0.5b-Q8_0.gguf", PULL),
     ],
 )
-def test_a_reference_is_sung_by_the_icl_model_of_the_language(
+def test_a_reference_takes_the_icl_model_of_the_language(
     there: tuple[str, ...], asked: str | None, quant: str | None, found: str, notice: str, tmp_path: Path
 ) -> None:
     put(tmp_path, *there, *FAMILY)
@@ -248,7 +248,7 @@ def test_a_reference_is_sung_by_the_icl_model_of_the_language(
     assert reference_notice(choice, models) == notice.format(asked=asked, name=models.name)
 
 
-def test_without_any_icl_model_one_is_asked_for(tmp_path: Path) -> None:
+def test_without_any_icl_model_one_is_required(tmp_path: Path) -> None:
     put(tmp_path, COT, *FAMILY)
     with pytest.raises(ModelNotFound) as caught:
         resolve(ModelChoice(models_dir=tmp_path), with_reference=True)
@@ -302,7 +302,7 @@ VARIABLES = ("YUEGGUF_MODELS_DIR", "YUEGGUF_VOICES_DIR", "YUEGGUF_CACHE_DIR")
 
 @pytest.mark.parametrize("named", [None, "", "~nobody-of-this-name/x"])
 @pytest.mark.parametrize("line", ["models list", "voice list", "run --example -m nano --plan", "doctor"])
-def test_who_has_no_home_folder_is_told_what_to_set(
+def test_without_a_home_folder_the_error_names_what_to_set(
     line: str, named: str | None, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(*_words: object, **_more: object) -> Path:

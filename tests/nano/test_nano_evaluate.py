@@ -50,7 +50,7 @@ def as_song(folder: Path, spec: object, gain: float = 1.0) -> yuegguf.Song:
     return yuegguf.Song(folder, made.labels.frames / 50, 0, (), tuple(sections))
 
 
-def test_the_studio_itself_is_judged_right(tmp_path: Path, classifier: VowelClassifier) -> None:
+def test_the_studio_itself_is_measured_right(tmp_path: Path, classifier: VowelClassifier) -> None:
     spec = spec_from("pop happy female vocal 125 bpm C major", LYRICS, 3)
     heard = assess(as_song(tmp_path, spec), spec, classifier)
     shares = heard.shares()
@@ -60,7 +60,7 @@ def test_the_studio_itself_is_judged_right(tmp_path: Path, classifier: VowelClas
     assert shares["vowels"] > 0.95
 
 
-def test_another_song_is_judged_wrong(tmp_path: Path, classifier: VowelClassifier) -> None:
+def test_another_song_is_measured_wrong(tmp_path: Path, classifier: VowelClassifier) -> None:
     asked = spec_from("pop happy female vocal 125 bpm C major", LYRICS, 3)
     other = spec_from(
         "rock sad male vocal 83 bpm F# minor", LYRICS.replace("Moon", "Snow and stormy moon"), 3
@@ -104,7 +104,7 @@ def test_a_file_agrees_with_itself() -> None:
     assert (second.kl, second.same_argmax, second.predictions) == (0.0, 1.0, 700)
 
 
-def test_a_song_that_is_there_is_not_sung_again(tmp_path: Path) -> None:
+def test_a_song_that_is_there_is_not_generated_again(tmp_path: Path) -> None:
     spec = spec_from("pop happy female vocal 150 bpm C major", "[verse]\nMoon over the sea\n", 1)
     models = yuegguf.ModelChoice("nano")
     first, again = (generate_song(spec, models, tmp_path, "0001") for _ in range(2))

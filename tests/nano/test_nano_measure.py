@@ -158,7 +158,7 @@ def test_nothing_voiced_has_no_register() -> None:
     assert np.mean(pitch_track(noise(RATE), RATE) > 0) < 0.05
 
 
-def test_accuracy_is_the_mean_over_the_vowels_that_were_asked() -> None:
+def test_accuracy_is_the_mean_over_the_vowels_that_were_requested() -> None:
     assert accuracy(["a", "a", "a", "a"], ["a", "a", "a", "b"]) == 0.5
     assert accuracy([], []) == 0.0
 
@@ -210,7 +210,7 @@ def classifier() -> VowelClassifier:
     return corpus_classifier(12)
 
 
-def test_clean_songs_are_judged_right(classifier: VowelClassifier) -> None:
+def test_clean_songs_are_measured_right(classifier: VowelClassifier) -> None:
     found = validate(range(HELD_OUT, HELD_OUT + 20), classifier)
     assert found["tempo"] >= 0.97
     assert found["key"] >= 0.95

@@ -52,7 +52,7 @@ def test_a_reference_says_what_the_tags_leave_out() -> None:
     assert shares == pytest.approx(list(made.TRACKS.values()), abs=0.12)
 
 
-def test_a_recording_is_of_the_voice_and_genre_that_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recording_is_of_the_voice_and_genre_that_follow_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(made, "HEARD", 0.0)  # as the studio wrote it
     draw = np.random.default_rng(1)
     for genre in GENRES:
@@ -90,7 +90,7 @@ def test_a_row_with_a_reference_is_what_the_runtime_feeds() -> None:
             assert name not in told or row.said[name][header - 1] == told[name]
 
 
-def test_the_evaluation_asks_for_every_kind_and_hears_it(tmp_path: Path) -> None:
+def test_the_evaluation_requests_every_kind_and_measures_it(tmp_path: Path) -> None:
     asked = list(references(12))
     assert {(spec.genre, spec.gender) for spec in asked} == {(a, b) for a in GENRES for b in GENDERS}
     assert [spec.seed for spec in references(3)] == [spec.seed for spec in islice(asked, 3)]

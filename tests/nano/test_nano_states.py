@@ -223,7 +223,7 @@ def test_ages_count_up_from_each_stroke(seed: int) -> None:
     assert (rows[2][strokes] < sizes()[2] - 1).all()
 
 
-def test_what_is_told_has_rows_in_five_codebooks() -> None:
+def test_all_rows_are_of_five_codebooks() -> None:
     spec = sample_spec(5)
     found = all_rows(spec)
     assert found.shape[:2] == (5, 2)

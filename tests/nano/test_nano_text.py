@@ -122,7 +122,7 @@ def test_lyrics_are_read_by_the_runtime_as_they_are_meant() -> None:
         assert [(s.label, s.body) for s in parsed.sections] == [(s.label, s.body) for s in spec.sections]
 
 
-def test_a_request_of_ones_own_is_sung() -> None:
+def test_a_request_of_ones_own_is_generated() -> None:
     song = make_song(spec_from("rock 125 bpm E minor male vocal", f"[Verse 1]\n{LONG}[solo]\n", seed=5))
     verse, solo = song.labels.sections
     assert len(verse.syllables) == len(syllables(LONG))

@@ -119,7 +119,7 @@ def test_the_spectral_loss_is_zero_for_equal_waves_alone() -> None:
     assert losses.spectral_loss(0.5 * wave, wave, 16_000, {256: 24}).item() > 0.3
 
 
-def test_stage_1_hears_only_codes_and_writes_a_row_for_every_piece() -> None:
+def test_stage_1_reads_only_codes_and_writes_a_row_for_every_piece() -> None:
     torch.manual_seed(6)
     model = stage1.Stage1()
     whole = model.finish()
@@ -150,7 +150,7 @@ def test_mistakes_are_in_half_of_the_rows_and_only_in_codes() -> None:
     assert (mistakes.noisy(ids, 4) != read).any()
 
 
-def test_a_misheard_state_keeps_its_tone_and_is_the_same_at_all_places() -> None:
+def test_a_confused_state_keeps_its_tone_and_is_the_same_at_all_places() -> None:
     backing = np.arange(HELD, COUNT)
     given = np.concatenate([backing, backing, [STROKE, 0]])
     half, heard = len(backing), mistakes.confused(given, np.random.default_rng(2))
@@ -186,7 +186,7 @@ def test_pointing_is_the_attention_that_a_head_pays() -> None:
     torch.testing.assert_close(found, -attention[2].log()[None])
 
 
-def test_only_what_is_known_is_asked_for() -> None:
+def test_only_what_is_known_is_trained() -> None:
     torch.manual_seed(8)
     reader, states = torch.nn.Linear(4, 5), torch.randn(3, 4)
     classes = {"chord": torch.tensor([1, stage1.UNKNOWN, 0]), "step": torch.full((3,), stage1.UNKNOWN)}

@@ -214,7 +214,7 @@ def test_weight_norm_spellings_give_the_same_graphs() -> None:
         np.testing.assert_array_equal(run(graphs.encoder(weights), wave=wave)[0], heard)
 
 
-def test_attention_heads_can_be_told() -> None:
+def test_attention_heads_can_be_given() -> None:
     weights = Weights(xcodec(), "drawn.pth")
     wave = audio(8000)
     codes = [run(graphs.encoder(weights, heads), wave=wave)[0] for heads in (None, 12, 3)]

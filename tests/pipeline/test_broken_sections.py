@@ -62,7 +62,7 @@ def test_another_attempt_has_other_random_numbers_and_always_the_same() -> None:
     assert generate(with_faults(2), MemoryJournal())[1] != once[1]
 
 
-def test_after_the_retries_the_last_one_is_kept_and_that_is_said() -> None:
+def test_after_the_retries_the_last_one_is_kept_with_a_warning() -> None:
     events: list[Event] = []
     journal = MemoryJournal()
     sung = generate(with_faults(99, retries=2), journal, events)

@@ -211,7 +211,7 @@ def test_resume_without_a_song_finds_takes(tmp_path: Path) -> None:
         newest_interrupted(tmp_path)
 
 
-def test_a_damaged_chunk_is_refined_again_and_said(tmp_path: Path) -> None:
+def test_a_damaged_chunk_is_refined_again_and_reported(tmp_path: Path) -> None:
     """Every flipped bit is found, in codes as in headers; the other chunks are not made again."""
     folder, codes = new_song(tmp_path), codes_of(700)
     chunks = list(stage2.chunk_grid(700, stage2.BOTH_TRACKS))

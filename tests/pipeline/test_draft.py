@@ -27,7 +27,7 @@ def draft(song: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(song, tmp_path / "songs" / "draft"))
 
 
-def test_a_draft_is_stage_1_and_can_be_heard(song: Path) -> None:
+def test_a_draft_is_stage_1_with_audio(song: Path) -> None:
     folder = SongFolder.open(song)
     assert (folder.state, folder.draft_complete, folder.record.draft_files) == (
         "refine",
@@ -59,7 +59,7 @@ def test_run_says_how_to_go_on(capsys: Capture, tmp_path: Path) -> None:
     assert f"this is the draft; go on with: yuegguf refine {file.parent}" in result.err
 
 
-def test_both_tracks_come_if_they_are_asked_for(run: Run) -> None:
+def test_both_tracks_come_if_they_are_requested(run: Run) -> None:
     folder = run(*OURS, "--draft-stems", "--format", "flac", "--vocal-gain", -60)
     names = ["draft.flac", "draft-vocals.flac", "draft-instrumental.flac"]
     assert list(SongFolder.open(folder).record.draft_files) == list(names)

@@ -63,7 +63,7 @@ def test_rewinding_cuts_where_it_falls(
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_a_retake_keeps_what_is_before_and_if_asked_what_is_after(keep: bool) -> None:
+def test_a_retake_keeps_what_is_before_and_on_request_what_is_after(keep: bool) -> None:
     made = extend(SONG, ExtendRequest(7, retake=2, keep_after=keep))
     assert made.base.prefix == KeptPrefix(1)
     assert (made.base.before == CODES[:, :, :100]).all()
@@ -94,7 +94,7 @@ def test_new_lyrics_bring_more_sections() -> None:
         ({"rewind": 2.8, "same_section": True}, "section 1 has 2 s of at most 2 s already"),
     ],
 )
-def test_what_cannot_be_is_said(options: dict[str, object], message: str | None) -> None:
+def test_what_cannot_be_is_refused(options: dict[str, object], message: str | None) -> None:
     if message is None:
         assert extend(SONG, ExtendRequest(7, **options)).request.sections == "1,2,3,4"  # type: ignore[arg-type]
         return

@@ -94,7 +94,7 @@ def test_the_same_song_gives_the_same_bundle(song: Path, tmp_path: Path, capsys:
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
 
 
-def test_a_bundle_is_not_replaced_unasked_and_needs_a_finished_song(
+def test_a_bundle_is_replaced_on_request_only_and_needs_a_finished_song(
     song: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     assert cli(capsys, "bundle", song).code == 0

@@ -97,7 +97,7 @@ def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "lyrics", "labels", "notices"), CASES, ids=[case[0] for case in CASES])
-def test_every_section_is_sung_and_stored(
+def test_every_section_is_generated_and_stored(
     name: str, lyrics: str, labels: list[str], notices: list[str], capsys: Capture, tmp_path: Path
 ) -> None:
     file = tmp_path / "lyrics.txt"

@@ -127,7 +127,7 @@ def test_the_bundled_codec_decodes_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 5, 60, 100, 149])
 @pytest.mark.parametrize("drawn", [150, 90, 300])
-def test_a_section_that_is_drawn_again_is_heard_again(kept: int, drawn: int, tmp_path: Path) -> None:
+def test_a_section_that_is_sampled_again_is_decoded_again(kept: int, drawn: int, tmp_path: Path) -> None:
     path, before = tmp_path / "preview.wav", codes(150)
     after = np.concatenate([before[:, :kept], codes(drawn, 2)], axis=1)
     following, _ = made(path)
@@ -193,7 +193,7 @@ def broken(error: Exception) -> Callable[[], Quiet]:
 @pytest.mark.parametrize(
     "error", [CodecError("the decoder failed: x"), ModelNotFound("x is not there"), MemoryError()]
 )
-def test_what_fails_is_told_once_and_the_song_goes_on(error: Exception, tmp_path: Path) -> None:
+def test_what_fails_is_reported_once_and_the_song_goes_on(error: Exception, tmp_path: Path) -> None:
     told: list[str] = []
     following = Preview(tmp_path / "preview.wav", broken(error), 1, "", told.append)
     assert following.follow(codes(100)) is False

@@ -43,7 +43,7 @@ def codes_of(folder: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("option", "track"), [("--vocal", 0), ("--inst", 1)])
-def test_the_recording_is_heard_as_it_is_and_its_codes_are_the_tracks(
+def test_the_recording_is_mixed_as_it_is_and_its_codes_are_the_tracks(
     option: str, track: int, recording: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     lyrics = tmp_path / "lyrics.txt"
@@ -68,7 +68,7 @@ def test_the_recording_is_heard_as_it_is_and_its_codes_are_the_tracks(
     assert sections.tolist() == [frames // 2, frames - frames // 2]
 
 
-def test_a_backing_needs_no_words_and_begins_where_it_is_told(
+def test_a_backing_needs_no_words_and_begins_at_its_offset(
     recording: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     options = ("stems", "--vocal", recording, "-g", "pop", "--offset", 1.0, "--seed", 1, "-o", tmp_path)
@@ -153,7 +153,7 @@ def test_a_request_with_a_track_travels_through_json() -> None:
     assert prepare(request).caps == (200,)
 
 
-def test_what_cannot_be_is_said(recording: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_what_cannot_be_is_refused(recording: Path, tmp_path: Path, capsys: Capture) -> None:
     assert recorded_frames(GuideTrack("vocal", str(recording))) == int(50 * SECONDS)
     assert wordless_lyrics(61, 30).count("[verse]") == 3
     common = ("-g", "pop", "-o", tmp_path, *MACHINE)
@@ -180,7 +180,7 @@ def test_a_silent_track_stays_silent_when_its_song_goes_on(tmp_path: Path, capsy
     assert not wave_of(folder, "vocals").any()
 
 
-def test_takes_hear_a_recording_once(
+def test_takes_encode_a_recording_once(
     recording: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded = []

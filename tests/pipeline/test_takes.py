@@ -60,7 +60,7 @@ def test_interrupted_takes_go_on_together(takes: Path, capsys: Capture) -> None:
     assert [log_of(takes / f"take-{number}") for number in (1, 2, 3)] == logs
 
 
-def test_what_is_no_take_is_said(takes: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_what_is_no_take_is_refused(takes: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "there is no take 4" in refused(capsys, 5, "takes", "keep", takes, 4)
     (tmp_path / "empty").mkdir()
     assert "holds no takes" in refused(capsys, 5, "takes", "list", tmp_path / "empty")

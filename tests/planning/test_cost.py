@@ -125,7 +125,7 @@ def test_the_rows_fill_section_by_section_and_the_unconditional_one_starts_anew(
     assert sampled_ids([10, 5], [4, 6], False, 1) == 19 + 5 + 12
 
 
-def test_disk_is_told_by_the_last_two_snapshots() -> None:
+def test_disk_is_that_of_the_last_two_snapshots() -> None:
     song = prepare(SongRequest("pop", "[verse]\nla\n[chorus]\nla\n", segment_seconds=10))
     made = Plan(4096, 2, 2, 1, "f16", None, 0, 0)
     of_share = [sampled_ids([20, 8], [500, 500], True, share) for share in (0.4, 0.8)]
@@ -232,7 +232,7 @@ def test_every_choice_has_its_reason() -> None:
     assert full[-1] == "GPU layers   0: the GPU's memory holds none"
 
 
-def test_a_plan_is_told_measured_once_and_nothing_is_begun(
+def test_a_plan_is_shown_measured_once_and_nothing_is_begun(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("YUEGGUF_CACHE_DIR", str(tmp_path / "cache"))

@@ -95,7 +95,7 @@ def test_a_gpu_that_is_not_there_is_named(seen: list[dict[str, str | int]]) -> N
 
 
 @pytest.mark.usefixtures("seen")
-def test_what_the_command_line_says_of_the_device() -> None:
+def test_what_the_command_line_reports_of_the_device() -> None:
     assert wants_gpu("cpu", None) is wants_gpu("cpu", 0) is False
     assert wants_gpu("auto", None) is wants_gpu("auto", 0) is None
     assert wants_gpu("auto", -1) is wants_gpu("cuda:1", None) is wants_gpu("metal", 3) is True

@@ -117,7 +117,7 @@ def test_available_memory_is_not_the_total(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.parametrize("fault", [OSError("no /proc"), psutil.Error("refused"), ValueError("odd")])
-def test_memory_that_the_system_does_not_tell_is_unknown(
+def test_memory_that_the_system_does_not_report_is_unknown(
     fault: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refuse() -> None:

@@ -175,7 +175,7 @@ def test_too_little_memory_is_refused_with_both_numbers() -> None:
         assert str(caught.value) == words
 
 
-def test_what_is_said_to_fit_fits() -> None:
+def test_what_is_planned_to_fit_fits() -> None:
     assert (
         plan_of(request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB, ctx=13312), 4, None).n_ctx == 13312
     )
@@ -187,7 +187,7 @@ def test_what_is_said_to_fit_fits() -> None:
         plan_of(request(), BIG1, BIG2, ComputeOptions(max_memory=exact - 1), 4, None)
 
 
-def test_threads_are_the_cores_unless_said_otherwise() -> None:
+def test_threads_are_the_cores_by_default() -> None:
     assert plan_of(request(), BIG1, BIG2, ComputeOptions(), 6, None).threads == 6
     assert plan_of(request(), BIG1, BIG2, ComputeOptions(threads=3), 6, None).threads == 3
 
@@ -308,7 +308,7 @@ def test_rows_of_stage_2_follow_the_memory_that_holds_their_caches() -> None:
     assert on_gpu(None).stage2_rows == 4
 
 
-def test_layers_that_are_asked_for_are_taken_or_refused() -> None:
+def test_layers_that_are_requested_are_taken_or_refused() -> None:
     assert on_gpu(40, gpu_layers=5).stage1_gpu_layers == on_gpu(40, gpu_layers=5).stage2_gpu_layers == 5
     assert on_gpu(40, gpu_layers=0).stage1_gpu_layers == 0
     with pytest.raises(NotEnoughMemory) as caught:

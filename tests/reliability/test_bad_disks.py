@@ -131,7 +131,7 @@ def test_a_song_that_the_disk_cannot_take_is_refused(
 
 
 @pytest.mark.parametrize("size", ["4k", "8k", "16k", "128k", "256k", "512k"])
-def test_a_real_disk_that_others_fill_while_we_sing(
+def test_a_real_disk_that_others_fill_while_a_song_is_generated(
     size: str, song: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(create, "check_free_disk", lambda *_asked: None)  # there was room when it was asked

@@ -48,7 +48,7 @@ def test_a_copied_kit_is_tidied_by_the_next_copy(tmp_path: Path) -> None:
     assert all_content(target) == before
 
 
-def test_no_more_memory_is_said(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_memory_is_reported(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path) -> SongFolder:
         raise MemoryError
 
@@ -58,7 +58,7 @@ def test_no_more_memory_is_said(tmp_path: Path, capsys: Capture, monkeypatch: py
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_too_many_open_files_are_said_whatever_came_of_them(
+def test_too_many_open_files_are_reported_whatever_came_of_them(
     hidden: bool, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that could not be opened is not damaged, and a song says how to go on with it."""

@@ -109,7 +109,7 @@ def test_twelve_sections_and_one_section() -> None:
     assert labels("[chorus]\nonly one, no newline") == ["chorus"]
 
 
-def test_text_on_the_label_line_is_sung() -> None:
+def test_text_on_the_label_line_is_lyrics() -> None:
     assert parse_lyrics("[verse] hello\nthere").sections[0].body == "hello\nthere"
 
 
@@ -119,7 +119,7 @@ def test_lines_before_the_first_label_become_a_verse_with_a_notice() -> None:
     assert any("before the first label" in notice for notice in parsed.notices)
 
 
-def test_what_is_changed_is_said() -> None:
+def test_what_is_changed_is_reported() -> None:
     notices = parse_lyrics("[Verse 1]\nla\n[start_of_segment] la\n[so it goes]\n").notices
     assert len(notices) == 4
     assert notices[0] == "line 1: [Verse 1] is read as [verse]"
@@ -132,7 +132,7 @@ def test_length_line_sets_the_seconds_of_the_next_section() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \n\n", "no label at all\njust lines", "bin\0ary"])
-def test_lyrics_that_cannot_be_sung_are_refused(text: str) -> None:
+def test_lyrics_that_cannot_be_generated_are_refused(text: str) -> None:
     with pytest.raises(RequestError):
         parse_lyrics(text)
 

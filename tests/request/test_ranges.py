@@ -120,7 +120,7 @@ def test_threads_are_at_most_four_for_each_core() -> None:
         ("[verse]\n" * (MAX_SECTIONS + 1), "the lyrics have more than 200 sections"),
     ],
 )
-def test_lyrics_have_limits_that_are_said(text: str, words: str) -> None:
+def test_lyrics_have_limits_that_are_reported(text: str, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         parse_lyrics(text)
 

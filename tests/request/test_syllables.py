@@ -116,6 +116,8 @@ def test_format_writes_what_is_read_the_same(capsys: pytest.CaptureFixture[str],
     assert cli(capsys, "lyrics", "format", file).out == text
 
 
-def test_lyrics_that_cannot_be_sung_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_lyrics_that_cannot_be_generated_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     for part in ("check", "format"):
         assert cli(capsys, "lyrics", part, "no label here").code == 5

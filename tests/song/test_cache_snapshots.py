@@ -148,7 +148,7 @@ def test_nothing_there_is_no_mark(tmp_path: Path, log: TokenLog) -> None:
     assert keeper(tmp_path, log).latest() is None
 
 
-def test_saved_as_often_as_asked_but_never_for_more_than_a_twentieth_of_the_time(
+def test_saved_as_often_as_requested_but_never_for_more_than_a_twentieth_of_the_time(
     tmp_path: Path, log: TokenLog, clock: Clock
 ) -> None:
     cache, engine, taken = keeper(tmp_path, log, seconds=10.0), fed(clock), []

@@ -151,7 +151,7 @@ def test_a_voice_of_a_newer_version_is_refused(folder: Path) -> None:
         voices.load_voice("anna")
 
 
-def test_a_folder_that_cannot_be_made_is_said(folder: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(folder: Path) -> None:
     folder.write_text("a file is in the way")
     with pytest.raises(StorageError):
         voices.save_voice(VOICE)
@@ -239,7 +239,7 @@ def sing(capsys: Capture, out: Path, *args: object) -> Path:
 
 
 @pytest.mark.parametrize("dual", [False, True])
-def test_a_voice_sings_what_its_recording_sings(
+def test_a_voice_gives_the_song_of_its_recording(
     dual: bool, capsys: Capture, recordings: Path, tmp_path: Path
 ) -> None:
     ref: tuple[object, ...] = ("--ref", recordings / "a.wav")
@@ -277,7 +277,7 @@ def test_a_song_keeps_its_own_copy_of_the_voice(
     assert song_bytes(folder) == song_bytes(whole)
 
 
-def test_a_voice_of_another_codec_is_sung_with_a_notice(capsys: Capture, tmp_path: Path) -> None:
+def test_a_voice_of_another_codec_is_used_with_a_notice(capsys: Capture, tmp_path: Path) -> None:
     voices.save_voice(VOICE)
     result = cli(capsys, "run", *OURS, *FAST, "--voice", "anna", "-o", tmp_path)
     ended(result)
@@ -287,7 +287,7 @@ def test_a_voice_of_another_codec_is_sung_with_a_notice(capsys: Capture, tmp_pat
     ) in result.err
 
 
-def test_voices_that_cannot_be_sung(capsys: Capture, recordings: Path, folder: Path, tmp_path: Path) -> None:
+def test_voices_that_cannot_be_used(capsys: Capture, recordings: Path, folder: Path, tmp_path: Path) -> None:
     voices.save_voice(VOICE)
     folder.joinpath("broken.npz").write_bytes(b"rubbish")
     out, line = tmp_path / "out", (*OURS, *FAST, "--voice")

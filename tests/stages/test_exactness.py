@@ -115,7 +115,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("case", REFERENCES)
-def test_prompt_ids_from_what_the_encoder_hears(case: str, golden: Golden, reference_gguf: Gguf) -> None:
+def test_prompt_ids_from_encoded_recordings(case: str, golden: Golden, reference_gguf: Gguf) -> None:
     """The official encoder's codes through our window into the first prompt, id for id: no parity is lost."""
     files, start, end = REFERENCES[case]
     encoded = np.load(golden("codec_full.npz"))

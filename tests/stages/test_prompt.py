@@ -43,7 +43,7 @@ def test_header_is_one_call_and_every_marker_its_own() -> None:
     assert built.end_of_segment == spell("[end_of_segment]")
 
 
-def test_header_holds_all_lyrics_also_when_some_are_sung() -> None:
+def test_header_holds_all_lyrics_also_when_some_are_generated() -> None:
     sections = parse_lyrics("[verse]\nla\n[chorus]\nlo").sections
     whole, one = (build(spell, VOCAB, "pop", sections, chosen) for chosen in (sections, sections[1:]))
     assert one.header == whole.header
