@@ -38,7 +38,7 @@ class YueError(Exception):
         self.message = message
         """One sentence of what is wrong, without a full stop."""
         self.hint = hint
-        """What to do next, or an empty string."""
+        """Next step for the user, or an empty string."""
         self.folder: Path | None = None
         """The song folder that holds the work so far, if there is one."""
 

@@ -40,7 +40,7 @@ class Container:
     demuxer: str = ""
     """ffmpeg's name of it; empty where it holds no audio."""
     hint: str = HINT
-    """What to do with a file that holds no audio."""
+    """Next step for the user, for a file without audio."""
 
 
 MP4 = Container("an MP4 or m4a file", "mov")

@@ -66,7 +66,7 @@ def _extend_request(
     same_section: bool,
     segment_seconds: float | None,
 ) -> ExtendRequest:
-    """What is to be added or generated again, the lyrics read. Raises RequestError."""
+    """Sections to add, or part to generate again, with the lyrics read. Raises RequestError."""
     lyrics = read_text(lyrics_txt, "lyrics") if lyrics_txt else None
     return ExtendRequest(seed, sections, lyrics, retake, keep_after, rewind, same_section, segment_seconds)
 

@@ -112,7 +112,7 @@ def _source(file: Path, options: EncodeOptions) -> AudioSource:
 
 
 def _targets(files: Sequence[Path], folder: Path | None, force: bool) -> list[Path]:
-    """Where the codes of each file go. Raises RequestError rather than write over anything."""
+    """Path for the codes of each file. Raises RequestError for one that exists."""
     targets = [(folder or file.parent) / f"{file.stem}.npy" for file in files]
     sources: dict[Path, Path] = {}
     for file, target in zip(files, targets, strict=True):

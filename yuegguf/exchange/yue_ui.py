@@ -53,7 +53,7 @@ class _ProjectCache:
     """The part of a project file that holds its music."""
 
     tracks: list[list[Any]]
-    """By stage and track; ids may be nested."""
+    """Ids by stage and track; may be nested lists."""
     segments: list[tuple[str, float, float]] = field(default_factory=list)
 
 

@@ -41,13 +41,13 @@ class WantedModel:
 
     @property
     def paths(self) -> list[str]:
-        """What it becomes, below the folder of models."""
+        """Installed files, relative to the folder of models."""
         return registry.file_names(self.entry.id, self.quant)
 
 
 @dataclass(frozen=True)
 class InstallJob:
-    """What has to be fetched for it, and where to."""
+    """Downloads that a model needs, and their folders."""
 
     wanted: WantedModel
     parts: tuple[tuple[RepoSnapshot, Path], ...]
@@ -62,7 +62,7 @@ class InstallJob:
 
     @property
     def folders(self) -> set[Path]:
-        """Where its download lies."""
+        """Folders of its downloads."""
         return {folder for _, folder in self.parts}
 
 

@@ -191,7 +191,7 @@ class _Puller:
         )
 
     def _look_up(self, repo: str, revision: str, folder: Path) -> RepoSnapshot:
-        """What the hub says, of the commit at which this download was begun if it was."""
+        """Snapshot of a repository from the hub, at the commit of a download that was begun."""
         begun = self._begun(folder)
         begun = begun if begun and begun.repo == repo and begun.revision.startswith(revision) else None
         if self.options.offline:
@@ -256,7 +256,7 @@ class _Puller:
                 folder.rmdir()
 
     def _folders(self, one: WantedModel) -> tuple[Path, Path]:
-        """Where the originals lie, and where a GGUF does."""
+        """Folders of the original download, and of a GGUF's."""
         sources = self.root / "sources"
         return sources / one.entry.id, sources / f"{one.entry.id}-{one.quant}-gguf"
 

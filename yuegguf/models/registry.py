@@ -96,7 +96,7 @@ class Catalogue:
     files: Mapping[Role, tuple[str, ...]]
     """Patterns of a repository's files to download."""
     default: tuple[DefaultQuants, ...]
-    """By memory, the most first."""
+    """Defaults by memory, the largest first."""
     model: Mapping[str, ModelTable]
 
 

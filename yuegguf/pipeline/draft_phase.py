@@ -1,4 +1,4 @@
-"""Stage 1 of a song folder: what it is asked, and where its draws and codes go."""
+"""Stage 1 of a song folder: its task, its log and its codes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def stage1_task(
     vocab: Stage1Vocab,
     conditioning: Conditioning,
 ) -> Stage1Task:
-    """What stage 1 is asked for a song."""
+    """Stage 1's task for a song."""
     song, request, base, caps = folder.song, folder.request, folder.load_kept_part(), frame_caps(folder)
     built = prompt.build(
         encode, vocab, request.genre, song.all_sections, song.sections, reference=conditioning.reference

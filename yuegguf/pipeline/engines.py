@@ -26,7 +26,7 @@ REBUILD_HINT = "build it: pip install --force-reinstall --no-cache-dir --no-bina
 
 @dataclass(frozen=True)
 class EngineFactory:
-    """How to open what the phases need; each is opened when its phase starts and closed after it."""
+    """Factories of the engines and the codec; a phase opens its own and closes it at its end."""
 
     stage1: Callable[[int], TokenEngine]
     """Takes the number of candidates."""
@@ -38,7 +38,7 @@ class EngineFactory:
     """Names the stage-1 model and options; caches of another key are not used."""
     snapshot_seconds: float
     room: Callable[[], EncodingMemory] = EncodingMemory
-    """What encoding recordings may take now."""
+    """Memory that encoding recordings may use now."""
 
 
 def engine_factory(
@@ -93,7 +93,7 @@ def check_build() -> None:
 
 
 def encoding_memory(codec: Path, most: int | None = None) -> EncodingMemory:
-    """What encoding with a codec takes and may take: `most` bytes, or what is free now.
+    """Memory that encoding with a codec needs, and its limit: `most` bytes, or the free memory.
 
     Raises ModelNotFound, DamagedFile.
     """
@@ -120,7 +120,7 @@ def stopping(progress: Progress, stop: threading.Event | None) -> Progress:
 
 
 def find_devices(options: ComputeOptions) -> Devices:
-    """What this machine has, with a GPU where llama.cpp can use one, unless the options say otherwise.
+    """Devices of this machine, with a GPU if llama.cpp can use one and the options allow it.
 
     Raises RequestError for a GPU that is not there.
     """

@@ -1,4 +1,4 @@
-"""How a song goes on from another one: what of it stays, and what is drawn.
+"""Continuation of a song from another one: the kept part, and the sections to generate.
 
 Pure functions of what the other song is; `takes.start_extension` makes the folder, and the other song stays
 as it is.
@@ -24,7 +24,7 @@ from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
 
 @dataclass(frozen=True)
 class ExtendRequest:
-    """What is asked: more sections, or a part of the song anew."""
+    """Request for more sections, or for a part of the song to be generated again."""
 
     seed: int
     """A new one: the same would draw the same again."""
@@ -61,7 +61,7 @@ class DraftedSong:
 
     request: SongRequest
     frames: Sequence[int]
-    """Of each section."""
+    """Frames of each section."""
     codes: NDArray[np.int16]
     """[2, 8, T], or [2, 1, T] where stage 2 has not been yet."""
 
@@ -77,7 +77,7 @@ class Continuation:
     request: SongRequest
     base: KeptPart
     draws: list[list[int]]
-    """By section, END_OF_AUDIO behind the whole ones."""
+    """Codes of each section, with END_OF_AUDIO after a complete one."""
 
 
 def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:

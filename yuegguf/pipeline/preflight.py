@@ -1,4 +1,4 @@
-"""What can be refused before the first token: wrong models, lyrics and references that do not fit."""
+"""Checks before the first token: wrong models, lyrics and references that do not fit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Headers:
 
     @property
     def facts(self) -> StageFacts:
-        """What a plan needs of them."""
+        """Sizes of the models, for a plan."""
         return StageFacts(self.stage1.facts, self.stage2.facts)
 
 

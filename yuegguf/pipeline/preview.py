@@ -91,7 +91,7 @@ class Preview:
         return bool(stop < end)
 
     def _same(self, codes: NDArray[np.int16]) -> int:
-        """How many frames begin both these codes and those of the file."""
+        """Number of leading frames that these codes share with those of the file."""
         shared = min(codes.shape[1], self._known.shape[1])
         other = (codes[:, :shared] != self._known[:, :shared]).any(axis=0)
         return int(other.argmax()) if other.any() else shared

@@ -13,7 +13,7 @@ from yuegguf.request.preview_options import PreviewOptions
 
 @dataclass(frozen=True)
 class SongJob:
-    """What is generated, with what, and where."""
+    """Job of generating a song: request, models, compute options and folder."""
 
     song: PreparedSong
     models: Models

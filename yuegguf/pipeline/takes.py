@@ -37,7 +37,7 @@ from yuegguf.song.state import where
 from yuegguf.song.token_log import TokenLog
 
 Source = tuple[Continuation, NDArray[np.int16] | None]
-"""What a song goes on from, and the codes of its reference."""
+"""Continuation of an earlier song, and the codes of its reference."""
 MOST = 16
 """Takes at once."""
 
@@ -80,7 +80,7 @@ def _reference(song: SongFolder) -> NDArray[np.int16] | None:
 
 
 def drafted_song(song: SongFolder) -> DraftedSong:
-    """What is there of a song whose draft is done. Raises RequestError where it is not."""
+    """Codes and sections of a song whose draft is done. Raises RequestError where it is not."""
     if where(song) == "draft":
         raise RequestError(f"{song.path} is still being drafted", f"run first: yuegguf resume {song.path}")
     track = song.request.track

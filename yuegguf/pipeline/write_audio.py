@@ -24,7 +24,7 @@ from yuegguf.stages import render
 
 @dataclass(frozen=True)
 class FileExtras:
-    """What goes into a song's files beside its codes."""
+    """Markers and recording that go into a song's files beside its codes."""
 
     recording: render.RecordedTrack | None = None
     marks: Sequence[CuePoint] = ()
@@ -121,7 +121,7 @@ def mix_options(output: Output) -> render.MixOptions:
 
 
 def file_extras(folder: SongFolder, frames: int) -> FileExtras:
-    """What goes into a drafted song's files beside its codes. Raises DamagedFile."""
+    """Markers and recording of a drafted song's files. Raises DamagedFile."""
     return FileExtras(_recording(folder, frames), cue_points(finished_sections(folder)))
 
 
