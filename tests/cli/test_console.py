@@ -12,62 +12,14 @@ from pathlib import Path
 import click
 import pytest
 from helpers import Capture
+from song_examples import finished_song
 
-from yuegguf.cli import _console as output
-from yuegguf.cli import _with_way_back
-from yuegguf.cli._console import Console, Meter, replace_unencodable, time_left, whole_share
+from yuegguf.cli import _progress, _with_way_back
+from yuegguf.cli._console import Console, replace_unencodable
 from yuegguf.cli._options import size
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, StorageError, YueError
 from yuegguf.progress import Event
-
-PHASES = ("draft", "refine", "master")
-
-
-def test_the_share_of_the_whole_song_never_falls() -> None:
-    shares = [whole_share(Event(phase, n, 37)) for phase in PHASES for n in range(38)]
-    assert shares == sorted(shares)
-    assert (shares[0], shares[-1]) == (0.0, 1.0)
-    for last, first in ((37, 38), (75, 76)):
-        assert shares[last] == shares[first]
-
-
-def test_a_draft_alone_is_the_whole_work() -> None:
-    assert whole_share(Event("draft", 1, 4), output.DRAFT_SHARES) == 0.25
-    shown = Console()
-    shown.draft_only()
-    assert shown._meter._shares == output.DRAFT_SHARES
-
-
-@pytest.mark.parametrize(
-    ("event", "share"),
-    [
-        (Event("draft", 5, 0), 0.55),
-        (Event("draft", 9, 5), 0.55),
-        (Event("refine", 1, 2), 0.75),
-        (Event("convert", 1, 4), 0.25),
-        (Event("export", 4, 4), 1.0),
-    ],
-)
-def test_the_share_of_odd_events(event: Event, share: float) -> None:
-    assert whole_share(event) == pytest.approx(share)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "share", "begun", "words"),
-    [
-        (1.9, 0.5, 0.0, "estimating"),
-        (100, 0.004, 0.0, "estimating"),
-        (60, 0.5, 0.0, "1 min 00 s left"),
-        (10, 0.5, 0.0, "10 s left"),
-        (90, 0.5, 0.0, "1 min 30 s left"),
-        (3600, 0.5, 0.0, "1 h 00 min left"),
-        (3600, 0.2, 0.0, "4 h 00 min left"),
-        (10, 0.75, 0.5, "10 s left"),
-        (100, 1.0, 0.0, "0 s left"),
-    ],
-)
-def test_time_left_in_words(seconds: float, share: float, begun: float, words: str) -> None:
-    assert time_left(seconds, share, begun) == words
+from yuegguf.song.folder import SongFolder
 
 
 class Terminal(io.StringIO):
@@ -75,51 +27,121 @@ class Terminal(io.StringIO):
         return True
 
 
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A terminal of 80 columns whose clock moves a second a look; no fixture, as pytest resets streams."""
-    stream = Terminal()
-    clock = iter(range(1000, 100_000))
+class Clock:
+    """A clock that a test moves."""
+
+    now = 1000.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    moved = Clock()
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: moved.now)
+    return moved
+
+
+def use(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Write talk into a stream of 80 columns; no fixture, as pytest resets streams."""
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.setattr(output.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(output, "_width", lambda: 79)
+    monkeypatch.setattr(_progress, "_width", lambda: 79)
     return stream
 
 
-def test_the_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream, said = terminal(monkeypatch), Console()
+def test_the_progress_line(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, console = use(Terminal(), monkeypatch), Console()
     for done in (0, 50, 100):
-        said.progress(Event("draft", done, 100, "section 1 of 2, verse"))
+        console.progress(Event("convert", done, 100, "shard 1 of 2"))
+        clock.now += 60
     lines = stream.getvalue().split("\r\033[K")[1:]
     assert lines == [
-        "Draft ░░░░░░░░░░░░░░░░░░░░░░░░   0% · estimating · section 1 of 2, verse",
-        "Draft ███████░░░░░░░░░░░░░░░░░  28% · estimating · section 1 of 2, verse",
-        "Draft █████████████░░░░░░░░░░░  55% · 2 s left · section 1 of 2, verse",
+        "Convert ░░░░░░░░░░░░░░░░░░░░░░░░   0% · 0 s · estimating · shard 1 of 2",
+        "Convert ████████████░░░░░░░░░░░░  50% · 60 s · about 60 s left · shard 1 of 2",
+        "Convert ████████████████████████ 100% · 2 min · about 0 s left · shard 1 of 2",
     ]
-    said.done()
-    said.done()
-    assert stream.getvalue().endswith("verse\r\033[K")
+    console.done()
+    console.done()
+    assert stream.getvalue().endswith("shard 1 of 2\r\033[K")
 
 
-def test_talk_first_takes_the_line_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream, said = terminal(monkeypatch), Console()
-    said.progress(Event("draft", 1, 2))
-    said.warn("listen")
+def test_a_bar_is_drawn_five_times_a_second_at_most(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, console = use(Terminal(), monkeypatch), Console()
+    for done in range(1, 101):
+        console.progress(Event("convert", done, 100))
+        clock.now += 0.01
+    assert stream.getvalue().count("\r\033[K") == 6  # five, and the end
+
+
+def test_talk_first_takes_the_line_away(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, console = use(Terminal(), monkeypatch), Console()
+    console.progress(Event("draft", 1, 2))
+    console.warn("listen")
     assert stream.getvalue().endswith("\r\033[Knote: listen\n")
 
 
-def test_a_long_note_is_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = terminal(monkeypatch)
-    Meter().draw(Event("draft", 1, 2, "x" * 200))
+def test_a_long_note_is_cut_to_the_terminal(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = use(Terminal(), monkeypatch)
+    Console().progress(Event("draft", 1, 2, "x" * 200))
     assert len(stream.getvalue().removeprefix("\r\033[K")) == 79
 
 
-def test_no_bar_off_a_terminal_nor_when_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = terminal(monkeypatch)
+def test_without_a_terminal_a_long_phase_has_a_line_and_one_every_minute(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_progress, "FIRST_LINE_SECONDS", 5.0)
+    pipe, console = use(io.StringIO(), monkeypatch), Console()
+    for second in range(201):
+        console.progress(Event("convert", second, 200, "shard 1"))
+        clock.now += 1
+    console.progress(Event("verify", 1, 1))
+    lines = pipe.getvalue().splitlines()
+    assert [line.split(" · ")[1] for line in lines] == ["5 s", "65 s", "2 min", "3 min"]
+    assert lines[1] == "Convert  32% · 65 s · about 2 min left · shard 1"
+
+
+def test_no_progress_when_quiet_or_off_or_soon_over(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = use(Terminal(), monkeypatch)
     Console(quiet=True).progress(Event("draft", 1, 2))
-    pipe = io.StringIO()
-    monkeypatch.setattr("sys.stderr", pipe)
+    console = Console()
+    console.display.mode = "off"
+    console.progress(Event("draft", 1, 2))
+    pipe = use(io.StringIO(), monkeypatch)
     Console().progress(Event("draft", 1, 2))
     assert stream.getvalue() == pipe.getvalue() == ""
+
+
+def test_progress_as_json_is_an_object_a_line(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, console = use(io.StringIO(), monkeypatch), Console()
+    console.display.mode = "json"
+    for done in range(101):
+        console.progress(Event("convert", done, 100, "shard 1"))
+        clock.now += 0.5
+    rows = [json.loads(line)["progress"] for line in stream.getvalue().splitlines()]
+    assert [row["done"] for row in rows] == list(range(0, 101, 2))
+    assert rows[50] == {
+        "phase": "convert", "done": 100, "total": 100, "note": "shard 1",
+        "share": 1.0, "elapsed": 50.0, "left": 0.0,
+    }  # fmt: skip
+    assert rows[0]["left"] is None
+
+
+def test_the_course_of_a_song_is_remembered_for_the_next(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YUEGGUF_CACHE_DIR", str(tmp_path / "cache"))
+    folder = SongFolder.open(finished_song(tmp_path))
+    use(io.StringIO(), monkeypatch)
+    lefts = []
+    for _song in range(2):
+        console = Console()
+        console.display.begin(folder)
+        for phase, units in (("draft", 300), ("refine", 600), ("master", 300)):
+            for done in range(0, units + 1, 30):
+                console.progress(Event(phase, done, units))
+                lefts.append(console.display._estimate.left)
+                clock.now += 3
+        console.display.end(300)
+    assert lefts[0] is None
+    assert lefts[len(lefts) // 2] == pytest.approx(120, rel=0.1)
 
 
 def test_an_error_is_one_line_and_with_json_one_object(capsys: Capture) -> None:
@@ -239,8 +261,8 @@ def test_no_name_can_steer_a_terminal(name: str, capsys: Capture, monkeypatch: p
     assert out.replace("\n", "").isprintable(), ascii(out)
     assert err.replace("\n", "").isprintable(), ascii(err)
     assert json.loads(next(line for line in out.splitlines() if line[0] == "{")) == {"file": name}
-    stream = terminal(monkeypatch)
-    Meter().draw(Event("draft", 1, 2, name))
+    stream = use(Terminal(), monkeypatch)
+    Console().progress(Event("draft", 1, 2, name))
     assert stream.getvalue().removeprefix("\r\033[K").isprintable()
 
 

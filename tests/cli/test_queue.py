@@ -17,6 +17,7 @@ from yuegguf.cli.run import run
 from yuegguf.errors import EngineError, RequestError
 from yuegguf.pipeline import create, takes
 from yuegguf.pipeline.song_job import SongJob
+from yuegguf.stages.faults import Fault
 
 SONGS = """
 defaults: {segment-seconds: 1.5, model: nano, threads: 1, stage2-batch: 2, output-dir: OUT, retries: 0}
@@ -163,7 +164,8 @@ def test_a_queue_with_a_section_that_stays_wrong_exits_6(
 ) -> None:
     from yuegguf.pipeline import draft_phase
 
-    monkeypatch.setattr(draft_phase, "fault_check", lambda *_song: lambda *_heard: "it hums")
+    hum = Fault("collapse", "it hums", 50)
+    monkeypatch.setattr(draft_phase, "fault_check", lambda *_song: lambda *_codes: hum)
     queue.write_text(queue.read_text().replace("retries: 0", "retries: 1"))
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 6

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -159,8 +160,9 @@ def _answer(job: Job) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         os.dup2(handle, number)
         os.close(handle)
-    from yuegguf.cli import run_in_process
+    from yuegguf.cli import _progress, run_in_process
 
+    _progress.FIRST_LINE_SECONDS = math.inf  # lines of progress would depend on the machine's speed
     modules = [importlib.import_module(name) for name, _ in job.before]
     after = [module.install(**given) for module, (_, given) in zip(modules, job.before, strict=True)]
     counter = _counter(job.moment) if job.moment else None

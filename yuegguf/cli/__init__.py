@@ -16,6 +16,7 @@ import click
 
 from yuegguf import __version__, stopping
 from yuegguf.cli._console import Console, replace_unencodable, settle, unwritten
+from yuegguf.cli._progress import set_mode
 from yuegguf.cli._signals import ImmediateInterrupt
 from yuegguf.errors import (
     Interrupted,
@@ -27,6 +28,8 @@ from yuegguf.errors import (
 )
 from yuegguf.request.lyrics import is_valid_text
 
+PROGRESS = click.Choice(["auto", "json", "off"])
+PROGRESS_HELP = "On stderr: a bar or lines now and then, one JSON object a line, or nothing [default: auto]."
 SETTINGS = {
     "help_option_names": ["-h", "--help"],
     "token_normalize_func": lambda name: name.replace("_", "-"),
@@ -73,6 +76,7 @@ class Program(click.Group):
 @click.option("--models-dir", type=click.Path(path_type=Path), help="Folder of installed models.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and problems.")
+@click.option("--progress", type=PROGRESS, expose_value=False, callback=set_mode, help=PROGRESS_HELP)
 @click.version_option(__version__, prog_name="yuegguf")
 @click.pass_context
 def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool) -> None:
@@ -89,6 +93,7 @@ def _set(context: click.Context, option: click.Parameter, wanted: bool) -> None:
 
 
 _AGAIN = [
+    click.Option(["--progress"], type=PROGRESS, hidden=True, expose_value=False, callback=set_mode),
     click.Option(["--json", "as_json"], is_flag=True, hidden=True, expose_value=False, callback=_set),
     click.Option(["-q", "--quiet"], is_flag=True, hidden=True, expose_value=False, callback=_set),
 ]

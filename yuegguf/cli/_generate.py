@@ -30,9 +30,8 @@ def finish(output: Console, folders: Sequence[SongFolder], models: Models, compu
     if first.early.preview_seconds:
         for folder in folders:
             output.say(f"growing during stage 1: {folder.path / 'preview.wav'}")
-    if first.early.draft:
-        output.draft_only()
     if len(folders) == 1:
+        output.display.begin(first, draft_only=bool(first.early.draft))
         with stop_on_signals(output) as stop:
             return show(output, run.run_song(first, models, compute, output.progress, stop))
     return _draft_takes(output, folders, models, compute)
@@ -42,7 +41,6 @@ def go_on_together(
     output: Console, folders: Sequence[SongFolder], choice: ModelChoice, compute: ComputeOptions
 ) -> int:
     """Go on with takes of one song, and show them; the exit code."""
-    output.draft_only()
     return _draft_takes(output, folders, song_models.models_of_song(folders[0], choice), compute)
 
 
@@ -54,10 +52,13 @@ def go_on_quietly(
 
     group = takes.of(folder)
     if group:
+        output.display.begin(group[0], len(group), draft_only=True)
         songs = takes.draft(group, models, compute, output.progress, stop)
     else:
-        songs = [run.run_song(SongFolder.open(folder), models, compute, output.progress, stop)]
-    output.done()
+        opened = SongFolder.open(folder)
+        output.display.begin(opened, draft_only=bool(opened.early.draft))
+        songs = [run.run_song(opened, models, compute, output.progress, stop)]
+    output.done(songs)
     return songs
 
 
@@ -66,9 +67,10 @@ def _draft_takes(
 ) -> int:
     from yuegguf.pipeline import takes
 
+    output.display.begin(folders[0], len(folders), draft_only=True)
     with stop_on_signals(output) as stop:
         songs = takes.draft(folders, models, compute, output.progress, stop)
-    output.done()
+    output.done(songs)
     for song in songs:
         faults = "".join(f"; section {n}: {fault}" for n, fault in song.faults.items())
         output.say(f"{song.folder.name}: {song.seconds:.2f} s of music{faults}")
@@ -81,7 +83,7 @@ def _draft_takes(
 
 def show(output: Console, song: Song) -> int:
     """Show a finished song or a draft; the exit code."""
-    output.done()
+    output.done([song])
     output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
     if song.draft:
         output.say(f"this is the draft; go on with: yuegguf refine {shlex.quote(str(song.folder))}")

@@ -21,7 +21,17 @@ MOST_BYTES, MOST_SONGS = 1 << 20, 1000
 """Size of a queue; texts may lie in files beside it."""
 MOST_NODES, DEEPEST = 50_000, 8
 """Values of a queue in all, and one inside the other."""
-OWN_OPTIONS = ("plan_only", "dry_run", "queue", "stop_at", "pause_on_battery", "nice", "as_json", "quiet")
+OWN_OPTIONS = (
+    "plan_only",
+    "dry_run",
+    "queue",
+    "stop_at",
+    "pause_on_battery",
+    "nice",
+    "as_json",
+    "quiet",
+    "progress",
+)
 """Options of `run` that a song of a queue has not."""
 FILES = ("genre_txt", "lyrics_txt", "ref", "ref_vocal", "ref_inst")
 """Options whose files are looked for beside the queue's."""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yuegguf.cli._compute import compute_options, has_gpu
-from yuegguf.cli._console import Console, minutes
+from yuegguf.cli._console import Console
 from yuegguf.cli._groups import Group
 from yuegguf.cli._options import Destination, destination_options, lora_model_options, takes_option
 from yuegguf.cli._preview import draft_options
 from yuegguf.cli._request import RequestOptions, request_options
+from yuegguf.cli._text import minutes
 from yuegguf.files.atomic import free_disk
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning.compute_options import ComputeOptions

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yuegguf.cli._compute import compute_options
-from yuegguf.cli._console import Console, minutes
+from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, model_options, pass_output
+from yuegguf.cli._text import minutes
 from yuegguf.cli.quality import quality
 from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import StageRole

@@ -17,6 +17,7 @@ from yuegguf.cli.run import go_on
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress
 from yuegguf.request.song_request import Song
+from yuegguf.song.folder import SongFolder
 
 if TYPE_CHECKING:
     from yuegguf.models.resolve import ModelChoice
@@ -39,4 +40,5 @@ def refine(output: Console, /, song: Path, choice: ModelChoice, compute: Compute
     def work(progress: Progress, stop: threading.Event) -> Song:
         return api.refine(song, choice, compute=compute, progress=progress, stop=stop)
 
+    output.display.begin(SongFolder.open(song))
     return go_on(output, compute, work)

@@ -116,8 +116,7 @@ def resume(
     if takes := library.of(folder):
         return go_on_together(output, takes, choice, compute)
     begun = SongFolder.open(folder)
-    if begun.early.draft:
-        output.draft_only()
+    output.display.begin(begun, draft_only=bool(begun.early.draft))
     if preview_seconds and begun.state != "draft":
         output.warn("--preview has no effect: stage 1 is done")
 

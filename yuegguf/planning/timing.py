@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import platformdirs
@@ -23,6 +24,7 @@ from yuegguf.models.registry import user_folder
 from yuegguf.planning.cost import StepCost
 from yuegguf.stages.render import TRACKS
 
+T = TypeVar("T")
 NEAR, FAR, FARTHEST = 16, 272, 2048
 """Lengths of the KV caches, in ids, at which steps are timed: the difference is the cost of a longer cache.
 A fast machine decodes a longer prompt, up to FARTHEST."""
@@ -116,29 +118,37 @@ def bandwidth(threads: int, size: int = 1 << 29) -> float:
     return best
 
 
-class TimingCache:
-    """Measured step costs on disk, by a hash of the machine's and the model's facts."""
+class MeasurementCache(Generic[T]):
+    """Measurements on disk, by a hash of the machine's and the model's facts."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path or cache_dir() / "speed.json"
+    def __init__(self, path: Path, kind: type[T]) -> None:
+        self.path, self._kind = path, kind
 
-    def find(self, *facts: object) -> StepCost | None:
-        """Cost measured earlier with these facts, or None."""
+    def find(self, *facts: object) -> T | None:
+        """The measurement made earlier with these facts, or None."""
         return self._read().get(_key(facts))
 
-    def keep(self, cost: StepCost, *facts: object) -> None:
-        """Store a cost; an unwritable folder is ignored."""
+    def keep(self, measurement: T, *facts: object) -> None:
+        """Store a measurement; an unwritable folder is ignored."""
         with suppress(OSError, StorageError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as beside:
-                beside.write_bytes(typed_json.encode_with_checksum({**self._read(), _key(facts): cost}))
+                stored = {**self._read(), _key(facts): measurement}
+                beside.write_bytes(typed_json.encode_with_checksum(stored))
 
-    def _read(self) -> dict[str, StepCost]:
-        """All stored costs by key; empty if the file is unreadable, since they are then measured again."""
+    def _read(self) -> dict[str, T]:
+        """All measurements by key; empty if the file is unreadable, since they are then made again."""
         try:
-            return typed_json.read_file(self.path, dict[str, StepCost], "")
+            return typed_json.read_file(self.path, dict[str, self._kind], "")  # type: ignore[name-defined]
         except (OSError, DamagedFile):
             return {}
+
+
+class TimingCache(MeasurementCache[StepCost]):
+    """Measured step costs on disk."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__(path or cache_dir() / "speed.json", StepCost)
 
 
 def _key(facts: tuple[object, ...]) -> str:

@@ -1,0 +1,135 @@
+"""The time left: from remembered songs, and corrected by the song's own speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from yuegguf.measure.remaining import PHASES, TENTHS, Course, RemainingTime
+from yuegguf.progress import Event
+
+Rate = Callable[[float], float]
+CAPS = (1500, 1500, 1500, 1500)
+
+
+def song(
+    lengths: tuple[int, ...], rates: dict[str, Rate], slower: Rate = lambda _now: 1.0
+) -> Iterator[tuple[Event, float]]:
+    """Events and times of a song: seconds a frame by the share of a phase, and a machine that varies."""
+    now, frames = 0.0, sum(lengths)
+    done = 0
+    for number, length in enumerate(lengths):
+        for _ in range(length // 10):
+            done += 10
+            now += 10 * rates["draft"](done / frames) * slower(now)
+            rest = sum(CAPS[number:]) - (done - sum(lengths[:number]))
+            yield Event("draft", done, done + rest), now
+    for phase, units in (("refine", 2 * frames), ("master", frames)):
+        for n in range(1, 201):
+            now += frames / 200 * rates[phase](n / 200) * slower(now)
+            yield Event(phase, units * n // 200, units), now
+
+
+RATES: dict[str, Rate] = {
+    "draft": lambda share: 0.2 + 0.1 * share,
+    "refine": lambda share: 0.1 + 0.06 * share,
+    "master": lambda _share: 0.01,
+}
+TYPICAL = (1400, 1500, 1200, 1350)
+
+
+def remembered() -> Course:
+    """The course of a song of typical length on an idle machine."""
+    estimate = RemainingTime()
+    for event, now in song(TYPICAL, RATES):
+        estimate.update(event, now)
+    return estimate.course(sum(TYPICAL))
+
+
+def worst(course: Course | None, events: list[tuple[Event, float]], after: float = 0.1) -> float:
+    """The largest error of the time left by the whole time, once a share of the time has passed."""
+    estimate, errors, end = RemainingTime(course), [0.0], events[-1][1]
+    for event, now in events:
+        estimate.update(event, now)
+        if now > after * end:
+            assert estimate.left is not None
+            errors.append(abs(now + estimate.left - end) / end)
+    return max(errors)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("lengths", [TYPICAL, (1500, 1500, 1500, 1500), (900, 1500, 1300, 1100)])
+def test_after_a_tenth_of_a_song_the_estimate_holds(lengths: tuple[int, ...], factor: float) -> None:
+    events = list(song(lengths, RATES, lambda _now: factor))
+    assert worst(remembered(), events) < 0.25
+    assert worst(remembered(), events, after=0.8) < 0.1
+
+
+def test_load_that_begins_in_the_middle_is_followed() -> None:
+    events = list(song(TYPICAL, RATES, lambda now: 2.0 if now > 600 else 1.0))
+    end = events[-1][1]
+    assert worst(remembered(), events, after=1000 / end) < 0.25
+
+
+def test_the_first_song_on_a_machine_corrects_itself_from_phase_to_phase() -> None:
+    events = list(song(TYPICAL, RATES))
+    assert worst(None, events) < 0.35
+    begun = next(now for event, now in events if event.phase == "refine")
+    assert worst(None, events, after=(begun + 60) / events[-1][1]) < 0.15
+
+
+def test_a_remembered_song_gives_an_estimate_from_the_first_event() -> None:
+    estimate = RemainingTime(remembered())
+    events = list(song(TYPICAL, RATES))
+    estimate.update(*events[0])
+    assert estimate.left == pytest.approx(events[-1][1], rel=0.1)
+    fresh = RemainingTime()
+    fresh.update(*events[0])
+    assert fresh.left is None
+
+
+def test_the_share_never_falls_and_ends_at_one() -> None:
+    estimate = RemainingTime()
+    shares = []
+    for event, now in song(TYPICAL, RATES):
+        estimate.update(event, now)
+        shares.append(estimate.share)
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+    assert estimate.left == pytest.approx(0.0)
+
+
+def test_a_section_that_is_generated_again_never_lowers_the_share() -> None:
+    estimate = RemainingTime()
+    for done, now in ((300, 60.0), (600, 120.0), (300, 121.0), (330, 127.0)):
+        estimate.update(Event("draft", done, 6000), now)
+        assert estimate.left is None or estimate.left > 0
+    assert estimate.share >= 0.05
+
+
+def test_a_phase_that_was_begun_elsewhere_is_not_remembered() -> None:
+    estimate = RemainingTime()
+    for event, now in song(TYPICAL, RATES):
+        if event.phase != "draft" or event.done > 3000:
+            estimate.update(event, now)
+    assert set(estimate.course(sum(TYPICAL)).phases) == {"refine", "master"}
+
+
+def test_the_course_of_a_song_is_its_own() -> None:
+    course = remembered()
+    assert set(course.phases) == set(PHASES)
+    assert all(len(curve) == TENTHS + 1 for curve in course.phases.values())
+    assert course.phases["draft"][-1] == pytest.approx(0.25, rel=0.01)
+    assert course.phases["refine"][5] == pytest.approx(0.1 * 0.5 + 0.03 * 0.25, rel=0.05)
+    assert course.fill == pytest.approx(sum(TYPICAL) / sum(CAPS))
+
+
+def test_work_of_one_phase_alone() -> None:
+    estimate = RemainingTime(phases=("convert",))
+    for n in range(11):
+        estimate.update(Event("convert", n * 10, 100), 3.0 * n)
+    assert (estimate.share, estimate.elapsed, estimate.left) == (1.0, 30.0, 0.0)
+    estimate = RemainingTime(phases=("export",))
+    estimate.update(Event("export", 0, 0), 5.0)
+    assert estimate.share == 1.0
