@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.atomic import read_limited
+from yuegguf.files.kinds import explain_absence, explain_damage
 from yuegguf.lm.gguf_header import first_names
 
 from .json_object import MAX_JSON_BYTES, MAX_NUMBER, read_object, shorten
@@ -68,15 +69,14 @@ def read_config(folder: Path) -> LlamaConfig:
     """Read config.json. Raises ModelNotFound, or DamagedFile for anything but a plain LLaMA."""
     path = folder / "config.json"
     if not path.is_file():
-        raise ModelNotFound(
-            f"there is no config.json in {folder}", "pass the folder of a published checkpoint"
-        )
+        hint = "pass the folder of a published checkpoint"
+        raise explain_absence(path, ModelNotFound(f"there is no config.json in {folder}", hint))
     try:
         values = read_object(
             read_limited(path, MAX_JSON_BYTES, "pass the folder of a published YuE checkpoint")
         )
     except ValueError as error:
-        raise _damaged(f"is damaged: {error}") from error
+        raise explain_damage(path, _damaged(f"is damaged: {error}"), ("json",)) from error
     _refuse_variants(values)
     heads, hidden = _positive_int(values, "num_attention_heads"), _positive_int(values, "hidden_size")
     config = LlamaConfig(

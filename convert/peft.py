@@ -15,6 +15,7 @@ from typing import Any
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.atomic import read_limited
+from yuegguf.files.kinds import explain_damage
 
 from .json_object import MAX_JSON_BYTES, MAX_NUMBER, read_object, shorten
 from .safetensors import StoredTensor, open_file
@@ -98,7 +99,8 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         return read_object(read_limited(path, MAX_JSON_BYTES, "save the adapter again"))
     except ValueError as error:
-        raise _damaged(f"is damaged: {error}", "save the adapter again") from error
+        damaged = _damaged(f"is damaged: {error}", "save the adapter again")
+        raise explain_damage(path, damaged, ("json",)) from error
 
 
 def _damaged(reason: str, hint: str) -> DamagedFile:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.atomic import read_limited
+from yuegguf.files.kinds import explain_damage
 from yuegguf.files.reading import open_plain_file
 from yuegguf.lm.gguf_header import first_names
 
@@ -107,11 +108,15 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
         with open_plain_file(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER):
-                raise DamagedFile(f"{path.name} is truncated or no safetensors file", DOWNLOAD_HINT)
+                damaged = DamagedFile(f"{path.name} is truncated or no safetensors file", DOWNLOAD_HINT)
+                raise explain_damage(path, damaged, ("safetensors",))
             header = file.read(length)
     except OSError as error:
         raise DamagedFile(f"{path.name} cannot be read: {error.strerror}", DOWNLOAD_HINT) from error
-    entries = _object(header, path.name)
+    try:
+        entries = _object(header, path.name)
+    except DamagedFile as error:
+        raise explain_damage(path, error, ("safetensors",)) from error
     entries.pop("__metadata__", None)
     for name in entries:
         if not name.isprintable() or not 0 < len(name) <= MAX_NAME:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 from yuegguf.files.atomic import read_limited
+from yuegguf.files.kinds import explain_absence, explain_damage
 from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, ROLE_OF_CONTEXT, TOKENIZER_KEY, StageRole
 
 from .gguf_file import Value, ValueType, number, numbers, text, texts
@@ -60,9 +61,13 @@ def read_vocab(path: Path, rows: int) -> Vocab:
     for more pieces than rows.
     """
     if not path.is_file():
-        raise ModelNotFound(f"there is no {path}", "put YuE's tokenizer.model into the checkpoint's folder")
+        hint = "put YuE's tokenizer.model into the checkpoint's folder"
+        raise explain_absence(path, ModelNotFound(f"there is no {path}", hint))
     model = read_limited(path, MAX_TOKENIZER_BYTES, "use YuE's own tokenizer.model")
-    processor = _processor(model, path.name)
+    try:
+        processor = _processor(model, path.name)
+    except DamagedFile as error:
+        raise explain_damage(path, error) from error
     count = int(processor.get_piece_size())
     if count > rows:
         raise DamagedFile(

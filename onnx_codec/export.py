@@ -14,11 +14,11 @@ import onnx
 from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
 from yuegguf.errors import ModelNotFound, StorageError
 from yuegguf.files.atomic import ensured_folder, flush, refuse_to_replace, replacing
+from yuegguf.files.pth import read_state_dict
 from yuegguf.progress import Event, Progress, silent
 
 from . import vocos, xcodec
 from .half import with_half_weights
-from .pth import read_state_dict
 from .weights import Floats, Weights
 
 METADATA_KEY = "yuegguf.codec"

@@ -99,7 +99,10 @@ def test_a_wrong_suffix_is_read_by_content(kind: str, name: str, tmp_path: Path)
     ("content", "sentence"),
     [
         (b"", "is an empty file"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer, not the recording; run"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "is a git-lfs pointer, not the file itself; in a clone of its repository run: git lfs pull",
+        ),
         (b"\n <!DOCTYPE html><p>404", "is a web page"),
         (b"\x1f\x8b\x08\0rest", "is a gzip archive"),
         (b"PK\3\4rest", "is a zip archive"),

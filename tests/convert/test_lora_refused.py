@@ -212,7 +212,7 @@ def test_what_is_no_adapter(adapter: Path, tmp_path: Path, capsys: Capture) -> N
     bad, whole = tmp_path / "bad.gguf", adapter.read_bytes()
     said = sung(capsys, 7, tmp_path, BASE)
     assert said == f"{BASE.name} is not a LoRA adapter of a LLaMA: its general.type is 'model'; {MAKE}"
-    for content in (b"", b"RIFF" * 99, whole[:20], whole[:300], b"GGUF" + bytes(200)):
+    for content in (b"RIFF\1" * 99, whole[:20], whole[:300], b"GGUF" + bytes(200)):
         bad.write_bytes(content)
         said = sung(capsys, 7, tmp_path, bad)
         assert said.startswith(("bad.gguf is not a GGUF file; ", "bad.gguf is damaged: it"))

@@ -74,7 +74,7 @@ def test_a_file_that_shrinks_later(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "truncated"),
+        (b"", "is an empty file"),
         ((2**63).to_bytes(8, "little") + b"{}", "truncated"),
         (pack(b"\xff\xfe{}"), "damaged header"),
         (pack(b"{"), "damaged header"),

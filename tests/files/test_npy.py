@@ -75,7 +75,7 @@ HOSTILE = {
 def test_headers_that_lie_are_one_sentence(name: str, tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     path.write_bytes(HOSTILE[name])
-    with pytest.raises(DamagedFile, match=r"is not a readable \.npy file") as caught:
+    with pytest.raises(DamagedFile, match=r"is not a readable \.npy file|is an empty file") as caught:
         arrays.load_array(path)
     assert len(caught.value.message) < 400
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:

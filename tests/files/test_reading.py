@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from yuegguf_convert.safetensors import open_file
-from yuegguf_onnx_codec.pth import read_state_dict
 
 from yuegguf.cli import _queue_file
 from yuegguf.cli._texts import read_text
@@ -20,6 +19,7 @@ from yuegguf.exchange.imported import ImportFacts
 from yuegguf.files import hashing, typed_json
 from yuegguf.files.arrays import load_array, load_arrays
 from yuegguf.files.atomic import read_limited
+from yuegguf.files.pth import read_state_dict
 from yuegguf.files.reading import open_plain_file, open_plain_file_or_pipe
 from yuegguf.models import hub_client, lockfile
 from yuegguf.song import token_log
@@ -133,7 +133,8 @@ def test_no_more_is_read_than_such_a_file_can_have(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (bytes(1000), "is not an ONNX model"),
+        (bytes(1000), "is a file of zeros"),
+        (b"\1" + bytes(1000), "is not an ONNX model"),
         (b"\x08\x01" * 200, "it has too many parts"),
         (b"\x72\xe8\x07\x0a\x01a\x12\xe2\x07" + b"x" * 994, "it has a text of 994 bytes"),
     ],

@@ -165,7 +165,7 @@ def test_what_no_model_holds_is_refused_by_name(name: str, tmp_path: Path) -> No
     path = write_tiny(tmp_path / "bad.gguf", change)
     with pytest.raises(DamagedFile) as caught:
         read_model(path)
-    assert caught.value.message.startswith("bad.gguf is ")
+    assert "bad.gguf is " in caught.value.message
     assert said in caught.value.message
     assert caught.value.hint
 
@@ -226,8 +226,8 @@ def info(name: bytes = b"a", dims: tuple[int, ...] = (32,), kind: int = 0, offse
 
 ALIGNMENT = b"general.alignment"
 BYTES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "is not a GGUF file"),
-    "another format": (b"RIFF" * 99, "is not a GGUF file"),
+    "empty": (b"", "is an empty file"),
+    "another format": (b"RIFF\1" * 99, "is not a GGUF file"),
     "the first": (raw(version=1), "its version is 1, not 3"),
     "big-endian": (raw(version=3 << 24), "its version is 50331648, not 3"),
     "many values": (raw(n_values=2**63), "it announces 9223372036854775808 values"),
@@ -278,7 +278,7 @@ def test_what_no_gguf_holds_is_refused_by_name(name: str, tmp_path: Path) -> Non
     (tmp_path / "bad.gguf").write_bytes(content)
     with pytest.raises(DamagedFile) as caught:
         read_gguf(tmp_path / "bad.gguf")
-    assert caught.value.message.startswith("bad.gguf is ")
+    assert "bad.gguf is " in caught.value.message
     assert said in caught.value.message
 
 

@@ -74,7 +74,11 @@ def test_a_foreign_stage1_needs_its_tokenizer_beside_it(
     beside = tmp_path / "tokenizer.model"
     assert said == f"other tool.gguf carries no tokenizer; put YuE's tokenizer.model beside it, as {beside}"
     beside.write_bytes(b"rubbish")
-    assert "tokenizer is damaged" in run_refused(capsys, 7, tmp_path / "out", *line)
+    said = run_refused(capsys, 7, tmp_path / "out", *line)
+    assert said == f"{beside} is a text (rubbish); use YuE's own tokenizer.model"
+    beside.write_bytes(b"rubbish\1")
+    said = run_refused(capsys, 7, tmp_path / "out", *line)
+    assert said == "the tokenizer is damaged; use YuE's own tokenizer.model"
     shutil.copy(models / "stage1" / "tokenizer.model", beside)
     result = cli(capsys, "run", *line, "-o", tmp_path / "out", "--json")
     assert song_bytes(Path(result.json["folder"])) == song_bytes(song)
@@ -88,11 +92,8 @@ def test_a_cut_or_foreign_gguf_is_refused_before_a_token_is_drawn(
     flags = {"stage1": ("--model", bad), "stage2": ("--model", "nano", "--stage2-model", bad)}[stage]
     if stage == "stage1":
         flags += ("--stage2-model", "nano", "--codec", NANO.codec)
-    contents = [whole[: len(whole) * i // 8] for i in range(8)] + [
-        whole[:-40],
-        b"GGUF" + bytes(200),
-        b"RIFF" * 99,
-    ]
+    contents = [whole[: len(whole) * i // 8] for i in range(1, 8)]
+    contents += [whole[:-40], b"GGUF" + bytes(200), b"RIFF\1" * 99]
     contents.append(os.urandom(4096))
     for content in contents:
         bad.write_bytes(content)
@@ -116,6 +117,7 @@ def test_a_bad_codec_is_refused_before_a_token_is_drawn(role: str, capsys: Captu
     line = (tmp_path / "out", *TEXT, *FAST, "--model", "nano", "--codec", folder)
     for content in (
         b"",
+        b"Entry not found",
         whole[:50],
         whole[: len(whole) // 2],
         whole[:-10],

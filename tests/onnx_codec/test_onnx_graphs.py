@@ -20,12 +20,12 @@ from yuegguf_onnx_codec import vocos as vocos_graph
 from yuegguf_onnx_codec import xcodec as graphs
 from yuegguf_onnx_codec.hubert import heads_of, mean_of_hidden_states
 from yuegguf_onnx_codec.layers import Layers, ints
-from yuegguf_onnx_codec.pth import read_state_dict
 from yuegguf_onnx_codec.weights import Weights
 
 from nano.codec_weights import CodecSpec, Tensors, vocos, xcodec
 from yuegguf.codec.onnx import inverse_stft
 from yuegguf.errors import DamagedFile
+from yuegguf.files.pth import read_state_dict
 
 EVERY_SPEC = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 

@@ -20,10 +20,9 @@ from typing import BinaryIO
 from weakref import finalize
 
 from yuegguf.errors import RequestError, StorageError
+from yuegguf.files.kinds import HEAD_BYTES, FileKind, kind_of
 from yuegguf.files.reading import open_plain_file
 
-HEAD_BYTES = 512
-"""Bytes from which a kind is known."""
 WAV_HEAD_BYTES = 1 << 16
 """Bytes of a WAV in which its samples must begin."""
 MAX_SECONDS = 6 * 3600
@@ -56,17 +55,6 @@ _MAGIC: tuple[tuple[int, bytes, Container], ...] = (
     (0, b"#!AMR", Container("an AMR file", "amr")),
     (0, b"DSD ", Container("a DSD file", "dsf")),
     (0, b"FLV\x01", Container("a Flash video", "flv")),
-    (
-        0,
-        b"version https://git-lfs",
-        Container("a git-lfs pointer, not the recording", hint="run in its repository: git lfs pull"),
-    ),
-    (0, b"<!doctype html", Container("a web page")),
-    (0, b"<html", Container("a web page")),
-    (0, b"\x1f\x8b", Container("a gzip archive")),
-    (0, b"PK\x03\x04", Container("a zip archive")),
-    (0, b"7z\xbc\xaf", Container("a 7z archive")),
-    (0, b"%PDF", Container("a PDF")),
     (0, b"MThd", Container("a MIDI file, which holds notes and no sound")),
     (0, b"#EXTM3U", Container("a playlist")),
 )
@@ -76,13 +64,17 @@ def container_of(path: Path) -> Container | None:
     """The kind of a file that libsndfile does not read; None for any other. Raises OSError."""
     with open_plain_file(path) as file:
         head = file.read(HEAD_BYTES)
-    if not head:
-        return Container("an empty file")
-    text = head.lstrip().lower()
     for place, magic, container in _MAGIC:
-        if head[place:].startswith(magic) or (magic.startswith(b"<") and text.startswith(magic)):
+        if head[place:].startswith(magic):
             return container
-    return None
+    kind = kind_of(head)
+    return None if kind is None else Container(kind.name, hint=_hint(kind, path))
+
+
+def _hint(kind: FileKind, path: Path) -> str:
+    """What to do with a file that holds no audio: the command for a pointer or an archive, if it is one."""
+    advice = kind.advice(path) if kind.advice and kind.form in ("pointer", "archive", "zip") else ""
+    return advice or HINT
 
 
 def zero_sized_wav(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal, get_args
 
 from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP, CODEC_RATE, FRAME_RATE, SONG_HOP
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files.kinds import explain_absence, explain_damage
 from yuegguf.files.reading import open_plain_file
 
 GraphRole = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsampler"]
@@ -49,9 +50,10 @@ def read_graph_header(path: Path, role: GraphRole) -> GraphHeader:
             text = _metadata(file, path.stat().st_size).get(METADATA_KEY)
         facts = json.loads(text) if text else None
     except (OSError, ValueError, KeyError) as error:
-        raise DamagedFile(f"{path} is damaged: {error}", "export the codec again") from error
+        raise _damaged(path, error, "export the codec again") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
-        raise DamagedFile(f"{path} is not a file of `yuegguf export-codec`", "export the codec again")
+        foreign = DamagedFile(f"{path} is not a file of `yuegguf export-codec`", "export the codec again")
+        raise explain_damage(path, foreign)
     if facts["format"] > HEADER_VERSION:
         raise DamagedFile(f"{path} was written by a newer yuegguf", "update yuegguf")
     if facts.get("role") != role:
@@ -65,9 +67,9 @@ def read_metadata(path: Path) -> dict[str, str]:
         with open_plain_file(path) as file:
             return _metadata(file, path.stat().st_size)
     except FileNotFoundError as error:
-        raise ModelNotFound(f"there is no file {path}") from error
+        raise explain_absence(path, ModelNotFound(f"there is no file {path}")) from error
     except (OSError, ValueError, KeyError) as error:
-        raise DamagedFile(f"{path} is damaged: {error}", "download or export it again") from error
+        raise _damaged(path, error, "download or export it again") from error
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,12 @@ def read_encoder(path: Path) -> EncoderShape:
     except FileNotFoundError as error:
         raise ModelNotFound(f"{path} is not there", "make it with: yuegguf export-codec") from error
     except (OSError, ValueError, LookupError) as error:
-        raise DamagedFile(f"{path} is damaged: {error}", "export the codec again") from error
+        raise _damaged(path, error, "export the codec again") from error
     return EncoderShape(sum(prod(dims) for dims in shapes.values()), **widths)
+
+
+def _damaged(path: Path, error: Exception, hint: str) -> DamagedFile:
+    return explain_damage(path, DamagedFile(f"{path} is damaged: {error}", hint))
 
 
 def _header_of(path: Path, role: GraphRole, facts: dict[str, Any]) -> GraphHeader:
@@ -171,6 +177,8 @@ def _weight(file: BinaryIO, start: int, end: int) -> tuple[str, list[int]]:
 def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
     """metadata_props of an ONNX file; the other fields of its ModelProto are skipped."""
     metadata: dict[str, str] = {}
+    if not size:
+        raise ValueError("it is empty")
     for number, start, length in _fields(file, 0, size):
         if number == 14:
             parts = {key: (at, count) for key, at, count in _fields(file, start, start + length)}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.header import GRAPH_ROLES, GraphHeader, GraphRole, read_graph_header
 from yuegguf.codec.protocol import MIN_SAMPLES, SONG_HOP, Track
 from yuegguf.errors import CodecError, DamagedFile, ModelNotFound, RequestError
+from yuegguf.files.kinds import explain_absence
 
 
 class OrtCodec:
@@ -43,7 +44,8 @@ class OrtCodec:
         for role in need:
             path = folder / f"{role}.onnx"
             if not path.is_file():
-                raise ModelNotFound(f"{path} is not there", "make it with: yuegguf export-codec")
+                missing = ModelNotFound(f"{path} is not there", "make it with: yuegguf export-codec")
+                raise explain_absence(path, missing)
             files[role] = path, read_graph_header(path, role)
         _check_same_codec(files)
         return cls(files, threads)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from yuegguf.errors import DamagedFile
 from yuegguf.files import npy
 from yuegguf.files.atomic import replacing
+from yuegguf.files.kinds import explain_damage
 from yuegguf.files.reading import open_plain_file
 
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
@@ -41,9 +42,9 @@ def load_array(file: Path) -> NDArray[Any]:
         with open_plain_file(file) as handle:
             return npy.read_npy(handle, file.stat().st_size)
     except (ValueError, OSError, MemoryError) as error:
-        raise DamagedFile(
-            f"{file} is not a readable .npy file ({_reason(error)})", "delete it, and make or copy it again"
-        ) from error
+        damage = f"{file} is not a readable .npy file ({_reason(error)})"
+        hint = "delete it, and make or copy it again"
+        raise explain_damage(file, DamagedFile(damage, hint), ("npy",)) from error
 
 
 def load_arrays(file: Path, names: Sequence[str], most: int = MAX_ARRAY_BYTES) -> dict[str, NDArray[Any]]:
@@ -56,7 +57,8 @@ def load_arrays(file: Path, names: Sequence[str], most: int = MAX_ARRAY_BYTES) -
             return {name: _member(archive, f"{name}.npy", most) for name in names}
     except (ValueError, OSError, EOFError, KeyError, MemoryError, *ZIP_ERRORS) as error:
         hint = "delete it and resume to make it again"
-        raise DamagedFile(f"{file} is damaged ({_reason(error)})", hint) from error
+        damaged = DamagedFile(f"{file} is damaged ({_reason(error)})", hint)
+        raise explain_damage(file, damaged, ("zip",)) from error
 
 
 def _member(archive: zipfile.ZipFile, name: str, most: int) -> NDArray[Any]:

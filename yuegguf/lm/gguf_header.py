@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files.kinds import explain_absence, explain_damage
 
 MAGIC, VERSION, ALIGNMENT = b"GGUF", 3, 32
 MAX_HEADER = 128 << 20
@@ -182,7 +183,8 @@ class GgufFile:
 def read_gguf(path: Path) -> GgufFile:
     """Read the header of any GGUF. Raises ModelNotFound, or DamagedFile saying what is wrong."""
     if not path.is_file():
-        raise ModelNotFound(f"there is no file {path}", "check the name, or see: yuegguf models list")
+        hint = "check the name, or see: yuegguf models list"
+        raise explain_absence(path, ModelNotFound(f"there is no file {path}", hint))
     try:
         with path.open("rb") as file:
             return _read(path, file, path.stat().st_size)
@@ -300,7 +302,8 @@ class _Cursor:
 def _read(path: Path, file: BinaryIO, size: int) -> GgufFile:
     cursor = _Cursor(file, size, path.name)
     if size < len(MAGIC) or cursor.take(len(MAGIC)) != MAGIC:
-        raise DamagedFile(f"{path.name} is not a GGUF file", "pass a .gguf model")
+        error = DamagedFile(f"{path.name} is not a GGUF file", "pass a .gguf model")
+        raise explain_damage(path, error, ("gguf",))
     version, n_tensors, n_values = cursor.unpack("IQQ")
     if version not in (2, VERSION):
         raise damaged_gguf(path.name, f"its version is {version}, not {VERSION}")

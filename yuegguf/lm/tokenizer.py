@@ -14,7 +14,10 @@ import sentencepiece
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.atomic import read_limited
+from yuegguf.files.kinds import explain_absence, explain_damage
 from yuegguf.lm.vocab import MAX_TOKENIZER_BYTES, TOKENIZER_KEY
+
+OWN_HINT = "use YuE's own tokenizer.model"
 
 
 class Tokenizer:
@@ -56,10 +59,13 @@ def open_tokenizer(metadata: Mapping[str, str], pieces: Sequence[str], model_pat
         return Tokenizer(model, pieces)
     beside = model_path.with_name("tokenizer.model")
     if not beside.is_file():
-        raise ModelNotFound(
-            f"{model_path.name} carries no tokenizer", f"put YuE's tokenizer.model beside it, as {beside}"
-        )
-    return Tokenizer(read_limited(beside, MAX_TOKENIZER_BYTES, "use YuE's own tokenizer.model"), pieces)
+        hint = f"put YuE's tokenizer.model beside it, as {beside}"
+        raise explain_absence(beside, ModelNotFound(f"{model_path.name} carries no tokenizer", hint))
+    model = read_limited(beside, MAX_TOKENIZER_BYTES, OWN_HINT)
+    try:
+        return Tokenizer(model, pieces)
+    except DamagedFile as error:
+        raise explain_damage(beside, DamagedFile(error.message, OWN_HINT)) from error
 
 
 def _ids_by_name(processor: sentencepiece.SentencePieceProcessor, pieces: Sequence[str]) -> list[int]:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 from pth_files import FORMATS, as_numpy, save, tensors
-from yuegguf_onnx_codec.pth import read_state_dict
 
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files.pth import read_state_dict
 
 
 @FORMATS
@@ -103,7 +103,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth", {"x": torch.ones(2)})
     code = (
-        "import sys; from pathlib import Path; from yuegguf_onnx_codec.pth import read_state_dict; "
+        "import sys; from pathlib import Path; from yuegguf.files.pth import read_state_dict; "
         f"print(read_state_dict(Path({str(path)!r}))['x'].sum()); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 from pth_files import FORMATS, crafted, save, tensor_pickle
-from yuegguf_onnx_codec.pth import read_state_dict
 
 from yuegguf.errors import DamagedFile
+from yuegguf.files.pth import read_state_dict
 
 
 class Evil:

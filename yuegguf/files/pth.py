@@ -22,9 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.files.kinds import explain_absence, explain_damage
+from yuegguf.files.pickle_vm import MAX_PICKLE_BYTES, Opaque, Pickle, Storage, TensorRef, read_pickle
 from yuegguf.files.reading import open_plain_file
 
-from .pickle_vm import MAX_PICKLE_BYTES, Opaque, Pickle, Storage, TensorRef, read_pickle
+
+class NoCheckpoint(ValueError):
+    """A whole zip archive that torch.save did not write."""
 
 
 class Span(NamedTuple):
@@ -115,16 +119,17 @@ def read_state_dict(path: Path, key: str | None = None) -> StateDict:
         with open_plain_file(path) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise ModelNotFound(f"cannot read {path}: {error.strerror}") from error
+        missing = ModelNotFound(f"cannot read {path}: {error.strerror}")
+        raise explain_absence(path, missing) from error
     except ValueError as error:
-        raise DamagedFile(f"{path} is empty", "download it again") from error
+        raise explain_damage(path, DamagedFile(f"{path} is empty", "download it again")) from error
     try:
         content, spans = _read_zip(path, data) if data[:2] == b"PK" else _read_legacy(data)
     except _MALFORMED as error:
         reason = "a text in it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise DamagedFile(
-            f"{path} is not a whole PyTorch checkpoint: {reason}", "download it again"
-        ) from error
+        damaged = DamagedFile(f"{path} is not a whole PyTorch checkpoint: {reason}", "download it again")
+        usual = ("torch",) if isinstance(error, NoCheckpoint) else ("torch", "zip")
+        raise explain_damage(path, damaged, usual) from error
     return StateDict(path, _entries(path, content, key), data, spans)
 
 
@@ -145,8 +150,10 @@ def _read_zip(path: Path, data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     roots = [e.filename[: -len("data.pkl")] for e in entries if e.filename.endswith("/data.pkl")]
-    if len(roots) != 1:
-        raise ValueError("the archive has no data.pkl, or several")
+    if not roots:
+        raise NoCheckpoint("the archive has no data.pkl")
+    if len(roots) > 1:
+        raise ValueError("the archive has several data.pkl")
     root = roots[0]
     summed = any(entry.CRC for entry in entries)  # torch can leave them all out
     spans = {e.filename: _stored(e, data, summed) for e in entries if e.filename.startswith(root)}
