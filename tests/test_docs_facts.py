@@ -16,7 +16,7 @@ from test_import_rules import ROWS
 import yuegguf
 from yuegguf import errors, stopping
 from yuegguf.cli import _docs, _generate
-from yuegguf.request.lyrics import KNOWN_LABELS
+from yuegguf.request.labels import KNOWN_LABELS
 
 NAME = re.compile(r"`(yuegguf(?:\.\w+)+)`")
 

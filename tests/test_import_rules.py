@@ -52,6 +52,7 @@ WALLS = {
     "psutil": {"yuegguf.planning.hardware"},
     "filelock": {"yuegguf.files.atomic"},
     "platformdirs": {"yuegguf.models.registry", "yuegguf.planning.timing"},
+    "charset_normalizer": {"yuegguf.request.text_decoding"},
     "msgspec": {"yuegguf.files.typed_json", "yuegguf.song.record"},
     "yuegguf_convert": {"yuegguf_convert", "yuegguf.models.install", "yuegguf.cli"},
     "yuegguf_onnx_codec": {"yuegguf_onnx_codec", "yuegguf.models.install", "yuegguf.cli"},

@@ -11,8 +11,8 @@ YueError                      1  any other failure
 ├── DownloadError            75  the network or the hub failed; the same command resumes
 └── Interrupted              75  stopped on request; the work so far is kept and can be resumed
 
-Exit codes 0, 2 (usage), 6 (made, but a section is still wrong after its retries) and 130 (stopped at once)
-belong to the command line itself.
+Exit codes 0, 2 (usage), 6 (made, but a section is wrong after its retries, or lacks words with --strict)
+and 130 (stopped at once) belong to the command line itself.
 """
 
 from __future__ import annotations

@@ -88,12 +88,14 @@ def test_audacity_labels() -> None:
 
 
 def test_lrc_spreads_lines_over_their_section_by_syllables() -> None:
-    text = lrc_text(SECTIONS, ["la la\nlo\n", "", "Ü"], " my\nsong ")
+    text = lrc_text(SECTIONS, ["la la\n\nlo\n", "", "Ü"], " my\nsong ")
     assert text.splitlines() == [
         "[ti:my song]",
         "[by:yuegguf]",
+        "[length:01:03.48]",
         "[00:00.00][verse]",
         "[00:00.00] la la",
+        "[00:01.00]",
         "[00:01.00] lo",
         "[00:01.50][chorus]",
         "[00:02.48][outro]",

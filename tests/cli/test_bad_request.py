@@ -43,21 +43,42 @@ pytestmark = pytest.mark.usefixtures("no_models")
             "the lyrics are empty; write sections such as [verse] with their lines",
         ),
         (
-            ("-g", "pop", "--lyrics", "la la"),
+            ("-g", "pop", "--lyrics", "…"),
             5,
-            "the lyrics have no section label; put [verse], [chorus], … on a line of its own before each "
-            "part",
+            "the lyrics have no words and no section label; write sections such as [verse] with their lines",
+        ),
+        (
+            ("-g", "pop", "--lyrics", "lirics.txt"),
+            5,
+            "the lyrics 'lirics.txt' looks like the name of a file, and there is no such file; "
+            "is it lyrics.txt?",
+        ),
+        (
+            ("-g", "genre_typo.txt", "--lyrics", LYRICS),
+            5,
+            "the genre 'genre_typo.txt' looks like the name of a file, and there is no such file; "
+            "check the name, or pass the text itself",
+        ),
+        (
+            ("-g", "./none", "--lyrics", LYRICS),
+            5,
+            "the genre './none' looks like the name of a file, and there is no such file; "
+            "check the name, or pass the text itself",
         ),
         (
             ("-g", " ", "--lyrics", LYRICS),
             5,
             'the genre tags are empty; pass tags such as "inspiring female pop airy vocal"',
         ),
-        (("-g", "pop", "-l", "binary"), 5, "binary is not UTF-8 text; save the lyrics as UTF-8"),
+        (
+            ("-g", "pop", "-l", "binary"),
+            5,
+            "binary is not text in any encoding known here; save the lyrics as UTF-8",
+        ),
         (
             ("--genre-txt", "binary", "--lyrics", LYRICS),
             5,
-            "binary is not UTF-8 text; save the genre as UTF-8",
+            "binary is not text in any encoding known here; save the genre as UTF-8",
         ),
         (("-g", "pop", "-l", "zeros"), 5, "the lyrics are not text; pass a UTF-8 text file"),
         (
@@ -89,6 +110,7 @@ def test_texts_that_cannot_be_generated(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "binary").write_bytes(bytes(range(256)))
     (tmp_path / "zeros").write_bytes(b"[verse]\n\0\0")
+    (tmp_path / "lyrics.txt").write_text("[verse]\nla")
     assert run_refused(capsys, code, tmp_path / "out", *args) == sentence
 
 
@@ -225,7 +247,7 @@ def test_an_error_of_ours_is_one_line_as_well(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("yuegguf.models.resolve.resolve", broken)
+    monkeypatch.setattr("yuegguf.pipeline.create.resolve", broken)
     sentence = (
         "this is a fault of yuegguf itself (ZeroDivisionError: by zero); "
         "set YUEGGUF_DEBUG=1 for details and report it"

@@ -300,7 +300,7 @@ def test_what_cannot_be_imported(
         (2, (source, "--at", "one"), "Invalid value for --at: 'one' is not a list such as 28.5,57"),
         (5, (source,), "no genre tags are known of x_vtrack.npy and x_itrack.npy; pass them: "),
         (5, stems, "no genre tags are known of a.wav and b.flac; pass them: "),
-        (5, (*stems, "-g", "pop", "--lyrics", "la"), "the lyrics have no section label; "),
+        (5, (*stems, "-g", "pop", "--lyrics", "…"), "the lyrics have no words and no section label; "),
         (
             5,
             (*stems, "--start", 1.5),

@@ -99,7 +99,7 @@ def test_what_is_missing_is_asked_for() -> None:
             ImportFacts(),
             "no genre tags are known of a_vtrack.npy and a_itrack.npy; pass",
         ),
-        (SOURCE, ImportFacts(lyrics="la"), "the lyrics have no section label"),
+        (SOURCE, ImportFacts(lyrics="…"), "the lyrics have no words and no section label"),
         (
             SOURCE,
             ImportFacts(lyrics="[verse]", starts=(1,)),

@@ -237,7 +237,7 @@ def test_lyrics_that_both_split_alike_stay_as_they_are(lyrics: str, names: list[
 def test_other_lyrics_are_written_anew(
     lyrics: str, names: list[str], expected: list[tuple[str, str]]
 ) -> None:
-    ours = parse_lyrics(yue_ui.our_lyrics(lyrics, names))
+    ours = parse_lyrics(yue_ui.our_lyrics(lyrics, names), keep_repeats=True)
     assert [(section.label, section.body) for section in ours.sections] == expected
     assert ours.notices == ()
 
@@ -258,7 +258,7 @@ def test_a_song_from_its_beginning_keeps_its_text(sections: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sections", "expected"),
     [
-        ("[verse]\nla [x2]\n[chorus]\nlo", "all", [("verse", "la (x2)"), ("chorus", "lo")]),
+        ("[verse]\nla [x2]\n[chorus]\nlo", "all", [("verse", "la\nla"), ("chorus", "lo")]),
         ("[verse]\nlove #1\n[chorus]\nlo", "all", [("verse", "love 1"), ("chorus", "lo")]),
         ("la\n[chorus]\nlo", "all", [("verse", "la"), ("chorus", "lo")]),
         ("[verse]\nla\n[chorus]\nlo", "2-2", [("chorus", "lo")]),

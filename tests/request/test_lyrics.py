@@ -39,10 +39,9 @@ def test_official_example_gives_the_official_section_and_header_texts(golden: Ca
         ("[Verse 1]", "verse"),
         ("[Pre-Chorus]", "prechorus"),
         ("[pre chorus]", "prechorus"),
-        ("[Chorus x2]", "chorus"),
         ("[Verse 1: Soft, slow]", "verse"),
         ("  [bridge]  ", "bridge"),
-        ("[副歌]", "副歌"),
+        ("[Strobe]", "Strobe"),
     ],
 )
 def test_label_of_a_header_line(written: str, label: str) -> None:
@@ -50,41 +49,13 @@ def test_label_of_a_header_line(written: str, label: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["la [x2] la", "la la [x2]", "[x2]", "[2x]", "[softly and low]", "[softly] la"]
+    "line", ["la [x2] la", "la [softly] la", "[oh yeah]", "la [oh, yeah]", "x2y", "(x99)"]
 )
-def test_brackets_that_are_no_label_stay_lyrics(line: str) -> None:
+def test_brackets_inside_a_line_and_exclamations_stay_lyrics(line: str) -> None:
     parsed = parse_lyrics(f"[verse]\nfirst\n{line}\nlast")
     assert [s.label for s in parsed.sections] == ["verse"]
     assert parsed.sections[0].body == f"first\n{line}\nlast"
-
-
-@pytest.mark.parametrize(
-    ("written", "label"),
-    [
-        ("[副歌 1]", "副歌"),
-        ("[코러스 2]", "코러스"),
-        ("[サビ x2]", "サビ"),
-        ("[サビ 2x]", "サビ"),
-        ("[サビ ×2]", "サビ"),
-        ("[副歌：2]", "副歌"),
-        ("[Припев 3]", "Припев"),
-        ("[副歌]", "副歌"),
-    ],
-)
-def test_labels_of_other_scripts_may_have_a_number(written: str, label: str) -> None:
-    parsed = parse_lyrics(f"[verse]\nla\n{written}\nlo")
-    assert [section.label for section in parsed.sections] == ["verse", label]
-    said = [] if written == f"[{label}]" else [f"line 3: {written} is read as [{label}]"]
-    assert list(parsed.notices) == said
-
-
-@pytest.mark.parametrize(
-    "line", ["[softly 2]", "[doucement é 2]", "[月亮 代表 2]", "[副歌 2] 啦", "[x2]", "[×2]"]
-)
-def test_what_is_not_a_word_and_a_number_stays_lyrics(line: str) -> None:
-    parsed = parse_lyrics(f"[verse]\nla\n{line}\nlo")
-    assert [section.body for section in parsed.sections] == [f"la\n{line}\nlo"]
-    assert len(parsed.notices) == 1
+    assert parsed.notices == ()
 
 
 def test_every_line_of_mixed_lyrics_survives() -> None:
@@ -94,9 +65,10 @@ def test_every_line_of_mixed_lyrics_survives() -> None:
     )
     parsed = parse_lyrics(text)
     assert [s.label for s in parsed.sections] == ["verse", "prechorus", "chorus", "intro", "verse", "outro"]
-    assert kept_lines(text) == [
+    assert kept_lines(text) == [  # once more where the text says so
         "Staring at the sunset",
-        "月亮代表我的心 [x2]",
+        "月亮代表我的心",
+        "月亮代表我的心",
         "夜に駆ける",
         "사랑해요 <EOA> <s>",
         "bye",
@@ -119,10 +91,13 @@ def test_lines_before_the_first_label_become_a_verse_with_a_notice() -> None:
     assert any("before the first label" in notice for notice in parsed.notices)
 
 
-def test_what_is_changed_is_reported() -> None:
-    notices = parse_lyrics("[Verse 1]\nla\n[start_of_segment] la\n[so it goes]\n").notices
-    assert len(notices) == 4
-    assert notices[0] == "line 1: [Verse 1] is read as [verse]"
+def test_what_is_changed_is_reported_once_for_each_kind() -> None:
+    text = "[Verse 1]\nla\n[start_of_segment] la\n[so it goes]\n[Verse 2]\nla\n[on it goes]\n"
+    assert parse_lyrics(text).notices == (
+        "control markers of the model are left out: [start_of_segment]",
+        "labels are read as words that the model knows: [Verse 1] as [verse], [Verse 2] as [verse]",
+        "stage directions are left out: [so it goes], [on it goes]",
+    )
     assert parse_lyrics("[verse]\nla\n").notices == ()
 
 
@@ -131,7 +106,7 @@ def test_length_line_sets_the_seconds_of_the_next_section() -> None:
     assert [s.seconds for s in sections] == [12.5, None]
 
 
-@pytest.mark.parametrize("text", ["", "  \n\n", "no label at all\njust lines", "bin\0ary"])
+@pytest.mark.parametrize("text", ["", "  \n\n", "…\n🎵", "[fades out]", "bin\0ary"])
 def test_lyrics_that_cannot_be_generated_are_refused(text: str) -> None:
     with pytest.raises(RequestError):
         parse_lyrics(text)

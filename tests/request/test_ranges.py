@@ -11,9 +11,10 @@ import pytest
 from yuegguf.errors import RequestError
 from yuegguf.lm.adapters import Lora
 from yuegguf.planning.compute_options import ComputeOptions, check_threads
+from yuegguf.request.changes import Change, Kind
+from yuegguf.request.labels import MAX_LABEL_CHARS
 from yuegguf.request.lyrics import (
     MAX_BODY_CHARS,
-    MAX_LABEL_CHARS,
     MAX_LYRICS_CHARS,
     MAX_SECTIONS,
     choose_sections,
@@ -133,10 +134,11 @@ def test_lyrics_at_the_limits_are_read() -> None:
         SongRequest("a" * (MAX_GENRE_CHARS + 1), LYRICS)
 
 
-def test_a_long_label_is_lyrics_and_its_notice_is_short() -> None:
+def test_a_long_text_in_brackets_is_a_stage_direction_and_its_notice_is_short() -> None:
     label = "verse " + "x" * MAX_LABEL_CHARS
-    parsed = parse_lyrics(f"[verse]\n[{label}]\n")
-    assert [(s.label, s.body) for s in parsed.sections] == [("verse", f"[{label}]")]
+    parsed = parse_lyrics(f"[verse]\n[{label}]\nla")
+    assert [(s.label, s.body) for s in parsed.sections] == [("verse", "la")]
+    assert parsed.changes == (Change(Kind.DIRECTION, f"[{label}]"),)
     assert max(map(len, parsed.notices)) < 2 * MAX_LABEL_CHARS
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from helpers import cli
 
+from yuegguf.request.fit import SectionFit, lines_in_time, merged_sections, section_fit
 from yuegguf.request.lyrics import Section, parse_lyrics
-from yuegguf.request.syllables import SectionFit, count_syllables, detect_language, section_fit
+from yuegguf.request.scripts import line_scripts, model_advice
+from yuegguf.request.syllables import count_syllables
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,14 @@ from yuegguf.request.syllables import SectionFit, count_syllables, detect_langua
         ("きょうはいいてんき", 8),
         ("夢を見た", 6),
         ("baby 사랑해", 5),
+        ("Ночь тиха, и спит река", 7),
+        ("Звёзды светят свысока", 7),
+        ("Η νύχτα είναι μεγάλη", 8),
+        ("naïve Ünïcödé", 6),
+        ("한 사람\n夢を見た\n月亮代表我的心", 16),
+        ("नमस्ते दुनिया", 6),
+        ("สวัสดี", 2),
+        ("שלום", 2),
         ("1 2 3 …", 0),
         ("", 0),
     ],
@@ -35,24 +45,51 @@ def test_syllables_are_counted_in_every_script(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name"),
+    ("text", "scripts"),
     [
-        ("hello there", "en"),
-        ("月亮代表我的心", "zh"),
-        ("夢を見た", "ja"),
-        ("사랑 baby", "ko"),
-        ("oh yeah baby my love 사", "en"),
-        ("", "en"),
+        ("hello there", ["Latin"]),
+        ("月亮代表我的心", ["Chinese"]),
+        ("夢を見た", ["Japanese"]),
+        ("사랑 baby", ["Korean"]),
+        ("oh yeah baby my love 사", ["Latin"]),
+        ("月亮代表我的心\n夢を見た\n사랑해요", ["Chinese", "Japanese", "Korean"]),
+        ("夢の中\n東京\n会いたい", ["Japanese"] * 3),
+        ("东京\n北京\nの", ["Chinese", "Chinese", "Japanese"]),
+        ("Ночь тиха\n…\n\nla", ["Cyrillic", "Latin"]),
+        ("Η νύχτα", ["Greek"]),
+        ("สวัสดี", ["other"]),
+        ("", []),
     ],
 )
-def test_the_language_is_that_of_the_script(text: str, name: str) -> None:
-    assert detect_language(text) == name
+def test_scripts_are_those_of_the_lines(text: str, scripts: list[str]) -> None:
+    assert line_scripts(text) == scripts
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("hello", "the en models fit if this is English; YuE has none for other languages in Latin letters"),
+        ("月亮代表我的心\nbaby", "the zh models fit"),
+        ("夢を見た\n사랑해요\nbaby", "the jp-kr models fit"),
+        (
+            "月亮代表我的心\n夢を見た\n사랑해요",
+            "no model of YuE was trained on all of these scripts: Chinese, Japanese, Korean",
+        ),
+        ("Ночь тиха\nla", "no model of YuE was trained on Cyrillic script"),
+        ("…", ""),
+    ],
+)
+def test_the_model_that_fits_or_that_none_does(text: str, sentence: str) -> None:
+    assert model_advice(line_scripts(text)) == sentence
 
 
 @pytest.mark.parametrize(
     ("count", "seconds", "rap", "verdict"),
     [
         (0, 30, False, "instrumental"),
+        (23, 30, False, "few words"),
+        (24, 30, False, "fits"),
+        (43, 30, True, "few words"),
         (75, 30, False, "fits"),
         (76, 30, False, "tight"),
         (105, 30, False, "tight"),
@@ -73,6 +110,10 @@ def test_following_the_advice_makes_it_fit() -> None:
         assert late.advice.endswith(f"(#length {seconds:g})")
         assert SectionFit("verse", "en", count - fewer, 30).verdict == "fits"
         assert SectionFit("verse", "en", count, seconds).verdict == "fits"
+    for count in range(1, 24):
+        few = SectionFit("verse", "en", count, 30)
+        seconds = float(few.advice.partition("#length ")[2].partition(")")[0])
+        assert SectionFit("verse", "en", max(count, 4), seconds).verdict == "fits"
     assert SectionFit("verse", "en", 75, 30).advice == ""
     assert SectionFit("verse", "en", 400, 30).advice == "take out about 325 syllables, or split it in two"
 
@@ -85,6 +126,29 @@ def test_a_sections_own_length_and_rap_count() -> None:
     assert not section_fit(section, 30, "trap scrap").rap
 
 
+def test_two_lines_each_are_merged_as_far_as_they_fit() -> None:
+    lines = "Staring at the sunset, colors paint the sky\nThoughts of you keep swirling, can't deny"  # 20
+    sections = [Section("verse", lines)] * 7 + [Section("chorus", lines), Section("chorus", lines, 10)]
+    merged = merged_sections(sections, 30)
+    three = "\n\n".join([lines] * 3)
+    assert merged == [
+        *(Section("verse", three), Section("verse", three), Section("verse", lines)),
+        *(Section("chorus", lines), Section("chorus", lines, 10)),
+    ]
+    assert merged_sections(merged, 30) == merged
+    instrumental = [Section("verse", ""), Section("verse", "")]
+    assert merged_sections(instrumental, 30) == instrumental
+
+
+def test_lines_that_a_section_has_time_for() -> None:
+    section = Section("verse", "la la la la\n\nla la la\nla")  # 4, 3 and 1 syllables
+    assert lines_in_time(section, 2, "") == (["la la la la", "", "la la la"], 1)
+    assert lines_in_time(section, 1.9, "") == (["la la la la", ""], 2)
+    assert lines_in_time(section, 1.1, "") == ([], 3)
+    assert lines_in_time(section, 1.3, "rap") == (section.body.splitlines(), 0)
+    assert lines_in_time(Section("verse", ""), 1, "") == ([], 0)
+
+
 LYRICS = "[Verse 1]\nla la la\n\n#length 2\n[chorus]\n" + "many words are in here " * 3 + "\n[outro]\n"
 
 
@@ -93,17 +157,23 @@ def test_check_says_what_to_change(capsys: pytest.CaptureFixture[str], tmp_path:
     file.write_text(LYRICS)
     result = cli(capsys, "lyrics", "check", file)
     assert result.code == 0
-    assert "line 1: [Verse 1] is read as [verse]" in result.err
-    first, *rest = result.out.splitlines()
-    assert first == "3 sections, at most 62 s of music"
-    assert "fits: 3 syllables in 30 s, 0.1 a second, Latin script" in rest[0]
-    assert "[chorus] too long: 18 syllables in 2 s" in rest[1]
-    assert rest[2].endswith("[outro] instrumental")
+    assert "labels are read as words that the model knows: [Verse 1] as [verse]" in result.err
+    assert result.out.splitlines() == [
+        "3 sections, at most 62 s of music",
+        "  1 [verse] few words: 3 syllables in 30 s, 0.1 a second, Latin; write more lines, give it 5 s "
+        "(#length 5), or merge it with its neighbour",
+        "      la la la",
+        "  2 [chorus] too long: 18 syllables in 2 s, 9.0 a second, Latin; take out about 13 syllables, "
+        "or give it 8 s (#length 8)",
+        "      many words are in here many words are in here many words are in here",
+        "  3 [outro] instrumental",
+        "the en models fit if this is English; YuE has none for other languages in Latin letters",
+    ]
     strict = cli(capsys, "lyrics", "check", file, "--strict")
     assert strict.code == 5
     assert "[chorus] will be cut off; take out about 13 syllables, or give it 8 s (#length 8)" in strict.err
     found = cli(capsys, "lyrics", "check", file, "--json").json
-    assert [section["verdict"] for section in found["sections"]] == ["fits", "too long", "instrumental"]
+    assert [section["verdict"] for section in found["sections"]] == ["few words", "too long", "instrumental"]
 
 
 def test_format_writes_what_is_read_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -116,8 +186,28 @@ def test_format_writes_what_is_read_the_same(capsys: pytest.CaptureFixture[str],
     assert cli(capsys, "lyrics", "format", file).out == text
 
 
-def test_lyrics_that_cannot_be_generated_are_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    for part in ("check", "format"):
-        assert cli(capsys, "lyrics", part, "no label here").code == 5
+def test_format_merges_and_keeps_repeats(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[verse]\nla la (x2)\n[verse]\nlo\n"
+    merged = cli(capsys, "lyrics", "format", text, "--merge")
+    assert merged.out == "[verse]\nla la\nla la\n\nlo\n"
+    assert "2 sections are merged into 1" in merged.err
+    kept = cli(capsys, "lyrics", "format", text, "--keep-repeats")
+    assert (kept.out, kept.err) == ("[verse]\nla la (x2)\n\n[verse]\nlo\n", "")
+    found = cli(capsys, "lyrics", "format", "[fades out slowly]\nla", "--json").json
+    assert found["changes"] == [
+        {"kind": "direction", "text": "[fades out slowly]"},
+        {"kind": "stanzas", "text": "1 [verse]"},
+    ]
+
+
+def test_check_advises_to_merge(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[verse]\nStaring at the sunset\nColors paint the sky\n" * 14
+    assert cli(capsys, "lyrics", "check", text).out.splitlines()[-1] == (
+        "neighbours of one label fit into 3 sections: yuegguf lyrics format --merge"
+    )
+
+
+@pytest.mark.parametrize("part", ["check", "format"])
+@pytest.mark.parametrize("text", ["…", "[fades out]", " "])
+def test_lyrics_without_words_are_refused(part: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(capsys, "lyrics", part, text).code == 5

@@ -19,8 +19,18 @@ EXIT_FAULT = 6
 """Exit code of a finished song of which a section has a fault after all its retries."""
 
 
-def finish(output: Console, folders: Sequence[SongFolder], models: Models, compute: ComputeOptions) -> int:
-    """Generate a new song to its end, or several takes as drafts, and show them; the exit code."""
+def finish(
+    output: Console,
+    folders: Sequence[SongFolder],
+    models: Models,
+    compute: ComputeOptions,
+    *,
+    strict: bool = False,
+) -> int:
+    """Generate a new song to its end, or several takes as drafts, and show them; the exit code.
+
+    With `strict`, missing words count as a fault.
+    """
     first = folders[0]
     sections = _count(len(first.song.sections), "section")
     names = " + ".join([models.name, *map(str, models.loras)])
@@ -33,8 +43,8 @@ def finish(output: Console, folders: Sequence[SongFolder], models: Models, compu
     if len(folders) == 1:
         output.display.begin(first, draft_only=bool(first.early.draft))
         with stop_on_signals(output) as stop:
-            return show(output, run.run_song(first, models, compute, output.progress, stop))
-    return _draft_takes(output, folders, models, compute)
+            return show(output, run.run_song(first, models, compute, output.progress, stop), strict=strict)
+    return _draft_takes(output, folders, models, compute, strict=strict)
 
 
 def go_on_together(
@@ -63,7 +73,12 @@ def go_on_quietly(
 
 
 def _draft_takes(
-    output: Console, folders: Sequence[SongFolder], models: Models, compute: ComputeOptions
+    output: Console,
+    folders: Sequence[SongFolder],
+    models: Models,
+    compute: ComputeOptions,
+    *,
+    strict: bool = False,
 ) -> int:
     from yuegguf.pipeline import takes
 
@@ -73,23 +88,31 @@ def _draft_takes(
     output.done(songs)
     for song in songs:
         faults = "".join(f"; section {n}: {fault}" for n, fault in song.faults.items())
+        for number, lines in song.lost_lines.items():
+            faults += f"; section {number}: no time for its last {_count(lines, 'line')}"
         output.say(f"{song.folder.name}: {song.seconds:.2f} s of music{faults}")
     parent = shlex.quote(str(folders[0].path.parent))
     output.say(f"make whole songs of those you like: yuegguf takes keep {parent} 1 …")
     files = [str(file) for song in songs for file in song.files]
     output.result({"takes": [song.to_json() for song in songs]}, files)
-    return EXIT_FAULT if all(song.faults for song in songs) else 0
+    return EXIT_FAULT if all(song.faults or (strict and song.lost_lines) for song in songs) else 0
 
 
-def show(output: Console, song: Song) -> int:
-    """Show a finished song or a draft; the exit code."""
+def show(output: Console, song: Song, *, strict: bool = False) -> int:
+    """Show a finished song or a draft; the exit code, with `strict` also of missing words."""
     output.done([song])
     output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
     if song.draft:
         output.say(f"this is the draft; go on with: yuegguf refine {shlex.quote(str(song.folder))}")
     code = show_faults(output, song)
+    for number, lines in song.lost_lines.items():
+        section = song.sections[number - 1]
+        output.warn(
+            f"section {number} [{section.label}] had no time for its last {_count(lines, 'line')} "
+            f"in {section.seconds:g} s; see: yuegguf lyrics check"
+        )
     output.result(song.to_json(), [str(path) for path in song.files])
-    return code
+    return EXIT_FAULT if strict and song.lost_lines else code
 
 
 def show_faults(output: Console, song: Song) -> int:

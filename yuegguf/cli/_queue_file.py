@@ -26,6 +26,7 @@ OWN_OPTIONS = (
     "dry_run",
     "queue",
     "stop_at",
+    "strict",
     "pause_on_battery",
     "nice",
     "as_json",

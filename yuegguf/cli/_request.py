@@ -39,6 +39,7 @@ class TextOptions:
     lyrics: str | None
     lyrics_txt: str | None
     example: bool
+    keep_repeats: bool
 
     def read(self, default_lyrics: str | None) -> tuple[str, str]:
         """Tags and lyrics. Raises RequestError, UsageError where one is missing or given twice."""
@@ -129,6 +130,7 @@ class RequestOptions:
             take=self.take,
             retries=self.retries,
             output=self.audio,
+            keep_repeats=self.texts.keep_repeats,
         )
 
 
@@ -140,6 +142,9 @@ text_options = Group(
     click.option("--lyrics", help="Lyrics with [section] lines; text, a file or -."),
     click.option("-l", "--lyrics-txt", metavar="FILE", help="The same from a file; - reads stdin."),
     click.option("--example", is_flag=True, help="Use the bundled tags and lyrics."),
+    click.option(
+        "--keep-repeats", is_flag=True, help="Leave marks such as (x2) as they are instead of repeating."
+    ),
 )
 _voice_or_recordings = Group(
     "reference",

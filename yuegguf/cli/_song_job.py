@@ -121,7 +121,7 @@ def show_forecast(output: Console, job: SongJob, whole: bool) -> None:
 
 def _sections(song: PreparedSong) -> tuple[list[dict[str, Any]], list[str]]:
     """Each section to generate: whether its words fit, as facts and as lines."""
-    from yuegguf.request.syllables import section_fit
+    from yuegguf.request.fit import section_fit
 
     facts, lines = [], []
     for number, section in enumerate(song.sections, 1):

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+import click
+
+from yuegguf.cli._console import Console
 from yuegguf.errors import RequestError
 from yuegguf.files.reading import open_plain_file_or_pipe
 from yuegguf.request.lyrics import MAX_LYRICS_CHARS
+from yuegguf.request.text_decoding import decode_text
 
-MOST_BYTES = 4 * MAX_LYRICS_CHARS + 3
-"""A text of the most characters takes no more in UTF-8, with a byte-order mark."""
+MOST_BYTES = 4 * MAX_LYRICS_CHARS + 4
+"""A text of the most characters takes no more in any encoding, with a byte-order mark."""
+_FILE_NAME = re.compile(
+    r"[^\n]{0,250}\.(?:txt|text|lrc|srt|vtt|md|rtf|docx?|odt|pdf|json|ya?ml|csv|html?)"
+    r"|(?:\.{1,2}|~)?[/\\]\S{1,250}",
+    re.IGNORECASE,
+)
 
 
 def read_text(value: str, what: str) -> str:
-    """Text of an option that is a file name or "-" for stdin. Raises RequestError."""
+    """Text of an option that is a file name or "-" for stdin; a guess of its encoding is said.
+
+    Raises RequestError.
+    """
     try:
         with open_plain_file_or_pipe(Path(value)) if value != "-" else nullcontext(sys.stdin.buffer) as file:
             data = file.read(MOST_BYTES + 1)
@@ -27,14 +41,35 @@ def read_text(value: str, what: str) -> str:
         raise RequestError(
             f"the {what} file {value} is too large", f"use at most {MAX_LYRICS_CHARS:,} characters"
         )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{value} is not UTF-8 text", f"save the {what} as UTF-8") from error
+    decoded = decode_text(data, what, "stdin" if value == "-" else value)
+    context = click.get_current_context(silent=True)
+    console = context.find_object(Console) if context and decoded.notice else None
+    if console:
+        console.warn(decoded.notice)
+    return decoded.text
 
 
 def text_or_file(value: str, what: str) -> str:
-    """An option that is text itself, a file's name, or "-"."""
+    """An option that is text itself, a file's name, or "-".
+
+    Raises RequestError for a text that looks like the name of a file that is not there.
+    """
     if value == "-" or os.path.isfile(value):  # unlike Path.is_file, never raises
         return read_text(value, what)
+    if _FILE_NAME.fullmatch(value.strip()):
+        raise RequestError(
+            f"the {what} {value.strip()!r} looks like the name of a file, and there is no such file",
+            _suggestion(value.strip()),
+        )
     return value
+
+
+def _suggestion(name: str) -> str:
+    """The likeliest file beside a name that is none."""
+    folder, wanted = os.path.split(name)
+    try:
+        names = [entry.name for entry in os.scandir(folder or ".") if entry.is_file()]
+    except (OSError, ValueError):
+        names = []
+    close = difflib.get_close_matches(wanted, names, 1)
+    return f"is it {os.path.join(folder, close[0])}?" if close else "check the name, or pass the text itself"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="--plan, with the sections, their fit, and the disk.")
 @click.option("--queue", type=PATH, metavar="FILE", help="Generate the songs of a YAML file.")
 @click.option("--stop-at", metavar="HH:MM", help="With --queue: stop at this time; run it again to go on.")
+@click.option("--strict", is_flag=True, help="Exit with 6 also where a section had no time for its words.")
 @laptop_options
 @pass_output
 def run(
@@ -43,6 +44,7 @@ def run(
     dry_run: bool,
     queue: Path | None,
     stop_at: str | None,
+    strict: bool,
 ) -> int:
     """Generate a song of lyrics: a folder with mix, vocals and instrumental.
 
@@ -61,7 +63,7 @@ def run(
     if plan_only or dry_run:
         show_forecast(output, job, dry_run)
         return 0
-    return finish(output, takes.start(job), job.models, job.compute)
+    return finish(output, takes.start(job), job.models, job.compute, strict=strict)
 
 
 def _generate_all(output: Console, queue: Path, stop_at: str | None) -> int:

@@ -22,9 +22,9 @@ from yuegguf.exchange.yue_ui import Project, Segment
 from yuegguf.files.arrays import save_array
 from yuegguf.files.atomic import read_limited, storage_errors
 from yuegguf.files.typed_json import MAX_JSON_BYTES
+from yuegguf.request.fit import MAX_SECTION_SECONDS
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
-from yuegguf.request.syllables import MAX_SECTION_SECONDS
 from yuegguf.song.folder import SongFolder
 
 MAX_TAG_BYTES = 120

@@ -29,6 +29,7 @@ from yuegguf.files.arrays import check_codes, load_array, save_array
 from yuegguf.files.atomic import replacing, storage_errors
 from yuegguf.files.reading import open_plain_file
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.request.changes import Kind, shortened
 from yuegguf.request.lyrics import MAX_LYRICS_CHARS, Section, parse_lyrics
 from yuegguf.song.encoding import EncodingMemory, audio_source, encode_source, sum_sources
 
@@ -41,6 +42,8 @@ MIN_SECTION_SECONDS = 1.0
 """Least seconds of a section; finetuning skips shorter ones."""
 
 _TIMED = re.compile(r"^\s*\[(\d+):(\d+(?:\.\d+)?)\]\s*(.*)$")
+_HARMLESS = (Kind.LABEL, Kind.COMPOSED, Kind.INVISIBLE, Kind.BRACKETS)
+"""Changes of lyrics that leave no words out."""
 _TAG = re.compile(r"^\s*\[[a-z#]+:.*\]\s*$", re.IGNORECASE)
 
 
@@ -108,9 +111,12 @@ def timed_sections(text: str) -> tuple[TimedSection, ...]:
         elif not starts and words:
             raise RequestError(f"line {number} comes before the first label", "open with a timed [verse]")
         plain.append(words)
-    sections = parse_lyrics("\n".join(plain)).sections
+    parsed = parse_lyrics("\n".join(plain), keep_repeats=True)
+    sections = parsed.sections
     if len(sections) != len(starts):
         raise RequestError("a line in brackets is not a section label", "use [verse], [chorus], …")
+    if left_out := [change.text for change in parsed.changes if change.kind not in _HARMLESS]:
+        raise RequestError(f"{shortened(left_out[0])!r} is no lyrics", "take it out")
     return tuple(TimedSection(start, section) for start, section in zip(starts, sections, strict=True))
 
 

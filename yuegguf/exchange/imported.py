@@ -17,10 +17,10 @@ from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm.vocab import interleave
 from yuegguf.pipeline.create import planned, record_of
 from yuegguf.pipeline.song_job import SongJob
+from yuegguf.request.fit import MAX_SECTION_SECONDS
 from yuegguf.request.lyrics import Section, format_lyrics, parse_lyrics
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import Output, SongRequest
-from yuegguf.request.syllables import MAX_SECTION_SECONDS
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import Imported, Phase, SongRecord
@@ -114,10 +114,14 @@ def assemble(
             f"all of it is kept as {len(frames)} of {len(parsed)} sections; say where they begin with --at"
         )
     sections, seconds = _raise_limits(parsed, frames, source.segment_seconds)
-    if lyrics is None or tuple(sections) != parse_lyrics(lyrics).sections:
+    if lyrics is None or tuple(sections) != parse_lyrics(lyrics, keep_repeats=True).sections:
         lyrics = format_lyrics(sections)
     chosen = "all" if len(frames) == len(sections) else str(len(frames))
-    request = SongRequest(genre, lyrics, chosen, seconds, source.seed, source.sampling, output=known.output)
+    request = SongRequest(
+        *(genre, lyrics, chosen, seconds, source.seed, source.sampling),
+        output=known.output,
+        keep_repeats=True,  # the words are those that it was generated from
+    )
     origin = Imported(tool=source.tool, files=source.files, start=source.start)
     whole, first = (
         np.ascontiguousarray(codes),
@@ -150,7 +154,7 @@ def _sections_for(lyrics: str | None, count: int, named: bool, notices: list[str
     if lyrics is None:
         notices.append("no lyrics are known: the song is kept without words; pass them with -l")
         return [Section("verse", "")] * count
-    sections = list(parse_lyrics(lyrics).sections)
+    sections = list(parse_lyrics(lyrics, keep_repeats=True).sections)
     if len(sections) < count:
         text = f"{count} sections are there, and the lyrics have {len(sections)}"
         if named:

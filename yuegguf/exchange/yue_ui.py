@@ -20,7 +20,8 @@ from yuegguf.codec.protocol import CODEBOOKS
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
 from yuegguf.lm.vocab import CODEBOOK_SIZE
-from yuegguf.request.lyrics import Section, format_lyrics, parse_lyrics
+from yuegguf.request.changes import Kind
+from yuegguf.request.lyrics import Lyrics, Section, format_lyrics, parse_lyrics
 from yuegguf.request.prepared import prepare
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
@@ -233,7 +234,7 @@ def _length_in_seconds(match: re.Match[str]) -> str:
 def our_label(name: str) -> str:
     """Our label for a section of YuE-UI; "verse" if the name is no valid label."""
     try:
-        sections = parse_lyrics(f"[{name}]").sections
+        sections = parse_lyrics(f"[{name}]", keep_repeats=True).sections
     except RequestError:
         return "verse"
     return sections[0].label if not sections[0].body else "verse"
@@ -246,15 +247,25 @@ def our_lyrics(lyrics: str, names: Sequence[str]) -> str:
     """
     labels, text = [our_label(name) for name in names], _LENGTH_IN_FRAMES.sub(_length_in_seconds, lyrics)
     try:
-        ours = [section.label for section in parse_lyrics(text).sections]
+        parsed = parse_lyrics(text, keep_repeats=True)
     except RequestError:
-        ours = []
+        parsed = Lyrics(())
+    alike = all(change.kind is Kind.LABEL for change in parsed.changes)
+    ours = [section.label for section in parsed.sections] if alike else []
     if ours and ours[: len(labels)] == labels:
         return text
     theirs = [replace(section, label=our_label(section.label)) for section in split_sections(lyrics)]
     theirs += [Section(label, "") for label in labels[len(theirs) :]]
+    theirs = [_as_one_section(section) for section in theirs]
     renamed = [replace(section, label=label) for section, label in zip(theirs, labels, strict=False)]
     return format_lyrics([*renamed, *theirs[len(labels) :]]) or format_lyrics([Section("verse", "")])
+
+
+def _as_one_section(section: Section) -> Section:
+    """A section without the lines that `parse_lyrics` would take for heads of others."""
+    while len(parts := parse_lyrics(format_lyrics([section]), keep_repeats=True).sections) > 1:
+        section = replace(section, body="\n".join(part.body for part in parts))
+    return replace(section, body=parts[0].body)
 
 
 def their_lyrics(request: SongRequest) -> tuple[str, list[str]]:

@@ -16,6 +16,7 @@ from yuegguf.pipeline.song_models import describe, describe_loras
 from yuegguf.planning.plan import Plan, file_bytes, make_plan
 from yuegguf.progress import Event, Progress
 from yuegguf.request.prepared import PreparedSong, prepare
+from yuegguf.request.scripts import line_scripts, model_mismatch
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song import encoding, recordings, voices
 from yuegguf.song.folder import SongFolder
@@ -34,7 +35,9 @@ def prepare_song(
     for notice in song.notices:
         progress(Event("draft", 0, 1, warning=notice))
     models = resolve(choice, request.reference is not None)
-    notices = reference_notices(request, choice, models)
+    scripts = [script for section in song.sections for script in line_scripts(section.body)]
+    mismatch = model_mismatch(scripts, models.name)
+    notices = [*([mismatch] if mismatch else []), *reference_notices(request, choice, models)]
     if models.name == NANO and choice.stage1 is None:
         notices.insert(
             0, "no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality"

@@ -114,7 +114,7 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
 
 def numbers_to_add(request: SongRequest, generated: Sequence[int], spec: str | None) -> list[int]:
     """The sections to add after those `generated`. Raises RequestError where the lyrics have none left."""
-    count, last = len(parse_lyrics(request.lyrics).sections), max(generated)
+    count, last = len(parse_lyrics(request.lyrics, request.keep_repeats).sections), max(generated)
     if spec is None or spec.strip().isdigit():
         more = 1 if spec is None else int(spec)
         added = list(range(last + 1, min(last + more, count) + 1))

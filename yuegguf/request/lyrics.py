@@ -1,40 +1,29 @@
 """Lyrics → sections. Nothing is dropped without a notice, and `[Verse 1]` works.
 
 What upstream accepts (one word in brackets, `infer.py`) keeps its exact text, so the prompt is the
-official one; text that upstream would lose is normalised or kept as lyrics, with a notice.
+official one; what upstream would lose or generate as words is read as it is meant (`blocks`), with a notice.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
 from yuegguf.errors import RequestError
+from yuegguf.request.blocks import Block, read_blocks
+from yuegguf.request.changes import Change
+from yuegguf.request.changes import notices as notices_of
 
-KNOWN_LABELS = frozenset(
-    (
-        *("verse", "chorus", "bridge", "intro", "outro", "prechorus", "postchorus", "hook", "refrain"),
-        *("interlude", "instrumental", "inst", "solo", "break", "breakdown", "drop", "build", "rap"),
-        *("spoken", "start", "end", "coda", "tag", "vamp", "ending", "opening", "theme"),
-    )
-)
-"""First words of a label that make any bracketed line a section: `[Verse 1: soft]`."""
-
-MAX_LYRICS_CHARS, MAX_BODY_CHARS, MAX_LABEL_CHARS = 100_000, 20_000, 100
-"""Characters of lyrics, of a section's lines, of a label: more than any model's context holds."""
+MAX_LYRICS_CHARS, MAX_BODY_CHARS = 100_000, 20_000
+"""Characters of lyrics, of a section's lines: more than any model's context holds."""
 MAX_SECTIONS = 200
 """Sections of lyrics, and of a choice of them."""
 
-_HEADER = re.compile(r"^\s*\[([^\[\]\n]+)\]\s*(.*)$")
-_UPSTREAM_LABEL = re.compile(r"^\w+$")
-_REPEAT_MARK = re.compile(r"^(x\s*\d+|\d+\s*x|repeat)$", re.IGNORECASE)
-_NUMBERED = re.compile(r"^\s*([^\W\d_]+)[\s:：-]*(?:[x×]\s*\d+|\d+(?:\s*[x×])?)\s*$", re.IGNORECASE)
-_LENGTH = re.compile(r"^\s*#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE)
-_MARKERS = ("[start_of_segment]", "[end_of_segment]", "[start_of_reference]", "[end_of_reference]")
+MOST_READINGS = 50
+"""Readings after which lyrics that still change are refused; ordinary ones take one or two."""
 
 
 @dataclass(frozen=True)
@@ -56,30 +45,56 @@ class Section:
 
 @dataclass(frozen=True)
 class Lyrics:
-    """Parsed lyrics, with a notice for each interpretation."""
+    """Parsed lyrics, with every change that reading them made."""
 
     sections: tuple[Section, ...]
-    notices: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """One sentence for each kind of change."""
+        return notices_of(self.changes)
 
 
 @lru_cache(maxsize=4)
-def parse_lyrics(text: str) -> Lyrics:
-    """Split lyrics into sections.
+def parse_lyrics(text: str, keep_repeats: bool = False) -> Lyrics:
+    """Split lyrics into sections, as people write or paste them.
 
-    A line that starts with a label in brackets opens a section. Brackets inside a line, repeat
-    marks such as `[x2]` and unknown stage directions stay lyrics. Raises RequestError when there
-    is no text, no label at all, or more than the limits above.
+    Labels become words that the model knows, marks and junk are left out, and repeats are written out, unless
+    `keep_repeats` is true; `format_lyrics` of the result is read as the same sections, without a change.
+    Raises RequestError when there are no words and no labels, or more than the limits above.
     """
     check_text_length(text, MAX_LYRICS_CHARS, "the lyrics")
     if not is_valid_text(text):
         raise RequestError("the lyrics are not text", "pass a UTF-8 text file")
-    clean = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    if not clean.strip():
+    if not text.lstrip("\ufeff").strip():
         raise RequestError("the lyrics are empty", "write sections such as [verse] with their lines")
-    parser = _Parser()
-    for number, line in enumerate(clean.split("\n"), 1):
-        parser.read(number, line)
-    return parser.finish()
+    changes: list[Change] = []
+    sections: tuple[Section, ...] = ()
+    for _ in range(MOST_READINGS):  # what was left out may uncover a label or mark
+        blocks, made = read_blocks(text, keep_repeats, MAX_LYRICS_CHARS)
+        changes += made
+        before, sections = sections, _sections_of(blocks)
+        if sections == before:
+            return Lyrics(sections, tuple(changes))
+        text = format_lyrics(sections)
+    raise RequestError(
+        "the lyrics cannot be told apart from their marks", "take brackets and marks out of them"
+    )
+
+
+def _sections_of(blocks: Sequence[Block]) -> tuple[Section, ...]:
+    """Blocks as sections. Raises RequestError where there are none, or more than the limits allow."""
+    sections = tuple(Section(b.head.label, b.body, b.seconds) for b in blocks if b.head is not None)
+    if not sections:
+        raise RequestError(
+            "the lyrics have no words and no section label", "write sections such as [verse] with their lines"
+        )
+    if len(sections) > MAX_SECTIONS:
+        raise RequestError(f"the lyrics have more than {MAX_SECTIONS} sections", "use fewer, or two songs")
+    for section in sections:
+        check_text_length(section.body, MAX_BODY_CHARS, f"the lines of [{section.label}]")
+    return sections
 
 
 def is_valid_text(text: str) -> bool:
@@ -133,93 +148,3 @@ def format_lyrics(sections: Sequence[Section]) -> str:
 def _length_line(seconds: float) -> str:
     """The `#length` line of these seconds, to the last digit."""
     return f"#length {Decimal(repr(seconds)).normalize():f}\n"
-
-
-class _Parser:
-    """Line-by-line parser; holds the current section."""
-
-    def __init__(self) -> None:
-        self.sections: list[Section] = []
-        self.notices: list[str] = []
-        self.label: str | None = None
-        self.lines: list[str] = []
-        self.seconds: float | None = None
-        self.next_seconds: float | None = None
-
-    def read(self, number: int, line: str) -> None:
-        length = _LENGTH.match(line)
-        if length:
-            self.next_seconds = float(length[1])
-            return
-        header = _HEADER.match(line)
-        label = _label(header[1], header[2]) if header else None
-        if header and label:
-            self._open(label, header[1], number)
-            line = header[2]
-            if not line:
-                return
-        elif header and header[1].strip():
-            self.notices.append(
-                f"line {number}: [{header[1][:MAX_LABEL_CHARS]}] is not a section label; kept as lyrics"
-            )
-        self.lines.append(self._without_markers(line, number))
-
-    def finish(self) -> Lyrics:
-        if self.label is None:
-            raise RequestError(
-                "the lyrics have no section label",
-                "put [verse], [chorus], … on a line of its own before each part",
-            )
-        self._close()
-        if self.next_seconds is not None:
-            self.notices.append("a #length line after the last section has no effect")
-        return Lyrics(tuple(self.sections), tuple(self.notices))
-
-    def _open(self, label: str, written: str, number: int) -> None:
-        self._close()
-        if label != written:
-            self.notices.append(f"line {number}: [{written}] is read as [{label}]")
-        self.label, self.seconds, self.next_seconds = label, self.next_seconds, None
-
-    def _close(self) -> None:
-        body = "\n".join(self.lines).strip()
-        self.lines = []
-        check_text_length(body, MAX_BODY_CHARS, f"the lines of [{self.label or 'verse'}]")
-        if len(self.sections) == MAX_SECTIONS:
-            raise RequestError(
-                f"the lyrics have more than {MAX_SECTIONS} sections", "use fewer, or two songs"
-            )
-        if self.label is not None:
-            self.sections.append(Section(self.label, body, self.seconds))
-        elif body:
-            self.sections.append(Section("verse", body))
-            self.notices.append("the lines before the first label are read as a [verse]")
-
-    def _without_markers(self, line: str, number: int) -> str:
-        for marker in _MARKERS:
-            if marker in line:
-                line = line.replace(marker, "")
-                self.notices.append(f"line {number}: {marker} is a control marker of the model; removed")
-        return line
-
-
-def _label(written: str, rest: str) -> str | None:
-    """The label of a bracket at the start of a line; None if it is lyrics."""
-    if len(written) > MAX_LABEL_CHARS or f"[{written}]" in _MARKERS or _REPEAT_MARK.match(written.strip()):
-        return None
-    words = re.findall(r"[^\W\d_]+", written.lower())
-    if _UPSTREAM_LABEL.match(written) and (not rest or (words[:1] and words[0] in KNOWN_LABELS)):
-        return written
-    for count in (2, 1):  # "pre chorus" before "pre"
-        name = "".join(words[:count])
-        if len(words) >= count and name in KNOWN_LABELS:
-            return name
-    numbered = _NUMBERED.match(written)
-    if numbered and not rest and not _latin(numbered[1]):  # [副歌 2]
-        return numbered[1]
-    return None
-
-
-def _latin(word: str) -> bool:
-    """Whether a word has Latin letters, so that KNOWN_LABELS decides."""
-    return any("LATIN" in unicodedata.name(letter, "") for letter in word)

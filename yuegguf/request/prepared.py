@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
+from yuegguf.request.changes import listed
+from yuegguf.request.fit import section_fit
 from yuegguf.request.lyrics import Section, choose_sections, parse_lyrics
 from yuegguf.request.song_request import SongRequest
+from yuegguf.request.tags import tag_notices
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class PreparedSong:
 
 def prepare(request: SongRequest) -> PreparedSong:
     """Parse a request's lyrics. Raises RequestError where no song can be generated from them."""
-    lyrics = parse_lyrics(request.lyrics)
+    lyrics = parse_lyrics(request.lyrics, request.keep_repeats)
     sections = choose_sections(lyrics.sections, request.sections)
     for section in sections:
         if section.seconds is not None and not 1 <= section.seconds <= 150:
@@ -46,7 +49,29 @@ def prepare(request: SongRequest) -> PreparedSong:
         caps = shared_frames(seconds, request.track.frames)
     else:
         caps = [round(FRAME_RATE * (request.segment_seconds if s is None else s)) for s in seconds]
-    return PreparedSong(request, lyrics.sections, sections, tuple(caps), lyrics.notices)
+    voiced = request.track is None or request.track.track != "vocal"
+    words = voiced and any(section.body for section in sections)
+    notices = (
+        *lyrics.notices,
+        *(_excess_notices(request, sections, caps) if voiced else ()),
+        *tag_notices(request.genre, words),
+    )
+    return PreparedSong(request, lyrics.sections, sections, tuple(caps), notices)
+
+
+def _excess_notices(
+    request: SongRequest, sections: Sequence[Section], caps: Sequence[int]
+) -> tuple[str, ...]:
+    """A notice of the sections whose words have no time."""
+    places = []
+    for number, (section, cap) in enumerate(zip(sections, caps, strict=True), 1):
+        fit = section_fit(replace(section, seconds=cap / FRAME_RATE), request.segment_seconds, request.genre)
+        if fit.verdict == "too long":
+            places.append(f"section {number} [{section.label}]: {fit.excess} of {fit.syllables} syllables")
+    if not places:
+        return ()
+    lost = f"words at the end of sections will be lost for want of time ({listed(places)})"
+    return (f"{lost}; see: yuegguf lyrics check",)
 
 
 def shared_frames(seconds: Sequence[float | None], frames: int) -> list[int]:

@@ -132,6 +132,8 @@ class SongRequest:
     retries: int = 2
     """Maximum times that a section with a fault is generated again."""
     output: Output = field(default_factory=Output)
+    keep_repeats: bool = False
+    """Whether marks such as `(x2)` stay words instead of repeating their line or section."""
 
     def __post_init__(self) -> None:
         check_text_length(self.genre, MAX_GENRE_CHARS, "the genre tags")
@@ -171,6 +173,8 @@ class FinishedSection:
     """Whether the model ended the section; False = the length limit did."""
     fault: str = ""
     """Fault left after all retries; empty if there is none."""
+    lost_lines: int = 0
+    """Lines at its end that it had no time for: it reached its limit, and they exceed the fastest pace."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,11 @@ class Song:
     def faults(self) -> dict[int, str]:
         """Faults left after all retries, by the section's number from 1."""
         return {n: section.fault for n, section in enumerate(self.sections, 1) if section.fault}
+
+    @property
+    def lost_lines(self) -> dict[int, int]:
+        """Lines that sections had no time for, by the section's number from 1."""
+        return {n: section.lost_lines for n, section in enumerate(self.sections, 1) if section.lost_lines}
 
     def to_json(self) -> dict[str, object]:
         """A JSON object with paths as text."""

@@ -1,121 +1,77 @@
-"""Check whether a section's words fit into its seconds, before hours of generation.
-
-YuE's vocals have a natural pace, and lyrics left at the end of a section are lost. In the official example,
-complete sections ran at 1.6 to 2.3 syllables a second. Syllables are vowel groups in Latin script, characters
-in Chinese, blocks in Korean, morae in Japanese.
-"""
+"""Syllables of lyrics, counted by script."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from math import ceil
-from typing import Literal
+import unicodedata
 
-from yuegguf.request.lyrics import Section
+from yuegguf.request.scripts import HAN, HANGUL, KANA, line_scripts
 
-Language = Literal["en", "zh", "ja", "ko"]
-FitVerdict = Literal["instrumental", "fits", "tight", "too long"]
-COMFORTABLE_PACE, MAX_PACE = 2.5, 3.5
-"""Syllables a second that fit easily, and above which words are lost."""
-MAX_SECTION_SECONDS = 150
-"""Most seconds of a section."""
-RAP_FACTOR = 1.8
-"""Factor on both paces for a section labelled rap, or a song tagged so."""
-LANGUAGE_NAMES: dict[Language, str] = {
-    "en": "Latin script",
-    "zh": "Chinese",
-    "ja": "Japanese",
-    "ko": "Korean",
-}
-
-_KANA = "\u3041-\u3096\u30a1-\u30fa"
-_SMALL = "ゃゅょャュョぁぃぅぇぉァィゥェォ"
-_HANGUL = "\uac00-\ud7a3"
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff"
-_SIGN = re.compile(f"[{_KANA}ー{_HANGUL}{_HAN}]")
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-_VOWELS = re.compile(r"[aeiouyàáâãäåæèéêëìíîïòóôõöøœùúûüýÿ]+", re.IGNORECASE)
-_SILENT = [re.compile(r"[^aeiouy]e$"), re.compile(r"[^aeiouytd]ed$"), re.compile(r"[^aeiouysxzcgh]es$")]
-_SPOKEN = re.compile(r"[^aeiouy]le$")
 KANJI_MORAE = 2
-"""Morae of a Chinese character among kana: most are read with two."""
+"""Morae of a Chinese character in Japanese: most are read with two."""
 
-
-@dataclass(frozen=True)
-class SectionFit:
-    """A section's words against its time."""
-
-    label: str
-    language: Language
-    syllables: int
-    seconds: float
-    """Length limit of the section."""
-    rap: bool = False
-
-    @property
-    def pace(self) -> float:
-        """Syllables a second."""
-        return self.syllables / self.seconds
-
-    @property
-    def verdict(self) -> FitVerdict:
-        """Whether the words fit: by the pace, relative to COMFORTABLE_PACE and MAX_PACE."""
-        if not self.syllables:
-            return "instrumental"
-        factor = RAP_FACTOR if self.rap else 1.0
-        if self.pace <= COMFORTABLE_PACE * factor:
-            return "fits"
-        return "tight" if self.pace <= MAX_PACE * factor else "too long"
-
-    @property
-    def advice(self) -> str:
-        """Suggested change; empty if none is needed."""
-        if self.verdict in ("instrumental", "fits"):
-            return ""
-        pace = COMFORTABLE_PACE * (RAP_FACTOR if self.rap else 1.0)
-        needed = ceil(self.syllables / pace)
-        longer = (
-            f"give it {needed} s (#length {needed})" if needed <= MAX_SECTION_SECONDS else "split it in two"
-        )
-        return f"take out about {self.syllables - int(pace * self.seconds)} syllables, or {longer}"
-
-
-def section_fit(section: Section, seconds: float, tags: str = "") -> SectionFit:
-    """A section's words against its own length, or `seconds` if it has none."""
-    rap = "rap" in section.label.lower() or bool(re.search(r"\brap\b", tags, re.IGNORECASE))
-    limit = section.seconds if section.seconds is not None else seconds
-    return SectionFit(section.label, detect_language(section.body), count_syllables(section.body), limit, rap)
-
-
-def detect_language(text: str) -> Language:
-    """Language by the most frequent script; kana among Chinese characters mean Japanese."""
-    kana, hangul, han = (len(re.findall(f"[{signs}]", text)) for signs in (_KANA, _HANGUL, _HAN))
-    latin = len(_VOWELS.findall(_SIGN.sub(" ", text)))
-    if max(kana, hangul, han, latin) == 0 or latin > max(hangul, kana + han):
-        return "en"
-    if hangul >= kana + han:
-        return "ko"
-    return "ja" if kana else "zh"
+_SMALL = "ゃゅょャュョぁぃぅぇぉァィゥェォ"
+_SIGN = re.compile(f"[{KANA}ー{HANGUL}{HAN}]")
+_HAN_SIGN = re.compile(f"[{HAN}]")
+_INDIC = re.compile("[\u0900-\u0dff]+")
+_THAI = re.compile("[\u0e01-\u0e2e]")
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_LATIN_VOWELS = re.compile(r"[aeiouyæøœı]+")
+_GREEK_VOWELS = re.compile(r"[αεηιουω]+")
+_CYRILLIC_VOWELS = re.compile(r"[аеиоуыэюяіє]")
+_SILENT = [re.compile(r"[^aeiouy]e$"), re.compile(r"[^aeiouytd]ed$"), re.compile(r"[^aeiouysxzcgh]es$")]
+"""Endings without a syllable in English: a silent e, and -es and -ed that are not spoken."""
+_SPOKEN = re.compile(r"[^aeiouy]le$")
+_PARTED = re.compile("([aeiouy])([aeiouy]\u0308)")
+_VIRAMA = 9
+"""Combining class of the sign that takes an Indic consonant's vowel away."""
 
 
 def count_syllables(text: str) -> int:
-    """Syllables of all words, in any script."""
-    kanji = KANJI_MORAE if detect_language(text) == "ja" else 1
+    """Syllables of all words, in any script: those of Arabic, Hebrew, Thai and others are an estimate."""
+    lines = [line for line in text.splitlines() if any(sign.isalpha() for sign in line)]
+    return sum(
+        _line_syllables(line, script == "Japanese")
+        for line, script in zip(lines, line_scripts(text), strict=True)
+    )
+
+
+def _line_syllables(line: str, japanese: bool) -> int:
     count = 0
-    for sign in _SIGN.findall(text):
-        if re.match(f"[{_HAN}]", sign):
-            count += kanji
+    for sign in _SIGN.findall(line):
+        if _HAN_SIGN.match(sign):
+            count += KANJI_MORAE if japanese else 1
         elif sign not in _SMALL:
             count += 1
-    return count + sum(_latin_syllables(word) for word in _WORD.findall(_SIGN.sub(" ", text)))
+    rest = _SIGN.sub(" ", line)
+    count += sum(_indic_syllables(run) for run in _INDIC.findall(rest))
+    count += -(-len(_THAI.findall(rest)) // 2)
+    rest = re.sub("[\u0900-\u0e7f]+", " ", rest)
+    return count + sum(_word_syllables(word) for word in _WORD.findall(rest))
 
 
-def _latin_syllables(word: str) -> int:
-    """Vowel groups; a final silent e, and -es and -ed that are not spoken, do not count (English)."""
-    lower = word.lower().replace("’", "'")
-    groups = len(_VOWELS.findall(lower))
-    silent = any(pattern.search(lower) for pattern in _SILENT)
-    if silent and not _SPOKEN.search(lower):
-        groups -= 1
-    return max(1, groups)
+def _indic_syllables(run: str) -> int:
+    """Consonants that keep their vowel, and vowels that stand alone."""
+    letters = sum(unicodedata.category(sign) == "Lo" for sign in run)
+    return max(0, letters - sum(unicodedata.combining(sign) == _VIRAMA for sign in run))
+
+
+def _word_syllables(word: str) -> int:
+    """Syllables of a word in an alphabet, at least 1."""
+    lower = unicodedata.normalize("NFC", word.lower()).replace("’", "'")
+    bare = _without_accents(lower)
+    name = unicodedata.name(word[0], "")
+    if name.startswith("CYRILLIC"):
+        return max(1, len(_CYRILLIC_VOWELS.findall(bare)))
+    if name.startswith("GREEK"):
+        return max(1, len(_GREEK_VOWELS.findall(bare)))
+    if name.startswith("LATIN"):
+        silent = any(pattern.search(lower) for pattern in _SILENT) and not _SPOKEN.search(lower)
+        return max(1, len(_LATIN_VOWELS.findall(bare)) - silent)
+    return max(1, -(-len(bare) // 2))
+
+
+def _without_accents(word: str) -> str:
+    """Base letters; a hyphen stands before a vowel whose diaeresis parts it from another, as in naïve."""
+    parted = _PARTED.sub(r"\1-\2", unicodedata.normalize("NFD", word))
+    return "".join(sign for sign in parted if not unicodedata.combining(sign))

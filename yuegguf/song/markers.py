@@ -11,7 +11,7 @@ from yuegguf.request.song_request import FinishedSection, Song
 from yuegguf.request.syllables import count_syllables
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.record import TEXT_FILES
-from yuegguf.song.state import finished, finished_sections
+from yuegguf.song.state import finished, finished_sections, generated_bodies
 
 
 def cue_points(sections: Sequence[FinishedSection]) -> list[CuePoint]:
@@ -27,21 +27,26 @@ def audacity_labels(sections: Sequence[FinishedSection]) -> str:
 def lrc_text(sections: Sequence[FinishedSection], bodies: Sequence[str], title: str) -> str:
     """The lyrics with times: a section's label at its exact start, its lines spread over its seconds.
 
-    YuE gives no time for a line, so each gets a share by its syllables. `bodies` are the sections' lines.
-    `encode --jsonl` reads this format.
+    YuE gives no time for a line, so each gets a share by its syllables; blank lines stay. `bodies` are the
+    sections' lines. `encode --jsonl` and `parse_lyrics` read this format.
     """
-    lines = [f"[ti:{' '.join(title.split())}]", "[by:yuegguf]"]
+    end = sections[-1].start + sections[-1].seconds if sections else 0.0
+    length = _lrc_time(end).strip("[]")
+    lines = [f"[ti:{' '.join(title.split())}]", "[by:yuegguf]", f"[length:{length}]"]
     for section, body in zip(sections, bodies, strict=False):
         lines.append(f"{_lrc_time(section.start)}[{section.label}]")
-        words = [line.strip() for line in body.splitlines() if line.strip()]
+        words = body.splitlines()
         starts = _line_starts(words, section.start, section.seconds)
-        lines += [f"{_lrc_time(start)} {line}" for start, line in zip(starts, words, strict=True)]
+        lines += [
+            f"{_lrc_time(start)} {line}" if line else _lrc_time(start)
+            for start, line in zip(starts, words, strict=True)
+        ]
     return "\n".join(lines) + "\n"
 
 
 def _line_starts(lines: Sequence[str], start: float, seconds: float) -> list[float]:
-    """Start of each line in seconds; a line without syllables counts as one syllable."""
-    weights = [max(1, count_syllables(line)) for line in lines]
+    """Start of each line in seconds; one without syllables counts as one syllable, a blank one as none."""
+    weights = [max(1, count_syllables(line)) if line.strip() else 0 for line in lines]
     return [start + seconds * sum(weights[:i]) / sum(weights) for i in range(len(lines))]
 
 
@@ -54,7 +59,7 @@ def _lrc_time(seconds: float) -> str:
 def write_markers(folder: SongFolder) -> None:
     """Write markers.txt and lyrics.lrc of a drafted song. Raises StorageError."""
     sections = finished_sections(folder)
-    bodies = [section.body for section in folder.song.sections]
+    bodies = generated_bodies(folder, sections)
     for name, text in zip(
         TEXT_FILES, (audacity_labels(sections), lrc_text(sections, bodies, folder.title)), strict=True
     ):

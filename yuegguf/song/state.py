@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.request.fit import lines_in_time
 from yuegguf.request.song_request import FinishedSection, Song
 from yuegguf.song.folder import SongFolder, sections_of
 from yuegguf.song.record import Phase
@@ -43,4 +45,25 @@ def finished_sections(folder: SongFolder) -> list[FinishedSection]:
     labels = [section.label for section in folder.song.sections]
     _, frames = folder.load_stage1()
     complete = [bool(n < cap) for n, cap in zip(frames, folder.song.caps, strict=False)]
-    return sections_of(labels, [int(n) for n in frames], complete, folder.record.faults)
+    sections = sections_of(labels, [int(n) for n in frames], complete, folder.record.faults)
+    return [
+        replace(section, lost_lines=lost)
+        for section, (_, lost) in zip(sections, _generated(folder, sections), strict=True)
+    ]
+
+
+def generated_bodies(folder: SongFolder, sections: Sequence[FinishedSection]) -> list[str]:
+    """The lines of each section, without those that it had no time for."""
+    return ["\n".join(lines) for lines, _ in _generated(folder, sections)]
+
+
+def _generated(folder: SongFolder, sections: Sequence[FinishedSection]) -> list[tuple[list[str], int]]:
+    """The lines of each section that are generated, and how many at its end are not."""
+    request = folder.request
+    voiced = request.track is None or request.track.track != "vocal"
+    return [
+        (written.body.splitlines(), 0)
+        if section.complete or not voiced
+        else lines_in_time(written, section.seconds, request.genre)
+        for section, written in zip(sections, folder.song.sections, strict=False)
+    ]

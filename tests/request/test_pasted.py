@@ -1,0 +1,404 @@
+"""Ten songs as they stand on lyric sites, in prompts and in files of old machines, and single forms."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+from helpers import cli
+
+from yuegguf.errors import RequestError
+from yuegguf.request.fit import merged_sections
+from yuegguf.request.lyrics import Lyrics, Section, format_lyrics, parse_lyrics
+from yuegguf.request.scripts import line_scripts, model_advice
+from yuegguf.request.text_decoding import decode_text
+
+PASTED = Path(__file__).parent / "pasted"
+SONGS = sorted(path.stem for path in PASTED.glob("*.txt"))
+
+
+def read(name: str) -> tuple[Lyrics, list[str]]:
+    decoded = decode_text((PASTED / f"{name}.txt").read_bytes(), "lyrics", f"{name}.txt")
+    parsed = parse_lyrics(decoded.text)
+    return parsed, [notice for notice in (decoded.notice, *parsed.notices) if notice]
+
+
+def test_there_are_ten_songs() -> None:
+    assert len(SONGS) == 10
+
+
+@pytest.mark.parametrize("name", SONGS)
+def test_a_pasted_song_is_read_as_it_is_meant(name: str) -> None:
+    """`NAME.expected` holds the canonical text, a line of dashes, and the notices."""
+    parsed, notices = read(name)
+    text, _, said = (PASTED / f"{name}.expected").read_text("utf-8").partition("-----\n")
+    assert format_lyrics(parsed.sections) == text
+    assert notices == said.splitlines()
+    assert parse_lyrics(text) == Lyrics(parsed.sections)
+
+
+@pytest.mark.parametrize("name", SONGS)
+def test_check_shows_every_line_of_a_pasted_song_in_order(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parsed, notices = read(name)
+    result = cli(capsys, "lyrics", "check", PASTED / f"{name}.txt")
+    assert result.code == 0
+    said = [line.removeprefix("note: ").replace(f"{PASTED}/", "") for line in result.err.splitlines()]
+    assert said == notices
+    shown = [line.strip() for line in result.out.splitlines() if line.startswith(" " * 6)]
+    lines = [line.strip() for section in parsed.sections for line in section.body.splitlines()]
+    assert shown == [line for line in lines if line]
+    formatted = cli(capsys, "lyrics", "format", PASTED / f"{name}.txt")
+    assert formatted.out.rstrip() == format_lyrics(parsed.sections).rstrip()
+
+
+def test_small_verses_of_many_scripts_are_merged_and_their_model_is_none() -> None:
+    sections = read("small_verses")[0].sections
+    assert [len(merged_sections(sections, seconds)) for seconds in (10, 30, 60)] == [8, 2, 1]
+    assert model_advice(script for s in sections for script in line_scripts(s.body)) == (
+        "no model of YuE was trained on Cyrillic script"
+    )
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("written", "label"),
+    [
+        ("[Guitar Solo]", "solo"),
+        ("[Instrumental Break]", "instrumental"),
+        ("[Main Theme - piano]", "instrumental"),
+        ("[Climax - powerful]", "chorus"),
+        ("[Drop]", "chorus"),
+        ("[Hook]", "chorus"),
+        ("[Refrain]", "chorus"),
+        ("[Post-Chorus]", "postchorus"),
+        ("[Pre Chorus 2]", "prechorus"),
+        ("[Interlude: strings]", "interlude"),
+        ("[Spoken]", "verse"),
+        ("[Verse One]", "verse"),
+        ("[Final Chorus]", "chorus"),
+        ("[Second Verse]", "verse"),
+        ("[Big Finish]", "outro"),
+        ("[Chorus: Name]", "chorus"),
+        ("[Verse 1: A, B & C]", "verse"),
+        ("[Anna: Verse 2]", "verse"),
+        ("[Middle 8]", "bridge"),
+        ("[Intro/Hook]", "intro"),
+        ("[主歌]", "verse"),
+        ("[副歌]", "chorus"),
+        ("[第二段主歌]", "verse"),
+        ("[预副歌]", "prechorus"),
+        ("[桥段]", "bridge"),
+        ("[サビ]", "chorus"),
+        ("[Bメロ]", "prechorus"),
+        ("[大サビ]", "chorus"),
+        ("[間奏]", "interlude"),
+        ("[1番]", "verse"),
+        ("[후렴]", "chorus"),
+        ("[2절]", "verse"),
+        ("[브릿지]", "bridge"),
+        ("[Estribillo]", "chorus"),
+        ("[Couplet 1]", "verse"),
+        ("[Refrão]", "chorus"),
+        ("[Припев 3]", "chorus"),
+        ("Verse 1:", "verse"),
+        ("{Chorus}", "chorus"),
+        ("CHORUS", "chorus"),
+        ("**Chorus**", "chorus"),
+        ("## Chorus", "chorus"),
+        ("(Chorus)", "chorus"),
+        ("Pre-Chorus", "prechorus"),
+        ("<Bridge>", "bridge"),
+        ("--- Outro ---", "outro"),
+        ("**[Verse 2]**", "verse"),
+        ("副歌：", "chorus"),
+        ("サビ", "chorus"),
+        ("후렴", "chorus"),
+    ],
+)
+def test_a_label_becomes_the_nearest_word_that_the_model_knows(written: str, label: str) -> None:
+    parsed = parse_lyrics(f"{written}\nla la lo\n")
+    assert parsed.sections == (Section(label, "la la lo"),)
+    assert parsed.notices == (f"labels are read as words that the model knows: {written} as [{label}]",)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "The bridge",
+        "the chorus of birds",
+        "A verse",
+        "Come out, come out",
+        "(hold on)",
+        "Solo",
+        "Drop it",
+        "I: the king",
+        "**loud**",
+    ],
+)
+def test_words_that_are_no_head_stay_words(line: str) -> None:
+    assert parse_lyrics(f"[verse]\nla\n{line}\nlo") == Lyrics((Section("verse", f"la\n{line}\nlo"),))
+
+
+def test_a_head_without_words_stands_for_an_earlier_section() -> None:
+    text = "Chorus:\nla la\n\nVerse:\nlo\n\nChorus:\n\n[Repeat Verse]\n"
+    assert [(s.label, s.body) for s in parse_lyrics(text).sections] == [
+        *(("chorus", "la la"), ("verse", "lo"), ("chorus", "la la"), ("verse", "lo")),
+    ]
+    plain = "[chorus]\nla\n[verse]\nlo\n[chorus]\n"  # as upstream reads it: an instrumental
+    assert parse_lyrics(plain).sections[2] == Section("chorus", "")
+
+
+# Marks
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *(
+            "[male]",
+            "[female]",
+            "[Both]",
+            "[singer 1: male]",
+            "[Male Vocals]",
+            "(female)",
+            "（男）",
+            "(함께)",
+        ),
+        *("[合唱]", "[男声]"),
+    ],
+)
+def test_singer_marks_are_left_out_alone_and_before_words(mark: str) -> None:
+    assert parse_lyrics(f"[verse]\n{mark}\nla\n{mark} lo").sections == (Section("verse", "la\nlo"),)
+    assert parse_lyrics(f"[verse]\n{mark}\nla\n{mark} lo").notices == (
+        f"singer marks are left out, since YuE has none: {mark}",
+    )
+
+
+def test_names_are_singer_marks_where_nothing_else_says_them() -> None:
+    alone = parse_lyrics("[verse]\n(Anna)\nla la\n\n(Ben)\nlo lo\n(Anna) li")
+    assert alone.sections[0].body == "la la\n\nlo lo\nli"
+    labelled = parse_lyrics("[verse: Anna & Ben]\nla\n(Ben) lo\n[Anna]\nli")
+    assert labelled.sections[0].body == "la\nlo\nli"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "I will love you forever\n(Forever)\nand a day",
+        "(Forever)\nI say forever",
+        "(Yeah)\nla la",
+        "la la\n(Believe)\nlo lo",
+        "(Come on) la",
+        "la (Anna) lo",
+    ],
+)
+def test_echoes_and_exclamations_are_words(body: str) -> None:
+    assert parse_lyrics(f"[verse]\n{body}") == Lyrics((Section("verse", body),))
+
+
+def test_directions_are_said_in_one_notice() -> None:
+    text = (
+        "[verse]\nla\n[Vocal chop: 'believe']\n[Acoustic guitar melody fades out]\n[abrupt silence]\n"
+        "(instrumental)\nlo [laughs]"
+    )
+    assert parse_lyrics(text).sections == (Section("verse", "la\nlo"),)
+    assert parse_lyrics(text).notices == (
+        "stage directions are left out: [Vocal chop: 'believe'], [Acoustic guitar melody fades out], "
+        "[abrupt silence], (instrumental), [laughs]",
+    )
+
+
+# Repeats
+
+
+@pytest.mark.parametrize(
+    ("text", "bodies"),
+    [
+        ("la (x2)\nlo", ["la\nla\nlo"]),
+        ("la [2x]\nlo", ["la\nla\nlo"]),
+        ("la x3", ["la\nla\nla"]),
+        ("la（×2）", ["la\nla"]),
+        ("la (bis)", ["la\nla"]),
+        ("la (repeat 2 times)", ["la\nla"]),
+        ("la\nlo\n\nli\nle\n(x2)", ["la\nlo\n\nli\nle\nli\nle"]),
+        ("(x2)\nla", ["la", "la"]),
+        ("la (x1)", ["la"]),
+        ("la (x100)", ["la (x100)"]),
+        ("la (x2) lo", ["la (x2) lo"]),
+    ],
+)
+def test_repeats_of_lines(text: str, bodies: list[str]) -> None:
+    assert [s.body for s in parse_lyrics(f"[verse]\n{text}").sections] == bodies
+
+
+@pytest.mark.parametrize(
+    "head", ["[verse x2]", "[verse] (x2)", "[verse] x2", "[Verse (x2)]", "**Verse** (x2)", "Verse x2:"]
+)
+def test_repeats_of_sections(head: str) -> None:
+    assert [(s.label.lower(), s.body) for s in parse_lyrics(f"{head}\nla").sections] == [("verse", "la")] * 2
+    kept = parse_lyrics(f"{head}\nla", keep_repeats=True).sections
+    assert len(kept) == 1
+    assert "la" in kept[0].body
+
+
+def test_repeats_stay_where_they_are_kept() -> None:
+    body = "la (x2)\n(x3)\nlo [2x]"
+    assert parse_lyrics(f"[verse]\n{body}", keep_repeats=True) == Lyrics((Section("verse", body),))
+
+
+def test_repeats_end_where_lyrics_are_too_long() -> None:
+    with pytest.raises(RequestError, match="at most"):
+        parse_lyrics("[verse]\n" + "la la la la (x20)\n" * 4000)
+
+
+# Times
+
+
+def test_an_lrc_of_labels_gives_their_lengths() -> None:
+    text = "\ufeff[ar:X]\r\n[00:01.00][verse]\r\n[00:01.50] la\r\n[00:11.50][00:12.00]lo\r\n[01:00.5][outro]"
+    assert parse_lyrics(text).sections == (Section("verse", "la\nlo\nlo", 59.5), Section("outro", ""))
+
+
+def test_an_lrc_without_labels_has_stanzas_at_gaps() -> None:
+    lines = [*range(10, 30, 4), *range(50, 60, 4)]
+    text = "[length:01:10.00]\n" + "".join(
+        f"[00:{second}.00]<00:{second}.10>la<00:{second}.50> {second}\n" for second in lines
+    )
+    assert [(s.label, len(s.body.split("\n")), s.seconds) for s in parse_lyrics(text).sections] == [
+        ("verse", 5, 40.0),
+        ("verse", 3, 20.0),
+    ]
+
+
+def test_lengths_out_of_range_are_said() -> None:
+    parsed = parse_lyrics("[00:00.00][intro]\n[00:00.50][verse]\n[00:00.50]la\n[05:00.00][outro]")
+    assert [s.seconds for s in parsed.sections] == [None, None, None]
+    assert (
+        "times that give a section less than 1 or more than 150 s set no length: 0.50 s, 299.50 s"
+        in parsed.notices
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0:15 la la\n0:20 lo lo",
+        "[0:15]\nla la\n(0:20)\nlo lo",
+        "1\n00:00:15,000 --> 00:00:18,000\nla la\n2\n00:00:20,000 --> 00:00:22,500\nlo lo",
+    ],
+)
+def test_other_times_are_left_out(text: str) -> None:
+    words = parse_lyrics(f"[verse]\n{text}").sections[0].body.split()
+    assert words == ["la", "la", "lo", "lo"]
+
+
+# Characters and encodings
+
+
+KOREAN, JAPANESE, CHINESE = (
+    "사랑해요 그대여\n먼 길이었지",
+    "夢を見た、きっと\nおかえり",
+    "月亮代表我的心\n进来吧，路很长",
+)
+WESTERN, POLISH, RUSSIAN = (
+    "Über den Flüssen – „schön“\nd’été",
+    "Świat śpi, noc gęstnieje\nI nikt nie wie, kto jeszcze żyje\nW oknach światła",
+    "Ночь тиха\nИ спит река",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "name"),
+    [
+        (CHINESE, "gb18030", "GBK"),
+        ("月亮代表我的心\n進來吧，路很長", "big5", "Big5"),
+        (JAPANESE, "cp932", "Shift-JIS"),
+        (JAPANESE, "euc_jp", "EUC-JP"),
+        (KOREAN, "cp949", "EUC-KR"),
+        (WESTERN, "cp1252", "CP1252"),
+        (POLISH, "cp1250", "CP1250"),
+        (RUSSIAN, "cp1251", "CP1251"),
+        ("la la lo", "utf-16-le", "UTF-16-LE"),
+        ("la la lo", "utf-16-be", "UTF-16-BE"),
+    ],
+)
+def test_other_encodings_are_guessed_and_said(text: str, encoding: str, name: str) -> None:
+    decoded = decode_text(text.encode(encoding), "lyrics", "a.txt")
+    assert decoded.text == text
+    assert decoded.notice == f"a.txt is not UTF-8; it is read as {name}, which is a guess"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_stated_encoding_is_no_guess(encoding: str) -> None:
+    decoded = decode_text(CHINESE.encode(encoding), "lyrics", "a.txt")
+    assert (decoded.text, decoded.notice) == (CHINESE, "")
+
+
+@pytest.mark.parametrize(
+    "data", [bytes(range(256)), b"\x7fELF\x02\x01\0\0\xff", b"\xff\xfe\0", b"\x89PNG\r\n\x1a\n"]
+)
+def test_bytes_that_are_no_text_are_refused(data: bytes) -> None:
+    with pytest.raises(RequestError, match=r"a\.txt is not text in any encoding known here; save the lyrics"):
+        decode_text(data, "lyrics", "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ("la\rlo\u2028li\u2029le\x85lu", "la\nlo\nli\nle\nlu"),
+        ("l\u200ba\ufeff l\u00ado\u2060", "la lo"),
+        ("la\u00a0lo", "la lo"),
+        (unicodedata.normalize("NFD", "été 한국"), "été 한국"),
+        ("👩\u200d🎤 la", "👩\u200d🎤 la"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("我 爱 你", "我爱你"),
+        ("月 亮 ， 代 表  我 的 心", "月亮，代表 我的心"),
+        ("我 爱 baby 你", "我 爱 baby 你"),
+        ("…!\n🎵", ""),
+    ],
+)
+def test_characters_of_words(text: str, body: str) -> None:
+    assert parse_lyrics(f"[verse]\n{text}").sections == (Section("verse", body),)
+
+
+def test_full_width_brackets_are_brackets() -> None:
+    assert [s.label for s in parse_lyrics("［verse］\nla\n【chorus】\nlo").sections] == ["verse", "chorus"]
+
+
+# What stands above
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Title: Lanterns",
+        "Lanterns\nby Mara Quill",
+        "作词：某人\n作曲：某人",
+        "제목: 막차",
+        "# Lanterns",
+        "Lanterns Lyrics",
+    ],
+)
+@pytest.mark.parametrize("rest", ["[chorus]\nla la", "la la"])
+def test_title_and_credits_are_left_out_with_a_notice(head: str, rest: str) -> None:
+    parsed = parse_lyrics(f"{head}\n\n{rest}")
+    assert [s.body for s in parsed.sections] == ["la la"]
+    assert f"lines above the lyrics are left out: {head.replace(chr(10), ', ')}" in parsed.notices
+
+
+def test_other_lines_above_the_first_label_are_a_verse() -> None:
+    parsed = parse_lyrics("by the river I sat down\n[chorus]\nla")
+    assert parsed.sections[0] == Section("verse", "by the river I sat down")
+    assert parsed.notices == ("lines before the first label are read as a [verse]: by the river I sat down",)
+
+
+@pytest.mark.parametrize(
+    "line", ["A B C, easy as", "C", "Am I", "Be", "Embed me", "like you might", "E.T. home"]
+)
+def test_words_that_look_like_chords_or_sites_stay(line: str) -> None:
+    assert parse_lyrics(f"[verse]\nla\n{line}\nlo") == Lyrics((Section("verse", f"la\n{line}\nlo"),))

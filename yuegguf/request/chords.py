@@ -1,0 +1,55 @@
+"""Chords and tablature among lyrics."""
+
+from __future__ import annotations
+
+import re
+
+from yuegguf.request.changes import Change, Kind
+
+_CHORD = (
+    r"[A-G][#b♯♭]?(?:maj|min|dim|aug|sus|add|m|M|°|ø|\+)?\d{0,2}(?:(?:maj|min|dim|aug|sus|add|[#b])\d{1,2})*"
+    r"(?:/[A-G][#b♯♭]?)?"
+)
+_TOKEN = re.compile(rf"\(?{_CHORD}\)?|[|:%]+|-+|N\.?C\.?|x\d")
+_PLAIN = re.compile(r"[A-G]")
+_INLINE = re.compile(rf"\[({_CHORD})\]")
+_TAB = re.compile(r"^\s*[eEBGDAd]?\s*\|[-\dhpbrx/\\~|\s()]{6,}$")
+_DIRECTIVE = re.compile(
+    r"^\s*\{(?:title|t|subtitle|st|artist|key|tempo|capo|comment|c|soc|eoc|sov|eov)\s*(?::.*)?\}\s*$"
+)
+
+
+def without_chords(lines: list[str]) -> tuple[list[str], list[Change]]:
+    """Lines without chord lines, tablature, `[Am]` among words, and directives of chord sheets."""
+    changes: list[Change] = []
+    kept = []
+    rows = [line for line in lines if _is_chord_row(line)]
+    sheet = len(rows) > 1 or any(not _bare(line) for line in rows)
+    inline = any(_INLINE.search(line) and _INLINE.sub("", line).strip() for line in lines)
+    for line in lines:
+        if (sheet and _is_chord_row(line)) or _TAB.match(line) or _DIRECTIVE.match(line):
+            changes.append(Change(Kind.CHORDS, line.strip()))
+            continue
+        words = _INLINE.sub("", line) if inline else line
+        if words != line:
+            changes.append(Change(Kind.CHORDS, " ".join(found[0] for found in _INLINE.finditer(line))))
+            if not words.strip():
+                continue
+        kept.append(words)
+    return kept, changes
+
+
+def _is_chord_row(line: str) -> bool:
+    """Whether a line has at least two chords, or one that is no word, and nothing else."""
+    tokens = line.split()
+    chords = [token for token in tokens if re.fullmatch(rf"\(?{_CHORD}\)?", token)]
+    return (
+        bool(chords)
+        and all(_TOKEN.fullmatch(token) for token in tokens)
+        and (len(chords) > 1 or not re.fullmatch(r"[A-G]m?", chords[0]))
+    )
+
+
+def _bare(line: str) -> bool:
+    """Whether a row of chords may be spelled letters: single letters with single spaces."""
+    return "  " not in line.strip() and all(_PLAIN.fullmatch(token) for token in line.split())

@@ -1,0 +1,186 @@
+"""What each line of lyrics is: the head of a section, a mark, a length, or words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from yuegguf.request.changes import Change, Kind
+from yuegguf.request.labels import Label, read_label
+from yuegguf.request.marks import (
+    is_direction,
+    is_exclamation,
+    is_singer,
+    performer_names,
+    singer_prefix,
+)
+from yuegguf.request.repeats import split_times
+
+LENGTH_LINE = re.compile(r"^\s*#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE)
+_BRACKET = re.compile(r"^\s*\[(?!\s*\])([^\[\]]+)\]\s*(.*)$")
+_BRACKET_AT_END = re.compile(r"^(.*\S)\s*\[([^\[\]]+)\]\s*$")
+_ROUND_LINE = re.compile(r"^\s*[(（*]+\s*([^()（）*\s][^()（）*]{0,59}?)\s*[)）*]+\s*$")
+_MARKUP = (
+    re.compile(r"^#{1,6}\s*(?P<inner>[^#\s].*?)\s*#*$"),
+    re.compile(r"^(?P<mark>\*{1,3}|_{1,3}|~{1,2}|-{1,5}|={1,5}|—+)\s*(?P<inner>.+?)\s*(?P=mark)$"),
+    re.compile(r"^\{\s*(?P<inner>[^{}]+?)\s*\}$"),
+    re.compile(r"^<\s*(?P<inner>[^<>]+?)\s*>$"),
+    re.compile(r"^(?P<inner>.+?)\s*[:：]$"),
+)
+_ROUND = re.compile(r"^[(（]\s*(?P<inner>[^()（）]+?)\s*[)）]$")
+_HEAD_AND_WORDS = re.compile(r"^\s*(?P<head>[^:：]{1,40}?)\s*[:：]\s*(?P<words>\S.*)$")
+_SUNG_PARTS = frozenset(("verse", "chorus", "bridge", "prechorus", "postchorus"))
+_NO_HEAD = frozenset(("the", "a", "i"))
+
+
+@dataclass(frozen=True)
+class Head:
+    """The line that opens a section."""
+
+    label: str
+    times: int = 1
+    again: bool = False
+    """Whether an earlier section of this label stands in for missing words."""
+
+
+@dataclass(frozen=True)
+class Length:
+    """A `#length` line."""
+
+    seconds: float
+
+
+Element = Head | Length | str
+"""What a line is; a string is words, or a blank line."""
+
+
+@dataclass
+class _Reader:
+    """Reads lines, with what the whole text says about names and labels."""
+
+    names: frozenset[str]
+    labelled: bool
+    """Whether some line is a label in brackets."""
+    keep_repeats: bool
+    changes: list[Change] = field(default_factory=list)
+
+    def read(self, line: str, opens: bool) -> list[Element]:
+        """The elements of a line; `opens` = it is the first of a stanza."""
+        elements: list[Element] = []
+        rest: str | None = line
+        while rest is not None:
+            more, rest = self._step(rest, opens)
+            elements += more
+            opens = False
+            if rest is not None and not rest.strip():
+                break
+        return elements
+
+    def _step(self, line: str, opens: bool) -> tuple[list[Element], str | None]:
+        """The first element of a line, if it is no mark to leave out, and what is left to read."""
+        length = LENGTH_LINE.match(line)
+        if length:
+            return [Length(float(length[1]))], None
+        bracket = _BRACKET.match(line)
+        if bracket:
+            return self._bracket(line, bracket[1].strip(), bracket[2])
+        plain = self._plain_head(line, opens)
+        if plain:
+            return plain
+        singer = singer_prefix(line, self.names)
+        if singer:
+            self.changes.append(Change(Kind.SINGER, singer[0]))
+            return [], singer[1]
+        alone = _ROUND_LINE.match(line)
+        if alone and is_direction(alone[1]):
+            self.changes.append(Change(Kind.DIRECTION, line.strip()))
+            return [], None
+        end = _BRACKET_AT_END.match(line)
+        if end and split_times(f"[{end[2]}]") is None and not is_exclamation(end[2]):
+            self.changes.append(Change(Kind.DIRECTION, f"[{end[2]}]"))
+            return [], end[1]
+        return [line], None
+
+    def _bracket(self, line: str, inner: str, rest: str) -> tuple[list[Element], str | None]:
+        """The same of a line that begins with a text in brackets."""
+        if split_times(f"[{inner}]"):
+            return [line], None
+        label = read_label(inner)
+        if label is None and not rest and re.fullmatch(r"\w+", inner) and not self._is_mark(inner):
+            label = Label(inner)
+        if label:
+            return self._head(label, f"[{inner}]", rest)
+        if is_exclamation(inner):
+            return [line], None
+        kind = Kind.SINGER if is_singer(inner, self.names) else Kind.DIRECTION
+        self.changes.append(Change(kind, f"[{inner}]"))
+        return [], rest
+
+    def _is_mark(self, inner: str) -> bool:
+        return is_singer(inner, self.names) or is_direction(inner)
+
+    def _head(self, label: Label, written: str, rest: str) -> tuple[list[Element], str | None]:
+        """A head and what is left to read; a repeat mark after it repeats the section."""
+        mark = split_times(rest) if len(rest) <= 40 else None
+        if mark and not mark[0] and not self.keep_repeats:
+            label, rest = replace(label, times=mark[1]), ""
+        if written != f"[{label.word}]":
+            self.changes.append(Change(Kind.LABEL, f"{written} as [{label.word}]"))
+        return [Head(label.word, 1 if self.keep_repeats else label.times, label.again)], rest
+
+    def _plain_head(self, line: str, opens: bool) -> tuple[list[Element], str | None] | None:
+        """The same of a head without brackets, such as `Verse 1:`, `**Chorus**` or `CHORUS`; else None."""
+        inner, decorated, round_ = _undecorated(line)
+        bracket = _BRACKET.match(inner)
+        if decorated and bracket and (label := read_label(bracket[1].strip())):
+            return self._head(label, line.strip(), bracket[2])
+        label = read_label(inner)
+        if label and label.pure and self._is_plain_head(label, inner, decorated, round_, opens):
+            return self._head(replace(label, word=label.word.lower(), again=True), line.strip(), "")
+        split = _HEAD_AND_WORDS.match(line)
+        label = read_label(split["head"]) if split else None
+        if split and label and label.pure and label.strong and _first_word(split["head"]) not in _NO_HEAD:
+            lower = replace(label, word=label.word.lower())
+            return self._head(lower, f"{split['head'].strip()}:", split["words"])
+        return None
+
+    def _is_plain_head(self, label: Label, inner: str, decorated: bool, round_: bool, opens: bool) -> bool:
+        if _first_word(inner) in _NO_HEAD:
+            return False
+        if round_:
+            return label.strong and label.word.lower() in _SUNG_PARTS
+        if decorated:
+            return True
+        capitals = inner.isupper() and len(inner) > 1
+        return label.strong and (capitals or (opens and not self.labelled))
+
+
+def read_elements(lines: Sequence[str], keep_repeats: bool) -> tuple[list[Element], list[Change]]:
+    """What each line is. Singer marks and stage directions are left out."""
+    brackets = [match[1] for line in lines if (match := _BRACKET.match(line))]
+    reader = _Reader(performer_names(lines), any(read_label(text.strip()) for text in brackets), keep_repeats)
+    elements: list[Element] = []
+    opens = True
+    for line in lines:
+        elements += reader.read(line, opens)
+        opens = not line.strip()
+    return elements, reader.changes
+
+
+def _undecorated(line: str) -> tuple[str, bool, bool]:
+    """A line without markup around it, whether it had some, and whether that was round brackets."""
+    inner, round_ = line.strip(), False
+    while len(inner) <= 60:
+        mark = split_times(inner)
+        body, times = (mark[0], inner[len(mark[0]) :]) if mark and mark[0] else (inner, "")
+        match = next((found for pattern in (*_MARKUP, _ROUND) if (found := pattern.match(body))), None)
+        if not match:
+            break
+        round_ = round_ or match.re is _ROUND
+        inner = match["inner"] + times
+    return inner, inner != line.strip(), round_
+
+
+def _first_word(text: str) -> str:
+    return (text.split() or [""])[0].lower()

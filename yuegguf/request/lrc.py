@@ -1,0 +1,145 @@
+"""LRC (timed lyrics) → plain lyrics whose sections have the lengths that the times give."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from yuegguf.request.changes import Change, Kind
+from yuegguf.request.head_lines import count_head_lines
+from yuegguf.request.labels import read_label
+
+MIN_SECONDS, MAX_SECONDS = 1, 150
+"""Seconds that a `#length` line may give a section."""
+GAP_FACTOR, MIN_GAP, MOST_LINES = 2.0, 4.0, 8
+"""Without labels a stanza ends before a line that comes this many usual gaps, and seconds, after the last,
+and has at most this many lines."""
+
+_STAMP = r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]"
+_STAMPS = re.compile(rf"^\s*(?:{_STAMP}\s*)*{_STAMP}")
+_ANY_STAMP = re.compile(_STAMP)
+_WORD_TIME = re.compile(r"<\d{1,3}:\d{1,2}(?:[.:]\d{1,3})?> ?")
+_TAG = re.compile(
+    r"^\s*\[(ar|ti|al|au|by|re|ve|la|length|offset|tool|lr|id|#)\s*:([^\]]*)\]\s*$", re.IGNORECASE
+)
+_LABEL = re.compile(r"^\[([^\[\]]+)\]\s*$")
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line and its time in seconds."""
+
+    time: float
+    text: str
+
+
+def plain_lyrics(text: str) -> tuple[str, list[Change]]:
+    """Lyrics without times; a text without any is returned as it is.
+
+    A label's time is the start of its section, which ends at the next label's time, or at `[length:…]`.
+    Without labels, empty lines and long gaps end a stanza.
+    """
+    lines = text.split("\n")
+    if not any(_STAMPS.match(line) for line in lines):
+        return text, []
+    changes: list[Change] = []
+    end: float | None = None
+    timed: list[_Line] = []
+    for line in lines:
+        tag = _TAG.match(line)
+        if tag:
+            changes.append(Change(Kind.FILE_TAGS, line.strip()))
+            end = _length(tag[2]) if tag[1].lower() == "length" else end
+            continue
+        times, words = _read_line(line)
+        if times or words.strip():
+            timed += [_Line(time, words) for time in times or [timed[-1].time if timed else 0.0]]
+    timed.sort(key=lambda line: line.time)  # stable: lines of one time stay in order
+    heads = count_head_lines([line.text for line in timed])
+    changes += [Change(Kind.HEAD, line.text.strip()) for line in timed[:heads] if line.text.strip()]
+    timed = timed[heads:]
+    labelled = any(_is_label(line.text) for line in timed)
+    written = _labelled(timed, end, changes) if labelled else _stanzas(timed, end, changes)
+    changes.append(Change(Kind.TIMES))
+    return "\n".join(written) + "\n", changes
+
+
+def _read_line(line: str) -> tuple[list[float], str]:
+    """The times of a line, and its words without the times of words."""
+    stamps = _STAMPS.match(line)
+    times, rest = [], line
+    if stamps:
+        times = [_seconds(found.groups()) for found in _ANY_STAMP.finditer(stamps[0])]
+        rest = line[stamps.end() :].removeprefix(" ")
+    return times, _ANY_STAMP.sub("", _WORD_TIME.sub("", rest))
+
+
+def _seconds(parts: Sequence[str | None]) -> float:
+    minutes, seconds, fraction = parts
+    return int(minutes or 0) * 60 + int(seconds or 0) + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+def _length(written: str) -> float | None:
+    """Seconds of a `[length:mm:ss.xx]` tag; None where it is no time."""
+    match = _ANY_STAMP.fullmatch(f"[{written.strip()}]")
+    return _seconds(match.groups()) if match else None
+
+
+def _is_label(text: str) -> bool:
+    match = _LABEL.match(text.strip())
+    return bool(match and read_label(match[1]))
+
+
+def _labelled(timed: Sequence[_Line], end: float | None, changes: list[Change]) -> list[str]:
+    """Lines of an LRC with labels, with a `#length` line above each label."""
+    starts = [line.time for line in timed if _is_label(line.text)]
+    lengths = iter([b - a for a, b in pairwise([*starts, end]) if b is not None and a is not None])
+    written = []
+    for line in timed:
+        if _is_label(line.text):
+            written += _length_line(next(lengths, None), changes)
+        written.append(line.text)
+    return written
+
+
+def _stanzas(timed: Sequence[_Line], end: float | None, changes: list[Change]) -> list[str]:
+    """Lines of an LRC without labels as stanzas with blank lines between, and a `#length` line above each."""
+    gaps = [b.time - a.time for a, b in pairwise(timed) if a.text.strip() and b.text.strip()]
+    most = max(MIN_GAP, GAP_FACTOR * median(gaps)) if gaps else MIN_GAP
+    stanzas: list[list[_Line]] = []
+    last: _Line | None = None
+    for line in timed:
+        if line.text.strip():
+            if last is None or not last.text.strip() or line.time - last.time > most:
+                stanzas.append([])
+            stanzas[-1].append(line)
+        last = line
+    parts = [part for stanza in stanzas for part in _parts(stanza)]
+    final = timed[-1].time if timed and not timed[-1].text.strip() else end
+    bounds = [*(part[0].time for part in parts), final]
+    written = []
+    for part, (start, stop) in zip(parts, pairwise(bounds), strict=True):
+        length = stop - start if start is not None and stop is not None else None
+        written += [*_length_line(length, changes), *(line.text for line in part), ""]
+    return written
+
+
+def _parts(stanza: Sequence[_Line]) -> list[Sequence[_Line]]:
+    """A stanza in equal parts of at most MOST_LINES."""
+    count = -(-len(stanza) // MOST_LINES)
+    marks = [len(stanza) * n // count for n in range(count + 1)]
+    return [stanza[a:b] for a, b in pairwise(marks)]
+
+
+def _length_line(seconds: float | None, changes: list[Change]) -> list[str]:
+    """The `#length` line of a section; none where its length is unknown or out of range."""
+    if seconds is None:
+        return []
+    if not MIN_SECONDS <= round(seconds, 2) <= MAX_SECONDS:
+        changes.append(Change(Kind.NO_LENGTH, f"{seconds:.2f} s"))
+        return []
+    changes.append(Change(Kind.TIME_LENGTHS))
+    return [f"#length {round(seconds, 2):g}"]
