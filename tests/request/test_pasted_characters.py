@@ -1,0 +1,158 @@
+"""Times, encodings, invisible characters and titles of pasted lyrics."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from yuegguf.errors import RequestError
+from yuegguf.request.lyrics import Lyrics, Section, parse_lyrics
+from yuegguf.request.text_decoding import decode_text
+
+# Times
+
+
+def test_an_lrc_of_labels_gives_their_lengths() -> None:
+    text = "\ufeff[ar:X]\r\n[00:01.00][verse]\r\n[00:01.50] la\r\n[00:11.50][00:12.00]lo\r\n[01:00.5][outro]"
+    assert parse_lyrics(text).sections == (Section("verse", "la\nlo\nlo", 59.5), Section("outro", ""))
+
+
+def test_an_lrc_without_labels_has_stanzas_at_gaps() -> None:
+    lines = [*range(10, 30, 4), *range(50, 60, 4)]
+    text = "[length:01:10.00]\n" + "".join(
+        f"[00:{second}.00]<00:{second}.10>la<00:{second}.50> {second}\n" for second in lines
+    )
+    assert [(s.label, len(s.body.split("\n")), s.seconds) for s in parse_lyrics(text).sections] == [
+        ("verse", 5, 40.0),
+        ("verse", 3, 20.0),
+    ]
+
+
+def test_lengths_out_of_range_are_said() -> None:
+    parsed = parse_lyrics("[00:00.00][intro]\n[00:00.50][verse]\n[00:00.50]la\n[05:00.00][outro]")
+    assert [s.seconds for s in parsed.sections] == [None, None, None]
+    assert (
+        "times that give a section less than 1 or more than 150 s set no length: 0.50 s, 299.50 s"
+        in parsed.notices
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0:15 la la\n0:20 lo lo",
+        "[0:15]\nla la\n(0:20)\nlo lo",
+        "1\n00:00:15,000 --> 00:00:18,000\nla la\n2\n00:00:20,000 --> 00:00:22,500\nlo lo",
+    ],
+)
+def test_other_times_are_left_out(text: str) -> None:
+    words = parse_lyrics(f"[verse]\n{text}").sections[0].body.split()
+    assert words == ["la", "la", "lo", "lo"]
+
+
+# Characters and encodings
+
+
+KOREAN, JAPANESE, CHINESE = (
+    "사랑해요 그대여\n먼 길이었지",
+    "夢を見た、きっと\nおかえり",
+    "月亮代表我的心\n进来吧，路很长",
+)
+WESTERN, POLISH, RUSSIAN = (
+    "Über den Flüssen – „schön“\nd’été",
+    "Świat śpi, noc gęstnieje\nI nikt nie wie, kto jeszcze żyje\nW oknach światła",
+    "Ночь тиха\nИ спит река",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "name"),
+    [
+        (CHINESE, "gb18030", "GBK"),
+        ("月亮代表我的心\n進來吧，路很長", "big5", "Big5"),
+        (JAPANESE, "cp932", "Shift-JIS"),
+        (JAPANESE, "euc_jp", "EUC-JP"),
+        (KOREAN, "cp949", "EUC-KR"),
+        (WESTERN, "cp1252", "CP1252"),
+        (POLISH, "cp1250", "CP1250"),
+        (RUSSIAN, "cp1251", "CP1251"),
+        ("la la lo", "utf-16-le", "UTF-16-LE"),
+        ("la la lo", "utf-16-be", "UTF-16-BE"),
+    ],
+)
+def test_other_encodings_are_guessed_and_said(text: str, encoding: str, name: str) -> None:
+    decoded = decode_text(text.encode(encoding), "lyrics", "a.txt")
+    assert decoded.text == text
+    assert decoded.notice == f"a.txt is not UTF-8; it is read as {name}, which is a guess"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_stated_encoding_is_no_guess(encoding: str) -> None:
+    decoded = decode_text(CHINESE.encode(encoding), "lyrics", "a.txt")
+    assert (decoded.text, decoded.notice) == (CHINESE, "")
+
+
+@pytest.mark.parametrize(
+    "data", [bytes(range(256)), b"\x7fELF\x02\x01\0\0\xff", b"\xff\xfe\0", b"\x89PNG\r\n\x1a\n"]
+)
+def test_bytes_that_are_no_text_are_refused(data: bytes) -> None:
+    with pytest.raises(RequestError, match=r"a\.txt is not text in any encoding known here; save the lyrics"):
+        decode_text(data, "lyrics", "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        ("la\rlo\u2028li\u2029le\x85lu", "la\nlo\nli\nle\nlu"),
+        ("l\u200ba\ufeff l\u00ado\u2060", "la lo"),
+        ("la\u00a0lo", "la lo"),
+        (unicodedata.normalize("NFD", "été 한국"), "été 한국"),
+        ("👩\u200d🎤 la", "👩\u200d🎤 la"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("我 爱 你", "我爱你"),
+        ("月 亮 ， 代 表  我 的 心", "月亮，代表 我的心"),
+        ("我 爱 baby 你", "我 爱 baby 你"),
+        ("…!\n🎵", ""),
+    ],
+)
+def test_characters_of_words(text: str, body: str) -> None:
+    assert parse_lyrics(f"[verse]\n{text}").sections == (Section("verse", body),)
+
+
+def test_full_width_brackets_are_brackets() -> None:
+    assert [s.label for s in parse_lyrics("［verse］\nla\n【chorus】\nlo").sections] == ["verse", "chorus"]
+
+
+# What stands above
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Title: Lanterns",
+        "Lanterns\nby Mara Quill",
+        "作词：某人\n作曲：某人",
+        "제목: 막차",
+        "# Lanterns",
+        "Lanterns Lyrics",
+    ],
+)
+@pytest.mark.parametrize("rest", ["[chorus]\nla la", "la la"])
+def test_title_and_credits_are_left_out_with_a_notice(head: str, rest: str) -> None:
+    parsed = parse_lyrics(f"{head}\n\n{rest}")
+    assert [s.body for s in parsed.sections] == ["la la"]
+    assert f"lines above the lyrics are left out: {head.replace(chr(10), ', ')}" in parsed.notices
+
+
+def test_other_lines_above_the_first_label_are_a_verse() -> None:
+    parsed = parse_lyrics("by the river I sat down\n[chorus]\nla")
+    assert parsed.sections[0] == Section("verse", "by the river I sat down")
+    assert parsed.notices == ("lines before the first label are read as a [verse]: by the river I sat down",)
+
+
+@pytest.mark.parametrize(
+    "line", ["A B C, easy as", "C", "Am I", "Be", "Embed me", "like you might", "E.T. home"]
+)
+def test_words_that_look_like_chords_or_sites_stay(line: str) -> None:
+    assert parse_lyrics(f"[verse]\nla\n{line}\nlo") == Lyrics((Section("verse", f"la\n{line}\nlo"),))
