@@ -12,7 +12,7 @@ class Event:
 
     phase: str
     """"draft" (stage 1), "refine" (stage 2), "master" (rendering); "convert", "export",
-    "encode", "import", "download", "verify", "copy"."""
+    "encode", "import", "download", "verify", "copy", "check"."""
     done: int
     """Amount done: frames of a phase; files when exporting or encoding; bytes otherwise."""
     total: int

@@ -105,7 +105,7 @@ def test_reading_in_blocks_is_reading_step_by_step(song: Path) -> None:
 
     (passage,) = quality.song_passages(SongFolder.open(song), NANO.stage1, 1.0)
     engine = LlamaEngine(NANO.stage1, EngineOptions(len(passage.ids), 1, 1, outputs=quality.READ_BLOCK))
-    blocks = list(quality._log_probabilities(engine, passage))
+    blocks = list(quality.log_probabilities(engine, passage))
     engine.forget(0, 0)
     first = passage.predictions[0].position
     logits = engine.decode([SequenceInput(0, passage.ids[: first + 1])])[0]

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from yuegguf.cli._check import check
 from yuegguf.cli._console import Console
 from yuegguf.cli._model_facts import lines_of, model_facts
 from yuegguf.cli._options import models_root, pass_output
@@ -25,6 +26,9 @@ from yuegguf.models.resolve import lora_path
 @click.group(short_help="list, inspect, verify and remove models")
 def models() -> None:
     """Published YuE models and the files on this machine."""
+
+
+models.add_command(check)
 
 
 @models.command("list", short_help="every known model, installed or not")

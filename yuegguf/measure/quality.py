@@ -176,7 +176,7 @@ def _read_model(
                 "trim both alike: yuegguf convert",
             )
         scores = [
-            each.astype(np.float32) for passage in passages for each in _log_probabilities(engine, passage)
+            each.astype(np.float32) for passage in passages for each in log_probabilities(engine, passage)
         ]
         return engine.pieces, scores
 
@@ -218,7 +218,7 @@ def read_through(engine: TokenEngine, passage: Passage) -> Iterator[tuple[int, N
         yield start, engine.decode([SequenceInput(0, block, len(block))])
 
 
-def _log_probabilities(engine: TokenEngine, passage: Passage) -> Iterator[NDArray[np.float64]]:
+def log_probabilities(engine: TokenEngine, passage: Passage) -> Iterator[NDArray[np.float64]]:
     """Log-probabilities of the choices of each prediction, in order."""
     predictions = iter(passage.predictions)
     prediction = next(predictions, None)

@@ -7,6 +7,7 @@ a strict mask by construction. Only guidance reads the whole vocabulary, for its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import log
 
@@ -62,6 +63,16 @@ def step_scores(logits: NDArray[np.float32], scale: float, vocab: Stage1Vocab) -
     if scale == 1.0:
         return choice_logits(logits[COND], vocab.eoa, vocab.codebook0)
     return guided_scores(logits[COND], logits[UNCOND], scale, vocab.eoa, vocab.codebook0)
+
+
+def choices_in_context(ids: Sequence[int], vocab: Stage1Vocab) -> NDArray[np.bool_]:
+    """Mask [1025] of the choices among a context's ids; the repetition penalty applies to all of them."""
+    context = np.array(ids, np.int64)
+    mask = np.zeros(1025, bool)
+    mask[END] = bool((context == vocab.eoa).any())
+    codes = context - vocab.codebook0
+    mask[1 + codes[(codes >= 0) & (codes < 1024)]] = True
+    return mask
 
 
 def penalise(scores: Scores, in_context: NDArray[np.bool_], penalty: float) -> Scores:

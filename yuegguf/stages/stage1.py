@@ -20,7 +20,16 @@ from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.stages.batching import LockstepBatch, ProgressMux
 from yuegguf.stages.lookahead import NgramDrafter
-from yuegguf.stages.sampler import COND, END, UNCOND, penalise, sample_choice, step_scores, uniform
+from yuegguf.stages.sampler import (
+    COND,
+    END,
+    UNCOND,
+    choices_in_context,
+    penalise,
+    sample_choice,
+    step_scores,
+    uniform,
+)
 from yuegguf.stages.stage1_task import (
     END_OF_AUDIO,
     CandidateTask,
@@ -144,7 +153,7 @@ class _Candidate:
         """Codes of a section, or None where a fault restarts it."""
         replay = list(self.journal.codes(section))
         codes, pending = self._begin_section(section, replay, checkpoint)
-        in_context = self._choices_in_context(section, codes)
+        in_context = choices_in_context([*self._context(section), *self._ids(codes)], self.vocab)
         ended = False
         while len(codes) < 2 * self.task.caps[section] and not ended:
             draft, logits = yield from self._next_logits(section, codes, pending, len(replay) - len(codes))
@@ -280,16 +289,6 @@ class _Candidate:
         self.spare_logits, self.n_fed = None, self.section_start
         self.engine.forget(self.seqs[COND], self.n_fed)
         self._reset_counts()
-
-    def _choices_in_context(self, section: int, codes: Sequence[int]) -> NDArray[np.bool_]:
-        """Mask [1025] of the choices in the context; the repetition penalty applies to all of them."""
-        mask = np.zeros(1025, bool)
-        ids = np.array(self._context(section), np.int64)
-        mask[END] = bool((ids == self.vocab.eoa).any())
-        offsets = ids - self.vocab.codebook0
-        mask[1 + offsets[(offsets >= 0) & (offsets < 1024)]] = True
-        mask[1 + np.array(codes, np.int64)] = True
-        return mask
 
     def _step(
         self, section: int, pending: PendingIds, draft: int | None, unknown: bool
