@@ -1,9 +1,10 @@
 """What `models check` measures on right and on deliberately wrong conversions of the bundled family.
 
-    python -m benchmarks.broken_models [--stage 1] [--folder DIR]
+    python -m benchmarks.broken_models [--stage 1] [--model FILE] [--folder DIR]
 
 Each wrong file has one fault that a converter can have; all are read by llama.cpp without complaint. The
-samples are the family's own (`nano.samples`).
+samples are the family's own (`nano.samples`). With --model, an unquantised stage 1 such as one of seeded
+weights, they are two sections that this file generates first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +24,17 @@ from yuegguf_convert.llama_tensors import rope_row_order
 from yuegguf_convert.quantize import quantize_gguf
 
 from yuegguf.lm.gguf_model import read_model
-from yuegguf.measure.model_check import ModelReport, check_stage1, check_stage2
-from yuegguf.measure.samples import stage1_samples, stage2_samples
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.tokenizer import open_tokenizer
+from yuegguf.lm.vocab import stage1_vocab
+from yuegguf.measure.model_check import check_stage1, check_stage2
+from yuegguf.measure.samples import SampledSection, Stage1Samples, stage1_samples, stage2_samples
 from yuegguf.models.resolve import nano_models
+from yuegguf.request.lyrics import parse_lyrics
+from yuegguf.request.sampling import Sampling
+from yuegguf.song.token_log import TokenLog
+from yuegguf.stages import prompt, stage1
+from yuegguf.stages.stage1_task import Stage1Task
 
 Weights = NDArray[np.float32]
 Change = Callable[[str, Weights, int], Weights]
@@ -83,6 +93,10 @@ WRONG: dict[str, tuple[Change, float | None]] = {
 }
 """Fault of a conversion → its change of the weights, and of the RoPE base."""
 TYPES = ("Q8_0", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
+NARROW_TYPES = ("Q8_0", "Q5_0", "Q4_0")
+"""Types for rows that do not divide into blocks of 256."""
+FRAMES, SEED = 300, 3
+"""Most frames of each section that --model generates, and its seed."""
 
 
 def write_changed(source: Path, out: Path, change: Change = _same, rope: float | None = None) -> Path:
@@ -109,17 +123,25 @@ def variants(source: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """Right files of several types, then wrong ones."""
     exact = write_changed(source, folder / "exact.gguf")
     yield "F16", exact
-    for kind in TYPES:
+    for kind in TYPES if read_model(source).shape.hidden % 256 == 0 else NARROW_TYPES:
         yield kind, quantize_gguf(exact, folder / f"{kind}.gguf", kind)
-    for number_, (name, (change, rope)) in enumerate(WRONG.items()):
-        yield name, write_changed(source, folder / f"wrong{number_}.gguf", change, rope)
+    for place, (name, (change, rope)) in enumerate(WRONG.items()):
+        yield name, write_changed(source, folder / f"wrong{place}.gguf", change, rope)
 
 
-def check(path: Path, stage: int) -> ModelReport:
-    """The bundled family's samples under a file."""
-    if stage == 1:
-        return check_stage1(path, stage1_samples("nano"), sections=2)
-    return check_stage2(path, stage2_samples("nano").array)
+def own_samples(path: Path) -> Stage1Samples:
+    """Two sections that a stage 1 generates for the lyrics of the published samples."""
+    texts, model = stage1_samples("en-cot"), read_model(path)
+    vocab, lyrics = stage1_vocab(model.pieces), parse_lyrics(texts.lyrics).sections
+    encode = open_tokenizer(model.metadata, model.pieces, path).encode
+    built = prompt.build(encode, vocab, texts.tags, lyrics, lyrics[:2])
+    task = Stage1Task(built, [FRAMES, FRAMES], Sampling(), SEED)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as opened:
+        log = opened.enter_context(closing(TokenLog.open(Path(folder) / "tokens.log")))
+        engine = opened.enter_context(closing(LlamaEngine(path, EngineOptions(4096, 2, 1))))
+        codes = stage1.generate_codes(task, engine, vocab, log)
+    sections = [SampledSection(part.tolist(), len(part) < 2 * FRAMES) for part in codes]
+    return replace(texts, model=path.name, source=path.name, sections=sections)
 
 
 def main() -> None:
@@ -128,14 +150,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stage", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--model", type=Path, help="Another stage 1, unquantised.")
     parser.add_argument("--folder", type=Path, help="Keep the files here.")
     options = parser.parse_args()
-    models = nano_models()
+    nano = nano_models()
+    source = options.model or (nano.stage1 if options.stage == 1 else nano.stage2)
+    samples = own_samples(source) if options.model else stage1_samples("nano")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.folder or Path(scratch)
         print("| file | within | deficit | mean log-probability | verdict |\n|---|---|---|---|---|")
-        for name, path in variants(models.stage1 if options.stage == 1 else models.stage2, folder):
-            report = check(path, options.stage)
+        for name, path in variants(source, options.folder or Path(scratch)):
+            if options.stage == 1:
+                report = check_stage1(path, samples, sections=2)
+            else:
+                report = check_stage2(path, stage2_samples("nano").array)
             found = report.likelihood
             print(
                 f"| {name} | {found.within:.1%} | {found.deficit:.2f} | "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from fakes import PIECES, FakeEngine, MemoryJournal, Stage1Engine
 from helpers import Capture, cli, refused
 from tasks import PROMPT, TASK, VOCAB
@@ -20,8 +21,9 @@ from yuegguf.measure.codec_check import compare_codes
 from yuegguf.measure.likelihood import Likelihood, SampleScore, mean_likelihood
 from yuegguf.measure.model_check import THRESHOLDS, check_stage1, check_stage2, is_nano, stage_of
 from yuegguf.measure.quality import Passage
-from yuegguf.measure.samples import SampledSection, stage1_samples, stage2_samples
+from yuegguf.measure.samples import CodecSamples, SampledSection, stage1_samples, stage2_samples
 from yuegguf.models.resolve import nano_models
+from yuegguf.pipeline.engines import open_codec
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1
 from yuegguf.stages.sampler import filtered_choices, penalise, probabilities, step_scores
@@ -206,6 +208,24 @@ def test_codes_of_a_recording_are_compared_at_the_shift_where_most_are_equal() -
     some = expected.copy()
     some[::2] = 0
     assert compare_codes(some, expected).verdict == "doubtful"
-    assert compare_codes((expected + 1) % 1024, expected).verdict == "wrong"
+    assert compare_codes((expected + 1) % 1024, expected).verdict == "doubtful"
     with pytest.raises(RequestError, match="instead of 8"):
         compare_codes(expected[:100], expected)
+
+
+def test_the_command_compares_a_recording_with_the_codes_of_the_codec(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 24000), 16000)
+    codec = open_codec(NANO.codec, 1)
+    wave = soundfile.read(tmp_path / "a.wav", dtype="float32")[0]
+    codes = codec.encode(wave)[0].tolist()
+    for own, verdict in ((codes, "right"), ([(each + 1) % 1024 for each in codes], "doubtful")):
+        samples = CodecSamples("xcodec", "test", "Apache-2.0", own)
+        monkeypatch.setattr("yuegguf.measure.samples.codec_samples", lambda found=samples: found)
+        result = cli(capsys, "models", "check", NANO.codec, "--audio", tmp_path / "a.wav", "--json")
+        assert result.code == 0
+        (file,) = result.json["files"]
+        assert file["verdict"] == verdict
+        assert (file["same"] == 1.0) == (verdict == "right")
+        assert file["frames"] == 75

@@ -21,6 +21,7 @@ VERDICTS = {
     "right": "it is right",
     "doubtful": "doubtful: a type of few bits, or a conversion that is not quite right",
     "wrong": "it is wrong: convert it or pull it again, and check its source",
+    "moved": "doubtful: another codec, or a decoder that begins some samples earlier or later than the authors'",
     "unknown": "no verdict, since the samples are another model's: the figures say how near the two are",
 }
 RECORDING = "prompt_egs/pop.00001.mp3 of https://github.com/multimodal-art-projection/YuE"
@@ -136,24 +137,22 @@ def _check_codec(
     """Facts and lines of the codec."""
     import numpy as np
 
-    from yuegguf.audio.recording import open_recording
     from yuegguf.measure.codec_check import compare_codes
     from yuegguf.measure.samples import codec_samples
     from yuegguf.pipeline.engines import encoding_memory, open_codec
-    from yuegguf.song.encoding import audio_source, encode_source
+    from yuegguf.request.song_request import Reference
+    from yuegguf.song.encoding import reference_codes
 
     if not (folder / "encoder.onnx").is_file():
         raise ModelNotFound(f"there is no codec in {folder}", "get it with: yuegguf pull xcodec")
     if audio is None:
         raise RequestError("the codec is checked on a recording", f"download {RECORDING}, and pass --audio")
-    samples, source = codec_samples(), audio_source(open_recording(audio))
-    codes = encode_source(
-        source, open_codec(folder, threads), encoding_memory(folder), progress=output.progress
-    )
-    report: CodecReport = compare_codes(codes[0], np.array(samples.codes))
+    samples, memory = codec_samples(), encoding_memory(folder)
+    codes = reference_codes(Reference(str(audio)), open_codec(folder, threads), memory, output.progress)
+    report: CodecReport = compare_codes(codes, np.array(samples.codes))
     moved = f", {report.shift} frames later" if report.shift else ""
     lines = [
-        f"{folder.name}: {VERDICTS[report.verdict]}",
+        f"{folder.name}: {VERDICTS['right' if report.verdict == 'right' else 'moved']}",
         f"  {report.same:.1%} of the {report.frames} codes of codebook 0 are the authors'{moved}",
         f"  samples: {samples.source}",
     ]
