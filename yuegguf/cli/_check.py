@@ -21,7 +21,7 @@ VERDICTS = {
     "right": "it is right",
     "doubtful": "doubtful: a type of few bits, or a conversion that is not quite right",
     "wrong": "it is wrong: convert it or pull it again, and check its source",
-    "moved": "doubtful: another codec, or a decoder that begins some samples earlier or later than the authors'",
+    "moved": "doubtful: another codec, or a decoder that begins some samples earlier or later",
     "unknown": "no verdict, since the samples are another model's: the figures say how near the two are",
 }
 RECORDING = "prompt_egs/pop.00001.mp3 of https://github.com/multimodal-art-projection/YuE"

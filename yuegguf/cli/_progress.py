@@ -20,7 +20,7 @@ from yuegguf.song.folder import SongFolder
 
 Mode = Literal["auto", "json", "off"]
 TITLES = {"draft": "Draft", "refine": "Refine", "master": "Master", "convert": "Convert", "export": "Export"}
-TITLES |= {"download": "Download", "verify": "Verify", "copy": "Copy"}
+TITLES |= {"download": "Download", "verify": "Verify", "copy": "Copy", "check": "Check"}
 REDRAW_SECONDS = 0.2
 JSON_SECONDS = 1.0
 """Least seconds between two JSON lines of a phase."""
