@@ -46,7 +46,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     import numpy as np
 
     from yuegguf.audio.files import Tags, write_audio
-    from yuegguf.stages.render import MixOptions, master, render
+    from yuegguf.request.song_request import Output
+    from yuegguf.stages.mastering import master
+    from yuegguf.stages.render import render
 
     if arguments.no_codec:
         codec = NoiseCodec()
@@ -60,7 +62,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     codec.close()
     marks.append(time.perf_counter())
     rendered = peak_gib()
-    song = master(stems, MixOptions(arguments.mix))
+    song = master(stems, Output(mix=arguments.mix))
     marks.append(time.perf_counter())
     with tempfile.TemporaryDirectory() as folder:
         for name in ("mix", "vocals", "instrumental"):

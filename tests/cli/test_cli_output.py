@@ -65,7 +65,8 @@ def test_every_format_has_882_samples_a_frame_and_says_where_it_is_from(run: Run
             assert (file.title, file.comment) == (GENRE.strip(), credit)
     for track in tracks:
         assert (waves[f"{track}.wav"][0] == waves[f"{track}.flac"][0]).all()
-        assert 0 < np.abs(waves[f"{track}.mp3"][0] - waves[f"{track}.wav"][0]).mean() < 0.02
+        lossy, exact = (waves[f"{track}.{kind}"][0] for kind in ("mp3", "wav"))
+        assert 0 < np.abs(lossy - exact).mean() < 0.5 * np.abs(exact).mean()
 
 
 def test_no_tags_and_no_stems(run: Run, song: Path) -> None:
@@ -99,7 +100,7 @@ def test_other_mixes_are_of_the_same_codes_and_sound_different(mix: str, run: Ru
 
 def test_gain_and_rescale_change_the_mix_but_not_the_codes(run: Run, song: Path) -> None:
     louder = run(*OURS, "--vocal-gain", 6, "--inst-gain", -60)
-    assert song_bytes(louder)["vocals.wav"] == song_bytes(song)["vocals.wav"]
+    assert song_bytes(louder)["stage2.npz"] == song_bytes(song)["stage2.npz"]
     assert song_bytes(louder)["mix.wav"] != song_bytes(song)["mix.wav"]
 
 

@@ -7,11 +7,14 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from helpers import Capture, cli, refused, song_bytes
 
+from yuegguf.audio.loudness import integrated_loudness
 from yuegguf.exchange.zip_bundle import without_paths
+from yuegguf.song.record import SONG_AUDIO
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = ("-g", "pop", "--lyrics", "[verse]\nla la la\n\n[outro]\n", "--segment-seconds", 2, "--seed", 3)
@@ -63,10 +66,39 @@ def test_a_gain_alone_keeps_everything_else_of_the_song(song: Path, whole: Path,
     assert cli(capsys, "render", song, "--vocal-gain", -6).code == 0
     before, after = song_bytes(whole), song_bytes(song)
     changed = {name for name in before if before[name] != after.get(name)}
-    assert changed <= {"mix.wav", "song.json"}
-    assert "mix.wav" in changed
+    assert changed == {"mix.wav", "vocals.wav", "instrumental.wav"}  # the stems sum to the mix
     output = json.loads((song / "song.json").read_text("utf-8"))["request"]["output"]
     assert (output["vocal_gain"], output["formats"], output["stems"]) == (-6, ["wav"], True)
+
+
+def test_stems_come_back_raw_at_their_own_level(song: Path, whole: Path, capsys: Capture) -> None:
+    assert cli(capsys, "render", song, "--no-stems", "--force").code == 0
+    assert cli(capsys, "render", song, "--stems", "raw", "--loudness", "off", "--fade", 0).code == 0
+    mix, *stems = (soundfile.read(song / f"{name}.wav")[0] for name in SONG_AUDIO)
+    assert np.abs(mix - sum(stems)).max() > 0.001
+    joined = [soundfile.read(whole / f"{name}.wav")[0] for name in SONG_AUDIO]
+    assert np.abs(joined[0] - joined[1] - joined[2]).max() < 2 / 32768
+    assert integrated_loudness([joined[0].astype(np.float32)], 44100) == pytest.approx(-14, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--mix", "upstream", "--loudness", -16), "--loudness has no effect with --mix upstream"),
+        (("--rescale", "--loudness", -16), "--loudness has no effect with --rescale"),
+        (("--mix", "upstream", "--fade", 5), "--fade has no effect with --mix upstream"),
+        (("--mix", "upstream", "--stems", "joined"), "--stems joined has no effect with --mix upstream"),
+        (("--no-stems", "--stems", "raw"), "--stems has no effect with --no-stems"),
+        (("--loudness", -99), "the loudness -99.0 is out of range"),
+        (("--fade", "nan"), "the fade nan is out of range"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(
+    song: Path, whole: Path, options: tuple[object, ...], complaint: str, capsys: Capture
+) -> None:
+    assert complaint in refused(capsys, 5, "render", song, *options)
+    assert song_bytes(song) == song_bytes(whole)
+    assert "is not a loudness" in refused(capsys, 2, "render", song, "--loudness", "loud")
 
 
 def test_a_song_that_is_not_refined_cannot_be_rendered(song: Path, capsys: Capture) -> None:

@@ -49,7 +49,8 @@ def test_the_recording_is_mixed_as_it_is_and_its_codes_are_the_tracks(
     lyrics = tmp_path / "lyrics.txt"
     lyrics.write_text("[verse]\nla la\n\n[chorus]\nlo lo\n")
     options = ("stems", option, recording, "-g", "pop", "-l", lyrics, "--seed", 1, "-o", tmp_path)
-    folder = Path(cli(capsys, *options, *MACHINE, "--mix", "codec", "--json").json["folder"])
+    level = ("--mix", "codec", "--loudness", "off", "--fade", 0)
+    folder = Path(cli(capsys, *options, *MACHINE, *level, "--json").json["folder"])
     codes, frames = codes_of(folder), int(50 * SECONDS)
     assert codes.shape == (2, 8, frames)
     given, heard = encode_guide_track(

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import limited
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from yuegguf_convert.gguf_file import GgufFile, Tensor, TensorType, Value, ValueType, read_gguf, write_gguf
 
-from yuegguf.audio import dsp
+from yuegguf.audio import limiter
 from yuegguf.errors import RequestError
 from yuegguf.exchange import yue_ui
 from yuegguf.lm.gguf_header import NUMBERS
@@ -118,7 +119,7 @@ def test_chunks_of_the_same_codes_are_refined_once(first: list[int], second: lis
 # --- the limiter ---
 
 RATE = 8000
-REACH = round(dsp.ATTACK_SECONDS * RATE)
+REACH = round(limiter.ATTACK_SECONDS * RATE)
 QUIET = st.floats(-1, 1, width=32)
 
 
@@ -133,22 +134,22 @@ def waves(draw: st.DrawFn) -> np.ndarray:
 
 @given(waves())
 def test_a_limited_wave_is_within_the_ceiling_and_nowhere_louder(wave: np.ndarray) -> None:
-    out = dsp.limit(wave, RATE)
+    out = limited(wave, RATE)
     assert out.shape == wave.shape
-    assert np.abs(out).max() <= np.float32(dsp.CEILING)
+    assert np.abs(out).max() <= np.float32(limiter.CEILING)
     assert (np.abs(out) <= np.abs(wave) * (1 + 1e-6)).all()
     assert (out * wave >= 0).all()
-    over = np.flatnonzero(np.abs(wave) > np.float32(dsp.CEILING))
+    over = np.flatnonzero(np.abs(wave) > np.float32(limiter.CEILING))
     untouched = slice(0, max(0, int(over[0]) - REACH - 1)) if len(over) else slice(None)
     np.testing.assert_array_equal(out[untouched], wave[untouched])
 
 
 @given(waves(), st.integers(100, 5000))
 def test_the_limiter_does_not_depend_on_its_blocks(wave: np.ndarray, block: int) -> None:
-    whole = dsp.limit(wave, RATE)
+    whole = limited(wave, RATE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dsp, "BLOCK_SAMPLES", block)
-        np.testing.assert_allclose(dsp.limit(wave, RATE), whole, rtol=0, atol=1e-6)
+        patch.setattr(limiter, "BLOCK_SAMPLES", block)
+        np.testing.assert_allclose(limited(wave, RATE), whole, rtol=0, atol=1e-6)
 
 
 # --- GGUF ---

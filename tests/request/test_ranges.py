@@ -45,6 +45,7 @@ WHOLE += ((GuideTrack, "frames"),)
 REAL = (Sampling, "guidance_first"), (Sampling, "guidance_rest"), (Sampling, "repetition_penalty")
 REAL += ((Sampling, "temperature"), (Sampling, "top_p"), (SongRequest, "segment_seconds"))
 REAL += ((Reference, "start"), (Reference, "end"), (GuideTrack, "offset"), (Output, "vocal_gain"))
+REAL += ((Output, "fade"), (Output, "loudness"))
 REAL += ((Output, "inst_gain"), (ComputeOptions, "snapshot_seconds"), (PreviewOptions, "preview_seconds"))
 NEEDED: dict[type, dict[str, Any]] = {
     SongRequest: {"genre": "pop", "lyrics": LYRICS},

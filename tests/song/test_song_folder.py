@@ -54,6 +54,18 @@ def test_folder_reopens_as_it_was(tmp_path: Path) -> None:
     assert again.record.plan == PLAN
 
 
+def test_a_song_of_before_keeps_the_sound_that_it_was_written_with(tmp_path: Path) -> None:
+    """Its song.json has none of the later fields; a new song has today's defaults."""
+    folder = make(tmp_path)
+    stored = json.loads((folder.path / "song.json").read_text("utf-8"))["request"]
+    for name in ("stem_mode", "loudness", "fade"):
+        del stored["output"][name]
+    edit_song(folder.path, request=stored)
+    output = SongFolder.open(folder.path).request.output
+    assert output == Output(("flac", "mp3"), mix="vocos", stem_mode="raw", loudness=None, fade=0.0)
+    assert Output().target_loudness == -14
+
+
 def test_a_step_is_noted_by_the_name_that_where_gives_it(tmp_path: Path) -> None:
     folder = make(tmp_path)
     phase: Phase = where(folder)

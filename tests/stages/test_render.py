@@ -1,4 +1,4 @@
-"""Rendering and mixing with a codec of which every sample is known."""
+"""Rendering with a codec of which every sample is known."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from fakes import FakeCodec
 
-from yuegguf.audio import dsp
 from yuegguf.errors import CodecError, Interrupted, RequestError
 from yuegguf.progress import Event
 from yuegguf.stages import render as stage
-from yuegguf.stages.render import MixOptions, Stems, master, render
+from yuegguf.stages.render import render, render_track
 
 
 def codes(frames: int) -> np.ndarray:
@@ -32,6 +31,17 @@ def test_windows_equal_the_whole_song(frames: int, window: int) -> None:
     for row, track in enumerate(stage.TRACKS):
         np.testing.assert_allclose(stems.codec[row], codec.decode(song[row]), rtol=0, atol=1e-6)
         np.testing.assert_allclose(stems.upsampled[row], codec.upsample(song[row], track), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [7, 500])
+def test_a_track_alone_is_that_track_of_the_song(window: int) -> None:
+    codec, song = FakeCodec(), codes(40)
+    stems = render(song, codec)
+    for row, track in enumerate(stage.TRACKS):
+        alone = render_track(song[row], track, codec, window=window)
+        np.testing.assert_allclose(alone, stems.upsampled[row], rtol=0, atol=1e-6)
+        alone = render_track(song[row], None, codec, window=window)
+        np.testing.assert_allclose(alone, stems.codec[row], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("context", "name"), [(9, "CODEC_CONTEXT"), (28, "UPSAMPLER_CONTEXT")])
@@ -59,14 +69,6 @@ def test_one_event_a_window_and_a_callback_that_stops() -> None:
 
     with pytest.raises(Interrupted):
         render(codes(25), FakeCodec(), stop)
-
-
-@pytest.mark.parametrize("mode", ["hybrid", "upstream", "vocos", "codec", "split"])
-@pytest.mark.parametrize("frames", [0, 1, 7])
-def test_very_short_songs(mode: stage.MixMode, frames: int) -> None:
-    out = master(render(codes(frames), FakeCodec()), MixOptions(mode))
-    for wave in (out.mix, out.vocals, out.instrumental):
-        assert (wave.shape, wave.dtype) == ((882 * frames,), np.float32)
 
 
 @pytest.mark.parametrize("shape", [(2, 8), (1, 8, 5), (2, 7, 5), (8, 5)])
@@ -98,95 +100,3 @@ def test_the_real_codec_in_windows_equals_the_official_waves(
     for row, name in enumerate(("vocal137", "inst137")):
         np.testing.assert_allclose(out.codec[row], waves["dec137_wave16k"], rtol=0, atol=2e-5)
         np.testing.assert_allclose(out.upsampled[row], songs[name], rtol=0, atol=2e-5)
-
-
-# --- mixing ---
-
-
-def stems(level: float = 0.2, frames: int = 40) -> Stems:
-    random = np.random.default_rng(3)
-    codec = random.standard_normal((2, 320 * frames)) * level
-    song = random.standard_normal((2, 882 * frames)) * level
-    return Stems(codec.astype(np.float32), song.astype(np.float32))
-
-
-def upstream_mix(given: Stems, rescale: bool) -> np.ndarray:
-    """The tail of infer.py from its description, with scipy, in float64."""
-    from scipy import signal  # two seconds
-
-    codec = np.clip(given.codec, -0.99, 0.99).sum(axis=0)
-    song = given.upsampled.sum(axis=0)
-    song = song * min(0.99 / np.abs(song).max(), 1) if rescale else np.clip(song, -0.99, 0.99)
-    a = dsp.resample(codec, 16_000, 44_100).astype(np.float64)
-    low, high = (dsp.biquad_coefficients(kind, 5500.0, 44_100) for kind in ("lowpass", "highpass"))
-    low_a, low_b, high_b = (
-        np.clip(signal.lfilter(*pair, x), -1, 1) for pair, x in ((low, a), (low, song), (high, song))
-    )
-    return np.sqrt(np.mean(low_b**2) / np.mean(low_a**2)) * low_a + high_b
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("level", [0.2, 0.8])
-@pytest.mark.parametrize("rescale", [False, True])
-def test_upstream_mode_is_the_official_result(level: float, rescale: bool) -> None:
-    given = stems(level)
-    out = master(given, MixOptions("upstream", rescale=rescale))
-    np.testing.assert_allclose(out.mix, upstream_mix(given, rescale), rtol=0, atol=2e-6)
-    expected = dsp.rescale(given.upsampled[0]) if rescale else np.clip(given.upsampled[0], -0.99, 0.99)
-    np.testing.assert_allclose(out.vocals, expected, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("mode", ["hybrid", "vocos", "codec", "split"])
-@pytest.mark.parametrize("rescale", [False, True])
-def test_nothing_leaves_above_the_ceiling(mode: stage.MixMode, rescale: bool) -> None:
-    out = master(stems(2.0), MixOptions(mode, rescale=rescale))
-    for wave in (out.mix, out.vocals, out.instrumental):
-        assert 0.9 < np.abs(wave).max() <= 0.99 + 1e-6
-
-
-def test_every_mode_takes_its_own_sources() -> None:
-    given = stems(0.1)
-    vocal, backing = given.upsampled
-    codec_vocal, codec_backing = (dsp.resample(wave, 16_000, 44_100) for wave in given.codec)
-    expected = {
-        "vocos": (vocal + backing, vocal, backing),
-        "codec": (codec_vocal + codec_backing, codec_vocal, codec_backing),
-        "split": (vocal + codec_backing, vocal, codec_backing),
-        "hybrid": (
-            dsp.mix_hybrid(given.codec.sum(axis=0), vocal + backing, 16_000, 44_100),
-            vocal,
-            backing,
-        ),
-    }
-    for mode, waves in expected.items():
-        out = master(given, MixOptions(mode))  # type: ignore[arg-type]
-        for got, wanted in zip((out.mix, out.vocals, out.instrumental), waves, strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("mode", ["hybrid", "upstream", "vocos", "codec", "split"])
-def test_gains_change_the_balance_and_not_the_stems(mode: stage.MixMode) -> None:
-    given = stems(0.1)
-    plain = master(given, MixOptions(mode))
-    out = master(given, MixOptions(mode, vocal_gain_db=-20.0, instrumental_gain_db=6.0))
-    np.testing.assert_array_equal(out.vocals, plain.vocals)
-    np.testing.assert_array_equal(out.instrumental, plain.instrumental)
-    gains = np.array([[0.1], [10 ** (6 / 20)]], np.float32)
-    by_hand = master(Stems(given.codec * gains, given.upsampled * gains), MixOptions(mode))
-    np.testing.assert_allclose(out.mix, by_hand.mix, rtol=0, atol=1e-6)
-
-
-def test_mastering_leaves_the_stems_alone() -> None:
-    given = stems(2.0)
-    before = given.codec.copy(), given.upsampled.copy()
-    for mode in ("hybrid", "upstream", "vocos", "codec", "split"):
-        master(given, MixOptions(mode, 3.0, 3.0))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(given.codec, before[0])
-    np.testing.assert_array_equal(given.upsampled, before[1])
-
-
-def test_unknown_mixes_and_gains_are_refused() -> None:
-    with pytest.raises(RequestError, match="louder"):
-        MixOptions("louder")  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match="gain"):
-        MixOptions(vocal_gain_db=float("nan"))

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import cheap
+import numpy as np
 import pytest
 
 from nano.codec_weights import CodecSpec
+from yuegguf.audio import limiter
 from yuegguf.cli import run_in_process
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
@@ -156,6 +158,13 @@ def song_bytes(folder: Path) -> dict[str, bytes]:
         "instrumental.wav",
     )
     return {name: (folder / name).read_bytes() for name in names}
+
+
+def limited(wave: np.ndarray, rate: int) -> np.ndarray:
+    """A wave [S] behind the limiter."""
+    out = wave.copy()
+    limiter.limit([out], rate)
+    return out
 
 
 def context_ids(draft: Stage1Task) -> int:

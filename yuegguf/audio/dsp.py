@@ -1,4 +1,4 @@
-"""Signal processing of mixing and mastering: resampler, biquads, crossovers, limiters.
+"""Signal processing of mixing: resampler, biquads, crossovers.
 
 Waves are float32 arrays [S]; filters work block by block, so that their float64 intermediates do not grow
 with the song. No files, codecs or songs; needs numpy only: scipy is 35 MB for four functions.
@@ -6,7 +6,7 @@ with the song. No files, codecs or songs; needs numpy only: scipy is 35 MB for f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from math import ceil, gcd
 
@@ -18,8 +18,6 @@ Doubles = NDArray[np.float64]
 
 CROSSOVER_HZ = 5_500.0
 """Crossover between the 16 kHz codec and the 44.1 kHz upsampler (`post_process_audio.py`)."""
-CEILING = 0.99
-"""Maximum sample value, as in upstream's `save_audio` (`vocoder.py`)."""
 MAX_MATCH_GAIN = 10.0
 """Maximum gain of the codec's low band by energy matching (+20 dB)."""
 
@@ -34,8 +32,6 @@ BLOCK_SAMPLES = 1 << 17
 CROSSOVER_TAPS = 255
 CROSSOVER_BETA = 8.0
 """Kaiser window: 80 dB of rejection, 0.9 kHz wide at 44.1 kHz, 2.9 ms to each side."""
-ATTACK_SECONDS = 0.005
-RELEASE_DB_PER_SECOND = 20.0
 
 
 # --- resampling ---------------------------------------------------------------------------------------
@@ -207,7 +203,7 @@ def mix_upstream(
 
     `replace_low_freq_with_energy_matched` (`post_process_audio.py`) exactly, without its mp3 files. Its
     two biquads stand 180° apart at the cut-off, so what both mixes share is nulled at 5.5 kHz and
-    weakened from 3 to 10 kHz; :func:`mix_hybrid` is the default mix. Not limited.
+    weakened from 3 to 10 kHz; :func:`cross_over` joins the default mix. Not limited.
     """
     high = high_pass(vocos_mix, cutoff_hz, song_rate)
     level = rms(low_pass(vocos_mix, cutoff_hz, song_rate))
@@ -219,33 +215,28 @@ def mix_upstream(
     return low[:length]
 
 
-def mix_hybrid(
-    codec_mix: Wave, vocos_mix: Wave, codec_rate: int, song_rate: int, cutoff_hz: float = CROSSOVER_HZ
-) -> Wave:
-    """Low band of the codec mix [A] under the high band of the Vocos mix [S] → [S]; the bands sum flat.
-
-    The codec's low band is scaled to the energy of the Vocos low band, as upstream does. Not limited.
-    """
-    return cross_over(resample(codec_mix, codec_rate, song_rate), vocos_mix, song_rate, cutoff_hz)
-
-
-def cross_over(low: Wave, high: Wave, rate: int, cutoff_hz: float = CROSSOVER_HZ) -> Wave:
-    """Replace the band of `high` [S] below the cut-off by that of `low` [S], both at `rate`; returns [S].
+def cross_over(
+    lows: Sequence[Wave], highs: Sequence[Wave], rate: int, cutoff_hz: float = CROSSOVER_HZ
+) -> list[Wave]:
+    """Replace the band of each of `highs` [S] below the cut-off by that of `lows`, all at `rate`.
 
     The high band is the wave minus its own linear-phase low band (complementary FIR pair). Both bands
-    keep their phase, so equal inputs give back the input to rounding error, with no notch and no ripple,
-    and the mix stays in step with the stems; a Linkwitz-Riley pair would be flat but turn the phase.
-    Where matching would need more than `LOUDEST_MATCH` (the low band is silent, or of another sound)
-    `high` is returned as it is; upstream's scale reaches 1e9 there.
+    keep their phase, so equal inputs give back the input to rounding error, with no notch and no ripple;
+    a Linkwitz-Riley pair would be flat but turn the phase. The low bands get one gain, which gives their
+    sum the energy of the sum of the old low bands, as upstream does with its mix; so the sum of the
+    results is the crossover of the sums. Where that would need more than `MAX_MATCH_GAIN` (the low band is
+    silent, or of another sound) the result is `highs`; upstream's scale reaches 1e9 there.
     """
     kernel = crossover_kernel(cutoff_hz, rate)
-    old, new = fir(high, kernel), fir(_cut_or_pad(low, len(high)), kernel)
-    scale = _energy_scale(rms(old), rms(new))
+    old = [fir(high, kernel) for high in highs]
+    new = [fir(_cut_or_pad(low, len(high)), kernel) for low, high in zip(lows, highs, strict=True)]
+    scale = _energy_scale(rms(*old), rms(*new))
     if scale > MAX_MATCH_GAIN:
-        return high
-    new *= np.float32(scale)
-    new -= old
-    new += high
+        return list(highs)
+    for wave, replaced, high in zip(new, old, highs, strict=True):
+        wave *= np.float32(scale)
+        wave -= replaced
+        wave += high
     return new
 
 
@@ -258,79 +249,13 @@ def _energy_scale(target: float, level: float) -> float:
     return (target + 1e-10) / (level + 1e-10)
 
 
-def rms(wave: Wave) -> float:
-    """Root of the mean square of a wave [S]; 0 for an empty one."""
-    total = sum(float(np.square(piece, dtype=np.float64).sum()) for piece in _blocks(wave))
-    return float(np.sqrt(total / max(len(wave), 1)))
-
-
-# --- limiting -----------------------------------------------------------------------------------------
-
-
-def peak(wave: Wave) -> float:
-    """Largest absolute sample of a wave of any shape; 0 for an empty one."""
-    return max(float(wave.max()), -float(wave.min())) if wave.size else 0.0
-
-
-def clamp(wave: Wave, ceiling: float = CEILING) -> Wave:
-    """Clip to ±ceiling, as upstream's `save_audio` does by default. Any shape."""
-    return np.clip(wave, np.float32(-ceiling), np.float32(ceiling))
-
-
-def rescale(wave: Wave, ceiling: float = CEILING) -> Wave:
-    """Multiply by min(ceiling / peak, 1), as upstream's `save_audio` does with `--rescale`. Any shape."""
-    highest = peak(wave)
-    return wave * np.float32(ceiling / highest) if highest > np.float32(ceiling) else wave
-
-
-def limit(wave: Wave, rate: int, ceiling: float = CEILING) -> Wave:
-    """Wave [S] → [S] with no sample above ±ceiling; the same array where none was.
-
-    A look-ahead peak limiter: the gain falls smoothly within the 5 ms before a peak and recovers at 20 dB a
-    second; samples away from peaks are unchanged.
-    """
-    ceiling = float(np.float32(ceiling))
-    if peak(wave) <= ceiling:
-        return wave
-    ahead = max(1, round(ATTACK_SECONDS * rate))
-    fade = np.hanning(ahead + 3)[1:-1]
-    fade /= fade.sum()
-    slope = RELEASE_DB_PER_SECOND / rate
-    out = np.empty_like(wave)
-    held = np.zeros(2 * ahead)  # reduction in dB of samples start-ahead … start+ahead
-    held[ahead:] = _release(_excess_db(wave[:ahead], ahead, ceiling), 0.0, slope)
-    for start in range(0, len(wave), BLOCK_SAMPLES):
-        piece = wave[start : start + BLOCK_SAMPLES]
-        coming = _excess_db(wave[start + ahead : start + ahead + len(piece)], len(piece), ceiling)
-        reach = np.concatenate([held, _release(coming, float(held[-1]), slope)])
-        smooth = np.convolve(_sliding_maximum(reach, ahead + 1), fade, "valid")
-        out[start : start + BLOCK_SAMPLES] = piece * 10 ** (smooth / -20)
-        held = reach[-2 * ahead :]
-    return np.clip(out, -ceiling, ceiling, out=out)  # against rounding only
-
-
-def _excess_db(wave: Wave, length: int, ceiling: float) -> Doubles:
-    """Excess of each sample over the ceiling, dB [length]; 0 below it and beyond the end of the wave."""
-    excess = np.zeros(length)
-    excess[: len(wave)] = 20 * np.log10(np.maximum(np.abs(wave, dtype=np.float64) / ceiling, 1))
-    return excess
-
-
-def _release(excess: Doubles, before: float, slope: float) -> Doubles:
-    """The smallest curve above `excess` that falls by at most `slope` a sample, starting from `before`."""
-    ramp = slope * np.arange(1, len(excess) + 1)
-    held: Doubles = np.maximum.accumulate(np.maximum(excess + ramp, before))
-    return np.maximum(held - ramp, 0)
-
-
-def _sliding_maximum(values: Doubles, width: int) -> Doubles:
-    """Maximum of each run of `width` values: [N] → [N - width + 1] (van Herk: two running maxima)."""
-    count = len(values) - width + 1
-    blocks = np.pad(values, (0, -len(values) % width)).reshape(-1, width)
-    left = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].reshape(-1)
-    right = np.maximum.accumulate(blocks, axis=1).reshape(-1)
-    return np.asarray(np.maximum(left[:count], right[width - 1 : width - 1 + count]), np.float64)
-
-
-def _blocks(wave: Wave) -> Iterator[Wave]:
-    return (wave[start : start + BLOCK_SAMPLES] for start in range(0, len(wave), BLOCK_SAMPLES))
+def rms(*waves: Wave) -> float:
+    """Root of the mean square of the sum of waves [S]; 0 for empty ones."""
+    length, total = len(waves[0]), 0.0
+    for start in range(0, length, BLOCK_SAMPLES):
+        piece = sum(
+            (wave[start : start + BLOCK_SAMPLES] for wave in waves[1:]),
+            waves[0][start : start + BLOCK_SAMPLES],
+        )
+        total += float(np.square(piece, dtype=np.float64).sum())
+    return float(np.sqrt(total / max(length, 1)))

@@ -7,7 +7,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,8 +19,7 @@ from yuegguf.models import registry
 from yuegguf.planning.compute_options import MAX_MEMORY_BYTES, MAX_THREADS, check_threads
 from yuegguf.planning.hardware import physical_cores
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import FORMATS, MAX_TAKES, MIX_MODES, Format, MixMode, Reference
-from yuegguf.request.song_request import Output as SongOutput
+from yuegguf.request.song_request import MAX_TAKES, Reference
 
 if TYPE_CHECKING:
     from yuegguf.models.resolve import ModelChoice
@@ -209,60 +208,6 @@ destination_options = Group(
         help="A folder is made inside.",
     ),
     click.option("--name", help="Folder and title [default: from the tags]."),
-)
-
-
-def _audio(
-    *,
-    formats: str,
-    bits: int,
-    mix: MixMode,
-    vocal_gain: float,
-    inst_gain: float,
-    rescale: bool,
-    no_stems: bool,
-    no_tags: bool,
-) -> SongOutput:
-    """Formats and mix of the audio files. Raises RequestError."""
-    names = tuple(part.strip().lower() for part in formats.split(",") if part.strip())
-    stems, tags = not no_stems, not no_tags
-    return SongOutput(cast(tuple[Format, ...], names), bits, mix, vocal_gain, inst_gain, rescale, stems, tags)
-
-
-audio_options = Group(
-    "audio",
-    _audio,
-    click.option(
-        "--format", "formats", default="wav", show_default=True, help=f"{', '.join(FORMATS)} (comma list)."
-    ),
-    click.option("--bits", type=int, default=16, show_default=True, help="16 or 24 (wav, flac)."),
-    click.option(
-        "--mix",
-        type=click.Choice(MIX_MODES),
-        default="hybrid",
-        show_default=True,
-        help="hybrid: codec below 5.5 kHz, Vocos above, joined flat. upstream: the official crossover. "
-        "vocos, codec: one of them. split: codec backing, Vocos vocal.",
-    ),
-    click.option(
-        "--vocal-gain",
-        type=float,
-        default=0.0,
-        show_default=True,
-        metavar="DB",
-        help="Vocal level in the mix.",
-    ),
-    click.option(
-        "--inst-gain",
-        type=float,
-        default=0.0,
-        show_default=True,
-        metavar="DB",
-        help="Backing level in the mix.",
-    ),
-    click.option("-r", "--rescale", is_flag=True, help="Scale to peak 0.99 instead of limiting."),
-    click.option("--no-stems", is_flag=True, help="Only the mix."),
-    click.option("--no-tags", is_flag=True, help='Do not write "AI-generated with YuE" into the files.'),
 )
 
 

@@ -7,10 +7,10 @@ from importlib import resources
 
 import click
 
+from yuegguf.cli._audio_options import audio_options
 from yuegguf.cli._groups import Group
 from yuegguf.cli._options import (
     ReferenceOptions,
-    audio_options,
     reference_options,
     retries_option,
     sampling_options,

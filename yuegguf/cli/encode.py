@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yuegguf.cli._audio_options import audio_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
     PATH,
-    audio_options,
     codec_option,
     memory_option,
     models_root,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yuegguf.cli._audio_options import audio_options
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
     PATH,
     Destination,
-    audio_options,
     destination_options,
     model_options,
     pass_output,

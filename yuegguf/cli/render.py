@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from yuegguf.api import songs as api
+from yuegguf.cli._audio_options import audio_options, check_effects
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show
 from yuegguf.cli._options import (
     PATH,
-    audio_options,
     codec_option,
     force_option,
     pass_output,
@@ -28,6 +28,9 @@ NAMES = {
     "vocal_gain": "vocal_gain",
     "inst_gain": "inst_gain",
     "rescale": "rescale",
+    "loudness": "loudness",
+    "fade": "fade",
+    "stem_mode": "stem_mode",
     "no_stems": "stems",
     "no_tags": "tags",
 }
@@ -65,6 +68,9 @@ def render(
     said = {name for name in NAMES if was_given(name)}
     old = SongFolder.open(song).request.output
     new = replace(old, **{NAMES[name]: getattr(audio, NAMES[name]) for name in said})
+    if "stem_mode" in said:
+        new = replace(new, stems=True)
+    check_effects(new)
     choice = ModelChoice(codec=codec) if codec else None
     machine = ComputeOptions(threads=threads)
     made = api.render(song, new, choice, compute=machine, force=force, progress=output.progress)

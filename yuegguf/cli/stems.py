@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yuegguf.cli._audio_options import audio_options
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import finish
 from yuegguf.cli._groups import Group
 from yuegguf.cli._options import (
     Destination,
-    audio_options,
     destination_options,
     lora_model_options,
     pass_output,

@@ -10,23 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.audio.cues import CuePoint
+from yuegguf.audio.dsp import resample
 from yuegguf.audio.files import Tags, write_audio
-from yuegguf.codec.protocol import SONG_HOP, AudioCodec, Track
+from yuegguf.codec.protocol import CODEC_RATE, SONG_HOP, SONG_RATE, AudioCodec, Track
 from yuegguf.errors import RequestError
-from yuegguf.progress import Progress, silent
+from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import cue_points
 from yuegguf.song.recordings import track_index
 from yuegguf.song.state import finished_sections
-from yuegguf.stages import render
+from yuegguf.stages import mastering, render
 
 
 @dataclass(frozen=True)
 class FileExtras:
     """Markers and recording that go into a song's files beside its codes."""
 
-    recording: render.RecordedTrack | None = None
+    recording: mastering.RecordedTrack | None = None
     marks: Sequence[CuePoint] = ()
 
 
@@ -46,7 +47,9 @@ def write_song(
     _check_frames(codes)
     recording = extra.recording
     stems = render.render(codes, codec, progress, without=recording.track if recording else None)
-    waves = render.master(stems, mix_options(output), recording)
+    waves = mastering.master(stems, output, recording)
+    if waves.notice:
+        progress(Event("master", 0, codes.shape[2], warning=waves.notice))
     return _write(waves, ("mix", "vocals", "instrumental"), output, folder, title, extra.marks)
 
 
@@ -64,7 +67,8 @@ def write_draft(
     if extra.recording:
         decoded[extra.recording.track] = 0
     stems = render.Stems(decoded, np.empty((2, 0), np.float32))
-    waves = render.master(stems, replace(mix_options(output), mode="codec"), extra.recording)
+    rough = replace(output, mix="codec", loudness=output.target_loudness)
+    waves = mastering.master(stems, rough, extra.recording)
     names = ("draft", "draft-vocals", "draft-instrumental")
     return _write(waves, names, output, folder, title, extra.marks)
 
@@ -75,7 +79,7 @@ def _check_frames(codes: NDArray[np.int16]) -> None:
 
 
 def _write(
-    waves: render.Master,
+    waves: mastering.Master,
     names: tuple[str, str, str],
     output: Output,
     folder: Path,
@@ -97,8 +101,10 @@ def write_track(
     progress: Progress = silent,
 ) -> list[Path]:
     """One track's codes [8, T] → `path` in every format asked for. Raises CodecError, StorageError."""
-    wave = render.render_track(codes, track, codec, mix_options(output), progress=progress)
-    return write_wave(path, wave, output, path.name)
+    by_codec = output.mix == "codec"
+    wave = render.render_track(codes, None if by_codec else track, codec, progress=progress)
+    song_wave = resample(wave, CODEC_RATE, SONG_RATE) if by_codec else wave
+    return write_wave(path, mastering.finish_track(song_wave, output), output, path.name)
 
 
 def write_wave(
@@ -115,20 +121,15 @@ def write_wave(
     return files
 
 
-def mix_options(output: Output) -> render.MixOptions:
-    """The part of the output options that the mix is made from."""
-    return render.MixOptions(output.mix, output.vocal_gain, output.inst_gain, output.rescale)
-
-
 def file_extras(folder: SongFolder, frames: int) -> FileExtras:
     """Markers and recording of a drafted song's files. Raises DamagedFile."""
     return FileExtras(_recording(folder, frames), cue_points(finished_sections(folder)))
 
 
-def _recording(folder: SongFolder, frames: int) -> render.RecordedTrack | None:
+def _recording(folder: SongFolder, frames: int) -> mastering.RecordedTrack | None:
     """The recorded guide track that the song's files use, or None. Raises DamagedFile."""
     wanted, kept = folder.request.track, folder.load_guide_track()
     if wanted is None or wanted.re_encode or kept is None:
         return None
     wave = kept[1]
-    return render.RecordedTrack(track_index(wanted), None if wave is None else wave[: SONG_HOP * frames])
+    return mastering.RecordedTrack(track_index(wanted), None if wave is None else wave[: SONG_HOP * frames])

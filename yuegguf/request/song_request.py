@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -15,7 +16,9 @@ from yuegguf.request.sampling import Sampling
 
 Format = Literal["wav", "flac", "mp3"]
 MixMode = Literal["hybrid", "upstream", "vocos", "codec", "split"]
+StemMode = Literal["joined", "raw"]
 MIX_MODES: tuple[MixMode, ...] = get_args(MixMode)
+STEM_MODES: tuple[StemMode, ...] = get_args(StemMode)
 FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_GENRE_CHARS = 5_000
 """Most characters of tags."""
@@ -87,15 +90,24 @@ class Output:
     bits: int = 16
     """16 or 24 bits per sample; wav and flac only."""
     mix: MixMode = "hybrid"
+    """hybrid: below 5.5 kHz the codec, above it Vocos, joined flat. upstream: the same with the official
+    crossover. vocos and codec: one of them alone. split: codec backing under a Vocos vocal."""
     vocal_gain: float = 0.0
-    """dB, before the limiter."""
+    """Gain of the vocal in the mix, and in a joined stem, dB."""
     inst_gain: float = 0.0
-    """dB, before the limiter."""
+    """Gain of the instrumental, likewise."""
     rescale: bool = False
     """Scale to peak 0.99 instead of limiting."""
     stems: bool = True
     tags: bool = True
     """Whether the files' tags state that they are AI-generated with YuE."""
+    stem_mode: StemMode = "joined"
+    """joined: the stems sum to the mix. raw: each as its upsampler gives it, limited by itself; always so
+    with the mix "upstream"."""
+    loudness: float | None = -14.0
+    """Integrated loudness of the mix, LUFS; None = as it is, as always with "upstream" and `rescale`."""
+    fade: float = 10.0
+    """Fade at both ends, ms; none with the mix "upstream"."""
 
     def __post_init__(self) -> None:
         if not self.formats or any(f not in FORMATS for f in self.formats):
@@ -108,6 +120,20 @@ class Output:
             raise RequestError(f"unknown mix {self.mix!r:.80}", f"use one of {', '.join(MIX_MODES)}")
         check_number("the vocal gain", self.vocal_gain, -60, 60)
         check_number("the backing's gain", self.inst_gain, -60, 60)
+        if self.stem_mode not in STEM_MODES:
+            raise RequestError(f"unknown stems {self.stem_mode!r:.80}", f"use {' or '.join(STEM_MODES)}")
+        if self.loudness is not None:
+            check_number("the loudness", self.loudness, -60, -6)
+        check_number("the fade", self.fade, 0, 1000)
+
+    @property
+    def target_loudness(self) -> float | None:
+        """Loudness that the mix is brought to, LUFS; None = none."""
+        return None if self.rescale or self.mix == "upstream" else self.loudness
+
+
+BEFORE_LOUDNESS: Mapping[str, object] = {"stem_mode": "raw", "loudness": None, "fade": 0.0}
+"""Fields of an `Output` that song.json did not have at first, and what songs were then written with."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from yuegguf.errors import DamagedFile
 from yuegguf.files import typed_json
 from yuegguf.planning.plan import Plan
 from yuegguf.request.preview_options import PreviewOptions
-from yuegguf.request.song_request import FORMATS, FinishedSection, SongRequest
+from yuegguf.request.song_request import BEFORE_LOUDNESS, FORMATS, FinishedSection, SongRequest
 
 RECORD_FORMAT = 1
 Phase = Literal["draft", "sketch", "refine", "master", "done"]
@@ -127,7 +127,17 @@ def read_record(path: Path) -> SongRecord:
         raise DamagedFile(f"{path.parent} was made by a newer yuegguf", "update yuegguf to open it")
     if version != RECORD_FORMAT:
         raise DamagedFile(f"{path} is damaged (its format is {version!r:.80})", RECORD_HINT)
+    _complete_output(data)
     return typed_json.as_typed(data, SongRecord, path, RECORD_HINT)
+
+
+def _complete_output(data: dict[str, Any]) -> None:
+    """Enter what a song of an earlier version was written with, so that it is written so again."""
+    request = data.get("request")
+    output = request.get("output") if isinstance(request, dict) else None
+    if isinstance(output, dict):
+        for key, value in BEFORE_LOUDNESS.items():
+            output.setdefault(key, value)
 
 
 def _check_path(text: str) -> None:

@@ -1,0 +1,141 @@
+"""Options of the audio files that a command writes, and the value that they become."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import click
+
+from yuegguf.cli._groups import Group
+from yuegguf.cli._options import was_given
+from yuegguf.errors import RequestError
+from yuegguf.request.song_request import (
+    FORMATS,
+    MIX_MODES,
+    STEM_MODES,
+    Format,
+    MixMode,
+    Output,
+    StemMode,
+)
+
+
+def _audio(
+    *,
+    formats: str,
+    bits: int,
+    mix: MixMode,
+    vocal_gain: float,
+    inst_gain: float,
+    rescale: bool,
+    loudness: float | None,
+    fade: float,
+    stem_mode: StemMode,
+    no_stems: bool,
+    no_tags: bool,
+) -> Output:
+    """Formats and mix of the audio files. Raises RequestError."""
+    names = tuple(part.strip().lower() for part in formats.split(",") if part.strip())
+    output = Output(
+        cast(tuple[Format, ...], names),
+        bits,
+        mix,
+        vocal_gain,
+        inst_gain,
+        rescale,
+        stems=not no_stems,
+        tags=not no_tags,
+        stem_mode=stem_mode,
+        loudness=loudness,
+        fade=fade,
+    )
+    check_effects(output)
+    if no_stems and was_given("stem_mode"):
+        raise RequestError("--stems has no effect with --no-stems", "leave one of them out")
+    return output
+
+
+def check_effects(output: Output) -> None:
+    """Refuse options of the command line that do nothing beside the others. Raises RequestError."""
+    upstream = output.mix == "upstream"
+    idle = {
+        "--loudness": was_given("loudness")
+        and output.loudness is not None
+        and output.target_loudness is None,
+        "--fade": was_given("fade") and output.fade > 0 and upstream,
+        "--stems joined": was_given("stem_mode") and output.stem_mode == "joined" and upstream,
+    }
+    for option in (option for option, is_idle in idle.items() if is_idle):
+        cause = "--mix upstream" if upstream else "--rescale"
+        raise RequestError(f"{option} has no effect with {cause}", "leave one of them out")
+
+
+def lufs(value: str) -> float | None:
+    """A loudness in LUFS; None for "off"."""
+    if value.lower() == "off":
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{value[:40]!r} is not a loudness such as -14, or off") from None
+
+
+audio_options = Group(
+    "audio",
+    _audio,
+    click.option(
+        "--format", "formats", default="wav", show_default=True, help=f"{', '.join(FORMATS)} (comma list)."
+    ),
+    click.option("--bits", type=int, default=16, show_default=True, help="16 or 24 (wav, flac)."),
+    click.option(
+        "--mix",
+        type=click.Choice(MIX_MODES),
+        default="hybrid",
+        show_default=True,
+        help="hybrid: codec below 5.5 kHz, Vocos above, joined flat. upstream: the official crossover. "
+        "vocos, codec: one of them. split: codec backing, Vocos vocal.",
+    ),
+    click.option(
+        "--vocal-gain",
+        type=float,
+        default=0.0,
+        show_default=True,
+        metavar="DB",
+        help="Gain of the vocal in the mix.",
+    ),
+    click.option(
+        "--inst-gain",
+        type=float,
+        default=0.0,
+        show_default=True,
+        metavar="DB",
+        help="Gain of the backing in the mix.",
+    ),
+    click.option("-r", "--rescale", is_flag=True, help="Scale to peak 0.99 instead of limiting."),
+    click.option(
+        "--loudness",
+        type=lufs,
+        default="-14",
+        show_default=True,
+        metavar="LUFS",
+        help="Integrated loudness of the mix under a true peak of -1 dB; off: as it is.",
+    ),
+    click.option(
+        "--fade",
+        type=float,
+        default=10.0,
+        show_default=True,
+        metavar="MS",
+        help="Fade at both ends; none with --mix upstream.",
+    ),
+    click.option(
+        "--stems",
+        "stem_mode",
+        type=click.Choice(STEM_MODES),
+        default="joined",
+        show_default=True,
+        help="joined: vocals + instrumental = mix. raw: each as its upsampler gives it.",
+    ),
+    click.option("--no-stems", is_flag=True, help="Only the mix."),
+    click.option("--no-tags", is_flag=True, help='Do not write "AI-generated with YuE" into the files.'),
+)
