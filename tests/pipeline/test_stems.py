@@ -95,6 +95,7 @@ def test_a_silent_track_is_silent_and_not_refined(
     names = ("vocals", "instrumental")
     assert not wave_of(folder, names[track]).any()
     assert wave_of(folder, names[1 - track]).any()
+    assert (wave_of(folder, "mix") == wave_of(folder, names[1 - track])).all()
 
 
 def test_an_instrumental_needs_no_lyrics(tmp_path: Path, capsys: Capture) -> None:
