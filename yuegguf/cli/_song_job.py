@@ -112,6 +112,9 @@ def show_forecast(output: Console, job: SongJob, whole: bool) -> None:
         lines.append(f"disk         {expected.disk / 2**20:.0f} MiB of {free / 2**30:.1f} GiB free")
     lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in expected.seconds.items()]
     lines.append(f"in all       at most {minutes(total)} for {expected.music:g} s of music")
+    if expected.likely_music < expected.music:
+        likely = total * expected.likely_music / expected.music
+        lines[-1] += f"; about {minutes(likely)} if its words take {expected.likely_music:.0f} s, as is usual"
     if whole and expected.disk > free:
         output.warn("the disk is too full for this song")
     output.result(

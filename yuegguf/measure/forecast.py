@@ -18,6 +18,7 @@ from yuegguf.planning.compute_options import ComputeOptions, Devices
 from yuegguf.planning.cost import KV_BYTES, LoadSpec, StepCost, draft_seconds, refine_seconds, sampled_ids
 from yuegguf.planning.plan import Plan, chunk_frames, context_for, file_bytes, make_plan, most_rows, uses_gpu
 from yuegguf.planning.timing import TimingCache, measure, measure_codec
+from yuegguf.request.fit import section_fit
 from yuegguf.request.prepared import PreparedSong
 from yuegguf.stages.prompt import Prompt
 from yuegguf.stages.stage2 import best_rows, chunk_grid
@@ -36,6 +37,8 @@ class Forecast:
     """Seconds by phase."""
     music: float
     """Seconds of the song if every section runs to its limit."""
+    likely_music: float
+    """Seconds of the song if its sections end as those of real songs did."""
     disk: int
     """Bytes on disk: stage 1's snapshots or the files at the end, whichever are more."""
 
@@ -47,6 +50,7 @@ class Forecast:
             "memory": self.memory,
             "seconds": {phase: round(value, 1) for phase, value in self.seconds.items()},
             "music": self.music,
+            "likely_music": round(self.likely_music, 1),
             "disk": self.disk,
         }
 
@@ -75,7 +79,16 @@ def forecast(job: SongJob, cache: TimingCache | None = None) -> Forecast:
     snapshots = round(cells * first.kv_width * KV_BYTES[plan.kv_type])
     disk = takes * max(snapshots, file_bytes(song))
     reasons = tuple(plan_reasons(plan, song, options, devices))
-    return Forecast(plan, reasons, memory, seconds, song.frames / FRAME_RATE, disk)
+    return Forecast(plan, reasons, memory, seconds, song.frames / FRAME_RATE, likely_music(song), disk)
+
+
+def likely_music(song: PreparedSong) -> float:
+    """Seconds that a song is likely to have; a recording as guide sets them."""
+    request = song.request
+    if request.track is not None and request.track.frames is not None:
+        return song.frames / FRAME_RATE
+    fits = [section_fit(section, request.segment_seconds, request.genre) for section in song.sections]
+    return sum(fit.likely_seconds for fit in fits)
 
 
 def _stage1_load(plan: Plan, takes: int) -> LoadSpec:

@@ -1,7 +1,9 @@
 """Check whether a section's words fit into its seconds, before hours of generation.
 
-YuE's vocals have a natural pace, and lyrics left at the end of a section are lost. In the official example,
-complete sections ran at 1.6 to 2.3 syllables a second.
+YuE's vocals have a natural pace, and lyrics left at the end of a section are lost. In three whole songs of
+the published models (two that the authors' own run logged, and YuE-UI's example; English, no rap), the 13
+sections with words that the model ended by itself had 16.5 to 29 s and 1.1 to 2.3 syllables a second, 1.8 in
+all; 5 more ran to their limit of 30 s. The vocal was silent for up to 39 % of a section, 4 % in the median.
 """
 
 from __future__ import annotations
@@ -20,8 +22,12 @@ from yuegguf.request.syllables import count_syllables
 
 Language = Literal["en", "zh", "ja", "ko", "other"]
 FitVerdict = Literal["instrumental", "few words", "fits", "tight", "too long"]
-USUAL_PACE, COMFORTABLE_PACE, MAX_PACE = 1.6, 2.5, 3.5
-"""Syllables a second that are usual, that fit easily, and above which words are lost."""
+USUAL_PACE, COMFORTABLE_PACE, MAX_PACE = 1.6, 2.3, 3.5
+"""Syllables a second that are usual, that fit easily, and above which words are lost.
+
+At the usual pace and within their limits, the 18 sections have their length within 2 % in all; none was
+faster than the second. The third is 1.5 times that: no real section shows how fast YuE can be.
+"""
 MIN_PACE = 0.8
 """Syllables a second below which a section has few words for its time: half the usual ones."""
 MAX_SECTION_SECONDS = 150
@@ -66,6 +72,13 @@ class SectionFit:
         if self.pace <= COMFORTABLE_PACE * self._factor:
             return "fits"
         return "tight" if self.pace <= MAX_PACE * self._factor else "too long"
+
+    @property
+    def likely_seconds(self) -> float:
+        """Seconds that the section is likely to have: at USUAL_PACE, and within its limit."""
+        if not self.syllables:
+            return self.seconds
+        return min(self.seconds, self.syllables / (USUAL_PACE * self._factor))
 
     @property
     def excess(self) -> int:
