@@ -17,7 +17,6 @@ from gguf import TokenType
 from numpy.typing import NDArray
 
 from yuegguf.lm.vocab import StageRole
-from yuegguf.progress import Event, Progress, silent
 
 from .gguf_file import GgufFile, Tensor, TensorType, write_gguf
 from .llama_tensors import EMBEDDING, OUTPUT, LlamaConfig, TensorSpec, expected_tensors
@@ -52,8 +51,6 @@ def write_synthetic(
     config: LlamaConfig | None = None,
     trim: bool = True,
     seed: int = 0,
-    overwrite: bool = False,
-    progress: Progress = silent,
 ) -> Path:
     """Write a random model of a stage to `out` as `out_type`, and return `out`.
 
@@ -61,7 +58,7 @@ def write_synthetic(
     of a converted checkpoint, but no tokenizer. Raises RequestError for an unknown type, StorageError.
     """
     name = check_type(out_type)
-    check_free(out, overwrite)
+    check_free(out, overwrite=False)
     shape = config or SHAPES[role]
     vocab = _vocab(shape.vocab)
     kept = used_ids(vocab.pieces, vocab.types, role, "the synthetic vocabulary") if trim else None
@@ -74,8 +71,8 @@ def write_synthetic(
             Tensor(want.name, model.tensors[want.name].kind, _shape_for(want, rows))
             for want in expected_tensors(shape).values()
         ]
-        with partial_file(out, overwrite) as partial:
-            write_gguf(partial, metadata, tensors, _Repeater(model, tensors, progress).blocks)
+        with partial_file(out) as partial:
+            write_gguf(partial, metadata, tensors, _Repeater(model).blocks)
     return out
 
 
@@ -87,19 +84,15 @@ def _shape_for(want: TensorSpec, pieces: int) -> tuple[int, ...]:
 class _Repeater:
     """Fills large tensors with the blocks of a thin model."""
 
-    def __init__(self, model: GgufFile, tensors: list[Tensor], progress: Progress) -> None:
-        self.model, self.progress = model, progress
-        self.total, self.done = sum(tensor.size for tensor in tensors), 0
+    def __init__(self, model: GgufFile) -> None:
+        self.model = model
         self.patterns: dict[TensorType, NDArray[np.uint8]] = {}
 
     def blocks(self, tensor: Tensor) -> Iterator[NDArray[np.uint8]]:
         """Bytes of one tensor, in parts."""
         pattern = self._pattern(tensor)
         for start in range(0, tensor.size, pattern.size):
-            piece = pattern[: tensor.size - start]
-            yield piece
-            self.done += piece.size
-            self.progress(Event("convert", self.done, self.total, tensor.name))
+            yield pattern[: tensor.size - start]
 
     def _pattern(self, tensor: Tensor) -> NDArray[np.uint8]:
         """Whole blocks of the tensor's type, about BLOCK bytes; all norms are ones."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import onnx
 
+from yuegguf.codec.header import METADATA_KEY
 from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
 from yuegguf.errors import ModelNotFound, StorageError
 from yuegguf.files.atomic import ensured_folder, flush, refuse_to_replace, replacing
@@ -21,8 +22,6 @@ from . import vocos, xcodec
 from .half import with_half_weights
 from .weights import Floats, Weights
 
-METADATA_KEY = "yuegguf.codec"
-"""ONNX metadata key of the JSON header; `yuegguf.codec.header` reads it."""
 GRAPH_ROLES = ("encoder", "decoder", "vocal_upsampler", "instrumental_upsampler")
 """Roles of the four files, in the order of writing."""
 HEADER_VERSION = 1

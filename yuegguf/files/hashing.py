@@ -25,10 +25,10 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_of(path: Path, progress: Progress = silent, phase: str = "verify") -> str:
+def sha256_of(path: Path, progress: Progress = silent) -> str:
     """SHA-256 of a file as hex. Raises DamagedFile when it cannot be read."""
     hasher = hashlib.sha256()
-    each_block(path, hasher.update, progress, phase)
+    each_block(path, hasher.update, progress, "verify")
     return hasher.hexdigest()
 
 

@@ -18,6 +18,8 @@ from yuegguf.errors import DamagedFile
 
 CODEBOOK_SIZE = 1024
 """Codes per codebook of X-Codec."""
+STAGE2_CODEBOOKS = 8
+"""Codes of a frame that stage 2 writes."""
 ROLE_KEY = "yuegguf.role"
 """GGUF metadata key of the role: "stage1" or "stage2"."""
 MAX_TOKENIZER_BYTES = 32 << 20
@@ -68,11 +70,11 @@ def stage1_vocab(pieces: Sequence[str]) -> Stage1Vocab:
     return Stage1Vocab(soa, eoa, xcodec, _codebook(index, 0, "stage-1"))
 
 
-def stage2_vocab(pieces: Sequence[str], codebooks: int = 8) -> Stage2Vocab:
+def stage2_vocab(pieces: Sequence[str]) -> Stage2Vocab:
     """Stage 2's ids by piece name. Raises DamagedFile naming a missing piece."""
     index = _index(pieces)
     soa, first, second = (_id(index, name, "stage-2") for name in ("<SOA>", "<stage_1>", "<stage_2>"))
-    starts = np.array([_codebook(index, k, "stage-2") for k in range(codebooks)], np.int32)
+    starts = np.array([_codebook(index, k, "stage-2") for k in range(STAGE2_CODEBOOKS)], np.int32)
     return Stage2Vocab(soa, first, second, starts)
 
 

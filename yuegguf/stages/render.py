@@ -93,7 +93,6 @@ def decode_codebook0(
     codec: AudioCodec,
     start: int = 0,
     stop: int | None = None,
-    window: int = WINDOW_FRAMES,
 ) -> NDArray[np.float32]:
     """Codebook 0 of both tracks [2, T] → frames `start` … `stop` of their waves at 16 kHz [2, 320·frames].
 
@@ -102,8 +101,8 @@ def decode_codebook0(
     """
     stop = codes.shape[1] if stop is None else stop
     waves = np.empty((len(TRACKS), CODEC_HOP * (stop - start)), np.float32)
-    for first in range(start, stop, window):
-        last = min(first + window, stop)
+    for first in range(start, stop, WINDOW_FRAMES):
+        last = min(first + WINDOW_FRAMES, stop)
         span = slice(CODEC_HOP * (first - start), CODEC_HOP * (last - start))
         for row in range(len(TRACKS)):
             track_codes = codes[row : row + 1]
@@ -117,7 +116,6 @@ def render_track(
     codec: AudioCodec,
     *,
     progress: Progress = silent,
-    window: int = WINDOW_FRAMES,
 ) -> Wave:
     """Codes [8, T] of one track → its wave, without limiter, as `render` decodes it.
 
@@ -127,8 +125,8 @@ def render_track(
     frames = codes.shape[1]
     decoder = _codec_decoder(codec) if track is None else _upsampler(codec, track)
     wave = np.empty(decoder.hop * frames, np.float32)
-    for start in range(0, frames, window):
-        stop = min(start + window, frames)
+    for start in range(0, frames, WINDOW_FRAMES):
+        stop = min(start + WINDOW_FRAMES, frames)
         wave[decoder.hop * start : decoder.hop * stop] = _decode_window(codes, start, stop, decoder)
         progress(Event("master", stop, frames))
     return wave
