@@ -26,7 +26,7 @@ from yuegguf.errors import (
     is_too_many_open,
     too_many_open_files,
 )
-from yuegguf.request.lyrics import is_valid_text
+from yuegguf.request.valid_text import is_valid_text
 
 PROGRESS = click.Choice(["auto", "json", "off"])
 PROGRESS_HELP = "On stderr: a bar or lines now and then, one JSON object a line, or nothing [default: auto]."

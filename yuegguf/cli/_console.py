@@ -8,16 +8,17 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from yuegguf.cli._progress import ProgressDisplay
 from yuegguf.cli._text import harmless, one_line
-from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import StorageError, YueError
 from yuegguf.progress import Event
-from yuegguf.request.song_request import Song
+
+if TYPE_CHECKING:
+    from yuegguf.request.song_request import Song
 
 
 class Console:
@@ -73,6 +74,8 @@ class Console:
 
     def done(self, songs: Sequence[Song] = ()) -> None:
         """Erase the progress line, and remember the course of finished songs."""
+        from yuegguf.codec.protocol import FRAME_RATE
+
         self.display.clear()
         self.display.end(sum(round(FRAME_RATE * song.seconds) for song in songs))
 

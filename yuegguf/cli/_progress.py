@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -16,11 +16,13 @@ from yuegguf.cli._text import minutes, one_line
 from yuegguf.errors import YueError
 from yuegguf.measure.remaining import PHASES, Course, RemainingTime, course_cache, song_facts
 from yuegguf.progress import Event
-from yuegguf.song.folder import SongFolder
+
+if TYPE_CHECKING:
+    from yuegguf.song.folder import SongFolder
 
 Mode = Literal["auto", "json", "off"]
 TITLES = {"draft": "Draft", "refine": "Refine", "master": "Master", "convert": "Convert", "export": "Export"}
-TITLES |= {"download": "Download", "verify": "Verify", "copy": "Copy", "check": "Check"}
+TITLES |= {"encode": "Encode", "download": "Download", "verify": "Verify", "copy": "Copy", "check": "Check"}
 REDRAW_SECONDS = 0.2
 JSON_SECONDS = 1.0
 """Least seconds between two JSON lines of a phase."""

@@ -15,7 +15,7 @@ import yaml
 
 from yuegguf.errors import RequestError
 from yuegguf.files.reading import open_plain_file
-from yuegguf.request.lyrics import is_valid_text
+from yuegguf.request.valid_text import is_valid_text
 
 MOST_BYTES, MOST_SONGS = 1 << 20, 1000
 """Size of a queue; texts may lie in files beside it."""

@@ -16,6 +16,7 @@ from yuegguf.errors import RequestError
 from yuegguf.request.blocks import Block, read_blocks
 from yuegguf.request.changes import Change
 from yuegguf.request.changes import notices as notices_of
+from yuegguf.request.valid_text import is_valid_text
 
 MAX_LYRICS_CHARS, MAX_BODY_CHARS = 100_000, 20_000
 """Characters of lyrics, of a section's lines: more than any model's context holds."""
@@ -95,11 +96,6 @@ def _sections_of(blocks: Sequence[Block]) -> tuple[Section, ...]:
     for section in sections:
         check_text_length(section.body, MAX_BODY_CHARS, f"the lines of [{section.label}]")
     return sections
-
-
-def is_valid_text(text: str) -> bool:
-    """Whether a string is valid text: no zero character and no undecoded bytes."""
-    return "\0" not in text and text.encode(errors="ignore").decode() == text
 
 
 def check_text_length(text: str, most: int, name: str) -> None:
