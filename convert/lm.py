@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from yuegguf.lm.vocab import StageRole
 from yuegguf.progress import Progress, silent
 
+from .checkpoint import open_checkpoint
 from .gguf_file import Tensor, TensorType, Value, ValueType, number, text
 from .llama_tensors import (
     EMBEDDING,
@@ -25,7 +26,8 @@ from .llama_tensors import (
     rope_row_order,
 )
 from .quantize import OWN_TYPES, check_type, chosen_types, file_type, quantize_rows
-from .safetensors import StoredTensor, open_checkpoint
+from .safetensors import StoredTensor
+from .source import checkpoint_folder
 from .stream import TensorCopy, write_tensors
 from .target import check_free
 from .tokenizer_pieces import Vocab, read_vocab, stage_role, vocab_metadata
@@ -45,7 +47,7 @@ def convert_lm(
     threads: int | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Convert the checkpoint folder `source` to the GGUF file `out`, and return `out`.
+    """Convert the checkpoint folder `source`, or a hub cache's, to the GGUF file `out`, and return `out`.
 
     `out_type` is one of quantize.OWN_TYPES or quantize.LLAMA_TYPES; norms stay F32. `role` "auto" goes by
     the config's context length. `trim` drops the rows that the stage never uses. `threads` (for
@@ -55,11 +57,12 @@ def convert_lm(
     StorageError, EngineError; `out` appears whole or not at all.
     """
     name = check_type(out_type)
-    config, stored = read_config(source), open_checkpoint(source)
+    folder = checkpoint_folder(source)
+    config, stored = read_config(folder), open_checkpoint(folder)
     specs = expected_tensors(config)
     check_tensors({key: tensor.shape for key, tensor in stored.items()}, specs)
     stage = stage_role(config.context, role, source.name)
-    vocab = read_vocab(source / "tokenizer.model", config.vocab)
+    vocab = read_vocab(folder / "tokenizer.model", config.vocab)
     ids = used_ids(vocab.pieces, vocab.types, stage, "tokenizer.model") if trim else None
     metadata = lm_metadata(config, vocab, stage, name, ids)
     copies = [_tensor_copy(stored[key], spec, config, name, ids) for key, spec in specs.items()]

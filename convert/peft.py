@@ -1,4 +1,4 @@
-"""A LoRA adapter as PEFT saves it: adapter_config.json and adapter_model.safetensors.
+"""A LoRA adapter as PEFT saves it: adapter_config.json and adapter_model.safetensors, or .bin.
 
 YuE's finetuning trains r 64, alpha 32 on q_proj, k_proj, v_proj and o_proj of stage 1. What PEFT can do
 besides (DoRA, biases, whole modules, weights that were changed before training) does not fit into the
@@ -7,20 +7,25 @@ two matrices that llama.cpp adds, and is refused by name.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 from yuegguf.files.atomic import read_limited
-from yuegguf.files.kinds import explain_damage
+from yuegguf.files.kinds import explain_absence, explain_damage
 
+from .checkpoint import has_weights
 from .json_object import MAX_JSON_BYTES, MAX_NUMBER, read_object, shorten
 from .safetensors import StoredTensor, open_file
+from .source import ADAPTER_CONFIG, model_folder
+from .torch_file import open_torch_file
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG = ADAPTER_CONFIG
+WEIGHTS, TORCH_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
 UNSUPPORTED_KEYS: Mapping[str, str] = {
     "use_dora": "DoRA, whose magnitudes come on top of the two matrices",
     "modules_to_save": "whole modules of its own",
@@ -55,16 +60,25 @@ class PeftConfig:
 def read_peft(folder: Path) -> tuple[PeftConfig, dict[str, StoredTensor]]:
     """Read the configuration and the tensors of an adapter; values stay on disk.
 
-    Raises ModelNotFound, DamagedFile for anything but a plain LoRA.
+    Raises ModelNotFound, DamagedFile for anything but a plain LoRA, RequestError for a whole model.
     """
+    folder = model_folder(folder)
     if not (folder / CONFIG).is_file():
-        raise ModelNotFound(f"there is no {CONFIG} in {folder}", "pass the folder that PEFT saved")
+        if has_weights(folder):
+            command = shlex.join(("yuegguf", "convert", str(folder)))
+            raise RequestError(
+                f"{folder} is a whole model, not a LoRA adapter", f"convert it with: {command}"
+            )
+        missing = ModelNotFound(f"there is no {CONFIG} in {folder}", "pass the folder that PEFT saved")
+        raise explain_absence(folder / CONFIG, missing)
     config = _config(_object(folder / CONFIG))
-    if not (folder / WEIGHTS).is_file():
-        raise ModelNotFound(
-            f"there is no {WEIGHTS} in {folder}", "save the adapter with save_pretrained (safetensors)"
-        )
-    return config, open_file(folder / WEIGHTS)
+    for name, read in ((WEIGHTS, open_file), (TORCH_WEIGHTS, open_torch_file)):
+        if (folder / name).is_file():
+            return config, read(folder / name)
+    missing = ModelNotFound(
+        f"there is no {WEIGHTS} in {folder}", "save the adapter with save_pretrained (safetensors)"
+    )
+    raise explain_absence(folder / WEIGHTS, missing)
 
 
 def peft_name(name: str, half: str) -> str:

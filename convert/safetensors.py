@@ -1,8 +1,7 @@
 """Read safetensors checkpoints without executing or trusting them.
 
 Layout (huggingface/safetensors, README "Format"): u64 header length, a JSON header that maps a
-tensor's name to dtype, shape and byte range, then the data without holes. A sharded checkpoint
-adds model.safetensors.index.json, which maps a tensor's name to its file. Rows are read, not
+tensor's name to dtype, shape and byte range, then the data without holes. Rows are read, not
 mapped: mapped pages count as resident memory, and a file that shrinks would kill the process.
 """
 
@@ -17,13 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files.atomic import read_limited
+from yuegguf.errors import DamagedFile
 from yuegguf.files.kinds import explain_damage
 from yuegguf.files.reading import open_plain_file
-from yuegguf.lm.gguf_header import first_names
 
-from .json_object import MAX_JSON_BYTES, read_object, shorten
+from .json_object import read_object, shorten
 
 STORED_DTYPES: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 """dtype names → numpy dtypes; BF16 stays as its bits."""
@@ -31,9 +28,6 @@ MAX_HEADER = 16 << 20
 """Maximum bytes of a header; those of YuE's checkpoints have less than 100 KB."""
 MAX_NAME, MAX_DIMENSIONS = 200, 8
 """Maximum characters of a tensor's name, and dimensions of its shape."""
-INDEX = "model.safetensors.index.json"
-MAX_FILE_NAME = 255
-"""Maximum bytes of a file name."""
 DOWNLOAD_HINT = "download the checkpoint again"
 
 
@@ -54,6 +48,9 @@ class StoredTensor:
         """Bytes of all values."""
         return prod(self.shape) * int(STORED_DTYPES[self.dtype].itemsize)
 
+    def check(self) -> None:
+        """Compare the values with their checksum, if the format has one. Raises DamagedFile."""
+
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [stop - start, columns] as stored (BF16 as uint16); a vector is one row.
 
@@ -70,35 +67,6 @@ class StoredTensor:
         if values.size != (stop - start) * columns:
             raise DamagedFile(f"{self.path.name} ends inside {self.name}", DOWNLOAD_HINT)
         return values.reshape(stop - start, columns)
-
-
-def open_checkpoint(folder: Path) -> dict[str, StoredTensor]:
-    """The tensors of model.safetensors, or of the shards that the index names, by name.
-
-    Raises ModelNotFound when the folder holds neither, DamagedFile naming file and tensor when
-    something in them does not fit together.
-    """
-    single, index = folder / "model.safetensors", folder / INDEX
-    if single.is_file():
-        return open_file(single)
-    if not index.is_file():
-        raise ModelNotFound(
-            f"there is no model.safetensors and no {INDEX} in {folder}",
-            "pass the folder of a checkpoint in the safetensors format",
-        )
-    where = _weight_map(index)
-    shards = {name: open_file(folder / name) for name in sorted(set(where.values()))}
-    for name, tensors in shards.items():
-        if stray := sorted(t for t in tensors if where.get(t) != name):
-            raise DamagedFile(
-                f"{name} holds tensors that the index does not place there: {first_names(stray, 8)}",
-                DOWNLOAD_HINT,
-            )
-    if lost := sorted(ascii(t)[1:-1][:MAX_NAME] for t, name in where.items() if t not in shards[name]):
-        raise DamagedFile(
-            f"the shards lack tensors that {INDEX} names: {first_names(lost, 8)}", DOWNLOAD_HINT
-        )
-    return {t: shards[name][t] for t, name in where.items()}
 
 
 def open_file(path: Path) -> dict[str, StoredTensor]:
@@ -166,27 +134,6 @@ def _check_cover(file: str, tensors: Iterable[StoredTensor], start: int, size: i
             )
     if end != size:
         raise DamagedFile(f"{file} has {size - end} bytes too many behind {before}", DOWNLOAD_HINT)
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    found = _object(read_limited(index, MAX_JSON_BYTES, DOWNLOAD_HINT), index.name).get("weight_map")
-    if not isinstance(found, dict) or not found:
-        raise DamagedFile(f"{index.name} has no weight_map", DOWNLOAD_HINT)
-    for tensor, name in found.items():
-        if not isinstance(name, str) or not _is_plain_name(name):
-            where = f"places tensor {shorten(tensor)} in {shorten(name)}"
-            raise DamagedFile(
-                f"{index.name} {where}, which is no plain .safetensors file name", DOWNLOAD_HINT
-            )
-        if not (index.parent / name).is_file():
-            raise DamagedFile(f"{name} is missing, which holds tensor {shorten(tensor)}", DOWNLOAD_HINT)
-    return found
-
-
-def _is_plain_name(name: str) -> bool:
-    """Whether a name from a file's content is a plain file name, never a path."""
-    fits = name.endswith(".safetensors") and name.isprintable() and len(name.encode()) <= MAX_FILE_NAME
-    return fits and not any(c in name for c in "/\\:\0") and not name.startswith(".")
 
 
 def _object(text: bytes, file: str) -> dict[str, Any]:

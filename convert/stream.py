@@ -75,6 +75,7 @@ def write_tensors(
 
 def _rows(copy: TensorCopy) -> Iterator[tuple[NDArray[Any], int]]:
     """Blocks of rows in the target's order, with the bytes read for each."""
+    copy.stored.check()
     shape = copy.stored.shape
     rows = 1 if len(shape) == 1 else shape[0]
     step = max(copy.unit, BLOCK_VALUES // shape[-1] // copy.unit * copy.unit)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from yuegguf.codec.header import METADATA_KEY
 from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, SONG_HOP, SONG_RATE
 from yuegguf.errors import ModelNotFound, StorageError
 from yuegguf.files.atomic import ensured_folder, flush, refuse_to_replace, replacing
+from yuegguf.files.hub_cache import snapshot_folder
+from yuegguf.files.kinds import explain_absence
 from yuegguf.files.pth import read_state_dict
 from yuegguf.progress import Event, Progress, silent
 
@@ -46,8 +49,10 @@ def find_checkpoints(folder: Path) -> Checkpoints:
     Looks for `ckpt_*.pth` (the latest) in final_ckpt/, xcodec/ or the folder itself, and for the two
     upsamplers in decoders/, vocos/ or the folder itself. The `pytorch_model.bin` of the semantic
     checkpoint is never used: the codec's own file holds HuBERT as it was trained with it.
-    Raises ModelNotFound naming every file that is missing.
+    The top folder of a hub cache stands for its snapshot. Raises ModelNotFound naming every file that is
+    missing, RequestError.
     """
+    folder = snapshot_folder(folder)
     found = (
         _latest(folder, ("final_ckpt", "xcodec", "."), _CODEC),
         _latest(folder, ("decoders", "vocos", "."), _VOCAL),
@@ -144,9 +149,16 @@ def _with_header(model: onnx.ModelProto, facts: dict[str, int | str]) -> onnx.Mo
 
 
 def _latest(folder: Path, places: tuple[str, ...], pattern: str) -> Path | None:
-    """The last match by name (a checkpoint's name ends in its step) in the first place that has one."""
+    """The last match by name (a checkpoint's name ends in its step) in the first place that has one.
+
+    Raises ModelNotFound for a link that leads to nothing.
+    """
     for place in places:
-        matches = sorted(path for path in (folder / place).glob(pattern) if path.is_file())
+        files = (folder / place).iterdir() if (folder / place).is_dir() else ()
+        matches = sorted(path for path in files if fnmatchcase(path.name, pattern))
         if matches:
+            missing = ModelNotFound(f"{matches[-1]} is not a file", "name a copy of m-a-p/xcodec_mini_infer")
+            if not matches[-1].is_file():
+                raise explain_absence(matches[-1], missing)
             return matches[-1]
     return None

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, dequantize, quantize
+from yuegguf_convert.checkpoint import open_checkpoint
 from yuegguf_convert.dtypes import widen
 from yuegguf_convert.gguf_file import read_gguf
 from yuegguf_convert.llama_tensors import expected_tensors, read_config
 from yuegguf_convert.lm import convert_lm
 from yuegguf_convert.quantize import LLAMA_TYPES, check_type
-from yuegguf_convert.safetensors import open_checkpoint
 from yuegguf_convert.tokenizer_pieces import TOKENIZER_KEY
 
 from nano.lm_weights import LlamaSpec, write_llama
@@ -310,6 +310,8 @@ def test_wrong_tokenizers(folder: Path) -> None:
     path.write_bytes(whole[: whole.index(b"<EOD>") - 4])
     refuse(folder, DamagedFile, "lacks <SOA>, <EOA>, <xcodec>, <stage_1>, <stage_2>, <xcodec/0/0>")
     path.write_bytes(b"not a model")
+    refuse(folder, DamagedFile, r"is a text \(not a model\)")
+    path.write_bytes(b"not a model\1")
     refuse(folder, DamagedFile, "not a sentencepiece model")
     path.write_bytes(whole)
     assert sentencepiece.SentencePieceProcessor(model_file=str(path)).get_piece_size() == 9814

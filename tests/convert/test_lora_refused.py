@@ -115,7 +115,10 @@ def test_files_that_are_missing_or_damaged(folder: Path, capsys: Capture) -> Non
     (folder / CONFIG).write_bytes(config)
     (folder / WEIGHTS).write_bytes(weights[:-100])
     assert not_converted(capsys, 7, folder).startswith(f"{WEIGHTS} is truncated: tensor ")
-    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+    wrong = (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+    said = not_converted(capsys, 7, folder)
+    assert said == f"{wrong} is a safetensors file; rename it: mv {wrong} {folder / WEIGHTS}"
+    wrong.unlink()
     said = not_converted(capsys, 3, folder)
     assert said.endswith(f"{folder}; save the adapter with save_pretrained (safetensors)")
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, dequantize
 from safetensors.torch import save_file
+from yuegguf_convert.checkpoint import INDEX, open_checkpoint
 from yuegguf_convert.dtypes import encode, round_bf16, widen
 from yuegguf_convert.json_object import MAX_JSON_BYTES
 from yuegguf_convert.llama_tensors import check_tensors, read_config
-from yuegguf_convert.safetensors import INDEX, open_checkpoint, open_file
+from yuegguf_convert.safetensors import open_file
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 
@@ -152,13 +153,15 @@ def test_index_and_shards_must_agree(tmp_path: Path) -> None:
     for weights, words in (
         ({"v": "a.safetensors"}, "does not place there: w"),
         ({"v": "a.safetensors", "w": "a.safetensors", "x": "a.safetensors"}, "lack tensors .*: x"),
-        ({"v": "a.safetensors", "w": "b.safetensors"}, "b.safetensors is missing, which holds tensor 'w'"),
         ({}, "no weight_map"),
         (["v"], "no weight_map"),
     ):
         index.write_text(json.dumps({"weight_map": weights}))
         with pytest.raises(DamagedFile, match=words):
             open_checkpoint(tmp_path)
+    index.write_text(json.dumps({"weight_map": {"v": "a.safetensors", "w": "b.safetensors"}}))
+    with pytest.raises(ModelNotFound, match=r"lacks b\.safetensors"):
+        open_checkpoint(tmp_path)
     index.write_bytes(b"{]")
     with pytest.raises(DamagedFile, match="damaged"):
         open_checkpoint(tmp_path)

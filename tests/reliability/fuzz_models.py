@@ -17,10 +17,10 @@ from fuzz_others import TONE
 from fuzz_songs import content_of, each
 from mutators import Content
 from tiny_gguf import CONFIG, write_tiny
+from yuegguf_convert.checkpoint import INDEX, open_checkpoint
 from yuegguf_convert.llama_tensors import expected_tensors, read_config
 from yuegguf_convert.lora import convert_lora
 from yuegguf_convert.peft import read_peft
-from yuegguf_convert.safetensors import INDEX, open_checkpoint
 from yuegguf_convert.tokenizer_pieces import APPENDED, read_vocab
 from yuegguf_onnx_codec.weights import Weights
 

@@ -72,7 +72,7 @@ def container_of(path: Path) -> Container | None:
 
 
 def _hint(kind: FileKind, path: Path) -> str:
-    """What to do with a file that holds no audio: the command for a pointer or an archive, if it is one."""
+    """Advice for a file that holds no audio: the command for a pointer or an archive, if it is one."""
     advice = kind.advice(path) if kind.advice and kind.form in ("pointer", "archive", "zip") else ""
     return advice or HINT
 

@@ -18,6 +18,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from yuegguf.errors import TOO_MANY_OPEN, DamagedFile, RequestError, StorageError, too_many_open_files
 from yuegguf.files.reading import open_plain_file
+from yuegguf.files.sizes import size_text
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.files.steady import check_steady, steady
 
@@ -225,14 +226,11 @@ def check_free_disk(folder: Path, needed: int, job: str, option: str) -> None:
     """
     free = free_disk(folder)
     if needed > free:
+        place = existing_parent(folder)
         raise StorageError(
-            f"{job} needs {_size(needed)} of disk, and {_size(free)} are free in {existing_parent(folder)}",
+            f"{job} needs {size_text(needed)} of disk, and {size_text(free)} are free in {place}",
             f"free some space, or choose another folder with {option}",
         )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def storage_error(target: Path, error: OSError) -> StorageError:

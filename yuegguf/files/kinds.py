@@ -15,6 +15,7 @@ from pathlib import Path
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.hub_cache import cached_file, lost_target
 from yuegguf.files.reading import open_plain_file
+from yuegguf.files.sizes import size_text
 
 HEAD_BYTES = 512
 """Bytes from which a kind is known."""
@@ -59,8 +60,15 @@ def _download_again(path: Path) -> str:
     return f"get it with: {command}" if command else ""
 
 
-def _convert(path: Path) -> str:
-    return f"make a GGUF of its folder: {_line('yuegguf', 'convert', path.parent)}"
+def _weights(suffix: str) -> Callable[[Path], str]:
+    """Advice for weights of another format in the place of a GGUF, or under a wrong suffix."""
+
+    def advice(path: Path) -> str:
+        if path.suffix == ".gguf":
+            return f"make a GGUF of its folder: {_line('yuegguf', 'convert', path.parent)}"
+        return f"rename it: {_line('mv', path, path.with_suffix(suffix))}"
+
+    return advice
 
 
 def _archive(name: str, *command: str) -> FileKind:
@@ -79,7 +87,7 @@ EMPTY = FileKind("an empty file", _download_again)
 ZEROS = FileKind("a file of zeros, as a download leaves that never ended", _download_again)
 PAGE = FileKind("a web page", _download)
 ZIP = replace(_archive("a zip archive", "unzip", "FILE", "-d", "FOLDER"), form="zip")
-TORCH = FileKind("a PyTorch checkpoint", _convert, "torch")
+TORCH = FileKind("a PyTorch checkpoint", _weights(".bin"), "torch")
 _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"<!doctype html", PAGE),
     (0, b"<html", PAGE),
@@ -115,7 +123,7 @@ def _kind(head: bytes) -> FileKind | None:
         return EMPTY
     pointer = _POINTER.match(head)
     if pointer:
-        size = f" to {_size(int(pointer[1]))}" if pointer[1] else ""
+        size = f" to {size_text(int(pointer[1]))}" if pointer[1] else ""
         return FileKind(f"a git-lfs pointer{size}, not the file itself", _lfs_pull, "pointer")
     if b"data.pkl" in head[:128] and head.startswith(b"PK\x03\x04"):
         return TORCH
@@ -124,7 +132,7 @@ def _kind(head: bytes) -> FileKind | None:
         if head[place:].lower().startswith(magic) or (magic.startswith(b"<") and text.startswith(magic)):
             return kind
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < MAX_SAFETENSORS_HEADER:
-        return FileKind("a safetensors file", _convert, "safetensors")
+        return FileKind("a safetensors file", _weights(".safetensors"), "safetensors")
     if len(head) == HEAD_BYTES and not head.strip(b"\0"):
         return ZEROS
     return _text(head)
@@ -172,19 +180,32 @@ def explain_damage(path: Path, error: DamagedFile, usual: Collection[str] = ()) 
 
 def explain_absence(path: Path, error: ModelNotFound) -> ModelNotFound:
     """The error that names the lost target of a link, with the command that gets it; else `error`."""
+    target = lost_link(path)
+    if not target:
+        return error
+    return ModelNotFound(f"{path} is {target}", _download_again(path) or "copy the file itself there")
+
+
+def lost_link(path: Path) -> str:
+    """Description of a link that leads to nothing; empty for any other path."""
     target = lost_target(path)
     if target is None:
-        return error
+        return ""
     parts = sum(part.stat().st_size for part in target.parent.glob(f"{target.name}*.incomplete"))
-    state = f"of which only {_size(parts)} arrived" if parts else "which is not there"
-    advice = _download_again(path) or "copy the file itself there"
-    return ModelNotFound(f"{path} is a link to {target}, {state}", advice)
+    state = f"of which only {size_text(parts)} arrived" if parts else "which is not there"
+    return f"a link to {target}, {state}"
 
 
-def download_command(path: Path) -> str:
-    """Command that downloads a file to its place; empty where its path names no published repository."""
-    found = _repository(path)
-    return "" if found is None else _line("hf", "download", found[0], found[1], *found[2])
+def download_command(*paths: Path) -> str:
+    """Command that downloads files of one folder; empty where their path names no published repository."""
+    found = [place for path in paths if (place := _repository(path))]
+    return _line("hf", "download", found[0][0], *(each[1] for each in found), *found[0][2]) if found else ""
+
+
+def repository_command(folder: Path) -> str:
+    """Command that downloads all of the repository of a folder; empty where its path names none."""
+    found = _repository(folder / "all")
+    return _line("hf", "download", found[0], *found[2]) if found else ""
 
 
 def _repository(path: Path) -> tuple[str, str, tuple[str | Path, ...]] | None:
@@ -201,13 +222,3 @@ def _repository(path: Path) -> tuple[str, str, tuple[str | Path, ...]] | None:
 
 def _line(*words: str | Path) -> str:
     return shlex.join(map(str, words))
-
-
-def _size(count: int) -> str:
-    return (
-        f"{count / 1e9:.1f} GB"
-        if count >= 1e8
-        else f"{count / 1e6:.1f} MB"
-        if count >= 1e5
-        else f"{count} bytes"
-    )

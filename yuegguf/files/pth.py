@@ -42,6 +42,18 @@ class Span(NamedTuple):
     """CRC-32 of the bytes, which most zip archives keep and the older stream does not."""
 
 
+class Place(NamedTuple):
+    """Numbers of a tensor in its file, row after row."""
+
+    kind: str
+    """Name of torch's storage class: FloatStorage, HalfStorage, BFloat16Storage, …"""
+    shape: tuple[int, ...]
+    start: int
+    """Byte of the first number."""
+    span: Span
+    """Storage that holds them."""
+
+
 CRC_BLOCK = 16 << 20
 """Bytes checked at a time."""
 
@@ -91,16 +103,49 @@ class StateDict(Mapping[str, NDArray[Any]]):
 
         Raises KeyError where there is none, DamagedFile where it is no tensor or leaves its storage.
         """
+        value = self._tensor(name)
+        try:
+            self._check(value.storage.key)
+            return _view(value, self._data, self._spans)
+        except _MALFORMED as error:
+            raise self._unreadable(name, error) from error
+
+    def place(self, name: str) -> Place:
+        """The place of that tensor's numbers, which are not read.
+
+        Raises KeyError where there is none, DamagedFile where it is no tensor, leaves its storage, or does
+        not lie there row after row.
+        """
+        tensor = self._tensor(name)
+        try:
+            _, start = _bounds(tensor, self._spans)
+        except _MALFORMED as error:
+            raise self._unreadable(name, error) from error
+        steps = [math.prod(tensor.shape[axis + 1 :]) for axis in range(len(tensor.shape))]
+        if any(
+            n > 1 and step != usual for n, step, usual in zip(tensor.shape, tensor.stride, steps, strict=True)
+        ):
+            raise DamagedFile(
+                f"{self.path.name}: tensor {name} is stored transposed or with gaps",
+                "save it again with .contiguous()",
+            )
+        return Place(tensor.storage.kind, tensor.shape, start, self._spans[tensor.storage.key])
+
+    def within(self, *keys: str) -> StateDict:
+        """The dictionary of tensors under the first of these keys that holds one, else this one."""
+        inner = next((v for key in keys if isinstance(v := self._entries.get(key), dict)), None)
+        return self if inner is None else StateDict(self.path, inner, self._data, self._spans)
+
+    def _tensor(self, name: str) -> TensorRef:
         value = self._entries[name]
         if isinstance(value, Opaque):
             raise DamagedFile(f"{self.path.name}: {name} is made by {value.what}, which is not read")
         if not isinstance(value, TensorRef):
             raise DamagedFile(f"{self.path.name}: {name} is not a tensor")
-        try:
-            self._check(value.storage.key)
-            return _view(value, self._data, self._spans)
-        except _MALFORMED as error:
-            raise DamagedFile(f"{self.path.name}: tensor {name} cannot be read: {error}") from error
+        return value
+
+    def _unreadable(self, name: str, error: Exception) -> DamagedFile:
+        return DamagedFile(f"{self.path.name}: tensor {name} cannot be read: {error}")
 
     def _check(self, key: str) -> None:
         """Compare a storage with its checksum, once. Raises ValueError."""
@@ -194,6 +239,19 @@ def _check_crc(span: Span, data: mmap.mmap, name: str) -> None:
         raise ValueError(f"{name} does not match its checksum")
 
 
+def check_span(path: Path, span: Span) -> None:
+    """Compare a storage with its checksum, reading it in blocks. Raises DamagedFile, OSError."""
+    if span.crc is None:
+        return
+    crc, left = 0, span.size
+    with open_plain_file(path) as file:
+        file.seek(span.start)
+        while left and (block := file.read(min(CRC_BLOCK, left))):
+            crc, left = zlib.crc32(block, crc), left - len(block)
+    if left or crc != span.crc:
+        raise DamagedFile(f"{path.name}: a storage does not match its checksum", "download it again")
+
+
 def _read_legacy(data: mmap.mmap) -> tuple[Any, dict[str, Span]]:
     position = 0
     parts: list[Pickle] = []
@@ -226,6 +284,18 @@ def _legacy_spans(data: mmap.mmap, position: int, keys: Any, storages: dict[str,
 
 def _view(tensor: TensorRef, data: mmap.mmap, spans: dict[str, Span]) -> NDArray[Any]:
     """The array of a tensor record, after checking that it lies inside its storage."""
+    shape = tensor.shape
+    dtype, offset = _bounds(tensor, spans)
+    bits = tensor.storage.kind == _BFLOAT16
+    if math.prod(shape) == 0:
+        return np.zeros(shape, np.float32 if bits else dtype)
+    steps = tuple(n * dtype.itemsize for n in tensor.stride)
+    view: NDArray[Any] = np.ndarray(shape, dtype, data, offset, steps)
+    return (view.astype(np.uint32) << np.uint32(16)).view(np.float32) if bits else view
+
+
+def _bounds(tensor: TensorRef, spans: dict[str, Span]) -> tuple[np.dtype[Any], int]:
+    """Type and first byte of a tensor record, checked to lie in its storage. Raises ValueError."""
     storage, shape, stride = tensor.storage, tensor.shape, tensor.stride
     if storage.kind not in _DTYPES:
         raise ValueError(f"numbers of kind {storage.kind!r} are not read")
@@ -238,11 +308,7 @@ def _view(tensor: TensorRef, data: mmap.mmap, spans: dict[str, Span]) -> NDArray
         raise ValueError("its shape is impossible")
     count = math.prod(shape)
     if count == 0:
-        return np.zeros(shape, np.float32 if storage.kind == _BFLOAT16 else dtype)
+        return dtype, start
     if storage.numel * dtype.itemsize > size or max(last + 1, count) > storage.numel:
         raise ValueError("it leaves its storage")
-    offset = start + tensor.offset * dtype.itemsize
-    view: NDArray[Any] = np.ndarray(shape, dtype, data, offset, tuple(n * dtype.itemsize for n in stride))
-    if storage.kind == _BFLOAT16:
-        return (view.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return view
+    return dtype, start + tensor.offset * dtype.itemsize
