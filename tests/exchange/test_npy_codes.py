@@ -93,7 +93,8 @@ def test_pickles_and_rubbish_are_refused_unread(tmp_path: Path) -> None:
     whole = save(path, CODES[0]).read_bytes()
     for content in (b"", b"\x93NUMPY", whole[:100], whole[:-1], b"RIFF" + whole):
         path.write_bytes(content)
-        with pytest.raises(DamagedFile, match=r"is not a readable \.npy file"):
+        complaint = r"is not a readable \.npy file" if content else "is an empty file"
+        with pytest.raises(DamagedFile, match=complaint):
             read_track(path)
 
 
