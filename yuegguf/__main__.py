@@ -11,7 +11,7 @@ import sys
 try:
     from yuegguf import stopping
 except KeyboardInterrupt:
-    os.write(2, b"error: stopped at once\n")
+    os.write(2, b"stopped at once\n")
     os._exit(130)
 
 TYPE_CHECKING = False

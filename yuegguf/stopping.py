@@ -37,7 +37,7 @@ def exit_now(code: int = EXIT_STOPPED, sentence: str = STOPPED_SENTENCE) -> NoRe
     """End this process now, with a line on stderr unless the sentence is empty."""
     try:
         if sentence:
-            os.write(2, f"error: {sentence}\n".encode())
+            os.write(2, f"{sentence}\n".encode())
     except OSError:  # a closed stderr must not keep the process alive
         pass
     finally:

@@ -187,7 +187,7 @@ def test_texts_that_cannot_be_generated(
         (
             ("--max-memory", "10M"),
             4,
-            "stage 1 needs about 0.2 GiB and 0.0 GiB may be used; a machine with more memory would fit",
+            "stage 1 needs about 0.2 GiB and --max-memory allows 10 MiB; --max-memory 200M would fit",
         ),
         (
             ("--model", "en-icl"),

@@ -11,9 +11,25 @@ from pathlib import Path
 
 import click
 import pytest
-from helpers import FAST, FRAMES, LYRICS, OURS, Capture, cli, edit_song, ended, finish, song_bytes, start
+from click.shell_completion import ShellComplete
+from helpers import (
+    FAST,
+    FRAMES,
+    LYRICS,
+    OURS,
+    Capture,
+    cli,
+    edit_song,
+    ended,
+    finish,
+    new_song,
+    refused,
+    song_bytes,
+    start,
+)
 
 import yuegguf
+from yuegguf.cli import COMMANDS, SECTIONS
 from yuegguf.cli import cli as main_group
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import pass_output
@@ -57,7 +73,7 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: Cap
 
 GROUPS = [name for name, part in main_group.all_commands().items() if isinstance(part, click.Group)]
 NEED_NOTHING = {"doctor": 0, "models list": 0, "models licenses": 0, "models verify": 0, "voice list": 0}
-NEED_NOTHING |= {"resume": 5, "pull": 5}
+NEED_NOTHING |= {"help": 0, "resume": 0, "songs list": 5, "pull": 5}
 """Commands that need no argument → their exit code alone, where nothing is installed and no song begun."""
 
 
@@ -126,9 +142,8 @@ def test_resume_without_a_name_takes_the_newest_interrupted(
     assert result.json["folder"] == str(folder)
     assert song_bytes(folder) == song_bytes(song)
     nothing = cli(capsys, "resume", "-o", tmp_path / "songs")
-    assert nothing.error == (
-        f"error: there is no interrupted song in {tmp_path / 'songs'}; pass the song folder to resume"
-    )
+    assert (nothing.code, nothing.err) == (0, "")
+    assert nothing.out == f"there is no interrupted song in {tmp_path / 'songs'}\n"
 
 
 def test_a_song_of_other_models_is_resumed_with_them(
@@ -198,3 +213,75 @@ def test_generate_reports_progress_and_stops_on_request(tmp_path: Path) -> None:
 def test_the_bundled_models_are_found_where_the_package_is() -> None:
     assert nano_models().stage1.parent == Path(yuegguf.__file__).parent / "data" / "nano"
     assert sys.modules["yuegguf"].__file__
+
+
+def test_help_is_that_of_the_command(capsys: Capture) -> None:
+    assert cli(capsys, "help", "takes", "keep").out == cli(capsys, "takes", "keep", "--help").out
+    assert cli(capsys, "help").out == cli(capsys, "--help").out
+    assert "there is no command takes sell" in refused(capsys, 2, "help", "takes", "sell")
+
+
+def test_the_help_lists_every_command_in_its_part(capsys: Capture) -> None:
+    text = cli(capsys, "--help").out
+    parts = [line.removesuffix(":") for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert parts == ["Options", *SECTIONS]
+    assert sorted(COMMANDS) == main_group.list_commands(click.Context(main_group))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (
+            ("--sections", "1", "--run_n_segments", "2"),
+            "--run-n-segments",
+        ),
+        (("-g", "pop", "--genre", "rock"), "--genre"),
+        (("--lora", "a", "--lora", "b", "--no-cfg", "--no-cfg", "--seed", "1"), ""),
+    ],
+)
+def test_an_option_that_is_given_twice_is_noticed(
+    arguments: tuple[str, ...], name: str, capsys: Capture
+) -> None:
+    notes = cli(capsys, "run", *arguments, "--stop-at", "never").err.splitlines()[:-1]
+    assert notes == ([f"note: {name} is given twice; the last counts"] if name else [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--stop-at", "07:30"), "--stop-at belongs to --queue"),
+        (("--take", "2", "-n", "3"), "--take is one take and -n makes several; leave one of them out"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(
+    arguments: tuple[str, ...], sentence: str, capsys: Capture
+) -> None:
+    assert sentence in refused(capsys, 2, "run", "--example", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("re",), {"refine", "render", "resume"}),
+        (("run", "--voi"), {"--voice"}),
+        (("run", "-m", "na"), {"nano"}),
+        (("models", "info", "en-"), {"en-cot", "en-icl"}),
+        (("resume", ""), {"songs/mine"}),
+        (("takes", "k"), {"keep"}),
+    ],
+)
+def test_a_shell_completes_commands_options_models_and_songs(
+    words: tuple[str, ...], found: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    new_song(tmp_path / "songs").path.rename(tmp_path / "songs" / "mine")
+    completion = ShellComplete(main_group, {"obj": Console()}, "yuegguf", "_YUEGGUF_COMPLETE")
+    items = completion.get_completions(list(words[:-1]), words[-1])
+    assert {item.value for item in items if item.type == "plain"} == found
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_script_names_the_program(shell: str, capsys: Capture) -> None:
+    result = cli(capsys, "completion", shell)
+    assert result.code == 0
+    assert f"_YUEGGUF_COMPLETE={shell}_complete" in result.out

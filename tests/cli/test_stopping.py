@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from helpers import OURS, Result
 
-SENTENCE = "error: stopped at once\n"
+SENTENCE = "stopped at once\n"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and descriptors of POSIX")
 pytestmark = [posix, pytest.mark.usefixtures("no_models")]
 
@@ -163,7 +163,7 @@ def work():
 def test_work_that_is_kept_ends_with_75_and_at_once_with_130(press: int) -> None:
     code = PROGRAM + "from yuegguf import cli as program\n" + STOPPED
     once = python(code.format(times=1) + MAIN, "work", press=press)
-    assert (once.code, once.err) == (75, "error: stopped on request\n")
+    assert (once.code, once.err) == (75, "stopped on request\n")
     for times in (2, 3):
         at_once = python(code.format(times=times) + MAIN, "work", press=press)
         assert (at_once.code, at_once.err) == (130, SENTENCE)

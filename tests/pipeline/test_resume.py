@@ -114,7 +114,7 @@ def test_ctrl_c_stops_within_a_token_exits_75_and_says_how_to_go_on(
     folder = next(tmp_path.iterdir())
     assert result.code == 75
     assert drawn(folder) in (40, 41)  # a step may bring two draws
-    assert result.error == f"error: stopped, everything so far is kept; go on with: yuegguf resume {folder}"
+    assert result.error == f"stopped, everything so far is kept; go on with: yuegguf resume {folder}"
     ended(program.run("resume", folder, *MACHINE))
     assert song_bytes(folder) == song_bytes(whole)
 

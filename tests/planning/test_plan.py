@@ -156,7 +156,7 @@ def test_too_little_memory_is_refused_with_both_numbers() -> None:
         "stage 1 needs about 8.4 GiB and 4.0 GiB may be used; a model file of at most 3.6 GiB would fit": (
             (request(), BIG1, BIG2, ComputeOptions(), 4, 4 * GIB),
         ),
-        "stage 1 needs about 8.4 GiB and 8.0 GiB may be used; --ctx 13312 would fit": (
+        "stage 1 needs about 8.4 GiB and --max-memory allows 8.0 GiB; --ctx 13312 would fit": (
             (request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB), 4, 64 * GIB),
         ),
         "stage 2 needs about 2.9 GiB and 2.8 GiB may be used; a model file of at most 1.9 GiB would fit": (

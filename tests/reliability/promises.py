@@ -116,7 +116,11 @@ def require(holds: bool, reason: str) -> None:
 
 def check_sentence(result: Result) -> None:
     """A command that failed says so in one line. Raises Broken."""
-    errors = [line for line in result.err.splitlines() if line.startswith("error: ") or QUEUE.match(line)]
+    errors = [
+        line
+        for line in result.err.splitlines()
+        if line.startswith(("error: ", "stopped")) or QUEUE.match(line)
+    ]
     bad = "Traceback" in result.err or "unexpected" in result.err or "fault of yuegguf" in result.err
     require(
         result.code in (1, 3, 4, 5, 7, 75) and len(errors) == 1 and not bad, f"{result.code} {result.err}"

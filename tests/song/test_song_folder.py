@@ -162,8 +162,10 @@ def test_newest_interrupted(tmp_path: Path) -> None:
     for seconds, folder in enumerate((older, newer, done)):
         os.utime(folder.path / "song.json", (1000 + seconds, 1000 + seconds))
     assert newest_interrupted(tmp_path) == newer.path
-    with pytest.raises(RequestError, match="no interrupted song"):
-        newest_interrupted(tmp_path / "nowhere")
+    with SongFolder.open(newer.path).claimed():  # another command goes on with it already
+        assert newest_interrupted(tmp_path) == older.path
+    assert newest_interrupted(tmp_path) == newer.path
+    assert newest_interrupted(tmp_path / "nowhere") is None
 
 
 def test_the_credit_is_the_same_in_folders_and_files(tmp_path: Path) -> None:

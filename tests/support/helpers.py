@@ -73,7 +73,7 @@ class Result:
         """The one error line; fails when there is none, more than one, or a traceback."""
         lines = [line for line in self.err.splitlines() if not line.startswith("note: ")]
         assert "Traceback" not in self.err
-        errors = [line for line in lines if line.startswith("error: ")]
+        errors = [line for line in lines if line.startswith(("error: ", "stopped"))]
         assert len(errors) == 1, self.err
         return errors[0]
 

@@ -23,6 +23,7 @@ from yuegguf.progress import Progress, silent
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Output, Song, SongRequest
 from yuegguf.song.folder import SongFolder
+from yuegguf.song.library import remove_songs
 from yuegguf.song.markers import repaired_song
 from yuegguf.song.state import finished, where
 
@@ -206,7 +207,7 @@ def keep_takes(
     kept, others = takes_of.chosen(Path(folder), numbers)
     songs = [refine(take.path, models, compute=compute, progress=progress, stop=stop) for take in kept]
     if delete_others:
-        takes_of.delete(others)
+        remove_songs(others)
     return tuple(songs)
 
 

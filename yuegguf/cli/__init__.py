@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -16,7 +17,6 @@ import click
 
 from yuegguf import __version__, stopping
 from yuegguf.cli._console import Console, replace_unencodable, settle, unwritten
-from yuegguf.cli._progress import set_mode
 from yuegguf.cli._signals import ImmediateInterrupt
 from yuegguf.errors import (
     Interrupted,
@@ -28,28 +28,58 @@ from yuegguf.errors import (
 )
 from yuegguf.request.valid_text import is_valid_text
 
+COMPLETE_VARIABLE = "_YUEGGUF_COMPLETE"
+"""Variable by which a shell asks for completions."""
 PROGRESS = click.Choice(["auto", "json", "off"])
 PROGRESS_HELP = "On stderr: a bar or lines now and then, one JSON object a line, or nothing [default: auto]."
+
+
+def _dashes(name: str) -> str:
+    """An option's name with dashes, as infer.py's are accepted."""
+    return name.replace("_", "-")
+
+
+JSON_HELP, QUIET_HELP = "One JSON object on stdout.", "Say nothing but results and problems."
 SETTINGS = {
     "help_option_names": ["-h", "--help"],
-    "token_normalize_func": lambda name: name.replace("_", "-"),
+    "token_normalize_func": _dashes,
     "max_content_width": 100,
 }
 
 
-COMMANDS = {
-    **{name: name for name in ("run", "refine", "extend", "stems", "takes", "render", "voice")},
-    **{name: name for name in ("pull", "models", "encode", "convert", "quantize")},
-    **{name: name for name in ("lyrics", "plot", "bench", "doctor")},
-    **{"resume": "run", "bundle": "render", "import": "import_export", "export": "import_export"},
-    **{"decode": "encode", "export-codec": "convert", "trim": "quantize"},
-    **{"convert-lora": "lora", "merge-lora": "lora"},
+SECTIONS: dict[str, dict[str, str]] = {
+    "Songs": {
+        "run": "run",
+        "resume": "run",
+        **{name: name for name in ("refine", "extend", "stems", "takes", "songs", "render")},
+        "bundle": "render",
+    },
+    "Words, voices, codes": {
+        **{name: name for name in ("lyrics", "voice", "plot", "encode")},
+        **{"decode": "encode", "import": "import_export", "export": "import_export"},
+    },
+    "Models": {
+        **{name: name for name in ("pull", "models", "convert", "quantize")},
+        **{"trim": "quantize", "export-codec": "convert", "convert-lora": "lora", "merge-lora": "lora"},
+    },
+    "This machine": {"doctor": "doctor", "bench": "bench", "completion": "help", "help": "help"},
 }
-"""Command → its module below `yuegguf.cli`."""
+"""Part of the help → its commands → their modules below `yuegguf.cli`."""
+COMMANDS = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
 
 
 class Program(click.Group):
     """The program, whose commands are imported when they are asked for."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name; warns of an option that is given twice."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not isinstance(command, click.Group):
+            for option in _given_twice(ctx, command, rest):
+                ctx.obj.warn(f"{option} is given twice; the last counts")
+        return name, command, rest
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands, in order."""
@@ -65,6 +95,15 @@ class Program(click.Group):
             self.add_command(command)
         return super().get_command(ctx, cmd_name)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section."""
+        width = max(map(len, COMMANDS))
+        for title, names in SECTIONS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                rows = [(name.ljust(width), c.get_short_help_str(80)) for name, c in commands if c]
+                formatter.write_dl(rows)
+
     def all_commands(self) -> dict[str, click.Command]:
         """Every command by its name, all of them imported."""
         context = click.Context(self)
@@ -72,11 +111,26 @@ class Program(click.Group):
         return {name: command for name, command in named if command is not None}
 
 
+def _given_twice(parent: click.Context, command: click.Command, arguments: Sequence[str]) -> list[str]:
+    """Options with one value that stand twice in the arguments, under any of their names."""
+    context = click.Context(command, parent, command.name)
+    with suppress(click.UsageError):  # which the command itself reports
+        _, _, order = command.make_parser(context).parse_args(args=list(arguments))
+        counts = Counter(part for part in order if isinstance(part, click.Option) and not part.is_flag)
+        return [part.opts[-1] for part, count in counts.items() if count > 1 and not part.multiple]
+    return []
+
+
+def _set_progress(context: click.Context, _option: click.Parameter, mode: str | None) -> None:
+    if mode is not None:
+        context.obj.progress_mode = mode
+
+
 @click.group(cls=Program, context_settings=SETTINGS)
 @click.option("--models-dir", type=click.Path(path_type=Path), help="Folder of installed models.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and problems.")
-@click.option("--progress", type=PROGRESS, expose_value=False, callback=set_mode, help=PROGRESS_HELP)
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
+@click.option("-q", "--quiet", is_flag=True, help=QUIET_HELP)
+@click.option("--progress", type=PROGRESS, expose_value=False, callback=_set_progress, help=PROGRESS_HELP)
 @click.version_option(__version__, prog_name="yuegguf")
 @click.pass_context
 def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool) -> None:
@@ -93,11 +147,13 @@ def _set(context: click.Context, option: click.Parameter, wanted: bool) -> None:
 
 
 _AGAIN = [
-    click.Option(["--progress"], type=PROGRESS, hidden=True, expose_value=False, callback=set_mode),
-    click.Option(["--json", "as_json"], is_flag=True, hidden=True, expose_value=False, callback=_set),
-    click.Option(["-q", "--quiet"], is_flag=True, hidden=True, expose_value=False, callback=_set),
+    click.Option(["--json", "as_json"], is_flag=True, expose_value=False, callback=_set, help=JSON_HELP),
+    click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set, help=QUIET_HELP),
+    click.Option(
+        ["--progress"], type=PROGRESS, expose_value=False, callback=_set_progress, help=PROGRESS_HELP
+    ),
 ]
-"""Flags of the program that may stand behind any command too: `yuegguf run … --json`."""
+"""Options of the program that may stand behind any command too: `yuegguf run … --json`."""
 
 
 def _add_flags(command: click.Command) -> None:
@@ -106,9 +162,18 @@ def _add_flags(command: click.Command) -> None:
         _add_flags(part)
 
 
+def complete_shell() -> None:
+    """Answer a shell that asks for completions, and exit; see `yuegguf completion`."""
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {"obj": Console(quiet=True)}, "yuegguf", COMPLETE_VARIABLE, instruction))
+
+
 def main() -> NoReturn:
     """Run the command line of this process, and exit: 0, or the error's own code. Never shows a traceback."""
     replace_unencodable()
+    complete_shell()
     code = _exit_code_of(sys.argv[1:])
     settle()
     stopping.install_handler(lambda _number, _frame: stopping.exit_now(code, sentence=""))
@@ -181,7 +246,7 @@ def _explained(caught: BaseException) -> YueError:
         where = f" (see: {context.command_path} --help)" if context else ""
         return _with_code(YueError(f"{caught.format_message().rstrip('.')}{where}"), caught.exit_code)
     if isinstance(caught, KeyboardInterrupt | click.Abort):
-        return _with_code(YueError(stopping.STOPPED_SENTENCE), stopping.EXIT_STOPPED)
+        return _with_code(Interrupted(stopping.STOPPED_SENTENCE), stopping.EXIT_STOPPED)
     if isinstance(caught, OSError):
         frames = traceback.walk_tb(caught.__traceback__)
         is_stdout = any(frame.f_code is click.echo.__code__ for frame, _line in frames)  # a help text
@@ -211,7 +276,9 @@ def _with_way_back(error: YueError) -> YueError:
         return error
     command = f"yuegguf resume {shlex.quote(str(error.folder))}"
     if isinstance(error, Interrupted):
-        explained = YueError(f"{error.message}, everything so far is kept", f"go on with: {command}")
+        explained: YueError = Interrupted(
+            f"{error.message}, everything so far is kept", f"go on with: {command}"
+        )
     else:
         explained = YueError(
             error.message, f"{error.hint}; then go on with: {command}" if error.hint else command

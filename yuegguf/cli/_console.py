@@ -8,16 +8,17 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from yuegguf.cli._progress import ProgressDisplay
 from yuegguf.cli._text import harmless, one_line
-from yuegguf.errors import StorageError, YueError
+from yuegguf.errors import Interrupted, StorageError, YueError
 from yuegguf.progress import Event
 
 if TYPE_CHECKING:
+    from yuegguf.cli._progress import ProgressDisplay
     from yuegguf.request.song_request import Song
 
 
@@ -26,7 +27,15 @@ class Console:
 
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json, self.quiet = as_json, quiet
-        self.display = ProgressDisplay(_talk)
+        self.progress_mode = "auto"
+        """Form of progress: "auto", "json" or "off"."""
+
+    @cached_property
+    def display(self) -> ProgressDisplay:
+        """Display of progress, imported when it is first needed."""
+        from yuegguf.cli._progress import ProgressDisplay
+
+        return ProgressDisplay(_talk, self.progress_mode)
 
     def result(self, data: Mapping[str, Any], lines: Sequence[str]) -> None:
         """Write the outcome: one JSON object, or lines of text. Raises StorageError where stdout fails."""
@@ -47,23 +56,28 @@ class Console:
     def say(self, text: str) -> None:
         """Write a line for information; not with -q."""
         if not self.quiet:
-            self.display.clear()
+            self._clear()
             _talk(one_line(text))
 
     def warn(self, text: str) -> None:
         """Write a note that matters, even with -q."""
-        self.display.clear()
+        self._clear()
         _talk(one_line(f"note: {text}"))
 
     def error(self, error: YueError) -> None:
         """One line: what is wrong and what to do next; on stdout where stderr cannot be written."""
-        self.display.clear()
-        line = harmless(f"error: {' '.join(str(error).split())}")
+        self._clear()
+        prefix = "" if isinstance(error, Interrupted) else "error: "  # the user asked for a stop
+        line = harmless(f"{prefix}{' '.join(str(error).split())}")
         written = _talk(line)
         facts = {"error": {"message": error.message, "hint": error.hint, "code": error.exit_code}}
         if self.as_json or not written:
             with suppress(OSError):
                 click.echo(harmless(json.dumps(facts)) if self.as_json else line)
+
+    def _clear(self) -> None:
+        if "display" in self.__dict__:  # else nothing was drawn
+            self.display.clear()
 
     def progress(self, event: Event) -> None:
         """Show progress, not with -q. A warning is always written."""
@@ -74,10 +88,9 @@ class Console:
 
     def done(self, songs: Sequence[Song] = ()) -> None:
         """Erase the progress line, and remember the course of finished songs."""
-        from yuegguf.codec.protocol import FRAME_RATE
-
-        self.display.clear()
-        self.display.end(sum(round(FRAME_RATE * song.seconds) for song in songs))
+        self._clear()
+        if songs:
+            self.display.end(songs)
 
 
 def _talk(text: str, newline: bool = True) -> bool:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yuegguf.cli._completion import MODEL, models_root_of
 from yuegguf.cli._console import Console
 from yuegguf.cli._groups import Group
 from yuegguf.errors import RequestError
 from yuegguf.lm.adapters import Lora
-from yuegguf.models import registry
 from yuegguf.planning.compute_options import MAX_MEMORY_BYTES, MAX_THREADS, check_threads
 from yuegguf.planning.hardware import physical_cores
 from yuegguf.request.sampling import Sampling
@@ -30,9 +30,8 @@ force_option = click.option("--force", is_flag=True, help="Replace an existing f
 
 
 def models_root() -> Path:
-    """The folder of installed models that the command line names, or the default one."""
-    chosen = click.get_current_context().find_root().params.get("models_dir")
-    return Path(chosen or registry.models_dir())
+    """The folder of installed models of the command that runs."""
+    return models_root_of(click.get_current_context())
 
 
 def size(value: str) -> int:
@@ -119,10 +118,11 @@ _MODELS = (
         "--model",
         "--stage1-model",
         "stage1",
+        type=MODEL,
         metavar="NAME",
         help="Stage-1 model: en-cot, zh-cot, jp-kr-cot, …-icl, nano, or a .gguf file.",
     ),
-    click.option("--stage2-model", "stage2", metavar="NAME", help="Stage-2 model or .gguf file."),
+    click.option("--stage2-model", "stage2", type=MODEL, metavar="NAME", help="Stage-2 model or .gguf file."),
     click.option("--quant", metavar="TYPE", help="Quantisation of stage 1 to use if several are installed."),
     codec_option,
 )

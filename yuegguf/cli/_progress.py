@@ -6,21 +6,17 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
-
-import click
 
 from yuegguf.cli._text import minutes, one_line
+from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import YueError
 from yuegguf.measure.remaining import PHASES, Course, RemainingTime, course_cache, song_facts
 from yuegguf.progress import Event
+from yuegguf.request.song_request import Song
+from yuegguf.song.folder import SongFolder
 
-if TYPE_CHECKING:
-    from yuegguf.song.folder import SongFolder
-
-Mode = Literal["auto", "json", "off"]
 TITLES = {"draft": "Draft", "refine": "Refine", "master": "Master", "convert": "Convert", "export": "Export"}
 TITLES |= {"encode": "Encode", "download": "Download", "verify": "Verify", "copy": "Copy", "check": "Check"}
 REDRAW_SECONDS = 0.2
@@ -32,10 +28,13 @@ BAR_WIDTH = 24
 
 
 class ProgressDisplay:
-    """Writer of progress to stderr; `write` returns whether stderr took a text."""
+    """Writer of progress to stderr as "auto" (a bar or lines), "json" or "off".
 
-    def __init__(self, write: Callable[[str, bool], bool]) -> None:
-        self.mode: Mode = "auto"
+    `write` takes a text and whether a newline follows; it returns whether stderr took it.
+    """
+
+    def __init__(self, write: Callable[[str, bool], bool], mode: str = "auto") -> None:
+        self.mode = mode
         self._write = write
         self._phases: tuple[str, ...] = PHASES
         self._estimate = RemainingTime()
@@ -52,8 +51,9 @@ class ProgressDisplay:
             course = course_cache().find(*self._facts)
         self._restart(course)
 
-    def end(self, frames: int) -> None:
-        """Remember the course of the song that was begun, now that it has so many frames."""
+    def end(self, songs: Sequence[Song]) -> None:
+        """Remember the course of the song, or of the takes, that were begun and are done now."""
+        frames = sum(round(FRAME_RATE * song.seconds) for song in songs)
         if self._facts is not None and frames:
             with suppress(YueError):
                 course_cache().keep(self._estimate.course(frames), *self._facts)
@@ -135,9 +135,3 @@ def time_left(seconds: float | None) -> str:
 
 def _width() -> int:
     return shutil.get_terminal_size().columns - 1
-
-
-def set_mode(context: click.Context, _option: click.Parameter, mode: Mode | None) -> None:
-    """Callback of --progress."""
-    if mode is not None:
-        context.obj.display.mode = mode

@@ -8,6 +8,7 @@ from importlib import resources
 import click
 
 from yuegguf.cli._audio_options import audio_options
+from yuegguf.cli._completion import VOICE
 from yuegguf.cli._groups import Group
 from yuegguf.cli._options import (
     ReferenceOptions,
@@ -150,7 +151,9 @@ _voice_or_recordings = Group(
     "reference",
     _reference,
     reference_options,
-    click.option("--voice", metavar="NAME", help="Style reference: a saved voice; see: yuegguf voice."),
+    click.option(
+        "--voice", type=VOICE, metavar="NAME", help="Style reference: a saved voice; see: yuegguf voice"
+    ),
     click.option("--use-audio-prompt", is_flag=True, hidden=True),
     click.option("--use-dual-tracks-prompt", is_flag=True, hidden=True),
 )

@@ -75,6 +75,7 @@ class JobOptions:
         """A job; warns of what had to be interpreted. Raises YueError, UsageError."""
         from yuegguf.pipeline import create
 
+        _refuse_contradictions(self.request.take, self.takes)
         compute = _with_cuda_index(output, self.compute, self.cuda_idx)
         song, models = create.prepare_song(self.request.request(), self.choice, output.progress)
         place = self.destination
@@ -139,6 +140,12 @@ def _sections(song: PreparedSong) -> tuple[list[dict[str, Any]], list[str]]:
         lines.append(f"section {number:<4} [{one.label}] at most {one.seconds:g} s, {one.verdict}")
         lines[-1] += f"; {one.advice}" if one.advice else ""
     return facts, lines
+
+
+def _refuse_contradictions(take: int, takes: int) -> None:
+    """Raise UsageError for options that exclude each other."""
+    if take and takes > 1:
+        raise click.UsageError("--take is one take and -n makes several; leave one of them out")
 
 
 def _with_cuda_index(output: Console, compute: ComputeOptions, index: int | None) -> ComputeOptions:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yuegguf.cli._completion import SONG
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import finish
@@ -100,7 +101,7 @@ _extend_options = Group(
 
 
 @click.command(short_help="more sections, or one of them again")
-@click.argument("song", type=PATH, required=False)
+@click.argument("song", type=SONG, required=False)
 @_recording_options
 @_extend_options
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yuegguf.cli._audio_options import audio_options
+from yuegguf.cli._completion import SONG
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
@@ -114,7 +115,7 @@ def _starts(text: str) -> tuple[float, ...]:
 
 
 @click.command(short_help="a song folder → YuE's .npy pair, or a YuE-UI project")
-@click.argument("song", type=PATH)
+@click.argument("song", type=SONG)
 @click.option("--yue-ui", is_flag=True, help="Write a project for YuE-UI instead.")
 @click.option("-o", "--output-dir", type=PATH, help="Where to write [default: SONG/export].")
 @click.option("--force", is_flag=True, help="Replace files that are there.")

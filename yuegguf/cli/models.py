@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from yuegguf.cli._check import check
+from yuegguf.cli._completion import MODEL
 from yuegguf.cli._console import Console
 from yuegguf.cli._model_facts import lines_of, model_facts
 from yuegguf.cli._options import models_root, pass_output
@@ -80,7 +81,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 @models.command(short_help="what a model or any GGUF or ONNX file says of itself")
-@click.argument("name")
+@click.argument("name", type=MODEL)
 @pass_output
 def info(output: Console, /, name: str) -> None:
     """Show NAME's (or any .gguf or .onnx file's) size, types, vocabulary, role, source and licence.
@@ -100,7 +101,7 @@ def info(output: Console, /, name: str) -> None:
 
 
 @models.command(short_help="hash installed models again")
-@click.argument("names", nargs=-1, metavar="[NAME[:TYPE]]...")
+@click.argument("names", type=MODEL, nargs=-1, metavar="[NAME[:TYPE]]...")
 @pass_output
 def verify(output: Console, /, names: tuple[str, ...]) -> None:
     """Compare installed files with what was installed, byte for byte; all of them without NAME.
@@ -147,7 +148,7 @@ def _check_role(path: Path) -> None:
 
 
 @models.command("path", short_help="where a model's file lies")
-@click.argument("name")
+@click.argument("name", type=MODEL)
 @pass_output
 def path_of(output: Console, /, name: str) -> None:
     """Print the file that NAME stands for, for use in other commands.
@@ -160,7 +161,7 @@ def path_of(output: Console, /, name: str) -> None:
 
 
 @models.command("rm", short_help="remove an installed model")
-@click.argument("names", nargs=-1, required=True, metavar="NAME[:TYPE]...")
+@click.argument("names", type=MODEL, nargs=-1, required=True, metavar="NAME[:TYPE]...")
 @pass_output
 def remove(output: Console, /, names: tuple[str, ...]) -> None:
     """Remove NAME in all types, or in one, with its place in the lock and its kept or unfinished download.

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from yuegguf.cli._completion import SONG
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, pass_output
 from yuegguf.files.atomic import refuse_to_replace
 
 
 @click.command(short_help="a picture of a song: sections, waveform, mel spectrograms")
-@click.argument("song", type=PATH)
+@click.argument("song", type=SONG)
 @click.option("-o", "--output", "target", type=PATH, help="File to write [default: SONG/plot.png].")
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @pass_output

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yuegguf.cli._completion import MODEL
 from yuegguf.cli._console import Console
 from yuegguf.cli._groups import Group
 from yuegguf.cli._options import PATH, models_root, pass_output
@@ -37,7 +38,7 @@ _pull_group = Group(
 
 
 @click.command(short_help="download models, verified and resumable")
-@click.argument("names", nargs=-1, metavar="[NAME[:TYPE]]...")
+@click.argument("names", type=MODEL, nargs=-1, metavar="[NAME[:TYPE]]...")
 @click.option("--set", "set_name", metavar="SET", help="minimal, en, zh, jp-kr or all.")
 @click.option(
     "--quant", metavar="TYPE", help="Type of stage 1 where NAME has none [default: what fits this memory]."

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from yuegguf.api import songs as api
+from yuegguf.cli._completion import SONG
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
-from yuegguf.cli._options import PATH, model_options, pass_output
+from yuegguf.cli._options import model_options, pass_output
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli.run import go_on
 from yuegguf.planning.compute_options import ComputeOptions
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="make a song of a draft")
-@click.argument("song", type=PATH)
+@click.argument("song", type=SONG)
 @model_options
 @compute_options
 @laptop_options

@@ -9,6 +9,7 @@ import click
 
 from yuegguf.api import songs as api
 from yuegguf.cli._audio_options import audio_options, check_effects
+from yuegguf.cli._completion import SONG
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show
 from yuegguf.cli._options import (
@@ -38,7 +39,7 @@ NAMES = {
 
 
 @click.command(short_help="write a song's files anew: another mix, level or format")
-@click.argument("song", type=PATH)
+@click.argument("song", type=SONG)
 @threads_option
 @codec_option
 @audio_options
@@ -80,7 +81,7 @@ def render(
 
 
 @click.command(short_help="a finished song as one zip")
-@click.argument("song", type=PATH)
+@click.argument("song", type=SONG)
 @click.option("-o", "--out", type=PATH, metavar="FILE", help="The zip [default: beside SONG].")
 @force_option
 @pass_output

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yuegguf.api import songs as api
+from yuegguf.cli._completion import SONG
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import finish, go_on_together, show
@@ -57,6 +58,8 @@ def run(
     """
     if queue is not None:
         return _generate_all(output, queue, stop_at)
+    if stop_at is not None:
+        raise click.UsageError("--stop-at belongs to --queue")
     from yuegguf.pipeline import takes
 
     job = options.job(output)
@@ -78,7 +81,7 @@ def _generate_all(output: Console, queue: Path, stop_at: str | None) -> int:
 
 
 @click.command(short_help="go on with an interrupted song")
-@click.argument("song", type=PATH, required=False)
+@click.argument("song", type=SONG, required=False)
 @click.option(
     "-o",
     "--output-dir",
@@ -115,6 +118,9 @@ def resume(
     from yuegguf.song.lookup import newest_interrupted
 
     folder = song or newest_interrupted(output_dir)
+    if folder is None:
+        output.result({"song": None}, [f"there is no interrupted song in {output_dir}"])
+        return 0
     if takes := library.of(folder):
         return go_on_together(output, takes, choice, compute)
     begun = SongFolder.open(folder)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from yuegguf.cli._completion import VOICE
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import (
     ReferenceOptions,
@@ -124,7 +125,7 @@ def list_voices(output: Console, /) -> None:
 
 
 @voice.command(short_help="where a voice came from")
-@click.argument("name")
+@click.argument("name", type=VOICE)
 @pass_output
 def info(output: Console, /, name: str) -> None:
     """Show which recording and window NAME was made from, when, and with which codec.
@@ -147,7 +148,7 @@ def info(output: Console, /, name: str) -> None:
 
 
 @voice.command(short_help="delete a voice")
-@click.argument("name")
+@click.argument("name", type=VOICE)
 @pass_output
 def rm(output: Console, /, name: str) -> None:
     """Delete voice NAME. Songs that use it keep their own copy of it.

@@ -146,6 +146,18 @@ def locked_folder(folder: Path, name: str = ".lock", busy: str = "") -> Iterator
                 (folder / name).unlink()
 
 
+def is_locked(folder: Path, name: str = ".lock") -> bool:
+    """Whether another process, or another part of this one, holds the lock of a folder."""
+    try:
+        if (folder / name).is_file():
+            _lock_file(folder / name).release()
+    except Timeout:
+        return True
+    except OSError:  # a folder that cannot be written is not being worked on
+        return False
+    return False
+
+
 def unshare(path: Path) -> None:
     """Give a file that has other names, by hard links, a copy of its own, since it is written in place.
 

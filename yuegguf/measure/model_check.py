@@ -164,7 +164,9 @@ def _open_engine(model: CheckedModel, ids: int, rows: int, threads: int | None) 
     on_gpu = LoadSpec(rows, ids, gpu_layers=-1)
     fits = devices.gpu_memory is None or on_gpu.gpu_bytes(facts) <= devices.gpu_memory
     load = on_gpu if devices.gpu and fits else LoadSpec(rows, ids)
-    MemoryNeed(path.name, facts, load, "", {}).check(devices.memory, None, devices.shared_memory)
+    MemoryNeed(path.name, facts, load, "", {}).check(
+        devices.memory, None, shared=devices.shared_memory, requested=False
+    )
     count = threads or devices.cores
     options = EngineOptions(ids, rows, count, outputs=READ_BLOCK, gpu_layers=load.gpu_layers)
     return LlamaEngine(path, options)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from yuegguf.planning import hardware
+from yuegguf.planning.timing import MeasurementCache, cache_dir
 from yuegguf.progress import Event
-
-if TYPE_CHECKING:
-    from yuegguf.planning.timing import MeasurementCache
-    from yuegguf.song.folder import SongFolder
+from yuegguf.song.folder import SongFolder
 
 PHASES = ("draft", "refine", "master")
 TENTHS = 10
@@ -36,9 +34,7 @@ class Course:
 
 
 def song_facts(song: SongFolder, takes: int = 1) -> tuple[object, ...]:
-    """What the course of a song depends on: processor, models, plan and number of takes."""
-    from yuegguf.planning import hardware  # here, since every command begins with this module
-
+    """Facts on which the course of a song depends: processor, models, plan and number of takes."""
     plan, record = song.record.plan, song.record
     speed = () if plan is None else (plan.threads, plan.stage1_rows, plan.kv_type, plan.flash_attention)
     layers = () if plan is None else (plan.main_gpu, plan.stage1_gpu_layers, plan.stage2_gpu_layers)
@@ -47,8 +43,6 @@ def song_facts(song: SongFolder, takes: int = 1) -> tuple[object, ...]:
 
 def course_cache() -> MeasurementCache[Course]:
     """The remembered courses on disk. Raises RequestError without a home folder."""
-    from yuegguf.planning.timing import MeasurementCache, cache_dir
-
     return MeasurementCache(cache_dir() / "courses.json", Course)
 
 

@@ -5,7 +5,6 @@ Takes lie in one folder, each a song folder of its own: `take-1`, `take-2`, …
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.files.atomic import storage_errors, workspace
-from yuegguf.files.steady import check_steady, steady
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import create, engines, phases, run
 from yuegguf.pipeline.extend import Continuation, DraftedSong, ExtendRequest, extend
@@ -154,21 +152,6 @@ def chosen(folder: Path, numbers: Sequence[int]) -> tuple[list[SongFolder], list
         if number not in takes:
             raise RequestError(f"there is no take {number} in {folder}", f"use {', '.join(map(str, takes))}")
     return [takes[n] for n in numbers], [take for n, take in takes.items() if n not in numbers]
-
-
-def delete(takes: Sequence[SongFolder]) -> None:
-    """Delete these takes, if no process works on any of them. Raises StorageError."""
-    with ExitStack() as held:
-        for take in takes:
-            with storage_errors(take.path):
-                held.enter_context(steady(take.path))
-        with ExitStack() as claims:
-            for take in takes:
-                claims.enter_context(take.claimed())
-        for take in takes:
-            check_steady(take.path)
-            with storage_errors(take.path):
-                shutil.rmtree(take.path)
 
 
 def draft(

@@ -8,7 +8,7 @@ from yuegguf.errors import NotEnoughMemory
 from yuegguf.lm.header import ModelFacts
 from yuegguf.planning.cost import LoadSpec
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,22 @@ class MemoryNeed:
     smaller: dict[int, LoadSpec]
     """Smaller value of the option → load options with it."""
 
-    def check(self, limit: int | None, gpu_limit: int | None, shared: bool) -> None:
-        """Raise NotEnoughMemory, naming what would fit, above the limits in bytes; None = no limit."""
+    def check(self, limit: int | None, gpu_limit: int | None, *, shared: bool, requested: bool) -> None:
+        """Raise NotEnoughMemory, naming what would fit, above the limits in bytes; None = no limit.
+
+        `requested`: the limit is the user's own.
+        """
         needed = self.load.own_bytes(self.model, shared)
         if limit is not None and needed > limit:
             instead = self._fitting(limit, shared)
-            raise _too_much(f"{self.name} needs about {needed / GIB:.1f} GiB and", limit, instead)
+            if requested and not instead:
+                instead = f"--max-memory {-(-needed // MIB)}M"
+            may = f"--max-memory allows {size(limit)}" if requested else f"{size(limit)} may be used"
+            raise _too_much(f"{self.name} needs about {size(needed)} and {may}", instead)
         needed = self.load.gpu_bytes(self.model)
         if gpu_limit is not None and needed > gpu_limit:
-            what = f"{self.name} needs about {needed / GIB:.1f} GiB of the GPU's memory and"
-            raise _too_much(what, gpu_limit, self._fitting_layers(gpu_limit))
+            what = f"{self.name} needs about {size(needed)} of the GPU's memory and"
+            raise _too_much(f"{what} {size(gpu_limit)} may be used", self._fitting_layers(gpu_limit))
 
     def _fitting(self, limit: int, shared: bool) -> str:
         """The option with its largest smaller value that fits, else the largest model file that would."""
@@ -41,7 +47,7 @@ class MemoryNeed:
             return f"{self.option} {max(fits)}"
         least = min(needs.values(), default=self.load.own_bytes(self.model, shared))
         left = self.model.bytes - (least - limit)
-        return f"a model file of at most {left / GIB:.1f} GiB" if left > 0 else "a machine with more memory"
+        return f"a model file of at most {size(left)}" if left > 0 else ""
 
     def _fitting_layers(self, limit: int) -> str:
         counts = range(self.model.layers - 1, 0, -1)
@@ -49,5 +55,10 @@ class MemoryNeed:
         return f"--gpu-layers {next(fits, 0)}"
 
 
-def _too_much(needed: str, limit: int, instead: str) -> NotEnoughMemory:
-    return NotEnoughMemory(f"{needed} {limit / GIB:.1f} GiB may be used", f"{instead} would fit")
+def size(number: int) -> str:
+    """Bytes in words: "5.8 GiB", "40 MiB"."""
+    return f"{number / GIB:.1f} GiB" if number >= GIB / 10 else f"{number / MIB:.0f} MiB"
+
+
+def _too_much(sentence: str, instead: str) -> NotEnoughMemory:
+    return NotEnoughMemory(sentence, f"{instead or 'a machine with more memory'} would fit")

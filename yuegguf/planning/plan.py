@@ -214,7 +214,8 @@ def checked(
         MemoryNeed("stage 2", models.stage2, second, "--stage2-batch", rows),
     ]
     for need in needs[phases.index(phase) if phase in phases else len(needs) :]:
-        need.check(usable_memory(options, devices), devices.gpu_memory, shared)
+        requested = options.max_memory is not None
+        need.check(usable_memory(options, devices), devices.gpu_memory, shared=shared, requested=requested)
     memory = max(need.load.own_bytes(need.model, shared) for need in needs)
     return replace(plan, memory=memory, gpu_memory=max(need.load.gpu_bytes(need.model) for need in needs))
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from yuegguf.errors import RequestError, YueError
+from yuegguf.errors import YueError
+from yuegguf.files.atomic import is_locked
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE_NAME
 
@@ -25,30 +26,27 @@ def folder_name(text: str) -> str:
     return short or "song"
 
 
-def newest_interrupted(parent: Path) -> Path:
+def newest_interrupted(parent: Path) -> Path | None:
     """The most recently changed song folder, or folder of takes, in `parent` that is not finished.
 
-    A song that is complete as a draft counts as finished. A folder that cannot be opened is skipped if
-    there is another one to resume. Raises its DamagedFile if there is none, RequestError
-    when every song is finished.
+    A song that is complete as a draft counts as finished, and one that a process works on is left to it. A
+    folder that cannot be opened is skipped if there is another one to resume. Returns None when there is
+    nothing to resume; raises the DamagedFile of a folder that cannot be opened then.
     """
     unreadable: YueError | None = None
-    drafts = False
-    for folder in sorted(_song_folders(parent), key=_last_change, reverse=True):
+    for folder in sorted(song_folders(parent), key=_last_change, reverse=True):
         try:
             opened = SongFolder.open(folder)
-            if opened.state != "done" and not opened.draft_complete:
+            if opened.state != "done" and not opened.draft_complete and not is_locked(folder):
                 return folder.parent if folder.parent != parent else folder
-            drafts = drafts or opened.draft_complete
         except YueError as error:
             unreadable = unreadable or error
     if unreadable is not None:
         raise unreadable
-    hint = "go on with a draft: yuegguf refine SONG" if drafts else "pass the song folder to resume"
-    raise RequestError(f"there is no interrupted song in {parent}", hint)
+    return None
 
 
-def _song_folders(parent: Path) -> Iterator[Path]:
+def song_folders(parent: Path) -> Iterator[Path]:
     """Every song folder in a folder, and every take in a folder of takes there."""
     yield from (file.parent for file in parent.glob("*/song.json"))
     takes = (file.parent for file in parent.glob("*/take-*/song.json"))

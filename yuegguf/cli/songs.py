@@ -1,0 +1,102 @@
+"""`songs list`, `songs status` and `songs rm`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from yuegguf.cli._completion import SONG
+from yuegguf.cli._console import Console
+from yuegguf.cli._options import PATH, pass_output
+from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.song.library import SongSummary, list_songs, remove_songs, summarise
+
+
+@click.group(short_help="list songs, show their state and what to do next, delete them")
+def songs() -> None:
+    """Songs on this machine.
+
+    \b
+    yuegguf songs list
+    yuegguf songs status songs/inspiring-female-pop-1a2b3c
+    yuegguf songs rm songs/inspiring-female-pop-1a2b3c
+    """
+
+
+@songs.command("list", short_help="every song of a folder")
+@click.argument("folder", type=PATH, default=Path("songs"))
+@pass_output
+def list_all(output: Console, /, folder: Path) -> None:
+    """List the songs and takes in FOLDER [default: songs]: state, length, seed, folder.
+
+    \b
+    yuegguf songs list
+    yuegguf songs list --json
+    """
+    found = list_songs(folder)
+    if not found:
+        output.say(f"there is no song in {folder}; make one with: yuegguf run --example")
+    output.result({"songs": [song.to_json() for song in found]}, [_line(song) for song in found])
+
+
+@songs.command(short_help="the state of one song, and what to do next")
+@click.argument("song", type=SONG)
+@pass_output
+def status(output: Console, /, song: Path) -> None:
+    """Show the state of SONG and the command that goes on with it. Exit code 7 where it is damaged.
+
+    \b
+    yuegguf songs status songs/inspiring-female-pop-1a2b3c
+    """
+    summary = summarise(song)
+    if summary.problem:
+        raise DamagedFile(summary.problem, f"list the others with: yuegguf songs list {song.parent}")
+    lines = [
+        f"title     {summary.title}",
+        f"state     {_state(summary)}",
+        f"length    {_length(summary)}, {summary.sections} section{'s' * (summary.sections != 1)}",
+        f"seed      {summary.seed}",
+        *(f"fault     section {number}: {fault}" for number, fault in (summary.faults or {}).items()),
+    ]
+    if summary.next_command:
+        lines.append(f"next      yuegguf {shlex.join(summary.next_command)}")
+    output.result(summary.to_json(), lines)
+
+
+@songs.command("rm", short_help="delete songs")
+@click.argument("folders", type=SONG, nargs=-1, required=True, metavar="SONG...")
+@click.option("--force", is_flag=True, help="Also where a folder holds files that yuegguf did not make.")
+@pass_output
+def remove(output: Console, /, folders: tuple[Path, ...], force: bool) -> None:
+    """Delete each SONG with all its files, or a folder of takes; none where one of them is in work.
+
+    \b
+    yuegguf songs rm songs/inspiring-female-pop-1a2b3c
+    """
+    from yuegguf.pipeline import takes
+    from yuegguf.song.folder import SongFolder
+
+    chosen = [song for folder in folders for song in takes.of(folder) or [SongFolder.open(folder)]]
+    if len({song.path.resolve() for song in chosen}) != len(chosen):
+        raise RequestError("a song is named twice", "name each once")
+    remove_songs(chosen, force=force)
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):  # that of takes
+            folder.rmdir()
+    removed = [str(song.path) for song in chosen]
+    output.result({"removed": removed}, [f"removed {path}" for path in removed])
+
+
+def _line(song: SongSummary) -> str:
+    seed = "" if song.seed is None else f"seed {song.seed}"
+    return f"{_state(song):<12} {_length(song):<12} {seed:<16} {song.folder}"
+
+
+def _state(song: SongSummary) -> str:
+    return f"{song.state}, in work" if song.busy else song.state
+
+
+def _length(song: SongSummary) -> str:
+    return "not drafted" if song.seconds is None else f"{song.seconds:.1f} s"

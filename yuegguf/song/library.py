@@ -1,0 +1,110 @@
+"""The songs of a folder: their state, what comes next, and their removal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.errors import RequestError, YueError
+from yuegguf.files.atomic import is_locked, storage_errors
+from yuegguf.files.steady import check_steady, steady
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES
+from yuegguf.song.lookup import song_folders
+from yuegguf.song.state import where
+
+
+@dataclass(frozen=True)
+class SongSummary:
+    """State of a song folder."""
+
+    folder: Path
+    title: str = ""
+    state: str = ""
+    """Phase that comes next, "draft done" or "done"; "damaged" for a folder that cannot be opened."""
+    busy: bool = False
+    """Whether a process works on it."""
+    seconds: float | None = None
+    """Length of the music; None before the draft is done."""
+    seed: int | None = None
+    sections: int = 0
+    faults: dict[str, str] | None = None
+    """Number of a section from 1 → its fault."""
+    problem: str = ""
+    """Reason why a folder cannot be opened."""
+
+    @property
+    def next_command(self) -> tuple[str, ...]:
+        """Arguments of `yuegguf` that go on with the song; empty where nothing is left to do."""
+        if self.busy or self.state == "damaged":
+            return ()
+        if self.state == "draft done":
+            return ("refine", str(self.folder))
+        if self.state != "done":
+            return ("resume", str(self.folder))
+        if self.faults:
+            return ("extend", str(self.folder), "--retake", min(self.faults, key=int), "--keep-after")
+        return ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with the folder as text."""
+        return {**asdict(self), "folder": str(self.folder), "next": list(self.next_command)}
+
+
+def list_songs(parent: Path) -> list[SongSummary]:
+    """All songs and takes of a folder, by name. Raises RequestError where there is no such folder."""
+    if not parent.is_dir():
+        raise RequestError(f"there is no folder {parent}", "pass the folder that holds songs")
+    return [summarise(folder) for folder in sorted(song_folders(parent))]
+
+
+def summarise(folder: Path) -> SongSummary:
+    """The state of a song folder; a damaged one has its reason."""
+    try:
+        song = SongFolder.open(folder)
+        phase = where(song)
+        frames = None if phase == "draft" else int(np.asarray(song.load_stage1()[1]).sum())
+    except YueError as error:
+        return SongSummary(folder, state="damaged", problem=error.message)
+    return SongSummary(
+        folder,
+        song.title,
+        "draft done" if song.draft_complete and phase == "done" else phase,
+        is_locked(folder),
+        None if frames is None else frames / FRAME_RATE,
+        song.request.seed,
+        len(song.song.sections),
+        dict(song.record.faults),
+    )
+
+
+def remove_songs(songs: Sequence[SongFolder], *, force: bool = False) -> None:
+    """Delete song folders, all or none; files that yuegguf did not make there are refused without `force`.
+
+    Raises RequestError, and StorageError for a song on which a process works.
+    """
+    with ExitStack() as held:
+        for song in songs:
+            with storage_errors(song.path):
+                held.enter_context(steady(song.path))
+        with ExitStack() as claims:
+            for song in songs:
+                claims.enter_context(song.claimed())
+                foreign = sorted(set(os.listdir(song.path)) - FILE_NAMES - FOLDER_NAMES)
+                if foreign and not force:
+                    raise RequestError(
+                        f"{song.path} holds {foreign[0]!r:.80}, which yuegguf did not make",
+                        "move it elsewhere, or pass --force",
+                    )
+        for song in songs:
+            check_steady(song.path)
+            with storage_errors(song.path):
+                shutil.rmtree(song.path)
