@@ -22,6 +22,11 @@ METAPHORS = re.compile(
     r"|foretells?|foretold|guess(es|ed|er)?"
 )
 """Words for which the field has terms: generate, decode, detect, batch, request, estimate, draft."""
+EXCEPTIONS = {
+    ("yuegguf/request/marks.py", "choir"): "a mark of pasted lyrics: who performs a line",
+    ("yuegguf/request/tags.py", "choir"): "a word of users' tags",
+}
+"""File and word → reason."""
 
 
 def docstrings(source: str) -> Iterator[str]:
@@ -48,7 +53,8 @@ def test_docstrings_are_noun_phrases_or_sentences(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_no_word_is_a_metaphor(name: str) -> None:
-    assert metaphors((ROOT / name).read_text("utf-8")) == set()
+    excepted = {word for file, word in EXCEPTIONS if file == name}
+    assert metaphors((ROOT / name).read_text("utf-8")) == excepted
 
 
 @pytest.mark.parametrize(

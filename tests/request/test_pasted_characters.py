@@ -81,10 +81,10 @@ WESTERN, POLISH, RUSSIAN = (
         ("la la lo", "utf-16-be", "UTF-16-BE"),
     ],
 )
-def test_other_encodings_are_guessed_and_said(text: str, encoding: str, name: str) -> None:
+def test_other_encodings_are_inferred_and_noted(text: str, encoding: str, name: str) -> None:
     decoded = decode_text(text.encode(encoding), "lyrics", "a.txt")
     assert decoded.text == text
-    assert decoded.notice == f"a.txt is not UTF-8; it is read as {name}, which is a guess"
+    assert decoded.notice == f"a.txt is not UTF-8; it is read as {name}, which may be wrong"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -27,7 +27,7 @@ _FILE_NAME = re.compile(
 
 
 def read_text(value: str, what: str) -> str:
-    """Text of an option that is a file name or "-" for stdin; a guess of its encoding is said.
+    """Text of an option that is a file name or "-" for stdin; an inferred encoding is noted.
 
     Raises RequestError.
     """

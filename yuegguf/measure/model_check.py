@@ -75,7 +75,7 @@ class ModelReport:
     stage: StageRole
     likelihood: Likelihood
     parts: dict[int, Likelihood]
-    """By section from 1 (stage 1), or by codebook (stage 2)."""
+    """Likelihoods by section from 1 (stage 1), or by codebook (stage 2)."""
 
     @property
     def verdict(self) -> Verdict:

@@ -45,7 +45,7 @@ class SectionFit:
 
     label: str
     language: Language
-    """By the script of most lines; `en` is any language in Latin letters."""
+    """Language by the script of most lines; `en` is any language in Latin letters."""
     syllables: int
     seconds: float
     """Length limit of the section."""

@@ -1,4 +1,4 @@
-"""What each line of lyrics is: the head of a section, a mark, a length, or words."""
+"""Elements of lyrics, line by line: the head of a section, a mark, a length, or words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MARKUP = (
 )
 _ROUND = re.compile(r"^[(（]\s*(?P<inner>[^()（）]+?)\s*[)）]$")
 _HEAD_AND_WORDS = re.compile(r"^\s*(?P<head>[^:：]{1,40}?)\s*[:：]\s*(?P<words>\S.*)$")
-_SUNG_PARTS = frozenset(("verse", "chorus", "bridge", "prechorus", "postchorus"))
+_VOCAL_PARTS = frozenset(("verse", "chorus", "bridge", "prechorus", "postchorus"))
 _NO_HEAD = frozenset(("the", "a", "i"))
 
 
@@ -52,7 +52,7 @@ class Length:
 
 
 Element = Head | Length | str
-"""What a line is; a string is words, or a blank line."""
+"""Element of a line; a string is words, or a blank line."""
 
 
 @dataclass
@@ -103,7 +103,7 @@ class _Reader:
         return [line], None
 
     def _bracket(self, line: str, inner: str, rest: str) -> tuple[list[Element], str | None]:
-        """The same of a line that begins with a text in brackets."""
+        """Elements of a line that begins with a text in brackets, and the text after it or None."""
         if split_times(f"[{inner}]"):
             return [line], None
         label = read_label(inner)
@@ -130,7 +130,7 @@ class _Reader:
         return [Head(label.word, 1 if self.keep_repeats else label.times, label.again)], rest
 
     def _plain_head(self, line: str, opens: bool) -> tuple[list[Element], str | None] | None:
-        """The same of a head without brackets, such as `Verse 1:`, `**Chorus**` or `CHORUS`; else None."""
+        """Head without brackets, such as `Verse 1:`, `**Chorus**` or `CHORUS`; else None."""
         inner, decorated, round_ = _undecorated(line)
         bracket = _BRACKET.match(inner)
         if decorated and bracket and (label := read_label(bracket[1].strip())):
@@ -149,7 +149,7 @@ class _Reader:
         if _first_word(inner) in _NO_HEAD:
             return False
         if round_:
-            return label.strong and label.word.lower() in _SUNG_PARTS
+            return label.strong and label.word.lower() in _VOCAL_PARTS
         if decorated:
             return True
         capitals = inner.isupper() and len(inner) > 1
@@ -157,7 +157,7 @@ class _Reader:
 
 
 def read_elements(lines: Sequence[str], keep_repeats: bool) -> tuple[list[Element], list[Change]]:
-    """What each line is. Singer marks and stage directions are left out."""
+    """Elements of the lines, in order. Singer marks and stage directions are left out."""
     brackets = [match[1] for line in lines if (match := _BRACKET.match(line))]
     reader = _Reader(performer_names(lines), any(read_label(text.strip()) for text in brackets), keep_repeats)
     elements: list[Element] = []

@@ -89,7 +89,7 @@ class Label:
     word: str
     """The word that stands for it in the prompt."""
     times: int = 1
-    """How often the section comes."""
+    """Repetitions of the section."""
     again: bool = False
     """Whether it stands for an earlier section of its word: `[Repeat Chorus]`."""
     pure: bool = True

@@ -133,6 +133,6 @@ def _is_stanza_head(lines: Sequence[str], at: int) -> bool:
 
 
 def is_exclamation(text: str) -> bool:
-    """Whether a text is sung although it stands in brackets: oh, yeah and the like."""
+    """Whether a text is lyrics although it stands in brackets: oh, yeah and the like."""
     words = [word.lower() for word in _WORDS.findall(text)]
     return bool(words) and all(word in _EXCLAMATIONS for word in words)

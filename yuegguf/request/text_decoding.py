@@ -1,4 +1,4 @@
-"""Bytes of a text file → text, whatever its encoding; what had to be guessed is said."""
+"""Bytes of a text file → text, whatever its encoding; an inferred encoding is noted."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_GUESSES = ["cp949", "gb18030", "cp932", "big5", "euc_jp", "cp1252", "cp1251", "cp1250", "cp1253", "cp1254"]
-"""In the order in which they are taken where nothing speaks against either."""
+_FALLBACKS = ["cp949", "gb18030", "cp932", "big5", "euc_jp", "cp1252", "cp1251", "cp1250", "cp1253", "cp1254"]
+"""Encodings besides UTF-8, by preference among equally likely ones."""
 _NAMES = {"gb18030": "GBK", "cp932": "Shift-JIS", "cp949": "EUC-KR", "big5": "Big5", "euc_jp": "EUC-JP"}
 _FREQUENT_LEADS = {
     "gb18030": range(0xB0, 0xD8),
@@ -40,7 +40,7 @@ class DecodedText:
 
 
 def decode_text(data: bytes, what: str, name: str) -> DecodedText:
-    """Text of `data`, in UTF-8, by its byte-order mark, or by the best guess.
+    """Text of `data`, in UTF-8, by its byte-order mark, or by the likeliest encoding.
 
     Raises RequestError where it is no text; `what` and `name` say of which file.
     """
@@ -51,23 +51,25 @@ def decode_text(data: bytes, what: str, name: str) -> DecodedText:
             except UnicodeDecodeError as error:
                 raise _no_text(what, name) from error
     plain = _decoded(data, "utf-8")
-    guess = _unmarked_utf16(data) if plain is not None and "\0" in plain else None
-    if guess is None and plain is not None:
+    inferred = _unmarked_utf16(data) if plain is not None and "\0" in plain else None
+    if inferred is None and plain is not None:
         return DecodedText(plain)
-    guess = guess or _guessed_encoding(data)
-    if guess is None:
+    inferred = inferred or _inferred_encoding(data)
+    if inferred is None:
         raise _no_text(what, name)
-    shown = _NAMES.get(guess, guess.upper())
-    return DecodedText(data.decode(guess), f"{name} is not UTF-8; it is read as {shown}, which is a guess")
+    shown = _NAMES.get(inferred, inferred.upper())
+    return DecodedText(
+        data.decode(inferred), f"{name} is not UTF-8; it is read as {shown}, which may be wrong"
+    )
 
 
-def _guessed_encoding(data: bytes) -> str | None:
+def _inferred_encoding(data: bytes) -> str | None:
     """The likeliest encoding of bytes that are not UTF-8; None for bytes of no text."""
     if any(byte < 32 and byte not in b"\t\n\r\x0b\x0c" for byte in data):
         return _unmarked_utf16(data)
-    matches = from_bytes(data, cp_isolation=_GUESSES, threshold=0.6)
+    matches = from_bytes(data, cp_isolation=_FALLBACKS, threshold=0.6)
     coherence = {name: match.coherence for match in matches for name in match.could_be_from_charset}
-    candidates = [encoding for encoding in _GUESSES if encoding in coherence]
+    candidates = [encoding for encoding in _FALLBACKS if encoding in coherence]
     return max(candidates, key=lambda name: (_plausibility(data, name), coherence[name]), default=None)
 
 

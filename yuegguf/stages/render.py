@@ -116,6 +116,7 @@ def render_track(
     codec: AudioCodec,
     *,
     progress: Progress = silent,
+    window: int = WINDOW_FRAMES,
 ) -> Wave:
     """Codes [8, T] of one track → its wave, without limiter, as `render` decodes it.
 
@@ -125,8 +126,8 @@ def render_track(
     frames = codes.shape[1]
     decoder = _codec_decoder(codec) if track is None else _upsampler(codec, track)
     wave = np.empty(decoder.hop * frames, np.float32)
-    for start in range(0, frames, WINDOW_FRAMES):
-        stop = min(start + WINDOW_FRAMES, frames)
+    for start in range(0, frames, window):
+        stop = min(start + window, frames)
         wave[decoder.hop * start : decoder.hop * stop] = _decode_window(codes, start, stop, decoder)
         progress(Event("master", stop, frames))
     return wave
