@@ -73,12 +73,14 @@ def test_decoding_exl2s_folder_beside_itself(capsys: Capture, song: Path, tmp_pa
     assert (tmp_path / "vocals.wav").is_file()
 
 
-def test_decoding_one_track_is_that_stem(capsys: Capture, song: Path, tmp_path: Path) -> None:
+def test_decoding_one_track_is_that_stem_by_itself(capsys: Capture, song: Path, tmp_path: Path) -> None:
     official_pair(song, tmp_path, ("a_vtrack.npy", "a_itrack.npy"), np.int16)
+    raw = tmp_path / "raw"
+    assert cli(capsys, "decode", song, "-o", raw, "--stems", "raw", "--threads", 1).code == 0
     for name, stem in (("a_vtrack", "vocals"), ("a_itrack", "instrumental")):
         result = cli(capsys, "decode", tmp_path / f"{name}.npy", "--threads", 1, "--json")
         assert result.json["files"] == [str(tmp_path / f"{name}.wav")]
-        assert (soundfile.read(tmp_path / f"{name}.wav")[0] == soundfile.read(song / f"{stem}.wav")[0]).all()
+        assert (soundfile.read(tmp_path / f"{name}.wav")[0] == soundfile.read(raw / f"{stem}.wav")[0]).all()
 
 
 @pytest.mark.parametrize(("name", "samples"), [("a.wav", 32000), ("b.flac", 24000), ("long.wav", 64000)])
