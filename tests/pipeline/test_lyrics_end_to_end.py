@@ -185,3 +185,42 @@ def test_length_lines_set_the_length_of_their_section(capsys: Capture, tmp_path:
     )
     assert refused.code == 5
     assert refused.error == "error: #length 500 above [verse] is out of range; use 1 to 150"
+
+
+LONG = "[verse]\nla la\n\nlo lo lo lo lo lo\nli\n[outro]\nla\n"
+LOST = "note: section 1 [verse] had no time for its last 2 lines in 1 s; see: yuegguf lyrics check\n"
+
+
+@pytest.mark.parametrize(("strict", "codes"), [((), (0, 6)), (("--strict",), (6,))])
+def test_words_without_time_are_reported_before_and_after(
+    strict: tuple[str, ...], codes: tuple[int, ...], capsys: Capture, tmp_path: Path
+) -> None:
+    result = cli(capsys, "run", "-g", "pop", "--lyrics", LONG, *FAST, "-o", tmp_path, "--json", *strict)
+    assert result.code in codes  # without --strict a fault alone gives 6
+    before = "(section 1 [verse]: 6 of 9 syllables); see: yuegguf lyrics check\n"
+    assert result.err.index(before) < result.err.index("s of music") < result.err.index(LOST)
+    assert [section["lost_lines"] for section in result.json["sections"]] == [2, 0]
+    timed = (Path(result.json["folder"]) / "lyrics.lrc").read_text("utf-8").splitlines()
+    assert [line.partition("]")[2] for line in timed[3:]] == ["[verse]", " la la", "[outro]", " la"]
+
+
+def test_an_instrumental_loses_no_words(capsys: Capture, tmp_path: Path) -> None:
+    line = ("run", "-g", "pop", "--lyrics", LONG, *FAST, "-o", tmp_path, "--json", "--instrumental")
+    result = cli(capsys, *line, "--strict")
+    assert "syllables" not in result.err
+    assert [section["lost_lines"] for section in result.json["sections"]] == [0, 0]
+
+
+def test_the_lrc_of_a_song_gives_the_same_song(capsys: Capture, tmp_path: Path) -> None:
+    lyrics = "[verse]\nla\n\nlo\n#length 2\n[chorus]\nli li\n[outro]\n"
+    first = cli(capsys, "run", "-g", "pop", "--lyrics", lyrics, *FAST, "-o", tmp_path / "a", "--json")
+    folder = Path(ended(first).json["folder"])
+    timed = folder / "lyrics.lrc"
+    again = cli(capsys, "run", "-g", "pop", "-l", timed, *FAST, "-o", tmp_path / "b", "--json")
+    other = Path(ended(again).json["folder"])
+    same = [np.load(path / "stage1.npz") for path in (folder, other)]
+    assert np.array_equal(same[0]["frames"], same[1]["frames"])
+    assert np.array_equal(same[0]["codes"], same[1]["codes"])
+    bodies = [section.body for section in parse_lyrics(timed.read_text("utf-8")).sections]
+    assert bodies == [section.body for section in parse_lyrics(lyrics).sections]
+    assert (other / "lyrics.lrc").read_text("utf-8") == timed.read_text("utf-8")

@@ -31,7 +31,10 @@ from yuegguf.models import hub_client, lockfile, offline_kit
 from yuegguf.planning.cost import StepCost
 from yuegguf.planning.timing import TimingCache
 from yuegguf.request import lyrics
+from yuegguf.request.changes import Kind
+from yuegguf.request.fit import merged_sections
 from yuegguf.request.prepared import prepare
+from yuegguf.request.scripts import line_scripts
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
 
@@ -126,15 +129,34 @@ def read_queue(folder: Path) -> None:
 def text_seeds(folder: Path) -> list[Content]:
     """Lyrics, and a choice among their sections."""
     text = "(soft)\n[Verse 1] #length 10\nla la la\nlo\n\n[chorus]\nnight & day\n[outro]\n"
-    marked = b"\xef\xbb\xbf" + text.encode()
-    return [{"lyrics.txt": text.encode(), "spec.txt": b"1-2,3"}, {"lyrics.txt": marked, "spec.txt": b"1"}]
+    timed = (
+        "[ti:a]\n[00:01.00][verse]\n[00:01.00] la <00:01.50> la\n[00:09.50][chorus x2]\n[length:00:20.00]\n"
+    )
+    found: list[Content] = [
+        {"lyrics.txt": text.encode(), "spec.txt": b"1-2,3"},
+        {"lyrics.txt": text.encode("utf-8-sig"), "spec.txt": b"1"},
+        {"lyrics.txt": timed.encode("utf-16"), "spec.txt": b"all"},
+    ]
+    pasted = sorted((Path(__file__).parents[1] / "request" / "pasted").glob("*.txt"))
+    return found + [{"lyrics.txt": path.read_bytes(), "spec.txt": b"1"} for path in pasted]
+
+
+def read_again(text: str, keep_repeats: bool) -> None:
+    """Lyrics as they are read and written: reading them again changes nothing."""
+    parsed = lyrics.parse_lyrics(text, keep_repeats)
+    for sections in (list(parsed.sections), merged_sections(parsed.sections, 30)):
+        again = lyrics.parse_lyrics(lyrics.format_lyrics(sections), keep_repeats)
+        assert list(again.sections) == sections
+    assert len(parsed.notices) <= len(Kind)
+    line_scripts(text)
 
 
 def read_lyrics(folder: Path) -> None:
     """Lyrics as sections, some of them, and as a request."""
     text, spec = (read_text(str(folder / f"{name}.txt"), name) for name in ("lyrics", "spec"))
     each(
-        lambda: lyrics.format_lyrics(lyrics.parse_lyrics(text).sections),
+        lambda: read_again(text, False),
+        lambda: read_again(text, True),
         lambda: lyrics.choose_sections(lyrics.parse_lyrics(text).sections, spec),
         lambda: prepare(SongRequest(spec, text)),
         lambda: yue_ui.our_lyrics(text, ["verse"]),

@@ -13,16 +13,11 @@ from yuegguf.lm.adapters import Lora
 from yuegguf.planning.compute_options import ComputeOptions, check_threads
 from yuegguf.request.changes import Change, Kind
 from yuegguf.request.labels import MAX_LABEL_CHARS
-from yuegguf.request.lyrics import (
-    MAX_BODY_CHARS,
-    MAX_LYRICS_CHARS,
-    MAX_SECTIONS,
-    choose_sections,
-    parse_lyrics,
-)
+from yuegguf.request.lyrics import MAX_BODY_CHARS, MAX_SECTIONS, choose_sections, parse_lyrics
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import MAX_GENRE_CHARS, GuideTrack, Output, Reference, SongRequest
+from yuegguf.request.valid_text import MAX_LYRICS_CHARS
 from yuegguf.stages.sampler import sample_choice
 
 LYRICS = "[verse]\nla"

@@ -110,7 +110,9 @@ def extend(
     """
     old, options = SongFolder.open(Path(song)), compute or ComputeOptions()
     job = _extension_job(old, models, output_dir, name, options)
-    return run_song(takes_of.start_extension(old, request, job)[0], job.models, options, progress, stop)
+    return run_song(
+        takes_of.start_extension(old, request, job, progress)[0], job.models, options, progress, stop
+    )
 
 
 def draft_takes(
@@ -151,7 +153,7 @@ def draft_extensions(
     old, options = SongFolder.open(Path(song)), compute or ComputeOptions()
     _check_takes(takes)
     job = replace(_extension_job(old, models, output_dir, name, options), takes=takes)
-    folders = takes_of.start_extension(old, request, job)
+    folders = takes_of.start_extension(old, request, job, progress)
     return tuple(takes_of.draft(folders, job.models, options, progress, stop))
 
 

@@ -14,8 +14,8 @@ import click
 from yuegguf.cli._console import Console
 from yuegguf.errors import RequestError
 from yuegguf.files.reading import open_plain_file_or_pipe
-from yuegguf.request.lyrics import MAX_LYRICS_CHARS
 from yuegguf.request.text_decoding import decode_text
+from yuegguf.request.valid_text import MAX_LYRICS_CHARS
 
 MOST_BYTES = 4 * MAX_LYRICS_CHARS + 4
 """A text of the most characters takes no more in any encoding, with a byte-order mark."""

@@ -158,7 +158,7 @@ def extend(
     models = song_models.models_of_song(old, choice)
     parent = output_dir or old.path.absolute().parent
     job = SongJob(old.song, models, parent, name, compute, takes=takes)
-    return finish(output, library.start_extension(old, request, job), models, compute)
+    return finish(output, library.start_extension(old, request, job, output.progress), models, compute)
 
 
 def _recording(recording: RecordingOptions, lyrics: str | None) -> tuple[StemFiles, ImportFacts]:

@@ -30,7 +30,8 @@ from yuegguf.files.atomic import replacing, storage_errors
 from yuegguf.files.reading import open_plain_file
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.changes import Kind, shortened
-from yuegguf.request.lyrics import MAX_LYRICS_CHARS, Section, parse_lyrics
+from yuegguf.request.lyrics import Section, parse_lyrics
+from yuegguf.request.valid_text import MAX_LYRICS_CHARS
 from yuegguf.song.encoding import EncodingMemory, audio_source, encode_source, sum_sources
 
 DATASET_TRACKS = ("mix", "vocals", "instrumental")

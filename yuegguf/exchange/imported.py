@@ -154,7 +154,9 @@ def _sections_for(lyrics: str | None, count: int, named: bool, notices: list[str
     if lyrics is None:
         notices.append("no lyrics are known: the song is kept without words; pass them with -l")
         return [Section("verse", "")] * count
-    sections = list(parse_lyrics(lyrics, keep_repeats=True).sections)
+    parsed = parse_lyrics(lyrics, keep_repeats=True)
+    notices.extend(parsed.notices)
+    sections = list(parsed.sections)
     if len(sections) < count:
         text = f"{count} sections are there, and the lyrics have {len(sections)}"
         if named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +33,7 @@ def prepare_song(
     What had to be interpreted or chosen comes as warnings through `progress`. Raises YueError.
     """
     song = prepare(request)  # bad lyrics must fail before any model is read
-    for notice in song.notices:
-        progress(Event("draft", 0, 1, warning=notice))
+    warn_each(song.notices, progress)
     models = resolve(choice, request.reference is not None)
     scripts = [script for section in song.sections for script in line_scripts(section.body)]
     mismatch = model_mismatch(scripts, models.name)
@@ -42,9 +42,14 @@ def prepare_song(
         notices.insert(
             0, "no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality"
         )
+    warn_each(notices, progress)
+    return song, models
+
+
+def warn_each(notices: Sequence[str], progress: Progress) -> None:
+    """Report each notice as a warning."""
     for notice in notices:
         progress(Event("draft", 0, 1, warning=notice))
-    return song, models
 
 
 def start(job: SongJob) -> SongFolder:

@@ -23,7 +23,7 @@ from yuegguf.pipeline.extend import Continuation, DraftedSong, ExtendRequest, ex
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import check_same
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.progress import Progress
+from yuegguf.progress import Progress, silent
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Song, SongRequest
 from yuegguf.song.folder import SongFolder
@@ -52,13 +52,19 @@ def start(job: SongJob, named: Callable[[Path], None] = lambda path: None) -> li
     return _folders(path, record, job.takes, None)
 
 
-def start_extension(song: SongFolder, wanted: ExtendRequest, job: SongJob) -> list[SongFolder]:
+def start_extension(
+    song: SongFolder, wanted: ExtendRequest, job: SongJob, progress: Progress = silent
+) -> list[SongFolder]:
     """Folders of takes that go on from `song`, which stays as it is; the job's own song is not used.
 
-    Without a name in the job they get the song's title. Raises YueError.
+    Without a name in the job they get the song's title. How new lyrics were interpreted comes as warnings
+    through `progress`. Raises YueError.
     """
     continuation = extend(drafted_song(song), wanted)
-    job = replace(job, song=prepare(continuation.request), name=job.name or song.title.strip())
+    prepared = prepare(continuation.request)
+    if continuation.request.lyrics != song.request.lyrics:
+        create.warn_each(prepared.notices, progress)
+    job = replace(job, song=prepared, name=job.name or song.title.strip())
     job = _drafted(job)
     record = create.new_record(job)
     record = record.changed(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))

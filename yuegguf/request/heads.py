@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from yuegguf.request.changes import Change, Kind
-from yuegguf.request.labels import Label, read_label
+from yuegguf.request.labels import MAX_LABEL_CHARS, Label, read_label
 from yuegguf.request.marks import (
     is_direction,
     is_exclamation,
@@ -131,6 +132,8 @@ class _Reader:
 
     def _plain_head(self, line: str, opens: bool) -> tuple[list[Element], str | None] | None:
         """Head without brackets, such as `Verse 1:`, `**Chorus**` or `CHORUS`; else None."""
+        if len(line) > MAX_LABEL_CHARS and ":" not in line and "：" not in line:
+            return None
         inner, decorated, round_ = _undecorated(line)
         bracket = _BRACKET.match(inner)
         if decorated and bracket and (label := read_label(bracket[1].strip())):
@@ -168,6 +171,7 @@ def read_elements(lines: Sequence[str], keep_repeats: bool) -> tuple[list[Elemen
     return elements, reader.changes
 
 
+@lru_cache(maxsize=1024)
 def _undecorated(line: str) -> tuple[str, bool, bool]:
     """A line without markup around it, whether it had some, and whether that was round brackets."""
     inner, round_ = line.strip(), False

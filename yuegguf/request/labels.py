@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 KNOWN_LABELS = frozenset(
     (
@@ -98,6 +99,7 @@ class Label:
     """Whether its word seldom means anything else: chorus, but not drop."""
 
 
+@lru_cache(maxsize=1024)
 def read_label(written: str) -> Label | None:
     """The label that a text in brackets is; None if no known word decides."""
     if len(written) > MAX_LABEL_CHARS:

@@ -16,10 +16,10 @@ from yuegguf.errors import RequestError
 from yuegguf.request.blocks import Block, read_blocks
 from yuegguf.request.changes import Change
 from yuegguf.request.changes import notices as notices_of
-from yuegguf.request.valid_text import is_valid_text
+from yuegguf.request.valid_text import MAX_LYRICS_CHARS, check_text_length, is_valid_text
 
-MAX_LYRICS_CHARS, MAX_BODY_CHARS = 100_000, 20_000
-"""Characters of lyrics, of a section's lines: more than any model's context holds."""
+MAX_BODY_CHARS = 20_000
+"""Characters of a section's lines: more than any model's context holds."""
 MAX_SECTIONS = 200
 """Sections of lyrics, and of a choice of them."""
 
@@ -96,12 +96,6 @@ def _sections_of(blocks: Sequence[Block]) -> tuple[Section, ...]:
     for section in sections:
         check_text_length(section.body, MAX_BODY_CHARS, f"the lines of [{section.label}]")
     return sections
-
-
-def check_text_length(text: str, most: int, name: str) -> None:
-    """Raise RequestError for a text of more than `most` characters."""
-    if len(text) > most:
-        raise RequestError(f"{name} have {len(text):,} characters", f"use at most {most:,}")
 
 
 def choose_sections(sections: tuple[Section, ...], spec: str) -> tuple[Section, ...]:

@@ -10,10 +10,9 @@ from typing import Literal, Self, get_args
 from yuegguf.codec.protocol import FRAME_RATE, Track
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
-from yuegguf.request.lyrics import check_text_length
 from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.valid_text import is_valid_text
+from yuegguf.request.valid_text import check_text_length, is_valid_text
 
 Format = Literal["wav", "flac", "mp3"]
 MixMode = Literal["hybrid", "upstream", "vocos", "codec", "split"]

@@ -7,8 +7,6 @@ import unicodedata
 from dataclasses import dataclass
 from itertools import islice
 
-from charset_normalizer import from_bytes
-
 from yuegguf.errors import RequestError
 
 _MARKS = (
@@ -67,6 +65,8 @@ def _inferred_encoding(data: bytes) -> str | None:
     """The likeliest encoding of bytes that are not UTF-8; None for bytes of no text."""
     if any(byte < 32 and byte not in b"\t\n\r\x0b\x0c" for byte in data):
         return _unmarked_utf16(data)
+    from charset_normalizer import from_bytes  # slow to import, and seldom needed
+
     matches = from_bytes(data, cp_isolation=_FALLBACKS, threshold=0.6)
     coherence = {name: match.coherence for match in matches for name in match.could_be_from_charset}
     candidates = [encoding for encoding in _FALLBACKS if encoding in coherence]
