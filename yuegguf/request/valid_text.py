@@ -1,4 +1,4 @@
-"""Check of text from file names and damaged files; apart, since every command begins with it."""
+"""Checks of texts, from file names and damaged files too; apart, since every command begins with them."""
 
 from __future__ import annotations
 
