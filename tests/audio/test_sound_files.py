@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from io import FileIO
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from yuegguf import __version__
-from yuegguf.audio import files
+from yuegguf.audio import ffmpeg, files
 from yuegguf.audio.recording import read_audio
+from yuegguf.audio.tags import Tags
 from yuegguf.errors import RequestError, StorageError
 
 RATE = 44_100
+BY_FFMPEG = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg writes this format")
+FORMATS = [pytest.param(name, marks=BY_FFMPEG if name in ffmpeg.ENCODERS else ()) for name in files.FORMATS]
+BY_LIBSNDFILE = ("wav", "flac", "mp3")
 TITLE = "Sör 歌 노래"
 
 
@@ -47,49 +51,30 @@ def test_too_loud_is_clipped_not_wrapped(tmp_path: Path) -> None:
     assert samples.tolist() == [32767, 32767, -32768, -32768]
 
 
-def test_mp3_sounds_the_same(tmp_path: Path) -> None:
-    files.write_audio(tmp_path / "song.mp3", wave(2), "mp3")
-    back, rate = read_audio(tmp_path / "song.mp3")
-    assert rate == RATE
-    assert abs(len(back) - 2 * RATE) <= 2 * 1152
-    middle = slice(RATE // 2, RATE)
-    assert np.std(back[middle]) == pytest.approx(np.std(wave(2)[middle]), rel=0.01)
+@pytest.mark.parametrize("format", FORMATS[2:])
+def test_compressed_files_sound_the_same(tmp_path: Path, format: files.Format) -> None:
+    files.write_audio(tmp_path / "song", wave(2), format)
+    back, rate = read_audio(tmp_path / "song")
+    assert rate == (48_000 if format == "opus" else RATE)
+    assert abs(len(back) - 2 * rate) <= 2 * 1152
+    assert np.std(back[rate // 2 : rate]) == pytest.approx(np.std(wave(2)[RATE // 2 : RATE]), rel=0.02)
 
 
-@pytest.mark.parametrize("format", files.FORMATS)
-def test_tags_can_be_read_back(tmp_path: Path, format: files.Format) -> None:
-    path = tmp_path / f"song.{format}"
-    files.write_audio(path, wave(), format, tags=files.Tags(TITLE, "Ann", date="2025-01-28"))
-    with soundfile.SoundFile(path) as file:
-        found = file.copy_metadata()
-    assert (found["title"], found["artist"], found["date"]) == (TITLE, "Ann", "2025-01-28")
-    assert found["comment"] == f"AI-generated with YuE by HKUST/M-A-P (yuegguf {__version__})"
-    assert found["software"].startswith(f"yuegguf {__version__}")
-
-
-@pytest.mark.parametrize("format", files.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_no_tags_are_written_unless_given(tmp_path: Path, format: files.Format) -> None:
     path = tmp_path / f"song.{format}"
     files.write_audio(path, wave(), format)
     assert b"yuegguf" not in path.read_bytes()
-    files.write_audio(path, wave(), format, tags=files.Tags(comment="", software=""))
-    with soundfile.SoundFile(path) as file:
-        assert not {"title", "date", "comment"} & {key for key, text in file.copy_metadata().items() if text}
+    files.write_audio(path, wave(), format, tags=Tags(comment="", software=""))
+    assert b"yuegguf" not in path.read_bytes()
 
 
-@pytest.mark.parametrize("format", files.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_the_same_song_gives_the_same_bytes(tmp_path: Path, format: files.Format) -> None:
     paths = [tmp_path / name for name in ("one", "two")]
     for path in paths:
-        files.write_audio(path, wave(), format, tags=files.Tags(TITLE))
+        files.write_audio(path, wave(), format, tags=Tags(TITLE))
     assert paths[0].read_bytes() == paths[1].read_bytes()
-
-
-def test_tags_of_broken_text_do_not_stop_the_song(tmp_path: Path) -> None:
-    for format in files.FORMATS:
-        files.write_audio(tmp_path / "a", wave(), format, tags=files.Tags("a\0b\udcff"))
-        with soundfile.SoundFile(tmp_path / "a") as file:
-            assert file.title == "ab?"
 
 
 def test_a_song_of_no_samples_is_a_valid_file(tmp_path: Path) -> None:
@@ -97,7 +82,7 @@ def test_a_song_of_no_samples_is_a_valid_file(tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "a.wav").frames == 0
 
 
-@pytest.mark.parametrize("format", files.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(tmp_path: Path, format: files.Format) -> None:
     resource = pytest.importorskip("resource", reason="needs POSIX file size limits")
     path = tmp_path / "song"
@@ -127,24 +112,24 @@ class SmallDisk(FileIO):
         return done
 
 
-@pytest.mark.parametrize("format", files.FORMATS)
+@pytest.mark.parametrize("format", BY_LIBSNDFILE)
 def test_a_full_disk_has_its_name_wherever_libsndfile_meets_it(
     tmp_path: Path, format: files.Format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the header, in the samples, and in the last byte, whose loss libsndfile itself does not report."""
     path = tmp_path / "song"
     noise = np.random.default_rng(0).uniform(-1, 1, RATE).astype(np.float32)
-    files.write_audio(path, noise, format, tags=files.Tags())
+    files.write_audio(path, noise, format, tags=Tags())
     whole = path.read_bytes()
     monkeypatch.setattr(files, "FileIO", SmallDisk)
     SmallDisk.room = plenty = 10 * len(whole)
-    files.write_audio(path, noise, format, tags=files.Tags())
+    files.write_audio(path, noise, format, tags=Tags())
     taken = plenty - SmallDisk.room
     assert path.read_bytes() == whole
     for room in (0, 10, taken // 2, taken - 1):
         SmallDisk.room = room
         with pytest.raises(StorageError) as raised:
-            files.write_audio(path, noise, format, tags=files.Tags())
+            files.write_audio(path, noise, format, tags=Tags())
         assert str(raised.value) == (
             f"the disk is full: {path} could not be written; free some space and try again"
         )

@@ -10,10 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fakes import FakeCodec
 from helpers import Capture, cli, refused, song_bytes
+from mutagen.flac import FLAC
+from mutagen.id3 import ID3
 
 from yuegguf.audio.loudness import integrated_loudness
 from yuegguf.exchange.zip_bundle import without_paths
+from yuegguf.pipeline.write_audio import write_song
+from yuegguf.progress import Event
+from yuegguf.request.song_request import Output
 from yuegguf.song.record import SONG_AUDIO
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +105,42 @@ def test_options_that_do_nothing_are_refused(
     assert complaint in refused(capsys, 5, "render", song, *options)
     assert song_bytes(song) == song_bytes(whole)
     assert "is not a loudness" in refused(capsys, 2, "render", song, "--loudness", "loud")
+
+
+def test_tags_hold_names_lyrics_and_sections(song: Path, tmp_path: Path, capsys: Capture) -> None:
+    picture = tmp_path / "cover.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    options = ("--format", "mp3,flac", "--artist", "Ann", "--year", 2025, "--cover", picture, "--no-stems")
+    assert cli(capsys, "render", song, *options).code == 0
+    tags = ID3(song / "mix.mp3")
+    names = {name: str(tags[name]) for name in ("TIT2", "TPE1", "TCON", "TDRC")}
+    assert names == {"TIT2": "song", "TPE1": "Ann", "TCON": "pop", "TDRC": "2025"}
+    assert str(tags.getall("USLT")[0]) == "[verse]\nla la la\n\n[outro]"
+    assert tags.getall("SYLT")[0].text == [("la la la", 0)]
+    assert [(c.start_time, c.end_time) for c in tags.getall("CHAP")] == [(0, 2000), (2000, 4000)]
+    assert tags.getall("APIC")[0].data == picture.read_bytes()
+    again = cli(capsys, "render", song, "--format", "flac", "--force")
+    assert again.code == 0  # the names are those that it had
+    assert (FLAC(song / "mix.flac")["ARTIST"], FLAC(song / "mix.flac")["DATE"]) == (["Ann"], ["2025"])
+    picture.unlink()
+    assert "cover.png cannot be read" in refused(capsys, 5, "render", song, "--format", "flac")
+    assert "--artist has no effect with --no-tags" in refused(
+        capsys, 5, "render", song, "--no-tags", "--artist", "Bea"
+    )
+
+
+def test_a_picture_that_is_gone_costs_no_song(song: Path) -> None:
+    """It was there when the song began."""
+    told: list[Event] = []
+    codes = np.zeros((2, 8, 30), np.int16)
+    output = Output(("mp3",), stems=False, cover=str(song / "gone.png"))
+    (file,) = write_song(codes, FakeCodec(), output, song, "T", told.append)
+    assert not ID3(file).getall("APIC")
+    warnings = [event.warning for event in told if event.warning]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(
+        f"there is no cover picture: the picture {song / 'gone.png'} cannot be read"
+    )
 
 
 def test_a_song_that_is_not_refined_cannot_be_rendered(song: Path, capsys: Capture) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import edit_song
 
-from yuegguf.audio import files
+from yuegguf.audio import tags
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.planning.plan import Plan
 from yuegguf.request.sampling import Sampling
@@ -58,11 +58,11 @@ def test_a_song_of_before_keeps_the_sound_that_it_was_written_with(tmp_path: Pat
     """Its song.json has none of the later fields; a new song has today's defaults."""
     folder = make(tmp_path)
     stored = json.loads((folder.path / "song.json").read_text("utf-8"))["request"]
-    for name in ("stem_mode", "loudness", "fade"):
+    for name in ("stem_mode", "loudness", "fade", "artist", "year", "cover"):
         del stored["output"][name]
     edit_song(folder.path, request=stored)
     output = SongFolder.open(folder.path).request.output
-    assert output == Output(("flac", "mp3"), mix="vocos", stem_mode="raw", loudness=None, fade=0.0)
+    assert output == Output(("flac", "mp3"), mix="vocos", stem_mode="raw", loudness=None, fade=0.0, artist="")
     assert Output().target_loudness == -14
 
 
@@ -169,8 +169,8 @@ def test_newest_interrupted(tmp_path: Path) -> None:
 
 
 def test_the_credit_is_the_same_in_folders_and_files(tmp_path: Path) -> None:
-    assert make(tmp_path).record.credit == files.CREDIT
-    assert files.Tags().comment.startswith(files.CREDIT)
+    assert make(tmp_path).record.credit == tags.CREDIT
+    assert tags.Tags().comment.startswith(tags.CREDIT)
 
 
 def test_section_times_and_markers() -> None:

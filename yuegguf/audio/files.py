@@ -1,13 +1,8 @@
-"""Songs as audio files, with their tags.
-
-Everything goes through libsndfile (soundfile), except the ID3 tag of an mp3: libsndfile hands LAME UTF-8 as
-Latin-1, which garbles every title outside ASCII, so the 30 lines at the end write that tag.
-"""
+"""Songs as audio files: wav, flac and mp3 by libsndfile, opus and m4a by an installed ffmpeg."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Self
@@ -16,30 +11,18 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from yuegguf import __version__
+from yuegguf.audio import ffmpeg
 from yuegguf.audio.cues import CuePoint, add_cues
+from yuegguf.audio.tags import Tags, write_tags
 from yuegguf.codec.protocol import SONG_RATE
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.files.atomic import replacing
 from yuegguf.request.song_request import FORMATS, Format
 
-CREDIT = "AI-generated with YuE by HKUST/M-A-P"
-"""Provenance that YuE's licence requires, in every file and song folder."""
 WRITE_SAMPLES = 1 << 18
 """Samples converted and written at a time."""
-
-
-@dataclass(frozen=True)
-class Tags:
-    """Tags of an audio file; empty fields are not written."""
-
-    title: str = ""
-    artist: str = ""
-    comment: str = f"{CREDIT} (yuegguf {__version__})"
-    software: str = f"yuegguf {__version__}"
-    """libsndfile appends its own name and version to it in wav and flac files."""
-    date: str = ""
-    """ISO date. Empty by default: the same song then gives the same bytes on any day."""
+INFO_TEXTS = ("title", "artist", "genre", "comment", "software", "date")
+"""Tags of a WAV file."""
 
 
 def write_audio(
@@ -62,16 +45,27 @@ def write_audio(
     """
     subtype = check_format(format, bits)
     with replacing(path) as part:
-        with FileIO(part, "w") as file, _ErrorKeepingFile(file) as kept:
-            try:
-                _encode(kept, wave, format, subtype, tags)
-            # soundfile asserts that everything was written
-            except (soundfile.SoundFileError, RuntimeError, AssertionError) as error:
-                raise StorageError(f"{path} could not be written ({error})", "check the disk") from error
+        if format in ffmpeg.ENCODERS:
+            ffmpeg.encode(part, format, _blocks(wave), SONG_RATE, 1)
+        else:
+            _write_by_libsndfile(path, part, wave, format, subtype, tags)
         if format == "wav" and cues:
             add_cues(part, cues)
-        if format == "mp3" and tags is not None:
-            part.write_bytes(_id3(tags) + part.read_bytes())
+        if format != "wav" and tags is not None:
+            write_tags(part, format, tags)
+
+
+def _write_by_libsndfile(
+    path: Path, part: Path, wave: NDArray[np.float32], format: Format, subtype: str, tags: Tags | None
+) -> None:
+    """Write `part`, the file beside `path`. Raises StorageError, what its writes raise."""
+    texts = tags.texts() if tags is not None and format == "wav" else {}
+    with FileIO(part, "w") as file, _ErrorKeepingFile(file) as kept:
+        try:
+            _encode(kept, wave, format, subtype, texts)
+        # soundfile asserts that everything was written
+        except (soundfile.SoundFileError, RuntimeError, AssertionError) as error:
+            raise StorageError(f"{path} could not be written ({error})", "check the disk") from error
 
 
 def check_format(format: str, bits: int) -> str:
@@ -80,6 +74,9 @@ def check_format(format: str, bits: int) -> str:
         raise RequestError(
             f"{format!r} is not an audio format that can be written", f"use {', '.join(FORMATS)}"
         )
+    if format in ffmpeg.ENCODERS:
+        ffmpeg.check_encoder(format)
+        return ""
     if format == "mp3":
         if "MP3" not in soundfile.available_formats():
             version = soundfile.__libsndfile_version__
@@ -122,17 +119,21 @@ class _ErrorKeepingFile:
 
 
 def _encode(
-    file: _ErrorKeepingFile, wave: NDArray[np.float32], format: Format, subtype: str, tags: Tags | None
+    file: _ErrorKeepingFile, wave: NDArray[np.float32], format: Format, subtype: str, texts: Mapping[str, str]
 ) -> None:
     quality = {"compression_level": 0.0, "bitrate_mode": "VARIABLE"} if format == "mp3" else {}
     with soundfile.SoundFile(
         file, "w", SONG_RATE, channels=1, subtype=subtype, format=format.upper(), **quality
     ) as sound:
-        if tags is not None and format != "mp3":
-            for field, text in _texts(tags).items():
-                setattr(sound, field, text)
-        for start in range(0, len(wave), WRITE_SAMPLES):
-            sound.write(_samples(wave[start : start + WRITE_SAMPLES], subtype))
+        for field in INFO_TEXTS:
+            if field in texts:
+                setattr(sound, field, texts[field])
+        for block in _blocks(wave):
+            sound.write(_samples(block, subtype))
+
+
+def _blocks(wave: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    return (wave[start : start + WRITE_SAMPLES] for start in range(0, len(wave), WRITE_SAMPLES))
 
 
 def _samples(wave: NDArray[np.float32], subtype: str) -> NDArray[np.float32] | NDArray[np.int32]:
@@ -143,32 +144,3 @@ def _samples(wave: NDArray[np.float32], subtype: str) -> NDArray[np.float32] | N
     full = 1 << (bits - 1)
     steps = np.clip(np.rint(wave.astype(np.float64) * full), -full, full - 1)
     return steps.astype(np.int32) << (32 - bits)
-
-
-def _texts(tags: Tags) -> dict[str, str]:
-    """Non-empty fields, without zero bytes and lone surrogates, which no tag can hold."""
-    cleaned = {
-        field: text.replace("\0", "").encode(errors="replace").decode()
-        for field, text in asdict(tags).items()
-    }
-    return {field: text for field, text in cleaned.items() if text}
-
-
-def _id3(tags: Tags) -> bytes:
-    """ID3v2.4 tag in UTF-8 (id3.org, "ID3 tag version 2.4.0")."""
-    names = {"title": b"TIT2", "artist": b"TPE1", "software": b"TSSE", "date": b"TDRC"}
-    texts = _texts(tags)
-    frames = [_frame(name, b"\3" + texts[field].encode()) for field, name in names.items() if field in texts]
-    if "comment" in texts:
-        frames.append(_frame(b"COMM", b"\3eng\0" + texts["comment"].encode()))
-    body = b"".join(frames)
-    return b"ID3\4\0\0" + _syncsafe(len(body)) + body if frames else b""
-
-
-def _frame(name: bytes, content: bytes) -> bytes:
-    return name + _syncsafe(len(content)) + b"\0\0" + content
-
-
-def _syncsafe(number: int) -> bytes:
-    """ID3 synchsafe integer: four bytes of seven bits each."""
-    return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))

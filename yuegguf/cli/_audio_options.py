@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
+from pathlib import Path
 from typing import cast
 
 import click
 
 from yuegguf.cli._groups import Group
-from yuegguf.cli._options import was_given
+from yuegguf.cli._options import PATH, was_given
 from yuegguf.errors import RequestError
 from yuegguf.request.song_request import (
     FORMATS,
@@ -33,6 +35,9 @@ def _audio(
     stem_mode: StemMode,
     no_stems: bool,
     no_tags: bool,
+    artist: str,
+    year: int | None,
+    cover: Path | None,
 ) -> Output:
     """Formats and mix of the audio files. Raises RequestError."""
     names = tuple(part.strip().lower() for part in formats.split(",") if part.strip())
@@ -48,6 +53,9 @@ def _audio(
         stem_mode=stem_mode,
         loudness=loudness,
         fade=fade,
+        artist=artist,
+        year=date.today().year if year is None else year,
+        cover=None if cover is None else str(cover.absolute()),
     )
     check_effects(output)
     if no_stems and was_given("stem_mode"):
@@ -63,10 +71,14 @@ def check_effects(output: Output) -> None:
         and output.loudness is not None
         and output.target_loudness is None,
         "--fade": was_given("fade") and output.fade > 0 and upstream,
+        "--artist": was_given("artist") and not output.tags,
+        "--year": was_given("year") and not output.tags,
+        "--cover": was_given("cover") and not output.tags,
         "--stems joined": was_given("stem_mode") and output.stem_mode == "joined" and upstream,
     }
     for option in (option for option, is_idle in idle.items() if is_idle):
-        cause = "--mix upstream" if upstream else "--rescale"
+        level = "--mix upstream" if upstream else "--rescale"
+        cause = "--no-tags" if option in ("--artist", "--year", "--cover") else level
         raise RequestError(f"{option} has no effect with {cause}", "leave one of them out")
 
 
@@ -84,7 +96,11 @@ audio_options = Group(
     "audio",
     _audio,
     click.option(
-        "--format", "formats", default="wav", show_default=True, help=f"{', '.join(FORMATS)} (comma list)."
+        "--format",
+        "formats",
+        default="wav",
+        show_default=True,
+        help=f"{', '.join(FORMATS)} (comma list); opus and m4a need ffmpeg.",
     ),
     click.option("--bits", type=int, default=16, show_default=True, help="16 or 24 (wav, flac)."),
     click.option(
@@ -137,5 +153,13 @@ audio_options = Group(
         help="joined: vocals + instrumental = mix. raw: each as its upsampler gives it.",
     ),
     click.option("--no-stems", is_flag=True, help="Only the mix."),
+    click.option("--artist", default="YuE", show_default=True, help="Artist in the files' tags."),
+    click.option("--year", type=int, help="Year in the files' tags [default: this year]."),
+    click.option(
+        "--cover",
+        type=PATH,
+        metavar="FILE",
+        help="PNG or JPEG picture for the tags of mp3, flac, opus and m4a, such as that of: yuegguf plot.",
+    ),
     click.option("--no-tags", is_flag=True, help='Do not write "AI-generated with YuE" into the files.'),
 )

@@ -10,9 +10,11 @@ import click
 
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import models_root, pass_output
+from yuegguf.errors import RequestError
 from yuegguf.models import registry
 from yuegguf.pipeline.engines import REBUILD_HINT
 from yuegguf.planning import hardware
+from yuegguf.request.song_request import FORMATS, Format, Output
 
 GIB = 2**30
 FAMILY_BYTES = {"Q4_K_M": 0.61, "Q5_K_M": 0.69, "Q6_K": 0.82, "Q8_0": 1.07, "F16": 2.0}
@@ -42,14 +44,11 @@ def doctor(output: Console, /) -> None:
 
 def gather(root: Path) -> dict[str, Any]:
     """All facts as JSON; `root` is the folder of installed models."""
-    import soundfile
-
     from yuegguf.codec.onnx import build_info as ort_info
     from yuegguf.lm.llama import build_info as llama_info
     from yuegguf.lm.llama import devices
 
     free = hardware.available_memory()
-    formats = soundfile.available_formats()
     facts: dict[str, Any] = {
         "cpu": hardware.cpu_name(),
         "physical_cores": hardware.physical_cores(),
@@ -62,7 +61,7 @@ def gather(root: Path) -> dict[str, Any]:
         "graphics": hardware.graphics(),
         "gpu_build": _gpu_build() if llama_info()["gpu"] == "no" else None,
         "onnx_runtime": ort_info(),
-        "audio_formats": {name: name.upper() in formats for name in ("wav", "flac", "mp3")},
+        "audio_formats": {name: _is_written(name) for name in FORMATS},
         "models_dir": str(root),
         "models": sorted(path.name for path in root.glob("*.gguf")),
         "codec": str(registry.installed_codec(root) or "bundled nano"),
@@ -133,6 +132,17 @@ def _devices(facts: dict[str, Any]) -> list[str]:
             f"             {facts['gpu_build']}",
         ]
     return lines
+
+
+def _is_written(name: Format) -> bool:
+    """Whether this machine writes an audio format."""
+    from yuegguf.pipeline.preflight import check_output
+
+    try:
+        check_output(Output((name,)))
+    except RequestError:
+        return False
+    return True
 
 
 def _problems(facts: dict[str, Any]) -> list[str]:

@@ -32,6 +32,9 @@ NAMES = {
     "loudness": "loudness",
     "fade": "fade",
     "stem_mode": "stem_mode",
+    "artist": "artist",
+    "year": "year",
+    "cover": "cover",
     "no_stems": "stems",
     "no_tags": "tags",
 }

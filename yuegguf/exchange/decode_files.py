@@ -12,7 +12,7 @@ from yuegguf.errors import RequestError
 from yuegguf.exchange.npy_codes import read_codes, read_track, title_from_path, track_from_name
 from yuegguf.files.atomic import refuse_to_replace, storage_errors
 from yuegguf.models.resolve import ModelChoice, resolve_codec
-from yuegguf.pipeline import engines, song_models, write_audio
+from yuegguf.pipeline import engines, preflight, song_models, write_audio
 from yuegguf.progress import Progress
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
@@ -42,6 +42,7 @@ def decode_files(
     Without a codec in `models` that of the song folder is used, else the installed one. Raises YueError;
     nothing is written then but what was already complete.
     """
+    preflight.check_output(output)
     alone = track_from_name(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
     loaded = read_track(codes[0]) if alone else read_codes(codes)
     frames = loaded.shape[-1]

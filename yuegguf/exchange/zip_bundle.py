@@ -23,7 +23,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every entry, the earliest in a zip: the same song gives the same bytes."""
 DEFLATED = {".wav"}
 """Extensions that deflate makes smaller; flac and mp3 are compressed already."""
-PATH_KEYS = ("file", "mix", "vocal", "instrumental")
+PATH_KEYS = ("file", "mix", "vocal", "instrumental", "cover")
 """Keys with paths of this machine."""
 
 

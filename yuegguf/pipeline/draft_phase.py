@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.audio.files import Tags
+from yuegguf.audio.tags import Tags
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab
 from yuegguf.pipeline.engines import EngineFactory

@@ -10,6 +10,7 @@ import numpy as np
 
 from yuegguf.audio.files import check_format
 from yuegguf.audio.recording import open_recording
+from yuegguf.audio.tags import read_picture
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.lm.header import ModelHeader, adapter_bytes, read_header
 from yuegguf.lm.tokenizer import open_tokenizer
@@ -68,9 +69,11 @@ def codec_id(folder: Path) -> str:
 
 
 def check_output(output: Output) -> None:
-    """Refuse formats that this machine cannot write. Raises RequestError."""
+    """Refuse formats that this machine cannot write, and a cover that is no picture. Raises RequestError."""
     for kind in output.formats:
         check_format(kind, output.bits)
+    if output.cover is not None:
+        read_picture(Path(output.cover))
 
 
 def located(song: PreparedSong) -> PreparedSong:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from yuegguf.audio.cues import CuePoint
 from yuegguf.audio.dsp import resample
-from yuegguf.audio.files import Tags, write_audio
+from yuegguf.audio.files import write_audio
+from yuegguf.audio.tags import Tags, read_picture
 from yuegguf.codec.protocol import CODEC_RATE, SONG_HOP, SONG_RATE, AudioCodec, Track
 from yuegguf.errors import RequestError
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.markers import cue_points
+from yuegguf.song.markers import cue_points, song_tags
 from yuegguf.song.recordings import track_index
 from yuegguf.song.state import finished_sections
 from yuegguf.stages import mastering, render
@@ -25,10 +26,11 @@ from yuegguf.stages import mastering, render
 
 @dataclass(frozen=True)
 class FileExtras:
-    """Markers and recording that go into a song's files beside its codes."""
+    """Markers, tags and recording that go into a song's files beside its codes."""
 
     recording: mastering.RecordedTrack | None = None
     marks: Sequence[CuePoint] = ()
+    tags: Tags = field(default_factory=Tags)
 
 
 def write_song(
@@ -50,7 +52,8 @@ def write_song(
     waves = mastering.master(stems, output, recording)
     if waves.notice:
         progress(Event("master", 0, codes.shape[2], warning=waves.notice))
-    return _write(waves, ("mix", "vocals", "instrumental"), output, folder, title, extra.marks)
+    names = ("mix", "vocals", "instrumental")
+    return _write(waves, names, output, folder, _named(extra, output, title, progress))
 
 
 def write_draft(
@@ -70,7 +73,25 @@ def write_draft(
     rough = replace(output, mix="codec", loudness=output.target_loudness)
     waves = mastering.master(stems, rough, extra.recording)
     names = ("draft", "draft-vocals", "draft-instrumental")
-    return _write(waves, names, output, folder, title, extra.marks)
+    return _write(waves, names, output, folder, _named(extra, output, title))
+
+
+def _named(extra: FileExtras, output: Output, title: str, progress: Progress = silent) -> FileExtras:
+    """The extras with title, artist, year and picture in their tags; a picture that is gone is left out."""
+    picture = b""
+    if output.tags and output.cover is not None:
+        try:
+            picture = read_picture(Path(output.cover))
+        except RequestError as error:
+            progress(Event("master", 0, 1, warning=f"there is no cover picture: {error.message}"))
+    tags = replace(
+        extra.tags,
+        title=title.strip(),
+        artist=output.artist,
+        date=str(output.year or ""),
+        picture=picture,
+    )
+    return replace(extra, tags=tags)
 
 
 def _check_frames(codes: NDArray[np.int16]) -> None:
@@ -83,13 +104,12 @@ def _write(
     names: tuple[str, str, str],
     output: Output,
     folder: Path,
-    title: str,
-    marks: Sequence[CuePoint],
+    extra: FileExtras,
 ) -> list[Path]:
     """Write the mix, and both tracks if stems are wanted, under these names."""
     tracks = dict(zip(names, (waves.mix, waves.vocals, waves.instrumental), strict=True))
     wanted = names if output.stems else names[:1]
-    return [file for name in wanted for file in write_wave(folder / name, tracks[name], output, title, marks)]
+    return [file for name in wanted for file in write_wave(folder / name, tracks[name], output, extra)]
 
 
 def write_track(
@@ -104,26 +124,27 @@ def write_track(
     by_codec = output.mix == "codec"
     wave = render.render_track(codes, None if by_codec else track, codec, progress=progress)
     song_wave = resample(wave, CODEC_RATE, SONG_RATE) if by_codec else wave
-    return write_wave(path, mastering.finish_track(song_wave, output), output, path.name)
+    extra = _named(FileExtras(), output, path.name, progress)
+    return write_wave(path, mastering.finish_track(song_wave, output), output, extra)
 
 
 def write_wave(
-    path: Path, wave: NDArray[np.float32], output: Output, title: str, marks: Sequence[CuePoint] = ()
+    path: Path, wave: NDArray[np.float32], output: Output, extra: FileExtras = FileExtras()
 ) -> list[Path]:
     """One wave [S] at 44.1 kHz → `path` with the ending of every format asked for; marks go into WAV files.
 
     Raises StorageError.
     """
-    tags = Tags(title=title.strip()) if output.tags else None
+    tags = extra.tags if output.tags else None
     files = [path.with_name(f"{path.name}.{kind}") for kind in output.formats]
     for file, kind in zip(files, output.formats, strict=True):
-        write_audio(file, wave, kind, bits=output.bits, tags=tags, cues=marks)
+        write_audio(file, wave, kind, bits=output.bits, tags=tags, cues=extra.marks)
     return files
 
 
 def file_extras(folder: SongFolder, frames: int) -> FileExtras:
-    """Markers and recording of a drafted song's files. Raises DamagedFile."""
-    return FileExtras(_recording(folder, frames), cue_points(finished_sections(folder)))
+    """Markers, tags and recording of a drafted song's files. Raises DamagedFile."""
+    return FileExtras(_recording(folder, frames), cue_points(finished_sections(folder)), song_tags(folder))
 
 
 def _recording(folder: SongFolder, frames: int) -> mastering.RecordedTrack | None:

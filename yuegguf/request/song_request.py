@@ -14,7 +14,7 @@ from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.valid_text import check_text_length, is_valid_text
 
-Format = Literal["wav", "flac", "mp3"]
+Format = Literal["wav", "flac", "mp3", "opus", "m4a"]
 MixMode = Literal["hybrid", "upstream", "vocos", "codec", "split"]
 StemMode = Literal["joined", "raw"]
 MIX_MODES: tuple[MixMode, ...] = get_args(MixMode)
@@ -22,6 +22,8 @@ STEM_MODES: tuple[StemMode, ...] = get_args(StemMode)
 FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_GENRE_CHARS = 5_000
 """Most characters of tags."""
+MAX_ARTIST_CHARS = 1_000
+"""Most characters of an artist's name."""
 MAX_TAKES = 2**31 - 1
 """Most takes of one seed."""
 
@@ -108,10 +110,18 @@ class Output:
     """Integrated loudness of the mix, LUFS; None = as it is, as always with "upstream" and `rescale`."""
     fade: float = 10.0
     """Fade at both ends, ms; none with the mix "upstream"."""
+    artist: str = "YuE"
+    """Artist in the files' tags."""
+    year: int | None = None
+    """Year in the files' tags; None = none, so that the same song has the same bytes in any year."""
+    cover: str | None = None
+    """PNG or JPEG file that becomes the cover picture of mp3, flac, opus and m4a files."""
 
     def __post_init__(self) -> None:
         if not self.formats or any(f not in FORMATS for f in self.formats):
-            raise RequestError(f"unknown format in {','.join(self.formats)!r:.80}", "use wav, flac, mp3")
+            raise RequestError(
+                f"unknown format in {','.join(self.formats)!r:.80}", f"use {', '.join(FORMATS)}"
+            )
         if len(set(self.formats)) != len(self.formats):
             raise RequestError("a format is named twice", "name each once, such as wav,mp3")
         if self.bits not in (16, 24):
@@ -125,6 +135,11 @@ class Output:
         if self.loudness is not None:
             check_number("the loudness", self.loudness, -60, -6)
         check_number("the fade", self.fade, 0, 1000)
+        check_text_length(self.artist, MAX_ARTIST_CHARS, "the artist's name")
+        if self.cover is not None and ("\0" in self.cover or not 0 < len(self.cover) <= 4096):
+            raise RequestError("the cover's path is not one of a file", "pass a PNG or JPEG picture")
+        if self.year is not None:
+            check_integer("the year", self.year, 1, 9999)
 
     @property
     def target_loudness(self) -> float | None:
@@ -132,7 +147,7 @@ class Output:
         return None if self.rescale or self.mix == "upstream" else self.loudness
 
 
-BEFORE_LOUDNESS: Mapping[str, object] = {"stem_mode": "raw", "loudness": None, "fade": 0.0}
+BEFORE_LOUDNESS: Mapping[str, object] = {"stem_mode": "raw", "loudness": None, "fade": 0.0, "artist": ""}
 """Fields of an `Output` that song.json did not have at first, and what songs were then written with."""
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from yuegguf.audio.cues import CuePoint
+from yuegguf.audio.tags import Chapter, Tags
 from yuegguf.codec.protocol import FRAME_RATE, SONG_HOP
 from yuegguf.files.atomic import replacing
 from yuegguf.request.song_request import FinishedSection, Song
@@ -33,15 +34,35 @@ def lrc_text(sections: Sequence[FinishedSection], bodies: Sequence[str], title: 
     end = sections[-1].start + sections[-1].seconds if sections else 0.0
     length = _lrc_time(end).strip("[]")
     lines = [f"[ti:{' '.join(title.split())}]", "[by:yuegguf]", f"[length:{length}]"]
-    for section, body in zip(sections, bodies, strict=False):
+    for section, words in timed_sections(sections, bodies):
         lines.append(f"{_lrc_time(section.start)}[{section.label}]")
+        lines += [f"{_lrc_time(start)} {line}" if line else _lrc_time(start) for start, line in words]
+    return "\n".join(lines) + "\n"
+
+
+def timed_sections(
+    sections: Sequence[FinishedSection], bodies: Sequence[str]
+) -> Iterator[tuple[FinishedSection, list[tuple[float, str]]]]:
+    """Each section with its lines and their starts in seconds."""
+    for section, body in zip(sections, bodies, strict=False):
         words = body.splitlines()
         starts = _line_starts(words, section.start, section.seconds)
-        lines += [
-            f"{_lrc_time(start)} {line}" if line else _lrc_time(start)
-            for start, line in zip(starts, words, strict=True)
-        ]
-    return "\n".join(lines) + "\n"
+        yield section, list(zip(starts, words, strict=True))
+
+
+def song_tags(folder: SongFolder) -> Tags:
+    """Tags of a drafted song's files: genre, lyrics, chapters. Raises DamagedFile."""
+    sections = finished_sections(folder)
+    bodies = generated_bodies(folder, sections)
+    timed = timed_sections(sections, bodies)
+    return Tags(
+        genre=" ".join(folder.request.genre.split()),
+        lyrics="\n\n".join(
+            f"[{section.label}]\n{body}".rstrip() for section, body in zip(sections, bodies, strict=False)
+        ),
+        timed_lines=tuple(line for _, words in timed for line in words if line[1].strip()),
+        chapters=tuple(Chapter(each.start, each.start + each.seconds, each.label) for each in sections),
+    )
 
 
 def _line_starts(lines: Sequence[str], start: float, seconds: float) -> list[float]:

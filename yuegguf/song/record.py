@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from msgspec import Meta, Struct, field, structs
 
 from yuegguf import __version__
-from yuegguf.audio.files import CREDIT
+from yuegguf.audio.tags import CREDIT
 from yuegguf.errors import DamagedFile
 from yuegguf.files import typed_json
 from yuegguf.planning.plan import Plan
