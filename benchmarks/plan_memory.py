@@ -33,11 +33,11 @@ PROMPT, STEPS = 300, 3
 
 @dataclass(frozen=True)
 class Case:
-    """A model and how it is held."""
+    """A model and its load options."""
 
     role: StageRole
     kind: str
-    held: LoadSpec
+    load: LoadSpec
 
     def path(self, folder: Path) -> Path:
         """The model's file."""
@@ -57,29 +57,29 @@ CASES = (
 
 def hold(case: Case, folder: Path) -> int:
     """Open, read and step; returns the peak in bytes."""
-    held, path = case.held, case.path(folder)
+    load, path = case.load, case.path(folder)
     options = EngineOptions(
-        held.ids, held.rows, hardware.physical_cores(), held.kv_type, held.flash, held.batch
+        load.ids, load.rows, hardware.physical_cores(), load.kv_type, load.flash, load.batch
     )
     with closing(LlamaEngine(path, options)) as engine:
         engine.decode([SequenceInput(0, list(range(10, 10 + PROMPT)))])
-        for row in range(1, held.rows):
+        for row in range(1, load.rows):
             engine.copy(0, row)
         for step in range(STEPS):
-            engine.decode([SequenceInput(row, [step + 10]) for row in range(held.rows)])
+            engine.decode([SequenceInput(row, [step + 10]) for row in range(load.rows)])
         return hardware.peak_memory() or 0
 
 
 def measure(number: int, folder: Path) -> tuple[int, int]:
-    """Bytes foretold, and bytes held by a process of its own."""
+    """Estimated bytes, and peak bytes of a process of its own."""
     case = CASES[number]
     path = case.path(folder)
     if not path.exists():
         write_synthetic(path, case.role, case.kind)
     metadata = read_model(path).metadata
-    foretold = case.held.own_bytes(model_facts(metadata, path.stat().st_size))
+    estimated = case.load.own_bytes(model_facts(metadata, path.stat().st_size))
     child = [sys.executable, "-m", "benchmarks.plan_memory", "--folder", str(folder), "--hold", str(number)]
-    return foretold, int(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
+    return estimated, int(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:
@@ -94,13 +94,13 @@ def main() -> None:
     if options.hold is not None:
         print(hold(CASES[options.hold], options.folder))
         return
-    print("| model | held | foretold | held at most | ratio |\n|---|---|---|---|---|")
+    print("| model | loaded with | estimated | peak | ratio |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         for number in map(int, options.only.split(",")):
             case = CASES[number]
-            foretold, found = measure(number, options.folder or Path(scratch))
-            words = ", ".join(f"{name} {value}" for name, value in asdict(case.held).items() if value)
-            sizes = f"{foretold / GIB:.2f} GiB | {found / GIB:.2f} GiB | {foretold / found:.3f}"
+            estimated, found = measure(number, options.folder or Path(scratch))
+            words = ", ".join(f"{name} {value}" for name, value in asdict(case.load).items() if value)
+            sizes = f"{estimated / GIB:.2f} GiB | {found / GIB:.2f} GiB | {estimated / found:.3f}"
             print(f"| {case.role} {case.kind} | {words} | {sizes} |", flush=True)
 
 

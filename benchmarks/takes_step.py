@@ -23,29 +23,29 @@ from yuegguf.planning.hardware import cpu_name, physical_cores
 PLACES, ROUNDS, STEPS, BLOCK = (16, 1000), 4, 4, 100
 
 
-def step(engine: LlamaEngine, rows: int, held: int) -> float:
-    """Seconds of a step of `rows` rows that hold `held` ids each."""
+def step(engine: LlamaEngine, rows: int, length: int) -> float:
+    """Seconds of a step of `rows` sequences with `length` ids each."""
     begun = time.perf_counter()
     engine.decode([SequenceInput(row, [5]) for row in range(rows)])
     passed = time.perf_counter() - begun
     for row in range(rows):
-        engine.forget(row, held)
+        engine.forget(row, length)
     return passed
 
 
-def measure(engine: LlamaEngine, held: int) -> tuple[float, float]:
+def measure(engine: LlamaEngine, length: int) -> tuple[float, float]:
     """Median seconds of a step of one take and of all, at a place."""
     for row in range(engine.n_rows):
         engine.forget(row, 0)
-    for start in range(0, held, BLOCK):
-        engine.decode([SequenceInput(0, list(range(10, 10 + min(BLOCK, held - start))))])
+    for start in range(0, length, BLOCK):
+        engine.decode([SequenceInput(0, list(range(10, 10 + min(BLOCK, length - start))))])
     for row in range(1, engine.n_rows):
         engine.copy(0, row)
     alone: list[float] = []
     together: list[float] = []
     for _ in range(ROUNDS):
-        alone += [step(engine, 2, held) for _ in range(STEPS)]
-        together += [step(engine, engine.n_rows, held) for _ in range(STEPS)]
+        alone += [step(engine, 2, length) for _ in range(STEPS)]
+        together += [step(engine, engine.n_rows, length) for _ in range(STEPS)]
     return statistics.median(alone), statistics.median(together)
 
 
@@ -64,9 +64,11 @@ def main() -> None:
         with closing(LlamaEngine(model, settings)) as engine:
             print(f"{cpu_name()}, {physical_cores()} threads, {options.type}")
             print(f"| ids a row | one take | {options.takes} takes | ratio |\n|---|---|---|---|")
-            for held in PLACES:
-                one, all_ = measure(engine, held)
-                print(f"| {held} | {1e3 * one:.0f} ms | {1e3 * all_:.0f} ms | {all_ / one:.2f} |", flush=True)
+            for length in PLACES:
+                one, all_ = measure(engine, length)
+                print(
+                    f"| {length} | {1e3 * one:.0f} ms | {1e3 * all_:.0f} ms | {all_ / one:.2f} |", flush=True
+                )
 
 
 if __name__ == "__main__":

@@ -144,10 +144,10 @@ def test_faults_of_what_was_given_do_not_count_but_those_after_it_do() -> None:
     tracks = noise(1400)
     tracks[:, :600] = SILENCE
     assert review(tracks) is not None
-    assert review(tracks, kept=600) is None
-    assert DETECTOR.check(flat(tracks[:, :600]), True, kept=600) is None
+    assert review(tracks, kept_frames=600) is None
+    assert DETECTOR.check(flat(tracks[:, :600]), True, kept_frames=600) is None
     tracks[:, 800:] = SILENCE
-    late = review(tracks, kept=600)
+    late = review(tracks, kept_frames=600)
     assert late
     assert (late.kind, late.frames) == ("dead air", 1300)
 

@@ -130,13 +130,13 @@ def fault_check(
         has_words, cap = words[section], caps[section]
         given = kept.codes // 2 if section == kept.sections else 0
         if not last:
-            return detector.check(codes, has_words, limit=cap, kept=given)
+            return detector.check(codes, has_words, limit=cap, kept_frames=given)
         return detector.review(
             codes,
             has_words,
             ended=len(codes) < 2 * cap,
             limit=cap,
-            kept=given,
+            kept_frames=given,
             min_frames=shortest[section],
         )
 

@@ -74,7 +74,7 @@ class Fault:
     frames: int
     """Frames of the section when the fault was detected."""
     certain: bool = True
-    """False for what music may have as well: the section is kept, and its user is told."""
+    """False for what music may have as well: the section is kept, and the user is warned."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +90,15 @@ class FaultDetector:
         has_words: bool,
         *,
         limit: int | None = None,
-        kept: int = 0,
+        kept_frames: int = 0,
     ) -> Fault | None:
         """The certain fault at the end of a section's codes so far [2·frames] (vocal first), or None.
 
-        `has_words`: the section has lyrics. `limit`: maximum frames of the section. `kept`: frames at its
-        beginning that were given; their faults do not count, since another attempt begins with them too.
+        `has_words`: the section has lyrics. `limit`: maximum frames of the section. `kept_frames`: frames at
+        its beginning that were given; their faults do not count, since another attempt begins with them too.
         """
         vocal, backing = _tracks(codes)
-        fault = self._fault_at_end(vocal[kept:], backing[kept:], has_words, limit)
+        fault = self._fault_at_end(vocal[kept_frames:], backing[kept_frames:], has_words, limit)
         return replace(fault, frames=len(vocal)) if fault else None
 
     def review(
@@ -108,7 +108,7 @@ class FaultDetector:
         *,
         ended: bool,
         limit: int | None = None,
-        kept: int = 0,
+        kept_frames: int = 0,
         min_frames: int = SHORT_FRAMES,
     ) -> Fault | None:
         """The first fault of a finished section, certain faults before doubtful ones, or None.
@@ -127,10 +127,12 @@ class FaultDetector:
             return Fault("silent voice", sentence, frames)
         if has_words and frames >= MIN_FRAMES and self._never_moves(vocal):
             return Fault("collapse", f"the voice is stuck on one sound for {_seconds(frames)}", frames)
-        for end in _window_ends(kept, frames):
-            if fault := self._fault_at_end(vocal[kept:end], backing[kept:end], has_words, frames):
+        for end in _window_ends(kept_frames, frames):
+            if fault := self._fault_at_end(
+                vocal[kept_frames:end], backing[kept_frames:end], has_words, frames
+            ):
                 return replace(fault, frames=end)
-        return self._doubt(vocal, backing, has_words, kept)
+        return self._doubt(vocal, backing, has_words, kept_frames)
 
     def _fault_at_end(self, vocal: Codes, backing: Codes, has_words: bool, limit: int | None) -> Fault | None:
         """The certain fault that a section has at its last frame."""
@@ -146,15 +148,15 @@ class FaultDetector:
             return Fault("collapse", sentence, frames)
         return None
 
-    def _doubt(self, vocal: Codes, backing: Codes, has_words: bool, kept: int) -> Fault | None:
+    def _doubt(self, vocal: Codes, backing: Codes, has_words: bool, kept_frames: int) -> Fault | None:
         """The doubtful fault of a finished section without a certain one."""
         frames = len(vocal)
         if has_words and _holds(vocal == self.silence, max(frames, MIN_FRAMES), SILENT_SHARE):
             sounding = (vocal != self.silence).sum() / FRAME_RATE
             sentence = f"the voice sounds for {sounding:.1f} of {_seconds(frames)}"
             return Fault("silent voice", sentence, frames, certain=False)
-        for end in _window_ends(kept, frames):
-            part = vocal[kept:end], backing[kept:end]
+        for end in _window_ends(kept_frames, frames):
+            part = vocal[kept_frames:end], backing[kept_frames:end]
             if has_words and _holds(part[0] == self.silence, SILENT_FRAMES, SILENT_STRETCH):
                 return Fault("silent voice", f"the voice is silent for {_seconds(SILENT_FRAMES)}", end, False)
             if has_words and self._is_stuck(part[0], DOUBTFUL_VOCAL_FRAMES, DOUBTFUL_VOCAL_BITS):
@@ -213,9 +215,9 @@ def _window(frames: int, limit: int | None) -> int:
     return frames if limit is None else max(MIN_FRAMES, min(frames, limit))
 
 
-def _window_ends(kept: int, frames: int) -> list[int]:
-    """Ends of the windows in which a finished section is checked: each second after `kept`, and its end."""
-    return [*range(kept + STEP_FRAMES, frames, STEP_FRAMES), frames]
+def _window_ends(kept_frames: int, frames: int) -> list[int]:
+    """Ends of the checked windows of a finished section: each second after `kept_frames`, and its end."""
+    return [*range(kept_frames + STEP_FRAMES, frames, STEP_FRAMES), frames]
 
 
 def _holds(mask: NDArray[np.bool_], window: int, share: float) -> bool:
