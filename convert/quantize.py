@@ -37,6 +37,8 @@ LLAMA_TYPES = (
     "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
 )  # fmt: skip
 """Types that need llama.cpp and no importance matrix, largest first."""
+KNOWN_TYPES = frozenset(kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in LlamaFileType)
+"""All types of llama.cpp, those that need an importance matrix included."""
 FLOAT_TYPES = {TensorType.F32, TensorType.F16, TensorType.BF16}
 BITS_PER_WEIGHT = {
     "F32": 32.0, "F16": 16.0, "BF16": 16.0, "Q8_0": 8.5, "Q6_K": 6.6, "Q5_K_M": 5.8, "Q5_K_S": 5.7,
@@ -56,6 +58,17 @@ def check_type(out_type: str) -> str:
     if name not in OWN_TYPES + LLAMA_TYPES:
         raise RequestError(
             f"there is no type {out_type!r}", f"choose one of {', '.join(OWN_TYPES + LLAMA_TYPES)}"
+        )
+    return name
+
+
+def check_known_type(type_name: str) -> str:
+    """Name in capitals of any of llama.cpp's types. Raises RequestError."""
+    name = type_name.upper()
+    if name not in KNOWN_TYPES:
+        known = ", ".join(OWN_TYPES + LLAMA_TYPES)
+        raise RequestError(
+            f"there is no type {type_name!r}", f"choose one of {known} or another of llama.cpp"
         )
     return name
 

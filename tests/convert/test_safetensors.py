@@ -166,7 +166,8 @@ def test_index_and_shards_must_agree(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match="damaged"):
         open_checkpoint(tmp_path)
     index.unlink()
-    with pytest.raises(ModelNotFound):
+    (tmp_path / "a.safetensors").unlink()
+    with pytest.raises(ModelNotFound, match="there are no weights in"):
         open_checkpoint(tmp_path)
 
 

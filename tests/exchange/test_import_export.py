@@ -319,7 +319,11 @@ def test_what_cannot_be_imported(
         (5, (source / "x_vtrack.npy",), "codes of both tracks are needed; "),
         (5, (tmp_path,), f"{tmp_path} does not hold one *vtrack.npy and one *itrack.npy; "),
         (7, (rubbish,), "p.json is not a project of YuE-UI, or it is damaged; "),
-        (3, (source, "-g", "pop", "--model", "en-cot"), "en-cot is not installed in "),
+        (
+            3,
+            (source, "-g", "pop", "--model", "en-cot"),
+            "en-cot, s2-general and xcodec are not installed in ",
+        ),
         (5, (source, "-g", "pop", "--format", "ogg"), "unknown format in 'ogg'; "),
     ):
         assert refused(capsys, code, "import", *args, "-o", out).startswith(sentence), args

@@ -47,9 +47,10 @@ def pull(
     for `install_kit`. Killed or stopped at any moment, the same call goes on. Raises YueError.
     """
     root = Path(models_dir or registry.models_dir())
-    wanted = install.wanted_models(names, set_name, quant, hardware.available_memory())
-    report = stopping(progress, stop)
-    return pulling.pull_models(Path(kit or root), wanted, options or PullOptions(), report, root)
+    options = options or PullOptions()
+    memory = hardware.available_memory()
+    wanted = install.wanted_models(names, set_name, quant, memory, from_gguf=options.from_gguf)
+    return pulling.pull_models(Path(kit or root), wanted, options, stopping(progress, stop), root)
 
 
 def install_kit(

@@ -13,6 +13,7 @@ from yuegguf.lm.gguf_model import check_model
 from yuegguf.lm.vocab import TOKENIZER_KEY, role_of
 from yuegguf.models import lockfile, registry
 from yuegguf.models.lockfile import Installed
+from yuegguf.models.resolve import nano_models
 
 SHOWN = 16
 """Values of an array that are shown at most."""
@@ -101,7 +102,9 @@ def _notes(path: Path, entry: Installed | None, licence: str) -> list[str]:
         notes.append(
             f"its source states the licence {licence}; YuE v1 itself is under {registry.FREE_LICENCE}"
         )
-    if entry is None:
+    if path.is_relative_to(nano_models().codec):
+        notes.append("it is bundled with yuegguf: there is nothing to get or remove")
+    elif entry is None:
         notes.append(f"it is not in {lockfile.LOCK_NAME}: nothing says where it came from")
     return notes
 

@@ -15,13 +15,13 @@ from yuegguf.cli._completion import MODEL
 from yuegguf.cli._console import Console
 from yuegguf.cli._model_facts import lines_of, model_facts
 from yuegguf.cli._options import models_root, pass_output
-from yuegguf.errors import DamagedFile, ModelNotFound, YueError
+from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, YueError
 from yuegguf.files.atomic import storage_errors
 from yuegguf.lm import header
 from yuegguf.models import lockfile, registry
 from yuegguf.models.lockfile import Installed
 from yuegguf.models.registry import ModelEntry
-from yuegguf.models.resolve import lora_path
+from yuegguf.models.resolve import lora_path, nano_models
 
 
 @click.group(short_help="list, inspect, verify and remove models")
@@ -134,15 +134,16 @@ def _verified(path: Path, root: Path, output: Console) -> dict[str, Any]:
         _check_role(path)
     except YueError as error:
         return {"file": str(path), "ok": False, "state": str(error)}
-    state = "as installed" if entry else "readable, and not from pull: there is no hash to compare with"
+    foreign = "readable, and not from pull: there is no hash to compare with"
+    state = "as installed" if entry else "readable, and bundled" if path in nano_files() else foreign
     return {"file": str(path), "ok": True, "state": state}
 
 
 def _check_role(path: Path) -> None:
     """Refuse a language model whose stage is not the one of its name. Raises DamagedFile."""
-    if path.suffix == ".gguf":
-        ids = [entry for entry in registry.model_entries() if path.name.startswith(f"{entry.id}-")]
-        header.read_header(path, ids[0].role if ids else "")
+    ids = [entry for entry in registry.model_entries() if path.name.startswith(f"{entry.id}-")]
+    if path.suffix == ".gguf" and ids:
+        header.read_header(path, ids[0].role)
     else:
         model_facts(path, None)
 
@@ -230,6 +231,11 @@ def _licence_lines(title: str, rows: Sequence[dict[str, str]]) -> list[str]:
 
 def _files(name: str, root: Path, best: bool = False) -> list[Path]:
     """The files of a name, or the file itself. Raises ModelNotFound, RequestError."""
+    given, _, quant = name.partition(":")
+    if given.lower() == registry.NANO:
+        if quant:
+            raise RequestError(f"{registry.NANO} has no types", f"write: {registry.NANO}")
+        return nano_files()
     if name.endswith((".gguf", ".onnx")) or ("/" in name and Path(name).exists()):
         path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
         return sorted(path.glob("*.onnx")) if path.is_dir() else [path]
@@ -238,6 +244,12 @@ def _files(name: str, root: Path, best: bool = False) -> list[Path]:
     if not found:
         raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {name}")
     return [registry.find_gguf(entry.id, quant or None, root)] if best and entry.role != "codec" else found
+
+
+def nano_files() -> list[Path]:
+    """All files of the bundled family."""
+    nano = nano_models()
+    return [nano.stage1, nano.stage2, *(nano.codec / f"{role}.onnx" for role in registry.CODEC_FILES)]
 
 
 def _installed(entry: ModelEntry, root: Path, quant: str) -> list[Path]:

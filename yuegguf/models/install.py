@@ -67,13 +67,19 @@ class InstallJob:
 
 
 def wanted_models(
-    names: Sequence[str], set_name: str | None, quant: str | None, memory: int | None
+    names: Sequence[str],
+    set_name: str | None,
+    quant: str | None,
+    memory: int | None,
+    from_gguf: bool = False,
 ) -> list[WantedModel]:
     """Names such as "en-cot:Q4_K_M" and those of a set as models and types, none twice.
 
     A name without a type means `quant` for a stage-1 model, else the best type for `memory` bytes. Raises
-    RequestError.
+    RequestError, for a type too that is neither made nor, with `from_gguf`, known.
     """
+    if quant:
+        _check_type(quant, from_gguf)
     found: dict[str, WantedModel] = {}
     for name in [*names, *(names_of_set(set_name) if set_name else ())]:
         given, _, own = name.partition(":")
@@ -84,10 +90,31 @@ def wanted_models(
             raise RequestError(f"{entry.id} has no types", f"write: yuegguf pull {entry.id}")
         chosen = own or _default_type(entry, quant, memory)
         wanted = WantedModel(entry, "" if entry.role == "codec" else chosen.upper())
+        if own:
+            _check_type(wanted.quant, from_gguf, wanted)
         found[wanted.name] = wanted
     if not found:
         raise RequestError("no model is named", "for example: yuegguf pull --set minimal")
     return list(found.values())
+
+
+def _check_type(quant: str, from_gguf: bool, wanted: WantedModel | None = None) -> None:
+    """Refuse a type that cannot be made, or with `from_gguf` is none of llama.cpp's. Raises RequestError."""
+    from yuegguf_convert.quantize import KNOWN_TYPES, check_known_type, check_type
+
+    if from_gguf:
+        check_known_type(quant)
+        return
+    try:
+        check_type(quant)
+    except RequestError as error:
+        published = wanted is not None and wanted.entry.gguf and quant in KNOWN_TYPES
+        hint = (
+            f"or take a GGUF that has it: yuegguf pull {wanted.name} --from-gguf"
+            if published and wanted
+            else ""
+        )
+        raise RequestError(f"{error.message} to convert to", f"{error.hint}; {hint}".rstrip("; ")) from error
 
 
 def names_of_set(name: str) -> tuple[str, ...]:
@@ -125,7 +152,7 @@ def room_needed(jobs: Sequence[InstallJob], keep_source: bool) -> int:
 
 
 def original_job(wanted: WantedModel, snapshot: RepoSnapshot, folder: Path) -> InstallJob:
-    """A job that converts. Raises RequestError for a type that cannot be made, ModelNotFound for gaps."""
+    """A job that converts to a type of `wanted_models`. Raises ModelNotFound for gaps."""
     entry = wanted.entry
     for pattern in entry.files:
         if not pattern.endswith(".index.json") and not snapshot.only([pattern]).files:
@@ -135,13 +162,8 @@ def original_job(wanted: WantedModel, snapshot: RepoSnapshot, folder: Path) -> I
             )
     if not wanted.quant:
         return InstallJob(wanted, ((snapshot, folder),), snapshot.bytes)
-    from yuegguf_convert.quantize import BITS_PER_WEIGHT, check_type
+    from yuegguf_convert.quantize import BITS_PER_WEIGHT
 
-    try:
-        check_type(wanted.quant)
-    except RequestError as error:
-        hint = f"or take a GGUF that has it: yuegguf pull {wanted.name} --from-gguf" if entry.gguf else ""
-        raise RequestError(f"{error.message} to convert to", f"{error.hint}; {hint}".rstrip("; ")) from error
     weights = sum(file.bytes for file in snapshot.files if file.name.endswith(".safetensors"))
     return InstallJob(wanted, ((snapshot, folder),), round(weights * BITS_PER_WEIGHT[wanted.quant] / 16))
 

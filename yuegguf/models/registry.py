@@ -16,6 +16,16 @@ import platformdirs
 from yuegguf.errors import ModelNotFound, RequestError
 from yuegguf.files.typed_json import as_typed
 
+
+class NotInstalled(ModelNotFound):
+    """A published model that `pull` would install."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message, f"get it with: yuegguf pull {name}")
+        self.name = name
+        """Name for `pull`, with its type if one was asked for."""
+
+
 Role = Literal["stage1", "stage2", "codec", "upsampler"]
 PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "BF16", "F16", "F32")
 """Quantisations by preference when several are installed: the largest that is still small."""
@@ -137,7 +147,7 @@ def find_entry(name: str) -> ModelEntry:
     """The entry with an id or a repository's name. Raises RequestError."""
     entries = model_entries()
     if name.lower() == NANO:
-        what = f"{NANO} is bundled: there is nothing to get, verify or remove"
+        what = f"{NANO} is bundled: there is nothing to get or remove"
         raise RequestError(what, f"use it with: yuegguf run -m {NANO}")
     for entry in entries:
         if name.lower() in (entry.id, entry.source.lower()):
@@ -213,16 +223,13 @@ def find_gguf(name: str, quant: str | None, root: Path) -> Path:
         return path
     files = installed_quants(name, root)
     if not files:
-        quoted = f"{name}:{quant}" if quant else name
-        raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {quoted}")
+        raise NotInstalled(f"{name}:{quant}" if quant else name, f"{name} is not installed in {root}")
     if quant is None:
         return min(files.items(), key=lambda item: _rank(item[0]))[1]
     match = {found.lower(): path for found, path in files.items()}.get(quant.lower())
     if match is None:
-        raise ModelNotFound(
-            f"{name} is not installed as {quant}, only as {', '.join(files)}",
-            f"get it with: yuegguf pull {name}:{quant}",
-        )
+        only = f"{name} is not installed as {quant}, only as {', '.join(files)}"
+        raise NotInstalled(f"{name}:{quant}", only)
     return match
 
 

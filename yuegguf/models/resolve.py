@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -17,7 +18,7 @@ from yuegguf.models import registry
 NANO = registry.NANO
 CODEC_IDENTITY_FILE = "decoder.onnx"
 """File of a codec's folder whose fingerprint identifies the codec."""
-DEFAULT_STAGE1, DEFAULT_STAGE2 = "en-cot", "s2-general"
+DEFAULT_STAGE1, DEFAULT_STAGE2, CODEC = "en-cot", "s2-general", "xcodec"
 
 LORA_FOLDER = "loras"
 """Folder of installed adapters, below that of models."""
@@ -86,15 +87,48 @@ def _resolve_family(choice: ModelChoice, with_reference: bool) -> Models:
         stage2 = find_language_model(choice.stage2 or NANO, "stage2", None, choice.root)
         return replace(nano, stage2=stage2, codec=Path(choice.codec or nano.codec))
     name = _icl_model_for(choice) if with_reference else choice.stage1 or DEFAULT_STAGE1
-    stage1 = find_language_model(name, "stage1", choice.quant, choice.root)
-    stage2 = find_language_model(choice.stage2 or DEFAULT_STAGE2, "stage2", None, choice.root)
+    stage1, stage2, codec = _all_found(
+        choice.root,
+        lambda: find_language_model(name, "stage1", choice.quant, choice.root),
+        lambda: find_language_model(choice.stage2 or DEFAULT_STAGE2, "stage2", None, choice.root),
+        lambda: _find_codec(choice),
+    )
+    return Models(stage1.stem, stage1, stage2, codec)
+
+
+def _find_codec(choice: ModelChoice) -> Path:
     codec = Path(choice.codec) if choice.codec else registry.installed_codec(choice.root)
     if codec is None:
-        raise ModelNotFound(
-            f"the codec is not installed in {choice.root}",
-            "get it with: yuegguf pull xcodec",
-        )
-    return Models(stage1.stem, stage1, stage2, codec)
+        raise registry.NotInstalled(CODEC, f"the codec is not installed in {choice.root}")
+    return codec
+
+
+def _all_found(root: Path, *searches: Callable[[], Path]) -> list[Path]:
+    """The results of all searches. Raises ModelNotFound that names all that is missing, with one command."""
+    found: list[Path] = []
+    missing: list[ModelNotFound] = []
+    for search in searches:
+        try:
+            found.append(search())
+        except ModelNotFound as error:
+            missing.append(error)
+    if len(missing) > 1:
+        raise _missing(root, missing)
+    if missing:
+        raise missing[0]
+    return found
+
+
+def _missing(root: Path, errors: Sequence[ModelNotFound]) -> ModelNotFound:
+    """One error for several."""
+    names = [error.name for error in errors if isinstance(error, registry.NotInstalled)]
+    others = [error for error in errors if not isinstance(error, registry.NotInstalled)]
+    listed = (
+        ", ".join(names[:-1]) + f" and {names[-1]} are" if names[1:] else f"{names[0]} is" if names else ""
+    )
+    texts = [error.message for error in others] + ([f"{listed} not installed in {root}"] if names else [])
+    pull = [f"get {'them' if names[1:] else 'it'} with: yuegguf pull {' '.join(names)}"] if names else []
+    return ModelNotFound(", and ".join(texts), "; ".join([*(error.hint for error in others), *pull]))
 
 
 def _icl_model_for(choice: ModelChoice) -> str:
