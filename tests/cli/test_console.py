@@ -19,6 +19,7 @@ from yuegguf.cli._console import Console, replace_unencodable
 from yuegguf.cli._options import size
 from yuegguf.errors import DamagedFile, Interrupted, RequestError, StorageError, YueError
 from yuegguf.progress import Event
+from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 
 
@@ -139,7 +140,7 @@ def test_the_course_of_a_song_is_remembered_for_the_next(
                 console.progress(Event(phase, done, units))
                 lefts.append(console.display._estimate.left)
                 clock.now += 3
-        console.display.end(300)
+        console.done([Song(folder.path, 6.0, 1, (), ())])
     assert lefts[0] is None
     assert lefts[len(lefts) // 2] == pytest.approx(120, rel=0.1)
 

@@ -103,7 +103,6 @@ def show_forecast(output: Console, job: SongJob, whole: bool) -> None:
     if job.takes > 1:
         output.warn(f"the draft is of all {job.takes} takes, which share its steps; the rest is of one")
     expected = forecast(job)
-    total = sum(expected.seconds.values())
     sections, lines = _sections(job.song) if whole else ([], [])
     lines += [*expected.reasons, f"memory       {expected.plan.memory / 2**30:.1f} GiB"]
     if expected.plan.gpu_memory:
@@ -112,10 +111,14 @@ def show_forecast(output: Console, job: SongJob, whole: bool) -> None:
     if whole:
         lines.append(f"disk         {expected.disk / 2**20:.0f} MiB of {free / 2**30:.1f} GiB free")
     lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in expected.seconds.items()]
-    lines.append(f"in all       at most {minutes(total)} for {expected.music:g} s of music")
-    if expected.likely_music < expected.music:
-        likely = total * expected.likely_music / expected.music
-        lines[-1] += f"; about {minutes(likely)} if its words take {expected.likely_music:.0f} s, as is usual"
+    least, most = (minutes(value) for value in expected.total)
+    span = least if least == most else f"{least} to {most}"
+    music = f"{expected.likely_music:.0f} to {expected.music:.0f} s"
+    lines.append(f"in all       about {span} for {music} of music")
+    for notice in expected.load.notices:
+        output.warn(notice)
+    if expected.load.factor > 1:
+        output.warn(f"the longer time is {expected.load.factor:.1f} times that of an idle machine")
     if whole and expected.disk > free:
         output.warn("the disk is too full for this song")
     output.result(

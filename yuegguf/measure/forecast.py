@@ -11,6 +11,7 @@ from typing import Any
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.files.hashing import fingerprint
 from yuegguf.lm.protocol import TokenEngine
+from yuegguf.measure.machine_load import MachineLoad, machine_load
 from yuegguf.pipeline import engines, preflight
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning import hardware
@@ -41,6 +42,14 @@ class Forecast:
     """Seconds of the song if its sections end as those of real songs did."""
     disk: int
     """Bytes on disk: stage 1's snapshots or the files at the end, whichever are more."""
+    load: MachineLoad
+    """Slowdown of the machine now, which `seconds` leave out."""
+
+    @property
+    def total(self) -> tuple[float, float]:
+        """Seconds that the song is likely to take at least, on an idle machine, and at most, as it is now."""
+        whole = sum(self.seconds.values())
+        return whole * self.likely_music / self.music, whole * self.load.factor
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -52,6 +61,8 @@ class Forecast:
             "music": self.music,
             "likely_music": round(self.likely_music, 1),
             "disk": self.disk,
+            "slowdown": round(self.load.factor, 2),
+            "total": [round(value, 1) for value in self.total],
         }
 
 
@@ -79,7 +90,8 @@ def forecast(job: SongJob, cache: TimingCache | None = None) -> Forecast:
     snapshots = round(cells * first.kv_width * KV_BYTES[plan.kv_type])
     disk = takes * max(snapshots, file_bytes(song))
     reasons = tuple(plan_reasons(plan, song, options, devices))
-    return Forecast(plan, reasons, memory, seconds, song.frames / FRAME_RATE, likely_music(song), disk)
+    music, load = song.frames / FRAME_RATE, machine_load(plan.threads)
+    return Forecast(plan, reasons, memory, seconds, music, likely_music(song), disk, load)
 
 
 def likely_music(song: PreparedSong) -> float:

@@ -108,15 +108,15 @@ def measure_codec(codec: AudioCodec) -> float:
     return _median(once, 0.0) / RENDER_FRAMES
 
 
-def bandwidth(threads: int) -> float:
-    """Memory bandwidth of `threads` threads, bytes a second: the best of a few sums."""
-    parts = np.array_split(np.ones(BANDWIDTH_BYTES // 4, np.float32), threads)
+def bandwidth(threads: int, size: int = BANDWIDTH_BYTES) -> float:
+    """Memory bandwidth of `threads` threads, bytes a second: the best of a few sums over `size` bytes."""
+    parts = np.array_split(np.ones(size // 4, np.float32), threads)
     best = 0.0
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(5):
             begun = time.perf_counter()
             list(pool.map(lambda part: float(np.dot(part, part)), parts))
-            best = max(best, BANDWIDTH_BYTES / (time.perf_counter() - begun))
+            best = max(best, size / (time.perf_counter() - begun))
     return best
 
 
