@@ -17,7 +17,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     facts = {"load": 0.0, "bandwidth": 2e10, "battery": 0.0}
     monkeypatch.setattr(hardware, "physical_cores", lambda: 4)
     monkeypatch.setattr(hardware, "on_battery", lambda: bool(facts["battery"]))
-    monkeypatch.setattr(module, "runnable_processes", lambda: facts["load"])
+    monkeypatch.setattr(hardware, "runnable_processes", lambda: facts["load"])
     monkeypatch.setattr(module, "bandwidth", lambda _threads, _size: facts["bandwidth"])
     return facts
 

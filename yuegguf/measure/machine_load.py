@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from yuegguf.planning import hardware
 from yuegguf.planning.timing import MeasurementCache, bandwidth, cache_dir
@@ -31,7 +28,7 @@ def machine_load(threads: int, cache: Path | None = None) -> MachineLoad:
     """The slowdown by load, quota, battery, and by a bandwidth below the best that was measured here."""
     cores = hardware.physical_cores()
     factors, notices = [1.0], []
-    waiting = runnable_processes()
+    waiting = hardware.runnable_processes()
     share = (waiting + threads) / max(cores, threads)
     if share > NOTICED_FROM:
         factors.append(share)
@@ -43,13 +40,6 @@ def machine_load(threads: int, cache: Path | None = None) -> MachineLoad:
     if hardware.on_battery():
         notices.append("the machine runs on its battery, which may slow it down")
     return MachineLoad(max(factors), tuple(notices))
-
-
-def runnable_processes() -> float:
-    """Processes that want a core, averaged over a minute; 0 where the system does not say."""
-    with suppress(OSError, AttributeError):
-        return float(psutil.getloadavg()[0])
-    return 0.0
 
 
 def _slower_memory(threads: int, path: Path) -> float:

@@ -75,6 +75,13 @@ def on_battery() -> bool:
     return battery is not None and battery.power_plugged is False
 
 
+def runnable_processes() -> float:
+    """Processes that want a core, averaged over a minute; 0 where the system does not say."""
+    with suppress(OSError, AttributeError):
+        return float(psutil.getloadavg()[0])
+    return 0.0
+
+
 def give_way() -> None:
     """Lower the priority of this process, and so of the processes that it starts from now on."""
     process = psutil.Process()
