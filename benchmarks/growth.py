@@ -79,7 +79,7 @@ def timed(models: Models) -> tuple[StepCost, StepCost]:
     """Steps of both stages as the longest song would hold them."""
     made, _ = planned(models, LENGTHS[-1])
     parts = engines.engine_factory(models, made, ComputeOptions(), threading.Event())
-    with closing(parts.stage1(1)) as engine:
+    with closing(parts.stage1(made.stage1_rows, made.n_ctx)) as engine:
         first = measure(engine, 10.0, 2048)
     with closing(parts.stage2(made.stage2_rows)) as engine:
         return first, measure(engine, 10.0, 2048)

@@ -63,7 +63,7 @@ SLOW = {
         "nano_measure",
     ),
     *("nano_text", "packaging", "plot", "pull", "pull_killed", "queue", "resume", "scarcity", "stopping"),
-    *("moves", "takes", "stems", "extend", "lora_songs", "exchanged_folders", "voices"),
+    *("moves", "scheduler", "takes", "stems", "extend", "lora_songs", "exchanged_folders", "voices"),
     *("faults_real_songs",),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""

@@ -38,7 +38,7 @@ __main__
 ROW = {name: row for row, line in enumerate(ROWS.split("\n")) for name in line.split()}
 NEVER = {"torch", "transformers", "torchaudio", "scipy"}
 WALLS = {
-    "llama_cpp": {"yuegguf.lm.llama", "yuegguf_convert.quantize"},
+    "llama_cpp": {"yuegguf.lm.llama", "yuegguf.lm.loading", "yuegguf_convert.quantize"},
     "onnxruntime": {"yuegguf.codec.onnx"},
     "matplotlib": {"yuegguf.exchange.plot"},
     "click": {"yuegguf.cli"},
@@ -212,7 +212,10 @@ def test_only_pull_uses_the_network() -> None:
 
 def test_stages_do_not_know_each_other_or_files() -> None:
     """But stage 1 has its own parts, and is handed the prompt that it sings."""
-    own = {f"yuegguf.stages.{name}" for name in ("prompt", "sampler", "stage1_task", "batching", "lookahead")}
+    own = {
+        f"yuegguf.stages.{name}"
+        for name in ("prompt", "sampler", "next_code", "stage1_task", "batching", "lookahead")
+    }
     for name in ("prompt", "render", "stage1", "stage2"):
         source = SOURCES[f"yuegguf.stages.{name}"]
         used = set(imports(f"yuegguf.stages.{name}", source))
@@ -279,11 +282,9 @@ def test_a_print_is_caught() -> None:
     assert prints("def f():\n    print(1)\n    sys.stdout.write('x')\n    text = 'print(1)'") == [2, 3]
 
 
-LIGHT = [
-    name.removesuffix(".__init__")
-    for name in SOURCES
-    if top(name) == "yuegguf" and name not in ("yuegguf.lm.llama", "yuegguf.codec.onnx", "yuegguf.__main__")
-]
+ENTRIES = {"yuegguf.lm.llama", "yuegguf.lm.loading", "yuegguf.codec.onnx", "yuegguf.__main__"}
+"""Modules that open the engines, and the program itself."""
+LIGHT = [name.removesuffix(".__init__") for name in SOURCES if top(name) == "yuegguf" and name not in ENTRIES]
 
 
 def loaded_after(code: str) -> list[str]:

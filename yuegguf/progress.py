@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,29 @@ Progress = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Ignore the event: the default progress callback."""
+
+
+class ProgressSum:
+    """Progress of several jobs as that of one: their amounts in a phase are added."""
+
+    def __init__(self, progress: Progress, count: int, noun: str) -> None:
+        """Report to `progress`; `noun` is what the `count` jobs are called, in the plural."""
+        self._progress, self._count, self._noun = progress, count, noun
+        self._events: dict[tuple[str, int], Event] = {}
+        """Phase and number of a job → its newest event."""
+
+    def part(self, number: int, name: str) -> Progress:
+        """The callback of one job, whose warnings begin with its name."""
+        if self._count == 1:
+            return self._progress
+        return partial(self._report, number, name)
+
+    def _report(self, number: int, name: str, event: Event) -> None:
+        if event.warning:
+            self._progress(replace(event, warning=f"{name}: {event.warning}"))
+            return
+        self._events[event.phase, number] = event
+        same = [each for (phase, _), each in self._events.items() if phase == event.phase]
+        done, total = sum(each.done for each in same), sum(each.total for each in same)
+        note = f"{self._count} {self._noun}, {event.note}"
+        self._progress(Event(event.phase, done, total, note))

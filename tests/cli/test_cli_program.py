@@ -250,6 +250,7 @@ def test_an_option_that_is_given_twice_is_noticed(
     ("arguments", "sentence"),
     [
         (("--stop-at", "07:30"), "--stop-at belongs to --queue"),
+        (("--parallel", 2), "--parallel belongs to --queue"),
         (("--take", "2", "-n", "3"), "--take is one take and -n makes several; leave one of them out"),
     ],
 )

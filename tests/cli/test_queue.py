@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from helpers import Capture, cli, ended, refused
 
-from yuegguf.cli import _queue, _queue_file
-from yuegguf.cli._queue import clock
+from yuegguf.cli import _queue_file, _queue_run
+from yuegguf.cli._queue_run import clock
 from yuegguf.cli.run import run
 from yuegguf.errors import EngineError, RequestError
 from yuegguf.pipeline import create, takes
@@ -63,14 +63,14 @@ def test_one_failure_does_not_stop_the_others(
 ) -> None:
     from yuegguf.pipeline import phases
 
-    real = phases.work
+    real = phases.encode_inputs
 
-    def failing(folder: object, *args: object) -> object:
+    def failing(folder: object, *args: object) -> float:
         if "second" in folder.path.name:  # type: ignore[attr-defined]
             raise EngineError("llama.cpp stumbled")
         return real(folder, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(phases, "work", failing)
+    monkeypatch.setattr(phases, "encode_inputs", failing)
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 1
     assert "song 2 (second) failed: llama.cpp stumbled" in result.err
@@ -82,27 +82,26 @@ def test_one_failure_does_not_stop_the_others(
         "llama.cpp stumbled",
         None,
     ]
-    monkeypatch.setattr(phases, "work", real)
+    monkeypatch.setattr(phases, "encode_inputs", real)
     ended(cli(capsys, "run", "--queue", queue))
 
 
 def test_an_interrupted_queue_goes_on_in_the_same_folder(
     queue: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from yuegguf import stages
     from yuegguf.errors import Interrupted
-    from yuegguf.stages import stage2
+    from yuegguf.pipeline import phases
 
-    real = stage2.refine_codes
+    real = phases.refining
 
     def stopped(*args: object, **more: object) -> object:
         raise Interrupted("stopped")
 
-    monkeypatch.setattr(stages.stage2, "refine_codes", stopped)
+    monkeypatch.setattr(phases, "refining", stopped)
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 75
     assert f"go on with: yuegguf run --queue {queue}" in result.error
-    monkeypatch.setattr(stages.stage2, "refine_codes", real)
+    monkeypatch.setattr(phases, "refining", real)
     before = {path.name for path in (tmp_path / "out").iterdir()}
     assert len(before) == 1
     ended(cli(capsys, "run", "--queue", queue))
@@ -249,7 +248,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(takes, "start", start)
     monkeypatch.setattr(create, "new_record", lambda job: None)
-    monkeypatch.setattr(_queue, "go_on_quietly", lambda *_args: [])
+    monkeypatch.setattr(_queue_run, "song_folders", lambda *_args: [])
     return made
 
 
@@ -320,7 +319,7 @@ def test_a_queue_is_worked_on_by_one_process_at_a_time(
             inside[0] = refused(capsys, 1, "run", "--queue", queue)
         return []
 
-    monkeypatch.setattr(_queue, "go_on_quietly", again)
+    monkeypatch.setattr(_queue_run, "song_folders", again)
     assert cli(capsys, "run", "--queue", queue).code == 0
     assert inside == [f"the queue {queue} is being worked on by another yuegguf; wait for it to end"]
     assert begun == ["first", "second", "third"]
@@ -341,9 +340,7 @@ def test_the_next_time_that_a_clock_shows() -> None:
 
 
 def test_a_queue_stops_at_its_time(queue: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from yuegguf.cli import _queue
-
-    monkeypatch.setattr(_queue, "clock", lambda text, now: now + datetime.timedelta(milliseconds=1))
+    monkeypatch.setattr(_queue_run, "clock", lambda text, now: now + datetime.timedelta(milliseconds=1))
     result = cli(capsys, "run", "--queue", queue, "--stop-at", "07:30")
     assert result.code == 75
     assert "stopped at 07:30" in result.error

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import llama_cpp as lib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -275,3 +277,76 @@ def test_threads_do_not_spin_for_long_unless_the_user_wants_it(given: dict[str, 
         [sys.executable, "-c", program], env=clean | given, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == expected
+
+
+def test_a_context_opened_anew_holds_the_same_bits() -> None:
+    with closing(opened(2, 256)) as engine, closing(opened(4, 1024)) as large:
+        for each in (engine, large):
+            each.decode([SequenceInput(0, TEXT), SequenceInput(1, OTHER)])
+        engine.resize(4, 1024)
+        assert (engine.n_rows, engine.n_ctx) == (4, 1024)
+        step = [SequenceInput(0, [9]), SequenceInput(1, [11])]
+        np.testing.assert_array_equal(engine.decode(step), large.decode(step))
+        engine.decode([SequenceInput(3, LONG)])  # there is room for more, and longer ones
+        engine.resize(2, 256)
+        np.testing.assert_array_equal(engine.decode(step), large.decode(step))
+        with pytest.raises(EngineError, match="there is no sequence 3"):
+            engine.forget(3, 0)
+
+
+def test_a_saved_row_is_read_by_a_context_with_other_sequences(engine: LlamaEngine, tmp_path: Path) -> None:
+    logits_of(engine, 1, TEXT)
+    engine.save(1, tmp_path / "row")
+    expected = one_by_one(engine, 1, OTHER)
+    for rows, seq in ((1, 0), (2, 1), (5, 4)):
+        with closing(opened(rows)) as other:
+            other.load(seq, tmp_path / "row")
+            np.testing.assert_array_equal(one_by_one(other, seq, OTHER), expected)
+            other.save(seq, tmp_path / "again")
+            other.load(seq, tmp_path / "again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "row"]
+    engine.load(2, tmp_path / "again")
+    (tmp_path / "cut").write_bytes((tmp_path / "row").read_bytes()[:-8])
+    with closing(opened(2)) as other, pytest.raises(DamagedFile, match="cut is not a cache of this model"):
+        other.load(0, tmp_path / "cut")
+
+
+def test_a_sequence_that_is_too_long_keeps_the_context(engine: LlamaEngine) -> None:
+    logits_of(engine, 0, TEXT)
+    with pytest.raises(EngineError, match="holds more than 32 ids"):
+        engine.resize(3, 32)
+    assert engine.n_ctx == 256
+    one_by_one(engine, 0, OTHER)
+
+
+def test_without_memory_for_a_larger_context_the_old_one_goes_on(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = logits_of(engine, 0, TEXT), logits_of(engine, 0, [9])
+    engine.forget(0, 0)
+    logits_of(engine, 0, TEXT)
+    real = lib.llama_init_from_model
+
+    def refuses(model: object, params: Any) -> object:
+        return real(model, params) if params.n_seq_max <= 3 else None
+
+    monkeypatch.setattr(lib, "llama_init_from_model", refuses)
+    with pytest.raises(EngineError, match="could not open"):
+        engine.resize(9, 4096)
+    assert (engine.n_rows, engine.n_ctx) == (3, 256)
+    np.testing.assert_array_equal(logits_of(engine, 0, [9]), expected[1])
+
+
+def test_a_gap_between_sequences_changes_no_cache() -> None:
+    with closing(opened(4, 256)) as engine, closing(opened(4, 256)) as other:
+        for each in (engine, other):
+            for seq in range(4):
+                each.decode([SequenceInput(seq, TEXT[: 10 + seq])])
+        gaps = engine.decode([SequenceInput(0, [5]), SequenceInput(3, [7])]).copy()
+        assert np.abs(gaps[0] - other.decode([SequenceInput(0, [5])])[0]).max() < 1e-4
+        assert np.abs(gaps[1] - other.decode([SequenceInput(3, [7])])[0]).max() < 1e-4
+        step = [SequenceInput(seq, [9]) for seq in range(4)]
+        assert np.abs(engine.decode(step) - other.decode(step)).max() < 1e-4
+        full = [SequenceInput(1, [5] * (256 - 12))]
+        engine.decode(full)  # a full sequence takes no id more, not even one that is dropped at once
+        engine.decode([SequenceInput(0, [5]), SequenceInput(2, [7])])

@@ -247,7 +247,7 @@ def test_seconds_of_an_interrupted_phase_are_noted(tmp_path: Path, monkeypatch: 
     clock = iter([100.0, 107.5, 200.0, 201.0])
     monkeypatch.setattr(phases.time, "monotonic", lambda: next(clock))
     for error in (Interrupted("stopped"), StorageError("the disk is full")):
-        with pytest.raises(type(error)), phases._timed([folder], "draft"):
+        with pytest.raises(type(error)), phases._timed(folder, "draft"):
             raise error
     assert SongFolder.open(folder.path).record.seconds == {"draft": 8.5}
     assert SongFolder.open(folder.path).state == "draft"
@@ -256,7 +256,7 @@ def test_seconds_of_an_interrupted_phase_are_noted(tmp_path: Path, monkeypatch: 
 def test_a_folder_that_is_refused_is_not_written_to(tmp_path: Path) -> None:
     folder = new_song(tmp_path)
     before = all_content(folder.path)
-    with pytest.raises(DamagedFile), phases._timed([folder], "draft"):
+    with pytest.raises(DamagedFile), phases._timed(folder, "draft"):
         raise DamagedFile("tokens.log is damaged")
     assert all_content(folder.path) == before
 

@@ -167,7 +167,7 @@ def test_options_are_kept_in_the_song(
     def stop(*args: object) -> None:
         raise RequestError("stopped here")
 
-    monkeypatch.setattr(phases, "work", stop)
+    monkeypatch.setattr(phases, "encode_inputs", stop)
     assert cli(capsys, "run", *OURS, *FAST, *options, "-o", tmp_path).code == 5
     (folder,) = tmp_path.iterdir()
     assert SongFolder.open(folder).early == early

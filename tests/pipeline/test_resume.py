@@ -51,7 +51,7 @@ def made(program: Zygote, parent: Path) -> Path:
 def fresh(program: Zygote, parent: Path) -> Path:
     """A song folder in which nothing is done yet."""
     killed = program.run(
-        "run", *REQUEST, *MACHINE, "-o", parent, moment=Moment(1, "yuegguf.pipeline.phases:work")
+        "run", *REQUEST, *MACHINE, "-o", parent, moment=Moment(1, "yuegguf.pipeline.phases:encode_inputs")
     )
     assert killed.code == -signal.SIGKILL, killed.err
     return next(parent.glob("*/song.json")).parent

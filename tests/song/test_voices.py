@@ -269,7 +269,7 @@ def test_a_song_keeps_its_own_copy_of_the_voice(
         raise Interrupted("stopped")
 
     with monkeypatch.context() as patched:
-        patched.setattr(phases, "work", stopped)
+        patched.setattr(phases, "encode_inputs", stopped)
         assert cli(capsys, "run", *OURS, *FAST, "--voice", "anna", "-o", tmp_path / "late").code == 75
     (folder,) = (tmp_path / "late").iterdir()
     assert voices.remove_voice("anna")

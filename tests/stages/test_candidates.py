@@ -61,12 +61,14 @@ def test_a_stopped_run_continues_every_candidate() -> None:
     expected, journals = together(Stage1Engine(n_rows=2 * COUNT)), [MemoryJournal() for _ in TASKS]
 
     def stop(event: Event) -> None:
-        if event.done >= 90:
+        if event.done >= 25:
             raise Interrupted("stopped")
 
-    candidates = [CandidateTask(task, journal) for task, journal in zip(TASKS, journals, strict=True)]
+    candidates = [
+        CandidateTask(task, journal, progress=stop) for task, journal in zip(TASKS, journals, strict=True)
+    ]
     with pytest.raises(Interrupted):
-        stage1.generate_candidates(candidates, Stage1Engine(n_rows=2 * COUNT), VOCAB, stop)
+        stage1.generate_candidates(candidates, Stage1Engine(n_rows=2 * COUNT), VOCAB)
     assert all(journal.codes(0) for journal in journals)
     assert together(Stage1Engine(n_rows=2 * COUNT), journals) == expected
 
@@ -98,10 +100,14 @@ def test_candidates_continue_the_same_kept_prefix() -> None:
     assert len({str(song[1:]) for song in songs}) == COUNT
 
 
-def test_progress_is_that_of_all() -> None:
-    events: list[Event] = []
-    candidates = [CandidateTask(task, MemoryJournal()) for task in TASKS]
-    songs = stage1.generate_candidates(candidates, Stage1Engine(n_rows=2 * COUNT), VOCAB, events.append)
-    assert events[-1].done == sum(len(codes) // 2 for song in songs for codes in song)
-    assert all(before.done <= after.done for before, after in pairwise(events))
-    assert events[0].note.startswith("4 takes, section 1 of 3")
+def test_each_reports_its_own_progress() -> None:
+    events: list[list[Event]] = [[] for _ in TASKS]
+    candidates = [
+        CandidateTask(task, MemoryJournal(), progress=own.append)
+        for task, own in zip(TASKS, events, strict=True)
+    ]
+    songs = stage1.generate_candidates(candidates, Stage1Engine(n_rows=2 * COUNT), VOCAB)
+    for song, own in zip(songs, events, strict=True):
+        assert [event.done for event in own][-1] == sum(len(codes) // 2 for codes in song)
+        assert all(before.done <= after.done for before, after in pairwise(own))
+        assert own[0].note.startswith("section 1 of 3")

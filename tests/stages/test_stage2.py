@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from fakes import PIECES, FakeEngine
 
+from yuegguf.errors import StorageError
 from yuegguf.lm.vocab import stage2_vocab
 from yuegguf.progress import Event
 from yuegguf.stages import stage2
@@ -152,3 +155,58 @@ def test_progress_reaches_its_total_also_after_a_resume() -> None:
     stage2.refine_codes(codes0(12), FakeEngine(n_rows=2), VOCAB, done=done, progress=events.append)
     assert events[0].done == 10
     assert events[-1].done == events[-1].total == 24
+
+
+def refined_together(
+    songs: list[stage2.Refinement], rows: int
+) -> tuple[FakeEngine, dict[stage2.Refinement, Exception]]:
+    """Refine several songs in one engine, the first one's chunks first."""
+    engine, failed = FakeEngine(n_rows=rows), {}
+    batch = stage2.ChunkBatch(engine, VOCAB)
+    while left := [song for song in songs if not song.complete and song not in failed]:
+        batch.fill(left)
+        failed |= batch.refine_frame()
+    return engine, failed
+
+
+def songs_of(*frames: int, rows: int, **options: Any) -> list[stage2.Refinement]:
+    return [stage2.Refinement(codes0(count), rows, **options) for count in frames]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("rows", [1, 3, 4, 7])
+def test_chunks_of_several_songs_share_the_rows_and_equal_each_alone(rows: int) -> None:
+    frames = (13, 4, 22, 1, 10)
+    songs = songs_of(*frames, rows=rows)
+    engine, failed = refined_together(songs, rows)
+    assert failed == {}
+    for song, count in zip(songs, frames, strict=True):
+        alone = stage2.refine_codes(codes0(count), FakeEngine(n_rows=1), VOCAB)
+        np.testing.assert_array_equal(song.codes(), alone)
+    steps = [[row.seq for row in call] for call in engine.calls if call[0].n_logits]
+    assert all(seqs == list(range(len(seqs))) for seqs in steps)  # neighbours, or weights are read twice
+    assert max(map(len, steps)) == rows
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_oldest_song_comes_first_and_others_fill_what_it_leaves() -> None:
+    ended: list[str] = []
+    songs = [
+        stage2.Refinement(codes0(count), 4, keep=lambda chunk, codes, name=name: ended.append(name))
+        for name, count in (("old", 15), ("young", 10), ("youngest", 5))
+    ]
+    refined_together(songs, 4)
+    assert ended == ["old"] * 4 + ["old"] * 2 + ["young"] * 4 + ["youngest"] * 2
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_song_whose_chunk_cannot_be_kept_stops_no_other() -> None:
+    def full(chunk: Chunk, codes: np.ndarray) -> None:
+        raise StorageError("the disk is full")
+
+    songs = [*songs_of(13, rows=3), *songs_of(22, rows=3, keep=full), *songs_of(7, rows=3)]
+    _, failed = refined_together(songs, 3)
+    assert {songs.index(song): type(error) for song, error in failed.items()} == {1: StorageError}
+    for number, count in ((0, 13), (2, 7)):
+        alone = stage2.refine_codes(codes0(count), FakeEngine(n_rows=1), VOCAB)
+        np.testing.assert_array_equal(songs[number].codes(), alone)

@@ -44,6 +44,7 @@ class HashEngine:
         model = _model(path, *_version(path))
         self.pieces, self.metadata = model.pieces, model.metadata
         self.n_ctx, self.n_rows, self.busy = options.n_ctx, options.n_rows, 0.0
+        self.n_batch = options.batch
         self._stop = stop
         self._start = len(self.pieces)
         for lora in options.loras:
@@ -90,6 +91,12 @@ class HashEngine:
         if not held or held[0] != self._start or len(held) > self.n_ctx + 1:
             raise DamagedFile(f"{path.name} is not a cache of this model", "delete it and resume again")
         self._hashes[seq] = held
+
+    def resize(self, n_rows: int, n_ctx: int) -> None:
+        if max(map(len, self._hashes[:n_rows])) > n_ctx + 1:
+            raise EngineError("a sequence is longer")
+        self._hashes = [*self._hashes, *([self._start] for _ in range(n_rows))][:n_rows]
+        self.n_rows, self.n_ctx = n_rows, n_ctx
 
     def close(self) -> None:
         self._hashes = []

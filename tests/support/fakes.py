@@ -27,6 +27,7 @@ class FakeEngine:
     pieces: Sequence[str] = PIECES
     metadata: Mapping[str, str] = {"yuegguf.role": "stage1"}
     busy = 0.0
+    n_batch = 1 << 14
 
     def __init__(self, n_ctx: int = 4096, n_rows: int = 2) -> None:
         self.n_ctx, self.n_rows = n_ctx, n_rows
@@ -60,6 +61,12 @@ class FakeEngine:
 
     def load(self, seq: int, path: Path) -> None:
         self.fed[seq] = np.load(path).tolist()
+
+    def resize(self, n_rows: int, n_ctx: int) -> None:
+        if max(map(len, self.fed[:n_rows])) > n_ctx:
+            raise EngineError("a sequence is longer")
+        self.fed = [*self.fed, *([] for _ in range(n_rows))][:n_rows]
+        self.n_rows, self.n_ctx = n_rows, n_ctx
 
     def close(self) -> None:
         self.closed = True

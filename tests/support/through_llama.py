@@ -8,12 +8,12 @@ from pathlib import Path
 
 import llama_cpp as lib
 
-from yuegguf.lm.llama import _init_backend
+from yuegguf.lm.loading import init_backend
 
 
 def as_llama_cpp_reads(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
     """Pieces and metadata, which `gguf_model.read_model` must equal."""
-    _init_backend()
+    init_backend()
     params = lib.llama_model_default_params()
     params.vocab_only = True
     model = lib.llama_model_load_from_file(bytes(path), params)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from yuegguf.cli._console import Console
 from yuegguf.cli._signals import stop_on_signals
@@ -52,24 +50,6 @@ def go_on_together(
 ) -> int:
     """Go on with takes of one song, and show them; the exit code."""
     return _draft_takes(output, folders, song_models.models_of_song(folders[0], choice), compute)
-
-
-def go_on_quietly(
-    output: Console, folder: Path, models: Models, compute: ComputeOptions, stop: threading.Event
-) -> list[Song]:
-    """Go on with a song, or with takes, without showing them; the songs."""
-    from yuegguf.pipeline import takes
-
-    group = takes.of(folder)
-    if group:
-        output.display.begin(group[0], len(group), draft_only=True)
-        songs = takes.draft(group, models, compute, output.progress, stop)
-    else:
-        opened = SongFolder.open(folder)
-        output.display.begin(opened, draft_only=bool(opened.early.draft))
-        songs = [run.run_song(opened, models, compute, output.progress, stop)]
-    output.done(songs)
-    return songs
 
 
 def _draft_takes(

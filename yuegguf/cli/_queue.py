@@ -1,4 +1,4 @@
-"""Many songs, one after the other: `run --queue songs.yaml`.
+"""Songs of a queue, read and checked: `run --queue songs.yaml`.
 
     defaults: {model: en-cot, segment-seconds: 20}
     songs:
@@ -11,30 +11,22 @@ which folder of its --output-dir, so the same command goes on; `songs.yaml.lock`
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
-import shlex
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
 from yuegguf.cli._console import Console
-from yuegguf.cli._generate import go_on_quietly, show_faults
-from yuegguf.cli._signals import stop_on_signals
 from yuegguf.cli._song_job import job_options
-from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
-from yuegguf.files.atomic import locked_folder, replacing
+from yuegguf.errors import DamagedFile, RequestError, YueError
+from yuegguf.files.atomic import replacing
 from yuegguf.files.hashing import sha256_of
 from yuegguf.files.typed_json import read_file
 from yuegguf.models.lockfile import is_safe_relative_path
 from yuegguf.pipeline.song_job import SongJob
-from yuegguf.request.song_request import Song
 from yuegguf.song import voices
 
 HINT = "delete it to begin anew"
@@ -54,68 +46,6 @@ class Entry:
     def title(self) -> str:
         """Name of the song in messages."""
         return f"song {self.number} ({self.job.name or self.job.song.request.genre.strip()})"
-
-
-def generate_queue(output: Console, command: click.Command, file: Path, stop_at: str | None) -> int:
-    """Generate what is left of a queue. Returns the exit code: 1 where songs failed, which stops no other,
-    else EXIT_FAULT where a section is plainly wrong.
-
-    Raises RequestError before the first note where any song cannot be; Interrupted at `stop_at` and on
-    Ctrl-C.
-    """
-    until = clock(stop_at, datetime.datetime.now()) if stop_at else None
-    entries = read_queue(output, command, file)
-    busy = f"the queue {file} is being worked on by another yuegguf"
-    try:
-        with (
-            locked_folder(file.parent, f"{file.name}.lock", busy),
-            stop_on_signals(output) as stop,
-            alarm(stop, until),
-        ):
-            return _generate_all(output, entries, State(file), stop)
-    except Interrupted as error:
-        when = f"at {stop_at}" if until and datetime.datetime.now() >= until else "on request"
-        again = f"yuegguf run --queue {shlex.quote(str(file))}"
-        raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
-
-
-def _generate_all(output: Console, entries: Sequence[Entry], state: State, stop: threading.Event) -> int:
-    failed, code, report = 0, 0, []
-    for entry in entries:
-        try:
-            folder, songs = _generate(output, entry, state, stop)
-        except Interrupted:
-            raise
-        except YueError as error:
-            output.warn(f"{entry.title} failed: {error}")
-            failed += 1
-            facts: dict[str, Any] = {"error": {"message": error.message, "hint": error.hint}}
-        else:
-            code = max([code, *(show_faults(output, song) for song in songs)])
-            facts = {"folder": str(folder), "files": _files(songs)}
-        report.append({"song": entry.number, "name": entry.job.name, **facts})
-    lines = [f"{row['song']:>3}  {row.get('folder') or row['error']['message']}" for row in report]
-    output.result({"songs": report}, lines)
-    if failed:
-        output.warn(f"{failed} of {len(entries)} songs failed; run the same command to try again")
-    return 1 if failed else code
-
-
-def _files(songs: list[Song]) -> list[str]:
-    return [str(file) for song in songs for file in song.files]
-
-
-def _generate(output: Console, entry: Entry, state: State, stop: threading.Event) -> tuple[Path, list[Song]]:
-    """Begin or go on with a song, or its takes, unless it is done; its folder and its songs."""
-    from yuegguf.pipeline import takes
-
-    folder = state.folder(entry)
-    if folder is None:
-        # noted first: a queue that is killed in between never begins the song twice
-        folders = takes.start(entry.job, lambda path: state.note(entry, path))
-        folder = (folders[0].path if len(folders) == 1 else folders[0].path.parent).absolute()
-    output.say(f"{entry.title} → {folder}")
-    return folder, go_on_quietly(output, folder, entry.job.models, entry.job.compute, stop)
 
 
 class State:
@@ -183,28 +113,3 @@ def _key(arguments: Sequence[str], job: SongJob) -> str:
     digests = [sha256_of(Path(file)) for file in files if file is not None]
     facts = [*sorted(arguments), request.genre, request.lyrics, *digests]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def clock(text: str, now: datetime.datetime) -> datetime.datetime:
-    """The next time that a clock shows HH:MM. Raises RequestError."""
-    try:
-        then = datetime.datetime.strptime(text, "%H:%M").time()
-    except ValueError as error:
-        raise RequestError(f"--stop-at {text} is no time", "write it as 07:30") from error
-    found = datetime.datetime.combine(now.date(), then)
-    return found if found > now else found + datetime.timedelta(days=1)
-
-
-@contextmanager
-def alarm(stop: threading.Event, until: datetime.datetime | None) -> Iterator[None]:
-    """Set an event at a time."""
-    if until is None:
-        yield
-        return
-    timer = threading.Timer(max(0.0, (until - datetime.datetime.now()).total_seconds()), stop.set)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -25,6 +25,7 @@ OWN_OPTIONS = (
     "plan_only",
     "dry_run",
     "queue",
+    "parallel",
     "stop_at",
     "strict",
     "pause_on_battery",

@@ -16,11 +16,10 @@ from yuegguf.cli._console import Console
 from yuegguf.cli._generate import finish, go_on_together, show
 from yuegguf.cli._options import PATH, model_options, pass_output, was_given
 from yuegguf.cli._preview import preview_options
-from yuegguf.cli._queue import generate_queue
 from yuegguf.cli._queue_file import OWN_OPTIONS
 from yuegguf.cli._signals import laptop_options, stop_on_signals
 from yuegguf.cli._song_job import JobOptions, job_options, show_forecast
-from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.planning.compute_options import MAX_PARALLEL, ComputeOptions
 from yuegguf.progress import Progress
 from yuegguf.request.song_request import Song
 
@@ -33,6 +32,14 @@ if TYPE_CHECKING:
 @click.option("--plan", "plan_only", is_flag=True, help="Say what it will take and why, and stop.")
 @click.option("--dry-run", is_flag=True, help="--plan, with the sections, their fit, and the disk.")
 @click.option("--queue", type=PATH, metavar="FILE", help="Generate the songs of a YAML file.")
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, MAX_PARALLEL),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="With --queue: draft so many songs together, as far as they fit into memory.",
+)
 @click.option("--stop-at", metavar="HH:MM", help="With --queue: stop at this time; run it again to go on.")
 @click.option("--strict", is_flag=True, help="Exit with 6 also where a section had no time for its words.")
 @laptop_options
@@ -44,6 +51,7 @@ def run(
     plan_only: bool,
     dry_run: bool,
     queue: Path | None,
+    parallel: int,
     stop_at: str | None,
     strict: bool,
 ) -> int:
@@ -57,9 +65,11 @@ def run(
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
     if queue is not None:
-        return _generate_all(output, queue, stop_at)
+        return _generate_all(output, queue, parallel, stop_at)
     if stop_at is not None:
         raise click.UsageError("--stop-at belongs to --queue")
+    if was_given("parallel"):
+        raise click.UsageError("--parallel belongs to --queue")
     from yuegguf.pipeline import takes
 
     job = options.job(output)
@@ -69,7 +79,9 @@ def run(
     return finish(output, takes.start(job), job.models, job.compute, strict=strict)
 
 
-def _generate_all(output: Console, queue: Path, stop_at: str | None) -> int:
+def _generate_all(output: Console, queue: Path, parallel: int, stop_at: str | None) -> int:
+    from yuegguf.cli._queue_run import generate_queue
+
     command = click.get_current_context().command
     for option in command.params:
         name = str(option.name)
@@ -77,7 +89,7 @@ def _generate_all(output: Console, queue: Path, stop_at: str | None) -> int:
             raise click.UsageError(
                 f"--{name.replace('_', '-')} belongs into the queue's file, under defaults"
             )
-    return generate_queue(output, command, queue, stop_at)
+    return generate_queue(output, command, queue, parallel=parallel, stop_at=stop_at)
 
 
 @click.command(short_help="go on with an interrupted song")

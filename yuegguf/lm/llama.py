@@ -1,7 +1,7 @@
-"""TokenEngine on llama.cpp, through the C API of llama-cpp-python; nothing else imports it.
+"""TokenEngine on llama.cpp, through the C API of llama-cpp-python.
 
 The high-level `Llama` class has one sequence and copies logits, so it cannot serve. Sequences have separate
-KV streams: in a unified cache each attends over the cells of all.
+KV streams: in a unified cache each attends over the cells of all. All streams of a context are equally long.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, StorageError
-from yuegguf.lm import ggml
+from yuegguf.lm import ggml, streams
 from yuegguf.lm.adapters import Lora, read_adapter
 from yuegguf.lm.batch import Batch
 from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.loading import acquire, init_backend, load_adapter, load_model
 from yuegguf.lm.log import LOG
-from yuegguf.lm.protocol import MAX_BATCH, SequenceInput
+from yuegguf.lm.protocol import MAX_BATCH, SequenceInput, in_blocks
 
 KV_TYPES = {
     "f32": lib.GGML_TYPE_F32,
@@ -65,17 +66,6 @@ class EngineOptions:
     """Receives values of the graph as they are computed; slow."""
 
 
-_started = False
-
-
-def _init_backend() -> None:
-    global _started
-    LOG.attach(lib.llama_log_set)
-    if not _started:
-        lib.llama_backend_init()
-        _started = True
-
-
 class LlamaEngine:
     """One model with `n_rows` sequences; see TokenEngine for the methods."""
 
@@ -86,8 +76,8 @@ class LlamaEngine:
 
         `stop` is called during long prompts; when it returns true, `decode` raises Interrupted.
         """
-        self.n_ctx, self.n_rows = options.n_ctx, options.n_rows
-        self._stop, self._outputs = stop, options.outputs
+        self._path, self._options, self._stop = path, options, stop
+        self._outputs = options.outputs
         model = read_model(path)
         self.pieces: Sequence[str] = model.pieces
         self.metadata: Mapping[str, str] = model.metadata
@@ -95,50 +85,54 @@ class LlamaEngine:
         for lora in self._loras:
             read_adapter(lora.path, model.shape.projections(), path.name)
         self._n_vocab = len(model.pieces)
-        self._used = [0] * options.n_rows
-        self._block = max(options.batch, max(2, options.outputs) * options.n_rows)
-        self._batch = Batch(lib.llama_batch(), self._block)
         self.busy = 0.0
         """Seconds spent inside llama.cpp."""
         self._abort = lib.ggml_abort_callback(lambda _data: self._stop())
         self._no_abort = lib.ggml_abort_callback()
+        self._context = ExitStack()
+        with ExitStack() as undo:
+            self._model = load_model(path, options.gpu_layers, options.main_gpu, undo)
+            self._adapters = [load_adapter(self._model, lora.path) for lora in self._loras]
+            if lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model)) != self._n_vocab:
+                raise EngineError(f"llama.cpp reads {path.name} with another vocabulary", "convert it again")
+            undo.callback(lambda: self._context.close())
+            self._open_context(options.n_rows, options.n_ctx)
+            self._resources = undo.pop_all()
+
+    def _open_context(self, n_rows: int, n_ctx: int) -> None:
+        """Open a context of empty sequences. Raises EngineError."""
+        block = max(self._options.batch, max(2, self._outputs) * n_rows)
+        with ExitStack() as undo:
+            LOG.begin()
+            params = self._params(n_rows, n_ctx, block)
+            context = acquire(undo, lib.llama_free, lib.llama_init_from_model, self._model, params)
+            if not context:
+                raise EngineError(
+                    f"llama.cpp could not open {self._path.name} with {n_rows} sequences of {n_ctx} ids"
+                    + LOG.detail,
+                    "use a smaller --ctx, --stage2-batch or --parallel",
+                )
+            loras = self._loras
+            handles = (lib.llama_adapter_lora_p_ctypes * len(loras))(*self._adapters)
+            scales = (ctypes.c_float * len(loras))(*(lora.scale for lora in loras))
+            if loras and lib.llama_set_adapters_lora(context, handles, len(loras), scales):
+                raise EngineError(f"llama.cpp could not use {', '.join(map(str, loras))}", "leave --lora out")
+            self._memory = lib.llama_get_memory(context)
+            self._context = undo.pop_all()
+        self._ctx = context
+        self.n_rows, self.n_ctx, self.n_batch = n_rows, n_ctx, block
+        self._used, self._batch = [0] * n_rows, Batch(lib.llama_batch(), block)
         self._abort_set = False
         self._view_of = 0, 0
         """Address and number of rows of the current logits view."""
         self._view = np.empty((0, self._n_vocab), np.float32)
-        with ExitStack() as undo:
-            self._open(path, options, undo)
-            self._resources = undo.pop_all()
 
-    def _open(self, path: Path, options: EngineOptions, undo: ExitStack) -> None:
-        """Load model and adapters and open the context; `undo` frees what was created."""
-        loaded = _load_model(path, options, undo)
-        loras = self._loras
-        adapters = [_load_adapter(loaded, lora.path) for lora in loras]
-        params = self._params(options)
-        LOG.begin()
-        context = acquire(undo, lib.llama_free, lib.llama_init_from_model, loaded, params)
-        if not context:
-            raise EngineError(
-                f"llama.cpp could not open {path.name} with {options.n_rows} sequences of {options.n_ctx} ids"
-                + LOG.detail,
-                "use a smaller --ctx or --stage2-batch",
-            )
-        handles = (lib.llama_adapter_lora_p_ctypes * len(loras))(*adapters)
-        scales = (ctypes.c_float * len(loras))(*(lora.scale for lora in loras))
-        if loras and lib.llama_set_adapters_lora(context, handles, len(loras), scales):
-            raise EngineError(f"llama.cpp could not use {', '.join(map(str, loras))}", "leave --lora out")
-        if lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(loaded)) != self._n_vocab:
-            raise EngineError(f"llama.cpp reads {path.name} with another vocabulary", "convert it again")
-        self._memory = lib.llama_get_memory(context)
-        self._ctx = context
-
-    def _params(self, options: EngineOptions) -> Any:
-        params = lib.llama_context_default_params()
-        params.n_ctx = options.n_ctx * options.n_rows
-        params.n_seq_max = options.n_rows
-        params.n_batch = params.n_ubatch = self._block
-        params.n_outputs_max = options.outputs * options.n_rows
+    def _params(self, n_rows: int, n_ctx: int, block: int) -> Any:
+        options, params = self._options, lib.llama_context_default_params()
+        params.n_ctx = n_ctx * n_rows
+        params.n_seq_max = n_rows
+        params.n_batch = params.n_ubatch = block
+        params.n_outputs_max = options.outputs * n_rows
         params.n_threads = params.n_threads_batch = options.threads
         params.type_k = params.type_v = KV_TYPES[options.kv_type]
         params.flash_attn_type = FLASH_ATTENTION[options.flash_attention]
@@ -154,18 +148,12 @@ class LlamaEngine:
     def decode(self, inputs: Sequence[SequenceInput]) -> NDArray[np.float32]:
         """Append ids to sequences → logits [sum of n_logits, n_vocab], a view valid until the next call.
 
-        Long inputs go in blocks; the split into blocks depends on the numbers of ids alone, so the same
-        calls give the same bits.
+        Long inputs go in blocks (see `in_blocks`).
         """
         self._check(inputs)
-        if sum(len(each.ids) for each in inputs) > self._block:
-            last = {each.seq: max(1, each.n_logits) for each in inputs}
-            for each in inputs:
-                for start in range(0, len(each.ids) - last[each.seq], self._block):
-                    block = each.ids[start : min(start + self._block, len(each.ids) - last[each.seq])]
-                    self._submit([SequenceInput(each.seq, block, n_logits=0)])
-            inputs = [SequenceInput(each.seq, each.ids[-last[each.seq] :], each.n_logits) for each in inputs]
-        return self._submit(inputs)
+        for block in in_blocks(inputs, self.n_batch):
+            logits = self._submit(block)
+        return logits
 
     def _check(self, inputs: Sequence[SequenceInput]) -> None:
         self._check_open()
@@ -192,6 +180,9 @@ class LlamaEngine:
             raise EngineError(f"there is no sequence {wrong[0]} among {self.n_rows}")
 
     def _submit(self, inputs: Sequence[SequenceInput]) -> NDArray[np.float32]:
+        fillers = self._fillers(inputs)
+        if fillers:
+            inputs = sorted([*inputs, *fillers], key=lambda each: each.seq)
         n_logits = self._batch.fill(inputs, self._used)
         self._set_abort(self._batch.size > 4 * self.n_rows)
         LOG.begin()
@@ -210,7 +201,24 @@ class LlamaEngine:
             )
         for each in inputs:
             self._used[each.seq] += len(each.ids)
+        for each in fillers:
+            self.forget(each.seq, self._used[each.seq] - 1)
         return self._logits(n_logits, pointer)
+
+    def _fillers(self, inputs: Sequence[SequenceInput]) -> list[SequenceInput]:
+        """An id for each sequence without one between the first and the last, where that is cheaper.
+
+        llama.cpp computes sequences together only if their numbers follow each other: each gap would read
+        all weights once more.
+        """
+        seqs = [each.seq for each in inputs]
+        span = range(seqs[0], seqs[-1] + 1)
+        if len(span) == len(seqs) or len(span) > 2 * len(seqs) or seqs != sorted(seqs):
+            return []
+        gaps = [seq for seq in span if seq not in seqs]
+        if any(self._used[seq] >= self.n_ctx for seq in gaps):
+            return []
+        return [SequenceInput(seq, [0], n_logits=0) for seq in gaps]
 
     def _set_abort(self, on: bool) -> None:
         """Let llama.cpp call `stop`; it does so for each node of its graph, so only in prompts."""
@@ -263,12 +271,51 @@ class LlamaEngine:
         """Replace the sequence's cache by a saved one. Raises DamagedFile."""
         self.forget(seq, 0)
         count, n_tokens = (lib.llama_token * 1)(), ctypes.c_size_t()
-        loaded = lib.llama_state_seq_load_file(self._ctx, bytes(path), seq, count, 1, ctypes.byref(n_tokens))
+        with streams.readable(path, self.n_rows) as file:
+            loaded = lib.llama_state_seq_load_file(
+                self._ctx, bytes(file), seq, count, 1, ctypes.byref(n_tokens)
+            )
         if not loaded or n_tokens.value != 1 or not 0 <= count[0] <= self.n_ctx:
             self._used[seq] = 1
             self.forget(seq, 0)
             raise DamagedFile(f"{path.name} is not a cache of this model", "delete it and resume again")
         self._used[seq] = int(count[0])
+
+    def resize(self, n_rows: int, n_ctx: int) -> None:
+        """Change the number of sequences and their length, by a new context into which the caches are copied.
+
+        Raises EngineError; nothing is changed then.
+        """
+        self._check_open()
+        before = self.n_rows, self.n_ctx
+        if (n_rows, n_ctx) == before:
+            return
+        if max(self._used[:n_rows]) > n_ctx:
+            raise EngineError(f"a sequence holds more than {n_ctx} ids", "keep its length")
+        states = [self._state(seq) for seq in range(min(n_rows, self.n_rows)) if self._used[seq]]
+        self._ctx = None
+        self._context.close()  # two contexts at once might not fit
+        try:
+            self._open_context(n_rows, n_ctx)
+        except EngineError:
+            self._open_context(*before)
+            self._put_back(states)
+            raise
+        self._put_back(states)
+
+    def _state(self, seq: int) -> tuple[int, int, NDArray[np.uint8]]:
+        """A sequence, the ids that it holds, and its cache."""
+        cache = np.empty(lib.llama_state_seq_get_size(self._ctx, seq), np.uint8)
+        lib.llama_state_seq_get_data(self._ctx, _pointer(cache), cache.size, seq)
+        return seq, self._used[seq], cache
+
+    def _put_back(self, states: Sequence[tuple[int, int, NDArray[np.uint8]]]) -> None:
+        for seq, used, state in states:
+            parts = streams.with_streams(state, streams.DATA_START, self.n_rows)
+            cache = np.concatenate(parts)
+            if not lib.llama_state_seq_set_data(self._ctx, _pointer(cache), cache.size, seq):
+                raise EngineError("llama.cpp could not copy a cache", "resume the song")
+            self._used[seq] = used
 
     def close(self) -> None:
         """Free the context and the model."""
@@ -276,63 +323,19 @@ class LlamaEngine:
         self._resources.close()
 
 
-def acquire(
-    undo: ExitStack, free: Callable[[Any], object], make: Callable[..., Any], *arguments: object
-) -> Any:
-    """Call a C function that allocates an object, and let `undo` free it.
-
-    A Ctrl-C during the call is raised once it returns, before its result can be assigned; `extend` has
-    stored it for `undo` by then.
-    """
-    handles: list[Any] = []
-
-    def release() -> None:
-        if handles and handles[0]:
-            free(handles[0])
-
-    undo.callback(release)
-    handles.extend(map(make, *((argument,) for argument in arguments)))
-    return handles[0]
-
-
-def _load_model(path: Path, options: EngineOptions, undo: ExitStack) -> object:
-    _init_backend()
-    LOG.begin()
-    params = lib.llama_model_default_params()
-    params.n_gpu_layers = options.gpu_layers
-    if options.main_gpu is not None:
-        params.main_gpu, params.split_mode = options.main_gpu, lib.LLAMA_SPLIT_MODE_NONE
-    params.load_mode = (
-        lib.LLAMA_LOAD_MODE_NONE
-    )  # weights are repacked: a mapped file would stay in memory too
-    model = acquire(undo, lib.llama_model_free, lib.llama_model_load_from_file, bytes(path), params)
-    if not model:
-        raise DamagedFile(
-            f"{path.name} is not a GGUF that llama.cpp can load{LOG.detail}", "convert it again"
-        )
-    return cast(object, model)
-
-
-def _load_adapter(model: object, path: Path) -> object:
-    """Load an adapter, which the model frees; must be called before a context is opened."""
-    LOG.begin()
-    adapter = lib.llama_adapter_lora_init(model, bytes(path))
-    if not adapter:
-        raise DamagedFile(
-            f"{path.name} is not an adapter that llama.cpp can load{LOG.detail}", "convert it again"
-        )
-    return cast(object, adapter)
+def _pointer(array: NDArray[np.uint8]) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def devices() -> list[dict[str, str | int]]:
     """Devices of llama.cpp; see `ggml.devices`."""
-    _init_backend()
+    init_backend()
     return ggml.devices(LIBRARIES)
 
 
 def build_info() -> dict[str, str]:
     """Version and features of the installed llama.cpp, for `doctor`."""
-    _init_backend()
+    init_backend()
     return {
         "llama-cpp-python": str(lib.__version__),
         "system": lib.llama_print_system_info().decode(errors="replace").strip(),

@@ -36,6 +36,8 @@ class TokenEngine(Protocol):
     """Scalar metadata of the model file, as text."""
     n_ctx: int
     n_rows: int
+    n_batch: int
+    """Maximum ids computed at once; longer inputs go `in_blocks` of so many."""
     busy: float
     """Seconds spent computing so far; the rest of a loop's time is spent outside the engine."""
 
@@ -63,6 +65,29 @@ class TokenEngine(Protocol):
         """Replace the sequence's cache by a file that `save` wrote. Raises DamagedFile."""
         ...
 
+    def resize(self, n_rows: int, n_ctx: int) -> None:
+        """Change the number of sequences and their length; what the first of them hold stays, bit for bit.
+
+        Raises EngineError where there is no memory for it; nothing is changed then.
+        """
+        ...
+
     def close(self) -> None:
         """Free the model. The engine cannot be used afterwards."""
         ...
+
+
+def in_blocks(inputs: Sequence[SequenceInput], size: int) -> list[list[SequenceInput]]:
+    """Split inputs of one decode into batches of at most `size` ids; the last one gives all logits.
+
+    The split depends on the numbers of ids alone, so the same calls give the same bits.
+    """
+    if sum(len(each.ids) for each in inputs) <= size:
+        return [list(inputs)]
+    blocks, last = [], []
+    for each in inputs:
+        end = len(each.ids) - max(1, each.n_logits)
+        for start in range(0, end, size):
+            blocks.append([SequenceInput(each.seq, each.ids[start : min(start + size, end)], n_logits=0)])
+        last.append(SequenceInput(each.seq, each.ids[end:], each.n_logits))
+    return [*blocks, last]

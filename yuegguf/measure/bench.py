@@ -104,7 +104,7 @@ def run_bench(bench: Bench, stages: tuple[str, ...], report_stage: Callable[[str
     measured = _StageBench(bench, plan, song, bytes_per_second)
     if "stage1" in stages:
         report_stage("stage 1")
-        reports.append(measured.stage1(lambda: parts.stage1(1), headers.stage1))
+        reports.append(measured.stage1(lambda: parts.stage1(plan.stage1_rows, plan.n_ctx), headers.stage1))
     if "stage2" in stages:
         report_stage("stage 2")
         reports.append(measured.stage2(lambda: parts.stage2(plan.stage2_rows), headers.stage2))

@@ -130,7 +130,7 @@ def _phase_seconds(job: SongJob, prompt: Prompt, plan: Plan, cache: TimingCache)
     parts = engines.engine_factory(models, plan, ComputeOptions(), threading.Event())
     rows, caps = plan.stage2_rows, song.caps
     load = _stage1_load(plan, takes)
-    draft = _step_cost(cache, plan, load, models.stage1_key, lambda: parts.stage1(takes))
+    draft = _step_cost(cache, plan, load, models.stage1_key, lambda: parts.stage1(load.rows, load.ids))
     second = fingerprint(models.stage2)
     refine = _step_cost(cache, plan, plan.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.audio.tags import Tags
 from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab
 from yuegguf.pipeline.engines import EngineFactory
 from yuegguf.pipeline.preview import Preview, previewed
@@ -20,6 +22,7 @@ from yuegguf.request.syllables import count_syllables
 from yuegguf.song.cache_snapshots import KvSnapshots
 from yuegguf.song.folder import SongFolder
 from yuegguf.stages import prompt, stage1
+from yuegguf.stages.batching import Place, StepGenerator
 from yuegguf.stages.faults import Fault, FaultDetector
 from yuegguf.stages.stage1_task import CandidateTask, FaultCheck, ForcedTrack, KeptPrefix, Stage1Task
 
@@ -38,33 +41,52 @@ class Conditioning:
     """The codec's code of silence, for a song whose sections are checked for faults."""
 
 
-def draft(
-    folders: Sequence[SongFolder],
-    conditioning: Sequence[Conditioning],
-    parts: EngineFactory,
-    progress: Progress,
-) -> None:
-    """Stage 1 of candidates of one song, or of a song alone; their codes are in the folders then.
+@dataclass(frozen=True)
+class Stage1Model:
+    """Ids and tokenizer of an open stage 1, shared by the songs in its batch."""
+
+    vocab: Stage1Vocab
+    encode: prompt.EncodeText
+
+    @classmethod
+    def of(cls, engine: TokenEngine, parts: EngineFactory) -> Self:
+        """The ids and the tokenizer of an engine. Raises YueError."""
+        return cls(stage1_vocab(engine.pieces), parts.tokenizer(engine).encode)
+
+
+@dataclass(frozen=True)
+class DraftWork:
+    """Model, engines and limits for the draft of one song."""
+
+    model: Stage1Model
+    parts: EngineFactory
+    n_ctx: int
+    """Maximum ids of context, by the song's plan."""
+    progress: Progress
+
+
+def draft_steps(
+    folder: SongFolder, given: Conditioning, work: DraftWork, place: Place
+) -> StepGenerator[None]:
+    """The steps of stage 1 of a song at its place in a batch; its codes are in the folder then.
 
     Raises YueError; what was sampled is kept.
     """
-    with closing(parts.stage1(len(folders))) as engine, ExitStack() as logs:
-        vocab, encode = stage1_vocab(engine.pieces), parts.tokenizer(engine).encode
-        tasks, report = [], progress
-        for folder, given in zip(folders, conditioning, strict=True):
-            log = logs.enter_context(closing(folder.token_log()))
-            cache = KvSnapshots(
-                folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, _warner(progress)
-            )
-            draft = stage1_task(folder, encode, vocab, given)
-            preview = _preview(folder, parts, _warner(progress))
-            report = logs.enter_context(previewed(preview, log.codes, len(draft.caps), report))
-            tasks.append(CandidateTask(draft, log, cache))
-        generated = stage1.generate_candidates(tasks, engine, vocab, report)
-    for folder, part, sections in zip(folders, tasks, generated, strict=True):
-        _keep_draft(folder, sections)
-        if faults := faults_of(part.task, sections):
-            folder.advance(folder.state, faults=faults)
+    model, parts, progress = work.model, work.parts, work.progress
+    with ExitStack() as stack:
+        log, warn = stack.enter_context(closing(folder.token_log())), _warner(progress)
+        cache = KvSnapshots(
+            folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, warn, lambda: place.songs
+        )
+        task = replace(stage1_task(folder, model.encode, model.vocab, given), n_ctx=work.n_ctx)
+        preview = _preview(folder, parts, warn)
+        report = stack.enter_context(previewed(preview, log.codes, len(task.caps), progress))
+        sections = yield from stage1.candidate_steps(
+            CandidateTask(task, log, cache, report), model.vocab, place
+        )
+    _keep_draft(folder, sections)
+    if faults := faults_of(task, sections):
+        folder.advance(folder.state, faults=faults)
 
 
 def _warner(progress: Progress) -> Callable[[str], None]:

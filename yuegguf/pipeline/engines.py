@@ -28,8 +28,8 @@ REBUILD_HINT = "build it: pip install --force-reinstall --no-cache-dir --no-bina
 class EngineFactory:
     """Factories of the engines and the codec; a phase opens its own and closes it at its end."""
 
-    stage1: Callable[[int], TokenEngine]
-    """Takes the number of candidates."""
+    stage1: Callable[[int, int], TokenEngine]
+    """Takes the number of sequences, and their length in ids."""
     tokenizer: Callable[[TokenEngine], Tokenizer]
     stage2: Callable[[int], TokenEngine]
     """Takes the number of rows."""
@@ -70,7 +70,7 @@ def engine_factory(
     key = f"{models.stage1_key} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
     key += f"{first.flash}"
     return EngineFactory(
-        stage1=lambda takes: engine(models.stage1, replace(first, rows=takes * first.rows), models.loras),
+        stage1=lambda rows, ids: engine(models.stage1, replace(first, rows=rows, ids=ids), models.loras),
         tokenizer=tokenizer,
         stage2=lambda rows: engine(models.stage2, replace(plan.stage2(), rows=rows)),
         codec=lambda: open_codec(models.codec, plan.threads),

@@ -1,109 +1,96 @@
-"""One song from request to files: open what a phase needs, run it, close it, keep the folder.
+"""The phases of one song: each starts from its folder and ends in it.
 
-Every phase starts from the folder, so running and resuming are the same function.
+So running and resuming are the same; `scheduler` opens the models, for several songs at once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, StorageError
-from yuegguf.lm.vocab import stage2_vocab
 from yuegguf.pipeline import draft_phase
-from yuegguf.pipeline.draft_phase import Conditioning
+from yuegguf.pipeline.draft_phase import Conditioning, DraftWork
 from yuegguf.pipeline.engines import EngineFactory
 from yuegguf.pipeline.write_audio import file_extras, write_draft, write_song
-from yuegguf.planning.plan import Plan
-from yuegguf.progress import Event, Progress, silent
-from yuegguf.request.song_request import GuideTrack, Song, SongRequest
+from yuegguf.progress import Event, Progress
+from yuegguf.request.song_request import SongRequest
 from yuegguf.song import voices
 from yuegguf.song.encoding import reference_codes
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import write_markers
 from yuegguf.song.record import Phase
 from yuegguf.song.recordings import encode_guide_track, silence_codes, track_index
-from yuegguf.song.state import finished, finished_sections, where
+from yuegguf.song.state import finished_sections, where
 from yuegguf.stages import stage2
+from yuegguf.stages.batching import Place, StepGenerator
 from yuegguf.stages.stage1_task import ForcedTrack
 from yuegguf.stages.stage2 import Chunk
 
 
-def work(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress = silent) -> Song:
-    """Bring a song from wherever it is to its end, or to the end of the draft that was asked for.
+@contextmanager
+def _timed(folder: SongFolder, phase: Phase, spent: float = 0.0) -> Iterator[list[Phase]]:
+    """Note the seconds of a phase, even if it fails, and the state that follows, which the caller appends.
 
-    Raises YueError of any kind; what was finished before stays in the folder, and calling this again
-    goes on there. `plan` must be the one the song was started with.
+    `spent` are seconds of it before this.
     """
-    with folder.claimed():
-        _work(folder, plan, parts, progress)
-    return finished(folder)
-
-
-def _work(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> None:
-    phases: dict[Phase, Callable[[SongFolder, Plan, EngineFactory, Progress], Phase]]
-    phases = {"draft": _draft, "sketch": _sketch, "refine": _refine, "master": _master}
-    while (phase := where(folder)) != "done":
-        with _timed([folder], phase) as following:
-            following.append(phases[phase](folder, plan, parts, progress))
+    started, following = time.monotonic() - spent, list[Phase]()
+    with _failure_timed(folder, phase, started):
+        yield following
+    _note_seconds(folder, phase, time.monotonic() - started, following[0])
 
 
 @contextmanager
-def _timed(folders: Sequence[SongFolder], phase: Phase) -> Iterator[list[Phase]]:
-    """Note what a phase took, even if it fails, and the state that follows, which the caller appends."""
-    started, following = time.monotonic(), list[Phase]()
+def _failure_timed(folder: SongFolder, phase: Phase, started: float) -> Iterator[None]:
+    """Note the seconds of a phase that fails."""
     try:
-        yield following
+        yield
     except DamagedFile:  # nothing changes in a folder that is refused
         raise
     except BaseException:
         with suppress(StorageError):  # a full disk, of which the failure itself speaks
-            _note_seconds(folders, phase, time.monotonic() - started)
+            _note_seconds(folder, phase, time.monotonic() - started)
         raise
-    _note_seconds(folders, phase, time.monotonic() - started, following[0])
 
 
-def _note_seconds(
-    folders: Sequence[SongFolder], phase: Phase, seconds: float, state: Phase | None = None
-) -> None:
-    """Add to what a phase took in the folders that are in it, and enter the next `state`."""
-    for folder in folders:
-        total = round(folder.record.seconds.get(phase, 0.0) + seconds, 1)
-        folder.advance(state or folder.state, seconds={**folder.record.seconds, phase: total})
+def _note_seconds(folder: SongFolder, phase: Phase, seconds: float, state: Phase | None = None) -> None:
+    """Add to the seconds of a phase in song.json, and enter the next `state`."""
+    total = round(folder.record.seconds.get(phase, 0.0) + seconds, 1)
+    folder.advance(state or folder.state, seconds={**folder.record.seconds, phase: total})
 
 
-def draft_together(
-    folders: Sequence[SongFolder], plan: Plan, parts: EngineFactory, progress: Progress = silent
-) -> None:
-    """Draft the candidates of one song side by side; a folder whose draft is done is left alone.
+def encode_inputs(folder: SongFolder, parts: EngineFactory, progress: Progress) -> float:
+    """Encode what a draft is conditioned on, and keep it in the folder; returns the seconds of it.
 
-    Raises YueError; what was drawn stays in the folders, and calling this again goes on there.
+    It is done before the big model is loaded. Raises YueError.
     """
-    with ExitStack() as claims:
-        for folder in folders:
-            claims.enter_context(folder.claimed())
-        left = [folder for folder in folders if where(folder) == "draft"]
-        if left:
-            with _timed(left, "draft") as following:
-                following.append(_draft_all(left, parts, progress))
+    started = time.monotonic()
+    with _failure_timed(folder, "draft", started):
+        _conditioning(folder, parts, progress)
+    return time.monotonic() - started
 
 
-def _draft(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> Phase:
-    return _draft_all([folder], parts, progress)
+def draft_steps(folder: SongFolder, work: DraftWork, spent: float, place: Place) -> StepGenerator[None]:
+    """The draft of a song at its place in a batch, after `spent` seconds for its inputs. Raises YueError."""
+    with _timed(folder, "draft", spent) as following:
+        given = _conditioning(folder, work.parts, work.progress)
+        yield from draft_phase.draft_steps(folder, given, work, place)
+        following.append("refine")
 
 
-def _draft_all(folders: Sequence[SongFolder], parts: EngineFactory, progress: Progress) -> Phase:
-    conditioning = [_conditioning(folders[0], parts, progress)]  # before the big model is loaded
-    for folder in folders[1:]:
-        folder.copy_encodings(folders[0])  # candidates share their conditioning, so it is encoded once
-        conditioning.append(_conditioning(folder, parts, progress))
-    draft_phase.draft(folders, conditioning, parts, progress)
-    return "refine"
+def write_audio(folder: SongFolder, parts: EngineFactory, progress: Progress) -> None:
+    """Write the audio of a draft that was asked for, or of a refined song, where that comes next.
+
+    Raises YueError.
+    """
+    while (phase := where(folder)) in ("sketch", "master"):
+        with _timed(folder, phase) as following:
+            following.append((_sketch if phase == "sketch" else _master)(folder, parts, progress))
 
 
 def _conditioning(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Conditioning:
@@ -143,7 +130,7 @@ def _track(
     return kept
 
 
-def _sketch(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> Phase:
+def _sketch(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Phase:
     """Render codebook 0 quickly, for the user to choose by."""
     codes, _ = folder.load_stage1()
     progress(Event("draft", codes.shape[1], codes.shape[1], "writing the draft"))
@@ -175,50 +162,53 @@ def _reference(
     return kept
 
 
-def _refine(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> Phase:
-    codes0, _ = folder.load_stage1()
-    base, track = folder.load_kept_part(), _track(folder, parts, progress)
-    first, last = (0, codes0.shape[1])
+def lengths_to_refine(folder: SongFolder) -> list[int]:
+    """Frames of the chunks that stage 2 refines, the longest first. Raises DamagedFile."""
+    codes0 = folder.load_stage1()[0][:, _frames_to_refine(folder)]
+    return stage2.distinct_lengths(codes0, _tracks_to_refine(folder))
+
+
+def _tracks_to_refine(folder: SongFolder) -> list[int]:
+    """The tracks that stage 2 refines: all but a given one."""
+    given = None if folder.request.track is None else track_index(folder.request.track)
+    return [track for track in stage2.BOTH_TRACKS if track != given]
+
+
+def _frames_to_refine(folder: SongFolder) -> slice:
+    """The frames that stage 2 refines: all but those kept of an earlier song. Raises DamagedFile."""
+    frames, base = folder.load_stage1()[0].shape[1], folder.load_kept_part()
     if base and base.refined:  # chunks are counted from where it ends
-        first, last = base.before.shape[2], last - base.after.shape[2]
-    tracks = [row for row in stage2.BOTH_TRACKS if track is None or row != track_index(_given(folder))]
-    new = _refined(folder, codes0[:, first:last], tracks, plan, parts, progress)
-    if track is not None:
-        new[track_index(_given(folder))] = track[0][:, first:last]
-    whole = [base.before, new, base.after] if base and base.refined else [new]
-    folder.save_stage2(np.concatenate(whole, axis=2))
-    folder.delete_folder("chunks")
-    return "master"
+        return slice(base.before.shape[2], frames - base.after.shape[2])
+    return slice(0, frames)
 
 
-def _given(folder: SongFolder) -> GuideTrack:
-    wanted = folder.request.track
-    assert wanted
-    return wanted
+@contextmanager
+def refining(
+    folder: SongFolder, rows: int, parts: EngineFactory, progress: Progress
+) -> Iterator[stage2.Refinement]:
+    """The refinement of a drafted song in waves of `rows` chunks, which must be complete at the end.
 
+    Every chunk is kept as it ends. Raises YueError.
+    """
+    with _timed(folder, "refine") as following:
+        codes0, span, tracks = folder.load_stage1()[0], _frames_to_refine(folder), _tracks_to_refine(folder)
+        base, track = folder.load_kept_part(), _track(folder, parts, progress)
 
-def _refined(
-    folder: SongFolder,
-    codes0: NDArray[np.int16],
-    tracks: Sequence[int],
-    plan: Plan,
-    parts: EngineFactory,
-    progress: Progress,
-) -> NDArray[np.int16]:
-    """Codebook 0 [2, T] → codes [2, 8, T] of some tracks; every chunk is kept as it ends."""
-    done = _whole_chunks(folder, codes0, tracks, progress)
+        def keep(chunk: Chunk, codes: NDArray[np.int16]) -> None:
+            folder.save_chunk(chunk.track, chunk.start, codes)
 
-    def keep(chunk: Chunk, codes: NDArray[np.int16]) -> None:
-        folder.save_chunk(chunk.track, chunk.start, codes)
-
-    if not codes0.shape[1]:
-        return np.zeros((2, 8, 0), np.int16)
-    rows = stage2.rows_for(codes0, plan.stage2_rows, plan.step_effort, tracks)
-    with closing(parts.stage2(rows)) as engine:
-        vocab = stage2_vocab(engine.pieces)
-        return stage2.refine_codes(
-            codes0, engine, vocab, done=done, keep=keep, progress=progress, tracks=tracks
+        done = _whole_chunks(folder, codes0[:, span], tracks, progress)
+        refinement = stage2.Refinement(
+            codes0[:, span], rows, done=done, keep=keep, progress=progress, tracks=tracks
         )
+        yield refinement
+        new = refinement.codes()
+        if track is not None and folder.request.track is not None:
+            new[track_index(folder.request.track)] = track[0][:, span]
+        whole = [base.before, new, base.after] if base and base.refined else [new]
+        folder.save_stage2(np.concatenate(whole, axis=2))
+        folder.delete_folder("chunks")
+        following.append("master")
 
 
 def _whole_chunks(
@@ -240,7 +230,7 @@ def _whole_chunks(
     return done
 
 
-def _master(folder: SongFolder, plan: Plan, parts: EngineFactory, progress: Progress) -> Phase:
+def _master(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Phase:
     codes = folder.load_codes()
     sections, extra = finished_sections(folder), file_extras(folder, codes.shape[2])
     output, title = folder.request.output, folder.title

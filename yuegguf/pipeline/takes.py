@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.files.atomic import storage_errors, workspace
 from yuegguf.models.resolve import Models
-from yuegguf.pipeline import create, engines, phases, run
+from yuegguf.pipeline import create
 from yuegguf.pipeline.extend import Continuation, DraftedSong, ExtendRequest, extend
+from yuegguf.pipeline.scheduler import Scheduler
 from yuegguf.pipeline.song_job import SongJob
-from yuegguf.pipeline.song_models import check_same
+from yuegguf.pipeline.song_work import SongWork
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.progress import Progress, silent
+from yuegguf.progress import Progress, ProgressSum, silent
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Song, SongRequest
 from yuegguf.song.folder import SongFolder
@@ -172,16 +173,16 @@ def draft(
     Raises YueError, with their folder in it.
     """
     parent = folders[0].path.parent if len(folders) > 1 else folders[0].path
+    report = ProgressSum(progress, len(folders), "takes")
+    works = [
+        SongWork(folder, models, options, report.part(number, f"take {number + 1}"))
+        for number, folder in enumerate(folders)
+    ]
+    scheduler = Scheduler(stop=stop)
+    scheduler.submit(*works)
+    scheduler.run()
     try:
-        with ExitStack() as claims:
-            for folder in folders:
-                claims.enter_context(folder.claimed())
-            for folder in folders:
-                check_same(folder, models)
-            made = run.note_plan(folders[0], models, options, folders[0].early, progress)
-            parts = engines.engine_factory(models, made, options, stop or threading.Event())
-            phases.draft_together(folders, made, parts, engines.stopping(progress, stop))
-        return [run.run_song(folder, models, options, progress, stop) for folder in folders]
+        return [work.result() for work in works]
     except YueError as error:
         error.folder = parent
         raise

@@ -18,6 +18,8 @@ MAX_MEMORY_BYTES = 2**50
 """Maximum of a memory option, in bytes."""
 QUANTISED_KV_TYPES = ("q8_0", "q4_0")
 """KV cache types that only flash attention can read."""
+MAX_PARALLEL = 32
+"""Maximum songs that are drafted together; with guidance each has two sequences."""
 
 
 @dataclass(frozen=True)

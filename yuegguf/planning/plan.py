@@ -125,7 +125,7 @@ def make_plan(
         return make_plan(song, models, options, replace(devices, gpu=False), takes)
     lengths = chunk_frames(song)
     rows = options.stage2_rows or best_rows(
-        lengths, _rows_that_fit(placed, models.stage2, options, devices), placed.step_effort
+        lengths, rows_that_fit(placed, models.stage2, options, devices), placed.step_effort
     )
     plan = replace(placed, stage2_rows=min(rows, len(lengths)))
     plan = checked(offloaded(plan, models, options, devices), models, options, devices)
@@ -251,7 +251,7 @@ def most_rows(plan: Plan) -> int:
     return MAX_GPU_ROWS if plan.stage2_gpu_layers == ALL else MAX_STAGE2_ROWS
 
 
-def _rows_that_fit(plan: Plan, stage2: ModelFacts, options: ComputeOptions, devices: Devices) -> int:
+def rows_that_fit(plan: Plan, stage2: ModelFacts, options: ComputeOptions, devices: Devices) -> int:
     """Sequences that fit into both memories; DEFAULT_ROWS if the memory of their KV caches is unknown."""
     own, gpu = usable_memory(options, devices), devices.gpu_memory
     if (gpu if plan.stage2_gpu_layers == ALL else own) is None:

@@ -51,13 +51,17 @@ class KvSnapshots:
         key: str,
         seconds: float,
         warn: Callable[[str], None] = lambda text: None,
+        songs: Callable[[], int] = lambda: 1,
     ) -> None:
         """Keep a snapshot every `seconds` (0 = never), valid for engines opened with the same `key`.
+
+        `songs` is the number of songs that are drafted together, all of which wait while one is saved.
 
         A snapshot only saves time: where it cannot be written or read, `warn` is called and the song
         continues without.
         """
         self._root, self._log, self._key, self._seconds, self._warn = root, log, key, seconds, warn
+        self._songs = songs
         self._next = time.monotonic() + seconds
         self._latest = self._newest_usable()
 
@@ -77,7 +81,7 @@ class KvSnapshots:
             self._seconds = 0.0
             self._warn(f"no more snapshots, a resume would take longer: {error.message}")
         duration = time.monotonic() - started
-        self._next = time.monotonic() + max(self._seconds, MIN_GAP_FACTOR * duration)
+        self._next = time.monotonic() + max(self._seconds, MIN_GAP_FACTOR * duration * self._songs())
 
     def restore(self, engine: TokenEngine, rows: Sequence[int]) -> None:
         """Load the latest snapshot into the sequences. Raises DamagedFile, after deleting the snapshot."""

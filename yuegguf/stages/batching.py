@@ -1,117 +1,248 @@
-"""Lock-step batching: the next step of every unfinished candidate goes to the engine in one call.
+"""Batches of songs: the next step of every song in stage 1 goes to the engine in one call.
 
-A candidate is a generator that yields the inputs of its next step and is sent their logits.
+A song is a generator that yields the inputs of its next step and is sent their logits. Songs join and leave
+between any two steps. A prompt is read in blocks, one between two steps of the others.
+
+llama.cpp reads the weights once for sequences whose numbers follow each other, so the sequences of a song
+that leaves are taken over by those behind it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.lm.protocol import SequenceInput, TokenEngine
-from yuegguf.progress import Event, Progress
+from yuegguf.errors import EngineError
+from yuegguf.lm.protocol import SequenceInput, TokenEngine, in_blocks
 
 Result = TypeVar("Result")
 StepGenerator = Generator[list[SequenceInput], NDArray[np.float32], Result]
 MAX_STEP_IDS = 2
 """Maximum ids of a sequence in a step; an input with more is a prompt."""
+LENGTH_STEP = 1024
+"""Sequences become longer by multiples of so many ids."""
 
 
-class CandidateProgress(Protocol):
-    """Attributes of a candidate that its progress report reads."""
+class Place:
+    """The sequences of one song in a batch; a song's inputs number them from 0."""
 
-    event: Event
-    warnings: list[str]
-    """Warnings not reported yet."""
+    def __init__(self, engine: TokenEngine, first: int, count: int, places: list[Place]) -> None:
+        self.engine, self.first, self.count = engine, first, count
+        self.fixed_pairs = False
+        """Whether the song feeds two ids a step by itself, since one of its tracks is given."""
+        self._places = places
+
+    @property
+    def seqs(self) -> range:
+        """The engine's numbers of these sequences, which change when another song leaves."""
+        return range(self.first, self.first + self.count)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other song is in the batch."""
+        return len(self._places) == 1
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether all songs feed two ids a step: llama.cpp splits a batch of one and two into two."""
+        return all(place.fixed_pairs for place in self._places)
+
+    @property
+    def songs(self) -> int:
+        """Number of songs in the batch."""
+        return len(self._places)
+
+    def reserve(self, ids: int) -> None:
+        """Let sequences hold at least so many ids. Raises EngineError where there is no memory for it."""
+        if ids > self.engine.n_ctx:
+            self.engine.resize(self.engine.n_rows, -(-ids // LENGTH_STEP) * LENGTH_STEP)
 
 
-class ProgressMux:
-    """Merges the progress of several candidates into one."""
+class _Member(Generic[Result]):
+    """A song in a batch."""
 
-    def __init__(self, candidates: Sequence[CandidateProgress], progress: Progress) -> None:
-        self._candidates, self._progress = candidates, progress
-        self._reported: list[Event | None] = [candidate.event for candidate in candidates]
+    def __init__(self, place: Place, steps: StepGenerator[Result]) -> None:
+        self.place, self.steps = place, steps
+        self.blocks: deque[list[SequenceInput]] = deque()
+        """Batches to decode before the song goes on; the last one gives its logits."""
+        self.started = False
+        """Whether anything has been decoded."""
+        self.same_prompt: list[int] = []
+        """Songs that wait for this one's prompt, to copy its caches."""
+        self.waits = False
 
-    def __call__(self, number: int) -> None:
-        """Report the warnings of the candidate that took a step, then the progress of all."""
-        candidate, many = self._candidates[number], len(self._candidates) > 1
-        while candidate.warnings:
-            warning = f"take {number + 1}: " * many + candidate.warnings.pop(0)
-            self._progress(Event("draft", candidate.event.done, candidate.event.total, warning=warning))
-        if candidate.event is not self._reported[number]:
-            self._reported[number] = candidate.event
-            self._progress(self._merged(candidate.event.note) if many else candidate.event)
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the next input is part of a prompt."""
+        return len(self.blocks) > 1 or any(len(each.ids) > MAX_STEP_IDS for each in self.blocks[0])
 
-    def _merged(self, note: str) -> Event:
-        done, total = (
-            sum(getattr(candidate.event, name) for candidate in self._candidates)
-            for name in ("done", "total")
-        )
-        return Event("draft", done, total, f"{len(self._candidates)} takes, {note}")
+    def inputs(self) -> list[SequenceInput]:
+        """The next inputs, with the engine's numbers."""
+        first = self.place.first
+        return [SequenceInput(first + each.seq, each.ids, each.n_logits) for each in self.blocks[0]]
 
 
-class LockstepBatch(Generic[Result]):
-    """Runs candidates to their ends, one batch a step."""
+class StepBatch(Generic[Result]):
+    """The songs in stage 1, the oldest first, and the steps that they take together."""
 
-    def __init__(
-        self, candidates: Sequence[StepGenerator[Result]], engine: TokenEngine, report: ProgressMux
-    ) -> None:
-        self._candidates, self._engine, self._report = candidates, engine, report
-        self._inputs: dict[int, list[SequenceInput]] = {}
-        """Unfinished candidate → inputs of its next step."""
-        self._results: dict[int, Result] = {}
+    def __init__(self, engine: TokenEngine) -> None:
+        self._engine = engine
+        self._members: dict[int, _Member[Result]] = {}
+        self._places: list[Place] = []
+        self._ended: dict[int, Result | Exception] = {}
 
-    def run(self, same_prompt: bool = False) -> list[Result]:
-        """Run every candidate to its end; returns their results in order.
+    def __len__(self) -> int:
+        """Number of songs."""
+        return len(self._members)
 
-        Prompts are decoded one candidate at a time, as for a candidate alone. With `same_prompt` all begin
-        with the same ids in empty sequences, so these are decoded once and their cache is copied.
+    def join(self, song: int, count: int, start: Callable[[Place], StepGenerator[Result]]) -> None:
+        """Let a song with `count` sequences take part; a failure is its result."""
+        first = sum(place.count for place in self._places)
+        place = Place(self._engine, first, count, self._places)
+        member = _Member(place, start(place))
+        self._members[song] = member
+        self._places.append(place)
+        self._advance(song, lambda: self._first_step(member))
+
+    def _first_step(self, member: _Member[Result]) -> list[SequenceInput]:
+        place = member.place
+        if place.first + place.count > self._engine.n_rows:
+            self._engine.resize(place.first + place.count, self._engine.n_ctx)
+        for seq in place.seqs:
+            self._engine.forget(seq, 0)
+        return next(member.steps)
+
+    def step(self) -> dict[int, Result | Exception]:
+        """Decode a block of the oldest unread prompt, then a step of all other songs.
+
+        Returns what has ended since the last call: songs → results, or the exceptions that ended them.
+        Raises Interrupted when the engine was stopped in a prompt.
         """
-        for number, candidate in enumerate(self._candidates):
-            self._advance(number, lambda candidate=candidate: next(candidate))  # type: ignore[misc]
-        if same_prompt and len(self._inputs) == len(self._candidates):
-            self._share_prompt()
-        while self._inputs:
-            prompts = [number for number, inputs in self._inputs.items() if _is_prompt(inputs)]
-            for number in prompts:
-                self._step([number])
-            if not prompts:
-                self._step(sorted(self._inputs))
-        return [self._results[number] for number in range(len(self._candidates))]
+        reading = [song for song, m in self._members.items() if m.reads_prompt and not m.waits][:1]
+        for song in reading:
+            self._share_prompt(song)
+            self._decode(reading)
+        ready = [
+            song
+            for song, member in self._members.items()
+            if not (member.reads_prompt or member.waits or song in reading)
+        ]
+        if ready:
+            self._decode(ready)
+        ended, self._ended = self._ended, {}
+        return ended
 
-    def _share_prompt(self) -> None:
-        first = self._inputs[0]
-        if any([i.ids for i in inputs] != [i.ids for i in first] for inputs in self._inputs.values()):
-            return
-        logits = self._engine.decode([SequenceInput(source.seq, source.ids, 1) for source in first])
-        for number, inputs in list(self._inputs.items())[1:]:
-            for source, target in zip(first, inputs, strict=True):
-                self._engine.copy(source.seq, target.seq)
-            self._send(number, logits)
-        self._send(0, logits)
-
-    def _step(self, numbers: Sequence[int]) -> None:
-        """Decode the next steps of these candidates in one batch."""
-        logits = self._engine.decode([each for number in numbers for each in self._inputs[number]])
-        for number in numbers:
-            count = sum(each.n_logits for each in self._inputs[number])
-            candidate_logits, logits = logits[:count], logits[count:]
-            self._send(number, candidate_logits)
-
-    def _send(self, number: int, logits: NDArray[np.float32]) -> None:
-        self._advance(number, lambda: self._candidates[number].send(logits))
-        self._report(number)
-
-    def _advance(self, number: int, step: Callable[[], list[SequenceInput]]) -> None:
+    def run(self) -> dict[int, Result]:
+        """Run all songs to their ends; returns their results. Raises what ends one of them."""
+        results: dict[int, Result] = {}
         try:
-            self._inputs[number] = step()
+            while self._members or self._ended:
+                for song, result in self.step().items():
+                    if isinstance(result, Exception):
+                        raise result
+                    results[song] = result
+        finally:
+            self.close()
+        return results
+
+    def drop(self, song: int, error: Exception) -> None:
+        """End a song with an error."""
+        self._leave(song, _thrown(self._members[song], error))
+
+    def drop_all(self, reason: Callable[[], Exception]) -> None:
+        """End all songs, each with an error of its own."""
+        for song, member in self._members.items():
+            self._ended[song] = _thrown(member, reason())
+        self._members.clear()
+        self._places.clear()
+
+    def close(self) -> None:
+        """End all songs without results, so that what they have open is closed."""
+        for member in self._members.values():
+            member.steps.close()
+        self._members.clear()
+        self._places.clear()
+
+    def _share_prompt(self, song: int) -> None:
+        """Let songs that begin with the same ids in empty sequences wait for their first prompt."""
+        member = self._members[song]
+        if member.started:
+            return
+        for other, follower in self._members.items():
+            new = follower is not member and not (follower.started or follower.waits)
+            if new and list(follower.blocks) == list(member.blocks):
+                follower.waits = True
+                member.same_prompt.append(other)
+
+    def _decode(self, songs: Sequence[int]) -> None:
+        """Decode the next inputs of these songs in one batch."""
+        members = [self._members[song] for song in songs]
+        try:
+            logits = self._engine.decode([each for member in members for each in member.inputs()])
+        except EngineError as error:
+            if len(songs) == 1:
+                self.drop(songs[0], error)
+                return
+            for song in songs:  # one of them is at fault
+                self._decode([song])
+            return
+        if len(songs) > 1 or members[0].same_prompt:
+            logits = logits.copy()  # what one song does next may free the engine's own array
+        for song, member in zip(songs, members, strict=True):
+            count = sum(each.n_logits for each in member.blocks.popleft())
+            member.started = True
+            part, logits = logits[:count], logits[count:]
+            if not member.blocks:
+                self._send(song, member, part)
+
+    def _send(self, song: int, member: _Member[Result], logits: NDArray[np.float32]) -> None:
+        """Let a song go on, and those that have the same prompt."""
+        followers, member.same_prompt = member.same_prompt, []
+        for other in followers:
+            follower = self._members[other]
+            for source, target in zip(member.place.seqs, follower.place.seqs, strict=True):
+                self._engine.copy(source, target)
+            follower.waits, follower.started = False, True
+            follower.blocks.clear()
+        for each in (song, *followers):
+            steps = self._members[each].steps
+            self._advance(each, lambda steps=steps: steps.send(logits))  # type: ignore[misc]
+
+    def _advance(self, song: int, step: Callable[[], list[SequenceInput]]) -> None:
+        try:
+            inputs = step()
         except StopIteration as end:
-            self._inputs.pop(number, None)
-            self._results[number] = end.value
+            self._leave(song, end.value)
+        except Exception as error:  # a song's failure stops no other
+            self._leave(song, error)
+        else:
+            self._members[song].blocks = deque(in_blocks(inputs, self._engine.n_batch))
+
+    def _leave(self, song: int, result: Result | Exception) -> None:
+        """Keep a song's result, and close the gap in the sequences."""
+        member = self._members.pop(song)
+        self._places.remove(member.place)
+        self._ended[song] = result
+        for other in member.same_prompt:
+            self._members[other].waits = False
+        first = 0
+        for place in self._places:
+            for offset in range(place.count if place.first != first else 0):
+                self._engine.copy(place.first + offset, first + offset)
+            place.first, first = first, first + place.count
 
 
-def _is_prompt(inputs: Sequence[SequenceInput]) -> bool:
-    return any(len(each.ids) > MAX_STEP_IDS for each in inputs)
+def _thrown(member: _Member[Result], error: Exception) -> Exception:
+    """Raise an error in a song's generator; returns what ends it."""
+    try:
+        member.steps.throw(error)
+    except StopIteration:
+        return error
+    except Exception as raised:  # its clean-up may fail with another one
+        return raised
+    member.steps.close()
+    return error

@@ -4,32 +4,25 @@ The conditional sequence keeps its KV cache from section to section; the uncondi
 section's last prompt id and is fed the same new ids, so both are one batch per step. Codes in the journal
 are replayed through the very same steps, so a resumed song continues bit for bit.
 
-Several candidates of a song share the prompt's computation and then their steps.
+Several songs, or candidates of one, take their steps in one batch (`batching`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.errors import DamagedFile, EngineError
+from yuegguf.errors import DamagedFile
 from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.stages.batching import LockstepBatch, ProgressMux
+from yuegguf.stages.batching import Place, StepBatch
 from yuegguf.stages.lookahead import NgramDrafter
-from yuegguf.stages.sampler import (
-    COND,
-    END,
-    UNCOND,
-    choices_in_context,
-    penalise,
-    sample_choice,
-    step_scores,
-    uniform,
-)
+from yuegguf.stages.next_code import CodeSampler
+from yuegguf.stages.sampler import COND, UNCOND, choices_in_context
 from yuegguf.stages.stage1_task import (
     END_OF_AUDIO,
     CandidateTask,
@@ -63,24 +56,28 @@ def generate_codes(
 
     Raises RequestError when one section does not fit into the context, EngineError, Interrupted.
     """
-    return generate_candidates([CandidateTask(task, journal, snapshots)], engine, vocab, progress)[0]
+    return generate_candidates([CandidateTask(task, journal, snapshots, progress)], engine, vocab)[0]
 
 
 def generate_candidates(
-    tasks: Sequence[CandidateTask], engine: TokenEngine, vocab: Stage1Vocab, progress: Progress = silent
+    tasks: Sequence[CandidateTask], engine: TokenEngine, vocab: Stage1Vocab
 ) -> list[list[SectionCodes]]:
-    """Generate candidates of one song, in batches of all unfinished ones; see `generate_codes`.
+    """Generate several candidates, in batches of all unfinished ones; see `generate_codes`."""
+    batch: StepBatch[list[SectionCodes]] = StepBatch(engine)
+    for number, each in enumerate(tasks):
+        batch.join(number, each.n_seqs, partial(candidate_steps, each, vocab))
+    results = batch.run()
+    return [results[number] for number in range(len(tasks))]
 
-    The engine needs two sequences for each with guidance, else one. A candidate's random numbers are its
-    own: beside others only the last bits of its logits are those of a larger batch.
+
+def candidate_steps(each: CandidateTask, vocab: Stage1Vocab, place: Place) -> Steps:
+    """The steps of a candidate at its place in a batch; see `generate_codes`.
+
+    Its random numbers are its own: beside others only the last bits of its logits are those of a larger
+    batch.
     """
-    for each in tasks:
-        check_context(each.task, engine.n_ctx)
-    candidates = [_Candidate(each, engine, vocab, number) for number, each in enumerate(tasks)]
-    checkpoints = [candidate.restore() for candidate in candidates]
-    steps = [each.generate(checkpoint) for each, checkpoint in zip(candidates, checkpoints, strict=True)]
-    batch = LockstepBatch(steps, engine, ProgressMux(candidates, progress))
-    return batch.run(same_prompt=len(tasks) > 1 and not any(checkpoints))
+    check_context(each.task, each.task.n_ctx or place.engine.n_ctx)
+    return (yield from _Candidate(each, place, vocab).generate())
 
 
 class _Candidate:
@@ -89,14 +86,13 @@ class _Candidate:
     Methods that need logits are generators: they yield the inputs of a step and are sent its logits.
     """
 
-    def __init__(self, each: CandidateTask, engine: TokenEngine, vocab: Stage1Vocab, number: int) -> None:
-        """`number` selects the candidate's sequences among those of all."""
+    def __init__(self, each: CandidateTask, place: Place, vocab: Stage1Vocab) -> None:
         self.task, self.journal, self.snapshots = each.task, each.journal, each.snapshots
-        self.engine, self.vocab = engine, vocab
-        count = 2 if each.task.sampling.guided else 1
-        self.seqs = range(number * count, (number + 1) * count)
+        self.place, self.engine, self.vocab = place, place.engine, vocab
+        self.sampler, self.progress = CodeSampler(self.task, self.journal, vocab), each.progress
+        self.n_ctx = each.task.n_ctx or place.engine.n_ctx
+        place.fixed_pairs = each.task.forced is not None
         self.event = Event("draft", 0, sum(each.task.caps))
-        self.warnings: list[str] = []
         self.n_fed = 0
         """Ids of the current context in the conditional sequence."""
         self.n_fed_uncond = 0
@@ -112,8 +108,9 @@ class _Candidate:
         self.spare_logits: Logits | None = None
         """Logits after an accepted draft: the next code needs no step."""
 
-    def generate(self, checkpoint: Checkpoint | None) -> Steps:
-        """Generate all sections from a restored checkpoint, or from the beginning."""
+    def generate(self) -> Steps:
+        """Generate all sections from the newest snapshot on, or from the beginning."""
+        checkpoint = self._restored()
         done = checkpoint.section if checkpoint else self.task.kept_prefix.sections
         self.sections = [self._journal_codes(i) for i in range(done)]
         self._reset_counts()
@@ -125,17 +122,28 @@ class _Candidate:
                 self.frames_done += len(codes) // 2
         return self.sections
 
-    def restore(self) -> Checkpoint | None:
+    def _restored(self) -> Checkpoint | None:
         """Load the latest snapshot; without a usable one everything is replayed, to the same bits."""
         checkpoint = self.snapshots.latest() if self.snapshots else None
         if self.snapshots and checkpoint and checkpoint.section < len(self.task.caps):
+            self.sections = [self._journal_codes(i) for i in range(checkpoint.section)]
+            self.first = checkpoint.first
+            self.place.reserve(self._section_ids(checkpoint.section))
             try:
-                self.snapshots.restore(self.engine, self.seqs)
+                self.snapshots.restore(self.engine, self.place.seqs)
                 return checkpoint
             except DamagedFile:
-                for seq in self.seqs:
+                self.first = 0
+                for seq in self.place.seqs:
                     self.engine.forget(seq, 0)
         return None
+
+    def _section_ids(self, section: int) -> int:
+        """Maximum ids of context that a section takes, from the oldest section that is still in it."""
+        return len(self._context(section)) + 2 * self.task.caps[section] + 1
+
+    def _forget(self, which: int, keep: int) -> None:
+        self.engine.forget(self.place.seqs[which], keep)
 
     def _reset_counts(self) -> None:
         """Set the frame count and the n-gram statistics to those of the finished sections."""
@@ -160,7 +168,8 @@ class _Candidate:
             if len(codes) < len(replay):
                 code = replay[len(codes)]
             else:
-                code = self._next_code(section, len(codes), logits, in_context)
+                forced = self._forced_code(len(codes))
+                code = self.sampler.next_code(section, len(codes), logits, in_context, forced)
                 self.journal.append(section, code)
             if draft not in (None, code):
                 self._reject_draft()
@@ -210,7 +219,7 @@ class _Candidate:
             return None, logits
         sampled = len(codes) > self.task.kept_codes(section)
         if sampled and self.snapshots and n_replay <= 0:
-            self.snapshots.offer(self.engine, self.seqs, Checkpoint(section, len(codes), self.first))
+            self.snapshots.offer(self.engine, self.place.seqs, Checkpoint(section, len(codes), self.first))
         draft = self._draft(section, codes) if sampled else None
         unknown = n_replay <= (0 if draft is None else 1)
         logits, self.spare_logits = yield from self._step(section, pending, draft, unknown)
@@ -223,8 +232,8 @@ class _Candidate:
         guided = self.task.sampling.guidance(section) != 1.0
         forced = self._forced_code(len(codes))
         if forced is not None:
-            return forced
-        return self.drafter.predict() if guided and self.task.speculative else None
+            return forced if self.place.in_pairs else None
+        return self.drafter.predict() if guided and self.task.speculative and self.place.alone else None
 
     def _forced_code(self, position: int) -> int | None:
         """The forced track's code at this position of a section; None where the other track is next."""
@@ -237,24 +246,24 @@ class _Candidate:
         """Drop a fed code that was not sampled from the caches."""
         self.spare_logits = None
         self.n_fed -= 1
-        self.engine.forget(self.seqs[COND], self.n_fed)
+        self._forget(COND, self.n_fed)
         if self.n_fed_uncond:
             self.n_fed_uncond -= 1
-            self.engine.forget(self.seqs[UNCOND], self.n_fed_uncond)
+            self._forget(UNCOND, self.n_fed_uncond)
 
     def _make_room(self, section: int) -> PendingIds:
         """Drop the oldest sections until a section fits; returns the ids before its first code."""
-        need = 2 * self.task.caps[section] + 1
         first = self.first
-        while self.first < section and len(self._context(section)) + need > self.engine.n_ctx:
+        while self.first < section and self._section_ids(section) > self.n_ctx:
             self.first += 1
         if self.first != first:  # all later positions move, so they are computed again
-            self.engine.forget(self.seqs[COND], 0)
+            self._forget(COND, 0)
             self.n_fed = 0
         self.section_start = self.n_fed
-        if len(self.seqs) > 1:
-            self.engine.forget(self.seqs[UNCOND], 0)
+        if self.place.count > 1:
+            self._forget(UNCOND, 0)
             self.n_fed_uncond = 0
+        self.place.reserve(self._section_ids(section))
         ids = self._context(section)
         return PendingIds(ids[self.n_fed :], ids[-1:])
 
@@ -277,7 +286,8 @@ class _Candidate:
         outcome = "generated again" if again else "kept, since it has no retries left"
         if not fault.certain:
             outcome = "kept, but listen to it"
-        self.warnings.append(f"section {section + 1} is {outcome}: {fault.sentence}")
+        warning = f"section {section + 1} is {outcome}: {fault.sentence}"
+        self.progress(Event("draft", self.event.done, self.event.total, warning=warning))
         return fault.certain and again
 
     def _restart_section(self, section: int) -> None:
@@ -287,7 +297,7 @@ class _Candidate:
         """
         self.journal.restart(section, self.task.kept_codes(section))
         self.spare_logits, self.n_fed = None, self.section_start
-        self.engine.forget(self.seqs[COND], self.n_fed)
+        self._forget(COND, self.n_fed)
         self._reset_counts()
 
     def _step(
@@ -301,44 +311,13 @@ class _Candidate:
         both = self.task.sampling.guidance(section) != 1.0
         extra = [] if draft is None else self._ids([draft])
         n_logits = 1 + len(extra) if unknown else 0
-        inputs = [SequenceInput(self.seqs[COND], [*pending.cond, *extra], n_logits)]
+        inputs = [SequenceInput(COND, [*pending.cond, *extra], n_logits)]
         if both:
-            inputs.append(SequenceInput(self.seqs[UNCOND], [*pending.uncond, *extra], n_logits))
+            inputs.append(SequenceInput(UNCOND, [*pending.uncond, *extra], n_logits))
         logits = yield inputs
         self.n_fed += len(inputs[0].ids)
         self.n_fed_uncond += len(inputs[-1].ids) if both else 0
         return (logits[::2], logits[1::2]) if extra else (logits, None)
-
-    def _next_code(self, section: int, position: int, logits: Logits, in_context: NDArray[np.bool_]) -> int:
-        """The code at a position, sampled or forced; or END_OF_AUDIO."""
-        n_new, forced = position - self.task.kept_codes(section), self._forced_code(position)
-        # a section ends on a whole frame
-        may_end = n_new >= self.task.sampling.min_new_tokens and position % 2 == 0
-        if self.task.forced and self.task.forced.sets_length:
-            may_end = False
-        if forced is not None and not may_end:
-            return forced
-        scores = self._scores(section, logits, in_context)
-        if not may_end:
-            scores[END] = -np.inf
-        code = self._sample(section, position, scores)
-        return code if forced is None or code == END_OF_AUDIO else forced
-
-    def _scores(self, section: int, logits: Logits, in_context: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Penalised scores [1025] of the choices. Raises EngineError for NaN or infinity."""
-        sampling = self.task.sampling
-        scores = step_scores(logits, sampling.guidance(section), self.vocab)
-        if not np.isfinite(scores).all():
-            raise EngineError(
-                "the model's output is not a number", "its file may be damaged: convert it again"
-            )
-        return penalise(scores, in_context, sampling.repetition_penalty)
-
-    def _sample(self, section: int, position: int, scores: NDArray[np.float64]) -> int:
-        task, attempt = self.task, self.journal.attempt(section)
-        random = uniform(task.seed, task.candidate, section, position, attempt)
-        choice = sample_choice(scores, task.sampling, random)
-        return END_OF_AUDIO if choice == END else choice - 1
 
     def _report(self, section: int, count: int) -> None:
         caps, labels = self.task.caps, self.task.labels
@@ -346,3 +325,4 @@ class _Candidate:
         name = f", {labels[section]}" if labels else ""
         note = f"section {section + 1} of {len(caps)}{name}"
         self.event = Event("draft", done, self.frames_done + sum(caps[section:]), note)
+        self.progress(self.event)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from yuegguf.errors import RequestError
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.vocab import Stage1Vocab
+from yuegguf.progress import Progress, silent
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages.faults import Fault
 from yuegguf.stages.prompt import Prompt
@@ -111,6 +112,8 @@ class Stage1Task:
     fault_check: FaultCheck | None = None
     retries: int = 0
     """Maximum restarts of a section with a certain fault."""
+    n_ctx: int | None = None
+    """Maximum ids of context; None = the engine's. Beside other songs the engine's may be longer."""
 
     def kept_codes(self, section: int) -> int:
         """Number of kept codes at the beginning of the first section that is generated; 0 for the others."""
@@ -119,11 +122,17 @@ class Stage1Task:
 
 @dataclass(frozen=True)
 class CandidateTask:
-    """Task of one candidate, its journal and its snapshots."""
+    """Task of one candidate, its journal, its snapshots and the callback for its progress."""
 
     task: Stage1Task
     journal: Journal
     snapshots: Snapshots | None = None
+    progress: Progress = silent
+
+    @property
+    def n_seqs(self) -> int:
+        """Sequences that it needs: two with guidance, else one."""
+        return 2 if self.task.sampling.guided else 1
 
 
 def section_context(

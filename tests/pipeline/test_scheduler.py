@@ -1,0 +1,251 @@
+"""Many songs on one scheduler: each as if alone, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers import song_bytes
+
+from yuegguf.errors import DamagedFile, EngineError, Interrupted, StorageError, YueError
+from yuegguf.lm import llama
+from yuegguf.models.resolve import nano_models
+from yuegguf.pipeline import create, phases, takes
+from yuegguf.pipeline.run import run_song
+from yuegguf.pipeline.scheduler import Scheduler
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.pipeline.song_work import SongWork
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.progress import Event, silent
+from yuegguf.request.prepared import prepare
+from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.request.sampling import Sampling
+from yuegguf.request.song_request import GuideTrack, SongRequest
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.state import where
+
+OPTIONS = ComputeOptions(threads=1, stage2_rows=3, snapshot_seconds=0)
+LYRICS = "[verse]\nla la la\n[chorus]\nlo lo"
+FREE = Sampling(guidance_first=1.0, guidance_rest=1.0)
+REQUESTS = [
+    SongRequest("female pop", LYRICS, seed=1, segment_seconds=1.0),
+    SongRequest("rock", "[verse]\nla", seed=2, segment_seconds=2.0, retries=0),
+    SongRequest("warm folk, slow", LYRICS, seed=3, segment_seconds=1.0, sampling=FREE),
+    SongRequest("instrumental pop", LYRICS, seed=4, segment_seconds=1.0, track=GuideTrack("vocal")),
+    SongRequest("jazz", "[verse]\nla\n[bridge]\nli\n[chorus]\nlo", seed=5, segment_seconds=1.0),
+]
+"""Prompts, lengths, guidance and given tracks of several kinds."""
+
+Songs = list[SongFolder]
+
+
+def folders(parent: Path, requests: Sequence[SongRequest] = REQUESTS, draft: str = "") -> Songs:
+    return [create.start(job_of(parent, request, draft)) for request in requests]
+
+
+def job_of(parent: Path, request: SongRequest, draft: str = "", count: int = 1) -> SongJob:
+    preview = PreviewOptions(draft)  # type: ignore[arg-type]
+    return SongJob(prepare(request), nano_models(), parent, None, OPTIONS, preview, count)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, bytes]]:
+    """`alone(2)` → what that request's song consists of when `run` makes it."""
+    parent, made = tmp_path_factory.mktemp("alone"), {}
+
+    def content(number: int) -> dict[str, bytes]:
+        if number not in made:
+            folder = folders(parent, REQUESTS[number : number + 1])[0]
+            run_song(folder, nano_models(), OPTIONS, silent, None)
+            made[number] = song_bytes(folder.path)
+        return made[number]
+
+    return content
+
+
+def works_of(songs: Songs, **options: object) -> list[SongWork]:
+    return [SongWork(song, nano_models(), OPTIONS, **options) for song in songs]  # type: ignore[arg-type]
+
+
+def run_all(scheduler: Scheduler, works: Sequence[SongWork]) -> None:
+    for work in works:
+        scheduler.submit(work)
+    scheduler.run()
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 8])
+def test_each_song_is_the_same_as_alone(
+    parallel: int, tmp_path: Path, alone: Callable[[int], dict[str, bytes]]
+) -> None:
+    works = works_of(folders(tmp_path))
+    run_all(Scheduler(parallel), works)
+    for number, work in enumerate(works):
+        assert work.result().folder == work.folder.path
+        assert song_bytes(work.folder.path) == alone(number), number
+        assert not (work.folder.path / ".lock").exists()
+
+
+def test_songs_join_as_others_leave_and_many_are_in_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    real = llama.LlamaEngine.decode
+
+    def noted(self: object, inputs: Sequence[object]) -> object:
+        widths.append(len(inputs))
+        return real(self, inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(llama.LlamaEngine, "decode", noted)
+    songs = folders(tmp_path, [replace(request, track=None) for request in REQUESTS], draft="mix")
+    waiting = iter(songs)
+    begun: list[SongWork] = []
+    scheduler = Scheduler(2, more=lambda: more())
+
+    def more() -> bool:
+        song = next(waiting, None)
+        if song is None:
+            return False
+        begun.append(SongWork(song, nano_models(), OPTIONS))
+        scheduler.submit(begun[-1])
+        return True
+
+    scheduler.run()
+    assert [work.folder.path for work in begun] == [song.path for song in songs]
+    assert all(work.result().draft for work in begun)
+    assert max(widths) == 4  # two songs with guidance
+    assert widths.count(1) + widths.count(2) < len(widths) / 2
+
+
+def test_takes_count_as_one_song_and_share_a_batch(tmp_path: Path) -> None:
+    group = takes.start(job_of(tmp_path, REQUESTS[0], count=3))
+    works = works_of(group)
+    scheduler = Scheduler()
+    scheduler.submit(*works)
+    scheduler.run()
+    assert len({(work.folder.path / "tokens.log").read_bytes() for work in works}) == 3
+    assert all(work.result().draft for work in works)
+
+
+def failing_at(path: Path, error: Exception) -> Callable[[Event], None]:
+    """A progress callback that fails in the middle of a draft."""
+
+    def report(event: Event) -> None:
+        if event.phase == "draft" and event.done > 20:
+            raise error
+
+    return report
+
+
+def test_a_failing_song_is_its_own_result(
+    tmp_path: Path, alone: Callable[[int], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    songs = folders(tmp_path)
+    (songs[1].path / "song.json").write_text("{")
+    real = phases.refining
+
+    def refining(folder: SongFolder, *rest: object) -> object:
+        if folder.path == songs[2].path:
+            raise StorageError("the disk is full")
+        return real(folder, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(phases, "refining", refining)
+    works = works_of(songs)
+    works[4] = SongWork(songs[4], nano_models(), OPTIONS, failing_at(songs[4].path, EngineError("it broke")))
+    run_all(Scheduler(4), works)
+    found = {number: outcome(work) for number, work in enumerate(works)}
+    errors = {number: error for number, error in found.items() if isinstance(error, YueError)}
+    assert {n: type(error) for n, error in errors.items()} == {
+        1: DamagedFile,
+        2: StorageError,
+        4: EngineError,
+    }
+    assert {n: error.folder for n, error in errors.items()} == {n: songs[n].path for n in errors}
+    assert [song_bytes(songs[n].path) for n in (0, 3)] == [alone(0), alone(3)]
+    monkeypatch.setattr(phases, "refining", real)
+    again = works_of([SongFolder.open(songs[n].path) for n in (2, 4)])
+    run_all(Scheduler(2), again)
+    assert [song_bytes(work.folder.path) for work in again] == [alone(2), alone(4)]
+
+
+def stopping_after(stop: threading.Event, events: int, phase: str) -> Callable[[Event], None]:
+    counted = iter(range(events))
+
+    def report(event: Event) -> None:
+        if event.phase == phase and next(counted, None) is None:
+            stop.set()
+
+    return report
+
+
+@pytest.mark.parametrize(("events", "phase"), [(3, "draft"), (150, "draft"), (40, "refine"), (1, "master")])
+def test_stopped_songs_go_on_at_their_exact_codes_mixed_with_new_ones(
+    events: int, phase: str, tmp_path: Path, alone: Callable[[int], dict[str, bytes]]
+) -> None:
+    songs, stop = folders(tmp_path, REQUESTS[:3]), threading.Event()
+    works = works_of(songs, progress=stopping_after(stop, events, phase))
+    run_all(Scheduler(3, stop), works)
+    stopped = [work for work in works if isinstance(outcome(work), Interrupted)]
+    assert stopped
+    assert not [work for work in works if (work.folder.path / ".lock").exists()]
+    songs = [SongFolder.open(song.path) for song in songs] + folders(tmp_path, REQUESTS[3:])
+    again = works_of(songs[::-1])
+    run_all(Scheduler(5), again)
+    for number, song in enumerate(songs):
+        assert song_bytes(song.path) == alone(number), number
+
+
+def outcome(work: SongWork) -> object:
+    try:
+        return work.result()
+    except Exception as error:
+        return error
+
+
+def test_a_cancelled_song_stops_within_a_step_and_the_others_go_on(
+    tmp_path: Path, alone: Callable[[int], dict[str, bytes]]
+) -> None:
+    songs = folders(tmp_path, REQUESTS[:3])
+    works: list[SongWork] = []
+
+    def cancel(event: Event) -> None:
+        if event.done == 30:
+            works[1].cancel()
+
+    works += [SongWork(songs[0], nano_models(), OPTIONS, cancel), *works_of(songs[1:])]
+    run_all(Scheduler(3), works)
+    assert isinstance(outcome(works[1]), Interrupted)
+    assert where(SongFolder.open(songs[1].path)) == "draft"
+    assert song_bytes(songs[0].path) == alone(0)
+    assert song_bytes(songs[2].path) == alone(2)
+
+
+def test_another_thread_adds_songs_while_others_are_drafted(
+    tmp_path: Path, alone: Callable[[int], dict[str, bytes]]
+) -> None:
+    songs = folders(tmp_path, REQUESTS[:2])
+    scheduler, later = Scheduler(2), works_of(songs[1:])
+    adding = threading.Thread(target=lambda: scheduler.submit(later[0]))
+
+    def add(event: Event) -> None:
+        if event.done == 10 and event.phase == "draft" and not adding.ident:
+            adding.start()
+            adding.join()
+
+    first = SongWork(songs[0], nano_models(), OPTIONS, add)
+    run_all(scheduler, [first])
+    for number, work in enumerate([first, *later]):
+        work.result()
+        assert song_bytes(work.folder.path) == alone(number)
+
+
+def test_what_ends_is_reported_once_and_at_once(tmp_path: Path) -> None:
+    ended: list[Path] = []
+    songs = folders(tmp_path, REQUESTS[:3], draft="mix")
+    (songs[0].path / "song.json").write_text("{")
+    works = works_of(songs, at_end=lambda work: ended.append(work.folder.path))
+    run_all(Scheduler(3), works)
+    assert ended[0] == songs[0].path
+    assert sorted(ended) == sorted(song.path for song in songs)

@@ -1,0 +1,49 @@
+"""The songs of a scheduler, by age."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from yuegguf.errors import Interrupted
+from yuegguf.pipeline.song_work import SongWork
+
+Group = tuple[SongWork, ...]
+"""A song, or takes of one request, which are drafted together and count as one."""
+
+
+class SongQueue:
+    """Songs that have not ended, the oldest first; any thread may add some."""
+
+    def __init__(self, stop: threading.Event, more: Callable[[], bool]) -> None:
+        """`more` adds a song if there is another one, and says whether it did."""
+        self.stop, self.more = stop, more
+        self._groups: list[Group] = []
+        self._lock = threading.Lock()
+        self.version = 0
+        """Number of groups that were ever added."""
+
+    def add(self, group: Group) -> None:
+        """Add a group as the youngest."""
+        with self._lock:
+            self._groups.append(group)
+            self.version += 1
+
+    def groups(self) -> list[Group]:
+        """The groups with a song that has not ended."""
+        with self._lock:
+            self._groups = [group for group in self._groups if not all(work.ended for work in group)]
+            return list(self._groups)
+
+    def works(self) -> list[SongWork]:
+        """The songs that have not ended."""
+        return [work for group in self.groups() for work in group if not work.ended]
+
+    def begin(self, group: Group) -> list[SongWork]:
+        """Begin with the songs of a group; returns those that have not ended."""
+        for work in group:
+            if work.cancelled and not work.ended:
+                work.fail(Interrupted("stopped"))
+            elif not (work.begun or work.ended):
+                work.begin(self.stop)
+        return [work for work in group if not work.ended]

@@ -1,0 +1,202 @@
+"""One song that a scheduler works on: its folder, its plan and its outcome."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+from yuegguf.errors import DamagedFile, Interrupted, YueError
+from yuegguf.models.resolve import Models
+from yuegguf.pipeline import phases, preflight
+from yuegguf.pipeline.draft_phase import frame_caps
+from yuegguf.pipeline.engines import EngineFactory, engine_factory, find_devices
+from yuegguf.pipeline.song_models import check_same
+from yuegguf.planning import hardware
+from yuegguf.planning.compute_options import ComputeOptions, Devices, check_threads, most_threads
+from yuegguf.planning.plan import Plan, StageFacts, revise_plan
+from yuegguf.progress import Event, Progress, silent
+from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.request.song_request import Song
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.markers import repaired_song
+from yuegguf.song.record import Phase
+from yuegguf.song.state import finished, where
+
+EarlyChange = Callable[[PreviewOptions], PreviewOptions]
+
+
+class SongWork:
+    """A song to bring to its end, or to the end of the draft that was asked for."""
+
+    def __init__(
+        self,
+        folder: SongFolder,
+        models: Models,
+        options: ComputeOptions,
+        progress: Progress = silent,
+        early: EarlyChange = lambda before: before,
+        at_end: Callable[[SongWork], None] = lambda work: None,
+    ) -> None:
+        """`early` changes the files written before the end; `at_end` is called once the song has ended."""
+        self.folder, self.models, self.options, self._early = folder, models, options, early
+        self._progress, self._cancelled, self._stop = progress, threading.Event(), threading.Event()
+        self._claim, self._at_end = ExitStack(), at_end
+        self.begun = False
+        """Whether the folder is claimed and the plan is made."""
+        self.plan: Plan
+        self.facts: StageFacts
+        self.parts: EngineFactory
+        self.seconds_before = 0.0
+        """Seconds of the draft before its first step."""
+        self.last_event: Event | None = None
+        self._outcome: Song | Exception | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the song is done, or has failed or been stopped."""
+        return self._outcome is not None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called."""
+        return self._cancelled.is_set()
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that comes next."""
+        return where(self.folder)
+
+    def cancel(self) -> None:
+        """Stop this song within a step; `result` then raises Interrupted. Any thread may call it."""
+        self._cancelled.set()
+
+    def result(self) -> Song:
+        """The song, once it has ended. Raises what ended it, with the folder in a YueError."""
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        if self._outcome is None:
+            raise Interrupted(f"{self.folder.path} has not ended yet", "run the scheduler first")
+        return self._outcome
+
+    def begin(self, stop: threading.Event) -> None:
+        """Claim the folder, check everything and note the plan; a failure ends the song.
+
+        Nothing in the folder changes before it is claimed and everything is checked. Once `stop` is set, the
+        song stops at its next event.
+        """
+        self._stop = stop
+        try:
+            early = self._early(self.folder.early)
+            if where(self.folder) == "done" and early == self.folder.early:
+                self._end(repaired_song(self.folder))
+                return
+            self._claim.enter_context(self.folder.claimed())
+            check_same(self.folder, self.models)
+            early = self._early(self.folder.early)
+            self.plan, self.facts = note_plan(self.folder, self.models, self.options, early, self.progress)
+            self.parts = engine_factory(self.models, self.plan, self.options, stop)
+            self.begun = True
+            self.check_done()
+        except Exception as error:
+            self.fail(error)
+
+    def progress(self, event: Event) -> None:
+        """Report an event of this song. Raises Interrupted once it is to stop: nothing is lost then."""
+        if not event.warning:
+            self.last_event = event
+        self._progress(event)
+        if self.cancelled or self._stop.is_set():
+            raise Interrupted("stopped")
+
+    def has_same_inputs(self, other: SongWork) -> bool:
+        """Whether the draft is conditioned on the same as another's: they are takes of one request."""
+        requests = [replace(work.folder.request, take=0) for work in (self, other)]
+        return requests[0] == requests[1] and self.models.codec == other.models.codec
+
+    def encode_inputs(self, same: SongWork | None) -> None:
+        """Encode what the draft is conditioned on, unless another song with the same inputs has it.
+
+        A failure ends the song.
+        """
+        try:
+            if same is not None:
+                self.folder.copy_encodings(same.folder)
+            self.seconds_before += phases.encode_inputs(self.folder, self.parts, self.progress)
+        except Exception as error:
+            self.fail(error)
+
+    def write_audio(self) -> None:
+        """Write the audio that comes next, if any; a failure ends the song, and so does its last file."""
+        try:
+            phases.write_audio(self.folder, self.parts, self.progress)
+            self.check_done()
+        except Exception as error:
+            self.fail(error)
+
+    def check_done(self) -> None:
+        """End the song where nothing is left to do. Raises DamagedFile."""
+        if where(self.folder) == "done":
+            self._end(finished(self.folder))
+
+    def fail(self, error: Exception) -> None:
+        """End the song with an error."""
+        if isinstance(error, YueError) and error.folder is None:
+            error.folder = self.folder.path
+        self._end(error)
+
+    def _end(self, outcome: Song | Exception) -> None:
+        self._claim.close()
+        self._outcome = outcome
+        self._at_end(self)
+
+    def release(self) -> None:
+        """Unlock the folder."""
+        self._claim.close()
+
+    @property
+    def frames_left(self) -> int:
+        """Maximum frames that are still to be drafted."""
+        if self.last_event is None or self.last_event.phase != "draft":
+            return sum(frame_caps(self.folder))
+        return self.last_event.total - self.last_event.done
+
+    @property
+    def stage1_load(self) -> tuple[object, ...]:
+        """Settings with which stage 1 is loaded; songs with equal ones can share it."""
+        held = replace(self.plan.stage1(), rows=0, ids=0)
+        return self.models.stage1, self.models.loras, held, self.plan.threads, self.plan.main_gpu
+
+    @property
+    def stage2_load(self) -> tuple[object, ...]:
+        """Settings with which stage 2 is loaded; songs with equal ones can share it."""
+        held = replace(self.plan.stage2(), rows=0)
+        return self.models.stage2, held, self.plan.threads, self.plan.main_gpu
+
+
+def note_plan(
+    folder: SongFolder, models: Models, options: ComputeOptions, early: PreviewOptions, progress: Progress
+) -> tuple[Plan, StageFacts]:
+    """Decide how a claimed song goes on, with what the user now says, and write it into song.json.
+
+    Returns the plan, and the models' sizes. Raises YueError; song.json is not changed then.
+    """
+    devices, before = Devices(hardware.physical_cores(), hardware.available_memory()), folder.record.plan
+    check_threads(options.threads, devices.cores)
+    if before is None:
+        raise DamagedFile(f"{folder.path} does not say how it is computed", "start the song again")
+    if options.threads is None and before.threads > most_threads(devices.cores):
+        words = (
+            f"begun with {before.threads} threads, too many for this machine, goes on with {devices.cores}"
+        )
+        progress(Event("draft", 0, 1, warning=f"the song, {words}; that may change its last bits"))
+        options = replace(options, threads=devices.cores)
+    if options.gpu is not None or options.gpu_layers is not None:
+        devices = find_devices(options)
+    headers = preflight.read_models(models, bool(early.preview_seconds))
+    phase = where(SongFolder(folder.path, folder.record.changed(early=early)))
+    plan = revise_plan(before, folder.song, headers.facts, options, devices, phase=phase)
+    if (plan, early) != (before, folder.early):
+        folder.advance(folder.state, plan=plan, early=early)
+    return plan, headers.facts
