@@ -139,12 +139,21 @@ def test_a_retake_in_the_middle_leaves_both_ends_as_they_are(
     song: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     options = ("--retake", 1, "--keep-after", "--seed", 3)
-    folder = Path(cli(capsys, "extend", song, *options, "-o", tmp_path, *MACHINE, "--json").json["folder"])
+    result = cli(capsys, "extend", song, *options, "-o", tmp_path, *MACHINE, "--json")
+    assert "left out" not in result.err
+    folder = Path(result.json["folder"])
     old, new = codes_of(song), codes_of(folder)
     first, second = load_arrays(song / "stage1.npz", ("frames",))["frames"].tolist()
     assert (new[:, :, -second:] == old[:, :, first:]).all()
     drawn = new[:, 0, :-second]
     assert drawn.shape[1] != first or (drawn != old[:, 0, :first]).any()
+
+
+def test_a_retake_says_what_it_drops(song: Path, tmp_path: Path, capsys: Capture) -> None:
+    options = ("--retake", 1, "--seed", 3, "--max-memory", "1K")  # refused before anything is generated
+    result = cli(capsys, "extend", song, *options, "-o", tmp_path, *MACHINE)
+    assert "note: section 2 is left out of the new song; --keep-after keeps what follows\n" in result.err
+    assert result.code == 4
 
 
 def test_a_song_that_goes_on_and_is_interrupted_ends_the_same(

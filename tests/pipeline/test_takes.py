@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 from helpers import Capture, cli, edit_song, ended, refused
 
+from yuegguf.song.folder import SongFolder
+
 LYRICS = "[verse]\nla la la\n\n[chorus]\nlo lo\n"
 REQUEST = ("-g", "pop female vocal", "--lyrics", LYRICS, "--segment-seconds", 3, "--seed", 6, "-m", "nano")
 MACHINE = ("--threads", 1, "--stage2-batch", 2)
+
+
+from yuegguf.song.folder import SongFolder
 
 
 @pytest.fixture
@@ -34,6 +39,8 @@ def test_takes_are_listed_with_the_line_that_makes_them_again(takes: Path, capsy
     lines = cli(capsys, "takes", "list", takes).out.splitlines()
     assert [line.split()[:2] for line in lines] == [[f"take-{n}", "draft"] for n in (1, 2, 3)]
     assert lines[1].endswith("--seed 6 --take 2")
+    titles = [SongFolder.open(takes / f"take-{n}").title for n in (1, 2, 3)]
+    assert [title.rpartition(", ")[2] for title in titles] == ["take 1", "take 2", "take 3"]
     found = cli(capsys, "takes", "list", takes, "--json").json["takes"]
     assert [take["seed"] for take in found] == [6, 6, 6]
     assert all((takes / take["take"] / "draft.wav").exists() for take in found)

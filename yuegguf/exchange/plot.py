@@ -49,7 +49,7 @@ def plot_song(folder: Path, out: Path) -> Path:
     for axes, (name, wave, stem_rate) in zip(rows[2:], spectra, strict=True):
         _draw_spectrum(axes, wave, stem_rate, name)
     rows[-1].set_xlabel("seconds")
-    rows[0].set_title(opened.request.genre.strip().splitlines()[0][:110], fontsize=10)
+    rows[0].set_title(opened.title.strip().splitlines()[0][:110], fontsize=10)
     with replacing(out) as beside:
         try:
             figure.savefig(beside, dpi=DOTS_PER_INCH)

@@ -61,7 +61,9 @@ def start_extension(
     Without a name in the job they get the song's title. How new lyrics were interpreted comes as warnings
     through `progress`. Raises YueError.
     """
-    continuation = extend(drafted_song(song), wanted)
+    drafted = drafted_song(song)
+    continuation = extend(drafted, wanted)
+    create.warn_each(_dropped(wanted, len(drafted.frames)), progress)
     prepared = prepare(continuation.request)
     if continuation.request.lyrics != song.request.lyrics:
         create.warn_each(prepared.notices, progress)
@@ -72,6 +74,15 @@ def start_extension(
     return _folders(
         new_song_path(job.parent, record.title), record, job.takes, (continuation, _reference(song))
     )
+
+
+def _dropped(wanted: ExtendRequest, count: int) -> list[str]:
+    """A notice of the sections, of `count`, that a retake drops."""
+    if wanted.retake is None or wanted.keep_after or wanted.retake >= count:
+        return []
+    first = wanted.retake + 1
+    words = f"section {first} is" if first == count else f"sections {first} to {count} are"
+    return [f"{words} left out of the new song; --keep-after keeps what follows"]
 
 
 def _reference(song: SongFolder) -> NDArray[np.int16] | None:
@@ -116,7 +127,9 @@ def _folders(path: Path, record: SongRecord, count: int, source: Source | None) 
         with workspace(path.parent) as beside:
             for number, name in enumerate(names, 1):
                 asked = record.request if count == 1 else replace(record.request, take=number)
-                made = create.created(beside / path.name / name, record.changed(request=asked))
+                title = record.title if count == 1 else f"{record.title}, take {number}"
+                own = record.changed(request=asked, title=title)
+                made = create.created(beside / path.name / name, own)
                 if source:
                     _begin(made, *source)
             (beside / path.name).rename(path)

@@ -102,7 +102,7 @@ def remove_songs(songs: Sequence[SongFolder], *, force: bool = False) -> None:
                 if foreign and not force:
                     raise RequestError(
                         f"{song.path} holds {foreign[0]!r:.80}, which yuegguf did not make",
-                        "move it elsewhere, or pass --force",
+                        "move it elsewhere, or use: yuegguf songs rm --force",
                     )
         for song in songs:
             check_steady(song.path)
