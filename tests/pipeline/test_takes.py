@@ -14,9 +14,6 @@ REQUEST = ("-g", "pop female vocal", "--lyrics", LYRICS, "--segment-seconds", 3,
 MACHINE = ("--threads", 1, "--stage2-batch", 2)
 
 
-from yuegguf.song.folder import SongFolder
-
-
 @pytest.fixture
 def takes(tmp_path: Path, capsys: Capture) -> Path:
     found = cli(capsys, "run", *REQUEST, *MACHINE, "-n", 3, "-o", tmp_path, "--json").json["takes"]
