@@ -47,6 +47,7 @@ WALLS = {
     "gguf": {"yuegguf_convert"},
     "sentencepiece": {"yuegguf.lm.tokenizer", "yuegguf_convert.tokenizer_pieces"},
     "soundfile": {"yuegguf.audio.files", "yuegguf.audio.recording"},
+    "mido": {"yuegguf.exchange.tempo_map"},
     "mutagen": {"yuegguf.audio.tags"},
     "huggingface_hub": {"yuegguf.models.transport"},
     "httpx2": {"yuegguf.models.transport"},

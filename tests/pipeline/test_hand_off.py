@@ -12,12 +12,14 @@ import pytest
 import soundfile
 from fakes import FakeCodec
 from helpers import Capture, cli, refused, song_bytes
+from mido import MidiFile
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3
 
 from yuegguf.audio.loudness import integrated_loudness
+from yuegguf.audio.tags import Tags
 from yuegguf.exchange.zip_bundle import without_paths
-from yuegguf.pipeline.write_audio import write_song
+from yuegguf.pipeline.write_audio import with_estimates, write_song
 from yuegguf.progress import Event
 from yuegguf.request.song_request import Output
 from yuegguf.song.record import SONG_AUDIO
@@ -160,6 +162,31 @@ def test_a_bundle_holds_everything_and_no_paths(song: Path, tmp_path: Path, caps
     assert names == [f"song/{name}" for name in (*audio, "markers.txt", "lyrics.lrc", "song.json")]
     assert str(ROOT) not in json.dumps(facts)
     assert facts["request"]["seed"] == 3
+
+
+def test_a_bundle_of_a_song_with_a_beat_has_its_tempo_map(
+    song: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    place = np.arange(8 * 44_100) % 22_050
+    beat = np.random.default_rng(0).standard_normal(len(place)) * np.exp(-place / 500) * 0.3
+    soundfile.write(song / "mix.wav", beat, 44_100)
+    told = cli(capsys, "bundle", song, "--json")
+    assert told.json["estimate"]["bpm"] == pytest.approx(120, rel=0.01)
+    assert {"tempo.mid", "beats.txt"} <= set(told.json["holds"])
+    assert "estimated: 120" in told.err
+    with zipfile.ZipFile(tmp_path / "song.zip") as archive:
+        tempi = [m.tempo for m in MidiFile(file=archive.open("song/tempo.mid")) if m.type == "set_tempo"]
+        assert np.median(tempi) == pytest.approx(500_000, rel=0.02)
+        assert len(archive.read("song/beats.txt").splitlines()) in (len(tempi), len(tempi) + 1)
+
+
+def test_tempo_and_key_are_in_the_tags_where_they_are_sure() -> None:
+    place = np.arange(8 * 44_100) % 22_050
+    beat = np.random.default_rng(0).standard_normal(len(place)) * np.exp(-place / 500) * 0.3
+    assert with_estimates(Tags(), beat.astype(np.float32)).bpm == "120"
+    hiss = (0.1 * np.random.default_rng(1).standard_normal(8 * 44_100)).astype(np.float32)
+    assert with_estimates(Tags(), hiss).bpm == ""
+    assert with_estimates(Tags(), hiss[:1000]) == Tags()
 
 
 def test_the_same_song_gives_the_same_bundle(song: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -91,6 +91,9 @@ def render(
 def bundle(output: Console, /, song: Path, out: Path | None, force: bool) -> None:
     """Put mix, stems, section marks and song.json of SONG into one zip; the same song gives the same bytes.
 
+    Where the tempo is plain, the estimated beats are in it too: tempo.mid, a tempo map for music programs,
+    and beats.txt, labels for Audacity.
+
     \b
     yuegguf bundle songs/my-song-1a2b3c
     yuegguf bundle songs/my-song-1a2b3c -o for-anna.zip
@@ -98,4 +101,19 @@ def bundle(output: Console, /, song: Path, out: Path | None, force: bool) -> Non
     from yuegguf.api import files
 
     made = files.bundle(song, out, force=force)
-    output.result({"file": str(made.file), "holds": list(made.names)}, [str(made.file)])
+    estimate = made.estimate
+    facts = None
+    if estimate is not None:
+        facts = {
+            "bpm": estimate.bpm,
+            "bpm_confidence": estimate.tempo_confidence,
+            "bar_confidence": estimate.bar_confidence,
+            "key": estimate.key,
+            "key_confidence": estimate.key_confidence,
+        }
+        output.say(
+            f"estimated: {estimate.bpm:.1f} bpm (confidence {estimate.tempo_confidence:.0%}), "
+            f"{estimate.key} ({estimate.key_confidence:.0%})"
+        )
+    holds = list(made.names)
+    output.result({"file": str(made.file), "holds": holds, "estimate": facts}, [str(made.file)])

@@ -10,19 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yuegguf.audio.recording import read_audio
+from yuegguf.audio.tempo_and_key import SURE, MusicEstimate, estimate_music
 from yuegguf.errors import RequestError
+from yuegguf.exchange.tempo_map import beat_labels, tempo_map
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import refuse_to_replace, replacing
 from yuegguf.files.reading import open_plain_file
 from yuegguf.files.steady import check_inside_steady, steady
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.record import TEXT_FILES
-from yuegguf.song.state import where
+from yuegguf.song.record import SONG_AUDIO, TEXT_FILES
+from yuegguf.song.state import finished_sections, where
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every entry, the earliest in a zip: the same song gives the same bytes."""
 DEFLATED = {".wav"}
 """Extensions that deflate makes smaller; flac and mp3 are compressed already."""
+BEST_FIRST = (".wav", ".flac", ".opus", ".mp3", ".m4a")
+"""Endings of mixes in the order in which one is chosen to be measured."""
 PATH_KEYS = ("file", "mix", "vocal", "instrumental", "cover")
 """Keys with paths of this machine."""
 
@@ -34,6 +39,8 @@ class Bundle:
     file: Path
     names: tuple[str, ...]
     """Names of the files in it, without the folder that holds them there."""
+    estimate: MusicEstimate | None = None
+    """Tempo, beats and key of the mix; None for silence, a few seconds, and no sound at all."""
 
 
 def write_bundle(folder: Path, out: Path | None = None, *, force: bool = False) -> Bundle:
@@ -56,13 +63,35 @@ def _bundle(folder: Path, out: Path) -> Bundle:
         raise RequestError(f"{folder} is not finished", f"run first: yuegguf {command} {folder}")
     names = [*song.record.files, *TEXT_FILES]
     there = [name for name in names if (folder / name).is_file()]
+    estimate = _estimate(song)
     facts = typed_json.encode_with_checksum(without_paths(typed_json.to_builtins(song.record)))
+    texts = {"song.json": facts, **_beat_files(estimate, song)}
     with replacing(out) as beside, zipfile.ZipFile(beside, "w") as archive:
         for name in there:
             _add_file(archive, f"{folder.resolve().name}/{name}", folder / name)
-        info = _zip_info(f"{folder.resolve().name}/song.json", zipfile.ZIP_DEFLATED)
-        archive.writestr(info, facts)
-    return Bundle(out, (*there, "song.json"))
+        for name, content in texts.items():
+            archive.writestr(_zip_info(f"{folder.resolve().name}/{name}", zipfile.ZIP_DEFLATED), content)
+    return Bundle(out, (*there, *texts), estimate)
+
+
+def _estimate(song: SongFolder) -> MusicEstimate | None:
+    """Estimates of the song's mix; None where it cannot be read."""
+    mixes = [song.path / name for name in song.record.files if Path(name).stem == SONG_AUDIO[0]]
+    try:
+        wave, rate = read_audio(min(mixes, key=lambda path: BEST_FIRST.index(path.suffix)))
+    except RequestError:  # it goes into the zip as it is
+        return None
+    return estimate_music(wave, rate)
+
+
+def _beat_files(estimate: MusicEstimate | None, song: SongFolder) -> dict[str, bytes]:
+    """The tempo map and the beats, where the tempo is sure."""
+    if estimate is None or estimate.tempo_confidence < SURE:
+        return {}
+    return {
+        "tempo.mid": tempo_map(estimate, finished_sections(song)),
+        "beats.txt": beat_labels(estimate).encode(),
+    }
 
 
 def _add_file(archive: zipfile.ZipFile, name: str, file: Path) -> None:

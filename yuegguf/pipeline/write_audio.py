@@ -13,6 +13,7 @@ from yuegguf.audio.cues import CuePoint
 from yuegguf.audio.dsp import resample
 from yuegguf.audio.files import write_audio
 from yuegguf.audio.tags import Tags, read_picture
+from yuegguf.audio.tempo_and_key import SURE, estimate_music
 from yuegguf.codec.protocol import CODEC_RATE, SONG_HOP, SONG_RATE, AudioCodec, Track
 from yuegguf.errors import RequestError
 from yuegguf.progress import Event, Progress, silent
@@ -53,7 +54,10 @@ def write_song(
     if waves.notice:
         progress(Event("master", 0, codes.shape[2], warning=waves.notice))
     names = ("mix", "vocals", "instrumental")
-    return _write(waves, names, output, folder, _named(extra, output, title, progress))
+    extra = _named(extra, output, title, progress)
+    if output.tags:
+        extra = replace(extra, tags=with_estimates(extra.tags, waves.mix))
+    return _write(waves, names, output, folder, extra)
 
 
 def write_draft(
@@ -74,6 +78,18 @@ def write_draft(
     waves = mastering.master(stems, rough, extra.recording)
     names = ("draft", "draft-vocals", "draft-instrumental")
     return _write(waves, names, output, folder, _named(extra, output, title))
+
+
+def with_estimates(tags: Tags, mix: NDArray[np.float32]) -> Tags:
+    """The tags with the mix's tempo and key, where they are sure."""
+    estimate = estimate_music(mix, SONG_RATE)
+    if estimate is None:
+        return tags
+    return replace(
+        tags,
+        bpm=str(round(estimate.bpm)) if estimate.tempo_confidence >= SURE else "",
+        key=estimate.short_key if estimate.key_confidence >= SURE else "",
+    )
 
 
 def _named(extra: FileExtras, output: Output, title: str, progress: Progress = silent) -> FileExtras:
