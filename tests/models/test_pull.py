@@ -24,6 +24,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+OFFER = "whether a model predicts what it should is shown in minutes by: yuegguf models check en-cot:Q8_0\n"
+"""What ends the first pull of that model."""
+
+
 def test_a_set_is_installed_and_its_sources_are_gone(
     capsys: Capture, hub: Hub, root: Path, family: Path
 ) -> None:
@@ -67,6 +71,9 @@ def test_a_second_pull_asks_for_nothing(capsys: Capture, hub: Hub, root: Path) -
     again = pull(capsys, root, "en-cot", "EN-COT:q8_0", EN)
     assert (again.code, again.out, hub.asked) == (0, first.out, [])
     assert "en-cot:Q8_0 is installed already" in again.err
+    assert first.err.count("models check") == 1
+    assert first.err.endswith(OFFER)
+    assert "models check" not in again.err  # it was offered when the model came
     assert pull(capsys, root, "en-cot", "--force").code == 0
     assert hub.asked
 
@@ -199,7 +206,7 @@ def test_a_passing_fault_is_not_even_noticed(
 ) -> None:
     hub.faults = [Fault("cdn", kind, times)]
     result = pull(capsys, root, "en-cot")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.err.replace(OFFER, "")) == (0, "")
 
 
 def test_half_a_file_is_gone_on_with(capsys: Capture, hub: Hub, root: Path) -> None:

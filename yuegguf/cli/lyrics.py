@@ -14,6 +14,7 @@ from yuegguf.cli._texts import text_or_file
 from yuegguf.errors import RequestError
 from yuegguf.request.lyrics import Lyrics, parse_lyrics
 from yuegguf.request.lyrics import format_lyrics as lyrics_text
+from yuegguf.request.ranges import check_number
 
 if TYPE_CHECKING:
     from yuegguf.request.fit import SectionFit
@@ -24,10 +25,17 @@ def lyrics() -> None:
     """Check whether lyrics fit their sections, or write them as the model will read them."""
 
 
+def _checked_seconds(_context: click.Context, _option: click.Parameter, seconds: float) -> float:
+    """The seconds; a range of click lets NaN pass. Raises RequestError."""
+    check_number("segment seconds", seconds, 1, 150)
+    return seconds
+
+
 def _limit_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--segment-seconds",
         type=click.FloatRange(1, 150),
+        callback=_checked_seconds,
         default=30.0,
         show_default=True,
         help="Longest that a section may be.",

@@ -23,6 +23,7 @@ def _pull_options(*, from_gguf: bool, keep_source: bool, offline: bool, force: b
     return PullOptions(from_gguf, keep_source, offline, force)
 
 
+OFFER = "whether a model predicts what it should is shown in minutes by:"
 _pull_group = Group(
     "options",
     _pull_options,
@@ -85,6 +86,9 @@ def pull(
     output.done()
     for name in dict.fromkeys(entry.name for entry in pulled if not entry.new):
         output.say(f"{name} is installed already")
+    if not (output.as_json or target):
+        for name in [e.name for e in pulled if e.new and e.file.suffix == ".gguf"][:1]:
+            output.say(f"{OFFER} yuegguf models check {name}")
     facts = [
         {"name": entry.name, "file": str(entry.file), "bytes": entry.bytes, "sha256": entry.sha256}
         for entry in pulled
