@@ -139,5 +139,5 @@ class DraftTurn:
         if waiting and max(work.frames_left for work in works) > longest:
             return False
         same = all(work.stage1_load == lead.stage1_load for work in works)
-        plans = [work.plan for work in (*others, *works)]
-        return same and drafts_fit(plans, lead.facts.stage1, lead.options, self._devices)
+        needs = [work.draft_need for work in (*others, *works)]
+        return same and drafts_fit(needs, lead.facts.stage1, lead.options, self._devices)

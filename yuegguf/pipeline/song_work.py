@@ -16,6 +16,7 @@ from yuegguf.pipeline.song_models import check_same
 from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions, Devices, check_threads, most_threads
 from yuegguf.planning.plan import Plan, StageFacts, revise_plan
+from yuegguf.planning.together import DraftNeed
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Song
@@ -161,6 +162,15 @@ class SongWork:
         if self.last_event is None or self.last_event.phase != "draft":
             return sum(frame_caps(self.folder))
         return self.last_event.total - self.last_event.done
+
+    @property
+    def draft_need(self) -> DraftNeed:
+        """Memory that the draft needs beside others. Raises RequestError, DamagedFile."""
+        section = 2 * max(frame_caps(self.folder), default=0) + 2
+        uncond = section if self.folder.request.sampling.guided else 0
+        decoder = self.models.codec / "decoder.onnx"
+        preview = decoder.stat().st_size if self.folder.early.preview_seconds else 0
+        return DraftNeed(self.plan, self.plan.n_ctx + uncond, preview)
 
     @property
     def stage1_load(self) -> tuple[object, ...]:

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from yuegguf.lm.header import ModelFacts
 from yuegguf.planning.compute_options import ComputeOptions, Devices
+from yuegguf.planning.cost import KV_BYTES
 from yuegguf.planning.plan import Plan, rows_that_fit, usable_memory
+from yuegguf.stages.batching import LENGTH_STEP
 from yuegguf.stages.stage2 import best_rows
 
 RENDER_BYTES = 2**30
 """Bytes for writing the audio of a song while others are refined."""
 
 
-def drafts_fit(plans: Sequence[Plan], stage1: ModelFacts, options: ComputeOptions, devices: Devices) -> bool:
-    """Whether songs of these plans can be drafted together, even if all run to their limits.
+@dataclass(frozen=True)
+class DraftNeed:
+    """Memory needs of one song in stage 1, if all its sections run to their limits."""
+
+    plan: Plan
+    ids: int
+    """Maximum ids that its sequences hold together."""
+    other_bytes: int = 0
+    """Bytes besides model and caches: the decoder of a preview."""
+
+
+def drafts_fit(
+    needs: Sequence[DraftNeed], stage1: ModelFacts, options: ComputeOptions, devices: Devices
+) -> bool:
+    """Whether these songs can be drafted together.
 
     llama.cpp makes all sequences of a context as long as the longest one has to be. While the context is
-    opened anew for a longer song, what the songs hold is there twice: at most one more sequence for each.
+    opened anew for another song, a copy of the caches is in the machine's memory.
     """
-    sequences = sum(plan.stage1_rows for plan in plans) + len(plans)
-    held = replace(plans[0].stage1(), rows=sequences, ids=max(plan.n_ctx for plan in plans))
+    plans = [need.plan for need in needs]
+    longest = -(-max(plan.n_ctx for plan in plans) // LENGTH_STEP) * LENGTH_STEP
+    held = replace(plans[0].stage1(), rows=sum(plan.stage1_rows for plan in plans), ids=longest)
+    id_bytes = stage1.kv_width * KV_BYTES[held.kv_type]
+    besides = sum(round(need.ids * id_bytes) + need.other_bytes for need in needs)
     own, gpu = usable_memory(options, devices), devices.gpu_memory
-    inside = own is None or held.own_bytes(stage1, devices.shared_memory) <= own * 9 // 10
+    inside = own is None or held.own_bytes(stage1, devices.shared_memory) + besides <= own * 9 // 10
     return inside and (gpu is None or held.gpu_bytes(stage1) <= gpu * 9 // 10)
 
 
