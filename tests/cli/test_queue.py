@@ -344,3 +344,58 @@ def test_a_queue_stops_at_its_time(queue: Path, capsys: Capture, monkeypatch: py
     result = cli(capsys, "run", "--queue", queue, "--stop-at", "07:30")
     assert result.code == 75
     assert "stopped at 07:30" in result.error
+
+
+def test_songs_together_are_the_same_as_one_after_the_other(
+    queue: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    queue.write_text(queue.read_text().replace("seed: 9, draft: true", "seed: 9, candidates: 2"))
+    other = queue.with_name("other.yaml")
+    other.write_text(queue.read_text().replace(str(tmp_path / "out"), str(tmp_path / "other")))
+    one = ended(cli(capsys, "run", "--queue", queue, "--json")).json["songs"]
+    result = cli(capsys, "run", "--queue", other, "--parallel", 3, "--json")
+    many = ended(result).json["songs"]
+    assert [song["name"] for song in many] == ["first", "second", "third"]
+    assert [len(song["files"]) for song in many] == [3, 1, 2]
+    for before, after in zip(one, many, strict=True):
+        names = [Path(file).relative_to(before["folder"]) for file in before["files"]]
+        assert names == [Path(file).relative_to(after["folder"]) for file in after["files"]]
+        for name in names:
+            assert (Path(before["folder"]) / name).read_bytes() == (Path(after["folder"]) / name).read_bytes()
+    assert cli(capsys, "run", "--queue", other, "--parallel", 3, "--json").json["songs"] == many
+
+
+def test_a_song_that_fails_beside_others_is_said_at_once_and_made_later(
+    queue: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yuegguf.pipeline import phases
+
+    real = phases.refining
+
+    def failing(folder: object, *args: object) -> object:
+        if "first" in folder.path.name:  # type: ignore[attr-defined]
+            raise EngineError("llama.cpp stumbled")
+        return real(folder, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(phases, "refining", failing)
+        result = cli(capsys, "run", "--queue", queue, "--parallel", 3, "--progress", "json", "--json")
+    assert result.code == 1
+    lines = result.err.splitlines()
+    failure = next(n for n, line in enumerate(lines) if "song 1 (first) failed: llama.cpp stumbled" in line)
+    shares = [json.loads(line)["progress"] for line in lines if line.startswith('{"progress"')]
+    assert {each["phase"] for each in shares} == {"songs"}
+    assert (shares[-1]["done"], shares[-1]["total"]) == (3000, 3000)
+    assert failure < len(lines) - 1
+    assert [("error" in song) for song in result.json["songs"]] == [True, False, False]
+    ended(cli(capsys, "run", "--queue", queue, "--parallel", 2))
+
+
+def test_an_interrupted_queue_says_how_many_were_together(
+    queue: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_queue_run, "clock", lambda text, now: now + datetime.timedelta(milliseconds=1))
+    result = cli(capsys, "run", "--queue", queue, "--stop-at", "07:30", "--parallel", 2)
+    assert result.code == 75
+    assert result.error.endswith(f"go on with: yuegguf run --queue {queue} --parallel 2")
+    assert "not in the range 1<=x<=32" in refused(capsys, 2, "run", "--queue", queue, "--parallel", 33)
