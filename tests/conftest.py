@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import redirect_stdout
 from io import StringIO
@@ -74,9 +75,12 @@ NEEDS_TORCH = re.compile(
 )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C interrupt, also where a script runs the tests in its background, which ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    cache = tempfile.TemporaryDirectory(prefix="yuegguf-tests-")
+    config.add_cleanup(cache.cleanup)
+    os.environ["YUEGGUF_CACHE_DIR"] = cache.name  # nothing that is measured here is for the user's songs
     _progress.FIRST_LINE_SECONDS = math.inf  # lines of progress would depend on the machine's speed
 
 

@@ -79,6 +79,15 @@ def test_the_first_song_on_a_machine_corrects_itself_from_phase_to_phase() -> No
     assert worst(None, events, after=(begun + 60) / events[-1][1]) < 0.15
 
 
+def test_a_course_that_the_song_contradicts_is_forgotten() -> None:
+    course = remembered()
+    wrong = {phase: tuple(seconds / 400 for seconds in curve) for phase, curve in course.phases.items()}
+    wrong["refine"] = tuple(seconds * 100 for seconds in wrong["refine"])
+    events = list(song(TYPICAL, RATES))
+    assert worst(Course(wrong, course.fill), events) < 0.35
+    assert worst(Course(wrong, course.fill), events, after=0.8) < 0.15
+
+
 def test_a_remembered_song_gives_an_estimate_from_the_first_event() -> None:
     estimate = RemainingTime(remembered())
     events = list(song(TYPICAL, RATES))

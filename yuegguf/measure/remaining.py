@@ -21,6 +21,8 @@ WINDOW_SECONDS, WINDOW_SHARE = 20.0, 1 / 3
 """The speed is that of the last so many seconds, or of this share of the phase if that is longer."""
 KNOWN_FROM_SHARE, KNOWN_FROM_SECONDS = 0.02, 2.0
 """Part of a phase after which its own speed counts rather than the remembered one."""
+MOST_SLOWDOWN = 8.0
+"""A song that is so many times slower or faster than the remembered course is not like it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,17 @@ class RemainingTime:
         window = max(WINDOW_SECONDS, WINDOW_SHARE * (now - self._phase_begun))
         while len(self._samples) > 2 and self._samples[1][0] < now - window:
             self._samples.popleft()
+        self._check_course()
         self.share = self._shown_share()
+
+    def _check_course(self) -> None:
+        """Forget a remembered course that this song's own speed contradicts."""
+        measured = self._measured_speed() if self._known and self._frames else None
+        if measured is None or 1 / MOST_SLOWDOWN < measured / self._frames < MOST_SLOWDOWN:
+            return
+        self._course, self._known, self._carried = Course(fill=self._course.fill), False, None
+        self._curves = {phase: self._curve(phase) for phase in self._phases}
+        self._place = _at(self._curves[self._phase], self._share_of_phase)
 
     def _begin_phase(self, event: Event) -> None:
         self._end_phase()
@@ -155,13 +167,16 @@ class RemainingTime:
 
     def _speed(self) -> float | None:
         """Seconds for a unit of the curves; that of the remembered course is the number of frames."""
+        return self._measured_speed() or self._carried or (self._frames if self._known else None)
+
+    def _measured_speed(self) -> float | None:
         (then, first), (now, last) = self._samples[0], self._samples[-1]
         curve, total = self._curves[self._phase], max(1.0, self._total)
         low, high = (_at(curve, min(1.0, done / total)) for done in (first, last))
         early = self._share_of_phase < KNOWN_FROM_SHARE or now - then < KNOWN_FROM_SECONDS
         if not early and high > low:
             return (now - then) / (high - low)
-        return self._carried or (self._frames if self._known else None)
+        return None
 
     def course(self, frames: int) -> Course:
         """The course of this song of so many frames, now that it is done.
