@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from tasks import PROMPT, TASK, VOCAB
 
 from benchmarks.broken_models import WRONG, write_changed
 from yuegguf.errors import DamagedFile, RequestError
-from yuegguf.lm.llama import LlamaEngine
-from yuegguf.lm.vocab import Stage2Vocab, stage2_vocab
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.llama import EngineOptions, LlamaEngine
+from yuegguf.lm.vocab import Stage2Vocab, stage1_vocab, stage2_vocab
 from yuegguf.measure import likelihood, model_check, quality
 from yuegguf.measure.codec_check import compare_codes
 from yuegguf.measure.likelihood import Likelihood, SampleScore, mean_likelihood
@@ -26,9 +28,9 @@ from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline.engines import open_codec
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1
+from yuegguf.stages.prompt import Prompt
 from yuegguf.stages.sampler import filtered_choices, penalise, probabilities, step_scores
 
-assert LlamaEngine  # marks this module as one that opens models
 NANO = nano_models()
 SAMPLING = Sampling(min_new_tokens=4)
 
@@ -173,6 +175,29 @@ def test_the_command_reports_both_stages(
     assert list(first["sections"]) == ["1"]
     assert list(second["codebooks"]) == [str(n) for n in range(1, 8)]
     assert result.json["ok"] is True
+
+
+def test_seeded_weights_are_right_for_their_own_samples_and_wrong_with_another_vocabulary(
+    tmp_path: Path,
+) -> None:
+    change, _rope = WRONG["weights shuffled within each tensor"]
+    seeded = write_changed(NANO.stage1, tmp_path / "seeded.gguf", change)
+    vocab = stage1_vocab(read_model(seeded).pieces)
+    built = Prompt([5, 6, 7], [[8, vocab.soa, vocab.xcodec]], [9])
+    task = replace(TASK, prompt=built, caps=[60], sampling=SAMPLING)
+    with closing(LlamaEngine(seeded, EngineOptions(512, 2, 1, outputs=64))) as engine:
+        (codes,) = stage1.generate_codes(task, engine, vocab, MemoryJournal())
+    sections = [SampledSection(codes.tolist(), False)]
+
+    def scored(path: Path) -> Likelihood:
+        with closing(LlamaEngine(path, EngineOptions(512, 2, 1, outputs=64))) as engine:
+            return mean_likelihood(list(likelihood.stage1_scores(engine, vocab, built, sections, SAMPLING)))
+
+    right = scored(seeded)
+    assert THRESHOLDS["stage1"].verdict(right) == "right"
+    shifted, _rope = WRONG["output rows shifted by one"]
+    wrong = scored(write_changed(seeded, tmp_path / "wrong.gguf", shifted))
+    assert THRESHOLDS["stage1"].verdict(wrong) == "wrong"
 
 
 def test_a_wrong_file_is_exit_7_and_another_model_has_no_verdict(

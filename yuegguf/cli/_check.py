@@ -120,12 +120,13 @@ def _model_of(path: Path) -> str | None:
 def _described(
     report: ModelReport, source: str, within: str, verdict: str
 ) -> tuple[dict[str, Any], list[str]]:
-    found = report.likelihood
+    figures = report.likelihood
+    deficit = round(figures.deficit, 2) + 0.0  # never "-0.00"
     lines = [
         f"{report.file.name}: {VERDICTS[verdict]}",
-        f"  {found.within:.1%} of {found.samples} samples are {within}",
-        f"  mean log-probability {found.mean_log_probability:.2f} nats (perplexity {found.perplexity:.1f}), "
-        f"{round(found.deficit, 2) + 0.0:.2f} below what it expects of its own samples",
+        f"  {figures.within:.1%} of {figures.samples} samples are {within}",
+        f"  mean log-probability {figures.mean_log_probability:.2f} nats (perplexity "
+        f"{figures.perplexity:.1f}), {deficit:.2f} below what it expects of its own samples",
         f"  samples: {source}",
     ]
     return {**report.to_json(), "verdict": verdict, "source": source}, lines

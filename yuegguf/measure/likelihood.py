@@ -149,6 +149,7 @@ def stage2_scores(
     """Codebook and score of every code of the passages."""
     for number, passage in enumerate(passages):
         for prediction, scores in zip(passage.predictions, log_probabilities(engine, passage), strict=True):
-            own, best = float(scores[prediction.chosen]), float(scores.max())
-            yield prediction.codebook, SampleScore(own, best, own == best, 1)
+            log_probability, best = float(scores[prediction.chosen]), float(scores.max())
+            score = SampleScore(log_probability, best, log_probability == best, 1)
+            yield prediction.codebook, score
         progress(Event("check", number + 1, len(passages), "chunks"))

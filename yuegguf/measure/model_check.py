@@ -53,12 +53,12 @@ class Thresholds:
     wrong_within: float
     wrong_deficit: float
 
-    def verdict(self, found: Likelihood) -> Verdict:
+    def verdict(self, likelihood: Likelihood) -> Verdict:
         """Right within both bounds, wrong beyond one of the others."""
-        if found.within < self.wrong_within or found.deficit > self.wrong_deficit:
+        within, deficit = likelihood.within, likelihood.deficit
+        if within < self.wrong_within or deficit > self.wrong_deficit:
             return "wrong"
-        right = found.within >= self.right_within and found.deficit <= self.right_deficit
-        return "right" if right else "doubtful"
+        return "right" if within >= self.right_within and deficit <= self.right_deficit else "doubtful"
 
 
 THRESHOLDS: dict[StageRole, Thresholds] = {
