@@ -17,6 +17,7 @@ from yuegguf.cli.run import run
 from yuegguf.errors import EngineError, RequestError
 from yuegguf.pipeline import create, takes
 from yuegguf.pipeline.song_job import SongJob
+from yuegguf.song.folder import SongFolder
 from yuegguf.stages.faults import Fault
 
 SONGS = """
@@ -61,16 +62,27 @@ def test_the_same_command_generates_nothing_twice(queue: Path, tmp_path: Path, c
 def test_one_failure_does_not_stop_the_others(
     queue: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with monkeypatch.context() as patched:
+        fail_at(patched, "encode_inputs", "second")
+        check_second_failed(queue, capsys)
+    ended(cli(capsys, "run", "--queue", queue))
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, step: str, name: str) -> None:
+    """Let a step of the phases fail for the song whose folder has this name."""
     from yuegguf.pipeline import phases
 
-    real = phases.encode_inputs
+    real = getattr(phases, step)
 
-    def failing(folder: object, *args: object) -> float:
-        if "second" in folder.path.name:  # type: ignore[attr-defined]
+    def failing(folder: SongFolder, *rest: object) -> object:
+        if name in folder.path.name:
             raise EngineError("llama.cpp stumbled")
-        return real(folder, *args)  # type: ignore[arg-type]
+        return real(folder, *rest)
 
-    monkeypatch.setattr(phases, "encode_inputs", failing)
+    monkeypatch.setattr(phases, step, failing)
+
+
+def check_second_failed(queue: Path, capsys: Capture) -> None:
     result = cli(capsys, "run", "--queue", queue)
     assert result.code == 1
     assert "song 2 (second) failed: llama.cpp stumbled" in result.err
@@ -82,8 +94,6 @@ def test_one_failure_does_not_stop_the_others(
         "llama.cpp stumbled",
         None,
     ]
-    monkeypatch.setattr(phases, "encode_inputs", real)
-    ended(cli(capsys, "run", "--queue", queue))
 
 
 def test_an_interrupted_queue_goes_on_in_the_same_folder(
@@ -368,17 +378,8 @@ def test_songs_together_are_the_same_as_one_after_the_other(
 def test_a_song_that_fails_beside_others_is_said_at_once_and_made_later(
     queue: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from yuegguf.pipeline import phases
-
-    real = phases.refining
-
-    def failing(folder: object, *args: object) -> object:
-        if "first" in folder.path.name:  # type: ignore[attr-defined]
-            raise EngineError("llama.cpp stumbled")
-        return real(folder, *args)  # type: ignore[arg-type]
-
     with monkeypatch.context() as patched:
-        patched.setattr(phases, "refining", failing)
+        fail_at(patched, "refining", "first")
         result = cli(capsys, "run", "--queue", queue, "--parallel", 3, "--progress", "json", "--json")
     assert result.code == 1
     lines = result.err.splitlines()

@@ -122,15 +122,12 @@ class StepBatch(Generic[Result]):
         Returns what has ended since the last call: songs → results, or the exceptions that ended them.
         Raises Interrupted when the engine was stopped in a prompt.
         """
-        reading = [song for song, m in self._members.items() if m.reads_prompt and not m.waits][:1]
-        for song in reading:
-            self._share_prompt(song)
-            self._decode(reading)
-        ready = [
-            song
-            for song, member in self._members.items()
-            if not (member.reads_prompt or member.waits or song in reading)
-        ]
+        active = [song for song, member in self._members.items() if not member.waits]
+        reading = [song for song in active if self._members[song].reads_prompt]
+        ready = [song for song in active if song not in reading]
+        if reading:
+            self._share_prompt(reading[0])
+            self._decode(reading[:1])
         if ready:
             self._decode(ready)
         ended, self._ended = self._ended, {}
