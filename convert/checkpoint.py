@@ -7,15 +7,15 @@ the names of the shards (`model-00002-of-00003.safetensors`) say whether all are
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 from yuegguf.files.atomic import read_limited
-from yuegguf.files.kinds import download_command, explain_absence, explain_damage, lost_link
-from yuegguf.files.sizes import size_text
+from yuegguf.files.kinds import explain_absence, explain_damage, lost_link
 from yuegguf.lm.gguf_header import first_names
+from yuegguf.lm.gguf_parts import check_shards
 
 from .json_object import MAX_JSON_BYTES, read_object, shorten
 from .safetensors import DOWNLOAD_HINT, MAX_NAME, StoredTensor, open_file
@@ -102,21 +102,6 @@ def other_weights(folder: Path) -> list[Path]:
     """Files of weights under names of their own."""
     files = (path for path in folder.iterdir() if path.suffix in READERS and path.is_file())
     return sorted(path for path in files if not OTHER_WEIGHTS.fullmatch(path.name))
-
-
-def check_shards(folder: Path, names: Sequence[str], total: int = 0) -> None:
-    """Raise ModelNotFound that names the missing shards; `total` are the bytes of all, 0 where unknown."""
-    gone = [folder / name for name in names if not (folder / name).is_file()]
-    if not gone:
-        return
-    sizes = sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
-    lost = f", about {size_text(total - sizes)} of {size_text(total)}" if total > sizes else ""
-    links = [f" ({link})" if (link := lost_link(path)) else "" for path in gone]
-    listed = first_names([f"{path.name}{link}" for path, link in zip(gone, links, strict=True)])
-    command = download_command(*gone)
-    raise ModelNotFound(
-        f"{folder} lacks {listed}{lost}", f"get them with: {command}" if command else DOWNLOAD_HINT
-    )
 
 
 def _is_there(path: Path) -> bool:

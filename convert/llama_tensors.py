@@ -154,6 +154,9 @@ def rope_row_order(rows: int, head_dim: int) -> NDArray[np.int64]:
 def _refuse_variants(values: Mapping[str, Any]) -> None:
     names: Any = values.get("architectures") or [values.get("model_type")]
     if not isinstance(names, list) or names not in (["LlamaForCausalLM"], ["llama"]):
+        if "yue2" in str(names).lower():
+            what = f"config.json describes {shorten(names)}, a model of YuE2"
+            raise DamagedFile(what, "yuegguf runs YuE v1: m-a-p/YuE-s1-… and m-a-p/YuE-s2-1B-general")
         raise _damaged(f"describes {shorten(names)}, not a LlamaForCausalLM")
     if values.get("hidden_act", "silu") != "silu":
         raise _damaged(f"asks for the activation {shorten(values['hidden_act'])}, not silu")

@@ -33,7 +33,7 @@ from .target import check_free
 from .tokenizer_pieces import Vocab, read_vocab, stage_role, vocab_metadata
 from .trim import role_metadata, trim_metadata, used_ids
 
-SOURCE_URL = "https://github.com/multimodal-art-projection/YuE"
+SOURCE_URL = "https://github.com/multimodal-art-projection/YuE/tree/YuE-v1"
 
 
 def convert_lm(

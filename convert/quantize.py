@@ -98,13 +98,14 @@ def quantize_gguf(
     refuses; nothing is left behind then.
     """
     name = check_type(out_type)
-    if any(tensor.kind not in FLOAT_TYPES for tensor in read_model(source).file.tensors.values()):
+    file = read_model(source).file
+    if any(tensor.kind not in FLOAT_TYPES for tensor in file.tensors.values()):
         raise RequestError(
             f"{source.name} is quantised already, and twice would lose more",
             "start from an F32, F16 or BF16 file",
         )
     with partial_file(out, overwrite) as partial:
-        _quantize_file(source, partial, file_type(name), threads, importance or {})
+        _quantize_file(file.path, partial, file_type(name), threads, importance or {})
         read_model(partial)  # a truncated file is refused here, before it is renamed
     return out
 

@@ -155,3 +155,29 @@ def test_every_label_is_documented() -> None:
     text = DOCUMENTS["docs/lyrics.md"].partition("## Labels\n")[2].partition("## ")[0]
     listed = re.findall(r"`(\w+)`(?: ·|\n)", text)
     assert sorted(KNOWN_LABELS) == listed
+
+
+UPSTREAM = re.compile(r"github\.com/multimodal-art-projection/YuE(?![\w-])(?P<rest>[^\s)\"'`>]*)")
+"""Link to upstream's repository."""
+
+
+def links_to_main(text: str) -> list[str]:
+    """Links to upstream that lead to its main branch, where YuE2 is."""
+    links = [match["rest"].rstrip(".,;") for match in UPSTREAM.finditer(text)]
+    return [rest for rest in links if not re.match(r"/(tree|blob)/YuE-v1(/|$)|/issues/\d+$", rest)]
+
+
+def test_links_to_upstream_lead_to_the_branch_of_yue_v1() -> None:
+    sources = [path for name in ("yuegguf", "convert", "onnx_codec") for path in (ROOT / name).rglob("*.py")]
+    files = [*DOCUMENTS, *sources, ROOT / "models.toml", ROOT / "pyproject.toml"]
+    assert len(files) > 200
+    assert {
+        str(path): rest for path in files if (rest := links_to_main((ROOT / path).read_text("utf-8")))
+    } == {}
+
+
+@pytest.mark.parametrize("rest", ["", "/tree/main", ".", "/blob/YuE-v12/a.py", "/tree/YuE"])
+def test_a_link_to_the_main_branch_is_caught(rest: str) -> None:
+    base = "https://github.com/multimodal-art-projection/YuE"
+    assert links_to_main(f"see {base}{rest} there")
+    assert not links_to_main(f"({base}/tree/YuE-v1), {base}/blob/YuE-v1/a.md and {base}-extend")

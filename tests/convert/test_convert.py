@@ -268,6 +268,7 @@ def test_truncated_checkpoints(folder: Path, part: float) -> None:
     ("change", "words"),
     [
         ({"architectures": ["MistralForCausalLM"]}, "Mistral"),
+        ({"architectures": ["YuE2ForCausalLM"]}, "a model of YuE2; yuegguf runs YuE v1"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "scaled RoPE"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "scaled RoPE"),

@@ -131,7 +131,7 @@ def test_a_file_that_convert_made_is_not_replaced(capsys: Capture, hub: Hub, roo
         (["en"], 5, "there is no model called en; known: nano, en-cot"),
         ([], 5, "no model is named; for example: yuegguf pull --set minimal"),
         (["--set", "fr"], 5, "there is no set fr; sets: minimal, en, zh, jp-kr, all"),
-        (["en-cot:Q9"], 5, "there is no type 'Q9' to convert to; choose one of F32, .*--from-gguf"),
+        (["en-cot:IQ3_M"], 5, "there is no type 'IQ3_M' to convert to; choose one of F32, .*--from-gguf"),
         (["xcodec:Q8_0"], 5, "xcodec has no types; write: yuegguf pull xcodec"),
         (["upsampler"], 5, "upsampler has nothing to install; its files are in: yuegguf pull xcodec"),
         (["zh-cot", "--from-gguf"], 3, "there is no Q8_0 GGUF of zh-cot in any repository that models.toml"),

@@ -24,7 +24,7 @@ VERDICTS = {
     "moved": "doubtful: another codec, or a decoder that begins some samples earlier or later",
     "unknown": "no verdict, since the samples are another model's: the figures say how near the two are",
 }
-RECORDING = "prompt_egs/pop.00001.mp3 of https://github.com/multimodal-art-projection/YuE"
+RECORDING = "https://github.com/multimodal-art-projection/YuE/blob/YuE-v1/prompt_egs/pop.00001.mp3"
 
 
 @click.command("check", short_help="whether an installed model is right, by codes that a right one sampled")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from yuegguf.errors import ModelNotFound, RequestError
-from yuegguf.lm.gguf_header import Value, read_gguf
+from yuegguf.lm.gguf_header import Value
 from yuegguf.lm.gguf_model import check_model
+from yuegguf.lm.gguf_parts import model_bytes, read_whole
 from yuegguf.lm.vocab import TOKENIZER_KEY, role_of
 from yuegguf.models import lockfile, registry
 from yuegguf.models.lockfile import Installed
@@ -30,7 +31,7 @@ def model_facts(path: Path, entry: Installed | None) -> dict[str, Any]:
     readers = {".gguf": _gguf, ".onnx": _onnx}
     if path.suffix not in readers:
         raise RequestError(f"{path} is neither .gguf nor .onnx", "name a model file")
-    facts = {"file": str(path), "bytes": path.stat().st_size, **readers[path.suffix](path)}
+    facts = {"file": str(path), "bytes": model_bytes(path), **readers[path.suffix](path)}
     if entry:
         facts["installed"] = {
             "model": entry.name, "source": entry.source, "revision": entry.revision, "licence": entry.licence,
@@ -53,7 +54,7 @@ def lines_of(facts: dict[str, Any]) -> list[str]:
 
 
 def _gguf(path: Path) -> dict[str, Any]:
-    model = read_gguf(path)
+    model = read_whole(path)
     values = {key: _plain(value) for key, value in model.metadata.items()}
     if values.get("general.type") != "adapter":
         check_model(model)
@@ -74,6 +75,7 @@ def _gguf(path: Path) -> dict[str, Any]:
         "pieces": len(pieces.data) if pieces and pieces.array else 0,
         "trimmed": bool(values.get("yuegguf.trimmed", False)),
         "context": values.get("llama.context_length"),
+        "parts": max(1, len(model.parts)),
         "metadata": {key: value for key, value in values.items() if key != TOKENIZER_KEY},
         "notes": notes,
     }

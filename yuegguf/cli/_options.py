@@ -120,10 +120,16 @@ _MODELS = (
         "stage1",
         type=MODEL,
         metavar="NAME",
-        help="Stage-1 model: en-cot, zh-cot, jp-kr-cot, …-icl, nano, or a .gguf file.",
+        help="Stage-1 model: en-cot, zh-cot, jp-kr-cot, …-icl, nano, or a .gguf file or its folder.",
     ),
-    click.option("--stage2-model", "stage2", type=MODEL, metavar="NAME", help="Stage-2 model or .gguf file."),
-    click.option("--quant", metavar="TYPE", help="Quantisation of stage 1 to use if several are installed."),
+    click.option(
+        "--stage2-model",
+        "stage2",
+        type=MODEL,
+        metavar="NAME",
+        help="Stage-2 model, .gguf file or its folder.",
+    ),
+    click.option("--quant", metavar="TYPE", help="Quantisation of stage 1 to use if there are several."),
     codec_option,
 )
 _LORA = click.option(

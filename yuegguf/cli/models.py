@@ -18,6 +18,7 @@ from yuegguf.cli._options import models_root, pass_output
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, YueError
 from yuegguf.files.atomic import storage_errors
 from yuegguf.lm import header
+from yuegguf.lm.gguf_parts import part_paths
 from yuegguf.models import lockfile, registry
 from yuegguf.models.lockfile import Installed
 from yuegguf.models.registry import ModelEntry
@@ -190,7 +191,8 @@ def _entry_and_type(name: str) -> tuple[ModelEntry, str]:
 def _removable(name: str, entry: ModelEntry, quant: str, root: Path) -> list[Path]:
     """The files and downloads of a name. Raises ModelNotFound, StorageError for what lies behind a link."""
     patterns = () if quant else (f"sources/{entry.id}", f"sources/{entry.id}-*-gguf")
-    found = [*_installed(entry, root, quant), *(path for each in patterns for path in root.glob(each))]
+    models = [part for path in _installed(entry, root, quant) for part in part_paths(path) if part.exists()]
+    found = [*models, *(path for each in patterns for path in root.glob(each))]
     if not found:
         raise ModelNotFound(f"{name} is not installed in {root}", "see: yuegguf models list")
     for path in found:

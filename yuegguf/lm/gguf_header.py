@@ -165,9 +165,14 @@ class GgufFile:
     metadata: dict[str, Value]
     tensors: dict[str, Tensor]
     data_start: int
+    parts: tuple[GgufFile, ...] = ()
+    """All files of a split model, this one first; see `gguf_parts`."""
 
     def read(self, tensor: Tensor, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows [stop - start, row bytes] of a tensor, as stored. Raises DamagedFile."""
+        for part in self.parts:
+            if tensor.name in part.tensors:
+                return part.read(tensor, start, stop)
         count = (stop - start) * tensor.row_bytes
         try:
             with self.path.open("rb") as file:

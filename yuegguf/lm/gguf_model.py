@@ -23,8 +23,8 @@ from yuegguf.lm.gguf_header import (
     ValueType,
     damaged_gguf,
     first_names,
-    read_gguf,
 )
+from yuegguf.lm.gguf_parts import read_whole
 from yuegguf.lm.vocab import ROLE_KEY, TOKENIZER_KEY
 
 MAX_LAYERS, MAX_WIDTH, MAX_CONTEXT = 512, 1 << 18, 1 << 20
@@ -133,8 +133,11 @@ class CheckedModel:
 
 
 def read_model(path: Path) -> CheckedModel:
-    """Read and check a model's header. Raises ModelNotFound, or DamagedFile saying what is wrong."""
-    return check_model(read_gguf(path))
+    """Read and check a model's header, of all parts of a split one.
+
+    Raises ModelNotFound, or DamagedFile saying what is wrong.
+    """
+    return check_model(read_whole(path))
 
 
 def check_model(file: GgufFile) -> CheckedModel:
@@ -165,9 +168,6 @@ def _check_kinds(name: str, metadata: Mapping[str, Value]) -> None:
             raise DamagedFile(f"{name} is not a YuE language model: its {key} is {found!r}", MODEL_HINT)
     if TOKENIZER_KEY in metadata and not metadata[TOKENIZER_KEY].data.isascii():
         raise damaged_gguf(name, f"its {TOKENIZER_KEY} is not base64")
-    parts = metadata.get("split.count")
-    if parts is not None and (parts.array or parts.kind == ValueType.STRING or parts.data > 1):
-        raise DamagedFile(f"{name} is one part of a split model", "merge its parts first")
 
 
 def _settings(name: str, metadata: Mapping[str, Value]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from yuegguf.lm.adapters import Lora, read_adapter
 from yuegguf.lm.gguf_model import LlamaShape, read_model
+from yuegguf.lm.gguf_parts import model_bytes
 from yuegguf.lm.vocab import check_role, stage1_vocab, stage2_vocab
 
 
@@ -53,6 +54,4 @@ def read_header(path: Path, role: str) -> ModelHeader:
     metadata = model.metadata
     check_role(metadata, role, path.name)
     stage1_vocab(model.pieces) if role == "stage1" else stage2_vocab(model.pieces)
-    return ModelHeader(
-        path, model.pieces, metadata, model_facts(model.shape, path.stat().st_size), model.shape
-    )
+    return ModelHeader(path, model.pieces, metadata, model_facts(model.shape, model_bytes(path)), model.shape)

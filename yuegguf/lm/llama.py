@@ -91,7 +91,7 @@ class LlamaEngine:
         self._no_abort = lib.ggml_abort_callback()
         self._context = ExitStack()
         with ExitStack() as undo:
-            self._model = load_model(path, options.gpu_layers, options.main_gpu, undo)
+            self._model = load_model(model.file.path, options.gpu_layers, options.main_gpu, undo)
             self._adapters = [load_adapter(self._model, lora.path) for lora in self._loras]
             if lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model)) != self._n_vocab:
                 raise EngineError(f"llama.cpp reads {path.name} with another vocabulary", "convert it again")

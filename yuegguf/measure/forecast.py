@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.files.hashing import fingerprint
+from yuegguf.lm.gguf_parts import model_fingerprint
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.measure.machine_load import MachineLoad, machine_load
 from yuegguf.pipeline import engines, preflight
@@ -131,7 +131,7 @@ def _phase_seconds(job: SongJob, prompt: Prompt, plan: Plan, cache: TimingCache)
     rows, caps = plan.stage2_rows, song.caps
     load = _stage1_load(plan, takes)
     draft = _step_cost(cache, plan, load, models.stage1_key, lambda: parts.stage1(load.rows, load.ids))
-    second = fingerprint(models.stage2)
+    second = model_fingerprint(models.stage2)
     refine = _step_cost(cache, plan, plan.stage2(), second, lambda: parts.stage2(rows))
     with closing(parts.codec()) as codec:
         frame = measure_codec(codec)

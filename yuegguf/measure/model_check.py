@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import RequestError
 from yuegguf.lm.gguf_model import CheckedModel, read_model
+from yuegguf.lm.gguf_parts import model_bytes
 from yuegguf.lm.header import model_facts
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.tokenizer import open_tokenizer
@@ -160,7 +161,7 @@ def _open_engine(model: CheckedModel, ids: int, rows: int, threads: int | None) 
     from yuegguf.lm.llama import EngineOptions, LlamaEngine
 
     path, devices = model.file.path, find_devices(ComputeOptions())
-    facts = model_facts(model.shape, path.stat().st_size)
+    facts = model_facts(model.shape, model_bytes(path))
     on_gpu = LoadSpec(rows, ids, gpu_layers=-1)
     fits = devices.gpu_memory is None or on_gpu.gpu_bytes(facts) <= devices.gpu_memory
     load = on_gpu if devices.gpu and fits else LoadSpec(rows, ids)

@@ -14,7 +14,9 @@ from typing import Literal
 import platformdirs
 
 from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.files.kinds import explain_absence
 from yuegguf.files.typed_json import as_typed
+from yuegguf.lm.gguf_parts import first_part, model_stem
 
 
 class NotInstalled(ModelNotFound):
@@ -155,6 +157,11 @@ def find_entry(name: str) -> ModelEntry:
     raise RequestError(f"there is no model called {name}", _known_names(entry.id for entry in entries))
 
 
+def is_known(name: str) -> bool:
+    """Whether a name is an id or a repository's name."""
+    return any(name.lower() in (entry.id, entry.source.lower()) for entry in model_entries())
+
+
 def is_free(licence: str) -> bool:
     """Whether a licence is the one of YuE v1."""
     return licence.casefold() == FREE_LICENCE.casefold()
@@ -196,9 +203,10 @@ def file_names(model_id: str, out_type: str) -> list[str]:
 
 
 def installed_quants(model_id: str, root: Path) -> dict[str, Path]:
-    """Quantisation → file of one language model in `root`."""
+    """Quantisation → file of one language model in `root`, the first part of a split one."""
     prefix = f"{model_id}-"
-    return {path.stem.removeprefix(prefix): path for path in sorted(root.glob(f"{prefix}*.gguf"))}
+    files = sorted({first_part(path) for path in root.glob(f"{prefix}*.gguf")})
+    return {model_stem(path).removeprefix(prefix): path for path in files}
 
 
 def installed_codec(root: Path) -> Path | None:
@@ -219,13 +227,14 @@ def find_gguf(name: str, quant: str | None, root: Path) -> Path:
             raise ModelNotFound(error.message, error.hint) from error
         path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
         if not path.is_file():
-            raise ModelNotFound(f"there is no model file {path}", "see: yuegguf models list") from None
-        return path
+            missing = ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
+            raise explain_absence(path, missing) from None
+        return first_part(path)
     files = installed_quants(name, root)
     if not files:
         raise NotInstalled(f"{name}:{quant}" if quant else name, f"{name} is not installed in {root}")
     if quant is None:
-        return min(files.items(), key=lambda item: _rank(item[0]))[1]
+        return min(files.items(), key=lambda item: type_rank(item[0]))[1]
     match = {found.lower(): path for found, path in files.items()}.get(quant.lower())
     if match is None:
         only = f"{name} is not installed as {quant}, only as {', '.join(files)}"
@@ -243,7 +252,8 @@ def id_from_path(folder: Path) -> str | None:
     return None
 
 
-def _rank(quant: str) -> int:
+def type_rank(quant: str) -> int:
+    """Place of a quantisation in PREFERENCE, the preferred one first."""
     return PREFERENCE.index(quant) if quant in PREFERENCE else len(PREFERENCE)
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from yuegguf.errors import ModelNotFound, RequestError
 from yuegguf.files.hashing import fingerprint
 from yuegguf.lm.adapters import MAX_ADAPTERS, Lora
+from yuegguf.lm.gguf_parts import model_fingerprint, model_stem
 from yuegguf.lm.vocab import StageRole
 from yuegguf.models import registry
+from yuegguf.models.gguf_folder import find_in_folder
 
 NANO = registry.NANO
 CODEC_IDENTITY_FILE = "decoder.onnx"
@@ -41,7 +43,7 @@ class Models:
     def stage1_key(self) -> str:
         """Identity of stage 1's results: fingerprints of its file and of the adapters in use."""
         used = [f"{fingerprint(lora.path)}*{lora.scale!r}" for lora in self.loras if lora.scale]
-        return " ".join([fingerprint(self.stage1), *used])
+        return " ".join([model_fingerprint(self.stage1), *used])
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _resolve_family(choice: ModelChoice, with_reference: bool) -> Models:
         lambda: find_language_model(choice.stage2 or DEFAULT_STAGE2, "stage2", None, choice.root),
         lambda: _find_codec(choice),
     )
-    return Models(stage1.stem, stage1, stage2, codec)
+    return Models(model_stem(stage1), stage1, stage2, codec)
 
 
 def _find_codec(choice: ModelChoice) -> Path:
@@ -217,9 +219,15 @@ def find_loras(choice: ModelChoice) -> tuple[Lora, ...]:
 
 
 def find_language_model(name: str, role: StageRole, quant: str | None, root: Path) -> Path:
-    """File of a language model by name, bundled ones included. Raises ModelNotFound."""
+    """File of a language model by name, file or folder, bundled ones included.
+
+    Raises ModelNotFound, RequestError for a folder of several models.
+    """
     if name == NANO:
         return nano_models().stage1 if role == "stage1" else nano_models().stage2
+    folder = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
+    if not registry.is_known(name) and folder.is_dir():
+        return find_in_folder(folder, role, quant)
     return registry.find_gguf(name, quant, root)
 
 

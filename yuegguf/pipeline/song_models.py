@@ -7,6 +7,7 @@ from pathlib import Path
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 from yuegguf.files.hashing import fingerprint
 from yuegguf.lm.adapters import Lora
+from yuegguf.lm.gguf_parts import model_bytes, model_fingerprint, part_paths
 from yuegguf.models.resolve import (
     CODEC_IDENTITY_FILE,
     NANO,
@@ -48,7 +49,7 @@ def models_of_song(folder: SongFolder, choice: ModelChoice | None = None) -> Mod
         stage2 = find_language_model(choice.stage2, "stage2", None, choice.root) if choice.stage2 else stage2
         codec = Path(choice.codec or codec)
         loras = find_loras(choice) or loras
-    for path in (stage1, stage2, codec):
+    for path in (*part_paths(stage1), *part_paths(stage2), codec):
         if not path.exists():
             raise ModelNotFound(
                 f"the song's model {path} is gone",
@@ -104,7 +105,7 @@ def describe_loras(models: Models) -> tuple[LoraFile, ...]:
 
 def describe_file(path: Path) -> ModelFile:
     """Facts of a model's file for song.json."""
-    return ModelFile(file=str(path.absolute()), bytes=path.stat().st_size, fingerprint=fingerprint(path))
+    return ModelFile(file=str(path.absolute()), bytes=model_bytes(path), fingerprint=model_fingerprint(path))
 
 
 def codec_of_song(folder: SongFolder, chosen: Path | None = None) -> Path:
