@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from fakes import PIECES, FakeEngine, MemoryJournal, Stage1Engine
-from helpers import Capture, cli, refused
+from helpers import FAST, OURS, Capture, cli, refused
 from tasks import PROMPT, TASK, VOCAB
 
 from benchmarks.broken_models import WRONG, write_changed
@@ -33,6 +33,7 @@ from yuegguf.stages.sampler import filtered_choices, penalise, probabilities, st
 
 NANO = nano_models()
 SAMPLING = Sampling(min_new_tokens=4)
+SONG = (*OURS, *FAST)
 
 
 def sampled(count: int) -> tuple[Stage1Engine, list[SampledSection]]:
@@ -213,6 +214,16 @@ def test_a_wrong_file_is_exit_7_and_another_model_has_no_verdict(
     result = cli(capsys, "models", "check", other)
     assert result.code == 0
     assert "no verdict" in result.out
+
+
+def test_stage_2_scores_the_beginning_of_a_song_of_the_users_own(
+    capsys: Capture, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yuegguf.cli._check.SONG_FRAMES", 40)
+    result = cli(capsys, "models", "check", NANO.stage2, "--song", song, "--json", "--threads", 1)
+    (file,) = result.json["files"]
+    assert (file["samples"], file["source"]) == (2 * 7 * 40, str(song))
+    assert (result.code, file["verdict"]) == (7, "wrong")  # its codes are those of a hash
 
 
 def test_what_cannot_be_checked_is_said(capsys: Capture, tmp_path: Path, no_models: None) -> None:

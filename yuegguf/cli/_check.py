@@ -25,6 +25,8 @@ VERDICTS = {
     "unknown": "no verdict, since the samples are another model's: the figures say how near the two are",
 }
 RECORDING = "https://github.com/multimodal-art-projection/YuE/blob/YuE-v1/prompt_egs/pop.00001.mp3"
+SONG_FRAMES = 600
+"""Frames of a song that are scored: two chunks, as many as are shipped."""
 
 
 @click.command("check", short_help="whether an installed model is right, by codes that a right one sampled")
@@ -36,7 +38,7 @@ RECORDING = "https://github.com/multimodal-art-projection/YuE/blob/YuE-v1/prompt
     show_default=True,
     help="Sections of the samples to score: some 3,500 ids each (stage 1).",
 )
-@click.option("--song", type=PATH, help="Score the codes of this song of your own instead (stage 2).")
+@click.option("--song", type=PATH, help="Score the first 12 s of this song of your own instead (stage 2).")
 @click.option("--audio", type=PATH, help=f"The recording to encode (codec): {RECORDING}.")
 @threads_option
 @pass_output
@@ -94,7 +96,7 @@ def _check_file(
     stage, nano = model_check.stage_of(path), model_check.is_nano(path)
     if stage == "stage2":
         shipped = samples.stage2_samples("nano" if nano else "s2-general")
-        codes = SongFolder.open(song).load_stage2() if song else shipped.array
+        codes = SongFolder.open(song).load_stage2()[:, :, :SONG_FRAMES] if song else shipped.array
         source = str(song) if song else shipped.source
         report = model_check.check_stage2(path, codes, threads=threads, progress=output.progress)
         return _described(report, source, "its own choices too", report.verdict)
