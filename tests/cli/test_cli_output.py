@@ -27,7 +27,7 @@ def test_json_anywhere_is_one_object_and_talk_goes_to_stderr(capsys: Capture, tm
         assert result.err == said
     assert result.json["seconds"] == FRAMES / 50
     assert result.json["files"] == [f"{folder}/{name}.wav" for name in ("mix", "vocals", "instrumental")]
-    keys = {"label": "chorus", "start": 1.0, "seconds": 1.0, "complete": False, "fault": ""}
+    keys = {"label": "chorus", "start": 1.0, "seconds": 1.0, "complete": False, "fault": "", "lost_lines": 0}
     assert result.json["sections"][1] == keys
 
 

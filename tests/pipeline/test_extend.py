@@ -13,8 +13,14 @@ from helpers import Capture, cli, edit_song, ended, refused
 from yuegguf.errors import RequestError
 from yuegguf.files.arrays import load_arrays
 from yuegguf.lm.vocab import split_tracks
+from yuegguf.models.resolve import nano_models
+from yuegguf.pipeline import takes
 from yuegguf.pipeline.extend import DraftedSong, ExtendRequest, extend
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.progress import Event
 from yuegguf.request.song_request import SongRequest
+from yuegguf.song.folder import SongFolder
 from yuegguf.song.kept_part import read_kept_part
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
@@ -108,7 +114,7 @@ MACHINE = ("--threads", 1, "--stage2-batch", 2)
 @pytest.fixture(scope="module")
 def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short song of nano, two of whose three sections are sung."""
-    from yuegguf import ComputeOptions, generate
+    from yuegguf import generate
 
     request = SongRequest("pop", LYRICS, sections="2", segment_seconds=3, seed=4)
     options = ComputeOptions(threads=1, stage2_rows=2)
@@ -133,6 +139,18 @@ def test_what_is_given_comes_out_as_it_was_and_is_not_refined_again(
     base = read_kept_part(folder)
     assert base
     assert base.refined
+
+
+def test_new_lyrics_report_their_changes(song: Path, tmp_path: Path) -> None:
+    old, events = SongFolder.open(song), list[Event]()
+    job = SongJob(old.song, nano_models(), tmp_path, None, ComputeOptions(threads=1, stage2_rows=2))
+    more = f"{LYRICS}[Verse 2: soft]\nle\n"
+    takes.start_extension(old, ExtendRequest(7, lyrics=more), job, events.append)
+    assert [event.warning for event in events] == [
+        "labels are read as words that the model knows: [Verse 2: soft] as [verse]"
+    ]
+    takes.start_extension(old, ExtendRequest(7), job, events.append)
+    assert len(events) == 1
 
 
 def test_a_retake_in_the_middle_leaves_both_ends_as_they_are(

@@ -78,7 +78,7 @@ CASES = [
         ["repeats are written out: [x2]"],
     ),
     ("repeated section", "[chorus x2]\nla la\n", ["chorus", "chorus"], [
-        f"{LABELS}[chorus x2] as [chorus]", "repeats are written out: [chorus] x2",
+        f"{LABELS}[chorus x2] as [chorus]", "repeats are written out: [chorus x2]",
     ]),
     ("control token", "[verse]\nsing <EOA> <SOA> </s>\n[chorus]\n<xcodec/0/5>\n", ["verse", "chorus"], []),
     (

@@ -181,8 +181,11 @@ def test_singer_marks_are_left_out_alone_and_before_words(mark: str) -> None:
 def test_names_are_singer_marks_where_nothing_else_says_them() -> None:
     alone = parse_lyrics("[verse]\n(Anna)\nla la\n\n(Ben)\nlo lo\n(Anna) li")
     assert alone.sections[0].body == "la la\n\nlo lo\nli"
-    labelled = parse_lyrics("[verse: Anna & Ben]\nla\n(Ben) lo\n[Anna]\nli")
-    assert labelled.sections[0].body == "la\nlo\nli"
+    labelled = parse_lyrics("[verse: Anna & Ben]\nla\n(Ben) lo\n[Anna]\nli\n[Anna & Ben:]\nle")
+    assert labelled.sections[0].body == "la\nlo\nli\nle"
+    assert labelled.notices[1:] == (
+        "singer marks are left out, since YuE has none: (Ben), [Anna], [Anna & Ben:]",
+    )
 
 
 @pytest.mark.parametrize(

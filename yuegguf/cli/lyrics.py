@@ -69,7 +69,8 @@ def check(
 
     parsed = _parsed(output, text, keep_repeats)
     fits = [section_fit(section, segment_seconds, genre) for section in parsed.sections]
-    lines = [f"{len(fits)} sections, at most {sum(fit.seconds for fit in fits):g} s of music"]
+    noun = "section" if len(fits) == 1 else "sections"
+    lines = [f"{len(fits)} {noun}, at most {sum(fit.seconds for fit in fits):g} s of music"]
     for number, (fit, section) in enumerate(zip(fits, parsed.sections, strict=True), 1):
         lines.append(f"{number:>3} {_summary(fit)}")
         lines += [f"      {line}" for line in section.body.splitlines() if line.strip()]

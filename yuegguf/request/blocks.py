@@ -138,10 +138,10 @@ def _repeated(blocks: Sequence[Block], most_chars: int) -> tuple[list[Block], li
         if head.again and not whole.body:
             whole.lines = list(latest.get(key, []))
             if whole.lines:
-                changes.append(Change(Kind.REPEAT, f"[{head.label}]"))
+                changes.append(Change(Kind.REPEAT, head.written))
         times *= head.times
         if head.times > 1:
-            changes.append(Change(Kind.REPEAT, f"[{head.label}] x{head.times}"))
+            changes.append(Change(Kind.REPEAT, head.written))
         if whole.body:
             latest[key] = whole.lines
         out += [Block(Head(head.label), whole.seconds, list(whole.lines)) for _ in range(times)]

@@ -43,6 +43,8 @@ class Head:
     times: int = 1
     again: bool = False
     """Whether an earlier section of this label stands in for missing words."""
+    written: str = ""
+    """The line as written, with its repeat mark."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,12 @@ class _Reader:
     def _head(self, label: Label, written: str, rest: str) -> tuple[list[Element], str | None]:
         """A head and what is left to read; a repeat mark after it repeats the section."""
         mark = split_times(rest) if len(rest) <= 40 else None
+        line = written
         if mark and not mark[0] and not self.keep_repeats:
-            label, rest = replace(label, times=mark[1]), ""
+            label, line, rest = replace(label, times=mark[1]), f"{written} {rest.strip()}", ""
         if written != f"[{label.word}]":
             self.changes.append(Change(Kind.LABEL, f"{written} as [{label.word}]"))
-        return [Head(label.word, 1 if self.keep_repeats else label.times, label.again)], rest
+        return [Head(label.word, 1 if self.keep_repeats else label.times, label.again, line)], rest
 
     def _plain_head(self, line: str, opens: bool) -> tuple[list[Element], str | None] | None:
         """Head without brackets, such as `Verse 1:`, `**Chorus**` or `CHORUS`; else None."""

@@ -61,7 +61,7 @@ _LISTED = re.compile(r"\s*(?:[,、&+/]|\band\b)\s*")
 
 def is_singer(text: str, names: frozenset[str]) -> bool:
     """Whether a text names who performs: words such as female, or known `names` in small letters."""
-    if all(part.lower() in names for part in _LISTED.split(text)):
+    if all(part.lower() in names for part in _LISTED.split(text.rstrip(":： "))):
         return True
     words = [word.lower() for word in _WORDS.findall(text)]
     return (
