@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from yuegguf.api.songs import render as render
     from yuegguf.api.songs import resume as resume
     from yuegguf.api.songs import resume_takes as resume_takes
+    from yuegguf.audio.tempo_and_key import MusicEstimate as MusicEstimate
     from yuegguf.errors import YueError as YueError
     from yuegguf.exchange.decode_files import DecodedAudio as DecodedAudio
     from yuegguf.exchange.encode_files import EncodedFile as EncodedFile
@@ -71,6 +72,7 @@ __all__ = [
     "ImportedFolder",
     "Lora",
     "ModelChoice",
+    "MusicEstimate",
     "Output",
     "PreviewOptions",
     "PullOptions",
@@ -105,6 +107,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "audio.tempo_and_key": "MusicEstimate",
     "api.files": "bundle decode encode encode_songs export_song import_song install_kit pull",
     "api.songs": "draft_extensions draft_takes extend generate keep_takes list_takes refine render "
     "resume resume_takes",

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from yuegguf.audio import ffmpeg, files
-from yuegguf.audio.recording import read_audio
+from yuegguf.audio.recording import open_recording, read_audio
 from yuegguf.audio.tags import Tags
 from yuegguf.errors import RequestError, StorageError
 
@@ -75,6 +75,19 @@ def test_the_same_song_gives_the_same_bytes(tmp_path: Path, format: files.Format
     for path in paths:
         files.write_audio(path, wave(), format, tags=Tags(TITLE))
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_two_channels_are_written_as_two(tmp_path: Path, format: files.Format) -> None:
+    wide = np.stack([wave(1), -0.5 * wave(1)], axis=1)
+    files.write_audio(tmp_path / f"a.{format}", wide, format, tags=Tags(TITLE))
+    told = open_recording(tmp_path / f"a.{format}")
+    assert told.seconds == pytest.approx(1, abs=0.06)
+    np.testing.assert_allclose(np.std(told.read()), np.std(wide.mean(axis=1)), rtol=0.05)
+    if format in BY_LIBSNDFILE:
+        back, _ = soundfile.read(tmp_path / f"a.{format}")
+        assert back.shape[1] == 2
+        assert np.std(back[:, 1]) == pytest.approx(0.5 * np.std(back[:, 0]), rel=0.02)
 
 
 def test_a_song_of_no_samples_is_a_valid_file(tmp_path: Path) -> None:

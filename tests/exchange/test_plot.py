@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shlex
 import shutil
 import sys
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from helpers import edit_song
 
 from yuegguf.cli import run_in_process
 from yuegguf.exchange import plot
+from yuegguf.exchange.finished_song import TimedSong
+from yuegguf.exchange.peaks import track_peaks
 from yuegguf.request.song_request import FinishedSection, Song
 
 SING = 'run -g pop --lyrics "[verse] la la" --segment-seconds 1 --model nano --threads 1 --seed 5 -q'
@@ -139,3 +143,42 @@ def test_bands_are_even_in_mel_and_a_tone_lies_where_the_scale_says(rate: int) -
         assert -30 < middle.max() < -6
         assert middle.max() - np.median(middle) > 50
     assert len(plot.mel_spectrum_db(np.zeros(30 * rate, np.float32), rate)) <= plot.MAX_COLUMNS
+
+
+def test_lyrics_stand_at_their_times_and_are_cut_where_the_next_begins() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    song = Song(Path("x"), 20.0, 1, (), (FinishedSection("verse", 0.0, 20.0, True),))
+    lines = (
+        (0.0, "short $ 歌"),
+        (1.0, "a line that has no room before the next one begins"),
+        (2.0, "x" * 300),
+    )
+    plot._draw_lyrics(axes, TimedSong(song, "pop", {}, lines))
+    assert [(text.get_position()[0], text.get_text()) for text in axes.texts] == [
+        (0.0, "short $ 歌"),
+        (1.0, "a line t…"),
+        (2.0, "x" * 161 + "…"),
+    ]
+
+
+def test_peaks_are_the_extremes_of_every_frame(song: Path, tmp_path: Path) -> None:
+    """No matplotlib is needed, and the format is that of audiowaveform."""
+    assert run_in_process(["plot", str(song), "-o", str(tmp_path / "peaks.json")]) == 0
+    facts = json.loads((tmp_path / "peaks.json").read_text("utf-8"))
+    assert list(facts["tracks"]) == ["mix", "vocals", "instrumental"]
+    assert facts["sections"] == [{"start": 0.0, "seconds": 1.0, "label": "verse"}]
+    assert facts["lines"] == [{"start": 0.0, "text": "la la"}]
+    for name, peaks in facts["tracks"].items():
+        wave, _ = soundfile.read(song / f"{name}.wav")
+        blocks = wave.reshape(-1, 882)
+        assert (peaks["length"], peaks["samples_per_pixel"], peaks["bits"]) == (50, 882, 8)
+        expected = np.stack([blocks.min(axis=1), blocks.max(axis=1)], axis=1).reshape(-1) * 127
+        assert np.abs(np.array(peaks["data"]) - expected).max() <= 0.5 + 1e-6
+
+
+def test_peaks_of_an_odd_end_and_of_full_scale() -> None:
+    wave = np.array([1.0, -1.0, 0.25] * 100, np.float32)
+    peaks = track_peaks(wave, 8000)
+    assert (peaks["length"], peaks["data"]) == (2, [-127, 127, -127, 127])

@@ -96,6 +96,7 @@ def test_stems_come_back_raw_at_their_own_level(song: Path, whole: Path, capsys:
         (("--rescale", "--loudness", -16), "--loudness has no effect with --rescale"),
         (("--mix", "upstream", "--fade", 5), "--fade has no effect with --mix upstream"),
         (("--mix", "upstream", "--stems", "joined"), "--stems joined has no effect with --mix upstream"),
+        (("--mix", "upstream", "--stereo"), "--stereo has no effect with --mix upstream"),
         (("--no-stems", "--stems", "raw"), "--stems has no effect with --no-stems"),
         (("--loudness", -99), "the loudness -99.0 is out of range"),
         (("--fade", "nan"), "the fade nan is out of range"),
@@ -107,6 +108,16 @@ def test_options_that_do_nothing_are_refused(
     assert complaint in refused(capsys, 5, "render", song, *options)
     assert song_bytes(song) == song_bytes(whole)
     assert "is not a loudness" in refused(capsys, 2, "render", song, "--loudness", "loud")
+
+
+def test_a_song_is_widened_and_in_mono_the_same(song: Path, whole: Path, capsys: Capture) -> None:
+    assert cli(capsys, "render", song, "--stereo", "--loudness", "off").code == 0
+    plain = Path(shutil.copytree(whole, song.parent / "plain"))
+    assert cli(capsys, "render", plain, "--loudness", "off").code == 0
+    for name in SONG_AUDIO:
+        wide, mono = (soundfile.read(folder / f"{name}.wav")[0] for folder in (song, plain))
+        assert wide.shape == (len(mono), 2)
+        assert np.abs(wide.mean(axis=1) - mono).max() < 2 / 32768
 
 
 def test_tags_hold_names_lyrics_and_sections(song: Path, tmp_path: Path, capsys: Capture) -> None:

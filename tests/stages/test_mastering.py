@@ -248,6 +248,48 @@ def test_very_short_songs(mode: MixMode, frames: int) -> None:
             assert (wave.shape, wave.dtype) == ((882 * frames,), np.float32)
 
 
+# --- stereo ---
+
+
+@pytest.mark.parametrize("stem_mode", ["joined", "raw"])
+def test_the_mean_of_both_channels_is_the_mono_song(stem_mode: str) -> None:
+    options = replace(BARE, stem_mode=stem_mode)  # type: ignore[arg-type]
+    mono, wide = (master(stems(0.1), replace(options, stereo=stereo)) for stereo in (False, True))
+    for wave, channels in zip(waves(mono), waves(wide), strict=True):
+        assert channels.shape == (len(wave), 2)
+        np.testing.assert_allclose(channels.mean(axis=1), wave, rtol=0, atol=1e-6)
+    assert (wide.vocals[:, 0] == wide.vocals[:, 1]).all()
+
+
+def test_each_channel_of_the_stems_sums_to_that_of_the_mix() -> None:
+    for level in (0.05, 2.0):
+        out = master(stems(level), Output(stereo=True))
+        np.testing.assert_allclose(out.mix, out.vocals + out.instrumental, rtol=0, atol=3e-7)
+        assert max(true_peak_level(wave).max() for wave in out.mix.T) <= 10 ** (-1 / 20) + 1e-6
+        assert integrated_loudness(list(out.mix.T), RATE) == pytest.approx(-14, abs=0.1)
+
+
+def test_the_backing_is_wide_above_250_hz_and_the_vocal_is_not() -> None:
+    given = music()
+    given.upsampled[0] = 0
+    wide = master(given, replace(BARE, mix="vocos", stereo=True)).instrumental
+    left, right = wide.T
+    assert np.corrcoef(left, right)[0, 1] < 0.75
+    spectra = [
+        np.abs(np.fft.rfft(wave * np.hanning(len(wave)))) ** 2
+        for wave in ((left - right) / 2, (left + right) / 2)
+    ]
+    hertz = np.fft.rfftfreq(len(left), 1 / RATE)
+    side, middle = (spectrum[(hertz > 20) & (hertz < 230)].sum() for spectrum in spectra)
+    assert side < 1e-5 * middle
+    side, middle = (spectrum[(hertz > 600) & (hertz < 16_000)].sum() for spectrum in spectra)
+    assert 10 * np.log10(side / middle) == pytest.approx(-6.2, abs=0.5)
+
+
+def test_upstreams_mix_stays_mono() -> None:
+    assert master(stems(), Output(mix="upstream", stereo=True)).mix.ndim == 1
+
+
 # --- fades ---
 
 

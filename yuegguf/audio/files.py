@@ -34,7 +34,7 @@ def write_audio(
     tags: Tags | None = None,
     cues: Sequence[CuePoint] = (),
 ) -> None:
-    """Write a mono wave [S] at 44.1 kHz, beside the target first and renamed when it is on disk.
+    """Write a wave [S] or [S, channels] at 44.1 kHz, beside the target first and renamed when it is on disk.
 
     `bits` (16 or 24) applies to wav and flac; mp3 is written with LAME's best variable rate. Samples are
     rounded to the nearest step without dither, and clipped at full scale. The same arguments give the
@@ -46,7 +46,7 @@ def write_audio(
     subtype = check_format(format, bits)
     with replacing(path) as part:
         if format in ffmpeg.ENCODERS:
-            ffmpeg.encode(part, format, _blocks(wave), SONG_RATE, 1)
+            ffmpeg.encode(part, format, _blocks(wave), SONG_RATE, _channels(wave))
         else:
             _write_by_libsndfile(path, part, wave, format, subtype, tags)
         if format == "wav" and cues:
@@ -123,13 +123,17 @@ def _encode(
 ) -> None:
     quality = {"compression_level": 0.0, "bitrate_mode": "VARIABLE"} if format == "mp3" else {}
     with soundfile.SoundFile(
-        file, "w", SONG_RATE, channels=1, subtype=subtype, format=format.upper(), **quality
+        file, "w", SONG_RATE, channels=_channels(wave), subtype=subtype, format=format.upper(), **quality
     ) as sound:
         for field in INFO_TEXTS:
             if field in texts:
                 setattr(sound, field, texts[field])
         for block in _blocks(wave):
             sound.write(_samples(block, subtype))
+
+
+def _channels(wave: NDArray[np.float32]) -> int:
+    return 1 if wave.ndim == 1 else wave.shape[1]
 
 
 def _blocks(wave: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:

@@ -32,6 +32,7 @@ def _audio(
     rescale: bool,
     loudness: float | None,
     fade: float,
+    stereo: bool,
     stem_mode: StemMode,
     no_stems: bool,
     no_tags: bool,
@@ -53,6 +54,7 @@ def _audio(
         stem_mode=stem_mode,
         loudness=loudness,
         fade=fade,
+        stereo=stereo,
         artist=artist,
         year=date.today().year if year is None else year,
         cover=None if cover is None else str(cover.absolute()),
@@ -74,6 +76,7 @@ def check_effects(output: Output) -> None:
         "--artist": was_given("artist") and not output.tags,
         "--year": was_given("year") and not output.tags,
         "--cover": was_given("cover") and not output.tags,
+        "--stereo": was_given("stereo") and output.stereo and upstream,
         "--stems joined": was_given("stem_mode") and output.stem_mode == "joined" and upstream,
     }
     for option in (option for option, is_idle in idle.items() if is_idle):
@@ -144,6 +147,7 @@ audio_options = Group(
         metavar="MS",
         help="Fade at both ends; none with --mix upstream.",
     ),
+    click.option("--stereo", is_flag=True, help="Widen the instrumental; in mono it sounds as before."),
     click.option(
         "--stems",
         "stem_mode",

@@ -18,12 +18,15 @@ from yuegguf.files.atomic import refuse_to_replace
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @pass_output
 def plot(output: Console, /, song: Path, target: Path | None, force: bool) -> None:
-    """Draw the song or draft in folder SONG: a timeline of its sections, the waveform of the mix and the
+    """Draw the song or draft in folder SONG: its sections and lyrics in time, the waveform of the mix and the
     mel spectrograms of both tracks. Needs matplotlib: pip install 'yuegguf[plot]'.
+
+    A target that ends in .json gets the peaks of its files for web players instead, with sections and lines.
 
     \b
     yuegguf plot songs/my-song
     yuegguf plot songs/my-song -o my-song.svg
+    yuegguf plot songs/my-song -o peaks.json
     """
     from yuegguf.exchange.plot import plot_song
 

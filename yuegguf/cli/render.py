@@ -31,6 +31,7 @@ NAMES = {
     "rescale": "rescale",
     "loudness": "loudness",
     "fade": "fade",
+    "stereo": "stereo",
     "stem_mode": "stem_mode",
     "artist": "artist",
     "year": "year",

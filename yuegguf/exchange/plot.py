@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 
 from yuegguf.audio.recording import read_audio
 from yuegguf.errors import ModelNotFound, RequestError, YueError
+from yuegguf.exchange.finished_song import TimedSong, open_finished
+from yuegguf.exchange.peaks import write_peaks
 from yuegguf.files.atomic import replacing
 from yuegguf.request.song_request import Song
-from yuegguf.song.folder import SongFolder
-from yuegguf.song.state import finished, where
 
 SIZE_INCHES, DOTS_PER_INCH = (11.0, 6.5), 100
 """Size of the picture and dots per inch."""
@@ -22,41 +23,63 @@ FFT_WINDOW, MAX_HZ = 2048, 16_000
 MEL_BANDS = 96
 HZ_TICKS = (100, 500, 1000, 2000, 4000, 8000)
 MIN_DB, MAX_DB = -100.0, -30.0
+LYRIC_CHARS = 180
+"""Letters of the lyrics that have room side by side."""
 MAX_COLUMNS = 2200
 """Most columns of a spectrogram: two per dot."""
 
 
 def plot_song(folder: Path, out: Path) -> Path:
-    """Write `out`, a PNG (or PDF, SVG by its ending) of the song in `folder`.
+    """Write `out`, a PNG (or PDF, SVG by its ending) of the song in `folder`; a .json gets its peaks.
 
     Raises RequestError when there is no finished song or draft, ModelNotFound without matplotlib,
     StorageError.
     """
-    opened = SongFolder.open(folder)
-    if where(opened) != "done":
-        raise RequestError(f"{folder} holds no finished song", f"finish it: yuegguf resume {folder}")
-    song = finished(opened)
-    mix, rate = read_audio(song.files[0])
-    files = {file.stem.removeprefix("draft-"): file for file in song.files}
-    stems = [(name, *read_audio(files[name])) for name in ("vocals", "instrumental") if name in files]
-    spectra: list[tuple[str, NDArray[np.float32], int]] = [*stems] or [(song.files[0].stem, mix, rate)]
+    shown = open_finished(folder)
+    if out.suffix.lower() == ".json":
+        write_peaks(shown, out)
+        return out
     figure = _figure()
     _check_extension(figure, out)
-    heights = [0.25, 1, *[1.6] * len(spectra)]
-    rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    _draw_sections(rows[0], song)
-    _draw_wave(rows[1], mix, rate, song)
-    for axes, (name, wave, stem_rate) in zip(rows[2:], spectra, strict=True):
-        _draw_spectrum(axes, wave, stem_rate, name)
-    rows[-1].set_xlabel("seconds")
-    rows[0].set_title(opened.title.strip().splitlines()[0][:110], fontsize=10)
-    with replacing(out) as beside:
+    _draw(figure, shown)
+    with replacing(out) as beside, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # letters that its font has not become boxes
         try:
             figure.savefig(beside, dpi=DOTS_PER_INCH)
         except ValueError as error:
             hint = "check its fonts, and let a process open more files: ulimit -n 1024"
             raise YueError(f"matplotlib could not draw {out.name} ({error})", hint) from error
     return out
+
+
+def _draw(figure: Any, shown: TimedSong) -> None:
+    """Sections, lyrics, waveform of the mix, and a spectrogram of each stem (or of the mix alone)."""
+    song = shown.song
+    mix, rate = read_audio(shown.tracks["mix"])
+    stems = [(name, *read_audio(file)) for name, file in shown.tracks.items() if name != "mix"]
+    spectra: list[tuple[str, NDArray[np.float32], int]]
+    spectra = [*stems] or [("draft" if song.draft else "mix", mix, rate)]
+    heights = [0.25, 0.2, 1, *[1.6] * len(spectra)]
+    rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    _draw_sections(rows[0], song)
+    _draw_lyrics(rows[1], shown)
+    _draw_wave(rows[2], mix, rate, song)
+    for axes, (name, wave, stem_rate) in zip(rows[3:], spectra, strict=True):
+        _draw_spectrum(axes, wave, stem_rate, name)
+    rows[-1].set_xlabel("seconds")
+    rows[0].set_title(shown.genre.strip().splitlines()[0][:110], fontsize=10)
+
+
+def _draw_lyrics(axes: Any, shown: TimedSong) -> None:
+    """Each line of the lyrics at its time, as much of it as there is room for."""
+    starts = [start for start, _ in shown.lines]
+    for (start, text), end in zip(shown.lines, [*starts[1:], shown.song.seconds], strict=True):
+        room = max(1, int(LYRIC_CHARS * (end - start) / max(shown.song.seconds, 1e-9)))
+        cut = text if len(text) <= room else f"{text[: room - 1]}…"
+        axes.text(start, 0, cut, fontsize=6, va="center", clip_on=True, parse_math=False)
+    axes.set_ylim(-0.5, 0.5)
+    axes.set_yticks([])
+    axes.set_ylabel("lyrics", rotation=0, ha="right", va="center")
 
 
 def _check_extension(figure: Any, out: Path) -> None:

@@ -82,6 +82,11 @@ def encode_with_checksum(value: Any) -> bytes:
     return msgspec.json.format(text, indent=2) + b"\n"
 
 
+def encode(value: Any) -> bytes:
+    """A typed value as one line of JSON."""
+    return msgspec.json.encode(value) + b"\n"
+
+
 def to_builtins(value: Any) -> Any:
     """A typed value as dictionaries, lists, strings and numbers."""
     return msgspec.to_builtins(value)

@@ -82,7 +82,7 @@ def write_draft(
 
 def with_estimates(tags: Tags, mix: NDArray[np.float32]) -> Tags:
     """The tags with the mix's tempo and key, where they are sure."""
-    estimate = estimate_music(mix, SONG_RATE)
+    estimate = estimate_music(mix if mix.ndim == 1 else mix.mean(axis=1), SONG_RATE)
     if estimate is None:
         return tags
     return replace(
@@ -147,9 +147,9 @@ def write_track(
 def write_wave(
     path: Path, wave: NDArray[np.float32], output: Output, extra: FileExtras = FileExtras()
 ) -> list[Path]:
-    """One wave [S] at 44.1 kHz → `path` with the ending of every format asked for; marks go into WAV files.
+    """One wave [S] or [S, 2] at 44.1 kHz → `path` with the ending of every format asked for.
 
-    Raises StorageError.
+    Marks go into WAV files. Raises StorageError.
     """
     tags = extra.tags if output.tags else None
     files = [path.with_name(f"{path.name}.{kind}") for kind in output.formats]

@@ -268,5 +268,5 @@ def rows_that_fit(plan: Plan, stage2: ModelFacts, options: ComputeOptions, devic
 def file_bytes(song: PreparedSong) -> int:
     """Maximum bytes of a finished song's folder: audio as PCM (mp3 is smaller), codes and log."""
     output = song.request.output
-    samples = SONG_HOP * song.frames * (3 if output.stems else 1)
+    samples = SONG_HOP * song.frames * (3 if output.stems else 1) * (2 if output.stereo else 1)
     return len(output.formats) * samples * output.bits // 8 + 64 * song.frames

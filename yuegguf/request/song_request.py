@@ -110,6 +110,8 @@ class Output:
     """Integrated loudness of the mix, LUFS; None = as it is, as always with "upstream" and `rescale`."""
     fade: float = 10.0
     """Fade at both ends, ms; none with the mix "upstream"."""
+    stereo: bool = False
+    """Two channels, the instrumental widened above 250 Hz; their mean is the mono mix. Not of "upstream"."""
     artist: str = "YuE"
     """Artist in the files' tags."""
     year: int | None = None

@@ -15,6 +15,7 @@ from yuegguf.audio import dsp, limiter
 from yuegguf.audio.dsp import Wave
 from yuegguf.audio.levels import decibels
 from yuegguf.audio.loudness import integrated_loudness, true_peak_level
+from yuegguf.audio.stereo import side_of
 from yuegguf.codec.protocol import CODEC_RATE, SONG_RATE
 from yuegguf.request.song_request import MixMode, Output
 from yuegguf.stages.render import TRACKS, Stems
@@ -43,7 +44,7 @@ class RecordedTrack:
 
 @dataclass(frozen=True)
 class Master:
-    """The finished waves [882·T] at 44.1 kHz."""
+    """The finished waves at 44.1 kHz: [882·T], or [882·T, 2] of a song in stereo."""
 
     mix: Wave
     vocals: Wave
@@ -53,7 +54,7 @@ class Master:
 
 
 def master(stems: Stems, output: Output | None = None, recording: RecordedTrack | None = None) -> Master:
-    """Stems → the mix and both tracks, each [882·T] at 44.1 kHz, mono; `stems` stay as they are.
+    """Stems → the mix and both tracks, each [882·T] at 44.1 kHz; `stems` stay as they are.
 
     The mix is the sum of the joined stems; all three get one gain curve, of loudness, limiter and fades, so
     they still sum to it. Raw stems and the mix are finished each by itself. No sample exceeds ±0.99, no true
@@ -65,12 +66,29 @@ def master(stems: Stems, output: Output | None = None, recording: RecordedTrack 
     if output.mix == "upstream":
         return _upstream(stems, output, recording)
     if output.stem_mode == "joined":
-        tracks = _joined(stems, output, recording)
-        finished, notice = _finish([tracks[0] + tracks[1], *tracks], output)
-        return Master(finished[0], finished[1], finished[2], notice)
-    (mix,), notice = _finish([_raw_mix(stems, output, recording)], output)
-    tracks = [finish_track(wave, output) for wave in _raw_tracks(stems, output, recording)]
-    return Master(mix, tracks[0], tracks[1], notice)
+        vocals, instrumental = _joined(stems, output, recording)
+        backing = _channels(instrumental, instrumental, output)
+        mix = [vocals + wave for wave in backing]
+        notice = _finish([*mix, vocals, *backing], output, len(mix))
+        return Master(_file(mix), _file([vocals] * len(mix)), _file(backing), notice)
+    vocals, instrumental = (wave.copy() for wave in _raw_tracks(stems, output, recording))
+    mix = _channels(_raw_mix(stems, output, recording), _gains(output)[1] * instrumental, output)
+    notice = _finish(mix, output, len(mix))
+    backing = _held_below(_channels(instrumental, instrumental, output), output)
+    return Master(_file(mix), _file(_held_below([vocals], output) * len(mix)), _file(backing), notice)
+
+
+def _channels(wave: Wave, instrumental: Wave, output: Output) -> list[Wave]:
+    """A wave as one channel, or as two with the sides of the instrumental that is in it."""
+    if not output.stereo:
+        return [wave]
+    side = side_of(instrumental, SONG_RATE)
+    return [wave + side, wave - side]
+
+
+def _file(channels: list[Wave]) -> Wave:
+    """Channels as they are written: [S], or [S, channels] of several."""
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=1)
 
 
 def finish_track(wave: Wave, output: Output) -> Wave:
@@ -157,17 +175,19 @@ def _gains(output: Output) -> tuple[np.float32, np.float32]:
 # --- level --------------------------------------------------------------------------------------------
 
 
-def _finish(waves: list[Wave], output: Output) -> tuple[list[Wave], str]:
-    """The mix and its stems (or the mix alone), changed in place by one gain curve; and a notice."""
+def _finish(waves: list[Wave], output: Output, channels: int) -> str:
+    """Change a mix of some channels, and the stems after it, in place by one gain curve → a notice."""
     target = output.target_loudness
+    mix = waves[:channels]
     loudness = None
-    if target is not None and waves[0].size:
-        loudness = integrated_loudness(waves[:1], SONG_RATE)
+    if target is not None and mix[0].size:
+        loudness = integrated_loudness(mix, SONG_RATE)
     if target is None or loudness is None:
-        return _held_below(waves, output), ""
+        _held_below(waves, output)
+        return ""
     _fade(waves, output.fade)
     level = limiter.highest_level([true_peak_level(wave) for wave in waves])
-    factor = np.float32(10 ** (_loudness_gain(waves[0], level, loudness, target) / 20))
+    factor = np.float32(10 ** (_loudness_gain(mix, level, loudness, target) / 20))
     for wave in (*waves, level):
         wave *= factor
     if limiter.peak(level) > TRUE_PEAK:
@@ -175,10 +195,10 @@ def _finish(waves: list[Wave], output: Output) -> tuple[list[Wave], str]:
         highest = max(limiter.peak(true_peak_level(wave)) for wave in waves)
         for wave in waves:  # as the gain moves, peaks between samples may pass by some thousandths of a dB
             wave *= np.float32(min(1.0, TRUE_PEAK / highest))
-    return waves, _loudness_notice(integrated_loudness(waves[:1], SONG_RATE), target)
+    return _loudness_notice(integrated_loudness(mix, SONG_RATE), target)
 
 
-def _loudness_gain(mix: Wave, level: Wave, loudness: float, target: float) -> float:
+def _loudness_gain(mix: list[Wave], level: Wave, loudness: float, target: float) -> float:
     """Gain in dB before the limiter that brings a mix of some loudness to a target in LUFS after it.
 
     At most so much that the limiter reduces the peaks of `level` by MAX_LIMITING_DB.
@@ -190,9 +210,9 @@ def _loudness_gain(mix: Wave, level: Wave, loudness: float, target: float) -> fl
         factor = np.float32(10 ** (gain / 20))
         if gain == most or highest * factor <= TRUE_PEAK:
             break
-        limited = mix * factor
-        limiter.limit([limited], SONG_RATE, TRUE_PEAK, level * factor)
-        after = integrated_loudness([limited], SONG_RATE)
+        limited = [wave * factor for wave in mix]
+        limiter.limit(limited, SONG_RATE, TRUE_PEAK, level * factor)
+        after = integrated_loudness(limited, SONG_RATE)
         if after is None or abs(target - after) < LOUDNESS_TOLERANCE:
             break
         gain = min(gain + target - after, most)
