@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from adapters import write_peft
 from family import LM
+from helpers import Capture, cli, refused
 from tiny_gguf import write_tiny
 from torch_files import Stored, stored_tensors, write_torch
 from yuegguf_convert.checkpoint import INDEX, open_checkpoint
@@ -263,6 +264,29 @@ def test_what_needs_another_command_is_said(checkpoint: Path, tmp_path: Path) ->
     assert str(caught.value) == f"{tmp_path} holds base.gguf, which needs no conversion; {hint}"
     with pytest.raises(RequestError, match=f"is a file; pass the folder that holds it: {checkpoint}"):
         convert_lm(checkpoint / "model.safetensors", tmp_path / "out.gguf", out_type="F16")
+
+
+def test_the_command_names_what_it_cannot_convert_before_it_asks_for_a_name(
+    checkpoint: Path, capsys: Capture, tmp_path: Path
+) -> None:
+    adapter = write_peft(tmp_path / "opera", write_tiny(tmp_path / "base.gguf"))
+    said = refused(capsys, 5, "--models-dir", tmp_path, "convert", adapter)
+    assert said.startswith(f"{adapter} is a LoRA adapter, not a whole model; ")
+    said = refused(capsys, 3, "--models-dir", tmp_path, "convert", tmp_path / "nowhere")
+    assert said == f"there is no folder {tmp_path / 'nowhere'}; check the name"
+    said = refused(capsys, 5, "--models-dir", tmp_path, "convert", checkpoint)
+    assert said.startswith(f"{checkpoint} does not have a published model's name; pass -o FILE, or --name")
+
+
+def test_the_command_installs_a_published_model_of_a_hub_cache(
+    checkpoint: Path, converted: bytes, capsys: Capture, tmp_path: Path
+) -> None:
+    top = hub_cache(tmp_path / "hub", "m-a-p", "YuE-s1-7B-anneal-en-cot")
+    cached(checkpoint, top, COMMIT)
+    line = ("--models-dir", tmp_path / "models", "convert", top, "--type", "F16", "--json")
+    made = cli(capsys, *line).json["file"]
+    assert made == str(tmp_path / "models" / "en-cot-F16.gguf")
+    assert Path(made).read_bytes() == converted
 
 
 def test_an_adapter_of_a_pytorch_file_is_the_same_adapter(tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ def a_checkpoint(folder: Path) -> None:
     (folder / "model.safetensors").touch()
 
 
+def an_adapter(folder: Path) -> None:
+    a_checkpoint(folder)
+    (folder / "adapter_config.json").touch()
+
+
 def two_models(folder: Path) -> None:
     tiny(folder / "en-Q8_0.gguf")
     tiny(folder / "zh-Q8_0.gguf")
@@ -92,6 +97,12 @@ def second_stages(folder: Path) -> None:
             None,
             ModelNotFound,
             "there is no GGUF in {f}; convert its checkpoint first: yuegguf convert {f}",
+        ),
+        (
+            an_adapter,
+            None,
+            ModelNotFound,
+            "there is no GGUF in {f}; an adapter goes with --lora: yuegguf convert-lora {f}",
         ),
         (
             two_models,

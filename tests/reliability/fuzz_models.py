@@ -16,7 +16,9 @@ from fuzz_driver import Target
 from fuzz_others import TONE
 from fuzz_songs import content_of, each
 from mutators import Content
+from split_gguf import split_model
 from tiny_gguf import CONFIG, write_tiny
+from torch_files import Stored, write_torch
 from yuegguf_convert.checkpoint import INDEX, open_checkpoint
 from yuegguf_convert.llama_tensors import expected_tensors, read_config
 from yuegguf_convert.lora import convert_lora
@@ -30,6 +32,7 @@ from yuegguf.files.pth import read_state_dict
 from yuegguf.lm.adapters import read_adapter
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.tokenizer import Tokenizer
+from yuegguf.models.gguf_folder import find_in_folder
 from yuegguf.models.resolve import nano_models
 
 
@@ -70,9 +73,37 @@ def checkpoint_seeds(folder: Path) -> list[Content]:
     return [{"model.safetensors": save({**one, **two})}, {**shards, INDEX: index}]
 
 
+def torch_seeds(folder: Path) -> list[Content]:
+    """The same as files of PyTorch."""
+    one = {"a": Stored("FloatStorage", (5, 12), TONE[:60].tobytes())}
+    two = {"b": Stored("HalfStorage", (7,), TONE[:7].astype(np.float16).tobytes())}
+    names = {name: f"pytorch_model-0000{n}-of-00002.bin" for n, name in ((1, "a"), (2, "b"))}
+    index = json.dumps({"metadata": {"total_size": 254}, "weight_map": names}).encode()
+    whole = write_torch(folder / "whole.bin", {**one, **two}, "state_dict").read_bytes()
+    shards = {
+        names[name]: write_torch(folder / "part.bin", part).read_bytes()
+        for name, part in (("a", one), ("b", two))
+    }
+    return [{"pytorch_model.bin": whole}, {**shards, "pytorch_model.bin.index.json": index}, shards]
+
+
+def split_seeds(folder: Path) -> list[Content]:
+    """A model in two parts."""
+    parts = split_model(write_tiny(folder / "whole.gguf"), folder, "m")
+    return [{part.name: part.read_bytes() for part in parts}]
+
+
+def read_split_model(folder: Path) -> None:
+    """The header of all parts and their tensors, after the search for a model in the folder."""
+    model = read_model(find_in_folder(folder, "stage1", None))
+    for tensor in model.file.tensors.values():
+        model.file.read(tensor, 0, tensor.rows)
+
+
 def read_checkpoint(folder: Path) -> None:
     """Every tensor's values."""
     for tensor in open_checkpoint(folder).values():
+        tensor.check()
         tensor.rows(0, tensor.shape[0] if len(tensor.shape) > 1 else 1)
 
 
@@ -205,6 +236,8 @@ MODELS = (
     Target("gguf", gguf_seeds, read_gguf_model),
     Target("adapter", adapter_seeds, read_lora, only=".lora.gguf"),
     Target("safetensors", checkpoint_seeds, read_checkpoint, folder=True),
+    Target("checkpoint of PyTorch", torch_seeds, read_checkpoint, folder=True),
+    Target("split gguf", split_seeds, read_split_model, folder=True),
     Target("config.json", config_seeds, lambda folder: expected_tensors(read_config(folder))),
     Target("PEFT folder", peft_seeds, read_peft_folder, folder=True),
     Target("tokenizer", tokenizer_seeds, read_tokenizer),

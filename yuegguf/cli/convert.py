@@ -43,7 +43,10 @@ def convert(
     trim: bool,
     force: bool,
 ) -> None:
-    """Convert SOURCE, a folder with config.json, *.safetensors and tokenizer.model, or trim a .gguf.
+    """Convert SOURCE, or trim a .gguf.
+
+    SOURCE is a folder with config.json, tokenizer.model and the weights (safetensors, or files of PyTorch,
+    which are read without executing them), or the top folder of a repository in a Hugging Face cache.
 
     \b
     yuegguf convert YuE-s1-7B-anneal-en-cot --type Q4_K_M
@@ -51,6 +54,7 @@ def convert(
     yuegguf convert other-tools.gguf -o trimmed.gguf
     """
     from yuegguf_convert.lm import convert_lm
+    from yuegguf_convert.source import checkpoint_folder
     from yuegguf_convert.trim import trim_gguf
 
     if source.suffix == ".gguf" and not source.is_dir():
@@ -58,6 +62,7 @@ def convert(
             raise RequestError("a trimmed copy needs a name", "pass -o FILE")
         made = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
     else:
+        checkpoint_folder(source)  # an adapter needs another command, and no name
         path = target or _install_path(source, name, out_type)
         root = path.parent if target is None else None
         with ensured_folder(path.parent), installing(root, [path.name]) if root else nullcontext():

@@ -118,5 +118,6 @@ def check_shards(folder: Path, names: Sequence[str], total: int = 0) -> None:
     links = [f" ({link})" if (link := lost_link(path)) else "" for path in gone]
     listed = first_names([f"{path.name}{link}" for path, link in zip(gone, links, strict=True)])
     command = download_command(*gone)
-    hint = f"get them with: {command}" if command else "download what is missing into that folder"
+    words = "get them with" if len(gone) > 1 else "get it with"
+    hint = f"{words}: {command}" if command else "download what is missing into that folder"
     raise ModelNotFound(f"{folder} lacks {listed}{lost}", hint)

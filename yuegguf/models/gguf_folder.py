@@ -26,12 +26,7 @@ def find_in_folder(folder: Path, role: StageRole, quant: str | None) -> Path:
     folder = snapshot_folder(folder)
     files = sorted({first_part(path) for path in folder.glob("*.gguf")})
     if not files:
-        weights = {path.suffix for path in folder.glob("*")} & {".safetensors", ".bin", ".pth"}
-        line = shlex.join(("yuegguf", "convert", str(folder)))
-        hint = (
-            f"convert its checkpoint first: {line}" if weights else "pass a .gguf file or a folder with one"
-        )
-        raise ModelNotFound(f"there is no GGUF in {folder}", hint)
+        raise ModelNotFound(f"there is no GGUF in {folder}", _advice(folder))
     fitting = [path for path in files if _role(path) in (role, None)] if len(files) > 1 else files
     words = {"stage1": "stage-1", "stage2": "stage-2"}[role]
     if not fitting:
@@ -47,6 +42,15 @@ def find_in_folder(folder: Path, role: StageRole, quant: str | None) -> Path:
         line = f"--{role}-model {shlex.quote(str(fitting[0]))}"
         raise RequestError(f"{folder} holds several {words} models: {names}", f"pass one of them: {line}")
     return min(fitting, key=lambda path: registry.type_rank(_type(path)))
+
+
+def _advice(folder: Path) -> str:
+    """Advice for a folder without a GGUF."""
+    if (folder / "adapter_config.json").is_file():
+        return f"an adapter goes with --lora: {shlex.join(('yuegguf', 'convert-lora', str(folder)))}"
+    if {path.suffix for path in folder.glob("*")} & {".safetensors", ".bin", ".pth"}:
+        return f"convert its checkpoint first: {shlex.join(('yuegguf', 'convert', str(folder)))}"
+    return "pass a .gguf file or a folder with one"
 
 
 def _of_type(folder: Path, files: list[Path], quant: str) -> list[Path]:

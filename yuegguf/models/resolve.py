@@ -11,6 +11,7 @@ from pathlib import Path
 
 from yuegguf.errors import ModelNotFound, RequestError
 from yuegguf.files.hashing import fingerprint
+from yuegguf.files.kinds import explain_absence
 from yuegguf.lm.adapters import MAX_ADAPTERS, Lora
 from yuegguf.lm.gguf_parts import model_fingerprint, model_stem
 from yuegguf.lm.vocab import StageRole
@@ -51,7 +52,7 @@ class ModelChoice:
     """The user's choice of models; None = automatic."""
 
     stage1: str | None = None
-    """Model id or .gguf file; "nano" for the bundled family."""
+    """Model id, .gguf file or a folder with one; "nano" for the bundled family."""
     stage2: str | None = None
     codec: Path | None = None
     quant: str | None = None
@@ -203,7 +204,10 @@ def find_lora(lora: Lora, root: Path) -> Lora:
             f"{path} is a folder, not a GGUF adapter", f"convert it first: yuegguf convert-lora {path}"
         )
     if not path.is_file():
-        raise ModelNotFound(f"there is no LoRA adapter {path}", "make it with: yuegguf convert-lora FOLDER")
+        missing = ModelNotFound(
+            f"there is no LoRA adapter {path}", "make it with: yuegguf convert-lora FOLDER"
+        )
+        raise explain_absence(path, missing)
     return replace(lora, path=path.absolute())
 
 
