@@ -167,7 +167,11 @@ class RemainingTime:
 
     def _speed(self) -> float | None:
         """Seconds for a unit of the curves; that of the remembered course is the number of frames."""
-        return self._measured_speed() or self._carried or (self._frames if self._known else None)
+        measured, prior = self._measured_speed(), self._carried or (self._frames if self._known else None)
+        if measured is None or prior is None:
+            return measured or prior
+        weight = min(1.0, (self._now - self._phase_begun) / WINDOW_SECONDS)  # a stall is not a speed
+        return weight * measured + (1 - weight) * prior
 
     def _measured_speed(self) -> float | None:
         (then, first), (now, last) = self._samples[0], self._samples[-1]
