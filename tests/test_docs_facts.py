@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib import import_module, util
 
 import click
+import message_docs
 import pytest
 import python_docs
 from documents import DOCUMENTS, ROOT, SPAN, rows
@@ -93,6 +94,13 @@ def test_every_public_name_is_documented() -> None:
 def test_every_command_is_documented() -> None:
     """Made by: python -m yuegguf.cli._docs > docs/cli.md."""
     assert DOCUMENTS["docs/cli.md"] == _docs.document()
+
+
+def test_every_sentence_of_an_error_is_documented() -> None:
+    """Made by: PYTHONPATH=tests/support:. python tests/support/message_docs.py docs/messages.md."""
+    assert DOCUMENTS["docs/messages.md"] == message_docs.written()
+    known = {code for code, _, _ in message_docs.messages()}
+    assert known == set(message_docs.TITLES)
 
 
 def environment_names(source: str) -> set[str]:
