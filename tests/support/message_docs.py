@@ -31,8 +31,8 @@ TITLES = {
 }
 HEAD = """# Messages
 
-Each sentence that an error can have, by the exit code of the command, with the advice that follows it; `…` stands for
-names and numbers. The general advice is in [troubleshooting](troubleshooting.md).
+Each sentence that an error can have, by the exit code of the command, with the advice that follows it; `…`
+stands for names and numbers. The general advice is in [troubleshooting](troubleshooting.md).
 """
 
 
@@ -40,11 +40,10 @@ def written() -> str:
     """The document."""
     parts = [HEAD]
     for code, title in sorted(TITLES.items()):
-        rows = sorted({(m, h) for found, m, h in messages() if found == code}, key=lambda row: row[0].lower())
-        table = [f"| {message} | {hint} |" for message, hint in rows]
-        parts.append(
-            "\n".join([f"## {title} (exit code {code})", "", "| message | advice |", "|---|---|", *table])
-        )
+        rows = {(message, hint) for found, message, hint in messages() if found == code}
+        table = [f"| {message} | {hint} |" for message, hint in sorted(rows)]
+        head = [f"## {title} (exit code {code})", "", "| message | advice |", "|---|---|"]
+        parts.append("\n".join([*head, *table]))
     return "\n".join(part + "\n" for part in parts)
 
 
@@ -54,12 +53,10 @@ def messages() -> Iterator[tuple[int, str, str]]:
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
-                    code, texts = (
-                        EXIT_CODES.get(node.func.id),
-                        [_text(argument) for argument in node.args[:2]],
-                    )
-                    if code is not None and texts[0].strip("… "):
-                        yield code, _cell(texts[0]), _cell(texts[1]) if len(texts) > 1 else ""
+                    code = EXIT_CODES.get(node.func.id)
+                    message, hint = (*map(_text, node.args[:2]), "")[:2]
+                    if code is not None and message.strip("… "):
+                        yield code, _cell(message), _cell(hint)
 
 
 def _text(node: ast.expr) -> str:
@@ -75,7 +72,7 @@ def _text(node: ast.expr) -> str:
 
 def _cell(text: str) -> str:
     """A text that keeps its characters in a Markdown table."""
-    for character in "\\`*_<>[]":
+    for character in "\\*_<>[]":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.replace("|", "\\|").split())
 
