@@ -8,7 +8,7 @@ WANTED := import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml",
 	if d.startswith("llama-cpp-python")))
 PORTABLE := .portable
 
-.PHONY: demo test quick test-portable lint bench nano-train nano-eval clean
+.PHONY: demo test quick test-portable lint docs bench nano-train nano-eval clean
 
 demo: $(VENV)/.installed
 	$(BIN)/yuegguf run --example --segment-seconds 12 --seed 42 --output-dir songs
@@ -29,6 +29,12 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# the documents that are made from the sources
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m yuegguf.cli._docs > docs/cli.md
+	PYTHONPATH=tests/support:. $(BIN)/python tests/support/python_docs.py docs/python.md
+	PYTHONPATH=tests/support:. $(BIN)/python tests/support/message_docs.py docs/messages.md
+
 # half an hour on an idle machine with 24 GiB: every table of benchmarks/README.md that needs no checkpoint
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.stage1_step
@@ -42,7 +48,7 @@ nano-train: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[train]'
 	$(BIN)/python -m nano.train nano-trained
 
-# forty songs sung by the bundled family, measured against what was asked of it
+# forty songs of the bundled family, measured against their requests
 nano-eval: $(VENV)/.installed
 	$(BIN)/python -m nano.evaluate nano-figures
 
