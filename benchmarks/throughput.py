@@ -5,14 +5,16 @@
 
 Without DIR the bundled nano generates; with it random models of the real shapes, kept there, of as many
 layers as named, with nano's codec. Sections may not end early, so all songs are equally long; their seeds and
-prompts differ. Times are of whole processes, loading included; memory is the largest resident size, of N
-processes the sum. The last song joins the others at their tenth frame: the delay until its own first frame.
+prompts differ. Times are of whole processes, loading included: by the clock, and what the cores spend on a
+song, which other programs hardly change. Memory is the largest resident size, of N processes the sum. The
+last song joins the others at their tenth frame: the delay until its own first frame.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -94,7 +96,7 @@ def generate(models: Models, parallel: int, seconds: float, seed: int) -> dict[s
 def measured(arguments: list[str], processes: int, parallel: int) -> dict[str, Any]:
     """Wall seconds, bytes and delay of so many processes at once, each with so many songs."""
     command = [sys.executable, "-m", "benchmarks.throughput", *arguments, "--generate", str(parallel)]
-    begun = time.perf_counter()
+    begun, cores = time.perf_counter(), core_seconds()
     children = [
         subprocess.Popen([*command, "--seed", str(100 * n)], stdout=subprocess.PIPE, text=True)
         for n in range(1, processes + 1)
@@ -102,7 +104,14 @@ def measured(arguments: list[str], processes: int, parallel: int) -> dict[str, A
     answers = [json.loads(child.communicate()[0]) for child in children]
     passed = time.perf_counter() - begun
     peak = sum(answer["peak"] for answer in answers)
-    return {"seconds": passed, "peak": peak, "delay": answers[0]["delay"]}
+    used = core_seconds() - cores
+    return {"seconds": passed, "core": used, "peak": peak, "delay": answers[0]["delay"]}
+
+
+def core_seconds() -> float:
+    """Seconds that the cores spent on ended child processes, which hardly depend on other programs."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def numbers(text: str) -> list[int]:
@@ -112,21 +121,24 @@ def numbers(text: str) -> list[int]:
 
 def table(arguments: list[str], parallel: list[int], processes: list[int]) -> None:
     """Measure and print a row for each number of songs."""
-    print("| songs | together | songs an hour | ratio | memory | delay of the last | as processes | memory |")
-    print("|---|---|---|---|---|---|---|---|")
-    first: float | None = None
+    print("| songs | together | an hour | ratio | cores a song | ratio | memory | delay | apart | memory |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    first: dict[str, Any] | None = None
     for count in parallel:
         found = measured(arguments, 1, count)
-        hourly = 3600 * count / found["seconds"]
-        first = first or hourly
-        row = [f"{count}", f"{found['seconds']:.1f} s", f"{hourly:.0f}", f"{hourly / first:.2f}"]
+        first = first or found
+        hourly, core = 3600 * count / found["seconds"], found["core"] / count
+        row = [f"{count}", f"{found['seconds']:.1f} s", f"{hourly:.0f}"]
+        row += [
+            f"{count * first['seconds'] / found['seconds']:.2f}",
+            f"{core:.1f} s",
+            f"{first['core'] / core:.2f}",
+        ]
         row.append(f"{found['peak'] / 2**30:.2f} GiB")
         row.append("" if found["delay"] is None else f"{found['delay']:.2f} s")
-        if count in processes:
-            apart = measured(arguments, count, 1)
-            row += [f"{apart['seconds']:.1f} s", f"{apart['peak'] / 2**30:.2f} GiB"]
-        else:
-            row += ["", ""]
+        apart = measured(arguments, count, 1) if count in processes else None
+        row.append(f"{apart['seconds']:.1f} s, {apart['core'] / count:.1f} s a song" if apart else "")
+        row.append(f"{apart['peak'] / 2**30:.2f} GiB" if apart else "")
         print(f"| {' | '.join(row)} |", flush=True)
 
 
