@@ -1,7 +1,7 @@
 """Songs per hour: N songs on one scheduler, beside N processes of one song each that share the cores.
 
     python -m benchmarks.throughput [--folder DIR] [--type Q4_0] [--layers 4] [--seconds 2]
-        [--parallel 1,2,4,8,16] [--processes 1,2,4,8]
+        [--threads N] [--parallel 1,2,4,8,16] [--processes 1,2,4,8]
 
 Without DIR the bundled nano generates; with it random models of the real shapes, kept there, of as many
 layers as named, with nano's codec. Sections may not end early, so all songs are equally long; their seeds and
@@ -68,9 +68,9 @@ class Joining:
             self.delay = time.perf_counter() - self._submitted
 
 
-def generate(models: Models, parallel: int, seconds: float, seed: int) -> dict[str, Any]:
+def generate(models: Models, parallel: int, seconds: float, seed: int, threads: int | None) -> dict[str, Any]:
     """Generate so many songs together in this process, the last one of which joins the others later."""
-    options = ComputeOptions(snapshot_seconds=0)
+    options = ComputeOptions(threads, snapshot_seconds=0)
     with tempfile.TemporaryDirectory() as name:
         folders = [
             create.start(SongJob(prepare(request(seed + n, seconds)), models, Path(name), None, options))
@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--type", default="Q4_0")
     parser.add_argument("--layers", type=int, default=4, help="of both random models")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a song")
+    parser.add_argument("--threads", type=int, help="of each process; default: one for each core")
     parser.add_argument("--parallel", default="1,2,4,8,16")
     parser.add_argument("--processes", default="1,2,4,8")
     parser.add_argument("--generate", type=int, help=argparse.SUPPRESS)
@@ -158,6 +159,7 @@ def main() -> None:
     options = parser.parse_args()
     models = nano_models()
     arguments = ["--seconds", str(options.seconds)]
+    arguments += [] if options.threads is None else ["--threads", str(options.threads)]
     if options.folder:
         models = random_models(options.folder, options.type, options.layers)
         arguments += [
@@ -170,7 +172,7 @@ def main() -> None:
         ]
         preflight.open_tokenizer = engines.open_tokenizer = lambda *_: Letters()  # type: ignore[assignment,return-value]
     if options.generate:
-        print(json.dumps(generate(models, options.generate, options.seconds, options.seed)))
+        print(json.dumps(generate(models, options.generate, options.seconds, options.seed, options.threads)))
         return
     print(
         f"{hardware.cpu_name()}, {hardware.physical_cores()} cores, {models.name}, {options.seconds:g} s each"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from helpers import song_bytes
 
-from yuegguf.errors import DamagedFile, EngineError, Interrupted, StorageError, YueError
+from yuegguf.errors import DamagedFile, EngineError, Interrupted, RequestError, StorageError, YueError
 from yuegguf.lm import llama
 from yuegguf.models.resolve import nano_models
-from yuegguf.pipeline import create, draft_turn, phases, takes
+from yuegguf.pipeline import create, draft_turn, phases, refine_turn, takes
 from yuegguf.pipeline.run import run_song
 from yuegguf.pipeline.scheduler import Scheduler
 from yuegguf.pipeline.song_job import SongJob
@@ -308,3 +308,33 @@ def test_songs_of_other_models_take_turns(tmp_path: Path, alone: Callable[[int],
     works[1] = SongWork(songs[1], nano_models(), replace(OPTIONS, threads=2))
     run_all(Scheduler(3), works)
     assert [song_bytes(song.path) for song in songs] == [alone(number) for number in range(3)]
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_a_model_that_cannot_be_opened_fails_the_songs_of_its_turn(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = llama.LlamaEngine.__init__
+
+    def refuses(self: object, path: Path, *rest: object) -> None:
+        if path.stem == stage:
+            raise EngineError("llama.cpp could not open it")
+        real(self, path, *rest)  # type: ignore[misc]
+
+    monkeypatch.setattr(llama.LlamaEngine, "__init__", refuses)
+    works = works_of(folders(tmp_path, REQUESTS[:2]))
+    run_all(Scheduler(2), works)
+    assert [type(outcome(work)) for work in works] == [EngineError, EngineError]
+
+
+def test_whatever_fails_before_a_turn_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> int:
+        raise RequestError("there is no GPU number 3")
+
+    for module, name in ((draft_turn, "find_devices"), (refine_turn, "rows_for_songs")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, fails)
+            works = works_of(folders(tmp_path / name, REQUESTS[:2]))
+            run_all(Scheduler(2), works)
+        assert "RequestError" in {type(outcome(work)).__name__ for work in works}
+        assert all(work.ended for work in works)

@@ -39,6 +39,9 @@ class RefineTurn:
                 self._leave(song, error)
             if not isinstance(error, Exception):
                 raise
+            for work in self._works:
+                if not work.ended and work.phase == "refine":
+                    work.fail(error)
 
     def _rows(self) -> int:
         """Rows of the engine: for a song alone those of its plan, or fewer."""
