@@ -84,7 +84,7 @@ def test_damaged_codes_are_refused(capsys: Capture, song: Path, tmp_path: Path) 
     before = content(folder)
     refused(capsys, 7, "decode", folder, "-o", tmp_path / "out")
     assert content(folder) == before
-    (tmp_path / "a_vtrack.npy").write_bytes(b"rubbish")
+    (tmp_path / "a_vtrack.npy").write_bytes(b"rubbish\1")
     np.save(tmp_path / "a_itrack.npy", np.zeros((8, 5), np.int16))
     said = refused(capsys, 7, "decode", tmp_path / "a_vtrack.npy", tmp_path / "a_itrack.npy")
     assert said.startswith(f"{tmp_path / 'a_vtrack.npy'} is not a readable .npy file (")

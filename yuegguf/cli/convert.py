@@ -62,7 +62,8 @@ def convert(
             raise RequestError("a trimmed copy needs a name", "pass -o FILE")
         made = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
     else:
-        checkpoint_folder(source)  # an adapter needs another command, and no name
+        if target is None and name is None:
+            checkpoint_folder(source)  # an adapter needs another command, and no name
         path = target or _install_path(source, name, out_type)
         root = path.parent if target is None else None
         with ensured_folder(path.parent), installing(root, [path.name]) if root else nullcontext():
