@@ -2,6 +2,7 @@
 
 YueError                      1  any other failure
 ├── ModelNotFound             3  a model file is missing
+│   └── NotInstalled          3  a published model is not installed
 ├── NotEnoughMemory           4  the plan does not fit this machine
 ├── RequestError              5  lyrics, tags or audio that cannot be used
 ├── DamagedFile               7  a checkpoint, model or song folder that is broken or of the wrong kind
@@ -55,6 +56,15 @@ class ModelNotFound(YueError):
     """A model file that the job needs is not on this machine."""
 
     exit_code = 3
+
+
+class NotInstalled(ModelNotFound):
+    """A published model is not installed."""
+
+    def __init__(self, message: str, hint: str, name: str) -> None:
+        super().__init__(message, hint)
+        self.name = name
+        """Name for `pull`, with its type if one was asked for."""
 
 
 class NotEnoughMemory(YueError):

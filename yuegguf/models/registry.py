@@ -13,20 +13,10 @@ from typing import Literal
 
 import platformdirs
 
-from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.errors import ModelNotFound, NotInstalled, RequestError
 from yuegguf.files.kinds import explain_absence
 from yuegguf.files.typed_json import as_typed
 from yuegguf.lm.gguf_parts import first_part, model_stem
-
-
-class NotInstalled(ModelNotFound):
-    """A published model that `pull` would install."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message, f"get it with: yuegguf pull {name}")
-        self.name = name
-        """Name for `pull`, with its type if one was asked for."""
-
 
 Role = Literal["stage1", "stage2", "codec", "upsampler"]
 PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "BF16", "F16", "F32")
@@ -232,13 +222,18 @@ def find_gguf(name: str, quant: str | None, root: Path) -> Path:
         return first_part(path)
     files = installed_quants(name, root)
     if not files:
-        raise NotInstalled(f"{name}:{quant}" if quant else name, f"{name} is not installed in {root}")
+        wanted = f"{name}:{quant}" if quant else name
+        hint = f"get it with: yuegguf pull {wanted}"
+        raise NotInstalled(f"{name} is not installed in {root}", hint, wanted)
     if quant is None:
         return min(files.items(), key=lambda item: type_rank(item[0]))[1]
     match = {found.lower(): path for found, path in files.items()}.get(quant.lower())
     if match is None:
-        only = f"{name} is not installed as {quant}, only as {', '.join(files)}"
-        raise NotInstalled(f"{name}:{quant}", only)
+        raise NotInstalled(
+            f"{name} is not installed as {quant}, only as {', '.join(files)}",
+            f"get it with: yuegguf pull {name}:{quant}",
+            f"{name}:{quant}",
+        )
     return match
 
 

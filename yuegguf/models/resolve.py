@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
-from yuegguf.errors import ModelNotFound, RequestError
+from yuegguf.errors import ModelNotFound, NotInstalled, RequestError
 from yuegguf.files.hashing import fingerprint
 from yuegguf.files.kinds import explain_absence
 from yuegguf.lm.adapters import MAX_ADAPTERS, Lora
@@ -102,7 +102,8 @@ def _resolve_family(choice: ModelChoice, with_reference: bool) -> Models:
 def _find_codec(choice: ModelChoice) -> Path:
     codec = Path(choice.codec) if choice.codec else registry.installed_codec(choice.root)
     if codec is None:
-        raise registry.NotInstalled(CODEC, f"the codec is not installed in {choice.root}")
+        hint = f"get it with: yuegguf pull {CODEC}"
+        raise NotInstalled(f"the codec is not installed in {choice.root}", hint, CODEC)
     return codec
 
 
@@ -124,8 +125,8 @@ def _all_found(root: Path, *searches: Callable[[], Path]) -> list[Path]:
 
 def _missing(root: Path, errors: Sequence[ModelNotFound]) -> ModelNotFound:
     """One error for several."""
-    names = [error.name for error in errors if isinstance(error, registry.NotInstalled)]
-    others = [error for error in errors if not isinstance(error, registry.NotInstalled)]
+    names = [error.name for error in errors if isinstance(error, NotInstalled)]
+    others = [error for error in errors if not isinstance(error, NotInstalled)]
     listed = (
         ", ".join(names[:-1]) + f" and {names[-1]} are" if names[1:] else f"{names[0]} is" if names else ""
     )
