@@ -45,7 +45,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     """Render, mix and write in this process → times in seconds and the peak resident memory."""
     import numpy as np
 
-    from yuegguf.audio.files import Tags, write_audio
+    from yuegguf.audio.files import write_audio
+    from yuegguf.audio.tags import Tags
     from yuegguf.request.song_request import Output
     from yuegguf.stages.mastering import master
     from yuegguf.stages.render import render

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from yuegguf.audio.cues import CuePoint, add_cues, cue_chunks
-from yuegguf.audio.files import Tags, write_audio
+from yuegguf.audio.files import write_audio
+from yuegguf.audio.tags import Tags
 from yuegguf.request.song_request import FinishedSection
 from yuegguf.song.markers import audacity_labels, cue_points, lrc_text
 

@@ -16,8 +16,8 @@ from helpers import FAST, FRAMES, OURS, Run, song_bytes
 
 import yuegguf
 from yuegguf.audio import growing_wav
-from yuegguf.audio.files import Tags
 from yuegguf.audio.growing_wav import to_pcm
+from yuegguf.audio.tags import Tags
 from yuegguf.errors import CodecError, Interrupted, ModelNotFound
 from yuegguf.models.resolve import resolve
 from yuegguf.pipeline import preflight, preview
