@@ -14,7 +14,7 @@ from yuegguf.song.state import finished, generated_bodies, where
 
 @dataclass(frozen=True)
 class TimedSong:
-    """What pictures and pages show of a song."""
+    """A song or draft with the facts that pictures and pages show."""
 
     song: Song
     genre: str
