@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import click
+import pytest
 from click.testing import CliRunner
 
+from yuegguf.cli import cli
 from yuegguf.cli._groups import Group
 
 
@@ -48,3 +52,18 @@ def test_a_group_takes_its_options_out_of_parsed_values() -> None:
     values = pack.make_context("pack", ["--width", "5", "--colour", "blue"]).params
     assert BOX.take(values) == Box(Size(5, 2), "blue")
     assert values == {"count": 1}
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command, and the parts of those that have some."""
+    for name, command in cli.all_commands().items():
+        yield name, command
+        for part, inner in getattr(command, "commands", {}).items():
+            yield f"{name} {part}", inner
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=[name for name, _ in commands()])
+def test_no_command_takes_options_that_it_does_not_name(name: str, command: click.Command) -> None:
+    assert command.callback is not None
+    kinds = [parameter.kind for parameter in inspect.signature(command.callback).parameters.values()]
+    assert inspect.Parameter.VAR_KEYWORD not in kinds, name
