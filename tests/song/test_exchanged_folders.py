@@ -169,7 +169,7 @@ def test_takes_that_are_exchanged_are_not_deleted(
     (canary / "take-2").mkdir()
     (canary / "take-2" / "song.json").write_text("mine")
     before = all_content(canary)
-    at_step(monkeypatch, "yuegguf.pipeline.takes:check_steady", lambda: exchanged(takes, canary))
+    at_step(monkeypatch, "yuegguf.song.library:check_steady", lambda: exchanged(takes, canary))
     result = cli(capsys, "takes", "keep", takes, 1, "--delete-others")
     assert result.code == 1
     assert all_content(canary) == before

@@ -26,7 +26,7 @@ _FILE_NAME = re.compile(
 )
 
 
-def read_text(value: str, what: str) -> str:
+def read_text(value: str, noun: str) -> str:
     """Text of an option that is a file name or "-" for stdin; an inferred encoding is noted.
 
     Raises RequestError.
@@ -36,12 +36,12 @@ def read_text(value: str, what: str) -> str:
             data = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"the {what} file {value} cannot be read ({reason})", "check the name") from error
+        raise RequestError(f"the {noun} file {value} cannot be read ({reason})", "check the name") from error
     if len(data) > MOST_BYTES:
         raise RequestError(
-            f"the {what} file {value} is too large", f"use at most {MAX_LYRICS_CHARS:,} characters"
+            f"the {noun} file {value} is too large", f"use at most {MAX_LYRICS_CHARS:,} characters"
         )
-    decoded = decode_text(data, what, "stdin" if value == "-" else value)
+    decoded = decode_text(data, noun, "stdin" if value == "-" else value)
     context = click.get_current_context(silent=True)
     console = context.find_object(Console) if context and decoded.notice else None
     if console:
@@ -49,16 +49,16 @@ def read_text(value: str, what: str) -> str:
     return decoded.text
 
 
-def text_or_file(value: str, what: str) -> str:
+def text_or_file(value: str, noun: str) -> str:
     """An option that is text itself, a file's name, or "-".
 
     Raises RequestError for a text that looks like the name of a file that is not there.
     """
     if value == "-" or os.path.isfile(value):  # unlike Path.is_file, never raises
-        return read_text(value, what)
+        return read_text(value, noun)
     if _FILE_NAME.fullmatch(value.strip()):
         raise RequestError(
-            f"the {what} {value.strip()!r} looks like the name of a file, and there is no such file",
+            f"the {noun} {value.strip()!r} looks like the name of a file, and there is no such file",
             _suggestion(value.strip()),
         )
     return value

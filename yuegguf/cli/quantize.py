@@ -90,17 +90,17 @@ def trim(output: Console, /, source: Path, target: Path, force: bool, role: str)
     """
     from yuegguf_convert.trim import trim_gguf
 
-    made = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
+    path = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
     output.done()
-    _report(output, made)
+    _report(output, path)
 
 
-def _report(output: Console, made: Path) -> None:
+def _report(output: Console, path: Path) -> None:
     """The file, its size, and how many tensors have which type."""
     from yuegguf_convert.gguf_file import read_gguf
 
-    types = Counter(tensor.kind.name for tensor in read_gguf(made).tensors.values())
-    report = {"file": str(made), "bytes": made.stat().st_size, "tensors": dict(types.most_common())}
+    types = Counter(tensor.kind.name for tensor in read_gguf(path).tensors.values())
+    report = {"file": str(path), "bytes": path.stat().st_size, "tensors": dict(types.most_common())}
     said = ", ".join(f"{count} of {name}" for name, count in types.most_common())
-    output.say(f"{made.stat().st_size / 2**20:.1f} MiB; tensors: {said}")
-    output.result(report, [str(made)])
+    output.say(f"{path.stat().st_size / 2**20:.1f} MiB; tensors: {said}")
+    output.result(report, [str(path)])

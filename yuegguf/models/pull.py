@@ -103,24 +103,24 @@ class _Puller:
         sweep(self.root)
         self._check_folders(wanted)
         self._drop_unfinished()
-        done = {one.name: self._ready(one) for one in wanted}
-        missing = [one for one in wanted if not done[one.name]]
-        jobs = [self._job(one) for one in missing]
-        names = ", ".join(one.name for one in missing)
+        done = {model.name: self._ready(model) for model in wanted}
+        missing = [model for model in wanted if not done[model.name]]
+        jobs = [self._job(model) for model in missing]
+        names = ", ".join(model.name for model in missing)
         check_free_disk(self.root, room_needed(jobs, self.options.keep_source), names, "--models-dir")
         for i, job in enumerate(jobs):
             done[job.wanted.name] = self._run(job)
             self._clean(job.folders - {folder for later in jobs[i + 1 :] for folder in later.folders})
-        self._clean({folder for one in wanted for folder in self._folders(one)})
-        return [entry for one in wanted for entry in done[one.name]]
+        self._clean({folder for model in wanted for folder in self._folders(model)})
+        return [entry for model in wanted for entry in done[model.name]]
 
     def _check_folders(self, wanted: Sequence[WantedModel]) -> None:
         """Refuse folders of ours that are links to elsewhere: nothing is written or removed there."""
-        inside = [path for one in wanted for path in one.paths]
+        inside = [path for model in wanted for path in model.paths]
         for place in (".staged/x", "sources/x", *inside):
             lockfile.check_inside(self.root, place)
-        for one in wanted:
-            for folder in (*self._folders(one), self._staging(one)):
+        for model in wanted:
+            for folder in (*self._folders(model), self._staging(model)):
                 lockfile.check_inside(self.root, (folder / "x").relative_to(self.root).as_posix())
 
     def _drop_unfinished(self) -> None:
@@ -131,63 +131,63 @@ class _Puller:
             if left.name not in finished:
                 shutil.rmtree(left, ignore_errors=True)
 
-    def _ready(self, one: WantedModel) -> list[Installed]:
+    def _ready(self, model: WantedModel) -> list[Installed]:
         """Its entries when it is installed, was made and only has to be moved, or lies in the donor."""
-        entries, given = self._entries(self.root, one), self._entries(self.donor, one)
+        entries, given = self._entries(self.root, model), self._entries(self.donor, model)
         if self.options.force:
             return []
         if entries and lockfile.entries_with_files(self.root, entries) == entries:
-            self.present.add(one.name)
+            self.present.add(model.name)
             return entries
-        if entries and all(self._made(one, entry) for entry in entries):
-            self._place(one, entries)
+        if entries and all(self._made(model, entry) for entry in entries):
+            self._place(model, entries)
             return entries
         if self.root != self.donor and given and lockfile.entries_with_files(self.donor, given) == given:
             offline_kit.copy_models(self.donor, self.root, given, self.progress)
             return given
         return []
 
-    def _entries(self, root: Path, one: WantedModel) -> list[Installed]:
+    def _entries(self, root: Path, model: WantedModel) -> list[Installed]:
         """The lock's entries, when they are as many as the model has files."""
         known = lockfile.read_lock(root)
-        found = [known[path] for path in one.paths if path in known]
-        return found if len(found) == len(one.paths) else []
+        found = [known[path] for path in model.paths if path in known]
+        return found if len(found) == len(model.paths) else []
 
-    def _made(self, one: WantedModel, entry: Installed) -> bool:
+    def _made(self, model: WantedModel, entry: Installed) -> bool:
         """Whether the file of an entry is staged or in its place, whole."""
-        paths = (self._staging(one) / Path(entry.path).name, self.root / entry.path)
+        paths = (self._staging(model) / Path(entry.path).name, self.root / entry.path)
         whole = (path for path in paths if path.is_file() and path.stat().st_size == entry.bytes)
         return any(hashing.sha256_of(path, self.progress) == entry.sha256 for path in whole)
 
-    def _job(self, one: WantedModel) -> InstallJob:
+    def _job(self, model: WantedModel) -> InstallJob:
         """Ask the hub what there is to fetch. Raises YueError."""
         ours = lockfile.read_lock(self.root)
-        for path in one.paths:
+        for path in model.paths:
             if (self.root / path).exists() and path not in ours and not self.options.force:
                 hint = "use it, or replace it with --force"
                 raise RequestError(f"{self.root / path} is already there, and not from pull", hint)
-        folder, gguf_folder = self._folders(one)
-        if self.options.from_gguf and one.quant:
-            return self._gguf_job(one, gguf_folder)
-        found = self._look_up(one.entry.source, one.entry.revision, folder).only(one.entry.files)
-        hub_client.check_expected(found, one.entry.expected_files)
-        return original_job(one, found, folder)
+        folder, gguf_folder = self._folders(model)
+        if self.options.from_gguf and model.quant:
+            return self._gguf_job(model, gguf_folder)
+        found = self._look_up(model.entry.source, model.entry.revision, folder).only(model.entry.files)
+        hub_client.check_expected(found, model.entry.expected_files)
+        return original_job(model, found, folder)
 
-    def _gguf_job(self, one: WantedModel, folder: Path) -> InstallJob:
+    def _gguf_job(self, model: WantedModel, folder: Path) -> InstallJob:
         """The first repository with a GGUF of that type, and the tokenizer that such files lack."""
-        for repo in one.entry.gguf:
-            found = fetched_gguf(self._look_up(repo.source, "", folder), one.quant)
+        for repo in model.entry.gguf:
+            found = fetched_gguf(self._look_up(repo.source, "", folder), model.quant)
             if not found.files:
                 continue
             parts = [(found, folder)]
-            if one.entry.role == "stage1":
+            if model.entry.role == "stage1":
                 place = folder / "tokenizer"
-                original = self._look_up(one.entry.source, one.entry.revision, place)
+                original = self._look_up(model.entry.source, model.entry.revision, place)
                 parts.append((original.only(["tokenizer.model"]), place))
-            return InstallJob(one, tuple(parts), found.bytes)
-        tried = ", ".join(repo.source for repo in one.entry.gguf) or "any repository that models.toml knows"
+            return InstallJob(model, tuple(parts), found.bytes)
+        tried = ", ".join(repo.source for repo in model.entry.gguf) or "any repository that models.toml knows"
         raise ModelNotFound(
-            f"there is no {one.quant} GGUF of {one.entry.id} in {tried}", "leave --from-gguf out"
+            f"there is no {model.quant} GGUF of {model.entry.id} in {tried}", "leave --from-gguf out"
         )
 
     def _look_up(self, repo: str, revision: str, folder: Path) -> RepoSnapshot:
@@ -218,7 +218,7 @@ class _Puller:
 
     def _run(self, job: InstallJob) -> list[Installed]:
         """Fetch, make, note, place."""
-        one, staging = job.wanted, self._staging(job.wanted)
+        model, staging = job.wanted, self._staging(job.wanted)
         for snapshot, folder in job.parts:
             hub_client.write_source_record(snapshot, folder)
             if self.options.keep_source:
@@ -229,22 +229,22 @@ class _Puller:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir(parents=True)
         install_model(job, staging, self.progress)
-        entries = [lock_entry(job, path, staging / Path(path).name, self.progress) for path in one.paths]
+        entries = [lock_entry(job, path, staging / Path(path).name, self.progress) for path in model.paths]
         lockfile.update_lock(self.root, entries)
-        self._place(one, entries)
+        self._place(model, entries)
         return entries
 
-    def _place(self, one: WantedModel, entries: Sequence[Installed]) -> None:
+    def _place(self, model: WantedModel, entries: Sequence[Installed]) -> None:
         """Move what was made to its name."""
         for entry in entries:
-            made, final = self._staging(one) / Path(entry.path).name, self.root / entry.path
+            made, final = self._staging(model) / Path(entry.path).name, self.root / entry.path
             with storage_errors(final):
                 final.parent.mkdir(parents=True, exist_ok=True)
                 if made.is_file():
                     flush(made)
                     made.replace(final)
                     flush_folder(final.parent)
-        shutil.rmtree(self._staging(one), ignore_errors=True)
+        shutil.rmtree(self._staging(model), ignore_errors=True)
 
     def _clean(self, folders: set[Path]) -> None:
         """Remove sources that nobody asked to keep, and folders that are empty then."""
@@ -255,10 +255,10 @@ class _Puller:
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
-    def _folders(self, one: WantedModel) -> tuple[Path, Path]:
+    def _folders(self, model: WantedModel) -> tuple[Path, Path]:
         """Folders of the original download, and of a GGUF's."""
         sources = self.root / "sources"
-        return sources / one.entry.id, sources / f"{one.entry.id}-{one.quant}-gguf"
+        return sources / model.entry.id, sources / f"{model.entry.id}-{model.quant}-gguf"
 
-    def _staging(self, one: WantedModel) -> Path:
-        return self.root / ".staged" / one.name.replace(":", "-")
+    def _staging(self, model: WantedModel) -> Path:
+        return self.root / ".staged" / model.name.replace(":", "-")

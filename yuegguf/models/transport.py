@@ -68,27 +68,27 @@ class _TransientError(Exception):
         self.error, self.asked = error, asked
 
 
-def query(path: str, what: str) -> bytes:
-    """The hub's answer about a repository, `what`. Raises ModelNotFound, DownloadError."""
+def query(path: str, subject: str) -> bytes:
+    """The hub's answer about a repository, `subject`. Raises ModelNotFound, DownloadError."""
     url = _hub().constants.ENDPOINT + path
-    return _with_retries(partial(_query_once, url, what), _zero, questions=True)[0]
+    return _with_retries(partial(_query_once, url, subject), _zero, questions=True)[0]
 
 
-def query_pages(path: str, what: str) -> Iterator[bytes]:
+def query_pages(path: str, subject: str) -> Iterator[bytes]:
     """Pages of the hub's answer about a repository, queried one by one. Raises as `query` does."""
     start = _hub().constants.ENDPOINT
     url = start + path
     for _ in range(MAX_PAGES):
-        body, url = _with_retries(partial(_query_once, url, what), _zero, questions=True)
+        body, url = _with_retries(partial(_query_once, url, subject), _zero, questions=True)
         yield body
         if not url:
             return
         if not url.startswith(f"{start}/"):
-            raise DownloadError(f"the answer about {what} goes on at another host", PROXY_HINT)
-    raise DownloadError(f"the answer about {what} has more than {MAX_PAGES} pages", PROXY_HINT)
+            raise DownloadError(f"the answer about {subject} goes on at another host", PROXY_HINT)
+    raise DownloadError(f"the answer about {subject} has more than {MAX_PAGES} pages", PROXY_HINT)
 
 
-def download(url: str, part: Path, size: int, what: str, moved: Callable[[int], None]) -> None:
+def download(url: str, part: Path, size: int, subject: str, moved: Callable[[int], None]) -> None:
     """Append the missing bytes of a file of `size` bytes to `part`; `moved` is called with its length.
 
     Bytes beyond the size are never read, and existing ones never downloaded again. Raises ModelNotFound,
@@ -96,7 +96,7 @@ def download(url: str, part: Path, size: int, what: str, moved: Callable[[int], 
     """
     with storage_errors(part):
         part.touch()
-        _with_retries(partial(_download_once, url, part, size, what, moved), lambda: part.stat().st_size)
+        _with_retries(partial(_download_once, url, part, size, subject, moved), lambda: part.stat().st_size)
 
 
 def file_url(repo: str, revision: str, name: str) -> str:
@@ -132,16 +132,16 @@ def _with_retries(once: Callable[[], T], reached: Callable[[], int], questions: 
     raise AssertionError("the last attempt returns or raises")
 
 
-def _download_once(url: str, part: Path, size: int, what: str, moved: Callable[[int], None]) -> None:
+def _download_once(url: str, part: Path, size: int, subject: str, moved: Callable[[int], None]) -> None:
     """Make one attempt at the rest of a file; skips existing bytes if the server ignores ranges."""
     done = part.stat().st_size
     if done == size:
         return
     wanted = {"Range": f"bytes={done}-"} if done else {}
-    with _response(url, what, wanted) as response, part.open("ab") as file:
+    with _response(url, subject, wanted) as response, part.open("ab") as file:
         again = done if response.status_code == 200 else 0
         if response.status_code == 206 and _first_byte(response.headers) != done:
-            raise DownloadError(f"the hub sent another part of {what} than was asked for", PROXY_HINT)
+            raise DownloadError(f"the hub sent another part of {subject} than was asked for", PROXY_HINT)
         for chunk in response.iter_raw():
             new = chunk[again:][: size - done]
             again = max(0, again - len(chunk))
@@ -151,7 +151,7 @@ def _download_once(url: str, part: Path, size: int, what: str, moved: Callable[[
             if done == size:
                 return
     raise _TransientError(
-        DownloadError(f"{what} arrived with a wrong length: it ended too early", RERUN_HINT)
+        DownloadError(f"{subject} arrived with a wrong length: it ended too early", RERUN_HINT)
     )
 
 
@@ -161,40 +161,40 @@ def _first_byte(headers: Mapping[str, str]) -> int | None:
     return int(span[1]) if span else None
 
 
-def _query_once(url: str, what: str) -> tuple[bytes, str]:
+def _query_once(url: str, subject: str) -> tuple[bytes, str]:
     """Body of an answer, and the URL of its next page or an empty string."""
     body = bytearray()
-    with _response(url, what, {}) as response:
+    with _response(url, subject, {}) as response:
         for chunk in response.iter_raw():
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:
                 raise DownloadError(
-                    f"the answer about {what} is larger than {MAX_ANSWER_BYTES >> 20} MiB", PROXY_HINT
+                    f"the answer about {subject} is larger than {MAX_ANSWER_BYTES >> 20} MiB", PROXY_HINT
                 )
         return bytes(body), str(response.links.get("next", {}).get("url", ""))
 
 
 @contextmanager
-def _response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[Any]:
+def _response(url: str, subject: str, headers: Mapping[str, str]) -> Iterator[Any]:
     """Make a request and yield the response, of status 200 or 206, before its body is read.
 
     Refuses compressed responses, which could expand a thousandfold. Raises
     ModelNotFound, DownloadError, and _PassingError around one of them.
     """
-    with ExitStack() as stack, _connection_errors(what):
-        response = stack.enter_context(_raw_response(url, what, headers))
+    with ExitStack() as stack, _connection_errors(subject):
+        response = stack.enter_context(_raw_response(url, subject, headers))
         status = response.status_code
         if status in TRANSIENT_STATUSES:
-            raise _TransientError(_status_error(what, status), _seconds_to_wait(response.headers))
+            raise _TransientError(_status_error(subject, status), _seconds_to_wait(response.headers))
         if status != 200 and not (status == 206 and "Range" in headers):
-            raise _status_error(what, status)
+            raise _status_error(subject, status)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise DownloadError(f"{what} came compressed, which was not asked for", PROXY_HINT)
+            raise DownloadError(f"{subject} came compressed, which was not asked for", PROXY_HINT)
         yield response
 
 
 @contextmanager
-def _raw_response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[Any]:
+def _raw_response(url: str, subject: str, headers: Mapping[str, str]) -> Iterator[Any]:
     """Yield the response to a request. Raises ModelNotFound, DownloadError; httpx2's errors pass through."""
     from huggingface_hub import errors
 
@@ -207,7 +207,7 @@ def _raw_response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[A
             response = stack.enter_context(session.stream("GET", url, headers=every, timeout=wait))
         except errors.OfflineModeIsEnabled as error:
             raise ModelNotFound(
-                f"{what} is not here, and HF_HUB_OFFLINE forbids the network", "unset it"
+                f"{subject} is not here, and HF_HUB_OFFLINE forbids the network", "unset it"
             ) from error
         except ImportError as error:
             raise DownloadError(
@@ -215,7 +215,7 @@ def _raw_response(url: str, what: str, headers: Mapping[str, str]) -> Iterator[A
             ) from error
         except (OSError, ValueError) as error:  # an invalid proxy, certificate or token
             raise DownloadError(
-                f"no request for {what} can be made ({_printable_reason(error)})",
+                f"no request for {subject} can be made ({_printable_reason(error)})",
                 "check HTTPS_PROXY, HF_ENDPOINT, HF_TOKEN and SSL_CERT_FILE",
             ) from error
         yield response
@@ -229,24 +229,25 @@ def _seconds_to_wait(headers: Mapping[str, str]) -> float:
 
 
 @contextmanager
-def _connection_errors(what: str) -> Iterator[None]:
+def _connection_errors(subject: str) -> Iterator[None]:
     """Turn connection failures into DownloadErrors with a hint."""
     import httpx2
 
     try:
         yield
     except httpx2.TimeoutException as error:
-        failure = DownloadError(f"the hub stopped answering while {what} was fetched", RERUN_HINT)
+        failure = DownloadError(f"the hub stopped answering while {subject} was fetched", RERUN_HINT)
         raise _TransientError(failure) from error
     except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
-        raise _TransientError(_connection_failed(what, error)) from error
+        raise _TransientError(_connection_failed(subject, error)) from error
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise _connection_failed(what, error) from error
+        raise _connection_failed(subject, error) from error
 
 
-def _connection_failed(what: str, error: Exception) -> DownloadError:
+def _connection_failed(subject: str, error: Exception) -> DownloadError:
     return DownloadError(
-        f"the connection to the hub failed while {what} was fetched ({_printable_reason(error)})", RERUN_HINT
+        f"the connection to the hub failed while {subject} was fetched ({_printable_reason(error)})",
+        RERUN_HINT,
     )
 
 
@@ -255,22 +256,22 @@ def _printable_reason(error: Exception) -> str:
     return " ".join(ascii(str(error))[1:-1].split())[:200] or type(error).__name__
 
 
-def _status_error(what: str, status: int) -> YueError:
+def _status_error(subject: str, status: int) -> YueError:
     """The error for an HTTP status."""
     if status in (401, 403):
         return ModelNotFound(
-            f"the hub does not give out {what} (status {status})",
+            f"the hub does not give out {subject} (status {status})",
             "log in with a token that may read it: HF_TOKEN=… yuegguf pull …",
         )
     if status in (404, 410):
-        return ModelNotFound(f"the hub has no {what} (status {status})", "check the name, and HF_ENDPOINT")
+        return ModelNotFound(f"the hub has no {subject} (status {status})", "check the name, and HF_ENDPOINT")
     if status == 416:
-        return DownloadError(f"the hub has less of {what} than it announced", RERUN_HINT)
+        return DownloadError(f"the hub has less of {subject} than it announced", RERUN_HINT)
     if status == 429:
         return DownloadError(
-            f"the hub asks to wait before more of {what}", "wait some minutes, then " + RERUN_HINT
+            f"the hub asks to wait before more of {subject}", "wait some minutes, then " + RERUN_HINT
         )
-    return DownloadError(f"the hub failed with status {status} on {what}", RERUN_HINT)
+    return DownloadError(f"the hub failed with status {status} on {subject}", RERUN_HINT)
 
 
 def _hub() -> Any:

@@ -108,17 +108,17 @@ def record_of(job: SongJob, plan: Plan) -> SongRecord:
     )
 
 
-def reference_notices(request: SongRequest, choice: ModelChoice, found: Models) -> list[str]:
+def reference_notices(request: SongRequest, choice: ModelChoice, models: Models) -> list[str]:
     """Notices about a song's reference, and about the models that were chosen for it.
 
     Raises RequestError, ModelNotFound, DamagedFile.
     """
     if request.reference is None:
         return []
-    notices = [reference_notice(choice, found), *recordings.reference_notices(request.reference)]
+    notices = [reference_notice(choice, models), *recordings.reference_notices(request.reference)]
     if request.reference.voice is not None:
         voice = voices.load_voice(request.reference.voice)
-        if voice.codec != preflight.codec_id(found.codec):
+        if voice.codec != preflight.codec_id(models.codec):
             notices.append(
                 f"the voice {voice.name} was saved with another codec and will sound otherwise; "
                 f"save it again from {' and '.join(voice.sources)}"

@@ -46,18 +46,18 @@ def engine_factory(
 ) -> EngineFactory:
     """Engines of llama.cpp and ONNX Runtime. The `stop` event ends a step that is being computed."""
 
-    def engine(path: Path, held: LoadSpec, loras: tuple[Lora, ...] = ()) -> TokenEngine:
+    def engine(path: Path, load: LoadSpec, loras: tuple[Lora, ...] = ()) -> TokenEngine:
         from yuegguf.lm.llama import EngineOptions, LlamaEngine
 
         check_build()
         settings = EngineOptions(
-            held.ids,
-            held.rows,
+            load.ids,
+            load.rows,
             plan.threads,
-            held.kv_type,
-            held.flash,
-            held.batch,
-            gpu_layers=held.gpu_layers,
+            load.kv_type,
+            load.flash,
+            load.batch,
+            gpu_layers=load.gpu_layers,
             main_gpu=plan.main_gpu,
             loras=loras,
         )

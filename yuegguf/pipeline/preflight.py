@@ -86,22 +86,22 @@ def located(song: PreparedSong) -> PreparedSong:
     return replace(song, request=replace(request, reference=reference, track=track))
 
 
-def located_reference(wanted: Reference) -> Reference:
+def located_reference(reference: Reference) -> Reference:
     """The reference with absolute file names, since a resume may run in another folder.
 
     Its window becomes what of it the recording or the voice holds, in whole frames. Raises RequestError
     where that is nothing, DamagedFile for a voice.
     """
-    if wanted.voice is not None:
-        voice = voices.load_voice(wanted.voice)
-        return replace(wanted, start=voice.start, end=voice.end)
-    named = {"mix": wanted.mix, "vocal": wanted.vocal, "instrumental": wanted.instrumental}
+    if reference.voice is not None:
+        voice = voices.load_voice(reference.voice)
+        return replace(reference, start=voice.start, end=voice.end)
+    named = {"mix": reference.mix, "vocal": reference.vocal, "instrumental": reference.instrumental}
     files = {track: Path(file).absolute() for track, file in named.items() if file is not None}
     window = prompt.reference_window(
-        wanted.start, wanted.end, min(recording_frames(file) for file in files.values())
+        reference.start, reference.end, min(recording_frames(file) for file in files.values())
     )
     start, end = window.start / FRAME_RATE, window.stop / FRAME_RATE
-    return replace(wanted, **{track: str(file) for track, file in files.items()}, start=start, end=end)
+    return replace(reference, **{track: str(file) for track, file in files.items()}, start=start, end=end)
 
 
 def recording_frames(file: Path) -> int:
@@ -109,12 +109,12 @@ def recording_frames(file: Path) -> int:
     return open_recording(file).codec_frames
 
 
-def reference_size(wanted: Reference) -> int:
+def reference_size(reference: Reference) -> int:
     """Codes of a located reference. Raises RequestError, DamagedFile for a voice."""
-    if wanted.voice is not None:
-        return len(voices.load_voice(wanted.voice).codes)
-    frames = round(FRAME_RATE * wanted.end) - round(FRAME_RATE * wanted.start)
-    return frames if wanted.mix is not None else 2 * frames
+    if reference.voice is not None:
+        return len(voices.load_voice(reference.voice).codes)
+    frames = round(FRAME_RATE * reference.end) - round(FRAME_RATE * reference.start)
+    return frames if reference.mix is not None else 2 * frames
 
 
 def check_prompt(song: PreparedSong, model: ModelHeader, n_ctx: int) -> prompt.Prompt:

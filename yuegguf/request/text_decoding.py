@@ -37,24 +37,24 @@ class DecodedText:
     notice: str = ""
 
 
-def decode_text(data: bytes, what: str, name: str) -> DecodedText:
+def decode_text(data: bytes, noun: str, name: str) -> DecodedText:
     """Text of `data`, in UTF-8, by its byte-order mark, or by the likeliest encoding.
 
-    Raises RequestError where it is no text; `what` and `name` say of which file.
+    Raises RequestError where it is no text; `noun` and `name` say of which file.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             try:
                 return DecodedText(data.decode(encoding))
             except UnicodeDecodeError as error:
-                raise _no_text(what, name) from error
+                raise _no_text(noun, name) from error
     plain = _decoded(data, "utf-8")
     inferred = _unmarked_utf16(data) if plain is not None and "\0" in plain else None
     if inferred is None and plain is not None:
         return DecodedText(plain)
     inferred = inferred or _inferred_encoding(data)
     if inferred is None:
-        raise _no_text(what, name)
+        raise _no_text(noun, name)
     shown = _NAMES.get(inferred, inferred.upper())
     return DecodedText(
         data.decode(inferred), f"{name} is not UTF-8; it is read as {shown}, which may be wrong"
@@ -118,5 +118,5 @@ def _decoded(data: bytes, encoding: str) -> str | None:
         return None
 
 
-def _no_text(what: str, name: str) -> RequestError:
-    return RequestError(f"{name} is not text in any encoding known here", f"save the {what} as UTF-8")
+def _no_text(noun: str, name: str) -> RequestError:
+    return RequestError(f"{name} is not text in any encoding known here", f"save the {noun} as UTF-8")
