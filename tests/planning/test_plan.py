@@ -108,6 +108,15 @@ def test_context_follows_the_user_then_the_model(machine: ComputeOptions, traine
     assert plan_of(request(), replace(BIG1, n_ctx_train=trained), BIG2, machine, 4, None).n_ctx == context
 
 
+@pytest.mark.parametrize(("beyond", "missing"), [(1, 0), (0, 0), (-1, 1)])
+def test_a_limit_of_the_context_holds_to_the_last_id(beyond: int, missing: int) -> None:
+    song, machine = request(20, 6), ComputeOptions()
+    whole = plan_of(song, BIG1, BIG2, machine, 4, None).n_ctx
+    assert whole == context_for(prepare(song), 10**9) < BIG1.n_ctx_train
+    limited = plan_of(song, BIG1, BIG2, ComputeOptions(ctx=whole + beyond), 4, None)
+    assert limited.n_ctx == whole - missing
+
+
 @pytest.mark.parametrize(
     ("free", "rows"),
     [

@@ -158,6 +158,19 @@ def test_overflow_drops_the_oldest_section_and_keeps_the_header() -> None:
     assert engine.fed[COND][: len(expected)] == expected
 
 
+@pytest.mark.parametrize(("beyond", "dropped"), [(1, False), (0, False), (-1, True)])
+def test_a_context_of_exactly_the_need_drops_nothing(beyond: int, dropped: bool) -> None:
+    sections = generate()
+    need = len(PROMPT.header) + sum(map(len, PROMPT.sections)) + 2 * len(PROMPT.end_of_segment)
+    need += (
+        sum(map(len, sections[:2])) + 2 + 2 * TASK.caps[2] + 1
+    )  # until the last section may be at its limit
+    engine = Stage1Engine(n_ctx=need + beyond)
+    assert generate(engine=engine)[:2] == sections[:2]
+    first = [*PROMPT.header, *PROMPT.sections[0]]
+    assert (engine.fed[COND][: len(first)] != first) == dropped
+
+
 def test_a_section_that_cannot_fit_is_refused_in_words() -> None:
     with pytest.raises(RequestError, match="section 1 needs 33 ids of context, of 32"):
         generate(engine=Stage1Engine(n_ctx=32))
