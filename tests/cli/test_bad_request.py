@@ -124,8 +124,8 @@ def test_texts_that_cannot_be_generated(
         (("--repetition-penalty", "0"), 5, "repetition penalty 0.0 is out of range; use 0.1 to 10"),
         (("--cfg", "11"), 5, "guidance 11.0 is out of range; use 0 to 10"),
         (("--bits", "12"), 5, "12 bits per sample is not offered; use --bits 16 or 24"),
-        (("--format", "ogg"), 5, "unknown format in 'ogg'; use wav, flac, mp3"),
-        (("--format", ""), 5, "unknown format in ''; use wav, flac, mp3"),
+        (("--format", "ogg"), 5, "unknown format in 'ogg'; use wav, flac, mp3, opus, m4a"),
+        (("--format", ""), 5, "unknown format in ''; use wav, flac, mp3, opus, m4a"),
         (("--vocal-gain", "99"), 5, "the vocal gain 99.0 is out of range; use -60 to 60"),
         (
             ("--sections", "9-1"),
@@ -192,9 +192,15 @@ def test_texts_that_cannot_be_generated(
         (
             ("--model", "en-icl"),
             3,
-            "en-icl is not installed in {root}; get it with: yuegguf pull en-icl",
+            "en-icl, s2-general and xcodec are not installed in {root}; get them with: yuegguf pull en-icl "
+            "s2-general xcodec",
         ),
-        (("--model", "none.gguf"), 3, "there is no model file none.gguf; see: yuegguf models list"),
+        (
+            ("--model", "none.gguf"),
+            3,
+            "there is no model file none.gguf, and s2-general and xcodec are not installed in {root}; see: "
+            "yuegguf models list; get them with: yuegguf pull s2-general xcodec",
+        ),
         (
             ("--stage2-model", "s2-general"),
             3,
@@ -231,7 +237,10 @@ def test_an_unknown_command_and_an_unread_song(capsys: Capture, tmp_path: Path) 
         refused(capsys, 5, "encode", tmp_path / "a.wav")
         == f"no audio file at {tmp_path / 'a.wav'}; check the name"
     )
-    assert refused(capsys, 3, "convert", tmp_path, "--name", "en-cot").startswith("there is no ")
+    said = refused(capsys, 3, "convert", tmp_path, "--name", "en-cot")
+    assert said.startswith(
+        f"{tmp_path} lacks the weights (model.safetensors), config.json, tokenizer.model; "
+    )
     assert refused(capsys, 3, "export-codec", tmp_path).endswith("; name a copy of m-a-p/xcodec_mini_infer")
 
 
@@ -261,10 +270,13 @@ def test_an_error_of_ours_is_one_line_as_well(
 def test_references_that_cannot_be_used(capsys: Capture, tmp_path: Path) -> None:
     line = (tmp_path / "out", *TEXT, *FAST, "--model", "nano", "--ref")
     text = tmp_path / "text.wav"
+    hint = "use a wav, flac, mp3 or ogg file that plays elsewhere"
     text.write_text("not audio")
+    assert run_refused(capsys, 5, *line, text) == f"{text} is a text (not audio); {hint}"
+    text.write_bytes(b"not audio\1")
     said = run_refused(capsys, 5, *line, text)
     assert said.startswith(f"{text} could not be read as audio (")
-    assert said.endswith("; use a wav, flac, mp3 or ogg file that plays elsewhere")
+    assert said.endswith(f"; {hint}")
     empty, short = tmp_path / "empty.wav", tmp_path / "short.wav"
     soundfile.write(empty, np.zeros(0), 16000)
     assert (
