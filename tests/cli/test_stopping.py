@@ -173,7 +173,7 @@ def test_ctrl_c_while_python_ends_changes_nothing() -> None:
     late = PROGRAM + "import atexit\natexit.register(press)\n" + MAIN
     assert python(late, "--version").err == ""
     assert python(late, "--version").code == 0
-    refused = python(late, "resume", "-o", "nowhere")
+    refused = python(late, "songs", "list", "nowhere")
     assert (refused.code, refused.err.count("\n")) == (5, 1)
 
 
@@ -218,10 +218,10 @@ def test_a_closed_stdout_is_one_sentence_on_stderr() -> None:
 def test_a_closed_stderr_leaves_results_and_errors_on_stdout() -> None:
     listed = python(PROGRAM + MAIN, "models", "list", before=closed(2))
     assert (listed.code, listed.out[:7]) == (0, "en-cot ")
-    refused = python(PROGRAM + MAIN, "resume", "-o", "nowhere", before=closed(2))
+    refused = python(PROGRAM + MAIN, "songs", "list", "nowhere", before=closed(2))
     assert (refused.code, refused.out.count("\n")) == (5, 1)
     assert refused.out.startswith("error: ")
-    as_json = python(PROGRAM + MAIN, "resume", "-o", "nowhere", "--json", before=closed(2))
+    as_json = python(PROGRAM + MAIN, "songs", "list", "nowhere", "--json", before=closed(2))
     assert json.loads(as_json.out)["error"]["code"] == 5
 
 
