@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +132,8 @@ def resume(
 
     folder = song or newest_interrupted(output_dir)
     if folder is None:
-        output.result({"song": None}, [f"there is no interrupted song in {output_dir}"])
+        others = f"see: yuegguf songs list {shlex.quote(str(output_dir))}"
+        output.result({"song": None}, [f"there is no interrupted song in {output_dir}; {others}"])
         return 0
     if takes := library.of(folder):
         return go_on_together(output, takes, choice, compute)
