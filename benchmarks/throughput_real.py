@@ -1,7 +1,7 @@
 """Songs per hour at the real shapes: steps of N songs together are timed and summed for whole songs.
 
-    python -m benchmarks.throughput_real --folder DIR [--type Q4_0] [--seconds 60] [--parallel 1,2,4,8,16]
-        [--budget 10]
+    python -m benchmarks.throughput_real --folder DIR [--type Q4_0] [--layers N] [--seconds 60]
+        [--parallel 1,2,4,8,16] [--budget 10]
 
 A song of sections of 30 s that may not end early. Stage 1 is timed with two sequences a song near the start
 and at 1,024 ids, about --budget seconds for each number of songs; stage 2 with the rows that N songs have.
@@ -71,15 +71,15 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--type", default="Q4_0")
+    parser.add_argument("--layers", type=int, help="of both models; default: all")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--parallel", default="1,2,4,8,16")
     parser.add_argument("--budget", type=float, default=10.0)
     options = parser.parse_args()
-    models = random_models(options.folder, options.type)
+    models = random_models(options.folder, options.type, options.layers)
     steps = Steps(models, options.seconds, options.budget)
-    print(
-        f"{hardware.cpu_name()}, {hardware.physical_cores()} cores, {options.type}, {options.seconds} s each"
-    )
+    cores = hardware.physical_cores()
+    print(f"{hardware.cpu_name()}, {cores} cores, {models.name}, {options.type}, {options.seconds} s each")
     print("| songs | draft of all | refine of all | rows | songs an hour | ratio | draft alone | real time |")
     print("|---|---|---|---|---|---|---|---|")
     first: tuple[float, float] | None = None
