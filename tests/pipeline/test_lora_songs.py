@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ def test_resume_without_the_adapter_or_with_another(capsys: Capture, root: Path,
 def test_from_python(root: Path, capsys: Capture, tmp_path: Path) -> None:
     """A moved adapter can be named anew; another scale is another song."""
     choice = ModelChoice("nano", models_dir=root, loras=(yuegguf.Lora(Path("opera"), 0.5),))
-    request = yuegguf.SongRequest("pop", TEXT[3], segment_seconds=1, seed=5)
+    output = yuegguf.Output(year=date.today().year)  # the command's default
+    request = yuegguf.SongRequest("pop", TEXT[3], segment_seconds=1, seed=5, output=output)
     machine = ComputeOptions(threads=1)
     made = yuegguf.generate(request, choice, tmp_path / "songs", compute=machine)
     assert song_bytes(made.folder) == song_bytes(sing(capsys, root, tmp_path / "songs", "opera:0.5"))
