@@ -94,6 +94,7 @@ class Driver:
         }  # fmt: skip
         environment = {name: str(self.work / path) for name, path in writer.environment.items()}
         environment["MPLCONFIGDIR"] = str(self.root / "matplotlib")
+        environment["YUEGGUF_CACHE_DIR"] = str(self.root / "measurements")
         around = {"environment": environment, "folder": str(self.work), **around}
         before = [*self.ways(), ("surroundings", around), ("disk_steps", steps)]
         return self.program.run(*line, before=before, stopped=stopped)
@@ -142,7 +143,7 @@ class Driver:
         check_promise(self.work, whole.before, whole.after)
         age(self.work)
         if result.code in (75, 130):
-            lines = [text for text in result.err.splitlines() if text.startswith("error: ")]
+            lines = [text for text in result.err.splitlines() if text.startswith(("error: ", "stopped"))]
             require(len(lines) == 1 and "Traceback" not in result.err, f"{result.code} {result.err}")
             self.go_on(writer, line, whole.after, found)
         else:  # it came when all was done

@@ -36,8 +36,8 @@ HOLD = "hold"
 """A fault that is none: the process stops at the step until it gets SIGCONT."""
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Faults that are none either: the process gets the signal at the step, and handles it."""
-CACHES = ("matplotlib",)
-"""Folders that libraries write their own caches into."""
+CACHES = ("matplotlib", "measurements")
+"""Folders of caches: of libraries, and ours of measured speeds ($YUEGGUF_CACHE_DIR)."""
 
 
 class Steps:

@@ -129,6 +129,7 @@ def serve(cheap: bool, hub: str) -> None:
     for name in ("llama_cpp", "onnxruntime", *ours, "encodings.cp437"):  # which another user may not read
         importlib.import_module(name)
     importlib.import_module("yuegguf.cli").cli.all_commands()
+    importlib.import_module("yuegguf.exchange.tempo_map")  # for a user who may not read Python's own files
     snapshots = importlib.import_module("yuegguf.song.cache_snapshots")
     snapshots.time = SimpleNamespace(monotonic=itertools.count().__next__)  # a second a look
     if cheap:
