@@ -123,13 +123,16 @@ def zygote(folder: Path, cheap: bool, hub: str = "") -> Iterator[Zygote]:
         found.close()
 
 
+READ_LATE = ("encodings.cp437", "encodings.utf_8_sig", "yuegguf.exchange.tempo_map")
+"""Modules of `bundle` that are imported when they are needed, which another user may not read."""
+
+
 def serve(cheap: bool, hub: str) -> None:
     """Be one: fork for each line of stdin; say the process, then its exit code."""
     ours = ("yuegguf.pipeline.preflight", "yuegguf.cli", "yuegguf_convert.lm")
-    for name in ("llama_cpp", "onnxruntime", *ours, "encodings.cp437"):  # which another user may not read
+    for name in ("llama_cpp", "onnxruntime", *ours, *READ_LATE):
         importlib.import_module(name)
     importlib.import_module("yuegguf.cli").cli.all_commands()
-    importlib.import_module("yuegguf.exchange.tempo_map")  # for a user who may not read Python's own files
     snapshots = importlib.import_module("yuegguf.song.cache_snapshots")
     snapshots.time = SimpleNamespace(monotonic=itertools.count().__next__)  # a second a look
     if cheap:
