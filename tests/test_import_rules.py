@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -224,6 +225,11 @@ def test_stages_do_not_know_each_other_or_files() -> None:
         assert others <= (own if name == "stage1" else set())
         assert not {m for m in used if top(m) in ("os", "pathlib", "json", "shutil")}
         assert not {"yuegguf.song.folder", "yuegguf.audio.files", "yuegguf.files.atomic"} & used
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_no_file_is_longer_than_350_lines() -> None:
