@@ -15,6 +15,7 @@ from yuegguf.errors import RequestError
 from yuegguf.files.atomic import refuse_to_replace
 from yuegguf.files.song_work import WORK
 from yuegguf.models.resolve import nano_models
+from yuegguf.request.song_request import FORMATS
 from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES
 
 pytestmark = pytest.mark.usefixtures("no_models")
@@ -79,7 +80,8 @@ def filled(line: tuple[object, ...], song: Path) -> list[str]:
 
 def test_every_name_that_a_song_goes_on_from_is_kept() -> None:
     made_again = {name for name in FILE_NAMES if not WORK.fullmatch(name)}
-    assert {Path(name).suffix for name in made_again} == {".wav", ".flac", ".mp3", ".txt", ".lrc", ".png"}
+    audio = {f".{kind}" for kind in FORMATS}
+    assert {Path(name).suffix for name in made_again} == audio | {".txt", ".lrc", ".png"}
     assert {name for name in FOLDER_NAMES if not WORK.fullmatch(name)} == {"export"}
 
 

@@ -211,6 +211,9 @@ def test_closing_twice_is_allowed() -> None:
     engine.close()
 
 
+REFUSED = r"cut\.gguf is (an empty file|a text|not a GGUF file|damaged: it ends)"
+
+
 def test_files_that_are_no_model(tmp_path: Path) -> None:
     options = EngineOptions(256, 1, threads=1)
     with pytest.raises(ModelNotFound, match="there is no file"):
@@ -218,7 +221,7 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     whole = FILES["stage1"].read_bytes()
     for cut in (0, 3, 4, 23, 1000, len(whole) // 2, len(whole) - 33):  # the last 31 may be padding
         (tmp_path / "cut.gguf").write_bytes(whole[:cut])
-        with pytest.raises(DamagedFile, match=r"cut\.gguf is (not a GGUF file|damaged: it ends)"):
+        with pytest.raises(DamagedFile, match=REFUSED):
             LlamaEngine(tmp_path / "cut.gguf", options)
 
 
