@@ -65,7 +65,9 @@ SLOW = {
     ),
     *("nano_text", "packaging", "plot", "pull", "pull_killed", "queue", "resume", "scarcity", "stopping"),
     *("moves", "scheduler", "takes", "stems", "extend", "lora_songs", "exchanged_folders", "voices"),
-    *("faults_real_songs",),
+    *("api", "batching", "broken_sections", "check_first", "checkpoint_folders", "containers", "docs"),
+    *("docs_facts", "draft", "faults_real_songs", "hand_off", "hostile_songs", "import_export"),
+    *("loudness", "mastering", "preview", "sound_files", "tags"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
 WRITES_CHECKPOINTS = "family"
