@@ -258,3 +258,15 @@ def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
             pytest.fail("nothing may be made")
         assert (tmp_path / name).lstat().st_ino == before.st_ino
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+def test_a_claim_waits_for_a_look_and_not_for_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looking = atomic._lock_file(tmp_path / ".lock")
+    assert atomic.is_locked(tmp_path)
+    monkeypatch.setattr(atomic.time, "sleep", lambda _seconds: looking.release())
+    with atomic.locked_folder(tmp_path):
+        assert atomic.is_locked(tmp_path)
+        monkeypatch.setattr(atomic.time, "sleep", lambda _seconds: None)
+        with pytest.raises(StorageError, match="another yuegguf"), atomic.locked_folder(tmp_path):
+            raise AssertionError
+    assert not atomic.is_locked(tmp_path)

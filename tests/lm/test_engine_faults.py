@@ -17,7 +17,7 @@ from tiny_gguf import write_tiny
 from yuegguf_convert.lora import convert_lora
 from yuegguf_convert.quantize import quantize_gguf
 
-from yuegguf.errors import EngineError, Interrupted, RequestError
+from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, RequestError
 from yuegguf.lm import llama
 from yuegguf.lm.adapters import Lora
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
@@ -286,3 +286,17 @@ def test_engine_and_quantiser_share_one_log(
         with pytest.raises(EngineError, match=r"could not decode \(.*invalid token"):
             engine.decode([SequenceInput(0, [10**6])])
     assert llama.LOG is LOG
+
+
+REFUSED = r"cut\.gguf is (an empty file|a text|not a GGUF file|damaged: it ends)"
+
+
+def test_files_that_are_no_model(model: Path, tmp_path: Path) -> None:
+    options = EngineOptions(64, 1, threads=1)
+    with pytest.raises(ModelNotFound, match="there is no file"):
+        LlamaEngine(tmp_path / "none.gguf", options)
+    whole = model.read_bytes()
+    for cut in (0, 3, 4, 23, 1000, len(whole) // 2, len(whole) - 33):  # the last 31 may be padding
+        (tmp_path / "cut.gguf").write_bytes(whole[:cut])
+        with pytest.raises(DamagedFile, match=REFUSED):
+            LlamaEngine(tmp_path / "cut.gguf", options)

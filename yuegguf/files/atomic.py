@@ -26,6 +26,8 @@ WORKSPACE_PREFIX, UNOWNED_PREFIX, WORKSPACE_SUFFIX = ".yuegguf-", ".new-yuegguf-
 """Names of workspaces, the temporary folders of new files, with and without an owner's lock."""
 UNOWNED_SECONDS = 3600.0
 """Age at which a workspace without an owner belongs to a dead process; long, since clocks may differ."""
+CLAIM_ATTEMPTS, LOOK_SECONDS = 3, 0.02
+"""Attempts to take a lock, and the pause between two: far longer than `is_locked` holds it."""
 NO_LOCK_ERRORS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 """Errors of network file systems without locks, besides ENOSYS, which filelock handles."""
 REPLACEABLE = (stat.S_IFREG, stat.S_IFLNK)
@@ -121,6 +123,18 @@ def _lock_file(path: Path) -> BaseFileLock:
         return lock
 
 
+def _claimed_lock(path: Path) -> BaseFileLock:
+    """Lock a file for this process, after waiting for one that only looks at the lock, as `is_locked` does.
+
+    Raises as `_lock_file`.
+    """
+    for _ in range(CLAIM_ATTEMPTS - 1):
+        with suppress(Timeout):
+            return _lock_file(path)
+        time.sleep(LOOK_SECONDS)
+    return _lock_file(path)
+
+
 @contextmanager
 def locked_folder(folder: Path, name: str = ".lock", busy: str = "") -> Iterator[None]:
     """Lock a folder for this process, with a lock file that the system releases if the process dies.
@@ -130,7 +144,7 @@ def locked_folder(folder: Path, name: str = ".lock", busy: str = "") -> Iterator
     """
     try:
         with storage_errors(folder / name):
-            lock = _lock_file(folder / name)
+            lock = _claimed_lock(folder / name)
     except Timeout as error:
         what = busy or f"{folder} is being worked on by another yuegguf"
         raise StorageError(what, "wait for it to end") from error
