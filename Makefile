@@ -13,8 +13,9 @@ PORTABLE := .portable
 demo: $(VENV)/.installed
 	$(BIN)/yuegguf run --example --segment-seconds 12 --seed 42 --output-dir songs
 
+# in two processes, a file of tests in each
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # the tests that open no real model and take little by themselves: a minute on two cores
 quick: $(VENV)/.installed-test

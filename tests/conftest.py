@@ -221,8 +221,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     from crashing import driving
 
     root, base = tmp_path_factory.mktemp("driver"), tmp_path_factory.getbasetemp()
-    own = (root, base, *([base.parent] if base.parent.name.startswith("pytest-of-") else []))
-    for folder in own:  # pytest's own alone, for the user who may only read
+    above = [folder for folder in base.parents if any("pytest-of-" in part for part in folder.parts)]
+    for folder in (root, base, *above):  # pytest's own alone, for the user who may only read
         folder.chmod(0o755)
     with driving(root) as found:
         yield found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from helpers import FAST, FRAMES, OURS, Capture, cli
+from helpers import FAST, FRAMES, OURS, Capture, cli, edit_song
 
 from yuegguf.errors import RequestError
 from yuegguf.exchange.encode_files import EncodeOptions
@@ -35,6 +36,14 @@ def test_decoding_a_song_gives_its_files_again(capsys: Capture, song: Path, tmp_
     }
     for name in ("mix.wav", "vocals.wav", "instrumental.wav"):
         assert (tmp_path / name).read_bytes() == (song / name).read_bytes()
+
+
+def test_decoding_a_song_keeps_its_title(capsys: Capture, song: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(song, tmp_path / "song"))
+    edit_song(folder, title="River")
+    assert cli(capsys, "decode", folder, "-o", tmp_path / "out", "--threads", 1).code == 0
+    with soundfile.SoundFile(tmp_path / "out" / "mix.wav") as mix:
+        assert mix.title == "River"
 
 
 def official_pair(song: Path, folder: Path, names: tuple[str, str], kind: type) -> list[Path]:

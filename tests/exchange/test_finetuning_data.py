@@ -229,3 +229,14 @@ def test_short_sections_are_noticed(tmp_path: Path) -> None:
     assert [event.warning for event in told[1:]] == [
         "first: [outro] is shorter than a second; finetuning will skip it"
     ]
+
+
+def test_lyrics_of_any_encoding_are_read_and_too_long_ones_refused(tmp_path: Path) -> None:
+    folder = make_song(tmp_path)
+    text = (folder / "lyrics.lrc").read_text("utf-8")
+    plain = finetuning_data.read_song(folder)
+    (folder / "lyrics.lrc").write_text(text, encoding="utf-16")
+    assert finetuning_data.read_song(folder) == plain
+    (folder / "lyrics.lrc").write_text(text + "[00:59.00] la\n" * 40_000)
+    with pytest.raises(RequestError, match=r"lyrics\.lrc is too large"):
+        finetuning_data.read_song(folder)

@@ -163,6 +163,15 @@ def test_lyrics_stand_at_their_times_and_are_cut_where_the_next_begins() -> None
     ]
 
 
+def test_a_song_without_words_has_an_empty_line() -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    song = Song(Path("x"), 20.0, 1, (), (FinishedSection("verse", 0.0, 20.0, True),))
+    plot._draw_lyrics(axes, TimedSong(song, "pop", {}, ()))
+    assert list(axes.texts) == []
+
+
 def test_peaks_are_the_extremes_of_every_frame(song: Path, tmp_path: Path) -> None:
     """No matplotlib is needed, and the format is that of audiowaveform."""
     assert run_in_process(["plot", str(song), "-o", str(tmp_path / "peaks.json")]) == 0

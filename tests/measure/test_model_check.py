@@ -21,9 +21,10 @@ from yuegguf.lm.vocab import Stage2Vocab, stage1_vocab, stage2_vocab
 from yuegguf.measure import likelihood, model_check, quality
 from yuegguf.measure.codec_check import compare_codes
 from yuegguf.measure.likelihood import Likelihood, SampleScore, mean_likelihood
-from yuegguf.measure.model_check import THRESHOLDS, check_stage1, check_stage2, is_nano, stage_of
+from yuegguf.measure.model_check import THRESHOLDS, check_stage1, check_stage2, is_nano
 from yuegguf.measure.quality import Passage
 from yuegguf.measure.samples import CodecSamples, SampledSection, stage1_samples, stage2_samples
+from yuegguf.measure.scoring_engine import stage_of
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline.engines import open_codec
 from yuegguf.request.sampling import Sampling
@@ -265,3 +266,19 @@ def test_the_command_compares_a_recording_with_the_codes_of_the_codec(
         assert file["verdict"] == verdict
         assert (file["same"] == 1.0) == (verdict == "right")
         assert file["frames"] == 75
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((NANO.stage1, "--song", "x"), "--song does nothing for stage1.gguf, which is stage 1"),
+        ((NANO.stage2, "--sections", 1), "--sections does nothing for"),
+        ((NANO.codec, "--sections", 1), "--song and --sections do nothing for"),
+        ((NANO.codec, "--song", "x"), "--song and --sections do nothing for"),
+        ((NANO.stage1, "--audio", "x.wav"), "--audio does nothing for"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    arguments: tuple[object, ...], sentence: str, capsys: Capture
+) -> None:
+    assert sentence in refused(capsys, 5, "models", "check", *arguments)

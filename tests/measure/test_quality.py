@@ -12,6 +12,7 @@ from helpers import QUICK, TWO_SECTIONS, cli
 from yuegguf.lm.vocab import stage1_vocab, stage2_vocab
 from yuegguf.measure import quality
 from yuegguf.measure.quality import Agreement, Passage, Prediction
+from yuegguf.measure.scoring_engine import READ_BLOCK
 from yuegguf.models.resolve import nano_models
 from yuegguf.song.folder import SongFolder
 from yuegguf.stages import stage2
@@ -77,7 +78,8 @@ class Known(FakeEngine):
 
 def test_the_figures_are_those_of_their_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     engines = iter([Known(False), Known(True)])
-    monkeypatch.setattr(quality, "_open_engine", lambda *_: next(engines))
+    monkeypatch.setattr(quality, "read_model", lambda _path: None)
+    monkeypatch.setattr(quality, "open_scoring_engine", lambda *_: next(engines))
     draws = [Prediction(place, np.array([5, 6, 7]), place % 3, 1) for place in range(99)]
     found = quality.compare_models(Path("a"), Path("b"), [Passage(list(range(100)), draws)])
     assert list(found) == [1]
@@ -104,7 +106,7 @@ def test_reading_in_blocks_is_reading_step_by_step(song: Path) -> None:
     from yuegguf.lm.protocol import SequenceInput
 
     (passage,) = quality.song_passages(SongFolder.open(song), NANO.stage1, 1.0)
-    engine = LlamaEngine(NANO.stage1, EngineOptions(len(passage.ids), 1, 1, outputs=quality.READ_BLOCK))
+    engine = LlamaEngine(NANO.stage1, EngineOptions(len(passage.ids), 1, 1, outputs=READ_BLOCK))
     blocks = list(quality.log_probabilities(engine, passage))
     engine.forget(0, 0)
     first = passage.predictions[0].position

@@ -188,3 +188,13 @@ def test_such_a_build_is_refused_before_a_model_is_opened_and_named_by_doctor(
     report = cli(capsys, "doctor")
     assert "problem      llama.cpp was built for a processor with AVX512" in report.out
     assert report.code == 1
+
+
+def test_doctor_names_every_format_that_can_be_written(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing: list[str] = []
+    monkeypatch.setattr("yuegguf.cli.doctor._is_written", lambda name: name not in missing)
+    assert "audio        wav, flac, mp3, opus, m4a\n" in cli(capsys, "doctor").out
+    missing.append("m4a")
+    assert "audio        wav, flac, mp3, opus (without m4a)\n" in cli(capsys, "doctor").out

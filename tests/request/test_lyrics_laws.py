@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from yuegguf.errors import RequestError
 from yuegguf.exchange import yue_ui
+from yuegguf.request.blocks import read_blocks
 from yuegguf.request.characters import plain_characters
 from yuegguf.request.labels import KNOWN_LABELS
 from yuegguf.request.lyrics import Lyrics, Section, format_lyrics, parse_lyrics
@@ -173,3 +174,11 @@ def test_clean_lyrics_are_read_as_upstream_reads_them(parts: list[tuple[str, lis
 def test_lyrics_of_yue_ui_begin_with_the_sections_that_it_named(lyrics: str, names: list[str]) -> None:
     labels = [section.label for section in parse_lyrics(yue_ui.our_lyrics(lyrics, names), True).sections]
     assert labels[: len(names)] == [yue_ui.our_label(name) for name in names]
+
+
+def test_repeats_of_sections_stay_within_the_most_characters() -> None:
+    text = "[verse x20]\n(x20)\na\n" * 50
+    blocks, _ = read_blocks(text, False, 3000)
+    assert len(blocks) >= 50
+    assert sum(len(block.body) for block in blocks) <= 3000 + len(text)
+    assert len(blocks) < 1000  # not 50 x 20 x 20

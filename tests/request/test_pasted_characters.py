@@ -156,3 +156,9 @@ def test_other_lines_above_the_first_label_are_a_verse() -> None:
 )
 def test_words_that_look_like_chords_or_sites_stay(line: str) -> None:
     assert parse_lyrics(f"[verse]\nla\n{line}\nlo") == Lyrics((Section("verse", f"la\n{line}\nlo"),))
+
+
+@pytest.mark.parametrize("names", [" -  ", " –   ", ": , ,", " - & ", ":  "])
+def test_a_label_whose_performers_are_empty_is_a_plain_one(names: str) -> None:
+    lyrics = parse_lyrics(f"[Verse{names}]\nla la\n")
+    assert [section.body for section in lyrics.sections] == ["la la"]

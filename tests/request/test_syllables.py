@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 from conftest import shared_path
-from helpers import cli
+from helpers import Capture, cli
 from sections import logged_sections, yue_ui_sections
 
-from yuegguf.request.fit import SectionFit, lines_in_time, merged_sections, section_fit
+from yuegguf.request.fit import MAX_PACE, SectionFit, lines_in_time, merged_sections, section_fit
 from yuegguf.request.lyrics import Section, parse_lyrics
 from yuegguf.request.scripts import line_scripts, model_advice
-from yuegguf.request.syllables import count_syllables
+from yuegguf.request.syllables import count_syllables, line_syllables
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_format_merges_and_keeps_repeats(capsys: pytest.CaptureFixture[str]) -> 
 def test_check_advises_to_merge(capsys: pytest.CaptureFixture[str]) -> None:
     text = "[verse]\nStaring at the sunset\nColors paint the sky\n" * 14
     assert cli(capsys, "lyrics", "check", text).out.splitlines()[-1] == (
-        "neighbours of one label fit into 3 sections: yuegguf lyrics format --merge"
+        "neighbours of one label fit into 3 sections: yuegguf lyrics format FILE --merge"
     )
 
 
@@ -237,3 +238,30 @@ def test_check_advises_to_merge(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("text", ["…", "[fades out]", " "])
 def test_lyrics_without_words_are_refused(part: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(capsys, "lyrics", part, text).code == 5
+
+
+def test_lines_in_time_count_the_syllables_of_the_whole_section() -> None:
+    section = Section("verse", "さくらの花が\n東京都\n\n見えるよね")
+    assert line_syllables(section.body) == [7, 6, 0, 6]
+    fit = section_fit(section, 19 / MAX_PACE)
+    assert (fit.syllables, fit.excess) == (19, 0)
+    assert lines_in_time(section, 19 / MAX_PACE, "") == (section.body.splitlines(), 0)
+    assert lines_in_time(section, 18.9 / MAX_PACE, "") == (section.body.splitlines()[:3], 1)
+
+
+@pytest.mark.parametrize("text", ["la la\nla", "さくら\n東京都\n\nlove", "", "\n\n", "привет\n!!"])
+def test_the_syllables_of_lines_are_those_of_the_text(text: str) -> None:
+    counts = line_syllables(text)
+    assert len(counts) == len(text.splitlines())
+    assert sum(counts) == count_syllables(text)
+
+
+def test_the_command_that_merges_has_the_options_of_the_check(capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "two verses.txt"
+    file.write_text("[verse]\nla la la la\n\n[verse]\nlo lo lo lo\n")
+    options = ("--segment-seconds", 20, "-g", "rap")
+    advice = cli(capsys, "lyrics", "check", file, *options, "--json").json["advice"]
+    command = advice[-1].partition(": yuegguf ")[2]
+    merged = cli(capsys, *shlex.split(command))
+    assert merged.out == "[verse]\nla la la la\n\nlo lo lo lo\n"
+    assert "fit into 1 sections" in advice[-1]

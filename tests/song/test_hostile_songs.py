@@ -139,7 +139,8 @@ WRONG: dict[str, tuple[object, ...]] = {
     "seconds": ([], {"draft": -1}, {"draft": "1"}, {"singing": 1}, {"draft": True}),
     "silence": (-1, 1024, 1.5, "1"),
     "faults": ([], {"0": "x"}, {"-1": "x"}, {"x": "x"}, {"1": 2}, {"1" * 9: "x"}),
-    "files": (None, {}, "mix.wav", [1], [None]),
+    "files": (None, {}, "mix.wav", [1], [None], ["vocals.wav"]),
+    "draft_files": (["draft-vocals.wav"],),
     "sections": ({}, [1], [{"label": "a"}], [{"label": 1, "start": 0, "seconds": 1, "complete": True}]),
     "more": (1,),
 }

@@ -45,7 +45,7 @@ def power(wave: Samples, rate: int, window_s: float, hop_s: float = HOP_SECONDS,
 @lru_cache(maxsize=16)
 def mel_filters(bands: int, rate: int, size: int, low_hz: float, high_hz: float) -> Doubles:
     """Triangles [bands, size // 2 + 1] of unit peak, evenly spaced in mel (2595·log10(1 + f/700))."""
-    mel = np.linspace(_mel(low_hz), _mel(high_hz), bands + 2)
+    mel = np.linspace(hertz_to_mel(low_hz), hertz_to_mel(high_hz), bands + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     frequency = np.fft.rfftfreq(size, 1 / rate)
     rise = (frequency - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
@@ -69,5 +69,6 @@ def log_mel(
     return np.asarray(10 * np.log10(np.maximum(np.concatenate(bands_of), 1e-10)), np.float64)
 
 
-def _mel(hertz: float) -> float:
+def hertz_to_mel(hertz: float) -> float:
+    """O'Shaughnessy's scale, as in HTK."""
     return float(2595 * np.log10(1 + hertz / 700))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from yuegguf.cli._console import Console
-from yuegguf.cli._options import PATH, models_root, pass_output, threads_option
+from yuegguf.cli._options import PATH, models_root, pass_output, threads_option, was_given
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
 from yuegguf.models import registry
 from yuegguf.models.resolve import nano_models
@@ -63,14 +64,21 @@ def check(
     yuegguf models check s2-general --song songs/my-song
     yuegguf models check xcodec --audio pop.00001.mp3
     """
+    from yuegguf.measure.scoring_engine import stage_of
+
     root = models_root()
     codec = root / "xcodec" if name == "xcodec" else Path(name)
     if name == "xcodec" or (codec / "encoder.onnx").is_file():
+        if song or was_given("sections"):
+            raise RequestError(f"--song and --sections do nothing for {name}", "leave them out")
         reports = [_check_codec(output, codec, audio, threads)]
     else:
         if audio:
             raise RequestError(f"--audio does nothing for {name}", "leave it out")
-        reports = [_check_file(output, path, name, sections, song, threads) for path in _files(name, root)]
+        paths = _files(name, root)
+        if was_given("sections") and all(stage_of(path) == "stage2" for path in paths):
+            raise RequestError(f"--sections does nothing for {name}, which is stage 2", "leave it out")
+        reports = [_check_file(output, path, name, sections, song, threads) for path in paths]
     output.done()
     wrong = any(facts["verdict"] == "wrong" for facts, _ in reports)
     lines = [line for _, lines in reports for line in lines]
@@ -90,10 +98,10 @@ def _check_file(
     output: Console, path: Path, name: str, sections: int, song: Path | None, threads: int | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Facts and lines of one language model."""
-    from yuegguf.measure import model_check, samples
+    from yuegguf.measure import model_check, samples, scoring_engine
     from yuegguf.song.folder import SongFolder
 
-    stage, nano = model_check.stage_of(path), model_check.is_nano(path)
+    stage, nano = scoring_engine.stage_of(path), model_check.is_nano(path)
     if stage == "stage2":
         shipped = samples.stage2_samples("nano" if nano else "s2-general")
         codes = SongFolder.open(song).load_stage2()[:, :, :SONG_FRAMES] if song else shipped.array
@@ -151,7 +159,8 @@ def _check_codec(
     if audio is None:
         raise RequestError("the codec is checked on a recording", f"download {RECORDING}, and pass --audio")
     samples, memory = codec_samples(), encoding_memory(folder)
-    codes = reference_codes(Reference(str(audio)), open_codec(folder, threads), memory, output.progress)
+    with closing(open_codec(folder, threads)) as codec:
+        codes = reference_codes(Reference(str(audio)), codec, memory, output.progress)
     report: CodecReport = compare_codes(codes, np.array(samples.codes))
     moved = f", {report.shift} frames later" if report.shift else ""
     lines = [

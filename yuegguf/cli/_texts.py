@@ -15,10 +15,8 @@ from yuegguf.cli._console import Console
 from yuegguf.errors import RequestError
 from yuegguf.files.reading import open_plain_file_or_pipe
 from yuegguf.request.text_decoding import decode_text
-from yuegguf.request.valid_text import MAX_LYRICS_CHARS
+from yuegguf.request.valid_text import MAX_LYRICS_BYTES, MAX_LYRICS_CHARS
 
-MOST_BYTES = 4 * MAX_LYRICS_CHARS + 4
-"""A text of the most characters takes no more in any encoding, with a byte-order mark."""
 _FILE_NAME = re.compile(
     r"[^\n]{0,250}\.(?:txt|text|lrc|srt|vtt|md|rtf|docx?|odt|pdf|json|ya?ml|csv|html?)"
     r"|(?:\.{1,2}|~)?[/\\]\S{1,250}",
@@ -33,11 +31,11 @@ def read_text(value: str, noun: str) -> str:
     """
     try:
         with open_plain_file_or_pipe(Path(value)) if value != "-" else nullcontext(sys.stdin.buffer) as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(MAX_LYRICS_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RequestError(f"the {noun} file {value} cannot be read ({reason})", "check the name") from error
-    if len(data) > MOST_BYTES:
+    if len(data) > MAX_LYRICS_BYTES:
         raise RequestError(
             f"the {noun} file {value} is too large", f"use at most {MAX_LYRICS_CHARS:,} characters"
         )

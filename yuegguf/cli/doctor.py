@@ -94,6 +94,7 @@ def needs() -> dict[str, int]:
 def report(facts: dict[str, Any]) -> list[str]:
     """The facts as lines for people."""
     missing = [name for name, there in facts["audio_formats"].items() if not there]
+    present = [name for name in facts["audio_formats"] if name not in missing]
     llama = facts["llama_cpp"]
     lines = [
         f"CPU          {facts['cpu']}, {facts['physical_cores']} physical cores",
@@ -104,7 +105,7 @@ def report(facts: dict[str, Any]) -> list[str]:
         f"             {llama['system']}",
         *_devices(facts),
         f"ONNX Runtime {facts['onnx_runtime']['version']}, {', '.join(facts['onnx_runtime']['providers'])}",
-        f"audio        {'wav, flac, mp3' if not missing else 'without ' + ', '.join(missing)}",
+        f"audio        {', '.join(present)}{' (without ' + ', '.join(missing) + ')' if missing else ''}",
         f"models       {', '.join(facts['models']) or 'none installed; the bundled nano is used'}",
         f"             in {facts['models_dir']}",
         f"codec        {facts['codec']}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -9,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yuegguf.cli._console import Console
-from yuegguf.cli._options import pass_output
+from yuegguf.cli._options import pass_output, was_given
 from yuegguf.cli._texts import text_or_file
 from yuegguf.errors import RequestError
 from yuegguf.request.lyrics import Lyrics, parse_lyrics
 from yuegguf.request.lyrics import format_lyrics as lyrics_text
-from yuegguf.request.ranges import check_number
+from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS, check_number
 
 if TYPE_CHECKING:
     from yuegguf.request.fit import SectionFit
@@ -27,19 +29,23 @@ def lyrics() -> None:
 
 def _checked_seconds(_context: click.Context, _option: click.Parameter, seconds: float) -> float:
     """The seconds; a range of click lets NaN pass. Raises RequestError."""
-    check_number("segment seconds", seconds, 1, 150)
+    check_number("segment seconds", seconds, MIN_SECTION_SECONDS, MAX_SECTION_SECONDS)
     return seconds
 
 
 def _limit_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--segment-seconds",
-        type=click.FloatRange(1, 150),
+        type=click.FloatRange(MIN_SECTION_SECONDS, MAX_SECTION_SECONDS),
         callback=_checked_seconds,
         default=30.0,
         show_default=True,
         help="Longest that a section may be.",
     )(command)
+
+
+def _genre_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("-g", "--genre", default="", help="The song's tags; rap may be faster.")(command)
 
 
 def _keep_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,7 +57,7 @@ def _keep_option(command: Callable[..., Any]) -> Callable[..., Any]:
 @lyrics.command(short_help="sections, languages, and whether the words fit")
 @click.argument("text", metavar="FILE|-")
 @_limit_option
-@click.option("-g", "--genre", default="", help="The song's tags; rap may be faster.")
+@_genre_option
 @_keep_option
 @click.option("--strict", is_flag=True, help="Exit with 5 when a section is too long.")
 @pass_output
@@ -77,7 +83,8 @@ def check(
     advice = [model_advice(script for fit in fits for script in fit.scripts)]
     fewer = len(merged_sections(parsed.sections, segment_seconds, genre))
     if fewer < len(fits):
-        advice.append(f"neighbours of one label fit into {fewer} sections: yuegguf lyrics format --merge")
+        command = _merge_command(text, segment_seconds, genre, keep_repeats)
+        advice.append(f"neighbours of one label fit into {fewer} sections: {command}")
     lines += [sentence for sentence in advice if sentence]
     report = [
         {
@@ -96,6 +103,15 @@ def check(
         raise RequestError(f"[{late[0].label}] will be cut off", late[0].advice)
 
 
+def _merge_command(text: str, segment_seconds: float, genre: str, keep_repeats: bool) -> str:
+    """The command that merges sections as they were counted."""
+    options = ["--segment-seconds", f"{segment_seconds:g}"] if was_given("segment_seconds") else []
+    options += ["--genre", genre] if genre else []
+    options += ["--keep-repeats"] if keep_repeats else []
+    source = text if os.path.isfile(text) else "FILE"
+    return shlex.join(["yuegguf", "lyrics", "format", source, "--merge", *options])
+
+
 def _summary(fit: SectionFit) -> str:
     """The label of a section, and whether its words fit."""
     if fit.verdict == "instrumental":
@@ -109,9 +125,12 @@ def _summary(fit: SectionFit) -> str:
 @click.argument("text", metavar="FILE|-")
 @click.option("--merge", is_flag=True, help="Join neighbours of one label whose words fit into one section.")
 @_limit_option
+@_genre_option
 @_keep_option
 @pass_output
-def write(output: Console, /, text: str, merge: bool, segment_seconds: float, keep_repeats: bool) -> None:
+def write(
+    output: Console, /, text: str, merge: bool, segment_seconds: float, genre: str, keep_repeats: bool
+) -> None:
     """Write FILE as the model reads it, with one plain label above each section; notices say what changed.
 
     \b
@@ -121,7 +140,7 @@ def write(output: Console, /, text: str, merge: bool, segment_seconds: float, ke
     from yuegguf.request.fit import merged_sections
 
     parsed = _parsed(output, text, keep_repeats)
-    sections = merged_sections(parsed.sections, segment_seconds) if merge else list(parsed.sections)
+    sections = merged_sections(parsed.sections, segment_seconds, genre) if merge else list(parsed.sections)
     if len(sections) < len(parsed.sections):
         output.warn(f"{len(parsed.sections)} sections are merged into {len(sections)}")
     written = lyrics_text(sections)

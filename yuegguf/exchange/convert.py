@@ -22,7 +22,7 @@ from yuegguf.exchange.yue_ui import Project, Segment
 from yuegguf.files.arrays import save_array
 from yuegguf.files.atomic import read_limited, storage_errors
 from yuegguf.files.typed_json import MAX_JSON_BYTES
-from yuegguf.request.fit import MAX_SECTION_SECONDS
+from yuegguf.request.ranges import MAX_SECTION_SECONDS
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
-from yuegguf.exchange.npy_codes import read_codes, read_track, title_from_path, track_from_name
+from yuegguf.exchange.npy_codes import read_codes, read_track, track_from_name
 from yuegguf.files.atomic import refuse_to_replace, storage_errors
 from yuegguf.models.resolve import ModelChoice, resolve_codec
 from yuegguf.pipeline import engines, preflight, song_models, write_audio
@@ -44,7 +44,8 @@ def decode_files(
     """
     preflight.check_output(output)
     alone = track_from_name(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
-    loaded = read_track(codes[0]) if alone else read_codes(codes)
+    song = _song_of(codes)
+    loaded = read_track(codes[0]) if alone else song.load_stage2() if song else read_codes(codes)
     frames = loaded.shape[-1]
     if not frames:
         raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
@@ -53,7 +54,7 @@ def decode_files(
     refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in output.formats], force)
     with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-    title, song = title_from_path(codes[0]), _song_of(codes[0])
+    title = song.title if song else codes[0].resolve().stem
     with closing(engines.open_codec(_codec_of(song, models), threads)) as codec:
         if alone:
             files = write_audio.write_track(loaded, alone, codec, output, target / names[0], progress)
@@ -63,8 +64,10 @@ def decode_files(
     return DecodedAudio(tuple(files), frames / FRAME_RATE)
 
 
-def _song_of(codes: Path) -> SongFolder | None:
-    return SongFolder.open(codes) if (codes / "song.json").is_file() else None
+def _song_of(codes: Sequence[Path]) -> SongFolder | None:
+    """The song folder that holds the codes; None for other codes. Raises DamagedFile."""
+    is_song = len(codes) == 1 and (codes[0] / "song.json").is_file()
+    return SongFolder.open(codes[0]) if is_song else None
 
 
 def _codec_of(song: SongFolder | None, models: ModelChoice) -> Path:

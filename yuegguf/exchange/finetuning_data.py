@@ -31,7 +31,8 @@ from yuegguf.files.reading import open_plain_file
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.changes import Kind, shortened
 from yuegguf.request.lyrics import Section, parse_lyrics
-from yuegguf.request.valid_text import MAX_LYRICS_CHARS
+from yuegguf.request.text_decoding import decode_text
+from yuegguf.request.valid_text import MAX_LYRICS_BYTES, MAX_LYRICS_CHARS
 from yuegguf.song.encoding import EncodingMemory, audio_source, encode_source, sum_sources
 
 DATASET_TRACKS = ("mix", "vocals", "instrumental")
@@ -300,6 +301,9 @@ def _find_recording(folder: Path, name: str) -> Path | None:
 def _read_text(path: Path) -> str:
     try:
         with open_plain_file(path) as file:
-            return file.read(4 * MAX_LYRICS_CHARS + 4).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} cannot be read as text", "put a UTF-8 file there") from error
+            data = file.read(MAX_LYRICS_BYTES + 1)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read as text", "put a text file there") from error
+    if len(data) > MAX_LYRICS_BYTES:
+        raise RequestError(f"{path} is too large", f"use at most {MAX_LYRICS_CHARS:,} characters")
+    return decode_text(data, path.stem, str(path)).text

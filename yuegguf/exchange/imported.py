@@ -17,8 +17,8 @@ from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm.vocab import interleave
 from yuegguf.pipeline.create import planned, record_of
 from yuegguf.pipeline.song_job import SongJob
-from yuegguf.request.fit import MAX_SECTION_SECONDS
 from yuegguf.request.lyrics import Section, format_lyrics, parse_lyrics
+from yuegguf.request.ranges import MAX_SECTION_SECONDS
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import Output, SongRequest
 from yuegguf.song.folder import SongFolder

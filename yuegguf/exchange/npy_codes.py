@@ -76,13 +76,6 @@ def track_from_name(path: Path) -> Track:
     return "instrumental" if TRACK_SUFFIXES[1] in name or "inst" in name else "vocal"
 
 
-def title_from_path(path: Path) -> str:
-    """Title of audio decoded from codes: a song's tags, else the name of the file or folder."""
-    if (path / "song.json").is_file():
-        return SongFolder.open(path).request.genre
-    return path.resolve().stem
-
-
 def write_track(path: Path, codes: NDArray[np.int16]) -> None:
     """Write codes [K, T] as YuE does: a plain int16 .npy. Raises StorageError."""
     save_array(path, codes.astype(np.int16))

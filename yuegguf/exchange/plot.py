@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.audio.recording import read_audio
+from yuegguf.audio.spectra import hertz_to_mel, mel_filters
 from yuegguf.errors import ModelNotFound, RequestError, YueError
 from yuegguf.exchange.finished_song import TimedSong, open_finished
 from yuegguf.exchange.peaks import write_peaks
@@ -72,8 +73,8 @@ def _draw(figure: Any, shown: TimedSong) -> None:
 
 def _draw_lyrics(axes: Any, shown: TimedSong) -> None:
     """Each line of the lyrics at its time, as much of it as there is room for."""
-    starts = [start for start, _ in shown.lines]
-    for (start, text), end in zip(shown.lines, [*starts[1:], shown.song.seconds], strict=True):
+    ends = [*(start for start, _ in shown.lines), shown.song.seconds][1:]
+    for (start, text), end in zip(shown.lines, ends, strict=True):
         room = max(1, int(LYRIC_CHARS * (end - start) / max(shown.song.seconds, 1e-9)))
         cut = text if len(text) <= room else f"{text[: room - 1]}…"
         axes.text(start, 0, cut, fontsize=6, va="center", clip_on=True, parse_math=False)
@@ -145,11 +146,7 @@ def mel_spectrum_db(wave: NDArray[np.float32], rate: int) -> NDArray[np.float64]
 
 def mel_bands(rate: int) -> NDArray[np.float64]:
     """Triangles over a spectrum's bins [MEL_BANDS, WINDOW // 2 + 1], evenly spaced in mel, each of sum 1."""
-    edges = _mel_to_hertz(np.linspace(0, _hertz_to_mel(_top_hz(rate)), MEL_BANDS + 2))
-    bins = np.fft.rfftfreq(FFT_WINDOW, 1 / rate)
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    triangles = np.maximum(0, np.minimum(rising, falling))
+    triangles = mel_filters(MEL_BANDS, rate, FFT_WINDOW, 0.0, _top_hz(rate))
     bands: NDArray[np.float64] = triangles / triangles.sum(axis=1, keepdims=True)
     return bands
 
@@ -160,13 +157,4 @@ def _top_hz(rate: int) -> float:
 
 def _hertz_to_band(hertz: float, rate: int) -> float:
     """Position of a frequency on the axis of bands."""
-    return float(_hertz_to_mel(hertz) / _hertz_to_mel(_top_hz(rate)) * (MEL_BANDS + 1) - 0.5)
-
-
-def _hertz_to_mel(hertz: float) -> float:
-    """O'Shaughnessy's scale, as in HTK."""
-    return float(2595 * np.log10(1 + hertz / 700))
-
-
-def _mel_to_hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 700 * (10 ** (mel / 2595) - 1)
+    return hertz_to_mel(hertz) / hertz_to_mel(_top_hz(rate)) * (MEL_BANDS + 1) - 0.5

@@ -23,6 +23,7 @@ from yuegguf.lm.vocab import CODEBOOK_SIZE
 from yuegguf.request.changes import Kind
 from yuegguf.request.lyrics import Lyrics, Section, format_lyrics, parse_lyrics
 from yuegguf.request.prepared import prepare
+from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import SongRequest
 from yuegguf.stages.prompt import INSTRUCTION
@@ -183,9 +184,11 @@ def _settings(data: dict[str, Any]) -> tuple[Sampling, float, int, list[str]]:
         "muting of sections": bool(data["cache"].get("muted_segments")),
     }
     notices += [f"the project's {what} is left out" for what, there in left_out.items() if there]
+    if not (isinstance(seconds, int | float) and MIN_SECTION_SECONDS <= seconds <= MAX_SECTION_SECONDS):
+        seconds = 30.0
     return (
         sampling,
-        float(seconds) if isinstance(seconds, int | float) and 1 <= seconds <= 150 else 30.0,
+        float(seconds),
         seed if isinstance(seed, int) and 0 <= seed < 2**63 else 0,
         notices,
     )

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import EngineError
-from yuegguf.measure.quality import READ_BLOCK, Passage, read_through
+from yuegguf.measure.quality import Passage, read_through
+from yuegguf.measure.scoring_engine import READ_BLOCK
 from yuegguf.planning import hardware
 
 MATRICES = {

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.lm.vocab import Stage1Vocab
-from yuegguf.measure.quality import READ_BLOCK, Passage, log_probabilities
+from yuegguf.measure.quality import Passage, log_probabilities
 from yuegguf.measure.samples import SampledSection
+from yuegguf.measure.scoring_engine import READ_BLOCK
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages.prompt import Prompt

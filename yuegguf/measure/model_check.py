@@ -16,12 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import RequestError
-from yuegguf.lm.gguf_model import CheckedModel, read_model
-from yuegguf.lm.gguf_parts import model_bytes
-from yuegguf.lm.header import model_facts
-from yuegguf.lm.protocol import TokenEngine
+from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.tokenizer import open_tokenizer
-from yuegguf.lm.vocab import StageRole, role_of, stage1_vocab, stage2_vocab
+from yuegguf.lm.vocab import StageRole, stage1_vocab, stage2_vocab
 from yuegguf.measure.likelihood import (
     Likelihood,
     SampleScore,
@@ -30,13 +27,10 @@ from yuegguf.measure.likelihood import (
     stage1_scores,
     stage2_scores,
 )
-from yuegguf.measure.quality import READ_BLOCK, stage2_passages
+from yuegguf.measure.quality import stage2_passages
 from yuegguf.measure.samples import Stage1Samples
+from yuegguf.measure.scoring_engine import open_scoring_engine, stage_of
 from yuegguf.models.resolve import nano_models
-from yuegguf.pipeline.engines import find_devices
-from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.planning.cost import LoadSpec
-from yuegguf.planning.memory import MemoryNeed
 from yuegguf.progress import Progress, silent
 from yuegguf.request.lyrics import parse_lyrics
 from yuegguf.request.sampling import Sampling
@@ -95,14 +89,6 @@ def _figures(likelihood: Likelihood) -> dict[str, Any]:
     return {**asdict(likelihood), "perplexity": likelihood.perplexity}
 
 
-def stage_of(path: Path) -> StageRole:
-    """The stage that a file is for. Raises RequestError where it says none, and what reading raises."""
-    role = role_of(read_model(path).metadata)
-    if role is None:
-        raise RequestError(f"{path.name} does not say which stage it is", "trim it: yuegguf convert")
-    return "stage1" if role == "stage1" else "stage2"
-
-
 def is_nano(path: Path) -> bool:
     """Whether a file has the shape of the bundled family."""
     nano = nano_models()
@@ -126,7 +112,7 @@ def check_stage1(
     vocab, chosen = stage1_vocab(model.pieces), samples.sections[:sections]
     encode = open_tokenizer(model.metadata, model.pieces, path).encode
     built = prompt.build(encode, vocab, samples.tags, lyrics, lyrics[: len(chosen)])
-    with closing(_open_engine(model, stage1_ids(built, chosen), 2, threads)) as engine:
+    with closing(open_scoring_engine(model, stage1_ids(built, chosen), 2, threads)) as engine:
         scores = list(stage1_scores(engine, vocab, built, chosen, Sampling(), progress=progress))
     ends = np.cumsum([0, *(len(section.codes) + section.ended for section in chosen)]).tolist()
     parts = {
@@ -148,26 +134,9 @@ def check_stage2(
         raise RequestError("the song holds no code that this stage predicts", "pass a longer one")
     books: dict[int, list[SampleScore]] = {}
     ids = max(len(passage.ids) for passage in passages)
-    with closing(_open_engine(model, ids, 1, threads)) as engine:
+    with closing(open_scoring_engine(model, ids, 1, threads)) as engine:
         for codebook, score in stage2_scores(engine, passages, progress=progress):
             books.setdefault(codebook, []).append(score)
     parts = {codebook: mean_likelihood(scores) for codebook, scores in sorted(books.items())}
     every = [score for scores in books.values() for score in scores]
     return ModelReport(path, "stage2", mean_likelihood(every), parts)
-
-
-def _open_engine(model: CheckedModel, ids: int, rows: int, threads: int | None) -> TokenEngine:
-    """An engine with all layers on the GPU if it has room for them, else none. Raises NotEnoughMemory."""
-    from yuegguf.lm.llama import EngineOptions, LlamaEngine
-
-    path, devices = model.file.path, find_devices(ComputeOptions())
-    facts = model_facts(model.shape, model_bytes(path))
-    on_gpu = LoadSpec(rows, ids, gpu_layers=-1)
-    fits = devices.gpu_memory is None or on_gpu.gpu_bytes(facts) <= devices.gpu_memory
-    load = on_gpu if devices.gpu and fits else LoadSpec(rows, ids)
-    MemoryNeed(path.name, facts, load, "", {}).check(
-        devices.memory, None, shared=devices.shared_memory, requested=False
-    )
-    count = threads or devices.cores
-    options = EngineOptions(ids, rows, count, outputs=READ_BLOCK, gpu_layers=load.gpu_layers)
-    return LlamaEngine(path, options)

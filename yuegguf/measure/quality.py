@@ -23,12 +23,10 @@ from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import CODEBOOK_SIZE, Stage1Vocab, Stage2Vocab, role_of, stage1_vocab, stage2_vocab
-from yuegguf.planning import hardware
+from yuegguf.measure.scoring_engine import READ_BLOCK, open_scoring_engine, stage_of
 from yuegguf.song.folder import SongFolder
 from yuegguf.stages import prompt, stage2
 
-READ_BLOCK = 64
-"""Ids of one decode call."""
 JSON_KEYS = {"predictions": "draws", "same_argmax": "top1"}
 """Field of Agreement → its key in reports."""
 
@@ -108,12 +106,12 @@ def song_passages(folder: SongFolder, model: Path, seconds: float) -> list[Passa
 
     Raises RequestError, DamagedFile.
     """
-    header = _model_header(model)
+    model_header = header.read_header(model, stage_of(model))
     frames = round(FRAME_RATE * seconds)
-    if role_of(header.metadata) == "stage2":
+    if role_of(model_header.metadata) == "stage2":
         return codes_passages(folder.load_stage2(), model, seconds)
-    vocab, request = stage1_vocab(header.pieces), folder.request
-    encode = open_tokenizer(header.metadata, header.pieces, model).encode
+    vocab, request = stage1_vocab(model_header.pieces), folder.request
+    encode = open_tokenizer(model_header.metadata, model_header.pieces, model).encode
     song, reference = folder.song, folder.load_reference()
     written = prompt.build(
         encode, vocab, request.genre, song.all_sections, song.sections, reference=reference
@@ -127,17 +125,10 @@ def song_passages(folder: SongFolder, model: Path, seconds: float) -> list[Passa
 
 def codes_passages(codes: NDArray[np.int16], model: Path, seconds: float) -> list[Passage]:
     """Passages of the first `seconds` of codes [2, 8, T]. Raises RequestError unless for stage 2."""
-    header = _model_header(model)
-    if role_of(header.metadata) != "stage2":
+    model_header = header.read_header(model, stage_of(model))
+    if role_of(model_header.metadata) != "stage2":
         raise RequestError(f"{model.name} needs the song's lyrics", "pass --song FOLDER")
-    return stage2_passages(codes[:, :, : round(FRAME_RATE * seconds)], stage2_vocab(header.pieces))
-
-
-def _model_header(model: Path) -> header.ModelHeader:
-    role = role_of(read_model(model).metadata)
-    if role is None:
-        raise RequestError(f"{model.name} does not say which stage it is", "trim it: yuegguf convert")
-    return header.read_header(model, role)
+    return stage2_passages(codes[:, :, : round(FRAME_RATE * seconds)], stage2_vocab(model_header.pieces))
 
 
 def compare_models(
@@ -169,7 +160,8 @@ def _read_model(
     path: Path, passages: Sequence[Passage], threads: int | None, pieces: Sequence[str] | None = None
 ) -> tuple[Sequence[str], list[NDArray[np.float32]]]:
     """A file's pieces and its log-probabilities of every prediction; refuses pieces other than `pieces`."""
-    with closing(_open_engine(path, max(len(passage.ids) for passage in passages), threads)) as engine:
+    longest = max(len(passage.ids) for passage in passages)
+    with closing(open_scoring_engine(read_model(path), longest, 1, threads)) as engine:
         if pieces is not None and engine.pieces != pieces:
             raise RequestError(
                 f"{path.name} and the file before it have other vocabularies",
@@ -201,13 +193,6 @@ def overall_agreement(parts: dict[int, Agreement]) -> Agreement:
 def _mean_agreement(facts: list[tuple[float, bool, float, float]]) -> Agreement:
     kl, same, one, other = (float(np.mean(column)) for column in zip(*facts, strict=True))
     return Agreement(len(facts), kl, same, exp(one), exp(other))
-
-
-def _open_engine(path: Path, ids: int, threads: int | None) -> TokenEngine:
-    from yuegguf.lm.llama import EngineOptions, LlamaEngine
-
-    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=READ_BLOCK)
-    return LlamaEngine(path, options)
 
 
 def read_through(engine: TokenEngine, passage: Passage) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -12,6 +12,7 @@ from yuegguf.request.characters import plain_characters
 from yuegguf.request.chords import without_chords
 from yuegguf.request.head_lines import count_head_lines
 from yuegguf.request.heads import Element, Head, Length, read_elements
+from yuegguf.request.labels import plain_word
 from yuegguf.request.lrc import plain_lyrics
 from yuegguf.request.repeats import written_out
 from yuegguf.request.site_junk import without_site_junk
@@ -134,18 +135,19 @@ def _repeated(blocks: Sequence[Block], most_chars: int) -> tuple[list[Block], li
         lines, times, more = written_out(block.lines, max(0, most_chars - size))
         changes += more
         whole = Block(head, block.seconds, lines)
-        key = head.label.rstrip("0123456789_").lower()
+        key = plain_word(head.label)
         if head.again and not whole.body:
             whole.lines = list(latest.get(key, []))
             if whole.lines:
                 changes.append(Change(Kind.REPEAT, head.written))
-        times *= head.times
+        room = max(0, most_chars - size) // (len(whole.body) + len(head.label) + 3)
+        times = max(1, min(times * head.times, room))  # too many sections are refused later, with a sentence
         if head.times > 1:
             changes.append(Change(Kind.REPEAT, head.written))
         if whole.body:
             latest[key] = whole.lines
         out += [Block(Head(head.label), whole.seconds, list(whole.lines)) for _ in range(times)]
-        size += times * (len(whole.body) + 1)
+        size += times * (len(whole.body) + len(head.label) + 3)
     return out, changes
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS
+
 MOST_LISTED, MOST_CHARS = 6, 60
 """Texts that a notice lists, and characters of each; `lyrics format --json` has all of them whole."""
 
@@ -20,7 +22,10 @@ class Kind(Enum):
     CONTROL = "control markers of the model are left out"
     TIMES = "times are left out"
     TIME_LENGTHS = "the times set the length of sections (#length)"
-    NO_LENGTH = "times that give a section less than 1 or more than 150 s set no length"
+    NO_LENGTH = (
+        f"times that give a section less than {MIN_SECTION_SECONDS} or more than "
+        f"{MAX_SECTION_SECONDS} s set no length"
+    )
     FILE_TAGS = "tags of the LRC file are left out"
     SITE = "what a lyric site adds is left out"
     CHORDS = "chords are left out"

@@ -16,9 +16,11 @@ from itertools import accumulate
 from math import ceil
 from typing import Literal
 
+from yuegguf.request.labels import plain_word
 from yuegguf.request.lyrics import Section
+from yuegguf.request.ranges import MAX_SECTION_SECONDS
 from yuegguf.request.scripts import Script, line_scripts
-from yuegguf.request.syllables import count_syllables
+from yuegguf.request.syllables import count_syllables, line_syllables
 
 Language = Literal["en", "zh", "ja", "ko", "other"]
 FitVerdict = Literal["instrumental", "few words", "fits", "tight", "too long"]
@@ -30,8 +32,6 @@ faster than the second. The third is 1.5 times that: no real section shows how f
 """
 MIN_PACE = 0.8
 """Syllables a second below which a section has few words for its time: half the usual ones."""
-MAX_SECTION_SECONDS = 150
-"""Most seconds of a section."""
 MIN_ADVISED_SECONDS = 5
 """Fewest seconds that are advised for a section of few words."""
 RAP_FACTOR = 1.8
@@ -128,7 +128,7 @@ def lines_in_time(section: Section, seconds: float, tags: str) -> tuple[list[str
     """
     most = MAX_PACE * (RAP_FACTOR if is_rap(section, tags) else 1.0) * seconds
     lines = section.body.splitlines()
-    ends = accumulate(count_syllables(line) for line in lines)
+    ends = accumulate(line_syllables(section.body))
     kept = [line for line, end in zip(lines, ends, strict=True) if end <= most]
     return kept, sum(bool(line.strip()) for line in lines[len(kept) :])
 
@@ -150,6 +150,6 @@ def merged_sections(sections: Sequence[Section], seconds: float, tags: str = "")
 
 
 def _can_merge(a: Section, b: Section) -> bool:
-    names = {section.label.rstrip("0123456789_").lower() for section in (a, b)}
+    names = {plain_word(section.label) for section in (a, b)}
     plain = all(section.body and section.seconds is None for section in (a, b))
     return plain and len(names) == 1

@@ -108,17 +108,22 @@ def read_label(written: str) -> Label | None:
     plain = _AGAIN.sub("", words)
     again = plain != words and bool(plain)
     plain = plain.strip() or words
-    if re.fullmatch(r"\w+", written) and plain.rstrip("0123456789_").lower() in KNOWN_LABELS:
-        word = plain.rstrip("0123456789_").lower()
-        return Label(written, strong=word in _STRONG)
+    if re.fullmatch(r"\w+", written) and plain_word(plain) in KNOWN_LABELS:
+        return Label(written, strong=plain_word(plain) in _STRONG)
     known = _known_word(plain)
     return replace(known, times=times, again=again) if known else None
+
+
+def plain_word(label: str) -> str:
+    """A label in small letters, without its number: `Verse_2` is verse."""
+    return label.rstrip("0123456789_").lower()
 
 
 def performers(written: str) -> list[str]:
     """The names after a label's colon or dash: `[Verse 1: A, B & C]` has three."""
     parts = re.split(r"\s*[:：]\s*|\s[-–—]\s", written, maxsplit=1)
-    return re.split(r"\s*(?:[,、&+/]|\band\b|\bfeat\.?|\bft\.)\s*", parts[1]) if len(parts) == 2 else []
+    names = re.split(r"[,、&+/]|\band\b|\bfeat\.?|\bft\.", parts[1]) if len(parts) == 2 else []
+    return [name.strip() for name in names if name.strip()]
 
 
 def _without_times(written: str) -> tuple[str, int]:

@@ -11,9 +11,8 @@ from statistics import median
 from yuegguf.request.changes import Change, Kind
 from yuegguf.request.head_lines import count_head_lines
 from yuegguf.request.labels import read_label
+from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS
 
-MIN_SECONDS, MAX_SECONDS = 1, 150
-"""Seconds that a `#length` line may give a section."""
 GAP_FACTOR, MIN_GAP, MOST_LINES = 2.0, 4.0, 8
 """Without labels a stanza ends before a line that comes this many usual gaps, and seconds, after the last,
 and has at most this many lines."""
@@ -138,7 +137,7 @@ def _length_line(seconds: float | None, changes: list[Change]) -> list[str]:
     """The `#length` line of a section; none where its length is unknown or out of range."""
     if seconds is None:
         return []
-    if not MIN_SECONDS <= round(seconds, 2) <= MAX_SECONDS:
+    if not MIN_SECTION_SECONDS <= round(seconds, 2) <= MAX_SECTION_SECONDS:
         changes.append(Change(Kind.NO_LENGTH, f"{seconds:.2f} s"))
         return []
     changes.append(Change(Kind.TIME_LENGTHS))

@@ -95,9 +95,7 @@ def performer_names(lines: Sequence[str]) -> frozenset[str]:
     """
     labels = [match[1] for line in lines if (match := _LABEL_LINE.match(line))]
     named = [name for text in labels if read_label(text) for name in performers(text)]
-    words_of = [
-        name.split() for name in named if name and not any(word[0].islower() for word in name.split())
-    ]
+    words_of = [name.split() for name in named if not any(word[0].islower() for word in name.split())]
     known = {name for words in words_of for name in (" ".join(words).lower(), words[0].lower())}
     rounds = [(at, match[1], match[2]) for at, line in enumerate(lines) if (match := _ROUND.match(line))]
     counts = Counter(word.lower() for line in lines for word in _WORDS.findall(line))

@@ -11,6 +11,7 @@ from yuegguf.errors import RequestError
 from yuegguf.request.changes import listed
 from yuegguf.request.fit import section_fit
 from yuegguf.request.lyrics import Section, choose_sections, parse_lyrics
+from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS
 from yuegguf.request.song_request import SongRequest
 from yuegguf.request.tags import tag_notices
 
@@ -40,9 +41,10 @@ def prepare(request: SongRequest) -> PreparedSong:
     lyrics = parse_lyrics(request.lyrics, request.keep_repeats)
     sections = choose_sections(lyrics.sections, request.sections)
     for section in sections:
-        if section.seconds is not None and not 1 <= section.seconds <= 150:
+        if section.seconds is not None and not MIN_SECTION_SECONDS <= section.seconds <= MAX_SECTION_SECONDS:
             raise RequestError(
-                f"#length {section.seconds:g} above [{section.label}] is out of range", "use 1 to 150"
+                f"#length {section.seconds:g} above [{section.label}] is out of range",
+                f"use {MIN_SECTION_SECONDS} to {MAX_SECTION_SECONDS}",
             )
     seconds = [section.seconds for section in sections]
     if request.track is not None and request.track.frames is not None:

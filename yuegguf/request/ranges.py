@@ -6,6 +6,8 @@ from math import nan
 
 from yuegguf.errors import RequestError
 
+MIN_SECTION_SECONDS, MAX_SECTION_SECONDS = 1, 150
+"""Seconds that a section may be asked to have."""
 MAX_SECONDS = 86_400.0
 """Longest recording or pause that a request may name."""
 

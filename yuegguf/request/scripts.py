@@ -16,21 +16,27 @@ MODEL_OF: dict[Script, str] = {"Latin": "en", "Chinese": "zh", "Japanese": "jp-k
 MOST_KANJI = 6
 """Signs that a line of a Japanese song may have without any kana."""
 
-_COUNTED = re.compile(f"[{KANA}ー{HANGUL}{HAN}]")
+EASTERN_SIGN = re.compile(f"[{KANA}ー{HANGUL}{HAN}]")
+"""A sign that is a syllable by itself."""
 
 
 def line_scripts(text: str) -> list[Script]:
-    """The script of each line that has letters.
+    """The script of each line that has letters."""
+    return [script for _, script in scripted_lines(text) if script is not None]
+
+
+def scripted_lines(text: str) -> list[tuple[str, Script | None]]:
+    """Every line with its script; None where it has no letters.
 
     A short line of Chinese characters alone is Japanese among at least as many lines with kana.
     """
-    lines = [line for line in text.splitlines() if any(sign.isalpha() for sign in line)]
-    plain = [_script_of(line) for line in lines]
-    japanese, chinese = plain.count("Japanese"), plain.count("Chinese")
+    lines = text.splitlines()
+    plain = [_script_of(line) if any(sign.isalpha() for sign in line) else None for line in lines]
+    some_japanese = plain.count("Japanese") >= plain.count("Chinese")
     return [
-        "Japanese"
-        if script == "Chinese" and japanese >= chinese and len(_COUNTED.findall(line)) <= MOST_KANJI
-        else script
+        (line, "Japanese")
+        if script == "Chinese" and some_japanese and len(EASTERN_SIGN.findall(line)) <= MOST_KANJI
+        else (line, script)
         for line, script in zip(lines, plain, strict=True)
     ]
 
@@ -39,7 +45,7 @@ def _script_of(line: str) -> Script:
     """The script that most of a line's signs are of; kana among Chinese characters are Japanese."""
     kana, hangul, han = (len(re.findall(f"[{signs}]", line)) for signs in (KANA, HANGUL, HAN))
     counts: Counter[Script] = Counter()
-    for word in re.findall(r"[^\W\d_]+", _COUNTED.sub(" ", line)):
+    for word in re.findall(r"[^\W\d_]+", EASTERN_SIGN.sub(" ", line)):
         counts[_alphabet(word[0])] += max(1, len(word) // 3)
     east: Script = "Korean" if hangul >= kana + han else "Japanese" if kana else "Chinese"
     counts[east] += kana + hangul + han

@@ -10,7 +10,13 @@ from typing import Literal, Self, get_args
 from yuegguf.codec.protocol import FRAME_RATE, Track
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
-from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
+from yuegguf.request.ranges import (
+    MAX_SECONDS,
+    MAX_SECTION_SECONDS,
+    MIN_SECTION_SECONDS,
+    check_integer,
+    check_number,
+)
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.valid_text import check_text_length, is_valid_text
 
@@ -186,7 +192,7 @@ class SongRequest:
             )
         if not is_valid_text(self.genre):
             raise RequestError("the genre tags are not text", "pass a UTF-8 text file")
-        check_number("segment-seconds", self.segment_seconds, 1, 150)
+        check_number("segment-seconds", self.segment_seconds, MIN_SECTION_SECONDS, MAX_SECTION_SECONDS)
         check_integer("seed", self.seed, 0, 2**63 - 1)
         check_integer("take", self.take, 0, MAX_TAKES)
         check_integer("retries", self.retries, 0, 100)

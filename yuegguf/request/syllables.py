@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from yuegguf.request.scripts import HAN, HANGUL, KANA, line_scripts
+from yuegguf.request.scripts import EASTERN_SIGN, HAN, scripted_lines
 
 KANJI_MORAE = 2
 """Morae of a Chinese character in Japanese: most are read with two."""
 
 _SMALL = "ゃゅょャュョぁぃぅぇぉァィゥェォ"
-_SIGN = re.compile(f"[{KANA}ー{HANGUL}{HAN}]")
 _HAN_SIGN = re.compile(f"[{HAN}]")
 _INDIC = re.compile("[\u0900-\u0dff]+")
 _THAI = re.compile("[\u0e01-\u0e2e]")
@@ -29,21 +28,25 @@ _VIRAMA = 9
 
 def count_syllables(text: str) -> int:
     """Syllables of all words, in any script: those of Arabic, Hebrew, Thai and others are an estimate."""
-    lines = [line for line in text.splitlines() if any(sign.isalpha() for sign in line)]
-    return sum(
-        _line_syllables(line, script == "Japanese")
-        for line, script in zip(lines, line_scripts(text), strict=True)
-    )
+    return sum(line_syllables(text))
+
+
+def line_syllables(text: str) -> list[int]:
+    """Syllables of each line, which depend on the scripts of the others; see `count_syllables`."""
+    return [
+        0 if script is None else _line_syllables(line, script == "Japanese")
+        for line, script in scripted_lines(text)
+    ]
 
 
 def _line_syllables(line: str, japanese: bool) -> int:
     count = 0
-    for sign in _SIGN.findall(line):
+    for sign in EASTERN_SIGN.findall(line):
         if _HAN_SIGN.match(sign):
             count += KANJI_MORAE if japanese else 1
         elif sign not in _SMALL:
             count += 1
-    rest = _SIGN.sub(" ", line)
+    rest = EASTERN_SIGN.sub(" ", line)
     count += sum(_indic_syllables(run) for run in _INDIC.findall(rest))
     count += -(-len(_THAI.findall(rest)) // 2)
     rest = re.sub("[\u0900-\u0e7f]+", " ", rest)

@@ -6,6 +6,8 @@ from yuegguf.errors import RequestError
 
 MAX_LYRICS_CHARS = 100_000
 """Characters of lyrics: more than any model's context holds."""
+MAX_LYRICS_BYTES = 4 * MAX_LYRICS_CHARS + 4
+"""Bytes of a text of so many characters in any encoding that is read, with a byte-order mark."""
 
 
 def is_valid_text(text: str) -> bool:

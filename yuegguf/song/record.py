@@ -106,6 +106,9 @@ class SongRecord(Struct, frozen=True, kw_only=True):
         for name in (*self.files, *self.draft_files, *self.older_files):
             if name not in AUDIO_FILES:
                 raise ValueError(f"{name[:80]!r} is no audio file of a song")
+        for names, stem in ((self.files, SONG_AUDIO[0]), (self.draft_files, DRAFT_AUDIO[0])):
+            if names and not any(name.startswith(f"{stem}.") for name in names):
+                raise ValueError(f"its audio files lack the {stem}")
         for number in self.faults:
             if not re.fullmatch(r"[1-9]\d{0,5}", number):
                 raise ValueError(f"{number[:80]!r} is no section's number")
