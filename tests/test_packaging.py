@@ -80,10 +80,11 @@ def test_the_wheel_holds_the_three_packages_their_data_and_nothing_else(source: 
     expected = python_files(source / "yuegguf", "yuegguf") | {"yuegguf/models.toml", "yuegguf/py.typed"}
     expected |= python_files(source / "convert", "yuegguf_convert")
     expected |= python_files(source / "onnx_codec", "yuegguf_onnx_codec")
-    data = source / "yuegguf" / "data"
-    expected |= {
-        f"yuegguf/{path.relative_to(data.parent).as_posix()}" for path in data.rglob("*") if path.is_file()
-    }
+    package = source / "yuegguf"
+    for data in (package / "data", package / "server" / "page"):
+        expected |= {
+            f"yuegguf/{path.relative_to(package).as_posix()}" for path in data.rglob("*") if path.is_file()
+        }
     about = f"yuegguf-{yuegguf.__version__}.dist-info"
     listed = names(wheel)
     assert {n for n in listed if not n.startswith(about)} == expected

@@ -9,6 +9,7 @@ YueError                      1  any other failure
 ├── EngineError               1  llama.cpp refused something
 ├── CodecError                1  ONNX Runtime refused something
 ├── StorageError              1  disk full, folder not writable
+│   └── FolderBusy            1  another yuegguf works in the folder
 ├── DownloadError            75  the network or the hub failed; the same command resumes
 └── Interrupted              75  stopped on request; the work so far is kept and can be resumed
 
@@ -97,6 +98,10 @@ class StorageError(YueError):
     """A file could not be written: disk full, no permission, not a folder."""
 
 
+class FolderBusy(StorageError):
+    """Another process, or another part of this one, works in the folder."""
+
+
 class DownloadError(YueError):
     """The network or the hub failed; what has arrived is kept, and the same command resumes."""
 
@@ -107,6 +112,27 @@ class Interrupted(YueError):
     """The job was stopped on request; nothing finished is lost."""
 
     exit_code = 75
+
+
+def explained(caught: BaseException) -> YueError:
+    """The YueError that says what any exception means to the user; a YueError is its own."""
+    if is_too_many_open(caught):
+        error = too_many_open_files()
+        error.folder = caught.folder if isinstance(caught, YueError) else None
+        return error
+    if isinstance(caught, YueError):
+        return caught
+    if isinstance(caught, OSError):
+        named = "something" if caught.filename is None else repr(os.fsdecode(caught.filename)[:80])
+        return StorageError(
+            f"the system refused {named} ({caught.strerror or caught})", "check the names and the disk"
+        )
+    if isinstance(caught, MemoryError):
+        return NotEnoughMemory("the system gave no more memory", "end other programs, or lift the limit")
+    kind = f"{type(caught).__name__}: {caught}"
+    return YueError(
+        f"this is a fault of yuegguf itself ({kind})", "set YUEGGUF_DEBUG=1 for details and report it"
+    )
 
 
 def is_too_many_open(error: BaseException | None) -> bool:

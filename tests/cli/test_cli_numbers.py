@@ -31,8 +31,8 @@ VALUES = (
     "\u00b2",
 )
 """The longest is more than Python reads; wide digits and a raised two are digits to it."""
-SLOW = {"bench", "quality"}
-"""Commands that measure before they refuse."""
+SLOW = {"bench", "quality", "serve"}
+"""Commands that measure before they refuse, or that do not end by themselves."""
 TEXTS = {"cfg", "sections", "device", "loras", "genre"}
 """Options of `run` that are no numbers to click, and to whose text something is done."""
 SONG = ("-g", "pop", "--lyrics", "[verse]\nla", "-m", "nano", "--plan")
@@ -50,7 +50,11 @@ def options() -> Iterator[tuple[str, click.Command, click.Option]]:
                     if isinstance(option, click.Option)
                     and not option.is_flag
                     and not isinstance(option.type, click.Path | click.Choice)
-                    and (path != "run" or option.type is not click.STRING or option.name in TEXTS)
+                    and (
+                        path not in ("run", "serve")
+                        or option.type is not click.STRING
+                        or option.name in TEXTS
+                    )
                 )
 
 

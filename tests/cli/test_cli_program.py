@@ -85,7 +85,11 @@ def test_a_group_alone_prints_its_help(group: str, capsys: Capture) -> None:
     assert alone.out.startswith(f"Usage: yuegguf {group}".strip())
 
 
-@pytest.mark.parametrize("command", [name for name in commands() if name not in GROUPS])
+SERVES = "serve"
+"""The command that does not end by itself; its tests are in tests/server."""
+
+
+@pytest.mark.parametrize("command", [name for name in commands() if name not in (*GROUPS, SERVES)])
 def test_every_command_alone_does_its_work_or_says_what_it_needs(
     command: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,11 +20,9 @@ from yuegguf.cli._console import Console, replace_unencodable, settle, unwritten
 from yuegguf.cli._signals import ImmediateInterrupt
 from yuegguf.errors import (
     Interrupted,
-    NotEnoughMemory,
-    StorageError,
     YueError,
+    explained,
     is_too_many_open,
-    too_many_open_files,
 )
 from yuegguf.request.valid_text import is_valid_text
 
@@ -53,6 +51,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "resume": "run",
         **{name: name for name in ("refine", "extend", "stems", "takes", "songs", "render")},
         "bundle": "render",
+        "serve": "serve",
     },
     "Words, voices, codes": {
         **{name: name for name in ("lyrics", "voice", "plot", "encode")},
@@ -235,12 +234,8 @@ def _report(arguments: Sequence[str], output: Console, caught: BaseException) ->
 
 def _explained(caught: BaseException) -> YueError:
     """The sentence, with its exit code, of whatever a command raised."""
-    if is_too_many_open(caught):
-        error = too_many_open_files()
-        error.folder = caught.folder if isinstance(caught, YueError) else None
-        return _with_way_back(error)
-    if isinstance(caught, YueError):
-        return _with_way_back(caught)
+    if is_too_many_open(caught) or isinstance(caught, YueError):
+        return _with_way_back(explained(caught))
     if isinstance(caught, click.ClickException):
         context = caught.ctx if isinstance(caught, click.UsageError) else None
         where = f" (see: {context.command_path} --help)" if context else ""
@@ -250,19 +245,9 @@ def _explained(caught: BaseException) -> YueError:
     if isinstance(caught, OSError):
         frames = traceback.walk_tb(caught.__traceback__)
         is_stdout = any(frame.f_code is click.echo.__code__ for frame, _line in frames)  # a help text
-        return unwritten(caught) if is_stdout else _refused(caught)
-    if isinstance(caught, MemoryError):
-        return NotEnoughMemory("the system gave no more memory", "end other programs, or lift the limit")
-    kind = f"{type(caught).__name__}: {caught}"
-    hint = "set YUEGGUF_DEBUG=1 for details and report it"
-    return YueError(f"this is a fault of yuegguf itself ({kind})", hint)
-
-
-def _refused(error: OSError) -> StorageError:
-    what = "something" if error.filename is None else repr(os.fsdecode(error.filename)[:80])
-    return StorageError(
-        f"the system refused {what} ({error.strerror or error})", "check the names and the disk"
-    )
+        if is_stdout:
+            return unwritten(caught)
+    return explained(caught)
 
 
 def _with_code(error: YueError, code: int) -> YueError:
@@ -276,11 +261,11 @@ def _with_way_back(error: YueError) -> YueError:
         return error
     command = f"yuegguf resume {shlex.quote(str(error.folder))}"
     if isinstance(error, Interrupted):
-        explained: YueError = Interrupted(
+        resumable: YueError = Interrupted(
             f"{error.message}, everything so far is kept", f"go on with: {command}"
         )
     else:
-        explained = YueError(
+        resumable = YueError(
             error.message, f"{error.hint}; then go on with: {command}" if error.hint else command
         )
-    return _with_code(explained, error.exit_code)
+    return _with_code(resumable, error.exit_code)

@@ -23,10 +23,8 @@ from yuegguf.cli._texts import read_text, text_or_file
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import GuideTrack, Output, Reference, SongRequest
+from yuegguf.request.song_request import WORDLESS, GuideTrack, Output, Reference, SongRequest
 
-WORDLESS = "[intro]\n\n[verse]\n\n[chorus]\n\n[outro]\n"
-"""Sections of an instrumental whose lyrics nobody wrote."""
 IDS_PER_SECOND = 2 * FRAME_RATE
 """Stage-1 ids of a second: a frame has one of each track."""
 

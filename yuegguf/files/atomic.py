@@ -16,7 +16,14 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from yuegguf.errors import TOO_MANY_OPEN, DamagedFile, RequestError, StorageError, too_many_open_files
+from yuegguf.errors import (
+    TOO_MANY_OPEN,
+    DamagedFile,
+    FolderBusy,
+    RequestError,
+    StorageError,
+    too_many_open_files,
+)
 from yuegguf.files.reading import open_plain_file
 from yuegguf.files.sizes import size_text
 from yuegguf.files.song_work import check_no_song_work
@@ -147,7 +154,7 @@ def locked_folder(folder: Path, name: str = ".lock", busy: str = "") -> Iterator
             lock = _claimed_lock(folder / name)
     except Timeout as error:
         what = busy or f"{folder} is being worked on by another yuegguf"
-        raise StorageError(what, "wait for it to end") from error
+        raise FolderBusy(what, "wait for it to end") from error
     with ExitStack() as held:
         held.callback(lock.release)
         with storage_errors(folder):

@@ -98,6 +98,14 @@ def peak_memory() -> int | None:
     return int(match[1]) * 1024 if match else None
 
 
+def resident_memory(process: int | None = None) -> int | None:
+    """Resident bytes of a process by its id, or of this one; None where it is gone."""
+    try:
+        return int(psutil.Process(process).memory_info().rss)
+    except psutil.Error:
+        return None
+
+
 def forget_peak() -> None:
     """Reset the peak of `peak_memory`, if the system can."""
     with suppress(OSError):

@@ -26,6 +26,8 @@ StemMode = Literal["joined", "raw"]
 MIX_MODES: tuple[MixMode, ...] = get_args(MixMode)
 STEM_MODES: tuple[StemMode, ...] = get_args(StemMode)
 FORMATS: tuple[Format, ...] = get_args(Format)
+WORDLESS = "[intro]\n\n[verse]\n\n[chorus]\n\n[outro]\n"
+"""Sections of an instrumental whose lyrics nobody wrote."""
 MAX_GENRE_CHARS = 5_000
 """Most characters of tags."""
 MAX_ARTIST_CHARS = 1_000

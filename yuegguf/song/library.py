@@ -66,8 +66,8 @@ def list_songs(parent: Path) -> list[SongSummary]:
     return [summarise(folder) for folder in sorted(song_folders(parent))]
 
 
-def summarise(folder: Path) -> SongSummary:
-    """The state of a song folder; a damaged one has its reason."""
+def summarise(folder: Path, *, busy: bool | None = None) -> SongSummary:
+    """The state of a song folder; a damaged one has its reason. `busy` spares a look at its lock."""
     try:
         song = SongFolder.open(folder)
         phase = where(song)
@@ -78,7 +78,7 @@ def summarise(folder: Path) -> SongSummary:
         folder,
         song.title,
         "draft done" if song.draft_complete and phase == "done" else phase,
-        is_locked(folder),
+        is_locked(folder) if busy is None else busy,
         None if frames is None else frames / FRAME_RATE,
         song.request.seed,
         len(song.song.sections),

@@ -1,0 +1,88 @@
+"""The queue on disk: what was written is there after a restart, in order."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from yuegguf.errors import DamagedFile, StorageError
+from yuegguf.server.jobs import MAX_WARNINGS, JobStore
+
+
+def songs(store: JobStore, *states: str) -> list[str]:
+    return [job.song for job in store.all(*states)]  # type: ignore[arg-type]
+
+
+def test_rows_are_there_after_a_restart_in_their_order(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    for name in "abc":
+        store.insert(name, idempotency=f"key {name}", digest=name)
+        store.queue(name)
+    store.change("b", "failed", error={"message": "no"}, completed=4.5)
+    store.close()
+    again = JobStore(tmp_path / "queue.sqlite")
+    assert songs(again, "queued") == ["a", "c"]
+    failed = again.by_key("key b")
+    assert failed is not None
+    assert (failed.song, failed.digest, failed.completed) == ("b", "b", 4.5)
+    assert json.loads(failed.error) == {"message": "no"}
+    again.queue("b", refine=True)
+    assert songs(again, "queued") == ["a", "c", "b"]
+    queued = again.get("b")
+    assert queued is not None
+    assert (queued.error, queued.refine, queued.completed) == ("", True, None)
+
+
+def test_a_key_belongs_to_one_song(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    store.insert("a", idempotency="key")
+    with pytest.raises(DamagedFile):
+        store.insert("b", idempotency="key")
+    assert songs(store) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("song", "position", "order"), [("d", 0, "dabc"), ("a", 2, "bcad"), ("b", 99, "acdb"), ("c", 2, "abcd")]
+)
+def test_a_song_moves_to_its_position(tmp_path: Path, song: str, position: int, order: str) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    for name in "abcd":
+        store.queue(name)
+    store.move(song, position)
+    assert songs(store, "queued") == list(order)
+
+
+def test_warnings_are_kept_once_and_not_without_end(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    store.queue("a")
+    for number in (0, 0, *range(1, 2 * MAX_WARNINGS)):
+        store.warn("a", f"warning {number}")
+    job = store.get("a")
+    assert job is not None
+    assert json.loads(job.warnings) == [f"warning {n}" for n in range(MAX_WARNINGS)]
+
+
+def test_another_file_is_refused_and_stays(tmp_path: Path) -> None:
+    file = tmp_path / "queue.sqlite"
+    file.write_bytes(b"not a database, but something of the user's" * 50)
+    before = file.read_bytes()
+    with pytest.raises(DamagedFile, match="move it away"):
+        JobStore(file)
+    assert file.read_bytes() == before
+
+
+def test_a_newer_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "queue.sqlite"
+    database = sqlite3.connect(file)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(DamagedFile, match="newer"):
+        JobStore(file)
+
+
+def test_no_folder_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        JobStore(tmp_path / "nowhere" / "queue.sqlite")

@@ -1,0 +1,184 @@
+"""The queue: full, cancelled, reordered, restarted, killed; nothing is lost and nothing is made twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cheap_serve import start_worker
+from helpers import FAST, TEXT, Run, song_bytes
+from serving_client import BODY, WAIT, Client, IdleWorker, served
+
+from yuegguf.errors import StorageError
+from yuegguf.files.atomic import locked_folder
+from yuegguf.server.dispatcher import Deliver
+from yuegguf.server.jobs import JobStore
+from yuegguf.server.settings import QUEUE_FILE
+from yuegguf.server.worker import WorkerFacts
+
+
+class Idle:
+    """Starts workers that do nothing, and knows the newest."""
+
+    def __init__(self) -> None:
+        self.started: list[IdleWorker] = []
+
+    def __call__(self, facts: WorkerFacts, deliver: Deliver) -> IdleWorker:
+        self.started.append(IdleWorker(facts, deliver))
+        return self.started[-1]
+
+
+@pytest.fixture
+def idle() -> Idle:
+    return Idle()
+
+
+def states(client: Client) -> dict[str, str]:
+    return {each["id"]: each["status"] for each in client("GET", "/v1/songs").json["data"]}
+
+
+def test_a_full_queue_says_when_to_come_again(tmp_path: Path, idle: Idle) -> None:
+    with served(tmp_path / "songs", idle, max_queue=2) as client:
+        first = client.create()
+        client.wait(first, "processing")
+        waiting = [client.create(), client.create()]
+        full = client("POST", "/v1/songs", BODY)
+        assert (full.status, full.code) == (429, "queue_full")
+        assert int(full.headers["retry-after"]) > 0
+        assert len(list((tmp_path / "songs").glob("*/song.json"))) == 3
+        assert [client.song(song)["queue"] for song in waiting] == [{"position": 0}, {"position": 1}]
+        client("POST", f"/v1/songs/{waiting[1]}/move", {"position": 0})
+        assert [client.song(song)["queue"] for song in waiting] == [{"position": 1}, {"position": 0}]
+        assert client("POST", f"/v1/songs/{first}/move", {"position": 0}).code == "not_waiting"
+        cancelled = client("POST", f"/v1/songs/{waiting[0]}/cancel").json
+        assert (cancelled["status"], cancelled["resumable"], cancelled["error"]) == ("canceled", True, None)
+        assert client("POST", "/v1/songs", BODY).status == 202
+        assert client("POST", f"/v1/songs/{first}/resume").code == "in_work"
+        assert client("DELETE", f"/v1/songs/{first}").code == "in_work"
+
+
+def test_the_same_key_is_the_same_song(tmp_path: Path, idle: Idle) -> None:
+    with served(tmp_path / "songs", idle) as client:
+        first = client.create(idempotency_key="one")
+        answers: list[str] = []
+
+        def create(key: str) -> None:
+            answers.append(client.create(idempotency_key=key))
+
+        keys = ("one", "two", "two", "two")
+        threads = [threading.Thread(target=create, args=(key,)) for key in keys]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT)
+        other = client("POST", "/v1/songs", {**BODY, "seed": 6}, idempotency_key="one")
+        assert (other.status, other.code) == (409, "idempotency_key_used")
+    with served(tmp_path / "songs", idle) as client:
+        assert client.create(idempotency_key="one") == first
+        assert len(states(client)) == len({first, *answers}) == 2
+
+
+def test_a_cancelled_song_goes_on_with_the_same_bytes(tmp_path: Path, sung: Run) -> None:
+    with served(tmp_path / "songs") as client:
+        song = client.create()
+        events = client.events(song)
+        next(each for each in events if each["event"] == "progress")
+        client("POST", f"/v1/songs/{song}/cancel")
+        done = next(each for each in events if each["event"] == "done")
+        events.close()
+        found = client.song(song)
+        assert done["data"]["status"] == found["status"]
+        assert found["status"] in ("canceled", "succeeded")  # it may have been done in that moment
+        if found["status"] == "canceled":
+            assert client("POST", f"/v1/songs/{song}/resume").status == 202
+        client.wait(song, "succeeded")
+        assert song_bytes(tmp_path / "songs" / song) == song_bytes(sung(*TEXT, *FAST))
+
+
+def test_songs_go_on_after_a_restart(tmp_path: Path, idle: Idle, sung: Run) -> None:
+    with served(tmp_path / "songs", idle) as client:
+        songs = [client.create() for _ in range(2)]
+        client.wait(songs[0], "processing")
+    with served(tmp_path / "songs", parallel=2) as client:
+        for song in songs:
+            client.wait(song, "succeeded")
+            assert song_bytes(tmp_path / "songs" / song) == song_bytes(sung(*TEXT, *FAST))
+
+
+def test_a_song_whose_folder_never_appeared_was_never_there(tmp_path: Path, idle: Idle) -> None:
+    (tmp_path / "songs").mkdir()
+    store = JobStore(tmp_path / "songs" / QUEUE_FILE)
+    store.insert("gone-123456", idempotency="key")
+    store.close()
+    with served(tmp_path / "songs", idle) as client:
+        assert states(client) == {}
+        assert client.create(idempotency_key="key") != "gone-123456"
+
+
+def test_a_second_server_of_the_folder_is_refused(tmp_path: Path, idle: Idle) -> None:
+    with served(tmp_path / "songs", idle) as client:
+        song = client.create()
+        with pytest.raises(StorageError, match="served by another"), served(tmp_path / "songs", idle):
+            pass
+        assert client.song(song)["id"] == song
+
+
+def test_a_song_that_another_command_works_on_waits(tmp_path: Path, idle: Idle) -> None:
+    with served(tmp_path / "songs", idle) as client:
+        first = client.create()
+        client.wait(first, "processing")
+        second = client.create()
+        with locked_folder(tmp_path / "songs" / second):
+            idle.started[-1].say("ended", song=first, outcome="failed", error={"message": "no"})
+            failed = client.wait(first, "failed")
+            assert failed["error"] == {"message": "no"}
+            assert client.song(second)["status"] == "queued"
+        client.wait(second, "processing")
+        idle.started[-1].say("ended", song=second, outcome="busy", error={"message": "busy"})
+        while [m["song"] for m in idle.started[-1].messages] != [first, second, second]:
+            client.song(second)  # it is given to the worker again
+        assert client.song(second)["error"] is None
+
+
+def test_a_worker_that_ends_twice_sets_its_song_aside(tmp_path: Path, idle: Idle) -> None:
+    with served(tmp_path / "songs", idle, parallel=2) as client:
+        songs = [client.create() for _ in range(3)]
+        for song in songs[:2]:
+            client.wait(song, "processing")
+        idle.started[0].say("died", code=-9)
+        for song, others in ((songs[0], songs[1:]), (songs[1], songs[2:])):
+            while [m["song"] for m in idle.started[-1].messages[-1:]] != [song]:
+                client.song(song)
+            assert {client.song(other)["status"] for other in others} == {"queued"}  # suspects run alone
+            assert "killed by signal 9" in client.song(song)["warnings"][0]
+            idle.started[-1].say("died", code=-9)
+            failed = client.wait(song, "failed")
+            assert "killed by signal 9 while it worked on this song" in failed["error"]["message"]
+            assert failed["resumable"]
+        client.wait(songs[2], "processing")
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path, sung: Run) -> None:
+    pids: list[int | None] = []
+
+    def start(facts: WorkerFacts, deliver: Deliver) -> Any:
+        worker = start_worker(facts, deliver)
+        pids.append(worker.pid)
+        return worker
+
+    with served(tmp_path / "songs", start) as client:
+        song = client.create({**BODY, "segment_seconds": 20, "sections": "1"})
+        for event in client.events(song):
+            if event["event"] == "progress":
+                os.kill(pids[0] or 0, signal.SIGKILL)
+                break
+        found = client.wait(song, "succeeded", "failed")
+        assert found["status"] == "succeeded"
+        assert len(pids) == 2
+        assert "killed by signal 9" in found["warnings"][0]
+        alone = sung(*TEXT, *FAST[2:], "--segment-seconds", 20, "--sections", 1)
+        assert song_bytes(tmp_path / "songs" / song) == song_bytes(alone)

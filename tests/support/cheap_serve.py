@@ -1,0 +1,37 @@
+"""The program whose `serve` has a worker with cheap engines: `python -m cheap_serve serve …`."""
+
+from __future__ import annotations
+
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cheap
+
+from yuegguf.server import serving
+from yuegguf.server.dispatcher import WorkerProcess
+from yuegguf.server.worker import WorkerFacts, run_worker
+
+
+def worker_main(link: Connection, facts: WorkerFacts) -> None:
+    """Be a worker process with them."""
+    cheap.install(setattr)
+    run_worker(link, facts)
+
+
+start_worker: Any = partial(WorkerProcess, main=worker_main)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    plain = serving.serve
+
+    def serve(*args: Any) -> None:
+        plain(*args, start=start_worker)
+
+    serving.serve = serve  # type: ignore[assignment]
+    cheap.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`yuegguf serve`: an HTTP API, a page, and a queue of songs that survives restarts."""

@@ -1,0 +1,289 @@
+"""The thread that gives songs of the queue to the worker process and writes down what becomes of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import queue
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+from yuegguf.errors import YueError
+from yuegguf.files.atomic import is_locked
+from yuegguf.server.events import EventHub
+from yuegguf.server.jobs import Job, JobStore
+from yuegguf.server.problems import error_json
+from yuegguf.server.worker import WorkerFacts, run_worker
+
+LOOK_SECONDS = 1.0
+"""Seconds after which the queue is looked at again without a message."""
+STOP_SECONDS = 30.0
+"""Most seconds that a worker has to stop; then it is killed, which loses nothing."""
+MOST_DEATHS = 2
+"""Times that a worker may end under a song before the song is set aside."""
+
+NUMBERS = itertools.count(1)
+Deliver = Callable[[dict[str, Any]], None]
+WorkerMain = Callable[[Connection, WorkerFacts], None]
+
+
+class WorkerLink(Protocol):
+    """A worker and the way to it: whatever generates songs, with the messages of `worker`."""
+
+    @property
+    def number(self) -> int:
+        """Number that its messages carry as "worker"."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, or None."""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; one that arrives at an ended process is lost, which is reported as its end."""
+
+    def stop(self) -> None:
+        """Ask it to stop at the next token, and wait until it has; all its messages are delivered then."""
+
+
+StartWorker = Callable[[WorkerFacts, Deliver], WorkerLink]
+"""Starts a worker whose messages are delivered, {"event": "died", "code": …} as the last one."""
+
+
+class WorkerProcess:
+    """A worker in a process of its own."""
+
+    def __init__(self, facts: WorkerFacts, deliver: Deliver, main: WorkerMain = run_worker) -> None:
+        """Start it; `main` is the function that it runs."""
+        context = multiprocessing.get_context("spawn")
+        self._link, there = context.Pipe()
+        self._process = context.Process(target=main, args=(there, facts), name="yuegguf-worker", daemon=True)
+        self._process.start()
+        there.close()
+        self._number, self._deliver = next(NUMBERS), deliver
+        self._reader = threading.Thread(target=self._read, name="worker-messages", daemon=True)
+        self._reader.start()
+
+    @property
+    def number(self) -> int:
+        """Number of the process, which its messages carry."""
+        return self._number
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; see WorkerLink."""
+        with suppress(OSError):
+            self._link.send_bytes(json.dumps(message).encode())
+
+    def stop(self) -> None:
+        """Ask it to stop at the next token, and wait; kills it after STOP_SECONDS."""
+        self.send({"do": "stop"})
+        self._process.join(STOP_SECONDS)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
+        self._reader.join(STOP_SECONDS)
+        self._link.close()
+
+    def _read(self) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                self._deliver({**json.loads(self._link.recv_bytes()), "worker": self._number})
+        self._process.join()
+        self._deliver({"event": "died", "code": self._process.exitcode, "worker": self._number})
+
+
+@dataclass(frozen=True)
+class DispatcherOptions:
+    """Settings of a dispatcher."""
+
+    facts: WorkerFacts
+    idle_seconds: float
+    start: StartWorker = WorkerProcess
+
+
+class Dispatcher:
+    """Keeps a worker process supplied with songs."""
+
+    def __init__(
+        self, store: JobStore, hub: EventHub, options: DispatcherOptions, path_of: Callable[[str], Path]
+    ) -> None:
+        """`path_of` gives the folder of a song's id. Songs that an earlier server worked on go on."""
+        self._store, self._hub, self._options, self._path_of = store, hub, options, path_of
+        self._inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._worker: WorkerLink | None = None
+        self._active: dict[str, bool] = {}
+        """Songs that the worker has → whether they are to be cancelled."""
+        self._idle_since = time.monotonic()
+        self._stop_was_asked, self._stopping = threading.Event(), False
+        self.progress: dict[str, dict[str, Any]] = {}
+        """Newest progress of each song in work."""
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work on the queue."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the worker at the next token; songs in work go on when the server starts again."""
+        self._stop_was_asked.set()
+        self._inbox.put({"event": "stop"})
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Look at the queue now."""
+        self._inbox.put({"event": "look"})
+
+    def cancel(self, song: str) -> None:
+        """Stop a song that the worker has; its end is published."""
+        self._inbox.put({"event": "cancel", "song": song})
+
+    @property
+    def busy(self) -> bool:
+        """Whether the worker has a song."""
+        return bool(self._active)
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process id of the worker, if there is one."""
+        worker = self._worker
+        return None if worker is None else worker.pid
+
+    def _run(self) -> None:
+        while not self._stopping:
+            with suppress(queue.Empty):
+                self._handle_surely(self._inbox.get(timeout=LOOK_SECONDS))
+            if not self._stopping:
+                with suppress(YueError):
+                    self._fill()
+        if self._worker is not None:
+            self._worker.stop()
+            while not self._inbox.empty():  # songs that were done in the last moment
+                with suppress(YueError):
+                    self._handle(self._inbox.get())
+
+    def _handle_surely(self, message: dict[str, Any]) -> None:
+        """Handle a message; while the disk is full, again and again, since no end of a song may be lost."""
+        while True:
+            try:
+                self._handle(message)
+                return
+            except YueError:
+                time.sleep(LOOK_SECONDS)
+                if self._stop_was_asked.is_set():
+                    self._stopping = True
+                    return
+
+    def _handle(self, message: dict[str, Any]) -> None:
+        event, song = message["event"], message.get("song", "")
+        if event == "stop":
+            self._stopping = True
+        elif event == "cancel" and song in self._active:
+            self._active[song] = True
+            if self._worker is not None:
+                self._worker.send({"do": "cancel", "song": song})
+        elif self._worker is None or message.get("worker") != self._worker.number:
+            return  # it comes from a worker that was replaced
+        elif event == "progress" and song in self._active:
+            self.progress[song] = message["facts"]
+            self._hub.publish(song, "progress", message["facts"])
+        elif event == "warning":
+            self._store.warn(song, message["text"])
+            self._hub.publish(song, "warning", {"message": message["text"]})
+        elif event == "ended" and song in self._active:
+            self._end(song, message["outcome"], message["error"])
+        elif event == "died":
+            self._worker = None
+            if not self._stopping:
+                self._bury(message["code"])
+
+    def _end(self, song: str, outcome: str, error: dict[str, Any] | None) -> None:
+        if outcome == "succeeded":
+            self._finish(song, "succeeded")
+        elif outcome == "failed":
+            self._finish(song, "failed", error)
+        elif self._active[song]:
+            self._finish(song, "canceled")
+        elif not self._stopping:  # else the row stays, and the song goes on with the next server
+            self._store.change(song, "queued")
+            self._drop(song)
+
+    def _finish(self, song: str, state: Any, error: dict[str, Any] | None = None) -> None:
+        self._store.change(song, state, error=error or "", completed=time.time())
+        self._drop(song)
+        self._hub.publish(song, "done", {"status": state, "error": error})
+
+    def _drop(self, song: str) -> None:
+        self._active.pop(song, None)
+        self.progress.pop(song, None)
+        self._idle_since = time.monotonic()
+
+    def _bury(self, code: int | None) -> None:
+        """Put the songs of a worker that ended back into the queue, or aside the second time."""
+        for song, cancelled in list(self._active.items()):
+            job = self._store.get(song)
+            if job is None:
+                self._drop(song)
+            elif cancelled:
+                self._finish(song, "canceled")
+            elif job.deaths + 1 >= MOST_DEATHS:
+                self._finish(song, "failed", error_json(_death(code)))
+            else:
+                self._store.change(song, "queued", deaths=job.deaths + 1)
+                sentence = (
+                    f"{_death(code).message.split(' while ')[0]}; it is started again and the song goes on"
+                )
+                self._store.warn(song, sentence)
+                self._drop(song)
+                self._hub.publish(song, "warning", {"message": sentence})
+
+    def _fill(self) -> None:
+        """Give the worker songs, as many as it may have together."""
+        while len(self._active) < self._options.facts.parallel and (job := self._next()):
+            if self._worker is None:
+                self._worker = self._options.start(self._options.facts, self._inbox.put)
+            self._store.change(job.song, "processing", started=job.started or time.time())
+            self._active[job.song] = False
+            folder = str(self._path_of(job.song))
+            self._worker.send({"do": "song", "song": job.song, "folder": folder, "refine": job.refine})
+            self._hub.publish(job.song, "status", {"status": "processing"})
+        idle = not self._active and time.monotonic() - self._idle_since > self._options.idle_seconds
+        if idle and self._worker is not None:
+            worker, self._worker = self._worker, None
+            worker.stop()
+
+    def _next(self) -> Job | None:
+        """The first waiting song that can begin now; one under which a worker ended is generated alone."""
+        active = [self._store.get(song) for song in self._active]
+        if any(job is not None and job.deaths for job in active):
+            return None
+        for job in self._store.all("queued"):
+            if job.deaths and self._active:
+                return None
+            try:
+                folder = self._path_of(job.song)
+            except YueError as error:  # deleted by hand
+                self._finish(job.song, "failed", error_json(error))
+                continue
+            if not any(is_locked(path) for path in (folder, *folder.glob("take-*"))):
+                return job
+        return None
+
+
+def _death(code: int | None) -> YueError:
+    """The error of a song under which the worker process ended."""
+    manner = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+    return YueError(
+        f"the worker process {manner} while it worked on this song",
+        "look for a lack of memory; everything so far is kept, and resuming goes on",
+    )

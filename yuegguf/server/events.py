@@ -1,0 +1,117 @@
+"""Events of songs for listeners: numbered and kept, so that a listener goes on where it was cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+KEPT = 200
+"""Events of a song that are kept."""
+PING_SECONDS = 15.0
+SONGS_KEPT = 1000
+"""Songs whose events are kept."""
+
+
+@dataclass(frozen=True)
+class SongEvent:
+    """An event of a song."""
+
+    number: int
+    kind: str
+    """status, progress, warning or done."""
+    data: dict[str, Any]
+
+
+class EventHub:
+    """The newest events of each song. Any thread may publish; listeners are coroutines of one loop."""
+
+    def __init__(self) -> None:
+        self._boot = secrets.token_hex(4)
+        """Begins every id: numbers start again after a restart."""
+        self._songs: dict[str, deque[SongEvent]] = {}
+        self._listeners: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+        self._lock, self._number, self._closed = threading.Lock(), 0, False
+
+    def publish(self, song: str, kind: str, data: dict[str, Any]) -> None:
+        """Add an event and wake the listeners of the song."""
+        with self._lock:
+            self._number += 1
+            events = self._songs.pop(song, None) or deque(maxlen=KEPT)
+            self._songs[song] = events  # the song that changed last is the last in the dictionary
+            events.append(SongEvent(self._number, kind, data))
+            while len(self._songs) > SONGS_KEPT:
+                del self._songs[next(iter(self._songs))]
+            self._wake(song)
+
+    def close(self) -> None:
+        """End all listeners."""
+        with self._lock:
+            self._closed = True
+            for song in self._listeners:
+                self._wake(song)
+
+    def _wake(self, song: str) -> None:
+        for loop, woken in self._listeners.get(song, ()):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(woken.set)
+
+    def after(self, song: str, last: str) -> list[SongEvent] | None:
+        """The events behind the id `last`; None where it is unknown or some behind it are gone."""
+        boot, _, number = last.partition("-")
+        with self._lock:
+            events = list(self._songs.get(song, ()))
+        if boot != self._boot or not number.isdecimal():
+            return None
+        seen = int(number)
+        if all(event.number != seen for event in events):
+            return None
+        return [event for event in events if event.number > seen]
+
+    def newest(self) -> int:
+        """Number of the newest event of all songs."""
+        with self._lock:
+            return self._number
+
+    async def listen(self, song: str, last: str, status: dict[str, Any], since: int) -> AsyncIterator[bytes]:
+        """Server-sent events: those behind the id `last`, else `status` and those behind number `since`.
+
+        `status` is the song as it was when `since` was the newest event. Ends when the hub is closed.
+        """
+        missed = self.after(song, last)
+        if missed is None:
+            yield self._text(SongEvent(since, "status", status))
+        else:
+            since = int(last.partition("-")[2])
+        entry = (asyncio.get_running_loop(), asyncio.Event())
+        with self._lock:
+            self._listeners.setdefault(song, []).append(entry)
+        try:
+            while True:
+                entry[1].clear()
+                with self._lock:
+                    closed = self._closed
+                    events = [each for each in self._songs.get(song, ()) if each.number > since]
+                for event in events:
+                    since = event.number
+                    yield self._text(event)
+                if closed:
+                    return
+                try:
+                    await asyncio.wait_for(entry[1].wait(), PING_SECONDS)
+                except TimeoutError:
+                    yield b": ping\n\n"
+        finally:
+            with self._lock:
+                self._listeners[song].remove(entry)
+                if not self._listeners[song]:
+                    del self._listeners[song]
+
+    def _text(self, event: SongEvent) -> bytes:
+        data = json.dumps(event.data, ensure_ascii=False)
+        return f"id: {self._boot}-{event.number}\nevent: {event.kind}\ndata: {data}\n\n".encode()

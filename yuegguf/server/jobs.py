@@ -1,0 +1,204 @@
+"""The queue on disk: one SQLite file that holds the order, states and idempotency keys of songs.
+
+The song folder holds everything that a song consists of; a row only says that someone wants it generated.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from yuegguf.errors import DamagedFile, StorageError
+
+State = Literal["new", "queued", "processing", "succeeded", "failed", "canceled"]
+ACTIVE: tuple[State, ...] = ("new", "queued", "processing")
+"""States of songs that the server still works on."""
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    song TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    place REAL NOT NULL,
+    refine INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT '',
+    warnings TEXT NOT NULL DEFAULT '[]',
+    uploads TEXT NOT NULL DEFAULT '',
+    idempotency TEXT UNIQUE,
+    digest TEXT NOT NULL DEFAULT '',
+    created REAL NOT NULL,
+    started REAL,
+    completed REAL
+)
+"""
+VERSION = 1
+MAX_WARNINGS = 50
+"""Most warnings that a row keeps."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of the queue."""
+
+    song: str
+    """Id of the song."""
+    state: State
+    place: float
+    """Place in the order of the queue; the smallest comes first."""
+    refine: bool
+    """Whether the song goes on beyond the draft that it was asked for."""
+    deaths: int
+    """Times that the worker process ended while it worked on the song."""
+    error: str
+    """JSON object of the last error, or empty."""
+    warnings: str
+    """JSON array of sentences."""
+    uploads: str
+    """Name of the folder with the recordings of its request, or empty."""
+    idempotency: str | None
+    digest: str
+    """Hash of the request that the idempotency key was used with."""
+    created: float
+    """Seconds since 1970, as are the following."""
+    started: float | None
+    completed: float | None
+
+
+COLUMNS = ", ".join(column.name for column in fields(Job))
+
+
+class JobStore:
+    """The rows of the queue; any thread may call it, and every change is on disk when the call returns."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises DamagedFile, StorageError."""
+        self._path, self._lock = path, threading.RLock()
+        with self._errors():
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise DamagedFile(f"{path} was made by a newer yuegguf", "update yuegguf to open it")
+            self._db.execute(SCHEMA)
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Hold the lock, and turn SQLite's errors into YueErrors."""
+        with self._lock:
+            try:
+                yield
+            except sqlite3.OperationalError as error:
+                raise StorageError(
+                    f"{self._path} could not be written ({error})", "check the disk"
+                ) from error
+            except sqlite3.DatabaseError as error:
+                raise DamagedFile(
+                    f"{self._path} is damaged ({error})", "move it away; the songs beside it are whole"
+                ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def all(self, *states: State) -> list[Job]:
+        """The rows in these states, or all, in the order of the queue. Raises StorageError, DamagedFile."""
+        marks = ", ".join("?" * len(states))
+        condition = f"WHERE state IN ({marks})" if states else ""
+        with self._errors():
+            query = f"SELECT {COLUMNS} FROM jobs {condition} ORDER BY place, created"
+            return [_job(row) for row in self._db.execute(query, states)]
+
+    def get(self, song: str) -> Job | None:
+        """The row of a song, or None."""
+        return self._first("song", song)
+
+    def by_key(self, key: str) -> Job | None:
+        """The row that an idempotency key was used for, or None."""
+        return self._first("idempotency", key)
+
+    def _first(self, column: str, value: str) -> Job | None:
+        with self._errors():
+            row = self._db.execute(f"SELECT {COLUMNS} FROM jobs WHERE {column} = ?", (value,)).fetchone()
+            return None if row is None else _job(row)
+
+    def insert(
+        self, song: str, *, uploads: str = "", idempotency: str | None = None, digest: str = ""
+    ) -> None:
+        """Add a song in the state "new": its folder is about to appear."""
+        with self._errors():
+            values = (song, "new", self._last_place() + 1, uploads, idempotency, digest, time.time())
+            self._db.execute(
+                "INSERT INTO jobs (song, state, place, uploads, idempotency, digest, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+
+    def queue(self, song: str, *, refine: bool | None = None) -> None:
+        """Put a song at the end of the queue, with a row if it has none."""
+        with self._errors():
+            place = self._last_place() + 1
+            self._db.execute(
+                "INSERT INTO jobs (song, state, place, created) VALUES (?, 'queued', ?, ?)"
+                " ON CONFLICT (song) DO UPDATE SET state = 'queued', place = excluded.place,"
+                " error = '', deaths = 0, completed = NULL",
+                (song, place, time.time()),
+            )
+            if refine is not None:
+                self._db.execute("UPDATE jobs SET refine = ? WHERE song = ?", (refine, song))
+
+    def change(self, song: str, state: State, **values: Any) -> None:
+        """Set the state of a song, and other columns; "error" and "warnings" are given as JSON values."""
+        values = {
+            name: json.dumps(value) if name in ("error", "warnings") and value != "" else value
+            for name, value in values.items()
+        }
+        names = ["state", *values]
+        assert set(names) <= {column.name for column in fields(Job)}
+        assignments = ", ".join(f"{name} = ?" for name in names)
+        with self._errors():
+            self._db.execute(f"UPDATE jobs SET {assignments} WHERE song = ?", (state, *values.values(), song))
+
+    def warn(self, song: str, sentence: str) -> None:
+        """Add a warning to a song, once."""
+        with self._errors():
+            job = self.get(song)
+            known = json.loads(job.warnings) if job else []
+            if job and sentence not in known and len(known) < MAX_WARNINGS:
+                self.change(song, job.state, warnings=[*known, sentence])
+
+    def move(self, song: str, position: int) -> None:
+        """Put a waiting song at a position of the queue, from 0 on."""
+        with self._errors():
+            waiting = [job.song for job in self.all("queued") if job.song != song]
+            waiting.insert(position, song)
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for place, name in enumerate(waiting, 1):
+                    self._db.execute("UPDATE jobs SET place = ? WHERE song = ?", (place, name))
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
+    def delete(self, songs: Sequence[str]) -> None:
+        """Remove the rows of songs."""
+        with self._errors():
+            self._db.executemany("DELETE FROM jobs WHERE song = ?", [(song,) for song in songs])
+
+    def _last_place(self) -> float:
+        place = self._db.execute("SELECT max(place) FROM jobs").fetchone()[0]
+        return float(place or 0)
+
+
+def _job(row: Sequence[Any]) -> Job:
+    values = dict(zip((column.name for column in fields(Job)), row, strict=True))
+    return Job(**{**values, "refine": bool(values["refine"])})

@@ -1,0 +1,327 @@
+"""Operations of clients on songs, apart from HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yuegguf.exchange.zip_bundle import write_bundle
+from yuegguf.files.atomic import is_locked, locked_folder, storage_errors
+from yuegguf.measure.forecast import forecast
+from yuegguf.pipeline import create, takes
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.pipeline.song_models import models_of_song
+from yuegguf.progress import Event, Progress
+from yuegguf.request.fit import section_fit
+from yuegguf.server.dispatcher import Dispatcher, DispatcherOptions, StartWorker, WorkerProcess
+from yuegguf.server.events import EventHub
+from yuegguf.server.jobs import ACTIVE, Job, JobStore
+from yuegguf.server.problems import HttpProblem
+from yuegguf.server.settings import LOCK_FILE, QUEUE_FILE, Settings
+from yuegguf.server.shelf import Link, Shelf, no_such_song, song_json
+from yuegguf.server.song_input import ExtendInput, ParsedSong
+from yuegguf.server.worker import WorkerFacts
+from yuegguf.song.library import remove_songs
+
+RETRY_SECONDS = 30
+"""Seconds after which a client is asked to try again while the queue is full."""
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """Key of a request, and a hash of its body: the same key with another body is refused."""
+
+    key: str | None
+    digest: str
+
+
+class Service:
+    """The songs of a folder, their queue and the worker."""
+
+    def __init__(self, settings: Settings, start: StartWorker = WorkerProcess) -> None:
+        """Lock the folder and open the queue; `start` starts a worker. Raises YueError."""
+        self.settings, self.shelf, self.hub = settings, Shelf(settings.songs), EventHub()
+        self._held, self._creating, self._bundling = ExitStack(), threading.Lock(), threading.Lock()
+        with storage_errors(settings.songs):
+            settings.songs.mkdir(parents=True, exist_ok=True)
+        busy = f"{settings.songs} is served by another yuegguf serve"
+        self._held.enter_context(locked_folder(settings.songs, LOCK_FILE, busy))
+        try:
+            self.store = JobStore(settings.songs / QUEUE_FILE)
+            self._held.callback(self.store.close)
+            self._recover()
+        except BaseException:
+            self._held.close()
+            raise
+        facts = WorkerFacts(settings.compute, settings.parallel)
+        options = DispatcherOptions(facts, settings.idle_unload, start)
+        self.dispatcher = Dispatcher(self.store, self.hub, options, self.shelf.path)
+
+    def start(self) -> None:
+        """Begin to work on the queue."""
+        self.dispatcher.start()
+
+    def stop(self) -> None:
+        """Stop at the next token, and unlock the folder; what is in work goes on at the next start."""
+        self.hub.close()
+        self.dispatcher.stop()
+        self._held.close()
+
+    def _recover(self) -> None:
+        """Put songs that an earlier server worked on back into the queue, at their places."""
+        there = self.shelf.ids()
+        for job in self.store.all("new", "processing"):
+            if job.song.partition(":")[0] in there:
+                self.store.change(job.song, "queued")
+            else:  # its folder never appeared: nobody was told of it
+                self.store.delete([job.song])
+        uploads = {job.uploads for job in self.store.all()}
+        for folder in self.settings.uploads.glob("*"):
+            if folder.name not in uploads:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    # Songs
+
+    def song(self, song: str, link: Link) -> dict[str, Any]:
+        """The JSON object of a song. Raises HttpProblem."""
+        folder, job = self.shelf.path(song), self.store.get(song)
+        progress = self.dispatcher.progress.get(song)
+        try:
+            found = song_json(song, folder, job, progress, link)
+        except FileNotFoundError as error:  # deleted since it was looked up
+            raise no_such_song() from error
+        found["queue"] = self._position(job)
+        return found
+
+    def _position(self, job: Job | None) -> dict[str, int] | None:
+        waiting = [each.song for each in self.store.all("queued")]
+        if job is None or job.song not in waiting:  # the worker may have got it since the row was read
+            return None
+        return {"position": waiting.index(job.song)}
+
+    def listed(self, status: str | None, limit: int, after: str | None, link: Link) -> dict[str, Any]:
+        """Songs from the newest on, those behind the id `after`. Raises HttpProblem."""
+        rows = {job.song: job for job in self.store.all()}
+        waiting = [job.song for job in self.store.all("queued")]
+        songs = []
+        for song, folder in self.shelf.ids().items():
+            with suppress(FileNotFoundError):  # deleted since it was listed
+                progress = self.dispatcher.progress.get(song)
+                found = song_json(song, folder, rows.get(song), progress, link, whole=False)
+                found["queue"] = {"position": waiting.index(song)} if song in waiting else None
+                songs.append(found)
+        songs.sort(key=lambda each: (each["created_at"], each["id"]), reverse=True)
+        if after is not None:
+            ids = [each["id"] for each in songs]
+            if after not in ids:
+                raise HttpProblem(
+                    404, "no_such_song", "there is no such song to list from", "list from the first"
+                )
+            songs = songs[ids.index(after) + 1 :]
+        chosen = [each for each in songs if status is None or each["status"] == status]
+        return {"object": "list", "data": chosen[:limit], "has_more": len(chosen) > limit}
+
+    def check(self, parsed: ParsedSong) -> dict[str, Any]:
+        """Sections, their fit, and the expected time, memory and disk of a song. Raises YueError."""
+        warnings: list[str] = []
+        job = self._job(parsed, _collect(warnings))
+        expected = forecast(job)
+        fits = [
+            section_fit(section, job.song.request.segment_seconds, job.song.request.genre)
+            for section in job.song.sections
+        ]
+        sections = [
+            {
+                "label": fit.label,
+                "seconds": fit.seconds,
+                "syllables": fit.syllables,
+                "verdict": fit.verdict,
+                "advice": fit.advice,
+            }
+            for fit in fits
+        ]
+        return {"sections": sections, "warnings": warnings, "model": job.models.name, **expected.to_json()}
+
+    def known(self, idempotency: Idempotency) -> str | None:
+        """The song that a request with this key has made before. Raises HttpProblem for another body."""
+        job = self.store.by_key(idempotency.key) if idempotency.key else None
+        if job is not None and job.digest != idempotency.digest:
+            raise HttpProblem(
+                409,
+                "idempotency_key_used",
+                "this Idempotency-Key belongs to another request",
+                "use a new one",
+            )
+        return None if job is None else job.song
+
+    def create(self, parsed: ParsedSong, idempotency: Idempotency, uploads: str = "") -> str:
+        """Make the folder of a song and put it into the queue; its id. Raises YueError.
+
+        A request that was made before, by its key, gives the same song.
+        """
+        warnings: list[str] = []
+        with self._creating:
+            if (song := self.known(idempotency)) is not None:
+                return song
+            self.check_room()
+            job = self._job(parsed, _collect(warnings))
+
+            def named(path: Path) -> None:  # first, so that a killed server never makes it twice
+                self.store.insert(
+                    path.name, uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest
+                )
+
+            return self._queued(lambda: takes.start(job, named), warnings)
+
+    def extend(self, song: str, body: ExtendInput) -> str:
+        """Queue a song that goes on from another one; its id. Raises YueError."""
+        warnings: list[str] = []
+        with self._creating:
+            self.check_room()
+            old = self.shelf.open(song)
+            models = models_of_song(old)
+            job = SongJob(
+                old.song,
+                models,
+                self.settings.songs,
+                body.name,
+                self.settings.compute,
+                old.early,
+                body.candidates,
+            )
+            return self._queued(
+                lambda: takes.start_extension(old, body.request(), job, _collect(warnings)), warnings
+            )
+
+    def _queued(self, make: Any, warnings: list[str]) -> str:
+        """Queue the song whose folders `make` makes."""
+        before = {job.song for job in self.store.all("new")}
+        try:
+            folders = make()
+        except BaseException:
+            self.store.delete([job.song for job in self.store.all("new") if job.song not in before])
+            raise
+        folder = folders[0].path if len(folders) == 1 else folders[0].path.parent
+        self.store.queue(folder.name)
+        for warning in warnings:
+            self.store.warn(folder.name, warning)
+        self.dispatcher.wake()
+        return str(folder.name)
+
+    def check_room(self) -> None:
+        """Refuse another song while the queue is full. Raises HttpProblem 429."""
+        most = self.settings.max_queue
+        if len(self.store.all("queued")) >= most:
+            raise HttpProblem(
+                429,
+                "queue_full",
+                f"{most} songs wait already",
+                "try again when one has ended, or start the server with a larger --max-queue",
+                {"Retry-After": str(RETRY_SECONDS)},
+            )
+
+    def _job(self, parsed: ParsedSong, progress: Progress) -> SongJob:
+        song, models = create.prepare_song(parsed.request, parsed.choice, progress)
+        place, compute = self.settings.songs, self.settings.compute
+        return SongJob(song, models, place, parsed.name, compute, parsed.preview, parsed.takes)
+
+    # Songs in the queue
+
+    def cancel(self, song: str) -> None:
+        """Take a song out of the queue, or stop it within a token; everything it has is kept."""
+        self.shelf.path(song)
+        job = self.store.get(song)
+        if job is None or job.state not in ACTIVE:
+            return
+        if job.state == "queued":
+            self.store.change(song, "canceled")
+            self.hub.publish(song, "done", {"status": "canceled", "error": None})
+        self.dispatcher.cancel(song)  # also where the worker got it in this moment
+
+    def resume(self, song: str, *, refine: bool = False) -> None:
+        """Queue a song that is not in work; with `refine`, beyond the draft that it was asked for."""
+        folder, job = self.shelf.path(song), self.store.get(song)
+        if job is not None and job.state in ACTIVE:
+            raise HttpProblem(409, "in_work", "the song is in the queue already", "wait for it, or cancel it")
+        if any(is_locked(path) for path in (folder, *Shelf.takes(folder))):
+            raise HttpProblem(409, "in_work", "another yuegguf works on the song", "wait for it to end")
+        self.check_room()
+        if refine and Shelf.takes(folder) and not (folder / "song.json").is_file():
+            raise HttpProblem(409, "is_takes", "it is a folder of takes", "keep some of them: POST …/keep")
+        self.store.queue(song, refine=refine or bool(job and job.refine))
+        self.hub.publish(song, "status", {"status": "queued"})
+        self.dispatcher.wake()
+
+    def keep(self, song: str, numbers: tuple[int, ...]) -> list[str]:
+        """Queue the takes of these numbers to be finished; their ids. Raises YueError."""
+        kept, _ = takes.chosen(self.shelf.path(song), numbers)
+        ids = [f"{song}:{take.path.name}" for take in kept]
+        for each in ids:
+            self.resume(each, refine=True)
+        return ids
+
+    def move(self, song: str, position: int) -> None:
+        """Move a waiting song to a position of the queue. Raises HttpProblem."""
+        job = self.store.get(song)
+        if job is None or job.state != "queued":
+            raise HttpProblem(409, "not_waiting", "the song does not wait in the queue", "see its status")
+        self.store.move(song, position)
+
+    def delete(self, song: str) -> None:
+        """Delete a song with all its files, its takes too. Raises YueError where it is in work."""
+        folder = self.shelf.path(song)
+        if any(job.state == "processing" for job in self._rows_of(song)):
+            raise HttpProblem(409, "in_work", "the song is being generated", "cancel it first")
+        songs = takes.of(folder) or [self.shelf.open(song)]
+        rows = self._rows_of(song)
+        for row in rows:
+            if row.state == "queued":
+                self.store.change(row.song, "canceled")
+        remove_songs(songs)
+        with storage_errors(folder):
+            if folder.is_dir() and not any(folder.iterdir()):  # that of takes
+                folder.rmdir()
+        self.store.delete([row.song for row in rows])
+        for row in rows:
+            if row.uploads:
+                shutil.rmtree(self.settings.uploads / row.uploads, ignore_errors=True)
+            self.hub.publish(row.song, "done", {"status": "deleted", "error": None})
+
+    def _rows_of(self, song: str) -> list[Job]:
+        return [job for job in self.store.all() if job.song == song or job.song.startswith(f"{song}:")]
+
+    @contextmanager
+    def bundle(self, song: str, place: Path) -> Iterator[Path]:
+        """A zip of a finished song in the folder `place`. Raises YueError."""
+        folder = self.shelf.path(song)
+        with self._bundling:
+            yield write_bundle(folder, place / f"{folder.name}.zip").file
+
+    def counts(self) -> Mapping[str, int]:
+        """Number of rows in each state."""
+        found: dict[str, int] = {}
+        for job in self.store.all():
+            found[job.state] = found.get(job.state, 0) + 1
+        return found
+
+
+def digest_of(*parts: bytes) -> str:
+    """A hash of a request's body."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(hashlib.sha256(part).digest())
+    return total.hexdigest()
+
+
+def _collect(warnings: list[str]) -> Progress:
+    def collect(event: Event) -> None:
+        if event.warning:
+            warnings.append(event.warning)
+
+    return collect

@@ -1,0 +1,190 @@
+"""Songs on disk by their ids, and the JSON objects that clients see.
+
+The id of a song is the name of its folder; that of a take, `<folder>:take-<number>`. A path is never made of
+what a client sends: an id is looked up among those of the folders that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from yuegguf.errors import YueError
+from yuegguf.exchange.zip_bundle import without_paths
+from yuegguf.files import typed_json
+from yuegguf.request.valid_text import is_valid_text
+from yuegguf.server.jobs import Job
+from yuegguf.server.problems import HttpProblem
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.guard import TAKE_NAME
+from yuegguf.song.library import SongSummary, summarise
+from yuegguf.song.record import AUDIO_FILES
+
+ROW_STATUSES = {"new": "starting", "queued": "queued", "processing": "processing"}
+"""State of a row → status of its song, whatever the folder says."""
+PLAYABLE = AUDIO_FILES | {"preview.wav"}
+MEDIA_TYPES = {
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".mp3": "audio/mpeg",
+    ".opus": "audio/ogg",
+    ".m4a": "audio/mp4",
+}
+Link = Callable[[str], str]
+"""Path of a song's file below the server → URL that a player can open without a header."""
+
+
+def no_such_song() -> HttpProblem:
+    """The error of an id that is none."""
+    return HttpProblem(404, "no_such_song", "there is no such song", "list them with GET /v1/songs")
+
+
+class Shelf:
+    """The songs of a folder."""
+
+    def __init__(self, songs: Path) -> None:
+        self.songs = songs
+
+    def ids(self) -> dict[str, Path]:
+        """Id → folder of every song, and of every folder of takes; links to folders elsewhere are none."""
+        found: dict[str, Path] = {}
+        with os.scandir(self.songs) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+                    continue
+                if is_valid_text(entry.name) and (self._is_song(entry.path) or self.takes(Path(entry.path))):
+                    found[entry.name] = Path(entry.path)
+        return found
+
+    @staticmethod
+    def _is_song(folder: str) -> bool:
+        return os.path.isfile(os.path.join(folder, "song.json"))
+
+    @staticmethod
+    def takes(folder: Path) -> list[Path]:
+        """The folders of the takes in a folder, by number."""
+        found = [
+            path
+            for path in folder.glob("take-*")
+            if TAKE_NAME.fullmatch(path.name) and not path.is_symlink() and (path / "song.json").is_file()
+        ]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("take-")))
+
+    def path(self, song: str) -> Path:
+        """The folder of an id. Raises HttpProblem 404."""
+        name, _, take = song.partition(":")
+        folder = self.ids().get(name)
+        if folder is not None and take:
+            folder = next((path for path in self.takes(folder) if path.name == take), None)
+        if folder is None:
+            raise no_such_song()
+        return folder
+
+    def open(self, song: str) -> SongFolder:
+        """The song of an id. Raises HttpProblem, and YueError for a folder of takes or a damaged one."""
+        return SongFolder.open(self.path(song))
+
+    def audio_file(self, song: str, name: str) -> Path:
+        """A playable file of a song. Raises HttpProblem 404, DamagedFile where it leads elsewhere."""
+        folder = self.open(song).path
+        if name not in PLAYABLE or not (folder / name).is_file():
+            raise HttpProblem(404, "no_such_file", "there is no such audio file", "see the song's files")
+        return folder / name
+
+
+def song_json(
+    song: str,
+    folder: Path,
+    job: Job | None,
+    progress: dict[str, Any] | None,
+    link: Link,
+    *,
+    whole: bool = True,
+) -> dict[str, Any]:
+    """The JSON object of a song; with `whole`, its request too."""
+    takes = Shelf.takes(folder) if not (folder / "song.json").is_file() else []
+    # the look at a lock takes it for a moment, in which the worker could not claim the folder
+    busy = None if job is None or job.state not in ROW_STATUSES else job.state == "processing"
+    summaries = [summarise(path, busy=busy) for path in takes or [folder]]
+    lead = summaries[0]
+    where = f"v1/songs/{quote(song)}"
+    body = {
+        "id": song,
+        "object": "song",
+        "title": lead.title,
+        "status": _status(job, summaries),
+        "phase": lead.state,
+        "draft": all(each.state == "draft done" for each in summaries),
+        "created_at": _time(job.created if job else _changed(folder)),
+        "started_at": _time(job.started) if job else None,
+        "completed_at": _time(job.completed) if job else None,
+        "seconds": lead.seconds,
+        "seed": lead.seed,
+        "sections": lead.sections,
+        "faults": lead.faults or {},
+        "progress": progress,
+        "warnings": json.loads(job.warnings) if job else [],
+        "error": _error(job, lead),
+        "files": [] if takes else _files(where, folder, link),
+        "takes": [f"{song}:{path.name}" for path in takes],
+        "urls": {"get": where, **{name: f"{where}/{name}" for name in ("events", "cancel", "resume")}},
+    }
+    body["resumable"] = body["status"] in ("interrupted", "failed", "canceled") and lead.state != "damaged"
+    return {**body, "input": _input(takes[0] if takes else folder)} if whole else body
+
+
+def _status(job: Job | None, summaries: list[SongSummary]) -> str:
+    if job is not None and job.state in ROW_STATUSES:
+        return ROW_STATUSES[job.state]
+    if any(each.state == "damaged" for each in summaries):
+        return "failed"
+    if all(each.state in ("done", "draft done") for each in summaries):
+        return "succeeded"
+    if any(each.busy for each in summaries):
+        return "processing"
+    return job.state if job is not None and job.state in ("failed", "canceled") else "interrupted"
+
+
+def _error(job: Job | None, summary: SongSummary) -> dict[str, Any] | None:
+    if summary.problem:
+        return {"message": summary.problem, "code": "damaged_file"}
+    found: dict[str, Any] | None = json.loads(job.error) if job and job.error else None
+    return found
+
+
+def _files(where: str, folder: Path, link: Link) -> list[dict[str, Any]]:
+    names = sorted(name for name in PLAYABLE if (folder / name).is_file())
+    names.sort(key=lambda name: not name.startswith("mix"))
+    return [
+        {"name": name, "bytes": (folder / name).stat().st_size, "url": link(f"{where}/audio/{name}")}
+        for name in names
+    ]
+
+
+def _input(folder: Path) -> dict[str, Any] | None:
+    try:
+        facts = without_paths(typed_json.to_builtins(SongFolder.open(folder).request))
+    except YueError:
+        return None
+    return dict(facts)
+
+
+def project_json(song: SongFolder) -> dict[str, Any]:
+    """song.json without this machine's paths."""
+    return dict(without_paths(typed_json.to_builtins(song.record)))
+
+
+def _changed(folder: Path) -> float:
+    file = folder / "song.json"
+    return (file if file.is_file() else folder).stat().st_mtime
+
+
+def _time(seconds: float | None) -> str | None:
+    return (
+        None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    )

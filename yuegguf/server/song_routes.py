@@ -1,0 +1,217 @@
+"""Routes of songs: create, list, follow, steer, download, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from starlette.background import BackgroundTask
+
+from yuegguf.server.peaks import peaks_of
+from yuegguf.server.problems import HttpProblem
+from yuegguf.server.requests import JsonBody, TheLink, TheService, TheSongBody, body_of
+from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.shelf import MEDIA_TYPES, project_json
+from yuegguf.server.song_input import ExtendInput, KeepInput, MoveInput, SongInput, parse_song, read_body
+from yuegguf.song.folder import SongFolder
+
+router = APIRouter(prefix="/v1")
+MOST_WAIT = 60
+"""Most seconds of `Prefer: wait`."""
+POLL_SECONDS = 0.25
+ENDED = ("succeeded", "failed", "canceled", "interrupted")
+
+
+@router.post("/check", openapi_extra=body_of("SongInput", multipart=True))
+def check(service: TheService, body: TheSongBody) -> dict[str, Any]:
+    """Check a song without generating it: sections, fit, time, memory."""
+    with body.stored(service.settings.uploads) as (name, files):
+        try:
+            return service.check(parse_song(read_body(body.json, SongInput), service.settings.choice, files))
+        finally:
+            if name:
+                shutil.rmtree(service.settings.uploads / name, ignore_errors=True)
+
+
+@router.post("/songs", status_code=202, openapi_extra=body_of("SongInput", multipart=True))
+async def create(
+    service: TheService,
+    link: TheLink,
+    body: TheSongBody,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    prefer: Annotated[str | None, Header()] = None,
+) -> JSONResponse:
+    """Create a song: it waits in the queue from now on."""
+    song = await run_in_threadpool(_create, service, body, idempotency_key)
+    await _wait(service, song, prefer)
+    found = await run_in_threadpool(service.song, song, link)
+    return JSONResponse(found, 202, {"Location": f"{service.settings.prefix}/v1/songs/{quote(song)}"})
+
+
+def _create(service: Service, body: TheSongBody, key: str | None) -> str:
+    idempotency = Idempotency(key, body.digest())
+    if (song := service.known(idempotency)) is not None:
+        return song
+    with body.stored(service.settings.uploads) as (uploads, files):
+        parsed = parse_song(read_body(body.json, SongInput), service.settings.choice, files)
+        return service.create(parsed, idempotency, uploads)
+
+
+async def _wait(service: Service, song: str, prefer: str | None) -> None:
+    """Wait for the end of a song as long as the client prefers."""
+    kind, _, seconds = (prefer or "").partition("=")
+    if kind.strip().lower() != "wait" or not seconds.strip().isdecimal():
+        return
+    for _ in range(round(min(int(seconds[:6]), MOST_WAIT) / POLL_SECONDS)):
+        job = await run_in_threadpool(service.store.get, song)
+        if job is None or job.state in ENDED:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+@router.get("/songs")
+def list_songs(
+    service: TheService,
+    link: TheLink,
+    status: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: str | None = None,
+) -> dict[str, Any]:
+    """List songs, the newest first."""
+    return service.listed(status, limit, after, link)
+
+
+@router.get("/songs/{song}")
+def get(service: TheService, link: TheLink, song: str) -> dict[str, Any]:
+    """Show a song."""
+    return service.song(song, link)
+
+
+@router.get("/songs/{song}/events")
+def events(
+    service: TheService, link: TheLink, song: str, last_event_id: Annotated[str, Header(max_length=100)] = ""
+) -> StreamingResponse:
+    """Follow a song by server-sent events: status, progress, warning, done."""
+    since = service.hub.newest()
+    status = service.song(song, link)
+    stream = service.hub.listen(song, last_event_id, status, since)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+@router.post("/songs/{song}/cancel")
+def cancel(service: TheService, link: TheLink, song: str) -> dict[str, Any]:
+    """Stop a song within a token; everything it has is kept."""
+    service.cancel(song)
+    return service.song(song, link)
+
+
+@router.post("/songs/{song}/resume", status_code=202)
+def resume(service: TheService, link: TheLink, song: str) -> dict[str, Any]:
+    """Go on with a song that was cancelled, interrupted or failed."""
+    service.resume(song)
+    return service.song(song, link)
+
+
+@router.post("/songs/{song}/refine", status_code=202)
+def refine(service: TheService, link: TheLink, song: str) -> dict[str, Any]:
+    """Take a drafted song to its end."""
+    service.resume(song, refine=True)
+    return service.song(song, link)
+
+
+@router.post("/songs/{song}/keep", status_code=202, openapi_extra=body_of("KeepInput"))
+def keep(service: TheService, link: TheLink, song: str, body: JsonBody) -> dict[str, Any]:
+    """Take some of several takes to their ends."""
+    ids = service.keep(song, read_body(body, KeepInput).takes)
+    return {"object": "list", "data": [service.song(each, link) for each in ids]}
+
+
+@router.post("/songs/{song}/extend", status_code=202, openapi_extra=body_of("ExtendInput"))
+def extend(service: TheService, link: TheLink, song: str, body: JsonBody) -> JSONResponse:
+    """Make a new song that goes on from this one, or that has a section of it generated again."""
+    made = service.extend(song, read_body(body, ExtendInput))
+    where = f"{service.settings.prefix}/v1/songs/{quote(made)}"
+    return JSONResponse(service.song(made, link), 202, {"Location": where})
+
+
+@router.post("/songs/{song}/move", openapi_extra=body_of("MoveInput"))
+def move(service: TheService, link: TheLink, song: str, body: JsonBody) -> dict[str, Any]:
+    """Move a waiting song to a position of the queue, from 0 on."""
+    service.move(song, read_body(body, MoveInput).position)
+    return service.song(song, link)
+
+
+@router.delete("/songs/{song}")
+def delete(service: TheService, song: str) -> dict[str, Any]:
+    """Delete a song with all its files."""
+    service.delete(song)
+    return {"id": song, "object": "song", "deleted": True}
+
+
+@router.head("/songs/{song}/audio/{name}", include_in_schema=False)
+@router.get("/songs/{song}/audio/{name}")
+def audio(service: TheService, request: Request, song: str, name: str) -> FileResponse:
+    """Give an audio file of a song, or a range of its bytes; with ?download=1 to be saved."""
+    file = service.shelf.audio_file(song, name)
+    kind = "attachment" if request.query_params.get("download") else "inline"
+    return FileResponse(
+        file,
+        media_type=MEDIA_TYPES[file.suffix],
+        filename=f"{song.replace(':', '-')}-{name}",
+        content_disposition_type=kind,
+        headers={"Cache-Control": "no-cache"},
+    )
+
+
+@router.get("/songs/{song}/peaks")
+def peaks(
+    service: TheService, song: str, name: str = "mix.wav", points: Annotated[int, Query(ge=1, le=4000)] = 800
+) -> dict[str, Any]:
+    """Give the loudest sample of each of so many parts of an audio file, to draw it."""
+    file = service.shelf.audio_file(song, name)
+    return {"object": "peaks", "name": name, **peaks_of(file, points)}
+
+
+@router.get("/songs/{song}/project")
+def project(service: TheService, song: str) -> dict[str, Any]:
+    """Give the song's song.json without this machine's paths."""
+    return project_json(service.shelf.open(song))
+
+
+@router.get("/songs/{song}/text/{name}")
+def text(service: TheService, song: str, name: str) -> FileResponse:
+    """Give the section markers (markers.txt) or the timed lyrics (lyrics.lrc) of a song."""
+    opened: SongFolder = service.shelf.open(song)
+    if name not in ("markers.txt", "lyrics.lrc") or not (opened.path / name).is_file():
+        raise HttpProblem(404, "no_such_file", "there is no such text", "it is written with the audio")
+    filename = f"{song.replace(':', '-')}-{name}"
+    return FileResponse(opened.path / name, media_type="text/plain; charset=utf-8", filename=filename)
+
+
+@router.get("/songs/{song}/bundle.zip")
+def bundle(service: TheService, song: str) -> FileResponse:
+    """Give a finished song as one zip."""
+    place = Path(tempfile.mkdtemp(prefix="bundle-", dir=_uploads(service)))
+    try:
+        with service.bundle(song, place) as file:
+            return FileResponse(
+                file,
+                media_type="application/zip",
+                filename=file.name,
+                background=BackgroundTask(shutil.rmtree, place, ignore_errors=True),
+            )
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _uploads(service: Service) -> Path:
+    service.settings.uploads.mkdir(exist_ok=True)
+    return service.settings.uploads

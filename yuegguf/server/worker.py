@@ -1,0 +1,240 @@
+"""The worker process: it takes songs from the server, generates them on a scheduler, and reports.
+
+Messages are JSON objects, one per message of a `multiprocessing` connection.
+
+    to the worker      {"do": "song", "song": ID, "folder": PATH, "refine": false}
+                       {"do": "cancel", "song": ID}    {"do": "stop"}
+    to the server      {"event": "progress", "song": ID, "facts": {…}}
+                       {"event": "warning", "song": ID, "text": "…"}
+                       {"event": "ended", "song": ID, "outcome": "succeeded", "failed", "interrupted" or
+                        "busy", "error": {…}}
+
+What a song has reached is in its folder alone, so the process may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from yuegguf.codec.protocol import FRAME_RATE
+from yuegguf.errors import FolderBusy, Interrupted, YueError, explained
+from yuegguf.measure.remaining import PHASES, RemainingTime, course_cache, song_facts
+from yuegguf.pipeline import takes
+from yuegguf.pipeline.scheduler import Scheduler
+from yuegguf.pipeline.song_models import models_of_song
+from yuegguf.pipeline.song_work import SongWork
+from yuegguf.planning import hardware
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.progress import Event, ProgressSum
+from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.server.problems import error_json
+from yuegguf.song.folder import SongFolder
+
+REPORT_SECONDS = 0.5
+"""Least seconds between two reports of a phase."""
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """Settings of a worker process."""
+
+    compute: ComputeOptions
+    parallel: int
+
+
+def gone() -> None:
+    """End this process at once: the server is gone, and all work is on disk."""
+    os._exit(0)
+
+
+def run_worker(link: Connection, facts: WorkerFacts) -> None:
+    """Be a worker until the server says stop; ends at once where the server is gone."""
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):  # a terminal's Ctrl-C reaches it too: the server decides
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    hardware.give_way()
+    Worker(link, facts).run()
+
+
+@dataclass
+class _ActiveSong:
+    """A song, or takes of one, in this process."""
+
+    works: list[SongWork]
+    remaining: RemainingTime = field(default_factory=RemainingTime)
+    phase: str = ""
+    next_report: float = 0.0
+    cancelled: bool = False
+    begun: float = field(default_factory=time.monotonic)
+
+
+class Worker:
+    """Songs that the server sent, on a scheduler."""
+
+    def __init__(self, link: Connection, facts: WorkerFacts, gone: Callable[[], None] = gone) -> None:
+        """`gone` is called once the server is gone."""
+        self._link, self._facts, self._gone = link, facts, gone
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._songs: dict[str, _ActiveSong] = {}
+        self._cancelled: set[str] = set()
+        self._stop, self._arrived = threading.Event(), threading.Event()
+        self._sending, self._lock = threading.Lock(), threading.Lock()
+
+    def run(self) -> None:
+        """Work until the server says stop."""
+        threading.Thread(target=self._read, name="messages", daemon=True).start()
+        scheduler = Scheduler(self._facts.parallel, self._stop, lambda: self._begin_next(scheduler))
+        while not self._stop.is_set():
+            self._arrived.wait()
+            self._arrived.clear()
+            while not self._stop.is_set() and self._begin_next(scheduler):
+                scheduler.run()
+
+    def _read(self) -> None:
+        """Take messages until the server says stop or is gone."""
+        while True:
+            try:
+                message = json.loads(self._link.recv_bytes())
+            except (EOFError, OSError):
+                self._gone()
+                return
+            if message["do"] == "stop":
+                self._stop.set()
+                self._arrived.set()
+                return
+            elif message["do"] == "cancel":
+                self._cancel(message["song"])
+            else:
+                self._waiting.append(message)
+            self._arrived.set()
+
+    def _cancel(self, song: str) -> None:
+        with self._lock:
+            self._cancelled.add(song)
+            active = self._songs.get(song)
+        for work in active.works if active else ():
+            work.cancel()
+
+    def _begin_next(self, scheduler: Scheduler) -> bool:
+        """Begin with the next song that can be; whether there is one."""
+        while self._waiting and not self._stop.is_set():
+            message = self._waiting.popleft()
+            song = message["song"]
+            try:
+                active = self._begin(song, Path(message["folder"]), message["refine"])
+            except Exception as error:
+                self._report_end(song, error)
+                continue
+            with self._lock:
+                self._songs[song] = active
+                cancelled = song in self._cancelled
+            if cancelled:  # while it waited
+                self._cancel(song)
+            scheduler.submit(*active.works)
+            return True
+        return False
+
+    def _begin(self, song: str, folder: Path, refine: bool) -> _ActiveSong:
+        """The works of a song's folder, or of the takes in it. Raises YueError."""
+        songs = takes.of(folder) or [SongFolder.open(folder)]
+        models = models_of_song(songs[0])
+        drafts = not refine and (len(songs) > 1 or bool(songs[0].early.draft))
+        course = None
+        with suppress(YueError):  # without a home folder nothing is remembered
+            course = course_cache().find(*song_facts(songs[0], len(songs)))
+        active = _ActiveSong([], RemainingTime(course, PHASES[:1] if drafts else PHASES))
+        parts = ProgressSum(partial(self._progress, song, active), len(songs), "takes")
+        active.works = [
+            SongWork(
+                each,
+                models,
+                self._facts.compute,
+                parts.part(number, f"take {number}"),
+                early=_without_draft if refine else _as_it_was,
+                at_end=partial(self._song_ended, song),
+            )
+            for number, each in enumerate(songs, 1)
+        ]
+        return active
+
+    def _progress(self, song: str, active: _ActiveSong, event: Event) -> None:
+        if event.warning:
+            self._send({"event": "warning", "song": song, "text": event.warning})
+            return
+        now = time.monotonic()
+        active.remaining.update(event, now)
+        if event.phase == active.phase and now < active.next_report and event.done < event.total:
+            return
+        active.phase, active.next_report = event.phase, now + REPORT_SECONDS
+        left = active.remaining.left
+        facts = {
+            "phase": event.phase,
+            "phase_index": PHASES.index(event.phase) + 1 if event.phase in PHASES else 0,
+            "phases": len(PHASES),
+            "done": round(active.remaining.share, 4),
+            "note": event.note,
+            "elapsed_seconds": round(active.remaining.elapsed, 1),
+            "eta_seconds": None if left is None else round(left, 1),
+            "audio_seconds": round(event.done / FRAME_RATE, 2) if event.phase == "draft" else None,
+        }
+        self._send({"event": "progress", "song": song, "facts": facts})
+
+    def _song_ended(self, song: str, _work: SongWork) -> None:
+        """Report a song, or the last take of one, as soon as it has ended."""
+        active = self._songs[song]
+        if not all(work.ended for work in active.works):
+            return
+        error: Exception | None = None
+        try:
+            results = [work.result() for work in active.works]
+            if self._facts.parallel == 1:
+                frames = sum(round(FRAME_RATE * each.seconds) for each in results)
+                self._remember(active, frames)
+        except Exception as caught:
+            error = caught
+        self._report_end(song, error)
+
+    def _remember(self, active: _ActiveSong, frames: int) -> None:
+        """Remember how long the phases took, for the next song of the same kind."""
+        with suppress(YueError):
+            course = active.remaining.course(frames)
+            course_cache().keep(course, *song_facts(active.works[0].folder, len(active.works)))
+
+    def _report_end(self, song: str, error: Exception | None) -> None:
+        with self._lock:
+            self._songs.pop(song, None)
+            self._cancelled.discard(song)
+        outcome = "succeeded" if error is None else "failed"
+        if isinstance(error, Interrupted):
+            outcome = "interrupted"
+        if isinstance(error, FolderBusy):
+            outcome = "busy"
+        facts = None if error is None else error_json(explained(error))
+        self._send({"event": "ended", "song": song, "outcome": outcome, "error": facts})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            with self._sending:
+                self._link.send_bytes(json.dumps(message).encode())
+        except OSError:
+            self._gone()
+
+
+def _without_draft(before: PreviewOptions) -> PreviewOptions:
+    return replace(before, draft="")
+
+
+def _as_it_was(before: PreviewOptions) -> PreviewOptions:
+    return before
