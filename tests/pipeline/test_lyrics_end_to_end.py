@@ -204,6 +204,32 @@ def test_words_without_time_are_reported_before_and_after(
     assert [line.partition("]")[2] for line in timed[3:]] == ["[verse]", " la la", "[outro]", " la"]
 
 
+def test_every_command_that_makes_a_song_can_count_missing_words_as_a_fault(
+    capsys: Capture, tmp_path: Path
+) -> None:
+    long = ("-g", "pop", "--lyrics", LONG, *FAST, "-o", tmp_path, "--retries", 0)
+    drafted = ended(cli(capsys, "run", *long, "--draft", "--json")).json["folder"]
+    for command in ("resume", "refine"):
+        assert LOST in (result := cli(capsys, command, drafted, "--strict")).err
+        assert result.code == 6
+    takes = Path(ended(cli(capsys, "run", *long, "-n", 2, "--json")).json["takes"][0]["folder"]).parent
+    assert cli(capsys, "resume", takes, "--strict").code == 6
+    result = cli(capsys, "takes", "keep", takes, 1, 2, "--strict")
+    assert result.code == 6
+    assert [f"note: take-{n}, {LOST.removeprefix('note: ')}" in result.err for n in (1, 2)] == [True, True]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_queue_reports_missing_words(strict: bool, capsys: Capture, tmp_path: Path) -> None:
+    song = {"genre": "pop", "lyrics": LONG, "segment-seconds": "1", "threads": "1", "retries": "0"}
+    queue = tmp_path / "songs.yaml"
+    queue.write_text(json.dumps({"songs": [{**song, "output-dir": str(tmp_path / "out")}]}))
+    result = cli(capsys, "run", "--queue", queue, "--json", *(["--strict"] if strict else []))
+    assert LOST in result.err
+    facts = json.loads((Path(result.json["songs"][0]["folder"]) / "song.json").read_text("utf-8"))
+    assert result.code == (6 if strict or facts["faults"] else 0)
+
+
 def test_an_instrumental_loses_no_words(capsys: Capture, tmp_path: Path) -> None:
     line = ("run", "-g", "pop", "--lyrics", LONG, *FAST, "-o", tmp_path, "--json", "--instrumental")
     result = cli(capsys, *line, "--strict")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+import click
+
 from yuegguf.cli._console import Console
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.models.resolve import ModelChoice, Models
@@ -15,6 +17,9 @@ from yuegguf.song.folder import SongFolder
 
 EXIT_FAULT = 6
 """Exit code of a finished song of which a section has a fault after all its retries."""
+strict_option = click.option(
+    "--strict", is_flag=True, help=f"Exit with {EXIT_FAULT} also where a section had no time for its words."
+)
 
 
 def finish(
@@ -23,7 +28,7 @@ def finish(
     models: Models,
     compute: ComputeOptions,
     *,
-    strict: bool = False,
+    strict: bool,
 ) -> int:
     """Generate a new song to its end, or several takes as drafts, and show them; the exit code.
 
@@ -46,10 +51,16 @@ def finish(
 
 
 def go_on_together(
-    output: Console, folders: Sequence[SongFolder], choice: ModelChoice, compute: ComputeOptions
+    output: Console,
+    folders: Sequence[SongFolder],
+    choice: ModelChoice,
+    compute: ComputeOptions,
+    *,
+    strict: bool,
 ) -> int:
-    """Go on with takes of one song, and show them; the exit code."""
-    return _draft_takes(output, folders, song_models.models_of_song(folders[0], choice), compute)
+    """Go on with takes of one song, and show them; the exit code, with `strict` also of missing words."""
+    models = song_models.models_of_song(folders[0], choice)
+    return _draft_takes(output, folders, models, compute, strict=strict)
 
 
 def _draft_takes(
@@ -58,7 +69,7 @@ def _draft_takes(
     models: Models,
     compute: ComputeOptions,
     *,
-    strict: bool = False,
+    strict: bool,
 ) -> int:
     from yuegguf.pipeline import takes
 
@@ -75,32 +86,41 @@ def _draft_takes(
     output.say(f"make whole songs of those you like: yuegguf takes keep {parent} 1 …")
     files = [str(file) for song in songs for file in song.files]
     output.result({"takes": [song.to_json() for song in songs]}, files)
-    return EXIT_FAULT if all(song.faults or (strict and song.lost_lines) for song in songs) else 0
+    return EXIT_FAULT if all(_exit_code(song, strict) for song in songs) else 0
 
 
-def show(output: Console, song: Song, *, strict: bool = False) -> int:
+def show(output: Console, song: Song, *, strict: bool) -> int:
     """Show a finished song or a draft; the exit code, with `strict` also of missing words."""
     output.done([song])
     output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
     if song.draft:
         output.say(f"this is the draft; go on with: yuegguf refine {shlex.quote(str(song.folder))}")
-    code = show_faults(output, song)
-    for number, lines in song.lost_lines.items():
-        section = song.sections[number - 1]
-        output.warn(
-            f"section {number} [{section.label}] had no time for its last {_count(lines, 'line')} "
-            f"in {section.seconds:g} s; see: yuegguf lyrics check"
-        )
+    code = show_problems(output, [song], strict=strict)
     output.result(song.to_json(), [str(path) for path in song.files])
-    return EXIT_FAULT if strict and song.lost_lines else code
+    return code
 
 
-def show_faults(output: Console, song: Song) -> int:
-    """Show the faults of a song and the command that mends each; the exit code."""
-    for number, fault in song.faults.items():
-        again = f"yuegguf extend {shlex.quote(str(song.folder))} --retake {number} --keep-after"
-        output.warn(f"section {number}: {fault}; generate it again with: {again}")
-    return EXIT_FAULT if song.faults else 0
+def show_problems(output: Console, songs: Sequence[Song], *, strict: bool) -> int:
+    """Show the faults of songs with the command that mends each, and their missing words; the exit code.
+
+    With `strict`, missing words count as a fault.
+    """
+    for song in songs:
+        of = f"{song.folder.name}, " if len(songs) > 1 else ""
+        for number, fault in song.faults.items():
+            again = f"yuegguf extend {shlex.quote(str(song.folder))} --retake {number} --keep-after"
+            output.warn(f"{of}section {number}: {fault}; generate it again with: {again}")
+        for number, lines in song.lost_lines.items():
+            section = song.sections[number - 1]
+            output.warn(
+                f"{of}section {number} [{section.label}] had no time for its last {_count(lines, 'line')} "
+                f"in {section.seconds:g} s; see: yuegguf lyrics check"
+            )
+    return max(_exit_code(song, strict) for song in songs)
+
+
+def _exit_code(song: Song, strict: bool) -> int:
+    return EXIT_FAULT if song.faults or (strict and song.lost_lines) else 0
 
 
 def _count(number: int, noun: str) -> str:

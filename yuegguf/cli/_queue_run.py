@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from yuegguf.cli._console import Console
-from yuegguf.cli._generate import show_faults
+from yuegguf.cli._generate import show_problems
 from yuegguf.cli._queue import Entry, State, read_queue
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import Interrupted, RequestError, YueError
@@ -32,10 +32,10 @@ UNITS = 1000
 
 
 def generate_queue(
-    output: Console, command: click.Command, file: Path, *, parallel: int, stop_at: str | None
+    output: Console, command: click.Command, file: Path, *, parallel: int, stop_at: str | None, strict: bool
 ) -> int:
     """Generate what is left of a queue. Returns the exit code: 1 where songs failed, which stops no other,
-    else EXIT_FAULT where a section is plainly wrong.
+    else EXIT_FAULT where a section is plainly wrong, or with `strict` lacks words.
 
     Raises RequestError before the first note where any song cannot be; Interrupted at `stop_at` and on
     Ctrl-C.
@@ -51,11 +51,12 @@ def generate_queue(
         ):
             songs = QueueRun(output, entries, State(file), parallel, stop)
             songs.scheduler.run()
-            return songs.report()
+            return songs.report(strict)
     except Interrupted as error:
         when = f"at {stop_at}" if until and datetime.datetime.now() >= until else "on request"
         again = f"yuegguf run --queue {shlex.quote(str(file))}"
         again += f" --parallel {parallel}" if parallel > 1 else ""
+        again += " --strict" if strict else ""
         raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
 
 
@@ -142,7 +143,7 @@ class QueueRun:
         if self._progress is not None:
             self._progress.end(entry.number)
 
-    def report(self) -> int:
+    def report(self, strict: bool) -> int:
         """Show the outcome of each song; the exit code. Raises Interrupted where the queue was stopped."""
         self._output.display.clear()
         if self._left:
@@ -158,7 +159,7 @@ class QueueRun:
                 rows.append({**row, "error": {"message": error.message, "hint": error.hint}})
                 continue
             songs = done[entry.number]
-            code = max([code, *(show_faults(self._output, song) for song in songs)])
+            code = max(code, show_problems(self._output, songs, strict=strict))
             files = [str(file) for song in songs for file in song.files]
             rows.append({**row, "folder": str(self._folders[entry.number]), "files": files})
         lines = [f"{row['song']:>3}  {row.get('folder') or row['error']['message']}" for row in rows]

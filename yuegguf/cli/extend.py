@@ -11,7 +11,7 @@ import click
 from yuegguf.cli._completion import SONG
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
-from yuegguf.cli._generate import finish
+from yuegguf.cli._generate import finish, strict_option
 from yuegguf.cli._groups import Group
 from yuegguf.cli._options import PATH, model_options, pass_output, seed_option, takes_option
 from yuegguf.cli._signals import laptop_options
@@ -109,6 +109,7 @@ _extend_options = Group(
 )
 @click.option("--name", help="Folder and title [default: the song's].")
 @takes_option
+@strict_option
 @model_options
 @compute_options
 @laptop_options
@@ -122,6 +123,7 @@ def extend(
     output_dir: Path | None,
     name: str | None,
     takes: int,
+    strict: bool,
     choice: ModelChoice,
     compute: ComputeOptions,
 ) -> int:
@@ -158,7 +160,8 @@ def extend(
     models = song_models.models_of_song(old, choice)
     parent = output_dir or old.path.absolute().parent
     job = SongJob(old.song, models, parent, name, compute, takes=takes)
-    return finish(output, library.start_extension(old, request, job, output.progress), models, compute)
+    folders = library.start_extension(old, request, job, output.progress)
+    return finish(output, folders, models, compute, strict=strict)
 
 
 def _recording(recording: RecordingOptions, lyrics: str | None) -> tuple[StemFiles, ImportFacts]:

@@ -12,6 +12,7 @@ from yuegguf.api import songs as api
 from yuegguf.cli._completion import SONG
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
+from yuegguf.cli._generate import strict_option
 from yuegguf.cli._options import model_options, pass_output
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli.run import go_on
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 
 @click.command(short_help="make a song of a draft")
 @click.argument("song", type=SONG)
+@strict_option
 @model_options
 @compute_options
 @laptop_options
 @pass_output
-def refine(output: Console, /, song: Path, choice: ModelChoice, compute: ComputeOptions) -> int:
+def refine(output: Console, /, song: Path, strict: bool, choice: ModelChoice, compute: ComputeOptions) -> int:
     """Take SONG, whose draft is done, to its end: stage 2, then mix and stems.
 
     \b
@@ -42,4 +44,4 @@ def refine(output: Console, /, song: Path, choice: ModelChoice, compute: Compute
         return api.refine(song, choice, compute=compute, progress=progress, stop=stop)
 
     output.display.begin(SongFolder.open(song))
-    return go_on(output, compute, work)
+    return go_on(output, compute, work, strict=strict)

@@ -81,7 +81,7 @@ def render(
     made = api.render(song, new, choice, compute=machine, force=force, progress=output.progress)
     if older := SongFolder.open(song).record.older_files:
         output.warn(f"{', '.join(older)} stay from an earlier rendering; --force removes them")
-    show(output, made)
+    show(output, made, strict=False)
 
 
 @click.command(short_help="a finished song as one zip")

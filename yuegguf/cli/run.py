@@ -14,7 +14,7 @@ from yuegguf.api import songs as api
 from yuegguf.cli._completion import SONG
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
-from yuegguf.cli._generate import finish, go_on_together, show
+from yuegguf.cli._generate import finish, go_on_together, show, strict_option
 from yuegguf.cli._options import PATH, model_options, pass_output, was_given
 from yuegguf.cli._preview import preview_options
 from yuegguf.cli._queue_file import OWN_OPTIONS
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     help="With --queue: draft so many songs together, as far as they fit into memory.",
 )
 @click.option("--stop-at", metavar="HH:MM", help="With --queue: stop at this time; run it again to go on.")
-@click.option("--strict", is_flag=True, help="Exit with 6 also where a section had no time for its words.")
+@strict_option
 @laptop_options
 @pass_output
 def run(
@@ -66,7 +66,7 @@ def run(
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
     if queue is not None:
-        return _generate_all(output, queue, parallel, stop_at)
+        return _generate_all(output, queue, parallel, stop_at, strict)
     if stop_at is not None:
         raise click.UsageError("--stop-at belongs to --queue")
     if was_given("parallel"):
@@ -80,7 +80,7 @@ def run(
     return finish(output, takes.start(job), job.models, job.compute, strict=strict)
 
 
-def _generate_all(output: Console, queue: Path, parallel: int, stop_at: str | None) -> int:
+def _generate_all(output: Console, queue: Path, parallel: int, stop_at: str | None, strict: bool) -> int:
     from yuegguf.cli._queue_run import generate_queue
 
     command = click.get_current_context().command
@@ -90,7 +90,7 @@ def _generate_all(output: Console, queue: Path, parallel: int, stop_at: str | No
             raise click.UsageError(
                 f"--{name.replace('_', '-')} belongs into the queue's file, under defaults"
             )
-    return generate_queue(output, command, queue, parallel=parallel, stop_at=stop_at)
+    return generate_queue(output, command, queue, parallel=parallel, stop_at=stop_at, strict=strict)
 
 
 @click.command(short_help="go on with an interrupted song")
@@ -103,6 +103,7 @@ def _generate_all(output: Console, queue: Path, parallel: int, stop_at: str | No
     show_default=True,
     help="Where to look for the newest.",
 )
+@strict_option
 @preview_options
 @model_options
 @compute_options
@@ -113,6 +114,7 @@ def resume(
     /,
     song: Path | None,
     output_dir: Path,
+    strict: bool,
     preview_seconds: float | None,
     choice: ModelChoice,
     compute: ComputeOptions,
@@ -136,7 +138,7 @@ def resume(
         output.result({"song": None}, [f"there is no interrupted song in {output_dir}; {others}"])
         return 0
     if takes := library.of(folder):
-        return go_on_together(output, takes, choice, compute)
+        return go_on_together(output, takes, choice, compute, strict=strict)
     begun = SongFolder.open(folder)
     output.display.begin(begun, draft_only=bool(begun.early.draft))
     if preview_seconds and begun.state != "draft":
@@ -147,14 +149,22 @@ def resume(
             folder, choice, compute=compute, preview_seconds=preview_seconds, progress=progress, stop=stop
         )
 
-    return go_on(output, compute, work)
+    return go_on(output, compute, work, strict=strict)
 
 
-def go_on(output: Console, compute: ComputeOptions, work: Callable[[Progress, threading.Event], Song]) -> int:
-    """Let `work` go on with a song until a signal stops it, and show the song; the exit code."""
+def go_on(
+    output: Console,
+    compute: ComputeOptions,
+    work: Callable[[Progress, threading.Event], Song],
+    *,
+    strict: bool,
+) -> int:
+    """Let `work` go on with a song until a signal stops it, and show the song; the exit code, with `strict`
+    also of missing words.
+    """
     changed = compute.stage2_rows or compute.ubatch or compute.gpu is not None or compute.main_gpu is not None
     if changed or compute.gpu_layers is not None:
         output.warn("another batch or device changes the last bits: the song may go on differently")
     with stop_on_signals(output) as stop:
         song = work(output.progress, stop)
-    return show(output, song)
+    return show(output, song, strict=strict)

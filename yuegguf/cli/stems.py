@@ -9,7 +9,7 @@ import click
 from yuegguf.cli._audio_options import audio_options
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
-from yuegguf.cli._generate import finish
+from yuegguf.cli._generate import finish, strict_option
 from yuegguf.cli._groups import Group
 from yuegguf.cli._options import (
     Destination,
@@ -68,6 +68,7 @@ _guide_track_options = Group(
 @sampling_options
 @destination_options
 @takes_option
+@strict_option
 @lora_model_options
 @compute_options
 @laptop_options
@@ -83,6 +84,7 @@ def stems(
     sampling: Sampling,
     destination: Destination,
     takes: int,
+    strict: bool,
     choice: ModelChoice,
     compute: ComputeOptions,
     audio: SongOutput,
@@ -107,4 +109,4 @@ def stems(
     request = stems_request(track, tags, lyrics, seed=seed, sampling=sampling, output=audio)
     song, models = create.prepare_song(request, choice, output.progress)
     job = SongJob(song, models, destination.output_dir, destination.name, compute, takes=takes)
-    return finish(output, library.start(job), models, compute)
+    return finish(output, library.start(job), models, compute, strict=strict)

@@ -9,7 +9,7 @@ import click
 
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
-from yuegguf.cli._generate import show_faults
+from yuegguf.cli._generate import show_problems, strict_option
 from yuegguf.cli._options import PATH, model_options, pass_output
 from yuegguf.cli._signals import laptop_options, stop_on_signals
 from yuegguf.planning.compute_options import ComputeOptions
@@ -53,6 +53,7 @@ def list_takes(output: Console, /, folder: Path) -> None:
 @click.argument("folder", type=PATH)
 @click.argument("numbers", type=click.IntRange(1), nargs=-1, required=True)
 @click.option("--delete-others", is_flag=True, help="Delete the takes that are not kept.")
+@strict_option
 @model_options
 @compute_options
 @laptop_options
@@ -63,6 +64,7 @@ def keep(
     folder: Path,
     numbers: tuple[int, ...],
     delete_others: bool,
+    strict: bool,
     choice: ModelChoice,
     compute: ComputeOptions,
 ) -> int:
@@ -85,7 +87,7 @@ def keep(
             stop=stop,
         )
     output.done()
-    code = max(show_faults(output, song) for song in songs)
+    code = show_problems(output, songs, strict=strict)
     files = [str(file) for song in songs for file in song.files]
     output.result({"songs": [song.to_json() for song in songs]}, files)
     return code
