@@ -116,7 +116,7 @@ def show_problems(output: Console, songs: Sequence[Song], *, strict: bool) -> in
                 f"{of}section {number} [{section.label}] had no time for its last {_count(lines, 'line')} "
                 f"in {section.seconds:g} s; see: yuegguf lyrics check"
             )
-    return max(_exit_code(song, strict) for song in songs)
+    return max((_exit_code(song, strict) for song in songs), default=0)
 
 
 def _exit_code(song: Song, strict: bool) -> int:
