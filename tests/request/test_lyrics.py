@@ -48,9 +48,7 @@ def test_label_of_a_header_line(written: str, label: str) -> None:
     assert labels(f"{written}\nla la\n") == [label]
 
 
-@pytest.mark.parametrize(
-    "line", ["la [x2] la", "la [softly] la", "[oh yeah]", "la [oh, yeah]", "x2y", "(x99)"]
-)
+@pytest.mark.parametrize("line", ["la [x2] la", "la [oh] la", "[oh yeah]", "la [oh, yeah]", "x2y", "(x99)"])
 def test_brackets_inside_a_line_and_exclamations_stay_lyrics(line: str) -> None:
     parsed = parse_lyrics(f"[verse]\nfirst\n{line}\nlast")
     assert [s.label for s in parsed.sections] == ["verse"]

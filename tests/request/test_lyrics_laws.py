@@ -92,6 +92,26 @@ PASTED = st.sampled_from(
             "**[Drop]**",
             "[oh yeah]",
         ),
+        *(
+            "<br>la<br/>lo",
+            "<p>[verse]<br>",
+            "&amp;lt; la &#39;",
+            "> la",
+            "> > [chorus]",
+            "<!-- la -->",
+            "<i",
+        ),
+        *("ANNA: la lo", "BEN & ANNA:", "남) la", "{static}", "*gunshots*", "※くり返し", "＜サビ※＞", "<끝>"),
+        *(
+            "1. la lo",
+            "2. lo",
+            "3) la",
+            "la [laughs] lo",
+            "la [chorus] lo [x2]",
+            "Words: Anna",
+            "[후렴 반복]",
+        ),
+        *("[कोरस]", "[Điệp khúc 2]", "Song Lyrics", "[verse]&amp;#91;x&#93;"),
     )
 )
 LINES = st.one_of(

@@ -1,7 +1,8 @@
-"""Ten songs as they stand on lyric sites, in prompts and old files; labels, marks and repeats."""
+"""Songs as they stand on lyric sites, in prompts and old files; labels, marks and repeats."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from helpers import cli
 from yuegguf.errors import RequestError
 from yuegguf.request.fit import merged_sections
 from yuegguf.request.lyrics import Lyrics, Section, format_lyrics, parse_lyrics
+from yuegguf.request.prepared import prepare
 from yuegguf.request.scripts import line_scripts, model_advice
+from yuegguf.request.song_request import SongRequest
 from yuegguf.request.text_decoding import decode_text
 
 PASTED = Path(__file__).parent / "pasted"
@@ -23,8 +26,8 @@ def read(name: str) -> tuple[Lyrics, list[str]]:
     return parsed, [notice for notice in (decoded.notice, *parsed.notices) if notice]
 
 
-def test_there_are_ten_songs() -> None:
-    assert len(SONGS) == 10
+def test_there_are_seventeen_songs() -> None:
+    assert len(SONGS) == 17
 
 
 @pytest.mark.parametrize("name", SONGS)
@@ -137,6 +140,12 @@ def test_a_label_becomes_the_nearest_word_that_the_model_knows(written: str, lab
         "Drop it",
         "I: the king",
         "**loud**",
+        "1. la",
+        "> la",
+        "NOTE: la",
+        "5 > 4 & 3 < 4",
+        "AT&T; <3",
+        "feel my heart (heartbeat)",
     ],
 )
 def test_words_that_are_no_head_stay_words(line: str) -> None:
@@ -150,6 +159,17 @@ def test_a_head_without_words_stands_for_an_earlier_section() -> None:
     ]
     plain = "[chorus]\nla\n[verse]\nlo\n[chorus]\n"  # as upstream reads it: an instrumental
     assert parse_lyrics(plain).sections[2] == Section("chorus", "")
+
+
+def test_a_verse_or_chorus_without_words_is_said() -> None:
+    song = SongRequest("pop", "[intro]\n[verse]\nla\n[Chorus]\n[bridge]\n[solo]\n")
+    sentence = (
+        "sections without words are instrumental: section 3 [Chorus], section 4 [bridge]; "
+        "write [Repeat Chorus] to repeat an earlier one"
+    )
+    assert sentence in prepare(song).notices
+    assert not prepare(replace(song, lyrics="[verse]\n[chorus]\n")).notices  # all is instrumental
+    assert sentence not in prepare(replace(song, sections="1-2")).notices
 
 
 # Marks

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from yuegguf.request.changes import Change, Kind
 from yuegguf.request.characters import plain_characters
 from yuegguf.request.chords import without_chords
-from yuegguf.request.head_lines import count_head_lines
+from yuegguf.request.head_lines import count_foot_lines, count_head_lines
 from yuegguf.request.heads import Element, Head, Length, read_elements
 from yuegguf.request.labels import plain_word
 from yuegguf.request.lrc import plain_lyrics
 from yuegguf.request.repeats import written_out
 from yuegguf.request.site_junk import without_site_junk
+from yuegguf.request.web_text import plain_web_text
 
 CONTROL_MARKERS = ("[start_of_segment]", "[end_of_segment]", "[start_of_reference]", "[end_of_reference]")
 _WORD_SIGN = re.compile(r"[^\W_]")
@@ -39,6 +40,8 @@ class Block:
 def read_blocks(text: str, keep_repeats: bool, most_chars: int) -> tuple[list[Block], list[Change]]:
     """The sections of lyrics as blocks that all have a head; empty where there are no words at all."""
     text, changes = plain_characters(text)
+    text, more = plain_web_text(text)
+    changes += more
     for marker in CONTROL_MARKERS:
         if marker in text:
             text = text.replace(marker, "")
@@ -49,6 +52,8 @@ def read_blocks(text: str, keep_repeats: bool, most_chars: int) -> tuple[list[Bl
     for clean in (without_site_junk, without_chords):
         lines, more = clean(lines)
         changes += more
+    lines, more = _without_foot_lines(lines)
+    changes += more
     elements, more = read_elements(lines, keep_repeats)
     changes += more
     elements, more = _without_head_lines(elements)
@@ -62,6 +67,12 @@ def read_blocks(text: str, keep_repeats: bool, most_chars: int) -> tuple[list[Bl
         blocks, more = _repeated(blocks, most_chars)
         changes += more
     return blocks, changes + _without_wordless(blocks)
+
+
+def _without_foot_lines(lines: list[str]) -> tuple[list[str], list[Change]]:
+    """Lines without credits at the end."""
+    end = len(lines) - count_foot_lines(lines)
+    return lines[:end], [Change(Kind.FOOT, line.strip()) for line in lines[end:] if line.strip()]
 
 
 def _without_head_lines(elements: list[Element]) -> tuple[list[Element], list[Change]]:

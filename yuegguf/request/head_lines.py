@@ -23,6 +23,7 @@ _TITLE = re.compile(
 _TITLE_ALONE = re.compile(
     r"^\s*(?:[\"“”«].{1,80}[\"“”»]|[A-Z]\S*(?:\s+\S+){0,5}\s[-–—]\s+[A-Z]\S*(?:\s+\S+){0,5})\s*$"
 )
+_SITE_TITLE = re.compile(r"^\s*.{1,80}\sLyrics\s*$")
 MOST_LINES = 12
 """Lines above lyrics without labels among which titles and credits are looked for."""
 
@@ -35,11 +36,22 @@ def count_head_lines(lines: Sequence[str]) -> int:
         following = filled[place + 1] if place + 1 < len(filled) else None
         below = lines[following] if following is not None else ""
         alone = following is None or following > at + 1
-        if _is_credit(lines[at]) or (place == 0 and _is_title(lines[at], below, alone)):
+        again = place == 1 and _SITE_TITLE.match(lines[at])
+        if again or _is_credit(lines[at]) or (place == 0 and _is_title(lines[at], below, alone)):
             count = at + 1
         else:
             break
     return count
+
+
+def count_foot_lines(lines: Sequence[str]) -> int:
+    """Lines at the end that are credits, with the blank line above them; 0 where no words are above."""
+    end = len(lines)
+    while end and (not lines[end - 1].strip() or _is_credit(lines[end - 1])):
+        end -= 1
+    foot = lines[end:]
+    is_apart = bool(foot) and not foot[0].strip() and any(line.strip() for line in foot)
+    return len(foot) if is_apart and end else 0
 
 
 def _is_credit(line: str) -> bool:
@@ -48,4 +60,5 @@ def _is_credit(line: str) -> bool:
 
 def _is_title(line: str, below: str, alone: bool) -> bool:
     """Whether the first line is a title: by its form, or by the credit below it."""
-    return bool(_TITLE.match(line)) or (alone and bool(_TITLE_ALONE.match(line))) or _is_credit(below)
+    by_itself = bool(_TITLE.match(line)) or (alone and bool(_TITLE_ALONE.match(line)))
+    return by_itself or _is_credit(below) or bool(_SITE_TITLE.match(below))

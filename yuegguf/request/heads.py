@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from yuegguf.request.changes import Change, Kind
-from yuegguf.request.labels import MAX_LABEL_CHARS, Label, read_label
+from yuegguf.request.labels import MAX_LABEL_CHARS, VOCAL_PARTS, Label, is_one_word, read_label
 from yuegguf.request.marks import (
     is_direction,
+    is_direction_line,
     is_exclamation,
     is_singer,
     performer_names,
@@ -20,18 +22,17 @@ from yuegguf.request.repeats import split_times
 
 LENGTH_LINE = re.compile(r"^\s*#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE)
 _BRACKET = re.compile(r"^\s*\[(?!\s*\])([^\[\]]+)\]\s*(.*)$")
-_BRACKET_AT_END = re.compile(r"^(.*\S)\s*\[([^\[\]]+)\]\s*$")
-_ROUND_LINE = re.compile(r"^\s*[(（*]+\s*([^()（）*\s][^()（）*]{0,59}?)\s*[)）*]+\s*$")
+_BRACKET_LATER = re.compile(r"(?<=\S)\s*\[([^\[\]]+)\]")
+_NUMBERED = re.compile(r"^\s*(\d{1,2})[.)]\s+(?=[^\W\d])")
 _MARKUP = (
     re.compile(r"^#{1,6}\s*(?P<inner>[^#\s].*?)\s*#*$"),
     re.compile(r"^(?P<mark>\*{1,3}|_{1,3}|~{1,2}|-{1,5}|={1,5}|—+)\s*(?P<inner>.+?)\s*(?P=mark)$"),
     re.compile(r"^\{\s*(?P<inner>[^{}]+?)\s*\}$"),
-    re.compile(r"^<\s*(?P<inner>[^<>]+?)\s*>$"),
+    re.compile(r"^[<＜〈《≪]\s*(?P<inner>[^<>＜＞〈〉《》≪≫]+?)\s*[>＞〉》≫]$"),
     re.compile(r"^(?P<inner>.+?)\s*[:：]$"),
 )
 _ROUND = re.compile(r"^[(（]\s*(?P<inner>[^()（）]+?)\s*[)）]$")
 _HEAD_AND_WORDS = re.compile(r"^\s*(?P<head>[^:：]{1,40}?)\s*[:：]\s*(?P<words>\S.*)$")
-_VOCAL_PARTS = frozenset(("verse", "chorus", "bridge", "prechorus", "postchorus"))
 _NO_HEAD = frozenset(("the", "a", "i"))
 
 
@@ -65,6 +66,8 @@ class _Reader:
     names: frozenset[str]
     labelled: bool
     """Whether some line is a label in brackets."""
+    numbered: bool
+    """Whether lines that begin with 1., 2., … open verses, as in hymns."""
     keep_repeats: bool
     changes: list[Change] = field(default_factory=list)
 
@@ -88,6 +91,9 @@ class _Reader:
         bracket = _BRACKET.match(line)
         if bracket:
             return self._bracket(line, bracket[1].strip(), bracket[2])
+        number = _NUMBERED.match(line) if self.numbered else None
+        if number:
+            return self._head(Label("verse"), number[0].strip(), line[number.end() :])
         plain = self._plain_head(line, opens)
         if plain:
             return plain
@@ -95,22 +101,31 @@ class _Reader:
         if singer:
             self.changes.append(Change(Kind.SINGER, singer[0]))
             return [], singer[1]
-        alone = _ROUND_LINE.match(line)
-        if alone and is_direction(alone[1]):
+        if is_direction_line(line):
             self.changes.append(Change(Kind.DIRECTION, line.strip()))
             return [], None
-        end = _BRACKET_AT_END.match(line)
-        if end and split_times(f"[{end[2]}]") is None and not is_exclamation(end[2]):
-            self.changes.append(Change(Kind.DIRECTION, f"[{end[2]}]"))
-            return [], end[1]
-        return [line], None
+        return self._later_brackets(line)
+
+    def _later_brackets(self, line: str) -> tuple[list[Element], str | None]:
+        """A line of words without directions in brackets, and what is left to read: from a label in it on."""
+        out, end = "", 0
+        for match in _BRACKET_LATER.finditer(line):
+            out, end = out + line[end : match.start()], match.end()
+            label = read_label(match[1])
+            if label and label.strong:
+                return self.read(out, False), line[match.start() :]
+            if split_times(f"[{match[1]}]") or is_exclamation(match[1]):
+                out += match[0]
+            else:
+                self.changes.append(Change(Kind.DIRECTION, f"[{match[1]}]"))
+        return [out + line[end:]], None
 
     def _bracket(self, line: str, inner: str, rest: str) -> tuple[list[Element], str | None]:
         """Elements of a line that begins with a text in brackets, and the text after it or None."""
         if split_times(f"[{inner}]"):
             return [line], None
         label = read_label(inner)
-        if label is None and not rest and re.fullmatch(r"\w+", inner) and not self._is_mark(inner):
+        if label is None and not rest and is_one_word(inner) and not self._is_mark(inner):
             label = Label(inner)
         if label:
             return self._head(label, f"[{inner}]", rest)
@@ -155,7 +170,7 @@ class _Reader:
         if _first_word(inner) in _NO_HEAD:
             return False
         if round_:
-            return label.strong and label.word.lower() in _VOCAL_PARTS
+            return label.strong and label.word.lower() in VOCAL_PARTS
         if decorated:
             return True
         capitals = inner.isupper() and len(inner) > 1
@@ -165,13 +180,25 @@ class _Reader:
 def read_elements(lines: Sequence[str], keep_repeats: bool) -> tuple[list[Element], list[Change]]:
     """Elements of the lines, in order. Singer marks and stage directions are left out."""
     brackets = [match[1] for line in lines if (match := _BRACKET.match(line))]
-    reader = _Reader(performer_names(lines), any(read_label(text.strip()) for text in brackets), keep_repeats)
+    labelled = any(read_label(text.strip()) for text in brackets)
+    reader = _Reader(performer_names(lines), labelled, not labelled and _are_numbered(lines), keep_repeats)
     elements: list[Element] = []
     opens = True
     for line in lines:
         elements += reader.read(line, opens)
         opens = not line.strip()
     return elements, reader.changes
+
+
+def _are_numbered(lines: Sequence[str]) -> bool:
+    """Whether verses of two lines or more are numbered from 1."""
+    numbers = []
+    for line, below in pairwise([*lines, ""]):
+        if number := _NUMBERED.match(line):
+            numbers.append(int(number[1]))
+            if not below.strip() or _NUMBERED.match(below):
+                return False
+    return len(numbers) > 1 and numbers == [*range(1, len(numbers) + 1)]
 
 
 @lru_cache(maxsize=1024)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from unicodedata import category
 
 KNOWN_LABELS = frozenset(
     (
@@ -15,6 +16,8 @@ KNOWN_LABELS = frozenset(
 )
 """Words that stay as they are written when one of them, or one with a number, stands alone in brackets."""
 
+VOCAL_PARTS = frozenset(("verse", "chorus", "bridge", "prechorus", "postchorus"))
+"""Labels of sections that people write words for."""
 MAX_LABEL_CHARS = 100
 """Characters of a label; a longer text in brackets is none."""
 MOST_TIMES = 20
@@ -31,6 +34,9 @@ _STRONG = {
     **{"refrein": "chorus", "припев": "chorus", "puente": "bridge", "pont": "bridge", "ponte": "bridge"},
     **{"brücke": "bridge", "бридж": "bridge", "precoro": "prechorus", "prerefrão": "prechorus"},
     **{"vorspiel": "intro", "вступление": "intro", "nachspiel": "outro", "кода": "outro"},
+    **{"nakarat": "chorus", "reff": "chorus", "refräng": "chorus", "refreng": "chorus", "omkvæd": "chorus"},
+    **{"kertosäe": "chorus", "refrén": "chorus", "ρεφρέν": "chorus", "приспів": "chorus"},
+    **{"säkeistö": "verse", "kıta": "verse", "sloka": "verse", "κουπλέ": "verse", "bait": "verse"},
     **{"zwischenspiel": "interlude", "проигрыш": "interlude"},
 }
 """Words that make a label wherever they stand in it."""
@@ -61,19 +67,28 @@ _EAST_ASIAN = {
     **{"간주": "interlude", "인트로": "intro", "전주": "intro", "도입부": "intro", "아웃트로": "outro"},
     **{"아웃로": "outro", "후주": "outro", "엔딩": "outro", "내레이션": "verse", "나레이션": "verse"},
     **{"랩": "rap", "솔로": "solo", "독주": "solo"},
+    **{"điệp khúc": "chorus", "phiên khúc": "verse", "कोरस": "chorus", "मुखड़ा": "chorus"},
+    **{"अंतरा": "verse", "ท่อนฮุก": "chorus", "ท่อนสร้อย": "chorus", "ท่อน": "verse"},
+    **{"פזמון": "chorus", "בית": "verse", "גשר": "bridge", "لازمة": "chorus", "كورس": "chorus"},
+    **{"مقطع": "verse", "بيت": "verse", "جسر": "bridge"},
 }
-"""Words of scripts without spaces, found anywhere in a short label."""
+"""Words of scripts without spaces or with combining marks, with a number before or after."""
 _EAST_SHAPE = re.compile(
     r"(?:第?[\d一二三四五六七八九十]+[段部]?|最[后後]的?|最終|ラスト|ラス|大|落ち|마지막|제?\d+)?\s*"
     rf"(?P<word>{'|'.join(sorted(map(re.escape, _EAST_ASIAN), key=len, reverse=True))})"
-    r"(?:구|구간|部分|段)?\s*[\d一二三四五六七八九十]*",
+    r"(?:구|구간|部分|段)?\s*[\d一二三四五六七八九十]*\s*(?:마디|小節|小节)?",
     re.IGNORECASE,
 )
+_SIGNS = " ※*＊#♪♫★☆"
 _WORD = re.compile(r"[^\W\d_]+")
 _APART = re.compile(r"\s*(?:[:：|/,、]|\s[-–—~]\s?)\s*")
 _TIMES = r"(?:[x×]\s*(?P<{0}1>\d{{1,2}})|(?P<{0}2>\d{{1,2}})\s*[x×])"
 _LABEL_TIMES = re.compile(rf"^(?P<words>.*?)\s*[(（]?\b{_TIMES.format('n')}\s*[)）]?$", re.IGNORECASE)
-_AGAIN = re.compile(r"^(?:repeat|again)\b\s*|\s*[(（]?\b(?:repeats?|again|reprise)\b[)）]?$", re.IGNORECASE)
+_AGAIN = re.compile(
+    r"^(?:(?:repeat|again)\b|重复|重複|重唱|反复|반복)\s*"
+    r"|\s*[(（]?(?:\b(?:repeats?|again|reprise)\b|重复|重複|反复|くり返し|繰り返し|繰返し|반복)[)）]?$",
+    re.IGNORECASE,
+)
 _QUALIFIERS = frozenset(
     (
         *("first", "second", "third", "fourth", "last", "final", "one", "two", "three", "four", "five"),
@@ -114,6 +129,11 @@ def read_label(written: str) -> Label | None:
     return replace(known, times=times, again=again) if known else None
 
 
+def is_one_word(text: str) -> bool:
+    """Whether a text is one word: letters with their marks, digits and underscores."""
+    return all(sign == "_" or sign.isalnum() or category(sign).startswith("M") for sign in text)
+
+
 def plain_word(label: str) -> str:
     """A label in small letters, without its number: `Verse_2` is verse."""
     return label.rstrip("0123456789_").lower()
@@ -136,7 +156,7 @@ def _without_times(written: str) -> tuple[str, int]:
 def _known_word(written: str) -> Label | None:
     """The label of the word that decides; None if no word does."""
     main, *rest = [part for part in _APART.split(written) if part] or [""]
-    shape = _EAST_SHAPE.fullmatch(main)
+    shape = _EAST_SHAPE.fullmatch(main.strip(_SIGNS))
     if shape:
         return Label(_EAST_ASIAN[shape["word"].lower()], pure=not rest)
     words = _words_of(main)

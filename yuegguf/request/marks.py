@@ -14,7 +14,23 @@ _SINGERS = frozenset(
         *("together", "duet", "unison", "choir", "group", "everyone", "vocalist", "singer", "singers"),
         *("voice", "voices", "vocal", "vocals", "lead", "backing", "background", "backup", "harmony"),
         *("男", "女", "男女", "男声", "女声", "男聲", "女聲", "合", "合唱", "齐唱", "齊唱", "对唱", "對唱"),
-        *("男性", "女性", "全員", "二人", "男生", "女生", "남", "여", "남자", "여자", "함께", "같이", "모두"),
+        *("rap", "랩", "白", "念", "唱"),
+        *(
+            "男性",
+            "女性",
+            "全員",
+            "二人",
+            "男生",
+            "女生",
+            "남",
+            "여",
+            "남자",
+            "여자",
+            "함께",
+            "같이",
+            "모두",
+            "합",
+        ),
     )
 )
 _SINGER_TOKENS = _SINGERS | {"and", "with", "or", "the", "of", "m", "f"}
@@ -27,6 +43,20 @@ _DIRECTIONS = frozenset(
         *("silence", "applause", "laughs", "laughing", "laughter", "whisper", "whispered", "whispering"),
         *("whispers", "spoken", "speaking", "softly", "humming", "hums", "clapping", "claps", "cheering"),
         *("crowd", "sighs", "ad", "lib", "libs", "adlib", "adlibs", "repeat", "fadeout", "ends", "playing"),
+        *(
+            "gunshots",
+            "gunshot",
+            "fin",
+            "おわり",
+            "終わり",
+            "くり返し",
+            "繰り返し",
+            "繰返し",
+            "完",
+            "终",
+            "終",
+            "끝",
+        ),
         *("plays", "riff", "tempo", "slows", "slower", "faster", "continues", "vocalizing", "scatting"),
         *(
             "间奏",
@@ -53,7 +83,14 @@ _EXCLAMATIONS = frozenset(
     )
 )
 _ROUND = re.compile(r"^\s*[(（]\s*([^()（）\s][^()（）]{0,59}?)\s*[)）]\s*[:：]?\s*(.*)$")
-_PREFIX = re.compile(r"^\s*([^\W\d_]+(?: [^\W\d_]+)?(?: \d)?)\s*[:：]\s*(.*)$")
+_PREFIX = re.compile(r"^\s*([^\W\d_]+(?: [^\W\d_]+)?(?: \d)?)\s*[:：)）]\s*(.*)$")
+_SPEAKER = re.compile(r"^\s*([^\W\d_a-z](?:[^\W\d_a-z]|[.'& ]){1,38}?)(?:\s*\([^()]*\))?\s*[:：]\s*(.*)$")
+_ALONE = (
+    re.compile(r"[(（*]+\s*([^()（）*\s][^()（）*]{0,59}?)\s*[)）*]+"),
+    re.compile(r"[<＜〈《≪]\s*([^<>＜＞〈〉《》≪≫]{1,60}?)\s*[>＞〉》≫]"),
+    re.compile(r"(?:[※*#△☆★]+\s*([^※*#△☆★]{1,60}?)|([^※*#△☆★]{1,60}?)\s*[※*#△☆★]+)"),
+)
+_IN_BRACES = re.compile(r"\{[^{}]{1,60}\}")
 _WORDS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _LABEL_LINE = re.compile(r"^\s*\[([^\[\]]+)\]")
 _LISTED = re.compile(r"\s*(?:[,、&+/]|\band\b)\s*")
@@ -75,20 +112,30 @@ def is_direction(text: str) -> bool:
     return 0 < len(words) <= 6 and all(word in _DIRECTIONS for word in words)
 
 
+def is_direction_line(line: str) -> bool:
+    """Whether a line is a stage direction: words of such in brackets or beside a sign, or any in braces."""
+    bare = line.strip()
+    if _IN_BRACES.fullmatch(bare):
+        return True
+    found = next((match for pattern in _ALONE if (match := pattern.fullmatch(bare))), None)
+    return found is not None and is_direction(found[found.lastindex or 0])
+
+
 def singer_prefix(line: str, names: frozenset[str]) -> tuple[str, str] | None:
     """A singer mark at the start of a line, `(Anna) la` or `Female: la`, and the words after it.
 
     None where there is no such mark.
     """
-    for pattern in (_ROUND, _PREFIX):
+    for pattern, known in ((_ROUND, names), (_PREFIX, frozenset[str]()), (_SPEAKER, names)):
         match = pattern.match(line)
-        if match and is_singer(match[1], names if pattern is _ROUND else frozenset()):
+        if match and is_singer(match[1], known):
             return line[: match.start(2)].strip(), match[2]
     return None
 
 
 def performer_names(lines: Sequence[str]) -> frozenset[str]:
-    """Names of performers in small letters: from labels, and from `(Anna)` at the head of stanzas or lines.
+    """Names of performers in small letters: from labels, from `(Anna)` at the head of stanzas or lines, and
+    from `ANNA:` in capitals where at least two such names begin lines.
 
     A name in round brackets counts only if none of its words is elsewhere in the lyrics, so that `(Forever)`
     after "forever" stays an echo.
@@ -116,7 +163,14 @@ def performer_names(lines: Sequence[str]) -> frozenset[str]:
         elif _is_stanza_head(lines, at):
             heads.add(text.lower())
     names = known | heads | (inline if before_words > 1 or heads else set())
-    return frozenset(names)
+    return frozenset(names | _speakers(lines))
+
+
+def _speakers(lines: Sequence[str]) -> set[str]:
+    """Names of a play in small letters: `ANNA:`, where lines begin with at least two of them."""
+    found = [match[1] for line in lines if (match := _SPEAKER.match(line)) and match[1].isupper()]
+    parts = {part.lower() for text in found for part in (text, *_LISTED.split(text)) if not read_label(part)}
+    return parts if len({*found}) > 1 else set()
 
 
 def _is_name(words: list[str]) -> bool:

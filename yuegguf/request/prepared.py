@@ -10,6 +10,7 @@ from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.request.changes import listed
 from yuegguf.request.fit import section_fit
+from yuegguf.request.labels import VOCAL_PARTS, plain_word
 from yuegguf.request.lyrics import Section, choose_sections, parse_lyrics
 from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS
 from yuegguf.request.song_request import SongRequest
@@ -56,6 +57,7 @@ def prepare(request: SongRequest) -> PreparedSong:
     notices = (
         *lyrics.notices,
         *(_excess_notices(request, sections, caps) if voiced else ()),
+        *(_wordless_notices(sections) if words else ()),
         *tag_notices(request.genre, words),
     )
     return PreparedSong(request, lyrics.sections, sections, tuple(caps), notices)
@@ -74,6 +76,17 @@ def _excess_notices(
         return ()
     lost = f"words at the end of sections will be lost for want of time ({listed(places)})"
     return (f"{lost}; see: yuegguf lyrics check",)
+
+
+def _wordless_notices(sections: Sequence[Section]) -> tuple[str, ...]:
+    """A notice of verses, choruses and the like that have no words."""
+    places = [
+        f"section {number} [{section.label}]"
+        for number, section in enumerate(sections, 1)
+        if not section.body and plain_word(section.label) in VOCAL_PARTS
+    ]
+    hint = "write [Repeat Chorus] to repeat an earlier one"
+    return (f"sections without words are instrumental: {listed(places)}; {hint}",) if places else ()
 
 
 def shared_frames(seconds: Sequence[float | None], frames: int) -> list[int]:
