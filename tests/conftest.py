@@ -68,6 +68,7 @@ SLOW = {
     *("api", "batching", "broken_sections", "check_first", "checkpoint_folders", "containers", "docs"),
     *("docs_facts", "draft", "faults_real_songs", "hand_off", "hostile_songs", "import_export"),
     *("loudness", "mastering", "preview", "sound_files", "tags"),
+    *("leases", "single_phases"),
     *("songs_over_http", "queue_over_http", "serve_command", "access"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""

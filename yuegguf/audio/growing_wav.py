@@ -10,7 +10,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.errors import StorageError
 from yuegguf.files.atomic import replacing, storage_errors, unshare
+from yuegguf.files.steady import check_steady
 
 SAMPLE_BYTES = 2
 """Bytes of a sample: 16 bits, mono."""
@@ -41,6 +43,11 @@ class GrowingWav:
                 with replacing(path) as beside:
                     beside.write_bytes(_header(0, rate, comment))
             handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            check_steady(path)  # another machine may have taken the song over before the file was opened
+        except StorageError:
+            os.close(handle)
+            raise
         return cls(path, handle, _header(0, rate, comment), samples or 0)
 
     def read(self, start: int, stop: int) -> NDArray[np.int16]:

@@ -56,9 +56,13 @@ def replacing(target: Path) -> Iterator[Path]:
             raise StorageError(f"{target} is not a file that can be replaced", "choose another name")
         beside = folder / target.name
         yield beside
-        flush(beside)
-        check_steady(target)
-        beside.replace(target)
+        try:
+            flush(beside)
+            check_steady(target)
+            beside.replace(target)
+        except FileNotFoundError:
+            check_steady(target)  # a machine that has taken the folder over removes the file
+            raise
         flush_folder(target.parent)
 
 
@@ -97,6 +101,14 @@ def sweep(folder: Path) -> None:
             continue
         with suppress(OSError):  # a Timeout, where its process lives
             _remove(left, _lock_file(left / OWNER_LOCK))
+
+
+def clear_workspaces(folder: Path) -> None:
+    """Remove the workspaces of all processes in a folder, also of living ones, whose writes then fail."""
+    for prefix in (UNOWNED_PREFIX, WORKSPACE_PREFIX):
+        for left in folder.glob(f"{prefix}*{WORKSPACE_SUFFIX}"):
+            if not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _remove(folder: Path, lock: BaseFileLock) -> None:

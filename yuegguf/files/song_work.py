@@ -9,7 +9,7 @@ from pathlib import Path
 from yuegguf.errors import RequestError
 from yuegguf.files.reading import open_plain_file
 
-WORK = re.compile(r"song\.json|tokens\.log|\.lock|.*\.npz|chunks|cache", re.IGNORECASE)
+WORK = re.compile(r"song\.json|tokens\.log|\.lock|.*\.npz|chunks|cache|lease", re.IGNORECASE)
 """Names in a song folder that a song resumes from, in upper or lower case."""
 MAX_READ_BYTES = 4 << 20
 """Maximum bytes read of a song.json."""

@@ -1,9 +1,9 @@
-"""Checks that a folder stays the same while it is worked on: neither replaced nor turned into a link."""
+"""Checks that a folder stays this process's own: not replaced, no link, not taken over by another machine."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from yuegguf.errors import StorageError
 
 _FOLDERS: dict[Path, tuple[int, int, Path]] = {}
 """Path of each folder that this process works on → its device, inode and resolved path."""
+_FENCES: dict[Path, Callable[[], None]] = {}
+"""Path of each folder that this process holds by a lease → the function that raises once it is lost."""
 
 
 @contextmanager
@@ -27,12 +29,29 @@ def steady(folder: Path) -> Iterator[None]:
             _FOLDERS[folder] = before
 
 
+@contextmanager
+def fenced(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` in every `check_steady` of a path in a folder inside the block; it raises StorageError."""
+    before = _FENCES.get(folder)
+    _FENCES[folder] = check
+    try:
+        yield
+    finally:
+        if before is None:
+            del _FENCES[folder]
+        else:
+            _FENCES[folder] = before
+
+
 def check_steady(path: Path) -> None:
     """Refuse to write in a `steady` folder that was replaced, or that the path leaves by a link.
 
-    The last part of the path may be a link, since a write replaces it. Raises StorageError.
+    The last part of the path may be a link, since a write replaces it. Raises StorageError, also in a
+    `fenced` folder that is held no more.
     """
     for folder in (path, *path.parents):
+        if folder in _FENCES:
+            _FENCES[folder]()
         if folder in _FOLDERS:
             _check(folder, path.parent if path != folder else path, path)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -25,6 +25,8 @@ from yuegguf.song.markers import repaired_song
 from yuegguf.song.record import Phase
 from yuegguf.song.state import finished, where
 
+PHASES: tuple[Phase, ...] = ("draft", "sketch", "refine", "master")
+"""All phases of a song, in order."""
 EarlyChange = Callable[[PreviewOptions], PreviewOptions]
 
 
@@ -39,8 +41,14 @@ class SongWork:
         progress: Progress = silent,
         early: EarlyChange = lambda before: before,
         at_end: Callable[[SongWork], None] = lambda work: None,
+        *,
+        only: Collection[Phase] = PHASES,
     ) -> None:
-        """`early` changes the files written before the end; `at_end` is called once the song has ended."""
+        """`early` changes the files written before the end; `at_end` is called once the song has ended.
+
+        Once a phase comes next that is not among `only`, the song has ended too.
+        """
+        self._only = only
         self.folder, self.models, self.options, self._early = folder, models, options, early
         self._progress, self._cancelled, self._stop = progress, threading.Event(), threading.Event()
         self._claim, self._at_end = ExitStack(), at_end
@@ -66,8 +74,9 @@ class SongWork:
 
     @property
     def phase(self) -> Phase:
-        """The phase that comes next."""
-        return where(self.folder)
+        """The phase that comes next here; "done" where it is none of those that were asked for."""
+        phase = where(self.folder)
+        return phase if phase in self._only else "done"
 
     def cancel(self) -> None:
         """Stop this song within a step; `result` then raises Interrupted. Any thread may call it."""
@@ -131,14 +140,15 @@ class SongWork:
     def write_audio(self) -> None:
         """Write the audio that comes next, if any; a failure ends the song, and so does its last file."""
         try:
-            phases.write_audio(self.folder, self.parts, self.progress)
+            if self.phase != "done":
+                phases.write_audio(self.folder, self.parts, self.progress)
             self.check_done()
         except Exception as error:
             self.fail(error)
 
     def check_done(self) -> None:
         """End the song where nothing is left to do. Raises DamagedFile."""
-        if where(self.folder) == "done":
+        if self.phase == "done":
             self._end(finished(self.folder))
 
     def fail(self, error: Exception) -> None:

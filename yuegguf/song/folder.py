@@ -8,6 +8,7 @@ track.npz          codes of the guide track, if there is one, and its recording
 cache/             snapshots of stage 1's KV cache (deleted when stage 1 is done)
 stage1.npz         codes [2, T] of codebook 0, frames per section
 chunks/            finished 6 s chunks of stage 2 (deleted when stage 2 is done)
+lease/             which machine of a cluster works on the song (deleted when it has ended)
 stage2.npz         codes [2, 8, T]
 preview.wav        the codes sampled so far, decoded, if a preview was requested
 draft.*, draft-vocals.*, draft-instrumental.*
@@ -47,6 +48,7 @@ from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FinishedSection, SongRequest
 from yuegguf.song.guard import check_entries
 from yuegguf.song.kept_part import KeptPart, check_log_prefix, read_kept_part
+from yuegguf.song.lease import end_stale_lease
 from yuegguf.song.record import Phase, SongRecord, read_record
 from yuegguf.song.token_log import TokenLog
 
@@ -127,12 +129,12 @@ class SongFolder:
             beside.write_bytes(content)
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, *, by_lease: bool = False) -> Iterator[None]:
         """Lock the folder for this process and read song.json again; may be nested.
 
-        Removes what a killed process left half written. Raises StorageError when another process holds the
-        lock or the folder is not writable, DamagedFile or RequestError when song.json was damaged since
-        `open`.
+        Removes what a killed process left half written. `by_lease`: this process holds a lease of it too.
+        Raises StorageError when another process holds the lock, or a machine a lease, or the folder is not
+        writable; DamagedFile or RequestError when song.json was damaged since `open`.
         """
         if self._claimed:
             yield
@@ -140,6 +142,8 @@ class SongFolder:
         if not os.access(self.path, os.W_OK):  # a lock file left by a killed process may be writable
             raise storage_error(self.path, PermissionError(errno.EACCES, ""))
         with locked_folder(self.path):
+            if not by_lease:
+                end_stale_lease(self.path)
             sweep(self.path)
             sweep(self.path / "chunks")
             self.record = type(self).open(self.path).record  # another process may have continued the song

@@ -11,7 +11,7 @@ from yuegguf.errors import DamagedFile
 from yuegguf.files.atomic import storage_errors
 from yuegguf.song.record import AUDIO_FILES, TEXT_FILES
 
-FOLDER_NAMES = frozenset({"chunks", "cache", "export"})
+FOLDER_NAMES = frozenset({"chunks", "cache", "export", "lease"})
 FILE_NAMES = AUDIO_FILES | {
     *("song.json", "tokens.log", "reference.npz", "base.npz", "track.npz", "stage1.npz", "stage2.npz"),
     *(*TEXT_FILES, "preview.wav", "plot.png", ".lock"),
@@ -19,7 +19,7 @@ FILE_NAMES = AUDIO_FILES | {
 """Names that yuegguf reads, writes or deletes; other files in a song folder are never touched."""
 TAKE_NAME = re.compile(r"take-[1-9]\d{0,5}")
 MAX_DEPTH = 2
-"""Levels below a folder of FOLDER_NAMES that are checked: cache/SNAPSHOT/, export/stage1/."""
+"""Levels below a folder of FOLDER_NAMES that are checked: cache/SNAPSHOT/, export/stage1/, lease/NUMBER/."""
 
 
 def check_entries(folder: Path) -> None:

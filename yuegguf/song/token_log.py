@@ -25,8 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from yuegguf.errors import DamagedFile
+from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.files.atomic import flush_folder, read_limited, storage_errors, unshare
+from yuegguf.files.steady import check_steady
 from yuegguf.stages.stage1_task import END_OF_AUDIO
 
 HEADER = b"yuegguf tokens 2\n"
@@ -64,6 +65,7 @@ class TokenLog:
             fresh = not path.exists()
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
             try:
+                check_steady(path)  # another machine may have taken the song over before the file was opened
                 log, length = parse_log(read_limited(path, MAX_LOG_BYTES, RESTORE_HINT), path.name)
                 os.ftruncate(handle, length)
                 os.lseek(handle, 0, os.SEEK_END)
@@ -71,7 +73,7 @@ class TokenLog:
                     os.write(handle, HEADER)
                 if fresh:
                     flush_folder(path.parent)
-            except (DamagedFile, OSError):
+            except (DamagedFile, StorageError, OSError):
                 os.close(handle)
                 raise
         return cls(path, handle, log)

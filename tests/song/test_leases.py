@@ -1,0 +1,136 @@
+"""One process works in a song folder that machines share: a paused one that wakes up late changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from helpers import PROGRAMS, new_song
+from paused import TITLE
+
+from yuegguf.errors import FolderBusy, StorageError
+from yuegguf.song import lease
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.lease import leased, read_lease
+
+MOMENTS = ("workspace", "look", "rename", "append", "reopen")
+
+
+@contextmanager
+def paused(folder: Path, moment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lease of a song and is stopped at a moment of a write."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(PROGRAMS)}
+    command = [sys.executable, "-m", "paused", str(folder), moment]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+    try:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), status
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def woken(process: subprocess.Popen[str]) -> str:
+    """What a paused process says once it goes on to its end."""
+    process.send_signal(signal.SIGCONT)
+    return process.communicate(timeout=60)[0].strip()
+
+
+def holder(folder: Path) -> str:
+    found = read_lease(folder)
+    return found.holder.unit if found and found.holder else ""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot pause a process")
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_paused_process_that_wakes_up_late_changes_nothing(moment: str, tmp_path: Path) -> None:
+    folder = new_song(tmp_path)
+    with paused(folder.path, moment) as late:
+        kept = [7] if moment == "append" else []
+        lost = read_lease(folder.path)
+        with leased(folder.path, "unit 2", "there", lost), folder.claimed(by_lease=True):
+            with closing(folder.token_log()) as log:
+                assert list(log.codes(0)) == kept
+                log.append(0, 5)
+            folder.advance("draft", title="ours")
+            ours = {name: (folder.path / name).read_bytes() for name in ("song.json", "tokens.log")}
+            assert woken(late) == f"another machine has taken over {folder.path}"
+            assert {name: (folder.path / name).read_bytes() for name in ours} == ours
+            assert holder(folder.path) == "unit 2"
+            folder.advance("draft", title="ours again")  # the late one has not broken what we hold
+    assert SongFolder.open(folder.path).record.title == "ours again"
+    assert TITLE not in ours["song.json"].decode()
+    assert sorted(path.name for path in folder.path.iterdir()) == ["song.json", "tokens.log"]
+
+
+def test_a_process_that_was_not_taken_over_goes_on_after_its_pause(tmp_path: Path) -> None:
+    folder = new_song(tmp_path)
+    with paused(folder.path, "rename") as late:
+        with pytest.raises(FolderBusy), leased(folder.path, "unit 2", "there"):
+            raise AssertionError
+        assert woken(late) == "written"
+    assert SongFolder.open(folder.path).record.title == TITLE
+    assert read_lease(folder.path) is None
+
+
+def test_only_the_lease_that_was_looked_at_is_taken_over(tmp_path: Path) -> None:
+    folder = new_song(tmp_path)
+    with leased(folder.path, "unit 1", "a"):
+        first = read_lease(folder.path)
+        with leased(folder.path, "unit 2", "b", first):
+            with pytest.raises(FolderBusy), leased(folder.path, "unit 3", "c", first):
+                raise AssertionError
+            assert holder(folder.path) == "unit 2"
+    assert read_lease(folder.path) is None
+    with pytest.raises(FolderBusy), leased(folder.path, "unit 3", "c", first):  # it was given back meanwhile
+        raise AssertionError
+
+
+def test_a_holder_gives_signs_of_life_with_its_progress_until_it_is_taken_over(tmp_path: Path) -> None:
+    folder = new_song(tmp_path)
+    with leased(folder.path, "unit 1", "a") as held:
+        held.beat("draft", 3, 10, "verse")
+        seen = read_lease(folder.path)
+        assert seen is not None
+        assert seen.holder is not None
+        facts = (seen.holder.beat, seen.holder.phase, seen.holder.done, seen.holder.total, seen.holder.note)
+        assert facts == (1, "draft", 3, 10, "verse")
+        with leased(folder.path, "unit 2", "b", seen):
+            with pytest.raises(FolderBusy, match="has taken over"):
+                held.beat("draft", 4, 10)
+            with pytest.raises(FolderBusy):
+                held.check()
+    assert read_lease(folder.path) is None
+
+
+def test_a_command_outside_of_the_cluster_waits_for_a_lease_and_ends_one_without_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_song(tmp_path)
+    with leased(folder.path, "unit 1", "machine-7") as held:
+        with pytest.raises(FolderBusy, match="machine-7"), folder.claimed():
+            raise AssertionError
+        monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
+        with folder.claimed():
+            assert read_lease(folder.path) is None
+        with pytest.raises(StorageError, match="has taken over"):
+            held.check()
+
+
+def test_a_lease_does_not_break_the_lock_of_a_command(tmp_path: Path) -> None:
+    folder = new_song(tmp_path)
+    with (
+        folder.claimed(),
+        pytest.raises(FolderBusy),
+        leased(folder.path, "unit 1", "a"),
+        SongFolder.open(folder.path).claimed(by_lease=True),
+    ):
+        raise AssertionError
+    assert read_lease(folder.path) is None
