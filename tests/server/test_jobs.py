@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,37 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
 def test_no_folder_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         JobStore(tmp_path / "nowhere" / "queue.sqlite")
+
+
+def test_a_file_of_the_first_version_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    with closing(sqlite3.connect(path)) as old:
+        old.execute(
+            "CREATE TABLE jobs (song TEXT PRIMARY KEY, state TEXT NOT NULL, place REAL NOT NULL,"
+            " refine INTEGER NOT NULL DEFAULT 0, deaths INTEGER NOT NULL DEFAULT 0,"
+            " error TEXT NOT NULL DEFAULT '', warnings TEXT NOT NULL DEFAULT '[]',"
+            " uploads TEXT NOT NULL DEFAULT '', idempotency TEXT UNIQUE, digest TEXT NOT NULL DEFAULT '',"
+            " created REAL NOT NULL, started REAL, completed REAL)"
+        )
+        old.execute("INSERT INTO jobs (song, state, place, created) VALUES ('mine', 'queued', 1, 2)")
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    for _ in range(2):
+        store = JobStore(path)
+        (job,) = store.waiting("songs")
+        assert (job.song, job.task, job.result, job.created) == ("mine", "", "", 2)
+        store.close()
+
+
+def test_queues_have_their_own_order(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    for song in ("a", "b"):
+        store.queue(song)
+        store.insert_task(f"task {song}", "{}", "audio")
+    store.move("b", 0)
+    assert [job.song for job in store.waiting("songs")] == ["b", "a"]
+    assert [job.song for job in store.waiting("audio")] == ["task a", "task b"]
+    store.queue("task a")
+    assert [job.song for job in store.waiting("songs")] == ["b", "a", "task a"]
+    assert store.get("task a") is not None
+    store.close()

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cheap_serve import start_worker
+from cheap_serve import Processes
 from helpers import FAST, TEXT, Run, song_bytes
-from serving_client import BODY, WAIT, Client, IdleWorker, served
+from serving_client import BODY, WAIT, Client, Idle, served
 
 from yuegguf.errors import StorageError
 from yuegguf.files.atomic import locked_folder
-from yuegguf.server.dispatcher import Deliver
 from yuegguf.server.jobs import JobStore
 from yuegguf.server.settings import QUEUE_FILE
-from yuegguf.server.worker import WorkerFacts
-
-
-class Idle:
-    """Starts workers that do nothing, and knows the newest."""
-
-    def __init__(self) -> None:
-        self.started: list[IdleWorker] = []
-
-    def __call__(self, facts: WorkerFacts, deliver: Deliver) -> IdleWorker:
-        self.started.append(IdleWorker(facts, deliver))
-        return self.started[-1]
 
 
 @pytest.fixture
@@ -163,22 +147,16 @@ def test_a_worker_that_ends_twice_sets_its_song_aside(tmp_path: Path, idle: Idle
 
 
 def test_a_killed_worker_loses_nothing(tmp_path: Path, sung: Run) -> None:
-    pids: list[int | None] = []
-
-    def start(facts: WorkerFacts, deliver: Deliver) -> Any:
-        worker = start_worker(facts, deliver)
-        pids.append(worker.pid)
-        return worker
-
-    with served(tmp_path / "songs", start) as client:
+    processes = Processes()
+    with served(tmp_path / "songs", processes) as client:
         song = client.create({**BODY, "segment_seconds": 20, "sections": "1"})
         for event in client.events(song):
             if event["event"] == "progress":
-                os.kill(pids[0] or 0, signal.SIGKILL)
+                processes.kill_first()
                 break
         found = client.wait(song, "succeeded", "failed")
         assert found["status"] == "succeeded"
-        assert len(pids) == 2
+        assert len(processes.pids) == 2
         assert "killed by signal 9" in found["warnings"][0]
         alone = sung(*TEXT, *FAST[2:], "--segment-seconds", 20, "--sections", 1)
         assert song_bytes(tmp_path / "songs" / song) == song_bytes(alone)

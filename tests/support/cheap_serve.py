@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import cheap
 
 from yuegguf.server import serving
-from yuegguf.server.dispatcher import WorkerProcess
+from yuegguf.server.dispatcher import Deliver, WorkerProcess
 from yuegguf.server.worker import WorkerFacts, run_worker
 
 
@@ -20,6 +22,22 @@ def worker_main(link: Connection, facts: WorkerFacts) -> None:
 
 
 start_worker: Any = partial(WorkerProcess, main=worker_main)
+
+
+class Processes:
+    """Starts worker processes with cheap engines, and can kill the first."""
+
+    def __init__(self) -> None:
+        self.pids: list[int | None] = []
+
+    def __call__(self, facts: WorkerFacts, deliver: Deliver) -> Any:
+        worker = start_worker(facts, deliver)
+        self.pids.append(worker.pid)
+        return worker
+
+    def kill_first(self) -> None:
+        assert self.pids[0] is not None
+        os.kill(self.pids[0], signal.SIGKILL)
 
 
 def main() -> None:

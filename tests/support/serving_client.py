@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,23 @@ class IdleWorker:
 
     def stop(self) -> None:
         pass
+
+
+class Idle:
+    """Starts workers that do nothing, and knows all of them."""
+
+    def __init__(self) -> None:
+        self.started: list[IdleWorker] = []
+
+    def __call__(self, facts: WorkerFacts, deliver: Deliver) -> IdleWorker:
+        self.started.append(IdleWorker(facts, deliver))
+        return self.started[-1]
+
+
+def copied_song(source: Path, target: Path) -> Path:
+    """A copy of a song's folder, without its lock."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".lock"))
+    return target
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from yuegguf.errors import RequestError
 from yuegguf.models.resolve import CODEC_IDENTITY_FILE, ModelChoice
-from yuegguf.pipeline import create, preflight, rendering
+from yuegguf.pipeline import create, rendering
 from yuegguf.pipeline import takes as takes_of
 from yuegguf.pipeline.engines import open_codec
 from yuegguf.pipeline.extend import ExtendRequest
 from yuegguf.pipeline.run import run_song
 from yuegguf.pipeline.song_job import SongJob
-from yuegguf.pipeline.song_models import codec_of_song, describe_file, models_of_song
+from yuegguf.pipeline.song_models import describe_file, models_of_song
 from yuegguf.pipeline.takes import Take
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress, silent
@@ -228,12 +228,9 @@ def render(
     changed then.
     """
     opened = SongFolder.open(Path(folder))
-    preflight.check_output(output)
     chosen = models.codec if models else None
     with opened.claimed():
-        codec = codec_of_song(opened, Path(chosen) if chosen else None)
-        if not force:
-            rendering.check_replaceable(opened, output)
+        codec = rendering.check_rendering(opened, output, Path(chosen) if chosen else None, force)
         noted = {**opened.record.models, "codec": describe_file(codec / CODEC_IDENTITY_FILE)}
         threads = compute.threads if compute else None
         with closing(open_codec(codec, threads)) as engine:

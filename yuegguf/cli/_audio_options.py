@@ -10,7 +10,7 @@ import click
 
 from yuegguf.cli._groups import Group
 from yuegguf.cli._options import PATH, was_given
-from yuegguf.errors import RequestError
+from yuegguf.request.output_effects import CHECKED, check_effects
 from yuegguf.request.song_request import (
     FORMATS,
     MIX_MODES,
@@ -59,30 +59,13 @@ def _audio(
         year=date.today().year if year is None else year,
         cover=None if cover is None else str(cover.absolute()),
     )
-    check_effects(output)
-    if no_stems and was_given("stem_mode"):
-        raise RequestError("--stems has no effect with --no-stems", "leave one of them out")
+    check_given_effects(output)
     return output
 
 
-def check_effects(output: Output) -> None:
+def check_given_effects(output: Output) -> None:
     """Refuse options of the command line that do nothing beside the others. Raises RequestError."""
-    upstream = output.mix == "upstream"
-    idle = {
-        "--loudness": was_given("loudness")
-        and output.loudness is not None
-        and output.target_loudness is None,
-        "--fade": was_given("fade") and output.fade > 0 and upstream,
-        "--artist": was_given("artist") and not output.tags,
-        "--year": was_given("year") and not output.tags,
-        "--cover": was_given("cover") and not output.tags,
-        "--stereo": was_given("stereo") and output.stereo and upstream,
-        "--stems joined": was_given("stem_mode") and output.stem_mode == "joined" and upstream,
-    }
-    for option in (option for option, is_idle in idle.items() if is_idle):
-        level = "--mix upstream" if upstream else "--rescale"
-        cause = "--no-tags" if option in ("--artist", "--year", "--cover") else level
-        raise RequestError(f"{option} has no effect with {cause}", "leave one of them out")
+    check_effects(output, [name for name in CHECKED if was_given(name)])
 
 
 def lufs(value: str) -> float | None:

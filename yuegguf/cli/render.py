@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from yuegguf.api import songs as api
-from yuegguf.cli._audio_options import audio_options, check_effects
+from yuegguf.cli._audio_options import audio_options, check_given_effects
 from yuegguf.cli._completion import SONG
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show
@@ -75,7 +75,7 @@ def render(
     new = replace(old, **{NAMES[name]: getattr(audio, NAMES[name]) for name in said})
     if "stem_mode" in said:
         new = replace(new, stems=True)
-    check_effects(new)
+    check_given_effects(new)
     choice = ModelChoice(codec=codec) if codec else None
     machine = ComputeOptions(threads=threads)
     made = api.render(song, new, choice, compute=machine, force=force, progress=output.progress)

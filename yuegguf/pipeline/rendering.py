@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from yuegguf.codec.protocol import AudioCodec
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import flush_folder, storage_errors, workspace
 from yuegguf.files.steady import check_steady
+from yuegguf.pipeline.preflight import check_output
+from yuegguf.pipeline.song_models import codec_of_song
 from yuegguf.pipeline.write_audio import file_extras, write_song
 from yuegguf.progress import Progress
 from yuegguf.request.song_request import Output
@@ -17,6 +20,19 @@ from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import write_markers
 from yuegguf.song.record import SONG_AUDIO
 from yuegguf.song.state import finished_sections
+
+
+def check_rendering(folder: SongFolder, output: Output, codec: Path | None, force: bool) -> Path:
+    """Check all that writing a song's files anew needs, and return its codec; `codec` replaces its own.
+
+    Raises YueError.
+    """
+    check_output(output)
+    found = codec_of_song(folder, codec)
+    if not force:
+        check_replaceable(folder, output)
+    folder.load_codes()
+    return found
 
 
 def check_replaceable(folder: SongFolder, output: Output) -> None:

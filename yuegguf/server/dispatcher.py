@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from yuegguf.errors import YueError
 from yuegguf.files.atomic import is_locked
 from yuegguf.server.events import EventHub
-from yuegguf.server.jobs import Job, JobStore
+from yuegguf.server.jobs import Job, JobStore, Queue
 from yuegguf.server.problems import error_json
 from yuegguf.server.worker import WorkerFacts, run_worker
 
@@ -110,15 +110,16 @@ class DispatcherOptions:
     facts: WorkerFacts
     idle_seconds: float
     start: StartWorker = WorkerProcess
+    queue: Queue = "songs"
 
 
 class Dispatcher:
-    """Keeps a worker process supplied with songs."""
+    """Keeps a worker process supplied with the songs, or the tasks, of one queue."""
 
     def __init__(
-        self, store: JobStore, hub: EventHub, options: DispatcherOptions, path_of: Callable[[str], Path]
+        self, store: JobStore, hub: EventHub, options: DispatcherOptions, path_of: Callable[[Job], Path]
     ) -> None:
-        """`path_of` gives the folder of a song's id. Songs that an earlier server worked on go on."""
+        """`path_of` gives the folder of a row. Songs that an earlier server worked on go on."""
         self._store, self._hub, self._options, self._path_of = store, hub, options, path_of
         self._inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._worker: WorkerLink | None = None
@@ -134,10 +135,14 @@ class Dispatcher:
         """Begin to work on the queue."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop the worker at the next token; songs in work go on when the server starts again."""
+    def ask_to_stop(self) -> None:
+        """Have the worker stop at the next token; songs in work go on when the server starts again."""
         self._stop_was_asked.set()
         self._inbox.put({"event": "stop"})
+
+    def stop(self) -> None:
+        """Stop the worker, and wait until it has."""
+        self.ask_to_stop()
         self._thread.join()
 
     def wake(self) -> None:
@@ -201,15 +206,21 @@ class Dispatcher:
             self._store.warn(song, message["text"])
             self._hub.publish(song, "warning", {"message": message["text"]})
         elif event == "ended" and song in self._active:
-            self._end(song, message["outcome"], message["error"])
+            self._end(song, message["outcome"], message["error"], message.get("result"))
         elif event == "died":
             self._worker = None
             if not self._stopping:
                 self._bury(message["code"])
 
-    def _end(self, song: str, outcome: str, error: dict[str, Any] | None) -> None:
-        if outcome == "succeeded":
-            self._finish(song, "succeeded")
+    def _end(
+        self, song: str, outcome: str, error: dict[str, Any] | None, result: dict[str, Any] | None
+    ) -> None:
+        if outcome == "succeeded" and result and result.get("generate"):
+            self._store.queue(song)  # in the queue of songs, for whose dispatcher it is now
+            self._drop(song)
+            self._hub.publish(song, "status", {"status": "queued"})
+        elif outcome == "succeeded":
+            self._finish(song, "succeeded", result=result)
         elif outcome == "failed":
             self._finish(song, "failed", error)
         elif self._active[song]:
@@ -218,8 +229,14 @@ class Dispatcher:
             self._store.change(song, "queued")
             self._drop(song)
 
-    def _finish(self, song: str, state: Any, error: dict[str, Any] | None = None) -> None:
-        self._store.change(song, state, error=error or "", completed=time.time())
+    def _finish(
+        self,
+        song: str,
+        state: Any,
+        error: dict[str, Any] | None = None,
+        result: dict[str, Any] | None = None,
+    ) -> None:
+        self._store.change(song, state, error=error or "", result=result or "", completed=time.time())
         self._drop(song)
         self._hub.publish(song, "done", {"status": state, "error": error})
 
@@ -254,8 +271,11 @@ class Dispatcher:
                 self._worker = self._options.start(self._options.facts, self._inbox.put)
             self._store.change(job.song, "processing", started=job.started or time.time())
             self._active[job.song] = False
-            folder = str(self._path_of(job.song))
-            self._worker.send({"do": "song", "song": job.song, "folder": folder, "refine": job.refine})
+            facts = {"song": job.song, "folder": str(self._path_of(job))}
+            if job.task:
+                self._worker.send({"do": "task", **facts, "task": job.task, "uploads": job.uploads})
+            else:
+                self._worker.send({"do": "song", **facts, "refine": job.refine})
             self._hub.publish(job.song, "status", {"status": "processing"})
         idle = not self._active and time.monotonic() - self._idle_since > self._options.idle_seconds
         if idle and self._worker is not None:
@@ -267,11 +287,11 @@ class Dispatcher:
         active = [self._store.get(song) for song in self._active]
         if any(job is not None and job.deaths for job in active):
             return None
-        for job in self._store.all("queued"):
+        for job in self._store.waiting(self._options.queue):
             if job.deaths and self._active:
                 return None
             try:
-                folder = self._path_of(job.song)
+                folder = self._path_of(job)
             except YueError as error:  # deleted by hand
                 self._finish(job.song, "failed", error_json(error))
                 continue

@@ -13,19 +13,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from yuegguf.errors import DamagedFile, StorageError
 
 State = Literal["new", "queued", "processing", "succeeded", "failed", "canceled"]
 ACTIVE: tuple[State, ...] = ("new", "queued", "processing")
 """States of songs that the server still works on."""
+Queue = Literal["songs", "audio", "models"]
+"""Rows of one queue wait for each other; every queue has a worker process of its own."""
+QUEUES: tuple[Queue, ...] = get_args(Queue)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     song TEXT PRIMARY KEY,
     state TEXT NOT NULL,
     place REAL NOT NULL,
     refine INTEGER NOT NULL DEFAULT 0,
+    queue TEXT NOT NULL DEFAULT 'songs',
+    task TEXT NOT NULL DEFAULT '',
+    result TEXT NOT NULL DEFAULT '',
     deaths INTEGER NOT NULL DEFAULT 0,
     error TEXT NOT NULL DEFAULT '',
     warnings TEXT NOT NULL DEFAULT '[]',
@@ -37,7 +43,9 @@ CREATE TABLE IF NOT EXISTS jobs (
     completed REAL
 )
 """
-VERSION = 1
+VERSION = 2
+ADDED = {"queue": "'songs'", "task": "''", "result": "''"}
+"""Columns that a file of version 1 lacks, and their defaults."""
 MAX_WARNINGS = 50
 """Most warnings that a row keeps."""
 
@@ -53,6 +61,11 @@ class Job:
     """Place in the order of the queue; the smallest comes first."""
     refine: bool
     """Whether the song goes on beyond the draft that it was asked for."""
+    queue: Queue
+    task: str
+    """JSON of what is to be done, see `tasks.Task`; empty = generate the song."""
+    result: str
+    """JSON object of what the task made, or empty."""
     deaths: int
     """Times that the worker process ended while it worked on the song."""
     error: str
@@ -86,8 +99,12 @@ class JobStore:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
                 raise DamagedFile(f"{path} was made by a newer yuegguf", "update yuegguf to open it")
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute(SCHEMA)
+            for column, default in ADDED.items() if version == 1 else ():
+                self._db.execute(f"ALTER TABLE jobs ADD COLUMN {column} TEXT NOT NULL DEFAULT {default}")
             self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._db.execute("COMMIT")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -117,6 +134,10 @@ class JobStore:
             query = f"SELECT {COLUMNS} FROM jobs {condition} ORDER BY place, created"
             return [_job(row) for row in self._db.execute(query, states)]
 
+    def waiting(self, queue: Queue) -> list[Job]:
+        """The waiting rows of a queue, in its order."""
+        return [job for job in self.all("queued") if job.queue == queue]
+
     def get(self, song: str) -> Job | None:
         """The row of a song, or None."""
         return self._first("song", song)
@@ -134,31 +155,52 @@ class JobStore:
         self, song: str, *, uploads: str = "", idempotency: str | None = None, digest: str = ""
     ) -> None:
         """Add a song in the state "new": its folder is about to appear."""
-        with self._errors():
-            values = (song, "new", self._last_place() + 1, uploads, idempotency, digest, time.time())
-            self._db.execute(
-                "INSERT INTO jobs (song, state, place, uploads, idempotency, digest, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                values,
-            )
+        self._add(song, "new", uploads=uploads, idempotency=idempotency, digest=digest)
 
-    def queue(self, song: str, *, refine: bool | None = None) -> None:
-        """Put a song at the end of the queue, with a row if it has none."""
+    def insert_task(
+        self,
+        name: str,
+        task: str,
+        queue: Queue,
+        *,
+        uploads: str = "",
+        idempotency: str | None = None,
+        digest: str = "",
+    ) -> None:
+        """Add a task to the end of a queue; `name` is its id, or that of the song that it makes."""
+        facts = {"uploads": uploads, "idempotency": idempotency, "digest": digest}
+        self._add(name, "queued", task=task, queue=queue, **facts)
+
+    def _add(self, song: str, state: State, **values: Any) -> None:
+        with self._errors():
+            row = {
+                "song": song,
+                "state": state,
+                "place": self._last_place() + 1,
+                "created": time.time(),
+                **values,
+            }
+            columns, marks = ", ".join(row), ", ".join("?" * len(row))
+            self._db.execute(f"INSERT INTO jobs ({columns}) VALUES ({marks})", tuple(row.values()))
+
+    def queue(self, song: str, *, refine: bool | None = None, task: str = "", queue: Queue = "songs") -> None:
+        """Put a song at the end of a queue, to be generated or for a task, with a row if it has none."""
         with self._errors():
             place = self._last_place() + 1
             self._db.execute(
-                "INSERT INTO jobs (song, state, place, created) VALUES (?, 'queued', ?, ?)"
+                "INSERT INTO jobs (song, state, place, task, queue, created) VALUES (?, 'queued', ?, ?, ?, ?)"
                 " ON CONFLICT (song) DO UPDATE SET state = 'queued', place = excluded.place,"
-                " error = '', deaths = 0, completed = NULL",
-                (song, place, time.time()),
+                " task = excluded.task, queue = excluded.queue, result = '', error = '', deaths = 0,"
+                " completed = NULL",
+                (song, place, task, queue, time.time()),
             )
             if refine is not None:
                 self._db.execute("UPDATE jobs SET refine = ? WHERE song = ?", (refine, song))
 
     def change(self, song: str, state: State, **values: Any) -> None:
-        """Set the state of a song, and other columns; "error" and "warnings" are given as JSON values."""
+        """Set the state of a song, and other columns; those of JSON are given as its values."""
         values = {
-            name: json.dumps(value) if name in ("error", "warnings") and value != "" else value
+            name: json.dumps(value) if name in ("error", "warnings", "result") and value != "" else value
             for name, value in values.items()
         }
         names = ["state", *values]
@@ -176,9 +218,10 @@ class JobStore:
                 self.change(song, job.state, warnings=[*known, sentence])
 
     def move(self, song: str, position: int) -> None:
-        """Put a waiting song at a position of the queue, from 0 on."""
+        """Put a waiting song at a position of its queue, from 0 on."""
         with self._errors():
-            waiting = [job.song for job in self.all("queued") if job.song != song]
+            job = self.get(song)
+            waiting = [each.song for each in self.waiting(job.queue) if each.song != song] if job else []
             waiting.insert(position, song)
             self._db.execute("BEGIN IMMEDIATE")
             try:

@@ -26,7 +26,7 @@ router = APIRouter()
 @router.get("/health")
 def health(service: TheService) -> dict[str, Any]:
     """Say whether the server works, without a key."""
-    worker = "busy" if service.dispatcher.busy else "idle"
+    worker = "busy" if service.queues.busy else "idle"
     waiting = service.counts().get("queued", 0)
     return {"status": "ok", "version": __version__, "worker": worker, "queue": waiting}
 
@@ -93,9 +93,8 @@ def metrics(service: TheService) -> PlainTextResponse:
 
 
 def _memory(service: Service) -> list[tuple[str, int]]:
-    worker = service.dispatcher.worker_pid
-    sizes = {
-        "server": hardware.resident_memory(),
-        "worker": None if worker is None else hardware.resident_memory(worker),
-    }
+    sizes = {"server": hardware.resident_memory()}
+    for queue, pid in service.queues.worker_pids.items():
+        name = "worker" if queue == "songs" else f"worker of {queue}"
+        sizes[name] = None if pid is None else hardware.resident_memory(pid)
     return [(name, size) for name, size in sizes.items() if size is not None]

@@ -13,20 +13,19 @@ from typing import Any
 
 from yuegguf.exchange.zip_bundle import write_bundle
 from yuegguf.files.atomic import is_locked, locked_folder, storage_errors
-from yuegguf.measure.forecast import forecast
 from yuegguf.pipeline import create, takes
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import models_of_song
 from yuegguf.progress import Event, Progress
-from yuegguf.request.fit import section_fit
-from yuegguf.server.dispatcher import Dispatcher, DispatcherOptions, StartWorker, WorkerProcess
+from yuegguf.server.dispatcher import StartWorker, WorkerProcess
 from yuegguf.server.events import EventHub
-from yuegguf.server.jobs import ACTIVE, Job, JobStore
+from yuegguf.server.jobs import ACTIVE, QUEUES, Job, JobStore, Queue
 from yuegguf.server.problems import HttpProblem
+from yuegguf.server.queues import Queues
 from yuegguf.server.settings import LOCK_FILE, QUEUE_FILE, Settings
 from yuegguf.server.shelf import Link, Shelf, no_such_song, song_json
+from yuegguf.server.song_check import checked
 from yuegguf.server.song_input import ExtendInput, ParsedSong
-from yuegguf.server.worker import WorkerFacts
 from yuegguf.song.library import remove_songs
 
 RETRY_SECONDS = 30
@@ -47,7 +46,9 @@ class Service:
     def __init__(self, settings: Settings, start: StartWorker = WorkerProcess) -> None:
         """Lock the folder and open the queue; `start` starts a worker. Raises YueError."""
         self.settings, self.shelf, self.hub = settings, Shelf(settings.songs), EventHub()
-        self._held, self._creating, self._bundling = ExitStack(), threading.Lock(), threading.Lock()
+        self._held, self._bundling = ExitStack(), threading.Lock()
+        self.creating = threading.Lock()
+        """Held while a song or a task is checked and put into the queue."""
         with storage_errors(settings.songs):
             settings.songs.mkdir(parents=True, exist_ok=True)
         busy = f"{settings.songs} is served by another yuegguf serve"
@@ -59,19 +60,21 @@ class Service:
         except BaseException:
             self._held.close()
             raise
-        facts = WorkerFacts(settings.compute, settings.parallel)
-        options = DispatcherOptions(facts, settings.idle_unload, start)
-        self.dispatcher = Dispatcher(self.store, self.hub, options, self.shelf.path)
+        self.queues = Queues(settings, self.store, self.hub, start, self._folder_of)
 
     def start(self) -> None:
-        """Begin to work on the queue."""
-        self.dispatcher.start()
+        """Begin to work on the queues."""
+        self.queues.start()
 
     def stop(self) -> None:
         """Stop at the next token, and unlock the folder; what is in work goes on at the next start."""
         self.hub.close()
-        self.dispatcher.stop()
+        self.queues.stop()
         self._held.close()
+
+    def _folder_of(self, job: Job) -> Path:
+        """The folder of a row's song. Raises HttpProblem."""
+        return self.shelf.path(job.song)
 
     def _recover(self) -> None:
         """Put songs that an earlier server worked on back into the queue, at their places."""
@@ -91,7 +94,7 @@ class Service:
     def song(self, song: str, link: Link) -> dict[str, Any]:
         """The JSON object of a song. Raises HttpProblem."""
         folder, job = self.shelf.path(song), self.store.get(song)
-        progress = self.dispatcher.progress.get(song)
+        progress = self.queues.progress_of(song)
         try:
             found = song_json(song, folder, job, progress, link)
         except FileNotFoundError as error:  # deleted since it was looked up
@@ -100,7 +103,7 @@ class Service:
         return found
 
     def _position(self, job: Job | None) -> dict[str, int] | None:
-        waiting = [each.song for each in self.store.all("queued")]
+        waiting = [] if job is None else [each.song for each in self.store.waiting(job.queue)]
         if job is None or job.song not in waiting:  # the worker may have got it since the row was read
             return None
         return {"position": waiting.index(job.song)}
@@ -108,13 +111,16 @@ class Service:
     def listed(self, status: str | None, limit: int, after: str | None, link: Link) -> dict[str, Any]:
         """Songs from the newest on, those behind the id `after`. Raises HttpProblem."""
         rows = {job.song: job for job in self.store.all()}
-        waiting = [job.song for job in self.store.all("queued")]
+        waiting = {
+            job.song: position for queue in QUEUES for position, job in enumerate(self.store.waiting(queue))
+        }
         songs = []
         for song, folder in self.shelf.ids().items():
             with suppress(FileNotFoundError):  # deleted since it was listed
-                progress = self.dispatcher.progress.get(song)
-                found = song_json(song, folder, rows.get(song), progress, link, whole=False)
-                found["queue"] = {"position": waiting.index(song)} if song in waiting else None
+                found = song_json(
+                    song, folder, rows.get(song), self.queues.progress_of(song), link, whole=False
+                )
+                found["queue"] = {"position": waiting[song]} if song in waiting else None
                 songs.append(found)
         songs.sort(key=lambda each: (each["created_at"], each["id"]), reverse=True)
         if after is not None:
@@ -130,23 +136,7 @@ class Service:
     def check(self, parsed: ParsedSong) -> dict[str, Any]:
         """Sections, their fit, and the expected time, memory and disk of a song. Raises YueError."""
         warnings: list[str] = []
-        job = self._job(parsed, _collect(warnings))
-        expected = forecast(job)
-        fits = [
-            section_fit(section, job.song.request.segment_seconds, job.song.request.genre)
-            for section in job.song.sections
-        ]
-        sections = [
-            {
-                "label": fit.label,
-                "seconds": fit.seconds,
-                "syllables": fit.syllables,
-                "verdict": fit.verdict,
-                "advice": fit.advice,
-            }
-            for fit in fits
-        ]
-        return {"sections": sections, "warnings": warnings, "model": job.models.name, **expected.to_json()}
+        return checked(self._job(parsed, _collect(warnings)), warnings)
 
     def known(self, idempotency: Idempotency) -> str | None:
         """The song that a request with this key has made before. Raises HttpProblem for another body."""
@@ -166,7 +156,7 @@ class Service:
         A request that was made before, by its key, gives the same song.
         """
         warnings: list[str] = []
-        with self._creating:
+        with self.creating:
             if (song := self.known(idempotency)) is not None:
                 return song
             self.check_room()
@@ -182,7 +172,7 @@ class Service:
     def extend(self, song: str, body: ExtendInput) -> str:
         """Queue a song that goes on from another one; its id. Raises YueError."""
         warnings: list[str] = []
-        with self._creating:
+        with self.creating:
             self.check_room()
             old = self.shelf.open(song)
             models = models_of_song(old)
@@ -211,7 +201,7 @@ class Service:
         self.store.queue(folder.name)
         for warning in warnings:
             self.store.warn(folder.name, warning)
-        self.dispatcher.wake()
+        self.queues.wake()
         return str(folder.name)
 
     def check_room(self) -> None:
@@ -242,21 +232,35 @@ class Service:
         if job.state == "queued":
             self.store.change(song, "canceled")
             self.hub.publish(song, "done", {"status": "canceled", "error": None})
-        self.dispatcher.cancel(song)  # also where the worker got it in this moment
+        self.queues.cancel(song)  # also where a worker got it in this moment
 
-    def resume(self, song: str, *, refine: bool = False) -> None:
-        """Queue a song that is not in work; with `refine`, beyond the draft that it was asked for."""
+    def check_idle(self, song: str) -> tuple[Path, Job | None]:
+        """The folder and the row of a song that nobody works on, while there is room in the queue.
+
+        Raises HttpProblem.
+        """
         folder, job = self.shelf.path(song), self.store.get(song)
         if job is not None and job.state in ACTIVE:
             raise HttpProblem(409, "in_work", "the song is in the queue already", "wait for it, or cancel it")
         if any(is_locked(path) for path in (folder, *Shelf.takes(folder))):
             raise HttpProblem(409, "in_work", "another yuegguf works on the song", "wait for it to end")
         self.check_room()
+        return folder, job
+
+    def resume(self, song: str, *, refine: bool = False) -> None:
+        """Queue a song that is not in work; with `refine`, beyond the draft that it was asked for."""
+        folder, job = self.check_idle(song)
         if refine and Shelf.takes(folder) and not (folder / "song.json").is_file():
             raise HttpProblem(409, "is_takes", "it is a folder of takes", "keep some of them: POST …/keep")
         self.store.queue(song, refine=refine or bool(job and job.refine))
         self.hub.publish(song, "status", {"status": "queued"})
-        self.dispatcher.wake()
+        self.queues.wake()
+
+    def begin_task(self, song: str, task: str, queue: Queue) -> None:
+        """Queue a task on a song that is not in work, which `check_idle` has said."""
+        self.store.queue(song, task=task, queue=queue)
+        self.hub.publish(song, "status", {"status": "queued"})
+        self.queues.wake(queue)
 
     def keep(self, song: str, numbers: tuple[int, ...]) -> list[str]:
         """Queue the takes of these numbers to be finished; their ids. Raises YueError."""

@@ -118,6 +118,7 @@ def song_json(
         "object": "song",
         "title": lead.title,
         "status": _status(job, summaries),
+        "task": task_name(job),
         "phase": lead.state,
         "draft": all(each.state == "draft done" for each in summaries),
         "created_at": _time(job.created if job else _changed(folder)),
@@ -136,6 +137,11 @@ def song_json(
     }
     body["resumable"] = body["status"] in ("interrupted", "failed", "canceled") and lead.state != "damaged"
     return {**body, "input": _input(takes[0] if takes else folder)} if whole else body
+
+
+def task_name(job: Job | None) -> str | None:
+    """Name of a row's task, such as "render"; None where its song is generated."""
+    return str(json.loads(job.task)["type"]) if job is not None and job.task else None
 
 
 def _status(job: Job | None, summaries: list[SongSummary]) -> str:

@@ -120,6 +120,30 @@ class ExtendInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         )
 
 
+class RetakeInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a request for a song that has one section of another one generated again."""
+
+    section: Annotated[int, Meta(ge=1, le=10_000)]
+    """Number of the section, from 1."""
+    seed: Seed | None = None
+    keep_after: bool = False
+    """Keep what follows, joined hard; else it is left out."""
+    lyrics: str | None = None
+    name: Name | None = None
+    candidates: Annotated[int, Meta(ge=1, le=MOST_TAKES)] = 1
+
+    def extension(self) -> ExtendInput:
+        """The body of an extension with the same meaning."""
+        return ExtendInput(
+            seed=self.seed,
+            retake=self.section,
+            keep_after=self.keep_after,
+            lyrics=self.lyrics,
+            name=self.name,
+            candidates=self.candidates,
+        )
+
+
 class KeepInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of a request that finishes takes."""
 

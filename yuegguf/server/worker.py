@@ -3,11 +3,12 @@
 Messages are JSON objects, one per message of a `multiprocessing` connection.
 
     to the worker      {"do": "song", "song": ID, "folder": PATH, "refine": false}
+                       {"do": "task", "song": ID, "folder": PATH, "task": JSON, "uploads": NAME}
                        {"do": "cancel", "song": ID}    {"do": "stop"}
     to the server      {"event": "progress", "song": ID, "facts": {…}}
                        {"event": "warning", "song": ID, "text": "…"}
                        {"event": "ended", "song": ID, "outcome": "succeeded", "failed", "interrupted" or
-                        "busy", "error": {…}}
+                        "busy", "error": {…}, "result": {…} of a task}
 
 What a song has reached is in its folder alone, so the process may be killed at any moment.
 """
@@ -40,10 +41,8 @@ from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, ProgressSum
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.server.problems import error_json
+from yuegguf.server.tasks import REPORT_SECONDS, TaskProgress, read_task, run_task
 from yuegguf.song.folder import SongFolder
-
-REPORT_SECONDS = 0.5
-"""Least seconds between two reports of a phase."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +131,9 @@ class Worker:
         while self._waiting and not self._stop.is_set():
             message = self._waiting.popleft()
             song = message["song"]
+            if message["do"] == "task":
+                self._do_task(song, message)
+                continue
             try:
                 active = self._begin(song, Path(message["folder"]), message["refine"])
             except Exception as error:
@@ -145,6 +147,24 @@ class Worker:
             scheduler.submit(*active.works)
             return True
         return False
+
+    def _do_task(self, song: str, message: dict[str, Any]) -> None:
+        """Do a task to its end; it stops at its next event once it is cancelled or the server stops."""
+        try:
+            report = TaskProgress(
+                lambda facts: self._send({**facts, "song": song}), partial(self._check_task, song)
+            )
+            task = read_task(message["task"])
+            result = run_task(task, Path(message["folder"]), self._facts.compute, report)
+        except Exception as error:
+            self._report_end(song, error)
+        else:
+            self._report_end(song, None, result)
+
+    def _check_task(self, song: str) -> None:
+        """Raise Interrupted once a task is to stop."""
+        if self._stop.is_set() or song in self._cancelled:
+            raise Interrupted("stopped")
 
     def _begin(self, song: str, folder: Path, refine: bool) -> _ActiveSong:
         """The works of a song's folder, or of the takes in it. Raises YueError."""
@@ -212,7 +232,7 @@ class Worker:
             course = active.remaining.course(frames)
             course_cache().keep(course, *song_facts(active.works[0].folder, len(active.works)))
 
-    def _report_end(self, song: str, error: Exception | None) -> None:
+    def _report_end(self, song: str, error: Exception | None, result: dict[str, Any] | None = None) -> None:
         with self._lock:
             self._songs.pop(song, None)
             self._cancelled.discard(song)
@@ -222,7 +242,7 @@ class Worker:
         if isinstance(error, FolderBusy):
             outcome = "busy"
         facts = None if error is None else error_json(explained(error))
-        self._send({"event": "ended", "song": song, "outcome": outcome, "error": facts})
+        self._send({"event": "ended", "song": song, "outcome": outcome, "error": facts, "result": result})
 
     def _send(self, message: dict[str, Any]) -> None:
         try:

@@ -1,0 +1,28 @@
+"""A song that is checked without being made, as a JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from yuegguf.measure.forecast import forecast
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.request.fit import section_fit
+
+
+def checked(job: SongJob, warnings: Sequence[str]) -> dict[str, Any]:
+    """Sections, their fit, and the expected time, memory and disk of a job. Raises YueError."""
+    expected, request = forecast(job), job.song.request
+    fits = [section_fit(section, request.segment_seconds, request.genre) for section in job.song.sections]
+    sections = [
+        {
+            "label": fit.label,
+            "seconds": fit.seconds,
+            "syllables": fit.syllables,
+            "verdict": fit.verdict,
+            "advice": fit.advice,
+        }
+        for fit in fits
+    ]
+    facts = {"sections": sections, "warnings": list(warnings), "model": job.models.name}
+    return {**facts, **expected.to_json()}

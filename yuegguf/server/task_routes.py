@@ -1,0 +1,31 @@
+"""Routes of what a worker does with a song besides generating it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from yuegguf.server import song_tasks
+from yuegguf.server.requests import JsonBody, TheLink, TheService, body_of
+from yuegguf.server.song_input import RetakeInput, read_body
+from yuegguf.server.task_input import RenderInput
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/songs/{song}/render", status_code=202, openapi_extra=body_of("RenderInput"))
+def render(service: TheService, link: TheLink, song: str, body: JsonBody) -> dict[str, Any]:
+    """Write a finished song's files anew: another mix, level or format; what is left out stays."""
+    song_tasks.render(service, song, read_body(body, RenderInput))
+    return service.song(song, link)
+
+
+@router.post("/songs/{song}/retake", status_code=202, openapi_extra=body_of("RetakeInput"))
+def retake(service: TheService, link: TheLink, song: str, body: JsonBody) -> JSONResponse:
+    """Make a new song of this one, with one section generated again."""
+    made = service.extend(song, read_body(body, RetakeInput).extension())
+    where = f"{service.settings.prefix}/v1/songs/{quote(made)}"
+    return JSONResponse(service.song(made, link), 202, {"Location": where})
