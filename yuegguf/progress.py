@@ -22,6 +22,8 @@ class Event:
     """Current activity, for people: "section 2 of 6, chorus"."""
     warning: str = ""
     """Warning for the user; such an event carries no progress."""
+    section: int = 0
+    """Number of the section that is being drafted, from 1; 0 in all else."""
 
 
 Progress = Callable[[Event], None]

@@ -72,6 +72,15 @@ def test_events_are_followed_and_gone_on_with(client: Client) -> None:
     assert shares == sorted(shares)
     phases = [each["data"]["phase"] for each in seen if each["event"] == "progress"]
     assert list(dict.fromkeys(phases)) == ["draft", "refine", "master"]
+    sections = [each["data"] for each in seen if each["event"] == "section"]
+    assert sections == [
+        {"number": 1, "label": "verse", "seconds": 1.0},
+        {"number": 2, "label": "chorus", "seconds": 1.0},
+    ]
+    preview = [each["data"] for each in seen if each["event"] == "preview"][-1]
+    file = client.song(song)["files"][2]
+    assert (preview["name"], preview["bytes"]) == (file["name"], file["bytes"])
+    assert preview["seconds"] == 2.0
     follow = client.events(song, seen[1]["id"])
     assert [next(follow)["id"] for _ in seen[2:]] == [each["id"] for each in seen[2:]]
     follow.close()
@@ -91,8 +100,14 @@ def _until_done(client: Client, song: str) -> Iterator[dict[str, object]]:
 
 def test_takes_are_drafted_and_kept(client: Client) -> None:
     song = client.create({**BODY, "candidates": 2})
-    found = client.wait(song, "succeeded", "failed")
+    seen = list(_until_done(client, song))
+    found = client.song(song)
     assert (found["status"], found["draft"]) == ("succeeded", True)
+    ended = [each["data"] for each in seen if each["event"] == "take"]
+    assert sorted(each["id"] for each in ended) == found["takes"]
+    assert all(each["error"] is None for each in ended)
+    sections = [each["data"] for each in seen if each["event"] == "section"]
+    assert sorted((each["take"], each["number"]) for each in sections) == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert found["takes"] == [f"{song}:take-1", f"{song}:take-2"]
     take = client.song(found["takes"][1])
     assert [file["name"] for file in take["files"]] == ["draft.wav", "preview.wav"]

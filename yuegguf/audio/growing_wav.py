@@ -87,6 +87,12 @@ class GrowingWav:
             data = data[os.write(self._handle, data) :]
 
 
+def samples_in(data: bytes) -> int:
+    """Number of samples of a growing WAV file whose first bytes, as far as the first sample, are `data`."""
+    place = data.find(b"data")
+    return int.from_bytes(data[place + 4 : place + 8], "little") // SAMPLE_BYTES if place >= 0 else 0
+
+
 def to_pcm(wave: NDArray[np.float32]) -> NDArray[np.int16]:
     """Wave [S] in -1 … 1 → 16-bit samples, rounded, clipped at full scale."""
     steps: NDArray[np.int16] = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)

@@ -106,15 +106,14 @@ def stage1_task(
     conditioning: Conditioning,
 ) -> Stage1Task:
     """Stage 1's task for a song."""
-    song, request, base, caps = folder.song, folder.request, folder.load_kept_part(), frame_caps(folder)
+    song, request, base, caps = folder.song, folder.request, folder.load_kept_part(), drafted_caps(folder)
     built = prompt.build(
         encode, vocab, request.genre, song.all_sections, song.sections, reference=conditioning.reference
     )
-    drawn = len(caps) - (len(base.after_frames) if base else 0)
     kept = base.prefix if base else KeptPrefix()
     return Stage1Task(
-        replace(built, sections=built.sections[:drawn]),
-        caps[:drawn],
+        replace(built, sections=built.sections[: len(caps)]),
+        caps,
         request.sampling,
         request.seed,
         [section.label for section in song.sections],
@@ -137,6 +136,12 @@ def frame_caps(folder: SongFolder) -> list[int]:
         caps[:whole] = base.frames[:whole]
         caps[len(caps) - len(base.after_frames) :] = base.after_frames
     return caps
+
+
+def drafted_caps(folder: SongFolder) -> list[int]:
+    """Most frames of each section of a song, as far as they are drafted: without those kept behind them."""
+    caps, base = frame_caps(folder), folder.load_kept_part()
+    return caps[: len(caps) - len(base.after_frames)] if base else caps
 
 
 def fault_check(

@@ -202,6 +202,8 @@ class Dispatcher:
         elif event == "progress" and song in self._active:
             self.progress[song] = message["facts"]
             self._hub.publish(song, "progress", message["facts"])
+        elif event == "step" and song in self._active:
+            self._hub.publish(song, message["kind"], message["facts"])
         elif event == "warning":
             self._store.warn(song, message["text"])
             self._hub.publish(song, "warning", {"message": message["text"]})

@@ -24,7 +24,7 @@ class SongEvent:
 
     number: int
     kind: str
-    """status, progress, warning or done."""
+    """status, progress, section, preview, take, warning or done."""
     data: dict[str, Any]
 
 

@@ -98,7 +98,7 @@ def get(service: TheService, link: TheLink, song: str) -> dict[str, Any]:
 def events(
     service: TheService, link: TheLink, song: str, last_event_id: Annotated[str, Header(max_length=100)] = ""
 ) -> StreamingResponse:
-    """Follow a song by server-sent events: status, progress, warning, done."""
+    """Follow a song by server-sent events: status, progress, section, preview, take, warning, done."""
     since = service.hub.newest()
     status = service.song(song, link)
     stream = service.hub.listen(song, last_event_id, status, since)

@@ -7,6 +7,7 @@ Messages are JSON objects, one per message of a `multiprocessing` connection.
                        {"do": "cancel", "song": ID}    {"do": "stop"}
     to the server      {"event": "progress", "song": ID, "facts": {…}}
                        {"event": "warning", "song": ID, "text": "…"}
+                       {"event": "step", "song": ID, "kind": "section", "preview" or "take", "facts": {…}}
                        {"event": "ended", "song": ID, "outcome": "succeeded", "failed", "interrupted" or
                         "busy", "error": {…}, "result": {…} of a task}
 
@@ -40,6 +41,7 @@ from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, ProgressSum
 from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.server.draft_events import DraftEvents
 from yuegguf.server.problems import error_json
 from yuegguf.server.tasks import REPORT_SECONDS, TaskProgress, read_task, run_task
 from yuegguf.song.folder import SongFolder
@@ -72,6 +74,8 @@ class _ActiveSong:
     """A song, or takes of one, in this process."""
 
     works: list[SongWork]
+    drafts: list[DraftEvents]
+    """Events of each work while it is drafted."""
     remaining: RemainingTime = field(default_factory=RemainingTime)
     phase: str = ""
     next_report: float = 0.0
@@ -174,14 +178,19 @@ class Worker:
         course = None
         with suppress(YueError):  # without a home folder nothing is remembered
             course = course_cache().find(*song_facts(songs[0], len(songs)))
-        active = _ActiveSong([], RemainingTime(course, PHASES[:1] if drafts else PHASES))
+        numbers = range(1, len(songs) + 1) if len(songs) > 1 else [0]
+        events = [
+            DraftEvents(each, partial(self._step, song), number)
+            for number, each in zip(numbers, songs, strict=True)
+        ]
+        active = _ActiveSong([], events, RemainingTime(course, PHASES[:1] if drafts else PHASES))
         parts = ProgressSum(partial(self._progress, song, active), len(songs), "takes")
         active.works = [
             SongWork(
                 each,
                 models,
                 self._facts.compute,
-                parts.part(number, f"take {number}"),
+                events[number - 1].beside(parts.part(number, f"take {number}")),
                 early=_without_draft if refine else _as_it_was,
                 at_end=partial(self._song_ended, song),
             )
@@ -204,6 +213,8 @@ class Worker:
             "phase_index": PHASES.index(event.phase) + 1 if event.phase in PHASES else 0,
             "phases": len(PHASES),
             "done": round(active.remaining.share, 4),
+            "section": event.section or None,
+            "sections": len(active.works[0].folder.song.sections),
             "note": event.note,
             "elapsed_seconds": round(active.remaining.elapsed, 1),
             "eta_seconds": None if left is None else round(left, 1),
@@ -211,9 +222,17 @@ class Worker:
         }
         self._send({"event": "progress", "song": song, "facts": facts})
 
-    def _song_ended(self, song: str, _work: SongWork) -> None:
-        """Report a song, or the last take of one, as soon as it has ended."""
+    def _step(self, song: str, kind: str, facts: dict[str, Any]) -> None:
+        self._send({"event": "step", "song": song, "kind": kind, "facts": facts})
+
+    def _song_ended(self, song: str, work: SongWork) -> None:
+        """Report a take, and a song or the last take of one, as soon as it has ended."""
         active = self._songs[song]
+        place = active.works.index(work)
+        active.drafts[place].complete()
+        if len(active.works) > 1:
+            name = work.folder.path.name
+            self._step(song, "take", {"take": place + 1, "id": f"{song}:{name}", "error": _error_of(work)})
         if not all(work.ended for work in active.works):
             return
         error: Exception | None = None
@@ -250,6 +269,15 @@ class Worker:
                 self._link.send_bytes(json.dumps(message).encode())
         except OSError:
             self._gone()
+
+
+def _error_of(work: SongWork) -> dict[str, Any] | None:
+    """The error that ended a song, as JSON; None for one that is done."""
+    try:
+        work.result()
+    except Exception as error:
+        return error_json(explained(error))
+    return None
 
 
 def _without_draft(before: PreviewOptions) -> PreviewOptions:

@@ -324,5 +324,5 @@ class _Candidate:
         done = self.frames_done + count // 2
         name = f", {labels[section]}" if labels else ""
         note = f"section {section + 1} of {len(caps)}{name}"
-        self.event = Event("draft", done, self.frames_done + sum(caps[section:]), note)
+        self.event = Event("draft", done, self.frames_done + sum(caps[section:]), note, section=section + 1)
         self.progress(self.event)
