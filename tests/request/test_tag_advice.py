@@ -8,7 +8,7 @@ import pytest
 from helpers import cli
 
 from yuegguf.request.scripts import Script, model_mismatch
-from yuegguf.request.tags import tag_notices
+from yuegguf.request.tags import tag_notices, tag_words, tags_by_kind
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,18 @@ def test_tags_are_never_refused(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert result.code == 0
     assert "note: the tags male and female contradict each other\n" in result.err
     assert "note: these tags are not among YuE's most frequent ones: glorp\n" in result.err
+
+
+def test_the_models_tags_by_kind() -> None:
+    kinds = tags_by_kind()
+    assert {kind: len(tags) for kind, tags in kinds.items()} == {
+        "genre": 145,
+        "instrument": 140,
+        "mood": 153,
+        "gender": 16,
+        "timbre": 194,
+    }
+    assert kinds["genre"][:5] == ("pop", "rock", "electronic", "classical", "r&b")
+    assert all(tag == tag.strip().lower() for tags in kinds.values() for tag in tags)
+    assert {"r&b", "airy", "acoustic", "b"} <= tag_words()
+    assert not {"not", "specified", "unspecified", "none", ""} & tag_words()

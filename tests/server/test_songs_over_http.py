@@ -31,6 +31,19 @@ def test_a_song_has_the_bytes_that_run_makes(client: Client, sung: Run) -> None:
     assert client("GET", "/v1/songs").json["data"][0]["id"] == song
     names = [file["name"] for file in found["files"]]
     assert names == ["mix.wav", "instrumental.wav", "preview.wav", "vocals.wav"]
+    assert [(each["label"], each["start"], each["seconds"], each["limit"]) for each in found["timeline"]] == [
+        ("verse", 0.0, 1.0, 1.0),
+        ("chorus", 1.0, 1.0, 1.0),
+    ]
+    assert [each["lines"] for each in found["timeline"]] == ["la la", "lo lo"]
+    assert [each["name"] for each in found["downloads"]] == [
+        "markers.txt",
+        "lyrics.lrc",
+        "project",
+        "bundle.zip",
+    ]
+    for each in found["downloads"]:
+        assert client("GET", f"/{each['url']}").status == 200
 
     whole = client("GET", f"/v1/songs/{song}/audio/mix.wav")
     assert whole.body == theirs["mix.wav"]
@@ -139,6 +152,8 @@ def test_a_recording_conditions_a_song(client: Client, recordings: Path) -> None
     answer = client("POST", "/v1/songs", body, content_type=kind)
     assert answer.status == 202, answer.body
     song = answer.json["id"]
+    planned = answer.json["timeline"]
+    assert [(each["limit"], each["start"], each["seconds"]) for each in planned] == [(1.0, None, None)] * 2
     assert client.wait(song, "succeeded", "failed")["status"] == "succeeded"
     assert answer.json["input"]["reference"]["mix"] == "ref.wav"
     assert (client.songs / song / "reference.npz").is_file()
@@ -174,6 +189,8 @@ def test_songs_of_run_appear(client: Client, sung: Run) -> None:
 def test_a_song_is_checked_without_being_made(client: Client) -> None:
     checked = client("POST", "/v1/check", BODY).json
     assert [each["label"] for each in checked["sections"]] == ["verse", "chorus"]
+    assert [each["pace"] for each in checked["sections"]] == [2.0, 2.0]
+    assert [each["likely_seconds"] for each in checked["sections"]] == [1.0, 1.0]
     assert checked["model"] == "nano"
     assert checked["seconds"].keys() == {"draft", "refine", "master"}
     assert client("GET", "/v1/songs").json["data"] == []

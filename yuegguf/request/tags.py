@@ -25,10 +25,23 @@ _INSTRUMENTAL = frozenset(("instrumental", "no-vocals", "no-vocal"))
 
 
 @lru_cache(maxsize=1)
+def tags_by_kind() -> dict[str, tuple[str, ...]]:
+    """The 200 most frequent tags of each kind, as YuE's authors list them (Apache-2.0), the commonest first.
+
+    In lower case, each once, without those that say that nothing was specified.
+    """
+    lines = (resources.files("yuegguf") / "data" / "tags.txt").read_text("utf-8").splitlines()
+    kinds = (line.partition(": ") for line in lines)
+    return {kind: tuple(tags.split(", ")) for kind, _, tags in kinds}
+
+
+@lru_cache(maxsize=1)
 def tag_words() -> frozenset[str]:
-    """Words of the 200 most frequent tags of each kind, as YuE's authors list them (Apache-2.0)."""
-    path = resources.files("yuegguf") / "data" / "tag_words.txt"
-    return frozenset(path.read_text("utf-8").split())
+    """Words of these tags; "r&b" is one, and both of its parts are."""
+    tags = (tag for kind in tags_by_kind().values() for tag in kind)
+    return frozenset(
+        part for tag in tags for word in tag.split() for part in (word, *word.split("&")) if part
+    )
 
 
 def tag_notices(tags: str, has_words: bool) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from yuegguf import __version__
 from yuegguf.files.atomic import free_disk
 from yuegguf.models.registry import NANO, installed_codec, installed_quants, model_entries
 from yuegguf.planning import hardware
-from yuegguf.request.ranges import MAX_SECONDS
+from yuegguf.request.ranges import MAX_SECONDS, MAX_SECTION_SECONDS
 from yuegguf.request.song_request import FORMATS, MAX_GENRE_CHARS, MIX_MODES
-from yuegguf.request.tags import tag_words
+from yuegguf.request.tags import tags_by_kind
 from yuegguf.server.requests import TheService
 from yuegguf.server.service import Service
 from yuegguf.server.settings import MAX_FILES, MAX_JSON_BODY
@@ -47,11 +47,12 @@ def props(service: TheService) -> dict[str, Any]:
             "candidates": MOST_TAKES,
             "genre_chars": MAX_GENRE_CHARS,
             "reference_seconds": MAX_SECONDS,
+            "section_seconds": MAX_SECTION_SECONDS,
         },
         "formats": list(FORMATS),
         "mixes": list(MIX_MODES),
         "recordings": list(RECORDINGS),
-        "tags": sorted(tag_words()),
+        "tags": tags_by_kind(),
         "voices": voice_names(),
         "key_needed": bool(settings.key),
         "machine": {

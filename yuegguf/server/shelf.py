@@ -20,10 +20,11 @@ from yuegguf.files import typed_json
 from yuegguf.request.valid_text import is_valid_text
 from yuegguf.server.jobs import Job
 from yuegguf.server.problems import HttpProblem
+from yuegguf.server.timeline import timeline_of
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE_NAME
 from yuegguf.song.library import SongSummary, summarise
-from yuegguf.song.record import AUDIO_FILES
+from yuegguf.song.record import AUDIO_FILES, TEXT_FILES
 
 ROW_STATUSES = {"new": "starting", "queued": "queued", "processing": "processing"}
 """State of a row → status of its song, whatever the folder says."""
@@ -106,7 +107,7 @@ def song_json(
     *,
     whole: bool = True,
 ) -> dict[str, Any]:
-    """The JSON object of a song; with `whole`, its request too."""
+    """The JSON object of a song; with `whole`, its request, sections and further downloads too."""
     takes = Shelf.takes(folder) if not (folder / "song.json").is_file() else []
     # the look at a lock takes it for a moment, in which the worker could not claim the folder
     busy = None if job is None or job.state not in ROW_STATUSES else job.state == "processing"
@@ -136,7 +137,13 @@ def song_json(
         "urls": {"get": where, **{name: f"{where}/{name}" for name in ("events", "cancel", "resume")}},
     }
     body["resumable"] = body["status"] in ("interrupted", "failed", "canceled") and lead.state != "damaged"
-    return {**body, "input": _input(takes[0] if takes else folder)} if whole else body
+    if not whole:
+        return body
+    details = {
+        "input": _input(takes[0] if takes else folder),
+        "timeline": timeline_of(takes[0] if takes else folder),
+    }
+    return {**body, **details, "downloads": [] if takes else _downloads(where, folder, lead, link)}
 
 
 def task_name(job: Job | None) -> str | None:
@@ -170,6 +177,14 @@ def _files(where: str, folder: Path, link: Link) -> list[dict[str, Any]]:
         {"name": name, "bytes": (folder / name).stat().st_size, "url": link(f"{where}/audio/{name}")}
         for name in names
     ]
+
+
+def _downloads(where: str, folder: Path, summary: SongSummary, link: Link) -> list[dict[str, str]]:
+    """Links to a song's texts, project and zip, as far as they exist."""
+    paths = [f"text/{name}" for name in TEXT_FILES if (folder / name).is_file()]
+    paths += ["project"] if summary.state != "damaged" else []
+    paths += ["bundle.zip"] if summary.state == "done" else []
+    return [{"name": path.removeprefix("text/"), "url": link(f"{where}/{path}")} for path in paths]
 
 
 def _input(folder: Path) -> dict[str, Any] | None:

@@ -19,6 +19,8 @@ def checked(job: SongJob, warnings: Sequence[str]) -> dict[str, Any]:
             "label": fit.label,
             "seconds": fit.seconds,
             "syllables": fit.syllables,
+            "pace": round(fit.pace, 2),
+            "likely_seconds": round(fit.likely_seconds, 1),
             "verdict": fit.verdict,
             "advice": fit.advice,
         }

@@ -1,0 +1,132 @@
+// The style reference: one recording, both tracks of one, or a saved voice, with a window of its seconds.
+
+import { button, choice, field, iconButton, make, say } from "./dom.js";
+import { Player, decode } from "./player.js";
+import { saveFile } from "./store.js";
+import { t } from "./strings.js";
+import { clock, size } from "./units.js";
+import { drawPeaks, keepDrawn, peaksOf } from "./waveform.js";
+
+const PARTS = { none: [], one: ["ref"], two: ["vocal_ref", "inst_ref"], voice: [] };
+const POINTS = 600;
+
+/** The editor of a reference. `value` has its kind, files, start and voice. */
+export function referenceEditor(props, saved, files, signal, changed) {
+  const state = { kind: saved.kind in PARTS ? saved.kind : "none", start: saved.start ?? props.defaults.ref_start, voice: saved.voice ?? "", files };
+  const window_ = props.defaults.ref_end - props.defaults.ref_start;
+  const kinds = ["none", "one", "two", ...(props.voices.length ? ["voice"] : [])].map((kind) => [kind, t(`reference.${kind}`)]);
+  const body = make("div", { class: "reference-body" });
+  let shown = null; // ends the waveforms of the kind that is shown
+
+  const edited = () => changed({ kind: state.kind, start: state.start, voice: state.voice });
+  const choose = (kind) => {
+    state.kind = kind;
+    show();
+    edited();
+  };
+
+  function show() {
+    shown?.abort();
+    shown = new AbortController();
+    signal.addEventListener("abort", () => shown.abort(), { once: true });
+    body.replaceChildren(...(state.kind === "voice" ? [voices()] : []),
+      ...PARTS[state.kind].map((part) => drop(part)),
+      ...(PARTS[state.kind].some((part) => state.files[part]) ? [windowOf(PARTS[state.kind].find((part) => state.files[part]))] : []));
+  }
+
+  function voices() {
+    const select = make("select", { onchange: () => { state.voice = select.value; edited(); } },
+      props.voices.map((name) => make("option", { selected: name === state.voice }, name)));
+    state.voice = select.value;
+    return field("voice", t("reference.voice"), select);
+  }
+
+  async function take(part, file) {
+    if (file && file.size > props.limits.upload_bytes) return say(t("reference.large", { size: size(props.limits.upload_bytes) }));
+    if (file) state.files[part] = file;
+    else delete state.files[part];
+    await saveFile(part, file);
+    show();
+    edited();
+  }
+
+  function drop(part) {
+    const file = state.files[part], id = `file-${part}`;
+    if (file) {
+      return make("div", { class: "file" }, make("span", { class: "file-name" }, t(`part.${part}`), make("small", {}, t("reference.file", { name: file.name, size: size(file.size) }))),
+        iconButton("remove", t("reference.remove", { name: file.name }), () => take(part, null)));
+    }
+    const input = make("input", { id, type: "file", accept: "audio/*", class: "unseen", onchange: () => input.files[0] && take(part, input.files[0]) });
+    const zone = make("label", { class: "drop", for: id }, make("strong", {}, t(`part.${part}`)), make("span", {}, t("reference.drop")));
+    zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
+    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+    zone.addEventListener("drop", (event) => {
+      event.preventDefault();
+      zone.classList.remove("over");
+      if (event.dataTransfer.files[0]) take(part, event.dataTransfer.files[0]);
+    });
+    return make("div", { class: "drop-box" }, input, zone);
+  }
+
+  /** The waveform of a recording with the window in it. */
+  function windowOf(part) {
+    const canvas = make("canvas", { class: "wave", "aria-hidden": "true" });
+    const frame = make("div", { class: "window", "aria-hidden": "true" });
+    const slider = make("input", { type: "range", min: 0, max: 0, step: 0.5, value: state.start, disabled: true });
+    const words = make("p", { class: "hint" });
+    const player = new Player(shown.signal);
+    const listen = button(t("reference.play"), () => {
+      if (player.state === "playing") return player.pause();
+      player.seek(state.start);
+      return player.play();
+    }, { icon: "play", kind: "small", disabled: true });
+    let seconds = 0;
+
+    const move = (start) => {
+      state.start = Math.max(0, Math.min(start, Math.max(0, seconds - window_)));
+      slider.value = state.start;
+      const end = Math.min(seconds, state.start + window_);
+      frame.style.setProperty("left", `${100 * state.start / seconds}%`);
+      frame.style.setProperty("width", `${100 * (end - state.start) / seconds}%`);
+      words.textContent = t("reference.window", { start: clock(state.start), end: clock(end), all: clock(seconds) });
+      slider.setAttribute("aria-valuetext", words.textContent);
+    };
+    slider.addEventListener("input", () => { move(Number(slider.value)); edited(); });
+    const box = make("div", { class: "wave-box" }, canvas, frame);
+    box.addEventListener("pointerdown", (event) => {
+      if (!seconds) return;
+      box.setPointerCapture(event.pointerId);
+      const at = (each) => (each.clientX - box.getBoundingClientRect().left) / box.clientWidth * seconds;
+      const follow = (each) => { move(at(each) - window_ / 2); edited(); };
+      follow(event);
+      box.onpointermove = follow;
+      box.onpointerup = () => { box.onpointermove = null; };
+    });
+    player.addEventListener("change", () => {
+      if (player.state === "playing") setTimeout(() => player.pause(), 1000 * window_);
+    });
+    const stop = shown.signal;
+    state.files[part].arrayBuffer().then(decode).then((buffer) => {
+      if (stop.aborted) return;
+      seconds = buffer.duration;
+      player.set(part, buffer);
+      slider.max = Math.max(0, seconds - window_);
+      slider.disabled = seconds <= window_;
+      listen.disabled = false;
+      const peaks = peaksOf(buffer, POINTS);
+      keepDrawn(canvas, () => drawPeaks(canvas, peaks, "--accent"), stop);
+      move(state.start);
+    }, () => { words.textContent = t("reference.unreadable"); });
+    return make("div", {}, box, field("window", t("reference.begins"), slider), words, listen);
+  }
+
+  show();
+  const box = make("div", {}, make("p", { class: "hint" }, t("reference.about")), choice(t("reference.title"), kinds, state.kind, choose), body);
+  box.value = () => ({
+    body: state.kind === "voice" ? { voice: state.voice }
+      : PARTS[state.kind].length ? { ref_start: state.start, ref_end: state.start + window_ } : {},
+    files: Object.fromEntries(PARTS[state.kind].filter((part) => state.files[part]).map((part) => [part, state.files[part]])),
+    missing: PARTS[state.kind].filter((part) => !state.files[part]),
+  });
+  return box;
+}

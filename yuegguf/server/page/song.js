@@ -1,0 +1,194 @@
+// The screen of a song: progress, stage, takes, sections, downloads. Its parts stay while its events change them.
+
+import { actionsOf, isActive, statePill } from "./actions.js";
+import { ask, follow, showConnection, songPath } from "./api.js";
+import { announce, button, card, doing, make } from "./dom.js";
+import { editButtons, retake } from "./edits.js";
+import { progressCard } from "./progress.js";
+import { makeStage } from "./stage.js";
+import { known, t } from "./strings.js";
+import { clock, letter, moment, size } from "./units.js";
+
+const LOOK = 4000; // milliseconds between two looks at a growing preview
+const STEMS = ["mix", "vocals", "instrumental", "draft", "draft-vocals", "draft-instrumental", "preview"];
+const ORDER = ["flac", "wav", "mp3", "opus", "m4a"]; // for playing: what is small and exact first
+
+export async function songScreen(main, id, props, signal) {
+  let song = await ask("GET", songPath(id), undefined, {}, signal), takes = await takesOf(song, signal);
+  if (signal.aborted) return;
+  let stage = null, stageKey = "", chosen = 0, facts = null, looked = 0;
+  const head = make("div", { class: "screen-head" }), alerts = make("div", { class: "alerts" }), progress = progressCard();
+  const place = make("div", { class: "stage-place" }), sectionBox = make("div"), side = make("div", { class: "downloads-place" });
+
+  function update() {
+    const title = song.title || song.id;
+    document.title = t("page.title", { title });
+    replace(head, `${title} ${song.status} ${song.draft} ${song.queue?.position} ${song.resumable}`, () => [
+      make("div", {}, make("h1", {}, title), make("p", { class: "meta" }, statePill(song), make("span", {}, metaOf(song)))),
+      make("div", { class: "buttons" }, actionsOf(song, props, async (gone) => { if (gone) location.hash = "#/songs"; else await reload(); }))]);
+    replace(alerts, JSON.stringify([song.error, song.warnings, song.status]), () => alertsOf(song));
+    progress.update(song, isActive(song));
+    showStage();
+    showSections();
+    replace(side, JSON.stringify([song.files.map((file) => [file.name, file.bytes]), song.downloads?.length]), () => song.files.length ? [downloads(song)] : []);
+  }
+
+  function showStage() {
+    const lanes = lanesOf(song, takes), key = JSON.stringify(lanes);
+    if (key === stageKey) return stage?.showSections(sectionsNow());
+    stageKey = key;
+    stage?.player.close();
+    stage = lanes.length ? makeStage(lanes, {
+      sections: sectionsNow(), alternatives: song.takes.length > 0,
+      actions: (lane) => [button(t("take.keep"), doing(async () => {
+        await ask("POST", songPath(id, "keep"), { takes: [Number(lane.song.split("-").pop())] });
+        location.hash = `#/song/${encodeURIComponent(lane.song)}`;
+      }), { icon: "check", kind: "small", "aria-label": t("take.keep.one", { take: lane.label }) }),
+      make("a", { class: "button small quiet", href: `#/song/${encodeURIComponent(lane.song)}`, "aria-label": t("take.open.one", { take: lane.label }) }, t("take.open"))],
+      chosen: (n) => { chosen = n; showSections(true); },
+    }, signal) : null;
+    stage?.player.addEventListener("change", () => showSections());
+    place.replaceChildren(...(stage ? [stage.element, make("p", { class: "keys" }, t(song.takes.length ? "keys.takes" : "keys"))] : [emptyStage(song)]));
+    return undefined;
+  }
+
+  /** Sections with the state of each: done, now, todo, or fault. */
+  function sectionsNow() {
+    const now = Number(/\d+/.exec(facts?.note ?? song.progress?.note ?? "")?.[0] ?? 0) - 1;
+    return (song.timeline ?? []).map((each, n) => ({ ...each,
+      state: each.fault ? "fault" : each.start != null || n < now ? "done" : n === now && isActive(song) ? "now" : "todo" }));
+  }
+
+  function showSections() {
+    const list = song.timeline ?? [], section = list[Math.min(chosen, list.length - 1)];
+    const drafted = section?.start != null && ["succeeded", "canceled", "interrupted", "failed"].includes(song.status) && !song.takes.length;
+    const at = stage?.player.state === "stopped" ? Math.round(stage.player.time) : -1;
+    replace(sectionBox, JSON.stringify([section, chosen, drafted, at >= 0 ? at : 0]), () => (section ? [card(t("section.chosen", { n: Math.min(chosen, list.length - 1) + 1, all: list.length, label: known(`label.${section.label.toLowerCase()}`, section.label) }),
+      make("p", { class: "lines" }, section.lines || t("section.wordless")),
+      section.fault && make("p", { class: "warn" }, section.fault),
+      section.lost_lines > 0 && make("p", { class: "warn" }, t("section.lost", { n: section.lost_lines })),
+      drafted && make("div", { class: "buttons" }, button(t("retake"), () => retake(song, Math.min(chosen, list.length - 1), props), { icon: "again" }),
+        ...editButtons(song, props, () => stage?.player.time ?? 0, gains, reload)))] : []));
+  }
+
+  const gains = () => ({ vocals: stage?.player.track("vocals")?.gain ?? 0, instrumental: stage?.player.track("instrumental")?.gain ?? 0 });
+
+  let running = null, again = false;
+
+  /** Get the song anew; calls while one runs become one more. */
+  async function reload() {
+    if (running) {
+      again = true;
+      return running;
+    }
+    running = (async () => {
+      do {
+        again = false;
+        song = await ask("GET", songPath(id), undefined, {}, signal);
+        takes = await takesOf(song, signal);
+        if (!isActive(song)) facts = null;
+        update();
+      } while (again && !signal.aborted);
+    })().finally(() => { running = null; });
+    return running;
+  }
+
+  main.replaceChildren(make("div", { class: "song" }, head, alerts, progress.element, place, sectionBox, side));
+  update();
+  let wasLost = false;
+  follow(id, signal, (kind, data) => {
+    if (kind === "progress") {
+      facts = data;
+      progress.facts(data);
+      stage?.showSections(sectionsNow());
+      if (Date.now() - looked < LOOK) return;
+      looked = Date.now();
+      if (stage && song.files.some((file) => file.name === "preview.wav")) stage.grow(true).catch(() => {});
+      else reload().catch(() => {});
+    } else if (kind === "preview") stage?.grow(true).catch(() => {});
+    else {
+      if (kind === "done") announce(t("song.ended", { state: known(`state.${data.status}`, data.status) }));
+      if (data.status === "deleted") location.hash = "#/songs";
+      else reload().catch(() => {});
+    }
+  }, (up) => {
+    showConnection(up);
+    if (up && wasLost) reload().catch(() => {});
+    wasLost = !up;
+  });
+  addEventListener("keydown", (event) => {
+    const typing = event.target.closest("input, textarea, select, dialog, summary") || (event.target.closest("button, a") && event.key === " ");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || !stage) return;
+    if (stage.key(event)) event.preventDefault();
+  }, { signal });
+}
+
+/** Fill an element anew where what it shows has changed; the focus stays on the same button. */
+function replace(element, key, build) {
+  if (element.dataset.key === key) return;
+  element.dataset.key = key;
+  const focused = element.contains(document.activeElement) ? document.activeElement.textContent : null;
+  element.replaceChildren(...build());
+  if (focused !== null) {
+    const same = [...element.querySelectorAll("button, a")].find((each) => each.textContent === focused);
+    (same ?? element.querySelector("button") ?? document.getElementById("main")).focus();
+  }
+}
+
+function metaOf(song) {
+  const parts = [song.seconds != null && clock(song.seconds), t("meta.seed", { seed: song.seed ?? "?" }), moment(song.created_at)];
+  return parts.filter(Boolean).join(" · ");
+}
+
+function alertsOf(song) {
+  const found = [];
+  if (song.error) found.push(make("p", { class: "problem" }, song.error.hint ? t("refused.hint", song.error) : song.error.message));
+  if (song.status === "canceled" || song.status === "interrupted") found.push(make("p", { class: "note" }, t("song.kept")));
+  if (song.status === "succeeded" && song.draft) found.push(make("p", { class: "note" }, t(song.takes.length ? "song.takes.about" : "song.draft.about")));
+  if (song.warnings.length) {
+    found.push(make("details", { class: "notes" }, make("summary", {}, t("song.warnings", { n: song.warnings.length })),
+      make("ul", {}, song.warnings.map((text) => make("li", {}, text)))));
+  }
+  return found;
+}
+
+function emptyStage(song) {
+  return make("div", { class: "card empty" }, make("p", {}, t(isActive(song) ? "stage.soon" : "stage.none")));
+}
+
+async function takesOf(song, signal) {
+  return Promise.all(song.takes.map((take) => ask("GET", songPath(take), undefined, {}, signal)));
+}
+
+/** The tracks of a song to play: stems if it has both, else the mix, else the preview. */
+function lanesOf(song, takes) {
+  const named = (from, stem) => ORDER.map((kind) => `${stem}.${kind}`).find((name) => from.files.some((file) => file.name === name));
+  const facts = (from, name) => ({ song: from.id, name, bytes: name === "preview.wav" ? 0 : from.files.find((file) => file.name === name).bytes });
+  const mixOf = (from) => named(from, "mix") ?? named(from, "draft") ?? named(from, "preview");
+  if (takes.length) {
+    return takes.flatMap((take, n) => (mixOf(take) ? [{ id: take.id, ...facts(take, mixOf(take)), label: t("take", { letter: letter(n) }), growing: mixOf(take) === "preview.wav" }] : []));
+  }
+  for (const prefix of ["", "draft-"]) {
+    const vocals = named(song, `${prefix}vocals`), instrumental = named(song, `${prefix}instrumental`);
+    if (!vocals || !instrumental || (prefix && named(song, "mix"))) continue;
+    return [{ id: "vocals", ...facts(song, vocals), label: t("track.vocals"), colour: "vocals" },
+      { id: "instrumental", ...facts(song, instrumental), label: t("track.backing"), colour: "backing" }];
+  }
+  const name = mixOf(song);
+  if (!name) return [];
+  const growing = name === "preview.wav";
+  return [{ id: "mix", ...facts(song, name), label: t(growing ? "track.preview" : "track.mix"), growing, alone: true }];
+}
+
+function downloads(song) {
+  const link = (file, text) => make("a", { class: "button small", href: `${file.url}${file.url.includes("?") ? "&" : "?"}download=1`, download: "" }, text);
+  const whole = song.files.some((file) => file.name.startsWith("mix."));
+  const names = new Set(song.files.map((file) => file.name.replace(/\.\w+$/, "")));
+  const stems = STEMS.filter((stem) => names.has(stem) && !(whole && stem === "preview"));
+  const rows = stems.map((stem) => make("li", {}, make("span", {}, known(`file.${stem}`, stem)), make("span", { class: "buttons" },
+    song.files.filter((file) => file.name.startsWith(`${stem}.`)).map((file) => link(file, t("file.format", { kind: file.name.split(".").pop(), size: size(file.bytes) }))))));
+  const others = song.downloads ?? [];
+  return card(t("downloads"), make("ul", { class: "files" }, rows,
+    others.length > 0 && make("li", {}, make("span", {}, t("file.more")), make("span", { class: "buttons" }, others.map((file) => link(file, known(`file.${file.name}`, file.name)))))),
+  make("p", { class: "credit" }, make("span", {}, t("credit")), button(t("credit.copy"), () => navigator.clipboard?.writeText(t("credit")).then(() => announce(t("credit.copied"))), { icon: "copy", kind: "small quiet" })));
+}

@@ -1,0 +1,162 @@
+// The stage of a song: its sections on a time line, a lane for each track, and the transport. All of them share one time axis.
+
+import { bytesFrom, songPath, ask } from "./api.js";
+import { iconButton, make, say } from "./dom.js";
+import { GrowingFile } from "./growing.js";
+import { laneView } from "./lane.js";
+import { Player, decode } from "./player.js";
+import { known, t } from "./strings.js";
+import { clock } from "./units.js";
+
+const STEP = 5; // seconds of the arrow keys
+const POINTS = 1200;
+
+/**
+ * A stage. `lanes` are {id, song, name, label, growing}, where `name` is the file of song `song`.
+ * With `alternatives` one lane is played at a time; else all of them together.
+ */
+export function makeStage(lanes, { sections, alternatives, actions, chosen }, signal) {
+  const player = new Player(signal);
+  const views = lanes.map((lane) => laneView(lane, player, alternatives, actions));
+  const growing = lanes.some((lane) => lane.growing);
+  const files = new Map(lanes.filter((lane) => lane.growing).map((lane) => [lane.id, new GrowingFile(songPath(lane.song, `audio/${lane.name}`))]));
+  let loaded = null, lengths = 0, wanted = false;
+  player.growing = growing;
+  if (alternatives) player.choose(lanes[0]?.id ?? null);
+
+  const blocks = make("ol", { class: "blocks", "aria-label": t("sections") });
+  const toggle = iconButton("play", t("play"), () => start(), { class: "icon-button play", "aria-keyshortcuts": "Space" });
+  const position = make("input", { type: "range", min: 0, max: 1, step: 0.1, value: 0, "aria-label": t("position") });
+  const time = make("span", { class: "time" });
+  const transport = make("div", { class: "transport" }, toggle, position, time);
+  const element = make("section", { class: "card stage", "aria-label": t("stage") },
+    make("div", { class: "lane sections-lane" }, make("div", { class: "lane-head" }, make("span", { class: "lane-name" }, t("sections"))), blocks),
+    views.map((view) => view.element), transport);
+
+  const axis = () => Math.max(lengths, sections.reduce((sum, each) => sum + (each.seconds ?? each.limit), 0), 0.1);
+
+  async function load() {
+    toggle.classList.add("busy");
+    try {
+      await Promise.all(lanes.map(async (lane) => {
+        const file = files.get(lane.id);
+        const buffer = file ? await file.look(signal) : await decode((await bytesFrom(songPath(lane.song, `audio/${lane.name}`), 0, signal)).bytes.buffer);
+        if (buffer) player.set(lane.id, buffer);
+      }));
+    } finally {
+      toggle.classList.remove("busy");
+    }
+  }
+
+  async function start() {
+    wanted = true;
+    if (player.state === "stopped") {
+      loaded ??= load();
+      try {
+        await loaded;
+      } catch (error) {
+        loaded = null;
+        if (error.name !== "AbortError") say(error.message);
+        return;
+      }
+    }
+    player.toggle();
+  }
+
+  async function seek(seconds) {
+    loaded ??= load();
+    await loaded.catch(() => { loaded = null; });
+    player.seek(seconds);
+    tick();
+  }
+
+  function tick() {
+    const now = player.time, all = axis();
+    element.style.setProperty("--at", now / all);
+    position.value = now;
+    position.setAttribute("aria-valuetext", t("position.value", { now: clock(now), all: clock(lengths) }));
+    time.textContent = `${clock(now)} / ${clock(lengths)}`;
+    for (const view of views) view.meter();
+    if (player.state === "playing" && !signal.aborted) requestAnimationFrame(tick);
+  }
+
+  player.addEventListener("change", () => {
+    const playing = player.state !== "stopped";
+    const text = t(player.state === "waiting" ? "waiting" : playing ? "pause" : "play");
+    toggle.replaceChildren(iconButton(playing ? "pause" : "play", "", null).firstChild);
+    toggle.setAttribute("aria-label", text);
+    toggle.title = text;
+    element.dataset.state = player.state;
+    lengths = Math.max(lengths, player.duration);
+    position.max = Math.max(0.1, lengths);
+    for (const view of views) view.show();
+    tick();
+  });
+  position.addEventListener("input", () => seek(Number(position.value)));
+
+  function showSections(found) {
+    sections = found;
+    blocks.replaceChildren(...sections.map((section, n) => {
+      const label = known(`label.${section.label.toLowerCase()}`, section.label);
+      const length = section.seconds ?? section.limit;
+      const words = section.seconds == null ? t("block.planned", { n: n + 1, label, length: Math.round(length) })
+        : t("block.done", { n: n + 1, label, start: clock(section.start), length: Math.round(length) });
+      const item = make("li", {}, make("button", { type: "button", class: `block ${section.state}`, "aria-label": section.fault ? t("block.fault", { words }) : words, title: words, onclick: () => {
+        if (section.start != null) seek(section.start);
+        chosen(n);
+      } }, make("span", {}, label)));
+      item.style.setProperty("flex-grow", length);
+      return item;
+    }));
+    for (const view of views) view.scale(axis());
+  }
+
+  async function drawLanes() {
+    await Promise.all(lanes.map(async (lane, n) => {
+      try {
+        const path = songPath(lane.song, `peaks?name=${encodeURIComponent(lane.name)}&points=${POINTS}`);
+        const found = await ask("GET", path, undefined, {}, signal);
+        lengths = Math.max(lengths, found.seconds);
+        views[n].peaks(found);
+      } catch (error) {
+        if (error.name === "AbortError") return;
+      }
+    }));
+    for (const view of views) view.scale(axis());
+    position.max = Math.max(0.1, lengths);
+    tick();
+  }
+
+  /** Look whether a preview has grown; it is fetched once somebody has begun to listen. */
+  async function grow(still) {
+    player.growing = growing && still;
+    if (!growing) return;
+    await drawLanes();
+    if (!wanted || !loaded) return;
+    await loaded.catch(() => {});
+    for (const [id, file] of files) {
+      const buffer = await file.look(signal);
+      if (buffer) player.set(id, buffer);
+    }
+  }
+
+  element.addEventListener("seekto", (event) => seek(event.detail));
+  for (const view of views) view.keepDrawn(signal);
+  showSections(sections);
+  drawLanes();
+  return {
+    element, player, showSections, grow, seek,
+    key(event) {
+      const lane = views[event.code.startsWith("Digit") ? Number(event.code.slice(5)) - 1 : 0];
+      if (event.key === " ") start();
+      else if (event.key === "ArrowLeft") seek(player.time - STEP);
+      else if (event.key === "ArrowRight") seek(player.time + STEP);
+      else if (event.code.startsWith("Digit") && alternatives && lane) player.choose(lane.id);
+      else if ((event.key === "m" || event.key === "s") && !alternatives && lanes.length > 1) {
+        const view = views.find((each) => each.element.contains(document.activeElement)) ?? views[0];
+        view.press(event.key);
+      } else return false;
+      return true;
+    },
+  };
+}

@@ -1,0 +1,140 @@
+// The screen Write: tags, lyrics, reference, options, and one button.
+
+import { ask, songPath } from "./api.js";
+import { announce, button, card, doing, make, say } from "./dom.js";
+import { optionsEditor } from "./options.js";
+import { referenceEditor } from "./reference.js";
+import { labelList, lyricsEditor } from "./sections.js";
+import { loadDraft, loadFiles, onOtherDraft, saveDraft } from "./store.js";
+import { t } from "./strings.js";
+import { splitTags, tagPicker } from "./tags.js";
+import { duration, size } from "./units.js";
+
+const PAUSE = 500; // milliseconds without a change after which the song is checked
+
+export async function writeScreen(main, props, signal) {
+  let draft = loadDraft();
+  const [models, files] = await Promise.all([modelNames(), loadFiles()]);
+  if (signal.aborted) return;
+  let timer = 0, checking = null;
+
+  const edit = (change) => {
+    draft = { ...draft, ...change, key: null };
+    saveDraft(draft);
+    clearTimeout(timer);
+    timer = setTimeout(check, PAUSE);
+  };
+  const tags = tagPicker(props.tags, draft.tags ?? [], props.limits.genre_chars, (chosen) => edit({ tags: chosen }));
+  const lyrics = lyricsEditor(draft.lyrics ?? "", props.limits.section_seconds, (text) => edit({ lyrics: text }));
+  const reference = referenceEditor(props, draft.reference ?? {}, files, signal, (chosen) => edit({ reference: chosen }));
+  const options = optionsEditor(props, models, draft.options ?? {}, (chosen) => edit({ options: chosen }));
+  const summary = make("div", { class: "dock-text", role: "status" });
+  const warnings = make("ul", { class: "warnings", "aria-label": t("warnings"), hidden: true });
+  const submit = make("button", { class: "button primary big" });
+
+  const body = () => ({ genre: (draft.tags ?? []).join(" "), lyrics: draft.lyrics ?? "", ...options.value(), ...reference.value().body });
+
+  function ready() {
+    if (!draft.tags?.length) return t("write.need.tags");
+    if (!draft.lyrics?.trim() && draft.options?.track !== "instrumental") return t("write.need.lyrics");
+    return reference.value().missing.length ? t("write.need.reference") : "";
+  }
+
+  async function check() {
+    submit.textContent = t(draft.options?.straight ? "write.generate" : "write.draft");
+    checking?.abort();
+    checking = new AbortController();
+    const missing = ready();
+    if (missing) return tell(missing);
+    if (!summary.firstChild) tell(t("write.checking"));
+    const { voice, ref_start, ref_end, ...facts } = body(); // the recordings are sent with the song alone
+    try {
+      const found = await ask("POST", "v1/check", facts, {}, AbortSignal.any([checking.signal, signal]));
+      lyrics.showFit(found.sections);
+      const [, most] = found.total;
+      const texts = [t("write.sections", { n: found.sections.length }), t("write.music", { time: duration(found.likely_music) }),
+        t("write.time", { time: duration(most) }), memory(found)];
+      tell(texts, found.warnings);
+    } catch (error) {
+      if (error.name !== "AbortError") tell(error.message);
+    }
+  }
+
+  const memory = (found) => t("write.memory", {
+    needed: size(Math.max(...Object.values(found.memory))), free: size(props.machine.memory_free) });
+
+  function tell(texts, notes = []) {
+    const parts = [texts].flat().map((text) => make("span", {}, text));
+    summary.replaceChildren(...parts);
+    if (!Array.isArray(texts)) lyrics.showFit(null);
+    warnings.replaceChildren(...notes.map((text) => make("li", {}, text)));
+    warnings.hidden = !notes.length;
+  }
+
+  async function create() {
+    tags.finish();
+    const missing = ready();
+    if (missing) return say(missing);
+    draft.key ??= newKey(); // kept, so that a lost answer and a second click never make a second song
+    saveDraft(draft);
+    const { files: recordings } = reference.value();
+    let sent = body();
+    if (Object.keys(recordings).length) {
+      const form = new FormData();
+      form.append("request", JSON.stringify(sent));
+      for (const [part, file] of Object.entries(recordings)) form.append(part, file);
+      sent = form;
+    }
+    const song = await ask("POST", "v1/songs", sent, { "Idempotency-Key": draft.key });
+    draft.key = null;
+    saveDraft(draft);
+    announce(t("write.created"));
+    location.hash = `#/song/${encodeURIComponent(song.id)}`;
+  }
+
+  const clear = button(t("write.clear"), () => {
+    edit({ tags: [], lyrics: "" });
+    tags.set([]);
+    lyrics.set("");
+    lyrics.showFit(null);
+    tags.querySelector("input").focus();
+  }, { kind: "quiet" });
+  const noSubmit = (event) => { if (event.key === "Enter" && event.target.tagName === "INPUT") event.preventDefault(); };
+  main.replaceChildren(make("form", { class: "write", novalidate: true, onkeydown: noSubmit, onsubmit: (event) => { event.preventDefault(); doing(create)(event); } },
+    labelList(),
+    make("div", { class: "screen-head" }, make("h1", {}, t("write.head")), clear),
+    make("div", { class: "columns" },
+      make("div", { class: "wide" }, card(t("tags.title"), tags), card(t("lyrics.title"), lyrics)),
+      make("div", { class: "narrow" }, card(t("reference.title"), reference), card(t("option.title"), options))),
+    make("div", { class: "dock" }, make("div", { class: "dock-words" }, summary, warnings), submit)));
+  lyrics.grow();
+  onOtherDraft(() => {
+    draft = loadDraft();
+    tags.set(draft.tags ?? []);
+    lyrics.set(draft.lyrics ?? "");
+    check();
+  }, signal);
+  signal.addEventListener("abort", () => { clearTimeout(timer); checking?.abort(); }, { once: true });
+  await check();
+}
+
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Models that can be asked for: those of stage 1 that are installed, and the server's own choice. */
+async function modelNames() {
+  const { data } = await ask("GET", "v1/models");
+  const names = data.filter((model) => model.installed && (!model.role || model.role === "stage1")).map((model) => [model.id, model.id]);
+  return [["", t("option.model.auto")], ...names];
+}
+
+/** Put the request of a song into the screen Write. */
+export async function writeLike(id, props) {
+  const song = await ask("GET", songPath(id));
+  const { input } = song;
+  const options = { segment_seconds: input.segment_seconds };
+  if (input.track) options.track = input.track.track === "vocal" ? "instrumental" : "a_cappella";
+  saveDraft({ ...loadDraft(), tags: splitTags(input.genre, props.tags), lyrics: input.lyrics, options, key: null });
+  location.hash = "#/write";
+}
