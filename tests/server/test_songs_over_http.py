@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import FAST, TEXT, Run, song_bytes
-from serving_client import BODY, Client, served
+from serving_client import BODY, Client, multipart, served
 
 
 @pytest.fixture
@@ -160,16 +160,6 @@ def test_a_recording_conditions_a_song(client: Client, recordings: Path) -> None
     assert not list(client.songs.parent.rglob("canary*"))
     client("DELETE", f"/v1/songs/{song}")
     assert list((client.songs / ".uploads").iterdir()) == []
-
-
-def multipart(parts: dict[str, bytes], filename: str) -> tuple[bytes, str]:
-    """A multipart body and its content type; every part but `request` is a file of this name."""
-    lines = b""
-    for name, data in parts.items():
-        named = "" if name == "request" else f'; filename="{filename}"'
-        lines += f'--frontier\r\ncontent-disposition: form-data; name="{name}"{named}\r\n\r\n'.encode()
-        lines += data + b"\r\n"
-    return lines + b"--frontier--\r\n", "multipart/form-data; boundary=frontier"
 
 
 def test_songs_of_run_appear(client: Client, sung: Run) -> None:

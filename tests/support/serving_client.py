@@ -96,6 +96,16 @@ def copied_song(source: Path, target: Path) -> Path:
     return target
 
 
+def multipart(parts: dict[str, bytes], filename: str, **names: str) -> tuple[bytes, str]:
+    """A multipart body and its content type; every part but `request` is a file of this name, or its own."""
+    lines = b""
+    for name, data in parts.items():
+        named = "" if name == "request" else f'; filename="{names.get(name, filename)}"'
+        lines += f'--frontier\r\ncontent-disposition: form-data; name="{name}"{named}\r\n\r\n'.encode()
+        lines += data + b"\r\n"
+    return lines + b"--frontier--\r\n", "multipart/form-data; boundary=frontier"
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -165,12 +175,34 @@ class Client:
                 return found
         raise AssertionError(f"the events of {song} ended: {self.song(song)}")
 
-    def events(self, song: str, last: str = "") -> Iterator[dict[str, Any]]:
-        """Server-sent events of a song: id, event and data."""
+    def upload(self, path: str, request: dict[str, Any], files: dict[str, bytes], **headers: str) -> Answer:
+        """A multipart request, whose files have their parts' names."""
+        body, kind = multipart({"request": json.dumps(request).encode(), **files}, "file")
+        return self("POST", path, body, content_type=kind, **headers)
+
+    def task(self, task: str) -> Any:
+        answer = self("GET", f"/v1/tasks/{task}")
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def ended_task(self, answer: Answer) -> Any:
+        """The task that an answer has made, once it has ended."""
+        assert answer.status == 202, answer.body
+        assert answer.headers["location"] == f"/v1/tasks/{answer.json['id']}"
+        events = self.events(answer.json["id"], kind="tasks")
+        for _ in events:
+            found = self.task(answer.json["id"])
+            if found["status"] in ("succeeded", "failed", "canceled"):
+                events.close()
+                return found
+        raise AssertionError(f"the events ended: {self.task(answer.json['id'])}")
+
+    def events(self, song: str, last: str = "", kind: str = "songs") -> Iterator[dict[str, Any]]:
+        """Server-sent events of a song or a task: id, event and data."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
         headers = {**self.headers, **({"Last-Event-ID": last} if last else {})}
         try:
-            connection.request("GET", f"/v1/songs/{song}/events", headers=headers)
+            connection.request("GET", f"/v1/{kind}/{song}/events", headers=headers)
             answer = connection.getresponse()
             assert answer.status == 200
             assert answer.headers["content-type"].startswith("text/event-stream")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from yuegguf.cli._options import (
     threads_option,
 )
 from yuegguf.errors import YueError
-from yuegguf.pipeline import engines
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.song.voices import Voice
 
 
@@ -60,37 +59,18 @@ def save(
     yuegguf voice save anna --ref anna.mp3 --ref-start 42 --ref-end 72
     yuegguf voice save duo --ref-vocal vocal.wav --ref-inst backing.wav
     """
-    from contextlib import closing
-
     from yuegguf.models import resolve
-    from yuegguf.pipeline import preflight
-    from yuegguf.song import encoding, voices
-    from yuegguf.song.recordings import reference_notices
+    from yuegguf.pipeline.voice import check_voice, encode_voice
+    from yuegguf.song.voices import save_voice
 
     if not recordings.files:
         raise click.UsageError("pass the recording: --ref FILE, or --ref-vocal FILE --ref-inst FILE")
-    voices.check_name_free(name, force)  # before minutes of encoding
-    reference = recordings.reference()
-    for notice in reference_notices(reference):
-        output.warn(notice)
-    wanted = preflight.located_reference(reference)
+    compute, reference = ComputeOptions(threads=threads, max_memory=max_memory), recordings.reference()
     folder = resolve.resolve_codec(resolve.ModelChoice(codec=codec, models_dir=models_root()))
-    room = engines.encoding_memory(folder, max_memory)
-    encoding.check_encoding_memory(wanted, None, room)
-    with closing(engines.open_codec(folder, threads)) as opened:
-        codes = encoding.reference_codes(wanted, opened, room, output.progress)
+    located = check_voice(name, reference, folder, compute, replace=force, progress=output.progress)
+    made = encode_voice(name, located, folder, compute, output.progress)
     output.done()
-    files = (wanted.mix, wanted.vocal, wanted.instrumental)
-    made = voices.Voice(
-        name,
-        codes,
-        dual=wanted.mix is None,
-        sources=tuple(Path(file).name for file in files if file),
-        start=wanted.start,
-        codec=preflight.codec_id(folder),
-        saved=datetime.now(UTC).date().isoformat(),
-    )
-    path = voices.save_voice(made, replace=force)
+    path = save_voice(made, replace=force)
     output.say(f"use it: yuegguf run --voice {name} …")
     output.result({**made.to_json(), "file": str(path)}, [str(path)])
 

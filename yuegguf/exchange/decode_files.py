@@ -7,7 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from yuegguf.codec.protocol import FRAME_RATE
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.codec.protocol import FRAME_RATE, Track
 from yuegguf.errors import RequestError
 from yuegguf.exchange.npy_codes import read_codes, read_track, track_from_name
 from yuegguf.files.atomic import refuse_to_replace, storage_errors
@@ -42,13 +45,8 @@ def decode_files(
     Without a codec in `models` that of the song folder is used, else the installed one. Raises YueError;
     nothing is written then but what was already complete.
     """
-    preflight.check_output(output)
-    alone = track_from_name(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
-    song = _song_of(codes)
-    loaded = read_track(codes[0]) if alone else song.load_stage2() if song else read_codes(codes)
-    frames = loaded.shape[-1]
-    if not frames:
-        raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
+    loaded = check_decoding(codes, output)
+    alone, song, frames = _track_alone(codes), _song_of(codes), loaded.shape[-1]
     target = output_dir or (codes[0] if codes[0].is_dir() else codes[0].parent)
     names = [codes[0].stem] if alone else ["mix", *(["vocals", "instrumental"] if output.stems else [])]
     refuse_to_replace([target / f"{name}.{kind}" for name in names for kind in output.formats], force)
@@ -62,6 +60,24 @@ def decode_files(
             extra = write_audio.file_extras(song, frames) if song else write_audio.FileExtras()
             files = write_audio.write_song(loaded, codec, output, target, title, progress, extra)
     return DecodedAudio(tuple(files), frames / FRAME_RATE)
+
+
+def check_decoding(codes: Sequence[Path], output: Output) -> NDArray[np.int16]:
+    """The codes [2, 8, T], or [8, T] of one track, once it is checked that they can be decoded.
+
+    Raises RequestError, DamagedFile.
+    """
+    preflight.check_output(output)
+    alone, song = _track_alone(codes), _song_of(codes)
+    loaded = read_track(codes[0]) if alone else song.load_stage2() if song else read_codes(codes)
+    if not loaded.shape[-1]:
+        raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
+    return loaded
+
+
+def _track_alone(codes: Sequence[Path]) -> Track | None:
+    """The track of a single file of codes; None for other codes."""
+    return track_from_name(codes[0]) if len(codes) == 1 and codes[0].suffix == ".npy" else None
 
 
 def _song_of(codes: Sequence[Path]) -> SongFolder | None:

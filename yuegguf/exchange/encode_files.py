@@ -82,10 +82,8 @@ def encode_files(
     All of it is checked before the first is encoded. Raises YueError.
     """
     targets = _targets(files, output_dir, force)
+    sources = check_encoding(files, codec, options, compute)
     room = engines.encoding_memory(codec, compute.max_memory)
-    sources = [_source(file, options) for file in files]
-    for source in sources:  # all of it is said before minutes of encoding
-        split_window(source, slice(*options.window.indices(source.frames)), room)
     written = []
     with closing(engines.open_codec(codec, compute.threads)) as opened:
         for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
@@ -96,6 +94,17 @@ def encode_files(
             write_track(target, codes)
             written.append(EncodedFile(target, options.codebooks, codes.shape[1]))
     return tuple(written)
+
+
+def check_encoding(
+    files: Sequence[Path], codec: Path, options: EncodeOptions, compute: ComputeOptions
+) -> list[AudioSource]:
+    """The recordings, once it is checked that each can be encoded. Raises YueError."""
+    room = engines.encoding_memory(codec, compute.max_memory)
+    sources = [_source(file, options) for file in files]
+    for source in sources:  # all of it is said before minutes of encoding
+        split_window(source, slice(*options.window.indices(source.frames)), room)
+    return sources
 
 
 def _source(file: Path, options: EncodeOptions) -> AudioSource:

@@ -14,12 +14,12 @@ from starlette.exceptions import HTTPException as StarletteProblem
 
 from yuegguf import __version__
 from yuegguf.errors import YueError, explained
-from yuegguf.server import model_routes, song_routes, task_routes
+from yuegguf.server import model_routes, own_task_routes, song_routes, task_routes
 from yuegguf.server.access import Access
 from yuegguf.server.problems import HttpProblem, error_json, status_of
 from yuegguf.server.service import Service
 from yuegguf.server.song_input import ExtendInput, KeepInput, MoveInput, RetakeInput, SongInput
-from yuegguf.server.task_input import RenderInput
+from yuegguf.server.task_input import INPUTS
 
 PAGE_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -46,6 +46,7 @@ def make_app(service: Service) -> Access:
     app.state.service, app.state.link = service, access.link
     app.include_router(song_routes.router)
     app.include_router(task_routes.router)
+    app.include_router(own_task_routes.router)
     app.include_router(model_routes.router)
     app.add_api_route("/", page, include_in_schema=False, methods=["GET", "HEAD"])
     app.add_api_route("/page/{name}", page_file, include_in_schema=False, methods=["GET", "HEAD"])
@@ -95,7 +96,7 @@ def refusal(_request: Request, error: Exception) -> Response:
 
 def _describe_bodies(app: FastAPI) -> None:
     """Put the schemas of the bodies, which are checked by msgspec, into the OpenAPI document."""
-    kinds = (SongInput, ExtendInput, RetakeInput, KeepInput, MoveInput, RenderInput)
+    kinds = (SongInput, ExtendInput, RetakeInput, KeepInput, MoveInput, *INPUTS)
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     framework = app.openapi
 

@@ -275,7 +275,7 @@ class Dispatcher:
             self._active[job.song] = False
             facts = {"song": job.song, "folder": str(self._path_of(job))}
             if job.task:
-                self._worker.send({"do": "task", **facts, "task": job.task, "uploads": job.uploads})
+                self._worker.send({"do": "task", **facts, "task": job.task})
             else:
                 self._worker.send({"do": "song", **facts, "refine": job.refine})
             self._hub.publish(job.song, "status", {"status": "processing"})

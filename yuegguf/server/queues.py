@@ -40,7 +40,9 @@ class Queues:
             queue: Dispatcher(
                 store,
                 hub,
-                DispatcherOptions(WorkerFacts(settings.compute, parallel), idle, start, queue),
+                DispatcherOptions(
+                    WorkerFacts(settings.compute, parallel, settings.choice), idle, start, queue
+                ),
                 path_of,
             )
             for queue, (parallel, idle) in limits.items()

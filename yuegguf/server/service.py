@@ -26,6 +26,7 @@ from yuegguf.server.settings import LOCK_FILE, QUEUE_FILE, Settings
 from yuegguf.server.shelf import Link, Shelf, no_such_song, song_json
 from yuegguf.server.song_check import checked
 from yuegguf.server.song_input import ExtendInput, ParsedSong
+from yuegguf.server.tasks import TASK_PREFIX
 from yuegguf.song.library import remove_songs
 
 RETRY_SECONDS = 30
@@ -73,14 +74,16 @@ class Service:
         self._held.close()
 
     def _folder_of(self, job: Job) -> Path:
-        """The folder of a row's song. Raises HttpProblem."""
+        """The folder of a row's song, or of its task. Raises HttpProblem."""
+        if job.song.startswith(TASK_PREFIX):
+            return self.settings.uploads / job.uploads
         return self.shelf.path(job.song)
 
     def _recover(self) -> None:
         """Put songs that an earlier server worked on back into the queue, at their places."""
         there = self.shelf.ids()
         for job in self.store.all("new", "processing"):
-            if job.song.partition(":")[0] in there:
+            if job.task or job.song.partition(":")[0] in there:
                 self.store.change(job.song, "queued")
             else:  # its folder never appeared: nobody was told of it
                 self.store.delete([job.song])
@@ -136,7 +139,7 @@ class Service:
     def check(self, parsed: ParsedSong) -> dict[str, Any]:
         """Sections, their fit, and the expected time, memory and disk of a song. Raises YueError."""
         warnings: list[str] = []
-        return checked(self._job(parsed, _collect(warnings)), warnings)
+        return checked(self._job(parsed, collect(warnings)), warnings)
 
     def known(self, idempotency: Idempotency) -> str | None:
         """The song that a request with this key has made before. Raises HttpProblem for another body."""
@@ -160,7 +163,7 @@ class Service:
             if (song := self.known(idempotency)) is not None:
                 return song
             self.check_room()
-            job = self._job(parsed, _collect(warnings))
+            job = self._job(parsed, collect(warnings))
 
             def named(path: Path) -> None:  # first, so that a killed server never makes it twice
                 self.store.insert(
@@ -186,7 +189,7 @@ class Service:
                 body.candidates,
             )
             return self._queued(
-                lambda: takes.start_extension(old, body.request(), job, _collect(warnings)), warnings
+                lambda: takes.start_extension(old, body.request(), job, collect(warnings)), warnings
             )
 
     def _queued(self, make: Any, warnings: list[str]) -> str:
@@ -308,9 +311,11 @@ class Service:
             yield write_bundle(folder, place / f"{folder.name}.zip").file
 
     def counts(self) -> Mapping[str, int]:
-        """Number of rows in each state."""
+        """Number of songs' rows in each state."""
         found: dict[str, int] = {}
         for job in self.store.all():
+            if job.song.startswith(TASK_PREFIX):
+                continue
             found[job.state] = found.get(job.state, 0) + 1
         return found
 
@@ -323,9 +328,11 @@ def digest_of(*parts: bytes) -> str:
     return total.hexdigest()
 
 
-def _collect(warnings: list[str]) -> Progress:
-    def collect(event: Event) -> None:
+def collect(warnings: list[str]) -> Progress:
+    """Progress that keeps the warnings alone, in a list."""
+
+    def keep(event: Event) -> None:
         if event.warning:
             warnings.append(event.warning)
 
-    return collect
+    return keep

@@ -122,9 +122,9 @@ def song_json(
         "task": task_name(job),
         "phase": lead.state,
         "draft": all(each.state == "draft done" for each in summaries),
-        "created_at": _time(job.created if job else _changed(folder)),
-        "started_at": _time(job.started) if job else None,
-        "completed_at": _time(job.completed) if job else None,
+        "created_at": time_text(job.created if job else _changed(folder)),
+        "started_at": time_text(job.started) if job else None,
+        "completed_at": time_text(job.completed) if job else None,
         "seconds": lead.seconds,
         "seed": lead.seed,
         "sections": lead.sections,
@@ -205,7 +205,8 @@ def _changed(folder: Path) -> float:
     return (file if file.is_file() else folder).stat().st_mtime
 
 
-def _time(seconds: float | None) -> str | None:
+def time_text(seconds: float | None) -> str | None:
+    """A time in seconds since 1970 as ISO text in UTC."""
     return (
         None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     )

@@ -252,10 +252,13 @@ def _reference(body: SongInput, recordings: Mapping[str, Path]) -> Reference | N
                 422, "bad_request", "a voice is a reference already", "leave out the recordings"
             )
         return Reference(voice=body.voice)
+    return uploaded_reference(recordings, body.ref_start, body.ref_end)
+
+
+def uploaded_reference(recordings: Mapping[str, Path], start: float, end: float) -> Reference:
+    """The window of uploaded recordings, by RECORDINGS, as a reference. Raises RequestError."""
     files = {name: str(path) for name, path in recordings.items()}
-    return Reference(
-        files.get("ref"), files.get("vocal_ref"), files.get("inst_ref"), body.ref_start, body.ref_end
-    )
+    return Reference(files.get("ref"), files.get("vocal_ref"), files.get("inst_ref"), start, end)
 
 
 def _seed(seed: int | None) -> int:

@@ -19,7 +19,15 @@ from yuegguf.server.problems import HttpProblem
 from yuegguf.server.requests import JsonBody, TheLink, TheService, TheSongBody, body_of
 from yuegguf.server.service import Idempotency, Service
 from yuegguf.server.shelf import MEDIA_TYPES, project_json
-from yuegguf.server.song_input import ExtendInput, KeepInput, MoveInput, SongInput, parse_song, read_body
+from yuegguf.server.song_input import (
+    RECORDINGS,
+    ExtendInput,
+    KeepInput,
+    MoveInput,
+    SongInput,
+    parse_song,
+    read_body,
+)
 from yuegguf.song.folder import SongFolder
 
 router = APIRouter(prefix="/v1")
@@ -29,7 +37,7 @@ POLL_SECONDS = 0.25
 ENDED = ("succeeded", "failed", "canceled", "interrupted")
 
 
-@router.post("/check", openapi_extra=body_of("SongInput", multipart=True))
+@router.post("/check", openapi_extra=body_of("SongInput", *RECORDINGS))
 def check(service: TheService, body: TheSongBody) -> dict[str, Any]:
     """Check a song without generating it: sections, fit, time, memory."""
     with body.stored(service.settings.uploads) as (name, files):
@@ -40,7 +48,7 @@ def check(service: TheService, body: TheSongBody) -> dict[str, Any]:
                 shutil.rmtree(service.settings.uploads / name, ignore_errors=True)
 
 
-@router.post("/songs", status_code=202, openapi_extra=body_of("SongInput", multipart=True))
+@router.post("/songs", status_code=202, openapi_extra=body_of("SongInput", *RECORDINGS))
 async def create(
     service: TheService,
     link: TheLink,

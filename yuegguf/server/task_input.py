@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from yuegguf.exchange.encode_files import EncodeOptions
 from yuegguf.request.output_effects import check_effects
 from yuegguf.request.song_request import Format, MixMode, Output, StemMode
 
 
-class RenderInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Body of a request that writes a song's files anew; what is left out stays as the song has it."""
+class OutputInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Formats and mix of audio files; what is left out stays as it was."""
 
     formats: tuple[Format, ...] | UnsetType = UNSET
     bits: int | UnsetType = UNSET
@@ -29,17 +32,54 @@ class RenderInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     tags: bool | UnsetType = UNSET
     artist: str | UnsetType = UNSET
     year: int | UnsetType = UNSET
-    force: bool = False
-    """Remove its files of other formats, and replace foreign ones."""
 
-    def output(self, old: Output) -> Output:
-        """The song's output with what is given changed. Raises RequestError."""
-        given = {
-            name: value
-            for name, value in msgspec.structs.asdict(self).items()
-            if name != "force" and value is not UNSET
-        }
+    def output(self, old: Output | None = None) -> Output:
+        """The old output, or the default one, with what is given changed. Raises RequestError."""
+        if old is None:
+            old = Output(year=datetime.date.today().year)
+        values = ((name, getattr(self, name)) for name in OutputInput.__struct_fields__)
+        given = {name: value for name, value in values if value is not UNSET}
         stems = {"stems": True} if "stem_mode" in given else {}
         output = replace(old, **{**stems, **given})
         check_effects(output, given)
         return output
+
+
+class RenderInput(OutputInput, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a request that writes a song's files anew; what is left out stays as the song has it."""
+
+    force: bool = False
+    """Remove its files of other formats, and replace foreign ones."""
+
+
+class DecodeInput(OutputInput, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a request for the audio of codes."""
+
+
+class EncodeInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a request for the codes of a recording."""
+
+    codebooks: int = 8
+    start: float = 0.0
+    """Seconds into the recording."""
+    end: float | None = None
+    """Seconds into the recording; null = its end."""
+
+    def options(self) -> EncodeOptions:
+        """The options of the encoder. Raises RequestError."""
+        return EncodeOptions(self.codebooks, self.start, self.end)
+
+
+class VoiceInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a request that keeps a recording's window as a voice."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    ref_start: float = 0.0
+    """Seconds into the recording where the window begins."""
+    ref_end: float = 30.0
+    replace: bool = False
+    """Whether a voice of that name is replaced."""
+
+
+INPUTS: tuple[type[msgspec.Struct], ...] = (RenderInput, DecodeInput, EncodeInput, VoiceInput)
+"""Bodies of this module, for the OpenAPI document."""

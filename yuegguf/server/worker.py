@@ -3,7 +3,7 @@
 Messages are JSON objects, one per message of a `multiprocessing` connection.
 
     to the worker      {"do": "song", "song": ID, "folder": PATH, "refine": false}
-                       {"do": "task", "song": ID, "folder": PATH, "task": JSON, "uploads": NAME}
+                       {"do": "task", "song": ID, "folder": PATH, "task": JSON}
                        {"do": "cancel", "song": ID}    {"do": "stop"}
     to the server      {"event": "progress", "song": ID, "facts": {…}}
                        {"event": "warning", "song": ID, "text": "…"}
@@ -33,6 +33,7 @@ from typing import Any
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import FolderBusy, Interrupted, YueError, explained
 from yuegguf.measure.remaining import PHASES, RemainingTime, course_cache, song_facts
+from yuegguf.models.resolve import ModelChoice
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.scheduler import Scheduler
 from yuegguf.pipeline.song_models import models_of_song
@@ -43,7 +44,8 @@ from yuegguf.progress import Event, ProgressSum
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.server.draft_events import DraftEvents
 from yuegguf.server.problems import error_json
-from yuegguf.server.tasks import REPORT_SECONDS, TaskProgress, read_task, run_task
+from yuegguf.server.task_work import REPORT_SECONDS, TaskMachine, TaskProgress, run_task
+from yuegguf.server.tasks import read_task
 from yuegguf.song.folder import SongFolder
 
 
@@ -53,6 +55,8 @@ class WorkerFacts:
 
     compute: ComputeOptions
     parallel: int
+    choice: ModelChoice = field(default_factory=ModelChoice)
+    """Models of tasks."""
 
 
 def gone() -> None:
@@ -159,7 +163,8 @@ class Worker:
                 lambda facts: self._send({**facts, "song": song}), partial(self._check_task, song)
             )
             task = read_task(message["task"])
-            result = run_task(task, Path(message["folder"]), self._facts.compute, report)
+            machine = TaskMachine(self._facts.compute, self._facts.choice)
+            result = run_task(task, Path(message["folder"]), machine, report)
         except Exception as error:
             self._report_end(song, error)
         else:

@@ -1,0 +1,122 @@
+"""Execution of tasks by the functions of the command line, and reports of their progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yuegguf.api import files, songs
+from yuegguf.errors import RequestError
+from yuegguf.models.resolve import ModelChoice, resolve_codec
+from yuegguf.pipeline.preflight import located_reference
+from yuegguf.pipeline.voice import encode_voice
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.progress import Event, Progress
+from yuegguf.request.song_request import Reference
+from yuegguf.server.tasks import RESULTS, DecodeTask, EncodeTask, RenderTask, Task, VoiceTask
+from yuegguf.song.voices import Voice, load_voice, save_voice
+
+REPORT_SECONDS = 0.5
+"""Least seconds between two reports of a phase."""
+RECORDED = ("mix", "vocal", "instrumental")
+"""Fields of a reference that name recordings."""
+
+
+@dataclass(frozen=True)
+class TaskMachine:
+    """Compute options and models that tasks use."""
+
+    compute: ComputeOptions
+    choice: ModelChoice = field(default_factory=ModelChoice)
+    """Models where a task does not name its own."""
+
+
+def run_task(task: Task, folder: Path, machine: TaskMachine, progress: Progress) -> dict[str, Any]:
+    """Do a task; `folder` is that of its song, or the task's own. Returns what its row keeps as its result.
+
+    Raises YueError; Interrupted where `progress` does.
+    """
+    match task:
+        case RenderTask():
+            songs.render(folder, task.output, compute=machine.compute, force=task.force, progress=progress)
+            return {}
+        case EncodeTask():
+            return _encode(task, folder, machine, progress)
+        case DecodeTask():
+            return _decode(task, folder, machine, progress)
+        case VoiceTask():
+            return _save_voice(task, folder, machine, progress)
+
+
+def _encode(task: EncodeTask, folder: Path, machine: TaskMachine, progress: Progress) -> dict[str, Any]:
+    (made,) = files.encode(
+        folder / task.file, folder / RESULTS, machine.choice, task.options,
+        compute=machine.compute, force=True, progress=progress,
+    )  # fmt: skip
+    return {"codebooks": made.codebooks, "frames": made.frames}
+
+
+def _decode(task: DecodeTask, folder: Path, machine: TaskMachine, progress: Progress) -> dict[str, Any]:
+    made = files.decode(
+        [folder / name for name in task.files], folder / RESULTS, machine.choice, task.output,
+        compute=machine.compute, force=True, progress=progress,
+    )  # fmt: skip
+    return {"seconds": made.seconds}
+
+
+def _save_voice(task: VoiceTask, folder: Path, machine: TaskMachine, progress: Progress) -> dict[str, Any]:
+    codec, located = resolve_codec(machine.choice), located_reference(in_folder(task.reference, folder))
+    voice = encode_voice(task.name, located, codec, machine.compute, progress)
+    if task.replace or not _is_saved(voice):  # a worker that was killed may have saved it
+        save_voice(voice, replace=task.replace)
+    return {"voice": voice.to_json()}
+
+
+def _is_saved(voice: Voice) -> bool:
+    with suppress(RequestError):
+        return np.array_equal(load_voice(voice.name).codes, voice.codes)
+    return False
+
+
+def in_folder(reference: Reference, folder: Path) -> Reference:
+    """A reference whose recordings are names in a folder, with their paths."""
+    names = {part: getattr(reference, part) for part in RECORDED}
+    paths: dict[str, Any] = {part: str(folder / name) for part, name in names.items() if name}
+    return replace(reference, **paths)
+
+
+class TaskProgress:
+    """Progress of a task as messages to the server: warnings, and two reports a second of each phase."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None], check: Callable[[], None]) -> None:
+        """`check` raises Interrupted once the task is to stop."""
+        self._send, self._check = send, check
+        self._phase, self._next, self._begun = "", 0.0, time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        """Report an event. Raises Interrupted once the task is to stop."""
+        self._check()
+        if event.warning:
+            self._send({"event": "warning", "text": event.warning})
+            return
+        now = time.monotonic()
+        if event.phase == self._phase and now < self._next and event.done < event.total:
+            return
+        self._phase, self._next = event.phase, now + REPORT_SECONDS
+        facts = {
+            "phase": event.phase,
+            "phase_index": 1,
+            "phases": 1,
+            "done": round(event.done / event.total, 4) if event.total else 0.0,
+            "note": event.note,
+            "elapsed_seconds": round(now - self._begun, 1),
+            "eta_seconds": None,
+            "audio_seconds": None,
+        }
+        self._send({"event": "progress", "facts": facts})
