@@ -24,7 +24,7 @@ from yuegguf.song.state import finished_sections, where
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every entry, the earliest in a zip: the same song gives the same bytes."""
-DEFLATED = {".wav"}
+DEFLATED = {".wav", ".npy", ".json"}
 """Extensions that deflate makes smaller; flac and mp3 are compressed already."""
 BEST_FIRST = (".wav", ".flac", ".opus", ".mp3", ".m4a")
 """Endings of mixes in the order in which one is chosen to be measured."""
@@ -54,6 +54,18 @@ def write_bundle(folder: Path, out: Path | None = None, *, force: bool = False) 
         SongFolder.open(folder)  # says that it is no song
     with steady(folder):
         return _bundle(folder, target)
+
+
+def write_zip(out: Path, folder: Path) -> Path:
+    """Put all files below a folder into the zip `out`; the same files give the same bytes.
+
+    Raises StorageError.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    with replacing(out) as beside, zipfile.ZipFile(beside, "w") as archive:
+        for path in files:
+            _add_file(archive, path.relative_to(folder).as_posix(), path)
+    return out
 
 
 def _bundle(folder: Path, out: Path) -> Bundle:

@@ -18,7 +18,7 @@ from yuegguf.server import model_routes, own_task_routes, song_routes, task_rout
 from yuegguf.server.access import Access
 from yuegguf.server.problems import HttpProblem, error_json, status_of
 from yuegguf.server.service import Service
-from yuegguf.server.song_input import ExtendInput, KeepInput, MoveInput, RetakeInput, SongInput
+from yuegguf.server.song_input import ExtendInput, KeepInput, MoveInput, RetakeInput, SongInput, StemsInput
 from yuegguf.server.task_input import INPUTS
 
 PAGE_TYPES = {
@@ -96,7 +96,7 @@ def refusal(_request: Request, error: Exception) -> Response:
 
 def _describe_bodies(app: FastAPI) -> None:
     """Put the schemas of the bodies, which are checked by msgspec, into the OpenAPI document."""
-    kinds = (SongInput, ExtendInput, RetakeInput, KeepInput, MoveInput, *INPUTS)
+    kinds = (SongInput, StemsInput, ExtendInput, RetakeInput, KeepInput, MoveInput, *INPUTS)
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     framework = app.openapi
 

@@ -20,7 +20,8 @@ from yuegguf.server.own_tasks import FILE_TYPES, OwnTasks
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.requests import FormBody, TheLink, TheService, body_of, client_path, form_body
 from yuegguf.server.service import Idempotency, Service, collect
-from yuegguf.server.song_input import RECORDINGS, read_body, uploaded_reference
+from yuegguf.server.song_input import RECORDINGS, read_body
+from yuegguf.server.song_parsing import uploaded_reference
 from yuegguf.server.task_input import DecodeInput, EncodeInput, VoiceInput
 from yuegguf.server.task_work import RECORDED
 from yuegguf.server.tasks import DecodeTask, EncodeTask, Task, VoiceTask

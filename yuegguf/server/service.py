@@ -25,7 +25,8 @@ from yuegguf.server.queues import Queues
 from yuegguf.server.settings import LOCK_FILE, QUEUE_FILE, Settings
 from yuegguf.server.shelf import Link, Shelf, no_such_song, song_json
 from yuegguf.server.song_check import checked
-from yuegguf.server.song_input import ExtendInput, ParsedSong
+from yuegguf.server.song_input import ExtendInput
+from yuegguf.server.song_parsing import ParsedSong
 from yuegguf.server.tasks import TASK_PREFIX
 from yuegguf.song.library import remove_songs
 

@@ -1,41 +1,32 @@
-"""Bodies of requests, typed, and the song requests that they stand for. A body never names a path."""
+"""Bodies of requests for songs, typed. A body never names a path."""
 
 from __future__ import annotations
 
-import datetime
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from yuegguf.models.registry import NANO, model_entries
-from yuegguf.models.resolve import ModelChoice
+from yuegguf.codec.protocol import Track
 from yuegguf.pipeline.extend import ExtendRequest
-from yuegguf.request.preview_options import DraftFiles, PreviewOptions
-from yuegguf.request.sampling import Sampling
+from yuegguf.request.preview_options import DraftFiles
 from yuegguf.request.song_request import (
-    WORDLESS,
     Format,
-    GuideTrack,
     MixMode,
-    Output,
-    Reference,
     SongRequest,
     StemMode,
 )
-from yuegguf.request.valid_text import is_valid_text
 from yuegguf.server.problems import HttpProblem
-from yuegguf.song.voices import VOICE_NAME
 
 T = TypeVar("T")
 QUANT = re.compile(r"[A-Za-z0-9_]{1,20}")
 RECORDINGS = ("ref", "vocal_ref", "inst_ref")
-"""Names of the parts of a multipart request that hold recordings."""
+"""Names of the parts of a multipart request that hold recordings of a reference."""
+STEMS: Mapping[str, Track] = {"vocal_stem": "vocal", "inst_stem": "instrumental"}
+"""Name of the part with a recorded track, to which the other one is generated → the track."""
 MOST_TAKES = 16
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -69,6 +60,10 @@ class SongInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keep_repeats: bool = False
     instrumental: bool = False
     a_cappella: bool = False
+    offset: float = 0.0
+    """Seconds into an uploaded stem where the song begins."""
+    re_encode: bool = False
+    """Mix in an uploaded stem as the codec decodes it, instead of as it is."""
     voice: str | None = None
     """Name of a saved voice."""
     ref_start: float = 0.0
@@ -79,7 +74,11 @@ class SongInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mix: MixMode = "hybrid"
     vocal_gain: float = 0.0
     inst_gain: float = 0.0
+    rescale: bool = False
+    stereo: bool = False
     stem_mode: StemMode = "joined"
+    stems: bool = True
+    tags: bool = True
     loudness: float | None = -14.0
     fade: float = 10.0
     artist: str = "YuE"
@@ -89,6 +88,25 @@ class SongInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Stop after the draft: "mix", or "stems" for the mix and both tracks."""
     preview_seconds: float = 4.0
     """Seconds of new music after which the preview grows; 0 = none."""
+
+
+class StemsInput(SongInput, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a request for a song to one track of another one."""
+
+    keep: Track
+    """The track that is kept; the other one is generated to it."""
+    genre: str | None = None  # type: ignore[assignment]
+    """Tags; null = the song's."""
+    lyrics: str | None = None  # type: ignore[assignment]
+    """Lyrics; null = the song's where its instrumental is kept, else none."""
+
+    def song(self, old: SongRequest) -> SongInput:
+        """The body of the same song, where `old` says what is left out."""
+        given = {name: getattr(self, name) for name in SongInput.__struct_fields__}
+        words = old.lyrics if self.keep == "instrumental" else ""
+        given["genre"] = old.genre if self.genre is None else self.genre
+        given["lyrics"] = words if self.lyrics is None else self.lyrics
+        return SongInput(**given)
 
 
 class ExtendInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,7 +127,7 @@ class ExtendInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def request(self) -> ExtendRequest:
         """The request, with a seed. Raises RequestError."""
         return ExtendRequest(
-            _seed(self.seed),
+            sure_seed(self.seed),
             self.sections,
             self.lyrics,
             self.retake,
@@ -156,17 +174,6 @@ class MoveInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     position: Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
-@dataclass(frozen=True)
-class ParsedSong:
-    """A request for a song, with all that decides how it is generated."""
-
-    request: SongRequest
-    choice: ModelChoice
-    preview: PreviewOptions
-    name: str | None
-    takes: int
-
-
 def read_body(data: bytes, kind: type[T]) -> T:
     """A JSON body, strictly typed. Raises HttpProblem 400."""
     try:
@@ -178,91 +185,15 @@ def read_body(data: bytes, kind: type[T]) -> T:
         ) from error
 
 
-def parse_song(body: SongInput, choice: ModelChoice, recordings: Mapping[str, Path]) -> ParsedSong:
-    """The song that a body asks for; `recordings` are files by RECORDINGS.
-
-    Raises RequestError, HttpProblem.
-    """
-    if body.instrumental and body.a_cappella:
-        raise HttpProblem(
-            422, "bad_request", "instrumental and a_cappella leave no track", "choose one of them"
-        )
-    if body.name is not None and not is_valid_text(body.name):
-        raise HttpProblem(422, "bad_request", "the name is not text", "pass UTF-8 text")
-    track = GuideTrack("vocal") if body.instrumental else None
-    track = GuideTrack("instrumental") if body.a_cappella else track
-    request = SongRequest(
-        body.genre,
-        body.lyrics if body.lyrics.strip() or not body.instrumental else WORDLESS,
-        body.sections,
-        body.segment_seconds,
-        _seed(body.seed),
-        Sampling(*body.cfg, body.repetition_penalty, body.temperature, body.top_k, body.top_p),
-        reference=_reference(body, recordings),
-        track=track,
-        retries=body.retries,
-        output=_output(body),
-        keep_repeats=body.keep_repeats,
-    )
-    preview = PreviewOptions(body.draft, body.preview_seconds)
-    return ParsedSong(request, _choice(body, choice), preview, body.name, body.candidates)
-
-
-def _output(body: SongInput) -> Output:
-    return Output(
-        body.formats,
-        body.bits,
-        body.mix,
-        body.vocal_gain,
-        body.inst_gain,
-        stem_mode=body.stem_mode,
-        loudness=body.loudness,
-        fade=body.fade,
-        artist=body.artist,
-        year=body.year if body.year is not None else datetime.date.today().year,
-    )
-
-
-def _choice(body: SongInput, choice: ModelChoice) -> ModelChoice:
-    """The server's choice of models, with the id and the type that the body names."""
-    if body.model is not None:
-        known = [NANO, *(entry.id for entry in model_entries())]
-        if body.model not in known:
-            raise HttpProblem(
-                422, "unknown_model", f"there is no model {body.model!r:.80}", f"use {', '.join(known)}"
-            )
-        choice = replace(choice, stage1=body.model, quant=None)
-        if body.model == NANO:
-            choice = replace(choice, stage2=NANO, codec=None)
-    if body.quant is not None:
-        if not QUANT.fullmatch(body.quant):
-            raise HttpProblem(422, "unknown_quant", f"there is no type {body.quant!r:.80}", "see /v1/models")
-        choice = replace(choice, quant=body.quant)
-    return choice
-
-
-def _reference(body: SongInput, recordings: Mapping[str, Path]) -> Reference | None:
-    if body.voice is not None and not VOICE_NAME.fullmatch(body.voice):
-        raise HttpProblem(422, "unknown_voice", f"there is no voice {body.voice!r:.80}", "see /v1/props")
-    if body.voice is None and not recordings:
-        return None
-    if body.voice is not None:
-        if recordings:
-            raise HttpProblem(
-                422, "bad_request", "a voice is a reference already", "leave out the recordings"
-            )
-        return Reference(voice=body.voice)
-    return uploaded_reference(recordings, body.ref_start, body.ref_end)
-
-
-def uploaded_reference(recordings: Mapping[str, Path], start: float, end: float) -> Reference:
-    """The window of uploaded recordings, by RECORDINGS, as a reference. Raises RequestError."""
-    files = {name: str(path) for name, path in recordings.items()}
-    return Reference(files.get("ref"), files.get("vocal_ref"), files.get("inst_ref"), start, end)
-
-
-def _seed(seed: int | None) -> int:
+def sure_seed(seed: int | None) -> int:
+    """The seed, or a random one."""
     return secrets.randbelow(2**32) if seed is None else seed
+
+
+DEFAULTS: dict[str, Any] = {
+    field.name: field.default for field in msgspec.structs.fields(SongInput) if not field.required
+}
+"""Field of a request for a song → its default."""
 
 
 def defaults() -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
@@ -14,6 +16,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
+from yuegguf.api.files import export_song
+from yuegguf.exchange.zip_bundle import write_zip
 from yuegguf.server.peaks import peaks_of
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.requests import JsonBody, TheLink, TheService, TheSongBody, body_of
@@ -21,13 +25,14 @@ from yuegguf.server.service import Idempotency, Service
 from yuegguf.server.shelf import MEDIA_TYPES, project_json
 from yuegguf.server.song_input import (
     RECORDINGS,
+    STEMS,
     ExtendInput,
     KeepInput,
     MoveInput,
     SongInput,
-    parse_song,
     read_body,
 )
+from yuegguf.server.song_parsing import parse_song
 from yuegguf.song.folder import SongFolder
 
 router = APIRouter(prefix="/v1")
@@ -37,7 +42,7 @@ POLL_SECONDS = 0.25
 ENDED = ("succeeded", "failed", "canceled", "interrupted")
 
 
-@router.post("/check", openapi_extra=body_of("SongInput", *RECORDINGS))
+@router.post("/check", openapi_extra=body_of("SongInput", *RECORDINGS, *STEMS))
 def check(service: TheService, body: TheSongBody) -> dict[str, Any]:
     """Check a song without generating it: sections, fit, time, memory."""
     with body.stored(service.settings.uploads) as (name, files):
@@ -48,7 +53,7 @@ def check(service: TheService, body: TheSongBody) -> dict[str, Any]:
                 shutil.rmtree(service.settings.uploads / name, ignore_errors=True)
 
 
-@router.post("/songs", status_code=202, openapi_extra=body_of("SongInput", *RECORDINGS))
+@router.post("/songs", status_code=202, openapi_extra=body_of("SongInput", *RECORDINGS, *STEMS))
 async def create(
     service: TheService,
     link: TheLink,
@@ -156,6 +161,19 @@ def move(service: TheService, link: TheLink, song: str, body: JsonBody) -> dict[
     return service.song(song, link)
 
 
+@router.get("/songs/{song}/export.zip")
+def export(
+    service: TheService, song: str, format: Annotated[Literal["npy", "yue-ui"], Query()] = "npy"
+) -> FileResponse:
+    """Give a song's codes as infer.py's .npy files, or as a project of YuE-UI, in a zip."""
+    folder = service.shelf.path(song)
+    place = Path(tempfile.mkdtemp(prefix="export-", dir=_uploads(service)))
+    with _removed_on_failure(place):
+        name = f"{song.replace(':', '-')}-{format}.zip"
+        export_song(folder, place / "files", yue_ui=format == "yue-ui")
+        return _zip(write_zip(place / name, place / "files"), place)
+
+
 @router.delete("/songs/{song}")
 def delete(service: TheService, song: str) -> dict[str, Any]:
     """Delete a song with all its files."""
@@ -207,17 +225,23 @@ def text(service: TheService, song: str, name: str) -> FileResponse:
 def bundle(service: TheService, song: str) -> FileResponse:
     """Give a finished song as one zip."""
     place = Path(tempfile.mkdtemp(prefix="bundle-", dir=_uploads(service)))
+    with _removed_on_failure(place), service.bundle(song, place) as file:
+        return _zip(file, place)
+
+
+@contextmanager
+def _removed_on_failure(place: Path) -> Iterator[None]:
     try:
-        with service.bundle(song, place) as file:
-            return FileResponse(
-                file,
-                media_type="application/zip",
-                filename=file.name,
-                background=BackgroundTask(shutil.rmtree, place, ignore_errors=True),
-            )
+        yield
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
+
+
+def _zip(file: Path, place: Path) -> FileResponse:
+    """The answer with a zip, after which the folder `place` is removed."""
+    removal = BackgroundTask(shutil.rmtree, place, ignore_errors=True)
+    return FileResponse(file, media_type="application/zip", filename=file.name, background=removal)
 
 
 def _uploads(service: Service) -> Path:
