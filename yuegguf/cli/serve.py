@@ -63,6 +63,15 @@ if TYPE_CHECKING:
     metavar="SEC",
     help="Free the models' memory after so many seconds without a song.",
 )  # fmt: skip
+@click.option(
+    "--compat", multiple=True, type=click.Choice(["cog"]), help="Answer programs written for Replicate too."
+)
+@click.option(
+    "--allow-webhook",
+    multiple=True,
+    metavar="HOST",
+    help="Host of a private network that webhooks may go to.",
+)
 @model_options
 @compute_options
 @pass_output
@@ -79,6 +88,8 @@ def serve(
     max_queue: int,
     upload_limit: int,
     idle_unload: float,
+    compat: tuple[str, ...],
+    allow_webhook: tuple[str, ...],
     choice: ModelChoice,
     compute: ComputeOptions,
 ) -> None:
@@ -105,7 +116,8 @@ def serve(
     folder = songs.absolute()
     settings = Settings(
         folder, choice, compute, parallel, max_queue, upload_limit, key or "", prefix,
-        tuple(name.lower() for name in allow_host), idle_unload,
+        tuple(name.lower() for name in allow_host), compat,
+        tuple(name.strip("[]").lower() for name in allow_webhook), idle_unload,
     )  # fmt: skip
     with closing(serving.listening_socket(host, port)) as listening, stop_on_signals(output) as stop:
         if key is None and not access.is_loopback(host):

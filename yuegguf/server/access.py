@@ -42,7 +42,7 @@ HEADERS = {
 }
 """Headers of every answer."""
 OPEN = ("/health", "/", "/page/")
-"""Paths that need no key; one that ends in a slash stands for those below it."""
+"""Paths that need no key and to which other sites may link; one that ends in a slash: all below it."""
 
 
 def stored_key(file: Path) -> str:
@@ -82,6 +82,12 @@ def same_text(given: str, expected: str) -> bool:
     """Whether two secrets are equal, in a time that does not depend on where they differ."""
     digests = [hashlib.sha256(text.encode(errors="replace")).digest() for text in (given, expected)]
     return hmac.compare_digest(*digests)
+
+
+def _is_open(path: str) -> bool:
+    """Whether a path is one of OPEN."""
+    folders = tuple(each for each in OPEN if each != "/" and each.endswith("/"))
+    return path in OPEN or path.startswith(folders)
 
 
 class Access:
@@ -137,11 +143,9 @@ class Access:
             )
         site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin")
         foreign = origin is not None and origin.partition("://")[2].lower() != host.lower()
-        if path.startswith("/v1/") and (site in ("cross-site", "same-site") or foreign):
+        if not _is_open(path) and (site in ("cross-site", "same-site") or foreign):
             raise HttpProblem(403, "cross_site", "another site's page asks", "open the server's own page")
-        if not self._settings.key or any(
-            path == each or (each != "/" and each.endswith("/") and path.startswith(each)) for each in OPEN
-        ):
+        if not self._settings.key or _is_open(path):
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and same_text(given.strip(), self._settings.key):

@@ -14,8 +14,10 @@ from starlette.exceptions import HTTPException as StarletteProblem
 
 from yuegguf import __version__
 from yuegguf.errors import YueError, explained
-from yuegguf.server import model_routes, own_task_routes, song_routes, task_routes
+from yuegguf.server import cog_routes, model_routes, own_task_routes, song_routes, task_routes
 from yuegguf.server.access import Access
+from yuegguf.server.cog_input import PredictionBody
+from yuegguf.server.predictions import Predictions
 from yuegguf.server.problems import HttpProblem, error_json, status_of
 from yuegguf.server.service import Service
 from yuegguf.server.song_input import ExtendInput, KeepInput, MoveInput, RetakeInput, SongInput, StemsInput
@@ -44,6 +46,10 @@ def make_app(service: Service) -> Access:
     )
     access = Access(app, service.settings)
     app.state.service, app.state.link = service, access.link
+    if "cog" in service.settings.compat:
+        app.state.predictions = predictions = Predictions(service, access.link)
+        service.at_end(predictions.stop)
+        app.include_router(cog_routes.router)
     app.include_router(song_routes.router)
     app.include_router(task_routes.router)
     app.include_router(own_task_routes.router)
@@ -96,7 +102,7 @@ def refusal(_request: Request, error: Exception) -> Response:
 
 def _describe_bodies(app: FastAPI) -> None:
     """Put the schemas of the bodies, which are checked by msgspec, into the OpenAPI document."""
-    kinds = (SongInput, StemsInput, ExtendInput, RetakeInput, KeepInput, MoveInput, *INPUTS)
+    kinds = (PredictionBody, SongInput, StemsInput, ExtendInput, RetakeInput, KeepInput, MoveInput, *INPUTS)
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     framework = app.openapi
 

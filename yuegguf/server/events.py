@@ -7,7 +7,7 @@ import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,10 @@ KEPT = 200
 PING_SECONDS = 15.0
 SONGS_KEPT = 1000
 """Songs whose events are kept."""
+
+
+Watcher = Callable[[str, str, dict[str, Any]], None]
+"""Called with the id of a song, and the kind and the data of an event."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class EventHub:
         """Begins every id: numbers start again after a restart."""
         self._songs: dict[str, deque[SongEvent]] = {}
         self._listeners: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+        self._watchers: list[Watcher] = []
         self._lock, self._number, self._closed = threading.Lock(), 0, False
 
     def publish(self, song: str, kind: str, data: dict[str, Any]) -> None:
@@ -48,6 +53,12 @@ class EventHub:
             while len(self._songs) > SONGS_KEPT:
                 del self._songs[next(iter(self._songs))]
             self._wake(song)
+        for watcher in self._watchers:
+            watcher(song, kind, data)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call `watcher` with every event, in the publishing thread; it must neither wait nor raise."""
+        self._watchers.append(watcher)
 
     def close(self) -> None:
         """End all listeners."""

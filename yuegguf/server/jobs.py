@@ -6,16 +6,13 @@ The song folder holds everything that a song consists of; a row only says that s
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from yuegguf.errors import DamagedFile, StorageError
+from yuegguf.server.sqlite_file import SqliteFile
 
 State = Literal["new", "queued", "processing", "succeeded", "failed", "canceled"]
 ACTIVE: tuple[State, ...] = ("new", "queued", "processing")
@@ -86,45 +83,17 @@ class Job:
 COLUMNS = ", ".join(column.name for column in fields(Job))
 
 
-class JobStore:
+class JobStore(SqliteFile):
     """The rows of the queue; any thread may call it, and every change is on disk when the call returns."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises DamagedFile, StorageError."""
-        self._path, self._lock = path, threading.RLock()
-        with self._errors():
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise DamagedFile(f"{path} was made by a newer yuegguf", "update yuegguf to open it")
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(SCHEMA)
-            for column, default in ADDED.items() if version == 1 else ():
-                self._db.execute(f"ALTER TABLE jobs ADD COLUMN {column} TEXT NOT NULL DEFAULT {default}")
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
-            self._db.execute("COMMIT")
+        super().__init__(path, VERSION)
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Hold the lock, and turn SQLite's errors into YueErrors."""
-        with self._lock:
-            try:
-                yield
-            except sqlite3.OperationalError as error:
-                raise StorageError(
-                    f"{self._path} could not be written ({error})", "check the disk"
-                ) from error
-            except sqlite3.DatabaseError as error:
-                raise DamagedFile(
-                    f"{self._path} is damaged ({error})", "move it away; the songs beside it are whole"
-                ) from error
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
+    def _make_tables(self, before: int) -> None:
+        self._db.execute(SCHEMA)
+        for column, default in ADDED.items() if before == 1 else ():
+            self._db.execute(f"ALTER TABLE jobs ADD COLUMN {column} TEXT NOT NULL DEFAULT {default}")
 
     def all(self, *states: State) -> list[Job]:
         """The rows in these states, or all, in the order of the queue. Raises StorageError, DamagedFile."""

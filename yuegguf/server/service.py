@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,15 @@ class Service:
         """Stop at the next token, and unlock the folder; what is in work goes on at the next start."""
         self.hub.close()
         self.queues.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Unlock the folder of a service that was not started."""
         self._held.close()
+
+    def at_end(self, stop: Callable[[], None]) -> None:
+        """Call `stop` before the folder is unlocked."""
+        self._held.callback(stop)
 
     def _folder_of(self, job: Job) -> Path:
         """The folder of a row's song, or of its task. Raises HttpProblem."""

@@ -93,8 +93,13 @@ def serve(
     `start` starts a worker. Raises YueError where the folder cannot be served.
     """
     service = Service(settings, start)
+    try:
+        app = make_app(service)
+    except BaseException:
+        service.close()
+        raise
     config = uvicorn.Config(
-        make_app(service),
+        app,
         log_level="critical",
         access_log=False,  # a token stands in URLs
         lifespan="off",

@@ -14,6 +14,7 @@ DEFAULT_MAX_QUEUE, DEFAULT_UPLOAD_BYTES = 8, 64 << 20
 DEFAULT_IDLE_SECONDS = 600.0
 QUEUE_FILE = "queue.sqlite"
 LOCK_FILE = ".server.lock"
+PREDICTIONS_FILE = "predictions.sqlite"
 KEY_FILE = ".server.key"
 UPLOADS_FOLDER = ".uploads"
 MAX_JSON_BODY = 1 << 20
@@ -43,6 +44,10 @@ class Settings:
     """Path before every route, such as "/yue", behind a proxy."""
     hosts: tuple[str, ...] = ()
     """Names under which the server may be addressed, besides loopback and its own addresses."""
+    compat: tuple[str, ...] = ()
+    """APIs of other programs that are answered too: "cog"."""
+    webhook_hosts: tuple[str, ...] = ()
+    """Hosts that webhooks may go to although they are not on the internet."""
     idle_unload: float = DEFAULT_IDLE_SECONDS
     """Seconds without a song after which the worker process ends and its memory is free."""
 

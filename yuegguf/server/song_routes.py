@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -33,13 +32,10 @@ from yuegguf.server.song_input import (
     read_body,
 )
 from yuegguf.server.song_parsing import parse_song
+from yuegguf.server.waiting import wait_for_end
 from yuegguf.song.folder import SongFolder
 
 router = APIRouter(prefix="/v1")
-MOST_WAIT = 60
-"""Most seconds of `Prefer: wait`."""
-POLL_SECONDS = 0.25
-ENDED = ("succeeded", "failed", "canceled", "interrupted")
 
 
 @router.post("/check", openapi_extra=body_of("SongInput", *RECORDINGS, *STEMS))
@@ -63,7 +59,7 @@ async def create(
 ) -> JSONResponse:
     """Create a song: it waits in the queue from now on."""
     song = await run_in_threadpool(_create, service, body, idempotency_key)
-    await _wait(service, song, prefer)
+    await wait_for_end(service, song, prefer)
     found = await run_in_threadpool(service.song, song, link)
     return JSONResponse(found, 202, {"Location": f"{service.settings.prefix}/v1/songs/{quote(song)}"})
 
@@ -75,18 +71,6 @@ def _create(service: Service, body: TheSongBody, key: str | None) -> str:
     with body.stored(service.settings.uploads) as (uploads, files):
         parsed = parse_song(read_body(body.json, SongInput), service.settings.choice, files)
         return service.create(parsed, idempotency, uploads)
-
-
-async def _wait(service: Service, song: str, prefer: str | None) -> None:
-    """Wait for the end of a song as long as the client prefers."""
-    kind, _, seconds = (prefer or "").partition("=")
-    if kind.strip().lower() != "wait" or not seconds.strip().isdecimal():
-        return
-    for _ in range(round(min(int(seconds[:6]), MOST_WAIT) / POLL_SECONDS)):
-        job = await run_in_threadpool(service.store.get, song)
-        if job is None or job.state in ENDED:
-            return
-        await asyncio.sleep(POLL_SECONDS)
 
 
 @router.get("/songs")
