@@ -69,7 +69,7 @@ SLOW = {
     *("docs_facts", "draft", "faults_real_songs", "hand_off", "hostile_songs", "import_export"),
     *("loudness", "mastering", "preview", "sound_files", "tags"),
     *("leases", "single_phases"),
-    *("songs_over_http", "queue_over_http", "serve_command", "access"),
+    *("songs_over_http", "queue_over_http", "serve_command", "access", "predictions"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
 WRITES_CHECKPOINTS = "family"
