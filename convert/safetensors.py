@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile
 from yuegguf.files.kinds import explain_damage
-from yuegguf.files.reading import open_plain_file
+from yuegguf.files.reading import open_plain_file, unreadable
 
 from .json_object import read_object, shorten
 
@@ -63,7 +63,7 @@ class StoredTensor:
                 file.seek(self.start + start * columns * kind.itemsize)
                 values = np.fromfile(file, kind, (stop - start) * columns)
         except OSError as error:
-            raise DamagedFile(f"{self.path.name} cannot be read: {error.strerror}", DOWNLOAD_HINT) from error
+            raise unreadable(self.path, error) from error
         if values.size != (stop - start) * columns:
             raise DamagedFile(f"{self.path.name} ends inside {self.name}", DOWNLOAD_HINT)
         return values.reshape(stop - start, columns)
@@ -80,7 +80,7 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
                 raise explain_damage(path, damaged, ("safetensors",))
             header = file.read(length)
     except OSError as error:
-        raise DamagedFile(f"{path.name} cannot be read: {error.strerror}", DOWNLOAD_HINT) from error
+        raise unreadable(path, error) from error
     try:
         entries = _object(header, path.name)
     except DamagedFile as error:

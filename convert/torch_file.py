@@ -8,6 +8,7 @@ from pathlib import Path
 
 from yuegguf.errors import DamagedFile
 from yuegguf.files.pth import Place, Span, check_span, read_state_dict
+from yuegguf.files.reading import unreadable
 
 from .json_object import shorten
 from .safetensors import MAX_NAME, StoredTensor
@@ -30,7 +31,7 @@ class TorchTensor(StoredTensor):
         try:
             check_span(self.path, self.span)
         except OSError as error:
-            raise DamagedFile(f"{self.path.name} cannot be read: {error.strerror}") from error
+            raise unreadable(self.path, error) from error
 
 
 def open_torch_file(path: Path) -> dict[str, StoredTensor]:

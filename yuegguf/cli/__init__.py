@@ -126,7 +126,9 @@ def _set_progress(context: click.Context, _option: click.Parameter, mode: str | 
 
 
 @click.group(cls=Program, context_settings=SETTINGS)
-@click.option("--models-dir", type=click.Path(path_type=Path), help="Folder of installed models.")
+@click.option(
+    "--models-dir", type=click.Path(path_type=Path, readable=False), help="Folder of installed models."
+)
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @click.option("-q", "--quiet", is_flag=True, help=QUIET_HELP)
 @click.option("--progress", type=PROGRESS, expose_value=False, callback=_set_progress, help=PROGRESS_HELP)

@@ -24,7 +24,7 @@ from yuegguf.request.song_request import MAX_TAKES, Reference
 if TYPE_CHECKING:
     from yuegguf.models.resolve import ModelChoice
 
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)
 pass_output = click.make_pass_decorator(Console)
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 

@@ -11,6 +11,7 @@ import click
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import models_root, pass_output
 from yuegguf.errors import RequestError
+from yuegguf.files.reading import is_closed, paths_in
 from yuegguf.models import registry
 from yuegguf.pipeline.engines import REBUILD_HINT
 from yuegguf.planning import hardware
@@ -63,7 +64,7 @@ def gather(root: Path) -> dict[str, Any]:
         "onnx_runtime": ort_info(),
         "audio_formats": {name: _is_written(name) for name in FORMATS},
         "models_dir": str(root),
-        "models": sorted(path.name for path in root.glob("*.gguf")),
+        "models": [path.name for path in paths_in(root, "*.gguf")],
         "codec": str(registry.installed_codec(root) or "bundled nano"),
         "fits": {name: need <= free if free else None for name, need in needs().items()},
     }
@@ -152,6 +153,8 @@ def _problems(facts: dict[str, Any]) -> list[str]:
         problems.append(
             "mp3 cannot be written: the installed libsndfile is older than 1.1; wav and flac work"
         )
+    if is_closed(Path(facts["models_dir"])):
+        problems.append(f"this user may not read the folder of models; {registry.CLOSED_HINT}")
     if facts["disk_free"] < GIB:
         problems.append("less than 1 GiB of disk is free here")
     if missing := hardware.missing_features(facts["llama_cpp"]["system"]):

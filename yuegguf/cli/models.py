@@ -17,6 +17,7 @@ from yuegguf.cli._model_facts import lines_of, model_facts
 from yuegguf.cli._options import models_root, pass_output
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, YueError
 from yuegguf.files.atomic import storage_errors
+from yuegguf.files.reading import is_closed, paths_in
 from yuegguf.lm import header
 from yuegguf.lm.gguf_parts import part_paths
 from yuegguf.models import lockfile, registry
@@ -47,11 +48,13 @@ def list_models(output: Console, /) -> None:
     rows = [_row(entry, root, lock) for entry in registry.model_entries()]
     nano = {"id": "nano", "role": "all", "about": "bundled miniature, used when nothing is installed"}
     lines = [_line(row) for row in rows]
-    loras = [path.stem for path in sorted(lora_path("*", root).parent.glob("*.gguf"))]
+    loras = [path.stem for path in paths_in(lora_path("*", root).parent, "*.gguf")]
     lines += [f"{'nano':<12} {'all':<9} bundled   {nano['about']}"]
     lines += [f"LoRA adapters for --lora: {', '.join(loras)}"] if loras else []
     lines += [f"installed models live in {root}", f"sets for pull --set: {', '.join(registry.model_sets())}"]
     facts = {"models": rows, "bundled": nano, "sets": registry.model_sets(), "loras": loras}
+    if is_closed(root):
+        output.warn(f"the folder of models {root} may not be read by this user; {registry.CLOSED_HINT}")
     output.result({**facts, "models_dir": str(root)}, lines)
 
 
@@ -172,7 +175,7 @@ def remove(output: Console, /, names: tuple[str, ...]) -> None:
     yuegguf models rm en-icl en-cot:Q8_0
     """
     root, entries = models_root(), [(name, _entry_and_type(name)) for name in names]
-    if not root.is_dir():  # taking its lock would make it
+    if not os.path.isdir(root):  # taking its lock would make it; unlike is_dir, never raises
         raise ModelNotFound(f"{names[0]} is not installed in {root}", "see: yuegguf models list")
     with lockfile.exclusive(root):
         gone = dict.fromkeys(path for name, wanted in entries for path in _removable(name, *wanted, root))
@@ -244,6 +247,7 @@ def _files(name: str, root: Path, best: bool = False) -> list[Path]:
     entry, quant = _entry_and_type(name)
     found = _installed(entry, root, quant)
     if not found:
+        registry.check_open(root)
         raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {name}")
     return [registry.find_gguf(entry.id, quant or None, root)] if best and entry.role != "codec" else found
 
@@ -256,7 +260,7 @@ def nano_files() -> list[Path]:
 
 def _installed(entry: ModelEntry, root: Path, quant: str) -> list[Path]:
     if entry.role == "codec":
-        return sorted((root / entry.id).glob("*.onnx"))
+        return paths_in(root / entry.id, "*.onnx")
     return [
         p
         for kind, p in registry.installed_quants(entry.id, root).items()
@@ -265,6 +269,7 @@ def _installed(entry: ModelEntry, root: Path, quant: str) -> list[Path]:
 
 
 def _every(root: Path) -> list[Path]:
-    """All installed files, and those that the lock names and that are gone."""
+    """All installed files, and those that the lock names and that are gone. Raises ModelNotFound."""
+    registry.check_open(root)
     there = [path for entry in registry.model_entries() for path in _installed(entry, root, "")]
     return [*there, *(root / path for path in lockfile.read_lock(root) if root / path not in there)]

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, get_args
 from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP, CODEC_RATE, FRAME_RATE, SONG_HOP
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.kinds import explain_absence, explain_damage
-from yuegguf.files.reading import open_plain_file
+from yuegguf.files.reading import open_plain_file, unreadable
 
 GraphRole = Literal["encoder", "decoder", "vocal_upsampler", "instrumental_upsampler"]
 GRAPH_ROLES: tuple[GraphRole, ...] = get_args(GraphRole)
@@ -49,6 +49,8 @@ def read_graph_header(path: Path, role: GraphRole) -> GraphHeader:
         with open_plain_file(path) as file:
             text = _metadata(file, path.stat().st_size).get(METADATA_KEY)
         facts = json.loads(text) if text else None
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(path, error, "export the codec again") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
@@ -68,6 +70,8 @@ def read_metadata(path: Path) -> dict[str, str]:
             return _metadata(file, path.stat().st_size)
     except FileNotFoundError as error:
         raise explain_absence(path, ModelNotFound(f"there is no file {path}")) from error
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(path, error, "download or export it again") from error
 
@@ -125,6 +129,8 @@ def read_encoder(path: Path) -> EncoderShape:
         widths = {field: shapes[name][0] for field, name in _WIDTHS.items()}
     except FileNotFoundError as error:
         raise ModelNotFound(f"{path} is not there", "make it with: yuegguf export-codec") from error
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except (OSError, ValueError, LookupError) as error:
         raise _damaged(path, error, "export the codec again") from error
     return EncoderShape(sum(prod(dims) for dims in shapes.values()), **widths)

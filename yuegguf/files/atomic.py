@@ -24,7 +24,7 @@ from yuegguf.errors import (
     StorageError,
     too_many_open_files,
 )
-from yuegguf.files.reading import open_plain_file
+from yuegguf.files.reading import open_plain_file, unreadable
 from yuegguf.files.sizes import size_text
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.files.steady import check_steady, steady
@@ -182,7 +182,7 @@ def locked_folder(folder: Path, name: str = ".lock", busy: str = "") -> Iterator
 def is_locked(folder: Path, name: str = ".lock") -> bool:
     """Whether another process, or another part of this one, holds the lock of a folder."""
     try:
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):
             _lock_file(folder / name).release()
     except Timeout:
         return True
@@ -205,7 +205,7 @@ def unshare(path: Path) -> None:
 @contextmanager
 def ensured_folder(folder: Path) -> Iterator[None]:
     """Create a folder and its parents; removes those still empty at the end. Raises StorageError."""
-    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    missing = [path for path in (folder, *folder.absolute().parents) if not os.path.exists(path)]
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -247,7 +247,7 @@ def read_limited(path: Path, most: int, hint: str) -> bytes:
         with open_plain_file(path) as file:
             data = file.read(most + 1)
     except OSError as error:
-        raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
+        raise unreadable(path, error) from error
     if len(data) > most:
         raise DamagedFile(f"{path} is larger than {most >> 20} MiB", hint)
     return data
@@ -261,7 +261,7 @@ def free_disk(folder: Path) -> int:
 
 def existing_parent(folder: Path) -> Path:
     """The folder, or its nearest existing parent."""
-    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return next(path for path in (folder, *folder.absolute().parents) if os.path.isdir(path))
 
 
 def check_free_disk(folder: Path, needed: int, job: str, option: str) -> None:

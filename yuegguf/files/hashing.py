@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from yuegguf.errors import DamagedFile, ModelNotFound
-from yuegguf.files.reading import open_plain_file
+from yuegguf.errors import ModelNotFound
+from yuegguf.files.reading import open_plain_file, unreadable
 from yuegguf.progress import Event, Progress, silent
 
 HASH_BLOCK = 1 << 20
@@ -51,13 +51,15 @@ def each_block(path: Path, use_block: Any, progress: Progress, phase: str) -> No
                 progress(Event(phase, done, max(total, done), path.name))
     except FileNotFoundError as error:
         raise ModelNotFound(f"there is no file {path}") from error
+    except PermissionError as error:
+        raise unreadable(path, error) from error
 
 
 def _next_block(blocks: Any, path: Path) -> bytes:
     try:
         return next(blocks, b"")
     except OSError as error:
-        raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
+        raise unreadable(path, error) from error
 
 
 def size_of(path: Path) -> int | None:

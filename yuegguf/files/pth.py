@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.kinds import explain_absence, explain_damage
 from yuegguf.files.pickle_vm import MAX_PICKLE_BYTES, Opaque, Pickle, Storage, TensorRef, read_pickle
-from yuegguf.files.reading import open_plain_file
+from yuegguf.files.reading import open_plain_file, unreadable
 
 
 class NoCheckpoint(ValueError):
@@ -163,6 +163,8 @@ def read_state_dict(path: Path, key: str | None = None) -> StateDict:
     try:
         with open_plain_file(path) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except OSError as error:
         missing = ModelNotFound(f"cannot read {path}: {error.strerror}")
         raise explain_absence(path, missing) from error

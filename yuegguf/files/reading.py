@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import glob
 import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from yuegguf.errors import DamagedFile
 
 
 def open_plain_file(path: Path) -> io.BufferedReader:
@@ -20,6 +25,35 @@ def open_plain_file_or_pipe(path: Path) -> io.BufferedReader:
     Raises OSError.
     """
     return open(path, "rb", opener=_open_pipe)
+
+
+def unreadable(path: Path, error: OSError) -> DamagedFile:
+    """The DamagedFile of a file that cannot be read, whose content nobody knows."""
+    hint = "change its permissions" if isinstance(error, PermissionError) else "check the disk"
+    return DamagedFile(f"{path} cannot be read ({error.strerror or error})", hint)
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError of reading into `unreadable`."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def paths_in(folder: Path, pattern: str) -> list[Path]:
+    """Paths in a folder that match, sorted; none where it is missing or this user may not look into it."""
+    return sorted(folder / name for name in glob.glob(pattern, root_dir=folder))
+
+
+def is_closed(folder: Path) -> bool:
+    """Whether this user may not look into a folder, or not even see whether it is there."""
+    try:
+        with os.scandir(folder):
+            return False
+    except OSError as error:
+        return isinstance(error, PermissionError)
 
 
 def _open_nonblocking(path: str, flags: int) -> int:

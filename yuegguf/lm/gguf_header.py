@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files.kinds import explain_absence, explain_damage
+from yuegguf.files.reading import unreadable
 
 MAGIC, VERSION, ALIGNMENT = b"GGUF", 3, 32
 MAX_HEADER = 128 << 20
@@ -179,7 +180,7 @@ class GgufFile:
                 file.seek(self.data_start + tensor.offset + start * tensor.row_bytes)
                 data = np.fromfile(file, np.uint8, count)
         except OSError as error:
-            raise DamagedFile(f"{self.path.name} cannot be read: {error.strerror}") from error
+            raise unreadable(self.path, error) from error
         if data.size != count:
             raise damaged_gguf(self.path.name, f"it ends inside {tensor.name}")
         return data.reshape(stop - start, tensor.row_bytes)
@@ -194,7 +195,7 @@ def read_gguf(path: Path) -> GgufFile:
         with path.open("rb") as file:
             return _read(path, file, path.stat().st_size)
     except OSError as error:
-        raise DamagedFile(f"{path.name} cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
 
 
 def read_alignment(metadata: Mapping[str, Value], name: str) -> int:

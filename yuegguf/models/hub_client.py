@@ -18,6 +18,7 @@ from typing import TypeVar
 from yuegguf.errors import DamagedFile, DownloadError, ModelNotFound
 from yuegguf.files import hashing
 from yuegguf.files.atomic import flush, replacing, storage_errors
+from yuegguf.files.reading import unreadable
 from yuegguf.files.typed_json import read_file, read_json
 from yuegguf.models import lockfile, transport
 from yuegguf.models.registry import KnownFile
@@ -178,7 +179,7 @@ def read_source_record(folder: Path) -> RepoSnapshot | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DamagedFile(f"{path} cannot be read ({error.strerror})", "check the disk") from error
+        raise unreadable(path, error) from error
 
 
 def missing_bytes(snapshot: RepoSnapshot, folder: Path) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, StorageError
 from yuegguf.files.atomic import ensured_folder, locked_folder, replacing, storage_errors
 from yuegguf.files.hashing import each_block, sha256_of, size_of
-from yuegguf.files.reading import open_plain_file
+from yuegguf.files.reading import is_closed, open_plain_file, unreadable
 from yuegguf.files.typed_json import MAX_JSON_BYTES, read_json
 from yuegguf.models.registry import file_names
 from yuegguf.progress import Progress, silent
@@ -122,6 +122,10 @@ def read_lock(root: Path) -> dict[str, Installed]:
             data = file.read(MAX_JSON_BYTES + 1)
     except FileNotFoundError:
         return {}
+    except PermissionError as error:
+        if is_closed(root):
+            return {}
+        raise unreadable(path, error) from error
     except OSError as error:
         raise DamagedFile(f"{path} cannot be read ({error.strerror})", DELETE_HINT) from error
     found = read_json(data, _Format, path, DELETE_HINT, others=True).format

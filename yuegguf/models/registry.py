@@ -15,6 +15,7 @@ import platformdirs
 
 from yuegguf.errors import ModelNotFound, NotInstalled, RequestError
 from yuegguf.files.kinds import explain_absence
+from yuegguf.files.reading import is_closed, paths_in
 from yuegguf.files.typed_json import as_typed
 from yuegguf.lm.gguf_parts import first_part, model_stem
 
@@ -29,6 +30,10 @@ CODEC_FILES = ("encoder", "vocal_upsampler", "instrumental_upsampler", "decoder"
 """Graphs of a codec's folder; the decoder comes last, since it marks the codec as installed."""
 FREE_LICENCE = "Apache-2.0"
 """Licence of YuE v1 as its authors publish it; any other is reported."""
+
+
+CLOSED_HINT = "change its permissions, or name another with --models-dir or YUEGGUF_MODELS_DIR"
+"""Advice for a folder of models that this user may not look into."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +200,14 @@ def file_names(model_id: str, out_type: str) -> list[str]:
 def installed_quants(model_id: str, root: Path) -> dict[str, Path]:
     """Quantisation → file of one language model in `root`, the first part of a split one."""
     prefix = f"{model_id}-"
-    files = sorted({first_part(path) for path in root.glob(f"{prefix}*.gguf")})
+    files = sorted({first_part(path) for path in paths_in(root, f"{prefix}*.gguf")})
     return {model_stem(path).removeprefix(prefix): path for path in files}
 
 
 def installed_codec(root: Path) -> Path | None:
     """The folder with the exported codec in `root`, or None."""
     folder = root / "xcodec"
-    return folder if (folder / "decoder.onnx").is_file() else None
+    return folder if os.path.isfile(folder / "decoder.onnx") else None  # unlike is_file, never raises
 
 
 def find_gguf(name: str, quant: str | None, root: Path) -> Path:
@@ -222,6 +227,7 @@ def find_gguf(name: str, quant: str | None, root: Path) -> Path:
         return first_part(path)
     files = installed_quants(name, root)
     if not files:
+        check_open(root)
         wanted = f"{name}:{quant}" if quant else name
         hint = f"get it with: yuegguf pull {wanted}"
         raise NotInstalled(f"{name} is not installed in {root}", hint, wanted)
@@ -235,6 +241,12 @@ def find_gguf(name: str, quant: str | None, root: Path) -> Path:
             f"{name}:{quant}",
         )
     return match
+
+
+def check_open(folder: Path) -> None:
+    """Raise ModelNotFound where this user may not look into a folder of models."""
+    if is_closed(folder):
+        raise ModelNotFound(f"the folder of models {folder} may not be read by this user", CLOSED_HINT)
 
 
 def id_from_path(folder: Path) -> str | None:

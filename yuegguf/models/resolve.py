@@ -12,6 +12,7 @@ from pathlib import Path
 from yuegguf.errors import ModelNotFound, NotInstalled, RequestError
 from yuegguf.files.hashing import fingerprint
 from yuegguf.files.kinds import explain_absence
+from yuegguf.files.reading import is_closed, paths_in
 from yuegguf.lm.adapters import MAX_ADAPTERS, Lora
 from yuegguf.lm.gguf_parts import model_fingerprint, model_stem
 from yuegguf.lm.vocab import StageRole
@@ -102,6 +103,7 @@ def _resolve_family(choice: ModelChoice, with_reference: bool) -> Models:
 def _find_codec(choice: ModelChoice) -> Path:
     codec = Path(choice.codec) if choice.codec else registry.installed_codec(choice.root)
     if codec is None:
+        registry.check_open(choice.root / CODEC)
         hint = f"get it with: yuegguf pull {CODEC}"
         raise NotInstalled(f"the codec is not installed in {choice.root}", hint, CODEC)
     return codec
@@ -194,6 +196,16 @@ def lora_path(name: str, root: Path) -> Path:
     return root / LORA_FOLDER / f"{name}.gguf"
 
 
+def nano_notice(choice: ModelChoice, used: Models) -> str:
+    """Notice that the bundled family is used since no model is installed, or none can be seen; else empty."""
+    if used.name != NANO or choice.stage1 is not None:
+        return ""
+    reason = "no model is installed"
+    if is_closed(choice.root):
+        reason = f"the folder of models {choice.root} may not be read by this user"
+    return f"{reason}, so the bundled miniature 'nano' is used; it is not YuE's quality"
+
+
 def find_lora(lora: Lora, root: Path) -> Lora:
     """The adapter with the path of its file. Raises ModelNotFound, RequestError."""
     path = Path(os.path.expanduser(lora.path))  # unlike Path.expanduser, never raises
@@ -239,4 +251,4 @@ def find_language_model(name: str, role: StageRole, quant: str | None, root: Pat
 def _nothing_installed(choice: ModelChoice) -> bool:
     """Whether no model is chosen and none is installed."""
     asked = choice.stage1 or choice.stage2 or choice.quant
-    return not asked and not any(choice.root.glob("*.gguf"))
+    return not asked and not paths_in(choice.root, "*.gguf")

@@ -9,7 +9,7 @@ from pathlib import Path
 from yuegguf.files.atomic import check_free_disk
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm.header import ModelHeader
-from yuegguf.models.resolve import NANO, ModelChoice, Models, reference_notice, resolve
+from yuegguf.models.resolve import ModelChoice, Models, nano_notice, reference_notice, resolve
 from yuegguf.pipeline import preflight
 from yuegguf.pipeline.engines import encoding_memory, find_devices
 from yuegguf.pipeline.song_job import SongJob
@@ -37,12 +37,8 @@ def prepare_song(
     models = resolve(choice, request.reference is not None)
     scripts = [script for section in song.sections for script in line_scripts(section.body)]
     mismatch = model_mismatch(scripts, models.name)
-    notices = [*([mismatch] if mismatch else []), *reference_notices(request, choice, models)]
-    if models.name == NANO and choice.stage1 is None:
-        notices.insert(
-            0, "no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality"
-        )
-    warn_each(notices, progress)
+    notices = [nano_notice(choice, models), mismatch, *reference_notices(request, choice, models)]
+    warn_each([notice for notice in notices if notice], progress)
     return song, models
 
 

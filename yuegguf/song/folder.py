@@ -42,6 +42,7 @@ from yuegguf.files.atomic import (
     storage_errors,
     sweep,
 )
+from yuegguf.files.reading import read_errors
 from yuegguf.files.steady import check_steady
 from yuegguf.request.prepared import PreparedSong, prepare
 from yuegguf.request.preview_options import PreviewOptions
@@ -78,9 +79,9 @@ class SongFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open an existing folder. Raises RequestError (no song there), DamagedFile, StorageError."""
+        """Open an existing folder. Raises RequestError (no song there), DamagedFile."""
         file = path / "song.json"
-        with storage_errors(file):
+        with read_errors(file):
             if not file.is_file():
                 raise RequestError(f"{path} is not a song folder", "pass a folder that holds a song.json")
             check_entries(path)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from yuegguf.errors import DamagedFile
-from yuegguf.files.atomic import storage_errors
+from yuegguf.files.reading import read_errors
 from yuegguf.song.record import AUDIO_FILES, TEXT_FILES
 
 FOLDER_NAMES = frozenset({"chunks", "cache", "export", "lease"})
@@ -25,10 +25,10 @@ MAX_DEPTH = 2
 def check_entries(folder: Path) -> None:
     """Refuse a song folder in which a name of FILE_NAMES or FOLDER_NAMES leads out of it or is no plain file.
 
-    Raises DamagedFile, StorageError.
+    Raises DamagedFile.
     """
     root = folder.resolve()
-    with storage_errors(folder):
+    with read_errors(folder):
         for entry in _entries(root):
             if entry.name in FILE_NAMES:
                 _check(Path(entry.path), root, is_folder=False)

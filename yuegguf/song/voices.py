@@ -7,6 +7,7 @@ as JSON.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
 from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
 from yuegguf.files.atomic import storage_errors
+from yuegguf.files.reading import paths_in
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.models import registry
 
@@ -94,7 +96,7 @@ def check_name_free(name: str, replace: bool, folder: Path | None = None) -> Pat
     """Path for a new voice. Raises RequestError for an invalid name, or a used one without `replace`."""
     path = voice_path(name, folder)
     check_no_song_work(path)
-    if path.exists() and not replace:
+    if os.path.exists(path) and not replace:
         raise RequestError(f"there is a voice called {name} already", "choose another name, or pass --force")
     return path
 
@@ -141,7 +143,7 @@ def _damaged_voice(path: Path, name: str) -> Iterator[None]:
 
 def voice_names(folder: Path | None = None) -> list[str]:
     """Names of all saved voices, damaged ones included."""
-    return sorted(path.stem for path in (folder or registry.voices_dir()).glob("*.npz"))
+    return [path.stem for path in paths_in(folder or registry.voices_dir(), "*.npz")]
 
 
 def remove_voice(name: str, folder: Path | None = None) -> Path:
@@ -154,6 +156,6 @@ def remove_voice(name: str, folder: Path | None = None) -> Path:
 
 def _existing_path(name: str, folder: Path | None) -> Path:
     path = voice_path(name, folder)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike is_file, never raises
         raise RequestError(f"there is no voice called {name} in {path.parent}", "see: yuegguf voice list")
     return path
