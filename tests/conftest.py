@@ -70,6 +70,7 @@ SLOW = {
     *("loudness", "mastering", "preview", "sound_files", "tags"),
     *("leases", "single_phases"),
     *("songs_over_http", "queue_over_http", "serve_command", "access", "predictions"),
+    *("browser_song", "browser_losses", "browser_access"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
 WRITES_CHECKPOINTS = "family"

@@ -28,6 +28,16 @@ LYRICS = "[verse]\nla la la\n\n[chorus]\nlo lo lo"
 DRAFT = {"tags": ["pop", "piano"], "lyrics": LYRICS, "options": {"segment_seconds": 1, "seed": 5}}
 """What the page remembers of a song of two seconds that is being written."""
 
+COUNT_STARTS = """
+  window.starts = [];
+  const start = AudioBufferSourceNode.prototype.start;
+  AudioBufferSourceNode.prototype.start = function (when, offset) {
+    window.starts.push([when, offset, this.buffer.duration]);
+    return start.call(this, when, offset);
+  };
+"""
+"""A script that writes down when the sources of sound begin, at which second of theirs, and their lengths."""
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -130,3 +140,47 @@ def create(page: Any, draft: dict[str, Any] = DRAFT) -> str:
 def state(page: Any, word: str) -> None:
     """Wait until the song that is shown has a state."""
     page.locator(".screen-head .pill", has_text=word).wait_for()
+
+
+def write(page: Any) -> None:
+    """Write a song of two seconds by clicks."""
+    page.goto("/")
+    page.get_by_role("heading", name="New song").wait_for()
+    assert page.get_by_text("Choose some tags to begin").is_visible()
+    page.get_by_role("group", name="Genre").get_by_role("button", name="pop", exact=True).click()
+    page.get_by_label("Tags: what should it sound like?").fill("piano, airy vocal")
+    page.get_by_label("Tags: what should it sound like?").press("Enter")
+    assert page.get_by_role("list", name="Chosen tags").locator("li").all_inner_texts() == [
+        "pop",
+        "piano",
+        "airy vocal",
+    ]
+    page.get_by_label("Paste lyrics").fill(LYRICS)
+    assert page.locator(".section-card").count() == 2
+    page.get_by_label("Longest section, seconds").fill("1")
+    page.get_by_label("Seed", exact=True).fill("5")
+    page.get_by_text("2 sections").wait_for()
+    assert page.locator(".section-card .fit-text").first.inner_text().startswith("1 s of 1")
+
+
+def draft(page: Any) -> str:
+    page.get_by_role("button", name="Draft it").click()
+    page.wait_for_url("**/#/song/**")
+    state(page, "Draft")
+    return str(page.url.rpartition("/")[2])
+
+
+def listen(page: Any) -> None:
+    """Play, and see that all lanes begin at one time of one clock."""
+    page.get_by_role("button", name="Play", exact=True).click()
+    page.locator('.stage[data-state="playing"]').wait_for()
+    first, second = page.evaluate("window.starts.splice(0)")
+    assert first == second
+    assert first[1:] == [0.0, 2.0]
+
+
+def download(page: Any, name: str, row: str) -> bytes:
+    link = page.locator(".files li", has=page.get_by_text(row, exact=True)).get_by_role("link", name=name)
+    with page.expect_download() as found:
+        link.click()
+    return Path(found.value.path()).read_bytes()

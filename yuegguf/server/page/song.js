@@ -16,7 +16,7 @@ const ORDER = ["flac", "wav", "mp3", "opus", "m4a"]; // for playing: what is sma
 export async function songScreen(main, id, props, signal) {
   let song = await ask("GET", songPath(id), undefined, {}, signal), takes = await takesOf(song, signal);
   if (signal.aborted) return;
-  let stage = null, stageKey = "", chosen = 0, facts = null, looked = 0;
+  let stage = null, stageKey = "", chosen = 0, facts = null;
   const head = make("div", { class: "screen-head" }), alerts = make("div", { class: "alerts" }), progress = progressCard();
   const place = make("div", { class: "stage-place" }), sectionBox = make("div"), side = make("div", { class: "downloads-place" });
 
@@ -93,19 +93,20 @@ export async function songScreen(main, id, props, signal) {
     return running;
   }
 
+  /** Show what a preview has gained; the first one makes the stage. */
+  const look = atMostEvery(LOOK, signal, () => (stage ? stage.grow(isActive(song)) : reload()));
+
   main.replaceChildren(make("div", { class: "song" }, head, alerts, progress.element, place, sectionBox, side));
   update();
+  if (isActive(song)) look();
   let wasLost = false;
   follow(id, signal, (kind, data) => {
     if (kind === "progress") {
       facts = data;
       progress.facts(data);
       stage?.showSections(sectionsNow());
-      if (Date.now() - looked < LOOK) return;
-      looked = Date.now();
-      if (stage && song.files.some((file) => file.name === "preview.wav")) stage.grow(true).catch(() => {});
-      else reload().catch(() => {});
-    } else if (kind === "preview") stage?.grow(true).catch(() => {});
+    } else if (kind === "preview") look();
+    else if (kind === "section") stage?.showSections(sectionsNow());
     else {
       if (kind === "done") announce(t("song.ended", { state: known(`state.${data.status}`, data.status) }));
       if (data.status === "deleted") location.hash = "#/songs";
@@ -121,6 +122,22 @@ export async function songScreen(main, id, props, signal) {
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !stage) return;
     if (stage.key(event)) event.preventDefault();
   }, { signal });
+}
+
+/** A function that runs `action` at most once in so many milliseconds, and never twice at a time; the last call counts. */
+function atMostEvery(milliseconds, signal, action) {
+  let asked = false, running = false;
+  return async function ask() {
+    asked = true;
+    if (running) return;
+    running = true;
+    while (asked && !signal.aborted) {
+      asked = false;
+      await action().catch(() => {}); // the next look comes
+      await new Promise((resolve) => setTimeout(resolve, milliseconds));
+    }
+    running = false;
+  };
 }
 
 /** Fill an element anew where what it shows has changed; the focus stays on the same button. */

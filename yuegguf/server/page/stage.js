@@ -147,11 +147,11 @@ export function makeStage(lanes, { sections, alternatives, actions, chosen }, si
   return {
     element, player, showSections, grow, seek,
     key(event) {
-      const lane = views[event.code.startsWith("Digit") ? Number(event.code.slice(5)) - 1 : 0];
+      const lane = event.code.startsWith("Digit") ? lanes[Number(event.code.slice(5)) - 1] : null;
       if (event.key === " ") start();
       else if (event.key === "ArrowLeft") seek(player.time - STEP);
       else if (event.key === "ArrowRight") seek(player.time + STEP);
-      else if (event.code.startsWith("Digit") && alternatives && lane) player.choose(lane.id);
+      else if (lane && alternatives) player.choose(lane.id);
       else if ((event.key === "m" || event.key === "s") && !alternatives && lanes.length > 1) {
         const view = views.find((each) => each.element.contains(document.activeElement)) ?? views[0];
         view.press(event.key);

@@ -1,0 +1,143 @@
+"""Nothing is lost in the browser: reloads, other tabs, no network, a killed server."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browsing import DRAFT, LYRICS, Server, chromium, create, opened, remember, serving, state
+
+LONG = {**DRAFT, "options": {**DRAFT["options"], "segment_seconds": 10}}
+LONGEST = {**LONG, "lyrics": "[verse]\nla la la\n\n" * 30, "options": {"segment_seconds": 150}}
+"""A song of more than an hour: it does not end before it is stopped."""
+LOST = "The connection to the server is lost."
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("served") / "songs") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+def test_what_is_written_survives_a_reload_and_shows_in_another_tab(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        remember(page, {})
+        page.get_by_label("Tags: what should it sound like?").fill("jazz")
+        page.get_by_label("Tags: what should it sound like?").press("Enter")
+        page.get_by_label("Paste lyrics").fill(LYRICS)
+        page.get_by_role("button", name="One file").click()
+        page.locator("#file-ref").set_input_files(
+            {"name": "mine.wav", "mimeType": "audio/wav", "buffer": tone(40)}
+        )
+        page.get_by_text("Uses 0:00 to 0:30 of 0:40").wait_for()
+        page.get_by_label("Window begins at").fill("7")
+        page.reload()
+        page.get_by_text("Uses 0:07 to 0:37 of 0:40").wait_for()
+        other = page.context.new_page()
+        other.goto("/")
+        other.get_by_text("mine.wav").wait_for()
+        assert other.locator(".section-card textarea").first.input_value() == "la la la"
+        other.locator(".section-card textarea").first.fill("new words")
+        page.locator(".section-card textarea").first.wait_for()
+        page.wait_for_function("document.querySelector('.section-card textarea').value === 'new words'")
+
+
+def tone(seconds: int) -> bytes:
+    """A WAV of silence."""
+    found = io.BytesIO()
+    with wave.open(found, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(b"\0\0" * 8000 * seconds)
+    return found.getvalue()
+
+
+def test_a_song_goes_on_without_the_network(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        song = create(page, LONG)
+        page.get_by_role("button", name="Stop").wait_for()
+        page.context.set_offline(True)
+        page.get_by_role("link", name="Machine").click()
+        page.get_by_text("The server does not answer").wait_for()
+        page.context.set_offline(False)
+        page.locator(".models li").first.wait_for()  # it tries again by itself
+        page.goto(f"/#/song/{song}")
+        state(page, "Draft")
+
+
+def test_one_request_is_one_song_although_its_answer_is_lost(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        remember(page)
+        before = {path.name for path in server.songs.iterdir()}
+        sent: list[Any] = []
+
+        def lose(route: Any) -> None:
+            sent.append(route.fetch().json()["id"])
+            route.abort()
+
+        page.route("**/v1/songs", lose, times=1)
+        page.get_by_role("button", name="Draft it").click()
+        page.get_by_text("The server does not answer").wait_for()
+        page.get_by_role("button", name="Draft it").click()
+        page.wait_for_url("**/#/song/**")
+        assert [page.url.rpartition("/")[2]] == sent
+        made = {path.name for path in server.songs.iterdir()} - before
+        assert {name for name in made if not name.startswith(".")} == set(sent)
+
+
+def test_a_killed_server_is_waited_for_and_the_song_ends_as_ever(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        song = create(page, LONG)
+        page.locator(".progress .share", has_text="%").wait_for()
+        server.kill()
+        page.get_by_text(LOST).wait_for()
+        server.start()
+        page.get_by_text(LOST).wait_for(state="hidden")
+        state(page, "Draft")
+        assert page.locator(".block.done").count() == 2
+        again = create(page, LONG)
+        state(page, "Draft")
+        for name in ("stage1.npz", "draft.wav", "draft-vocals.wav", "draft-instrumental.wav"):
+            ours, theirs = (server.songs / each / name for each in (song, again))
+            assert ours.read_bytes() == theirs.read_bytes(), name
+
+
+def test_stopped_songs_go_on_and_the_queue_is_ordered(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        first, second, third = create(page, LONGEST), create(page), create(page)
+        page.goto("/#/songs")
+        queue = page.get_by_role("region", name="In work and waiting")
+        queue.locator("li").nth(2).wait_for()
+        order = "rows => rows.map(row => row.dataset.song)"
+        assert queue.locator("li").evaluate_all(order) == [first, second, third]
+        queue.locator("li").nth(2).get_by_role("button", name="Earlier").click()
+        queue.locator(f'li:nth-child(2)[data-song="{third}"]').wait_for()
+        assert queue.locator("li").evaluate_all(order) == [first, third, second]
+
+        page.goto(f"/#/song/{second}")
+        page.locator(".song").get_by_role("button", name="Stop").click()
+        state(page, "Stopped")
+        page.get_by_text("Everything so far is kept.").wait_for()
+        page.get_by_role("button", name="Go on").click()
+        state(page, "Waiting")
+
+        page.goto(f"/#/song/{first}")
+        page.locator(".screen-head .pill", has_text="In work").wait_for()
+        page.get_by_role("button", name="Stop").click()
+        state(page, "Stopped")
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        page.wait_for_url("**/#/songs")
+        assert not (server.songs / first).exists()
+        page.goto(f"/#/song/{second}")
+        state(page, "Draft")
