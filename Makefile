@@ -8,10 +8,14 @@ WANTED := import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml",
 	if d.startswith("llama-cpp-python")))
 PORTABLE := .portable
 
-.PHONY: demo test quick test-portable lint docs bench nano-train nano-eval clean
+.PHONY: demo serve test quick test-portable lint docs bench nano-train nano-eval clean
 
 demo: $(VENV)/.installed
 	$(BIN)/yuegguf run --example --segment-seconds 12 --seed 42 --output-dir songs
+
+# the page and the API with the bundled family, until Ctrl-C
+serve: $(VENV)/.installed-serve
+	$(BIN)/yuegguf serve --model nano --songs songs
 
 # in two processes, a file of tests in each
 test: lint
@@ -55,6 +59,10 @@ nano-eval: $(VENV)/.installed
 
 $(VENV)/.installed: $(VENV)/.llama-cpp pyproject.toml setup.py
 	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-serve: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[serve]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -71,6 +71,7 @@ SLOW = {
     *("leases", "single_phases"),
     *("songs_over_http", "queue_over_http", "serve_command", "access", "predictions"),
     *("browser_song", "browser_losses", "browser_access"),
+    *("idle_server", "lost_queue", "serving_drills"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
 WRITES_CHECKPOINTS = "family"

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from helpers import FAST, PROGRAMS, TEXT, Capture, Run, cli, refused, song_bytes
-from serving_client import BODY, Client, IdleWorker, served
+from helpers import FAST, TEXT, Capture, Run, cli, refused, song_bytes
+from serving_client import BODY, IdleWorker, served
+from serving_program import program
 
 from yuegguf.server.settings import KEY_FILE
-
-SERVE = ("serve", "--port", 0, "--threads", 1, "--model", "nano", "--json")
-
-
-@contextmanager
-def program(songs: Path, *args: object) -> Iterator[tuple[subprocess.Popen[str], Client]]:
-    """The server in a process of its own, once it answers; it is killed at the end if it is still there."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((*PROGRAMS, os.environ.get("PYTHONPATH", "")))}
-    command = [sys.executable, "-m", "cheap_serve", *map(str, SERVE), "--songs", str(songs), *map(str, args)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    try:
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
-        yield process, Client(int(url.rsplit(":", 1)[1].strip("/")), songs, {})
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_a_killed_server_goes_on_with_its_song(tmp_path: Path, sung: Run) -> None:

@@ -12,6 +12,7 @@ import cheap
 
 from yuegguf.server import serving
 from yuegguf.server.dispatcher import Deliver, WorkerProcess
+from yuegguf.server.forecasting import forecast_json
 from yuegguf.server.worker import WorkerFacts, run_worker
 
 
@@ -45,7 +46,7 @@ def main() -> None:
     plain = serving.serve
 
     def serve(*args: Any) -> None:
-        plain(*args, start=start_worker)
+        plain(*args, start=start_worker, make_forecast=forecast_json)
 
     serving.serve = serve  # type: ignore[assignment]
     cheap.main()

@@ -17,6 +17,7 @@ from yuegguf.models.resolve import ModelChoice
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.server import serving
 from yuegguf.server.dispatcher import NUMBERS, Deliver, StartWorker
+from yuegguf.server.forecasting import forecast_json
 from yuegguf.server.settings import Settings
 from yuegguf.server.worker import Worker, WorkerFacts
 
@@ -131,6 +132,8 @@ class Client:
     port: int
     songs: Path
     headers: dict[str, str]
+    seconds: float = WAIT
+    """Most seconds that an answer, or the next part of one, may take."""
 
     def __call__(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """One request; a header's name has underscores for dashes."""
@@ -140,7 +143,7 @@ class Client:
             data = json.dumps(body).encode()
         if body is not None:
             given.setdefault("content-type", "application/json")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.seconds)
         try:
             connection.putrequest(method, path, skip_host="host" in given)
             for name, value in given.items():
@@ -199,7 +202,7 @@ class Client:
 
     def events(self, song: str, last: str = "", kind: str = "songs") -> Iterator[dict[str, Any]]:
         """Server-sent events of a song or a task: id, event and data."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.seconds)
         headers = {**self.headers, **({"Last-Event-ID": last} if last else {})}
         try:
             connection.request("GET", f"/v1/{kind}/{song}/events", headers=headers)
@@ -233,7 +236,7 @@ def served(songs: Path, start: StartWorker = ThreadWorker, **settings: Any) -> I
 
     def run() -> None:
         try:
-            serving.serve(facts, listening, stop, ready.set, start)
+            serving.serve(facts, listening, stop, ready.set, start, make_forecast=forecast_json)
         except BaseException as error:
             errors.append(error)
             ready.set()

@@ -19,9 +19,11 @@ from yuegguf.pipeline.song_models import models_of_song
 from yuegguf.progress import Event, Progress
 from yuegguf.server.dispatcher import StartWorker, WorkerProcess
 from yuegguf.server.events import EventHub
+from yuegguf.server.forecasting import ForecastProcesses, MakeForecast
 from yuegguf.server.jobs import ACTIVE, QUEUES, Job, JobStore, Queue
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.queues import Queues
+from yuegguf.server.recovery import recover
 from yuegguf.server.settings import LOCK_FILE, QUEUE_FILE, Settings
 from yuegguf.server.shelf import Link, Shelf, no_such_song, song_json
 from yuegguf.server.song_check import checked
@@ -45,8 +47,17 @@ class Idempotency:
 class Service:
     """The songs of a folder, their queue and the worker."""
 
-    def __init__(self, settings: Settings, start: StartWorker = WorkerProcess) -> None:
-        """Lock the folder and open the queue; `start` starts a worker. Raises YueError."""
+    def __init__(
+        self,
+        settings: Settings,
+        start: StartWorker = WorkerProcess,
+        make_forecast: MakeForecast | None = None,
+    ) -> None:
+        """Lock the folder and open the queue; `start` starts a worker. Raises YueError.
+
+        Forecasts are made by processes of their own unless `make_forecast` is given.
+        """
+        self._forecast = make_forecast or ForecastProcesses()
         self.settings, self.shelf, self.hub = settings, Shelf(settings.songs), EventHub()
         self._held, self._bundling = ExitStack(), threading.Lock()
         self.creating = threading.Lock()
@@ -58,7 +69,7 @@ class Service:
         try:
             self.store = JobStore(settings.songs / QUEUE_FILE)
             self._held.callback(self.store.close)
-            self._recover()
+            recover(self.store, self.shelf, settings.uploads)
         except BaseException:
             self._held.close()
             raise
@@ -87,19 +98,6 @@ class Service:
         if job.song.startswith(TASK_PREFIX):
             return self.settings.uploads / job.uploads
         return self.shelf.path(job.song)
-
-    def _recover(self) -> None:
-        """Put songs that an earlier server worked on back into the queue, at their places."""
-        there = self.shelf.ids()
-        for job in self.store.all("new", "processing"):
-            if job.task or job.song.partition(":")[0] in there:
-                self.store.change(job.song, "queued")
-            else:  # its folder never appeared: nobody was told of it
-                self.store.delete([job.song])
-        uploads = {job.uploads for job in self.store.all()}
-        for folder in self.settings.uploads.glob("*"):
-            if folder.name not in uploads:
-                shutil.rmtree(folder, ignore_errors=True)
 
     # Songs
 
@@ -148,7 +146,8 @@ class Service:
     def check(self, parsed: ParsedSong) -> dict[str, Any]:
         """Sections, their fit, and the expected time, memory and disk of a song. Raises YueError."""
         warnings: list[str] = []
-        return checked(self._job(parsed, collect(warnings)), warnings)
+        job = self._job(parsed, collect(warnings))
+        return {**checked(job, warnings), **self._forecast(job)}
 
     def known(self, idempotency: Idempotency) -> str | None:
         """The song that a request with this key has made before. Raises HttpProblem for another body."""

@@ -15,6 +15,7 @@ import uvicorn
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.server.app import make_app
 from yuegguf.server.dispatcher import StartWorker, WorkerProcess
+from yuegguf.server.forecasting import MakeForecast
 from yuegguf.server.service import Service
 from yuegguf.server.settings import Settings
 
@@ -87,12 +88,14 @@ def serve(
     stop: threading.Event,
     ready: Callable[[], None] = lambda: None,
     start: StartWorker = WorkerProcess,
+    *,
+    make_forecast: MakeForecast | None = None,
 ) -> None:
     """Serve until `stop` is set; `ready` is called once requests are answered.
 
-    `start` starts a worker. Raises YueError where the folder cannot be served.
+    `start` starts a worker, `make_forecast` checks a song. Raises YueError where the folder cannot be served.
     """
-    service = Service(settings, start)
+    service = Service(settings, start, make_forecast)
     try:
         app = make_app(service)
     except BaseException:

@@ -76,6 +76,15 @@ class Shelf:
         ]
         return sorted(found, key=lambda path: int(path.name.removeprefix("take-")))
 
+    def unnamed(self, folders: list[Path]) -> list[Path]:
+        """Those of some folders that no song's record names: a lost queue does not know its recordings."""
+        left = list(folders)
+        for song in self.ids().values() if left else ():
+            for record in (song / "song.json", *(take / "song.json" for take in self.takes(song))):
+                text = record.read_bytes() if record.is_file() else b""
+                left = [folder for folder in left if folder.name.encode() not in text]
+        return left
+
     def path(self, song: str) -> Path:
         """The folder of an id. Raises HttpProblem 404."""
         name, _, take = song.partition(":")

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from yuegguf.measure.forecast import forecast
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.request.fit import section_fit
 
 
 def checked(job: SongJob, warnings: Sequence[str]) -> dict[str, Any]:
-    """Sections, their fit, and the expected time, memory and disk of a job. Raises YueError."""
-    expected, request = forecast(job), job.song.request
+    """Sections of a job and how their words fit, beside warnings."""
+    request = job.song.request
     fits = [section_fit(section, request.segment_seconds, request.genre) for section in job.song.sections]
     sections = [
         {
@@ -26,5 +25,4 @@ def checked(job: SongJob, warnings: Sequence[str]) -> dict[str, Any]:
         }
         for fit in fits
     ]
-    facts = {"sections": sections, "warnings": list(warnings), "model": job.models.name}
-    return {**facts, **expected.to_json()}
+    return {"sections": sections, "warnings": list(warnings), "model": job.models.name}
