@@ -20,7 +20,7 @@ from yuegguf.pipeline.engines import stopping
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.progress import Event, Progress, silent
+from yuegguf.progress import Progress, silent
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
@@ -166,13 +166,8 @@ def import_song(
         compute or ComputeOptions(),
         stopping(progress, stop),
     )
-    known = facts or ImportFacts()
-    if isinstance(source, StemFiles):
-        song = importing.encode_stem_files(source, known, found.codec, options, report)
-    else:
-        song = importing.read_files(_paths(source), known)
-    for notice in song.notices:
-        report(Event("import", 0, 1, warning=notice))
+    given = source if isinstance(source, StemFiles) else _paths(source)
+    song = importing.read_source(given, facts or ImportFacts(), found.codec, options, report)
     return create_imported_song(song, SongJob(prepare(song.request), found, Path(output_dir), name, options))
 
 

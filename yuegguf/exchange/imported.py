@@ -238,13 +238,13 @@ def _write_log(folder: SongFolder, sections: Sequence[NDArray[np.int16]], caps: 
         log.close()
 
 
-def create_imported_song(song: ImportedSong, job: SongJob) -> ImportedFolder:
+def create_imported_song(song: ImportedSong, job: SongJob, path: Path | None = None) -> ImportedFolder:
     """Plan an imported song and create its folder, which `resume` refines or renders.
 
-    Raises YueError.
+    `path` is the folder's; None = a new one of the job's parent. Raises YueError.
     """
     check_no_song_work(job.parent)
     plan, _ = planned(job)
     record = record_of(job, plan)
-    folder = create_folder(song, new_song_path(job.parent, record.title), record)
+    folder = create_folder(song, path or new_song_path(job.parent, record.title), record)
     return ImportedFolder(folder.path, folder.state, song.codes0.shape[1] / FRAME_RATE, song.frames)

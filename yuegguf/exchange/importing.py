@@ -42,17 +42,48 @@ def read_files(source: Sequence[Path], facts: ImportFacts) -> ImportedSong:
     return convert.from_pair(source, facts)
 
 
+def check_source(source: Sequence[Path] | StemFiles, facts: ImportFacts) -> ImportedSong:
+    """The song that an import makes; the codes of stems, which are not encoded for it, are 0.
+
+    Raises RequestError, DamagedFile.
+    """
+    return _check_stems(source, facts)[1] if isinstance(source, StemFiles) else read_files(source, facts)
+
+
+def read_source(
+    source: Sequence[Path] | StemFiles,
+    facts: ImportFacts,
+    codec: Path,
+    compute: ComputeOptions,
+    progress: Progress,
+) -> ImportedSong:
+    """The song of files or of two stems; assumptions come as warnings. Raises YueError."""
+    if isinstance(source, StemFiles):
+        song = encode_stem_files(source, facts, codec, compute, progress)
+    else:
+        song = read_files(source, facts)
+    for notice in song.notices:
+        progress(Event("import", 0, 1, warning=notice))
+    return song
+
+
+def _check_stems(stems: StemFiles, facts: ImportFacts) -> tuple[slice, ImportedSong]:
+    """Frames of two stems to import, and the song with codes of 0. Raises RequestError."""
+    files = (stems.vocal, stems.instrumental)
+    frames = min(preflight.recording_frames(file) for file in files)
+    taken = convert.stem_window(stems.start, stems.seconds, frames)
+    like_it = np.zeros((2, CODEBOOKS, taken.stop - taken.start), np.int16)
+    return taken, convert.from_stems(like_it, files, taken.start / FRAME_RATE, facts)
+
+
 def encode_stem_files(
     stems: StemFiles, facts: ImportFacts, codec: Path, compute: ComputeOptions, progress: Progress
 ) -> ImportedSong:
     """Two stems, encoded as references are: whole where the memory allows. Raises YueError."""
     files = (stems.vocal, stems.instrumental)
-    frames = min(preflight.recording_frames(file) for file in files)
-    taken = convert.stem_window(stems.start, stems.seconds, frames)
-    start, like_it = taken.start / FRAME_RATE, np.zeros((2, CODEBOOKS, taken.stop - taken.start), np.int16)
-    convert.from_stems(like_it, files, start, facts)  # what is wrong is said before minutes of encoding
+    taken, _ = _check_stems(stems, facts)  # what is wrong is said before minutes of encoding
     room = engines.encoding_memory(codec, compute.max_memory)
     with closing(engines.open_codec(codec, compute.threads)) as opened:
         progress(Event("encode", 0, 1, " and ".join(file.name for file in files)))
         codes = encoding.encode_stems(files, opened, room, taken, progress)
-    return convert.from_stems(codes, files, start, facts)
+    return convert.from_stems(codes, files, taken.start / FRAME_RATE, facts)

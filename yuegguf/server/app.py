@@ -14,7 +14,14 @@ from starlette.exceptions import HTTPException as StarletteProblem
 
 from yuegguf import __version__
 from yuegguf.errors import YueError, explained
-from yuegguf.server import cog_routes, model_routes, own_task_routes, song_routes, task_routes
+from yuegguf.server import (
+    cog_routes,
+    import_routes,
+    model_routes,
+    own_task_routes,
+    song_routes,
+    task_routes,
+)
 from yuegguf.server.access import Access
 from yuegguf.server.cog_input import PredictionBody
 from yuegguf.server.predictions import Predictions
@@ -53,6 +60,7 @@ def make_app(service: Service) -> Access:
     app.include_router(song_routes.router)
     app.include_router(task_routes.router)
     app.include_router(own_task_routes.router)
+    app.include_router(import_routes.router)
     app.include_router(model_routes.router)
     app.add_api_route("/", page, include_in_schema=False, methods=["GET", "HEAD"])
     app.add_api_route("/page/{name}", page_file, include_in_schema=False, methods=["GET", "HEAD"])

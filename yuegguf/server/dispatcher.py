@@ -217,11 +217,9 @@ class Dispatcher:
     def _end(
         self, song: str, outcome: str, error: dict[str, Any] | None, result: dict[str, Any] | None
     ) -> None:
-        if outcome == "succeeded" and result and result.get("generate"):
-            self._store.queue(song)  # in the queue of songs, for whose dispatcher it is now
-            self._drop(song)
-            self._hub.publish(song, "status", {"status": "queued"})
-        elif outcome == "succeeded":
+        if outcome == "succeeded":
+            if result and result.get("generate"):
+                self._store.queue(result["song"])  # that the task has made
             self._finish(song, "succeeded", result=result)
         elif outcome == "failed":
             self._finish(song, "failed", error)

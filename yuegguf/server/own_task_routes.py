@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
@@ -16,10 +14,11 @@ from yuegguf.exchange.decode_files import check_decoding
 from yuegguf.exchange.encode_files import check_encoding
 from yuegguf.models.resolve import resolve_codec
 from yuegguf.pipeline.voice import check_voice
+from yuegguf.server.new_tasks import Key, new_task
 from yuegguf.server.own_tasks import FILE_TYPES, OwnTasks
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.requests import FormBody, TheLink, TheService, body_of, client_path, form_body
-from yuegguf.server.service import Idempotency, Service, collect
+from yuegguf.server.requests import FormBody, TheLink, TheService, body_of, form_body
+from yuegguf.server.service import Idempotency, collect
 from yuegguf.server.song_input import RECORDINGS, read_body
 from yuegguf.server.song_parsing import uploaded_reference
 from yuegguf.server.task_input import DecodeInput, EncodeInput, VoiceInput
@@ -36,7 +35,6 @@ def _tasks(service: TheService) -> OwnTasks:
 
 
 TheTasks = Annotated[OwnTasks, Depends(_tasks)]
-Key = Annotated[str | None, Header(max_length=200, alias="Idempotency-Key")]
 
 
 @router.get("/tasks")
@@ -107,7 +105,7 @@ def encode(
         check_encoding([files[RECORDING]], codec, options, service.settings.compute)
         return EncodeTask(file=f"{RECORDING}/{files[RECORDING].name}", options=options)
 
-    return _created(service, link, body, Idempotency(key, body.digest("encode")), checked)
+    return new_task(service, link, body, Idempotency(key, body.digest("encode")), checked)
 
 
 @router.post("/codec/decode", status_code=202, openapi_extra=body_of("DecodeInput", *TRACKS, plain=False))
@@ -126,7 +124,7 @@ def decode(
         check_decoding([files[name] for name in TRACKS if name in files], output)
         return DecodeTask(files=tuple(files[name].name for name in TRACKS if name in files), output=output)
 
-    return _created(
+    return new_task(
         service, link, body, Idempotency(key, body.digest("decode")), checked,
         name_of=lambda _, part: f"{part}.npy",
     )  # fmt: skip
@@ -177,7 +175,7 @@ def save_voice(
         }
         return VoiceTask(name=asked.name, reference=replace(reference, **named), replace=asked.replace)
 
-    return _created(service, link, body, Idempotency(key, body.digest("voice")), checked, warnings=warnings)
+    return new_task(service, link, body, Idempotency(key, body.digest("voice")), checked, warnings=warnings)
 
 
 @router.delete("/voices/{name}")
@@ -191,27 +189,3 @@ def delete_voice(name: str) -> dict[str, Any]:
 def _check_is_there(name: str) -> None:
     if name not in voices.voice_names():
         raise HttpProblem(404, "no_such_voice", "there is no such voice", "list them with GET /v1/voices")
-
-
-def _created(
-    service: Service,
-    link: Any,
-    body: FormBody,
-    idempotency: Idempotency,
-    checked: Callable[[dict[str, Path]], Task],
-    *,
-    warnings: Sequence[str] = (),
-    name_of: Callable[[str | None, str], str] = client_path,
-) -> JSONResponse:
-    """The answer with a new task; `checked` gives it for the uploaded files, once all is checked.
-
-    `name_of` gives their paths in the task's folder.
-    """
-    tasks, uploads = OwnTasks(service), service.settings.uploads
-    with service.creating:
-        found = tasks.known(idempotency)
-        if found is None:
-            with body.stored(uploads, name_of) as (name, files):
-                found = tasks.create(checked(files), "audio", idempotency, name, warnings)
-    where = f"{service.settings.prefix}/v1/tasks/{quote(found)}"
-    return JSONResponse(tasks.shown(found, link), 202, {"Location": where})

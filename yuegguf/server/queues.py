@@ -36,17 +36,11 @@ class Queues:
             "songs": (settings.parallel, settings.idle_unload),
             "audio": (1, brief),
         }
-        self._dispatchers = {
-            queue: Dispatcher(
-                store,
-                hub,
-                DispatcherOptions(
-                    WorkerFacts(settings.compute, parallel, settings.choice), idle, start, queue
-                ),
-                path_of,
-            )
-            for queue, (parallel, idle) in limits.items()
-        }
+        self._dispatchers: dict[Queue, Dispatcher] = {}
+        for queue, (parallel, idle) in limits.items():
+            facts = WorkerFacts(settings.compute, parallel, settings.choice, settings.songs)
+            options = DispatcherOptions(facts, idle, start, queue)
+            self._dispatchers[queue] = Dispatcher(store, hub, options, path_of)
 
     def start(self) -> None:
         """Begin to work."""

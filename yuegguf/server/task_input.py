@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from yuegguf.exchange.encode_files import EncodeOptions
 from yuegguf.request.output_effects import check_effects
 from yuegguf.request.song_request import Format, MixMode, Output, StemMode
+from yuegguf.server.song_input import Name
 
 
 class OutputInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,5 +82,25 @@ class VoiceInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether a voice of that name is replaced."""
 
 
-INPUTS: tuple[type[msgspec.Struct], ...] = (RenderInput, DecodeInput, EncodeInput, VoiceInput)
+class ImportInput(OutputInput, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a request for a song folder of another tool's files, or of two stems."""
+
+    genre: str | None = None
+    """Tags, if the source has none."""
+    lyrics: str | None = None
+    at: tuple[float, ...] = ()
+    """Seconds at which the second and later sections begin."""
+    start: float = 0.0
+    """Seconds into the stems where the song begins."""
+    take: float | None = None
+    """Seconds of the stems to take; null = the rest."""
+    name: Name | None = None
+    """Title; null = from the tags."""
+    model: str | None = None
+    quant: str | None = None
+    finish: bool = True
+    """Whether the song is then taken to its end."""
+
+
+INPUTS: tuple[type[msgspec.Struct], ...] = (RenderInput, DecodeInput, EncodeInput, VoiceInput, ImportInput)
 """Bodies of this module, for the OpenAPI document."""

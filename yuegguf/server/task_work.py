@@ -13,13 +13,18 @@ import numpy as np
 
 from yuegguf.api import files, songs
 from yuegguf.errors import RequestError
-from yuegguf.models.resolve import ModelChoice, resolve_codec
+from yuegguf.exchange.imported import create_imported_song
+from yuegguf.exchange.importing import StemFiles, read_source
+from yuegguf.models.resolve import ModelChoice, resolve, resolve_codec
 from yuegguf.pipeline.preflight import located_reference
+from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.voice import encode_voice
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, Progress
+from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Reference
-from yuegguf.server.tasks import RESULTS, DecodeTask, EncodeTask, RenderTask, Task, VoiceTask
+from yuegguf.server.song_parsing import chosen_models
+from yuegguf.server.tasks import RESULTS, DecodeTask, EncodeTask, ImportTask, RenderTask, Task, VoiceTask
 from yuegguf.song.voices import Voice, load_voice, save_voice
 
 REPORT_SECONDS = 0.5
@@ -35,6 +40,8 @@ class TaskMachine:
     compute: ComputeOptions
     choice: ModelChoice = field(default_factory=ModelChoice)
     """Models where a task does not name its own."""
+    songs: Path = Path("songs")
+    """Folder of songs."""
 
 
 def run_task(task: Task, folder: Path, machine: TaskMachine, progress: Progress) -> dict[str, Any]:
@@ -52,6 +59,8 @@ def run_task(task: Task, folder: Path, machine: TaskMachine, progress: Progress)
             return _decode(task, folder, machine, progress)
         case VoiceTask():
             return _save_voice(task, folder, machine, progress)
+        case ImportTask():
+            return _import(task, folder, machine, progress)
 
 
 def _encode(task: EncodeTask, folder: Path, machine: TaskMachine, progress: Progress) -> dict[str, Any]:
@@ -76,6 +85,18 @@ def _save_voice(task: VoiceTask, folder: Path, machine: TaskMachine, progress: P
     if task.replace or not _is_saved(voice):  # a worker that was killed may have saved it
         save_voice(voice, replace=task.replace)
     return {"voice": voice.to_json()}
+
+
+def _import(task: ImportTask, folder: Path, machine: TaskMachine, progress: Progress) -> dict[str, Any]:
+    path = machine.songs / task.song
+    if not path.exists():  # a worker that was killed may have made it
+        models = resolve(chosen_models(task.model, task.quant, machine.choice))
+        paths = [folder / name for name in task.files]
+        source = StemFiles(paths[0], paths[1], task.start, task.seconds) if task.stems else paths
+        song = read_source(source, task.facts, models.codec, machine.compute, progress)
+        job = SongJob(prepare(song.request), models, machine.songs, task.name, machine.compute)
+        create_imported_song(song, job, path)
+    return {"song": task.song, "generate": task.finish}
 
 
 def _is_saved(voice: Voice) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from yuegguf.exchange.encode_files import EncodeOptions
+from yuegguf.exchange.imported import ImportFacts
 from yuegguf.request.song_request import Output, Reference
 
 TASK_PREFIX = ".task-"
@@ -48,7 +49,25 @@ class VoiceTask(Struct, frozen=True, kw_only=True, tag="voice"):
     replace: bool
 
 
-Task = RenderTask | EncodeTask | DecodeTask | VoiceTask
+class ImportTask(Struct, frozen=True, kw_only=True, tag="import"):
+    """Make a song folder of another tool's files, or of two stems."""
+
+    song: str
+    """Name of the folder, decided beforehand, so that the song is not made twice."""
+    files: tuple[str, ...]
+    """A project, a pair of tracks' codes, a folder with them, or both stems."""
+    stems: bool
+    start: float
+    seconds: float | None
+    facts: ImportFacts
+    name: str | None
+    model: str | None
+    quant: str | None
+    finish: bool
+    """Whether the song is then queued, to be taken to its end."""
+
+
+Task = RenderTask | EncodeTask | DecodeTask | VoiceTask | ImportTask
 
 
 def task_json(task: Task) -> str:

@@ -57,6 +57,8 @@ class WorkerFacts:
     parallel: int
     choice: ModelChoice = field(default_factory=ModelChoice)
     """Models of tasks."""
+    songs: Path = Path("songs")
+    """Folder of songs that tasks make."""
 
 
 def gone() -> None:
@@ -163,7 +165,7 @@ class Worker:
                 lambda facts: self._send({**facts, "song": song}), partial(self._check_task, song)
             )
             task = read_task(message["task"])
-            machine = TaskMachine(self._facts.compute, self._facts.choice)
+            machine = TaskMachine(self._facts.compute, self._facts.choice, self._facts.songs)
             result = run_task(task, Path(message["folder"]), machine, report)
         except Exception as error:
             self._report_end(song, error)

@@ -1,0 +1,42 @@
+"""Answers to requests that make a task which belongs to no song."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import Header
+from fastapi.responses import JSONResponse
+
+from yuegguf.server.own_tasks import OwnTasks
+from yuegguf.server.requests import FormBody, client_path
+from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.tasks import Task
+
+Key = Annotated[str | None, Header(max_length=200, alias="Idempotency-Key")]
+
+
+def new_task(
+    service: Service,
+    link: Any,
+    body: FormBody,
+    idempotency: Idempotency,
+    checked: Callable[[dict[str, Path]], Task],
+    *,
+    warnings: Sequence[str] = (),
+    name_of: Callable[[str | None, str], str] = client_path,
+) -> JSONResponse:
+    """The answer with a new task; `checked` gives it for the uploaded files, once all is checked.
+
+    `name_of` gives their paths in the task's folder.
+    """
+    tasks, uploads = OwnTasks(service), service.settings.uploads
+    with service.creating:
+        found = tasks.known(idempotency)
+        if found is None:
+            with body.stored(uploads, name_of) as (name, files):
+                found = tasks.create(checked(files), "audio", idempotency, name, warnings)
+    where = f"{service.settings.prefix}/v1/tasks/{quote(found)}"
+    return JSONResponse(tasks.shown(found, link), 202, {"Location": where})
