@@ -10,6 +10,8 @@ print(song.folder, song.seconds, song.files)
 TYPE_CHECKING = False
 """Known to type checkers, which then see the names' own types; `typing` itself is not even imported."""
 if TYPE_CHECKING:
+    from yuegguf.api.checks import check_lyrics as check_lyrics
+    from yuegguf.api.checks import model_fingerprints as model_fingerprints
     from yuegguf.api.files import bundle as bundle
     from yuegguf.api.files import decode as decode
     from yuegguf.api.files import encode as encode
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from yuegguf.pipeline.takes import Take as Take
     from yuegguf.planning.compute_options import ComputeOptions as ComputeOptions
     from yuegguf.progress import Event as Event
+    from yuegguf.request.fit import SectionFit as SectionFit
     from yuegguf.request.preview_options import PreviewOptions as PreviewOptions
     from yuegguf.request.sampling import Sampling as Sampling
     from yuegguf.request.song_request import FinishedSection as FinishedSection
@@ -79,6 +82,7 @@ __all__ = [
     "PulledFile",
     "Reference",
     "Sampling",
+    "SectionFit",
     "Song",
     "SongRequest",
     "StemFiles",
@@ -86,6 +90,7 @@ __all__ = [
     "YueError",
     "__version__",
     "bundle",
+    "check_lyrics",
     "decode",
     "draft_extensions",
     "draft_takes",
@@ -98,6 +103,7 @@ __all__ = [
     "install_kit",
     "keep_takes",
     "list_takes",
+    "model_fingerprints",
     "pull",
     "refine",
     "render",
@@ -108,6 +114,7 @@ __all__ = [
 
 _NAMES = {
     "audio.tempo_and_key": "MusicEstimate",
+    "api.checks": "check_lyrics model_fingerprints",
     "api.files": "bundle decode encode encode_songs export_song import_song install_kit pull",
     "api.songs": "draft_extensions draft_takes extend generate keep_takes list_takes refine render "
     "resume resume_takes",
@@ -124,6 +131,7 @@ _NAMES = {
     "pipeline.takes": "Take",
     "planning.compute_options": "ComputeOptions",
     "progress": "Event",
+    "request.fit": "SectionFit",
     "request.preview_options": "PreviewOptions",
     "request.sampling": "Sampling",
     "request.song_request": "FinishedSection GuideTrack Output Reference Song SongRequest",

@@ -114,7 +114,7 @@ def save_voice(voice: Voice, folder: Path | None = None, replace: bool = False) 
 
 def load_voice(name: str, folder: Path | None = None) -> Voice:
     """Read a voice. Raises RequestError when there is none of this name, DamagedFile."""
-    path = _existing_path(name, folder)
+    path = existing_voice_path(name, folder)
     with _damaged_voice(path, name):
         arrays = load_arrays(path, ("codes", "facts"), MAX_VOICE_BYTES)
         check_codes(arrays["codes"], (None,), path.name)
@@ -148,13 +148,14 @@ def voice_names(folder: Path | None = None) -> list[str]:
 
 def remove_voice(name: str, folder: Path | None = None) -> Path:
     """Delete a voice; songs that use it keep their own copy. Raises RequestError, StorageError."""
-    path = _existing_path(name, folder)
+    path = existing_voice_path(name, folder)
     with storage_errors(path):
         path.unlink()
     return path
 
 
-def _existing_path(name: str, folder: Path | None) -> Path:
+def existing_voice_path(name: str, folder: Path | None = None) -> Path:
+    """Path of a saved voice. Raises RequestError when there is none of this name."""
     path = voice_path(name, folder)
     if not os.path.isfile(path):  # unlike is_file, never raises
         raise RequestError(f"there is no voice called {name} in {path.parent}", "see: yuegguf voice list")
