@@ -72,6 +72,7 @@ SLOW = {
     *("songs_over_http", "queue_over_http", "serve_command", "access", "predictions"),
     *("browser_song", "browser_losses", "browser_access"),
     *("idle_server", "lost_queue", "serving_drills"),
+    *("comfyui_nodes", "comfyui_over_http"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
 WRITES_CHECKPOINTS = "family"

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [
     path.relative_to(ROOT).as_posix()
-    for folder in ("yuegguf", "convert", "onnx_codec")
+    for folder in ("yuegguf", "convert", "onnx_codec", "integrations")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 FRAGMENT = re.compile(r"\s*(?:Of|What|Whose|Where|How|By|Who|The same|One of)\b")

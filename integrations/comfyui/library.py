@@ -1,0 +1,79 @@
+"""Places where songs are generated, as the nodes see them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .running import Link
+from .wanted import ExtendInputs, SongInputs
+
+SERVER_VARIABLE, KEY_VARIABLE = "YUEGGUF_SERVER", "YUEGGUF_SERVER_KEY"
+SONGS_VARIABLE = "YUEGGUF_COMFY_SONGS"
+DONE_FILES = ("mix.wav", "vocals.wav", "instrumental.wav")
+DRAFT_FILES = ("draft.wav", "draft-vocals.wav", "draft-instrumental.wav")
+
+
+@dataclass(frozen=True)
+class SongAudio:
+    """A song's id, and its WAV files: mix, vocals, instrumental."""
+
+    song: str
+    wavs: tuple[bytes, bytes, bytes]
+
+
+@dataclass(frozen=True)
+class SectionReport:
+    """A section's words against its time."""
+
+    label: str
+    seconds: float
+    syllables: int
+    verdict: str
+    advice: str
+
+
+class Library(Protocol):
+    """A place with songs. All methods raise an error with a sentence for the user."""
+
+    def identity(self, model: str, quant: str, reference: str | None) -> object:
+        """Identity of the models, as a JSON value; another file has another one.
+
+        `reference` is the name of a saved voice, "" for recordings, None without a reference.
+        """
+
+    def song(self, inputs: SongInputs, link: Link) -> SongAudio:
+        """The song of these inputs: generated, gone on with, or there already."""
+
+    def refine(self, song: str, link: Link) -> SongAudio:
+        """A drafted song, taken to its end."""
+
+    def extend(self, song: str, inputs: ExtendInputs, link: Link) -> SongAudio:
+        """The song that goes on from another one: generated, gone on with, or there already."""
+
+    def check(self, inputs: SongInputs) -> tuple[list[SectionReport], list[str]]:
+        """Each section's words against its time, and warnings."""
+
+
+def library_at(server: str) -> Library:
+    """The library behind a server's URL; empty = $YUEGGUF_SERVER, else the one of this Python."""
+    url = server.strip() or os.environ.get(SERVER_VARIABLE, "").strip()
+    if url:
+        from .server_library import ServerLibrary
+
+        return ServerLibrary.at(url, os.environ.get(KEY_VARIABLE, ""))
+    from .local_library import LocalLibrary
+
+    return LocalLibrary(songs_folder())
+
+
+def songs_folder() -> Path:
+    """The folder of songs of this Python: $YUEGGUF_COMFY_SONGS, else yuegguf/ in ComfyUI's output folder."""
+    chosen = os.environ.get(SONGS_VARIABLE, "")
+    if chosen:
+        return Path(chosen)
+    import folder_paths
+
+    return Path(folder_paths.get_output_directory()) / "yuegguf"
