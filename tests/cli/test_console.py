@@ -291,3 +291,14 @@ def test_a_terminal_that_cannot_show_a_character_stops_nothing(
     whole = encoding == "utf-8"
     assert lines[1:] == (["你好 →", "你好 →"] if whole else [r"\u4f60\u597d \u2192", "?? ?"])
     assert talk.getvalue().decode(encoding) == ("note: 你好 →\n" if whole else "note: ?? ?\n")
+
+
+def test_a_note_comes_once_unless_it_is_news_again(capsys: Capture) -> None:
+    console = Console()
+    for _ in range(2):
+        console.warn("one thing")
+        console.progress(Event("draft", 0, 1, warning="one thing"))
+    console.warn("another")
+    for _ in range(2):
+        console.warn("paused", again=True)
+    assert capsys.readouterr().err == "note: one thing\nnote: another\nnote: paused\nnote: paused\n"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from helpers import Capture
 
-from yuegguf.cli import _queue_file
+from yuegguf.cli import _queue, _queue_file
+from yuegguf.cli._console import Console
 from yuegguf.cli.run import run
 from yuegguf.errors import RequestError
 
@@ -64,3 +67,19 @@ songs:
 def test_a_queue_has_limits_that_are_reported(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=words):
         arguments(text, tmp_path)
+
+
+def test_a_note_of_several_songs_comes_once(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YUEGGUF_MODELS_DIR", str(tmp_path))  # holds none
+    words = [{"lyrics": f"[Verse 1]\n{line}"} for line in ("la", "lo", "(x2)\nli")]
+    plain = {"lyrics": "[verse]\nla"}
+    file = tmp_path / "songs.yaml"
+    file.write_text(json.dumps({"defaults": {"genre": "female pop"}, "songs": [*words, plain]}))
+    assert len(_queue.read_queue(Console(), run, file)) == 4
+    assert capsys.readouterr().err.splitlines() == [
+        "note: song 1, 2, 3: labels are read as words that the model knows: [Verse 1] as [verse]",
+        "note: no model is installed, so the bundled miniature 'nano' is used; it is not YuE's quality",
+        "note: song 3: repeats are written out: (x2)",
+    ]

@@ -29,6 +29,7 @@ class Console:
         self.as_json, self.quiet = as_json, quiet
         self.progress_mode = "auto"
         """Form of progress: "auto", "json" or "off"."""
+        self._warned: set[str] = set()
 
     @cached_property
     def display(self) -> ProgressDisplay:
@@ -59,8 +60,11 @@ class Console:
             self._clear()
             _talk(one_line(text))
 
-    def warn(self, text: str) -> None:
-        """Write a note that matters, even with -q."""
+    def warn(self, text: str, *, again: bool = False) -> None:
+        """Write a note that matters, even with -q; a note that was written already only with `again`."""
+        if text in self._warned and not again:
+            return
+        self._warned.add(text)
         self._clear()
         _talk(one_line(f"note: {text}"))
 

@@ -83,14 +83,15 @@ def read_queue(output: Console, command: click.Command, file: Path) -> list[Entr
 
     defaults, queued = _queue_file.read(file)
     entries: list[Entry] = []
+    notices = QueueNotices()
     for number, one in enumerate(queued, 1):
-        place = _queue_file.where(file, number, one.line)
+        place, notices.song = _queue_file.where(file, number, one.line), number
         try:
             asked = _queue_file.chosen(command, defaults, one.options)
             arguments = [text for one in asked.values() for text in one.arguments(file.parent)]
-            context = command.make_context(command.name, list(arguments), obj=output)
+            context = command.make_context(command.name, list(arguments), obj=notices)
             with context.scope(cleanup=False):
-                job = job_options.take(dict(context.params)).job(output)
+                job = job_options.take(dict(context.params)).job(notices)
             create.new_record(job)  # everything is checked, nothing written
             key = _key(arguments, job)
         except click.UsageError as error:
@@ -100,7 +101,31 @@ def read_queue(output: Console, command: click.Command, file: Path) -> list[Entr
             raise
         same = sum(entry.key.partition("-")[0] == key for entry in entries)
         entries.append(Entry(number, key + (f"-{same}" if same else ""), job))
+    for notice in notices.sentences(len(entries)):
+        output.warn(notice)
     return entries
+
+
+class QueueNotices(Console):
+    """Collects the notes of a queue's songs, so that one of several songs comes once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.song = 0
+        """Number of the song that is read."""
+        self._songs: dict[str, list[int]] = {}
+
+    def warn(self, text: str, *, again: bool = False) -> None:
+        """Note a note of the song."""
+        if self.song not in self._songs.setdefault(text, []):
+            self._songs[text].append(self.song)
+
+    def sentences(self, count: int) -> list[str]:
+        """Each note once, with the numbers of its songs, unless it is of all `count`."""
+        return [
+            text if len(songs) == count else f"song {', '.join(map(str, songs))}: {text}"
+            for text, songs in self._songs.items()
+        ]
 
 
 def _key(arguments: Sequence[str], job: SongJob) -> str:

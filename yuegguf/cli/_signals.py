@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 import click
@@ -100,7 +101,11 @@ def stop_on_signals(output: Console) -> Iterator[threading.Event]:
     """
     from yuegguf.planning import hardware
 
-    stop = BatteryAwareEvent(output.warn) if _wanted("pause_on_battery") else threading.Event()
+    stop = (
+        BatteryAwareEvent(partial(output.warn, again=True))
+        if _wanted("pause_on_battery")
+        else threading.Event()
+    )
     if _wanted("nice"):
         hardware.give_way()
     before: dict[int, stopping.Handler] = {}
