@@ -8,21 +8,10 @@ from pathlib import Path
 
 import pytest
 from helpers import Capture, cli
-from models_folder import bytes_below, file_elsewhere, remove, two_models
+from models_folder import bytes_below, remove
 
 from yuegguf.errors import DamagedFile
 from yuegguf.models import lockfile
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return two_models(tmp_path)
-
-
-@pytest.fixture
-def canary(tmp_path: Path) -> Path:
-    return file_elsewhere(tmp_path)
-
 
 HARMS: dict[str, Callable[[dict[str, object]], object]] = {
     "leads out": lambda e: e.update(path="../elsewhere/decoder.onnx"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from helpers import Capture, Result, cli, finish, start
 from hub import Hub
-from models_folder import bytes_below, entry, file_elsewhere, install, linked, remove, two_models
+from models_folder import bytes_below, entry, install, linked, remove
 from yuegguf_convert.target import partial_file, scratch_file
 
 from yuegguf.errors import DamagedFile, RequestError, StorageError
@@ -22,16 +22,6 @@ from yuegguf.models import hub_client, lockfile
 from yuegguf.models.pull import _Puller
 
 BUSY = "another yuegguf is changing the models in {root}; wait for it to end"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return two_models(tmp_path)
-
-
-@pytest.fixture
-def canary(tmp_path: Path) -> Path:
-    return file_elsewhere(tmp_path)
 
 
 def test_rm_waits_for_no_pull_and_changes_nothing(capsys: Capture, root: Path) -> None:

@@ -234,7 +234,7 @@ def render(
         noted = {**opened.record.models, "codec": describe_file(codec / CODEC_IDENTITY_FILE)}
         threads = compute.threads if compute else None
         with closing(open_codec(codec, threads)) as engine:
-            rendering.render_again(opened, output, engine, {"models": noted}, progress)
+            rendering.render_again(opened, output, engine, noted, progress)
         if force:
             rendering.remove_older(opened)
     return finished(opened)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from yuegguf.codec.protocol import AudioCodec
 from yuegguf.errors import RequestError
@@ -18,7 +16,7 @@ from yuegguf.progress import Progress
 from yuegguf.request.song_request import Output
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import write_markers
-from yuegguf.song.record import SONG_AUDIO
+from yuegguf.song.record import SONG_AUDIO, ModelFiles
 from yuegguf.song.state import finished_sections
 
 
@@ -50,9 +48,9 @@ def check_replaceable(folder: SongFolder, output: Output) -> None:
 
 
 def render_again(
-    folder: SongFolder, output: Output, codec: AudioCodec, changes: Mapping[str, Any], progress: Progress
+    folder: SongFolder, output: Output, codec: AudioCodec, models: ModelFiles, progress: Progress
 ) -> None:
-    """Write a refined song's files as `output` says, with `changes` of song.json, in a claimed folder.
+    """Write a refined song's files as `output` says, with its `models`, in a claimed folder.
 
     Nothing is changed before all of them are written. Files of other formats and stems that were there stay,
     noted as older. Raises YueError.
@@ -64,7 +62,7 @@ def render_again(
         names = tuple(path.name for path in written)
         ours = tuple(dict.fromkeys((*record.files, *record.older_files, *names)))
         request = replace(record.request, output=output)
-        folder.advance("master", request=request, older_files=ours, **changes)  # a resume goes on from here
+        folder.advance("master", request=request, older_files=ours, models=models)  # a resume goes on
         for name in names:
             check_steady(folder.path / name)
             (beside / name).replace(folder.path / name)

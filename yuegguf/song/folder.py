@@ -26,7 +26,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ from yuegguf.request.song_request import FinishedSection, SongRequest
 from yuegguf.song.guard import check_entries
 from yuegguf.song.kept_part import KeptPart, check_log_prefix, read_kept_part
 from yuegguf.song.lease import end_stale_lease
-from yuegguf.song.record import Phase, SongRecord, read_record
+from yuegguf.song.record import Phase, RecordChanges, SongRecord, read_record
 from yuegguf.song.token_log import TokenLog
 
 
@@ -119,7 +119,7 @@ class SongFolder:
         """The title for tags and lyrics."""
         return self.record.title or self.request.genre
 
-    def advance(self, state: Phase, **changes: Any) -> None:
+    def advance(self, state: Phase, **changes: Unpack[RecordChanges]) -> None:
         """Enter the next phase and change other fields of song.json, in one atomic write."""
         self.record = self.record.changed(state=state, **changes)
         self._write()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypedDict, Unpack
 
 from msgspec import Meta, Struct, field, structs
 
@@ -70,6 +70,34 @@ class Imported(Struct, frozen=True, kw_only=True):
     start: float
 
 
+ModelFiles = dict[FileRole, ModelFile]
+
+
+class RecordChanges(TypedDict, total=False):
+    """Fields of a song's record that change while it is worked on."""
+
+    request: SongRequest
+    title: str
+    models: ModelFiles
+    plan: Plan | None
+    early: PreviewOptions
+    origin: ContinuedFrom | None
+    imported: Imported | None
+    seconds: dict[Phase, Seconds]
+    silence: int | None
+    faults: dict[str, str]
+    files: tuple[str, ...]
+    draft_files: tuple[str, ...]
+    older_files: tuple[str, ...]
+    sections: tuple[FinishedSection, ...]
+
+
+class StateAndChanges(RecordChanges, total=False):
+    """Those fields, and the phase that comes next."""
+
+    state: Phase
+
+
 class SongRecord(Struct, frozen=True, kw_only=True):
     """Everything in song.json."""
 
@@ -81,7 +109,7 @@ class SongRecord(Struct, frozen=True, kw_only=True):
     request: SongRequest
     title: str = ""
     family: str = ""
-    models: dict[FileRole, ModelFile] = {}
+    models: ModelFiles = {}
     loras: tuple[LoraFile, ...] = ()
     plan: Plan | None = None
     early: PreviewOptions = PreviewOptions()
@@ -113,7 +141,7 @@ class SongRecord(Struct, frozen=True, kw_only=True):
             if not re.fullmatch(r"[1-9]\d{0,5}", number):
                 raise ValueError(f"{number[:80]!r} is no section's number")
 
-    def changed(self, **changes: Any) -> Self:
+    def changed(self, **changes: Unpack[StateAndChanges]) -> Self:
         """A copy with some fields changed."""
         return structs.replace(self, **changes)
 
