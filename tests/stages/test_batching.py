@@ -223,3 +223,92 @@ def test_songs_without_memory_for_their_sequences_stop_no_other() -> None:
     assert isinstance(results[1], EngineError)
     assert plain(results[0]) == generate(SONGS[0], Stage1Engine())
     assert plain(results[2]) == generate(SONGS[5], Stage1Engine())
+
+
+class Sized(Stage1Engine):
+    """Notes the size of each context; there is memory for `most` ids."""
+
+    most = 1 << 30
+
+    def __init__(self, n_ctx: int = 4096, n_rows: int = 2) -> None:
+        super().__init__(n_ctx, n_rows)
+        self.sizes: list[tuple[int, int]] = []
+
+    def resize(self, n_rows: int, n_ctx: int) -> None:
+        if n_rows * n_ctx > self.most:
+            raise EngineError("llama.cpp could not open the model with so many sequences")
+        self.sizes.append((n_rows, n_ctx))
+        super().resize(n_rows, n_ctx)
+
+
+def test_a_song_that_goes_on_alone_needs_no_memory_for_those_that_left() -> None:
+    engine = Sized(n_rows=8, n_ctx=LENGTH_STEP)
+    engine.most = 8 * LENGTH_STEP
+    lasting = song(4, (60, 600, 1))
+    results = joined_at(engine, tasks_of([song(1, (2, 2, 2)), song(2, (2, 2, 2)), song(3), lasting]), 0)
+    assert plain(results[3]) == generate(lasting, Stage1Engine())
+    assert engine.sizes == [(2, 2 * LENGTH_STEP)]
+
+
+def test_sequences_for_another_song_are_as_long_as_those_present_need() -> None:
+    engine = Sized(n_rows=2, n_ctx=LENGTH_STEP)
+    batch: StepBatch[list[stage1.SectionCodes]] = StepBatch(engine)
+    long, short, newcomer = tasks_of([song(1, (700, 1, 1)), song(2), song(3)])
+    join(batch, 0, long)
+    join(batch, 1, short)
+    batch.step()
+    batch.drop(0, Interrupted("stopped"))
+    join(batch, 2, newcomer)
+    join(batch, 3, CandidateTask(song(5), MemoryJournal()))
+    assert engine.sizes == [(2, 2 * LENGTH_STEP), (4, 2 * LENGTH_STEP), (6, LENGTH_STEP)]
+    batch.drop(3, Interrupted("stopped"))
+    ended = batch.step()
+    assert {number: type(result) for number, result in ended.items()} == {0: Interrupted, 3: Interrupted}
+    results = batch.run()
+    assert plain(results[1]) == generate(song(2), Stage1Engine())
+    assert plain(results[2]) == generate(song(3), Stage1Engine())
+
+
+def test_sequences_of_songs_that_left_are_empty() -> None:
+    engine = Stage1Engine(n_rows=6)
+    batch: StepBatch[list[stage1.SectionCodes]] = StepBatch(engine)
+    for number in range(3):
+        join(batch, number, CandidateTask(song(number + 1), MemoryJournal()))
+    for _ in range(8):
+        batch.step()
+    assert all(engine.fed)
+    batch.drop(0, Interrupted("stopped"))
+    assert [bool(ids) for ids in engine.fed] == [True, True, True, True, False, False]
+    batch.drop(2, Interrupted("stopped"))
+    assert [bool(ids) for ids in engine.fed] == [True, True, False, False, False, False]
+    batch.close()
+
+
+@pytest.mark.parametrize("dropped", [0, 1, 2])
+def test_a_take_that_is_dropped_in_the_shared_prompt_stops_no_other(dropped: int) -> None:
+    engine = Stage1Engine(n_rows=6)
+    engine.n_batch = 16
+    batch: StepBatch[list[stage1.SectionCodes]] = StepBatch(engine)
+    takes = [replace(song(70), candidate=number, speculative=False) for number in range(3)]
+    for number, task in enumerate(takes):
+        join(batch, number, CandidateTask(task, MemoryJournal()))
+    batch.step()
+    assert [len(row.ids) for call in engine.calls for row in call] == [16]  # one prompt for all
+    batch.drop(dropped, Interrupted("stopped"))
+    batch.drop(dropped, Interrupted("stopped"))  # one that has ended stays as it is
+    assert [type(result) for result in batch.step().values()] == [Interrupted]
+    results = batch.run()
+    assert {number: plain(codes) for number, codes in results.items()} == {
+        number: generate(task, Stage1Engine()) for number, task in enumerate(takes) if number != dropped
+    }
+
+
+def test_songs_of_one_prompt_with_other_numbers_of_sequences_read_it_each() -> None:
+    tasks = []
+    for rest in (1.0, 1.5):  # the first section is sampled without guidance in both
+        sampling = replace(LONG.sampling, guidance_first=1.0, guidance_rest=rest)
+        tasks.append(replace(song(3), sampling=sampling))
+    for order in (tasks, tasks[::-1]):
+        results = joined_at(Stage1Engine(n_rows=3), tasks_of(order), 0)
+        for number, task in enumerate(order):
+            assert plain(results[number]) == generate(task, Stage1Engine())

@@ -27,14 +27,53 @@ LENGTH_STEP = 1024
 """Sequences become longer by multiples of so many ids."""
 
 
+class _Layout:
+    """Places of all songs in an engine, and the size of the context that they need."""
+
+    def __init__(self, engine: TokenEngine) -> None:
+        self.engine = engine
+        self.places: list[Place] = []
+        self.rows = engine.n_rows
+        """Sequences of the next context: those that it was opened with, until a song leaves."""
+
+    @property
+    def end(self) -> int:
+        """Number of sequences that are in use."""
+        return sum(place.count for place in self.places)
+
+    def resize(self) -> None:
+        """Open a context for the present songs alone, so that what others needed is free again.
+
+        Raises EngineError.
+        """
+        longest = max(place.reserved for place in self.places)
+        ids = -(-longest // LENGTH_STEP) * LENGTH_STEP if longest else self.engine.n_ctx
+        self.engine.resize(max(self.rows, self.end), ids)
+
+    def remove(self, place: Place) -> None:
+        """Close the gap that a place leaves, and empty the sequences at the end."""
+        before = min(self.end, self.engine.n_rows)
+        self.places.remove(place)
+        first = 0
+        for other in self.places:
+            for offset in range(other.count if other.first != first else 0):
+                self.engine.copy(other.first + offset, first + offset)
+            other.first, first = first, first + other.count
+        for seq in range(first, before):
+            self.engine.forget(seq, 0)
+        self.rows = first
+
+
 class Place:
     """The sequences of one song in a batch; a song's inputs number them from 0."""
 
-    def __init__(self, engine: TokenEngine, first: int, count: int, places: list[Place]) -> None:
-        self.engine, self.first, self.count = engine, first, count
+    def __init__(self, layout: _Layout, count: int) -> None:
+        self.engine, self.first, self.count = layout.engine, layout.end, count
         self.fixed_pairs = False
         """Whether the song feeds two ids a step by itself, since one of its tracks is given."""
-        self._places = places
+        self.reserved = 0
+        """Ids that its sequences may hold by now."""
+        self._layout = layout
 
     @property
     def seqs(self) -> range:
@@ -44,22 +83,23 @@ class Place:
     @property
     def alone(self) -> bool:
         """Whether no other song is in the batch."""
-        return len(self._places) == 1
+        return len(self._layout.places) == 1
 
     @property
     def in_pairs(self) -> bool:
         """Whether all songs feed two ids a step: llama.cpp splits a batch of one and two into two."""
-        return all(place.fixed_pairs for place in self._places)
+        return all(place.fixed_pairs for place in self._layout.places)
 
     @property
     def songs(self) -> int:
         """Number of songs in the batch."""
-        return len(self._places)
+        return len(self._layout.places)
 
     def reserve(self, ids: int) -> None:
         """Let sequences hold at least so many ids. Raises EngineError where there is no memory for it."""
+        self.reserved = ids
         if ids > self.engine.n_ctx:
-            self.engine.resize(self.engine.n_rows, -(-ids // LENGTH_STEP) * LENGTH_STEP)
+            self._layout.resize()
 
 
 class _Member(Generic[Result]):
@@ -92,7 +132,7 @@ class StepBatch(Generic[Result]):
     def __init__(self, engine: TokenEngine) -> None:
         self._engine = engine
         self._members: dict[int, _Member[Result]] = {}
-        self._places: list[Place] = []
+        self._layout = _Layout(engine)
         self._ended: dict[int, Result | Exception] = {}
 
     def __len__(self) -> int:
@@ -101,17 +141,16 @@ class StepBatch(Generic[Result]):
 
     def join(self, song: int, count: int, start: Callable[[Place], StepGenerator[Result]]) -> None:
         """Let a song with `count` sequences take part; a failure is its result."""
-        first = sum(place.count for place in self._places)
-        place = Place(self._engine, first, count, self._places)
+        place = Place(self._layout, count)
         member = _Member(place, start(place))
         self._members[song] = member
-        self._places.append(place)
+        self._layout.places.append(place)
         self._advance(song, lambda: self._first_step(member))
 
     def _first_step(self, member: _Member[Result]) -> list[SequenceInput]:
         place = member.place
         if place.first + place.count > self._engine.n_rows:
-            self._engine.resize(place.first + place.count, self._engine.n_ctx)
+            self._layout.resize()
         for seq in place.seqs:
             self._engine.forget(seq, 0)
         return next(member.steps)
@@ -147,22 +186,23 @@ class StepBatch(Generic[Result]):
         return results
 
     def drop(self, song: int, error: Exception) -> None:
-        """End a song with an error."""
-        self._leave(song, _thrown(self._members[song], error))
+        """End a song with an error, unless it has ended already."""
+        if song in self._members:
+            self._leave(song, _thrown(self._members[song], error))
 
     def drop_all(self, reason: Callable[[], Exception]) -> None:
         """End all songs, each with an error of its own."""
         for song, member in self._members.items():
             self._ended[song] = _thrown(member, reason())
         self._members.clear()
-        self._places.clear()
+        self._layout.places.clear()
 
     def close(self) -> None:
         """End all songs without results, so that what they have open is closed."""
         for member in self._members.values():
             member.steps.close()
         self._members.clear()
-        self._places.clear()
+        self._layout.places.clear()
 
     def _share_prompt(self, song: int) -> None:
         """Let songs that begin with the same ids in empty sequences wait for their first prompt."""
@@ -171,7 +211,7 @@ class StepBatch(Generic[Result]):
             return
         for other, follower in self._members.items():
             new = follower is not member and not (follower.started or follower.waits)
-            if new and list(follower.blocks) == list(member.blocks):
+            if new and follower.place.count == member.place.count and list(follower.blocks) == list(member.blocks):
                 follower.waits = True
                 member.same_prompt.append(other)
 
@@ -222,15 +262,13 @@ class StepBatch(Generic[Result]):
     def _leave(self, song: int, result: Result | Exception) -> None:
         """Keep a song's result, and close the gap in the sequences."""
         member = self._members.pop(song)
-        self._places.remove(member.place)
         self._ended[song] = result
-        for other in member.same_prompt:
-            self._members[other].waits = False
-        first = 0
-        for place in self._places:
-            for offset in range(place.count if place.first != first else 0):
-                self._engine.copy(place.first + offset, first + offset)
-            place.first, first = first, first + place.count
+        for follower in member.same_prompt:
+            self._members[follower].waits = False
+        for other in self._members.values():
+            if song in other.same_prompt:
+                other.same_prompt.remove(song)
+        self._layout.remove(member.place)
 
 
 def _thrown(member: _Member[Result], error: Exception) -> Exception:
