@@ -21,7 +21,6 @@ from .json_object import MAX_JSON_BYTES, read_object, shorten
 from .safetensors import DOWNLOAD_HINT, MAX_NAME, StoredTensor, open_file
 from .torch_file import open_torch_file
 
-INDEX = "model.safetensors.index.json"
 MAX_FILE_NAME = 255
 """Maximum bytes of a file name."""
 MAX_SHARDS = 10_000

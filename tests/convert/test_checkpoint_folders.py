@@ -13,7 +13,7 @@ from family import LM
 from helpers import Capture, cli, refused
 from tiny_gguf import write_tiny
 from torch_files import Stored, stored_tensors, write_torch
-from yuegguf_convert.checkpoint import INDEX, open_checkpoint
+from yuegguf_convert.checkpoint import FORMATS, open_checkpoint
 from yuegguf_convert.lm import convert_lm
 from yuegguf_convert.lora import convert_lora
 from yuegguf_convert.peft import TORCH_WEIGHTS, WEIGHTS
@@ -150,7 +150,9 @@ def test_a_lost_shard_of_a_hub_cache_names_its_blob_and_the_command(tmp_path: Pa
     snapshot = hub_cache(tmp_path, "m-a-p", "YuE-s1-7B-anneal-en-cot") / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
     names = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
-    (snapshot / INDEX).write_text(json.dumps({"weight_map": dict(zip("abc", names, strict=True))}))
+    (snapshot / FORMATS[0].index_name).write_text(
+        json.dumps({"weight_map": dict(zip("abc", names, strict=True))})
+    )
     (snapshot / names[0]).write_bytes(b"x")
     (snapshot / names[2]).symlink_to("../../blobs/abc")
     with pytest.raises(ModelNotFound) as caught:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, dequantize
 from safetensors.torch import save_file
-from yuegguf_convert.checkpoint import INDEX, open_checkpoint
+from yuegguf_convert.checkpoint import FORMATS, open_checkpoint
 from yuegguf_convert.dtypes import encode, round_bf16, widen
 from yuegguf_convert.json_object import MAX_JSON_BYTES
 from yuegguf_convert.llama_tensors import check_tensors, read_config
@@ -142,14 +142,14 @@ def test_an_index_cannot_name_other_folders(tmp_path: Path, name: object) -> Non
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     shard(tmp_path, "b.safetensors", "v")
-    (folder / INDEX).write_text(json.dumps({"weight_map": {"v": name}}))
+    (folder / FORMATS[0].index_name).write_text(json.dumps({"weight_map": {"v": name}}))
     with pytest.raises(DamagedFile, match=r"tensor 'v' .* no plain"):
         open_checkpoint(folder)
 
 
 def test_index_and_shards_must_agree(tmp_path: Path) -> None:
     shard(tmp_path, "a.safetensors", "v", "w")
-    index = tmp_path / INDEX
+    index = tmp_path / FORMATS[0].index_name
     for weights, words in (
         ({"v": "a.safetensors"}, "does not place there: w"),
         ({"v": "a.safetensors", "w": "a.safetensors", "x": "a.safetensors"}, "lack tensors .*: x"),
@@ -172,7 +172,7 @@ def test_index_and_shards_must_agree(tmp_path: Path) -> None:
 
 
 def test_configs_and_indexes_without_an_end_are_not_read(tmp_path: Path) -> None:
-    for name in (INDEX, "config.json"):
+    for name in (FORMATS[0].index_name, "config.json"):
         with (tmp_path / name).open("wb") as file:
             file.truncate(MAX_JSON_BYTES + 1)
     with pytest.raises(DamagedFile, match=r"index\.json is larger than 16 MiB"):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from yuegguf_convert.checkpoint import INDEX, open_checkpoint
+from yuegguf_convert.checkpoint import FORMATS, open_checkpoint
 from yuegguf_convert.llama_tensors import read_config
 from yuegguf_convert.peft import CONFIG, read_peft
 from yuegguf_convert.safetensors import open_file
@@ -37,7 +37,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "npy": ("codes.npy", load_array),
     "npz": ("codes.npz", lambda path: load_arrays(path, ["codes"])),
     "config.json": ("config.json", lambda path: read_config(path.parent)),
-    "index.json": (INDEX, lambda path: open_checkpoint(path.parent)),
+    "index.json": (FORMATS[0].index_name, lambda path: open_checkpoint(path.parent)),
     "index.json of PyTorch": ("pytorch_model.bin.index.json", lambda path: open_checkpoint(path.parent)),
     "adapter_config.json": (CONFIG, lambda path: read_peft(path.parent)),
 }

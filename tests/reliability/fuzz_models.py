@@ -19,7 +19,7 @@ from mutators import Content
 from split_gguf import split_model
 from tiny_gguf import CONFIG, write_tiny
 from torch_files import Stored, write_torch
-from yuegguf_convert.checkpoint import INDEX, open_checkpoint
+from yuegguf_convert.checkpoint import FORMATS, open_checkpoint
 from yuegguf_convert.llama_tensors import expected_tensors, read_config
 from yuegguf_convert.lora import convert_lora
 from yuegguf_convert.peft import read_peft
@@ -70,7 +70,7 @@ def checkpoint_seeds(folder: Path) -> list[Content]:
     names = {name: f"model-0000{n}-of-00002.safetensors" for n, part in ((1, one), (2, two)) for name in part}
     shards = {names["a"]: save(one), names["b"]: save(two)}
     index = json.dumps({"metadata": {"total_size": 268}, "weight_map": names}).encode()
-    return [{"model.safetensors": save({**one, **two})}, {**shards, INDEX: index}]
+    return [{"model.safetensors": save({**one, **two})}, {**shards, FORMATS[0].index_name: index}]
 
 
 def torch_seeds(folder: Path) -> list[Content]:

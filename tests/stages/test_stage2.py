@@ -129,12 +129,12 @@ def test_equal_chunks_are_refined_once() -> None:
     ],
 )
 def test_rows_are_those_that_end_soonest(frames: int, most: int, rows: int) -> None:
-    assert stage2.rows_for(codes0(frames), most) == rows
+    assert stage2.best_rows(stage2.distinct_lengths(codes0(frames)), most) == rows
 
 
 def test_on_a_gpu_rows_are_the_fewest_with_the_fewest_steps() -> None:
-    assert stage2.rows_for(codes0(1800), 10, stage2.gpu_step_cost) == 6
-    assert stage2.rows_for(codes0(3000), 32, stage2.gpu_step_cost) == 20
+    assert stage2.best_rows(stage2.distinct_lengths(codes0(1800)), 10, stage2.gpu_step_cost) == 6
+    assert stage2.best_rows(stage2.distinct_lengths(codes0(3000)), 32, stage2.gpu_step_cost) == 20
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 12])

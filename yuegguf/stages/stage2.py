@@ -85,23 +85,13 @@ def cpu_step_cost(rows: int) -> int:
     return 15 + 580 * sixteens + 185 * fours + 85 * ones
 
 
-def rows_for(
-    codes0: NDArray[np.int16],
-    most: int,
-    effort: StepCost = cpu_step_cost,
-    tracks: Sequence[int] = BOTH_TRACKS,
-) -> int:
-    """Number of sequences, at most `most`, that refines codebook 0 [2, T] fastest; the lowest of ties."""
-    return best_rows(distinct_lengths(codes0, tracks), most, effort)
-
-
 def distinct_lengths(codes0: NDArray[np.int16], tracks: Sequence[int] = BOTH_TRACKS) -> list[int]:
     """Frames of the distinct chunks of codebook 0 [2, T], the longest first."""
     return [chunk.frames for chunk in _distinct_longest_first(distinct_chunks(codes0, tracks))]
 
 
 def best_rows(lengths: Sequence[int], most: int, effort: StepCost = cpu_step_cost) -> int:
-    """Number of sequences, at most `most`, that refines chunks of these lengths fastest."""
+    """The least number of sequences, at most `most`, that refines chunks of these lengths fastest."""
     longest_first = sorted(lengths, reverse=True)
     counts = range(1, min(most, len(lengths)) + 1)
     return min(counts, key=lambda rows: _total_cost(longest_first, rows, effort))
