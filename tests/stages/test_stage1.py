@@ -11,7 +11,7 @@ from fakes import STAGE1, MemoryJournal, Stage1Engine
 from helpers import context_ids
 from tasks import PROMPT, TASK, VOCAB, OneSnapshot
 
-from yuegguf.errors import DamagedFile, EngineError, Interrupted, RequestError
+from yuegguf.errors import DamagedFile, EngineError, Interrupted, RequestError, StorageError, YueError
 from yuegguf.progress import Event
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1
@@ -83,11 +83,12 @@ def test_a_broken_model_is_an_error_before_anything_is_logged() -> None:
     assert not journal.codes(0)
 
 
-def test_an_unusable_snapshot_is_replayed_from_the_log() -> None:
+@pytest.mark.parametrize("error", [DamagedFile, StorageError])
+def test_an_unusable_snapshot_is_replayed_from_the_log(error: type[YueError]) -> None:
     class Unusable(OneSnapshot):
         def restore(self, engine: Stage1Engine, seqs: Sequence[int]) -> None:
             engine.fed[0] = [1, 2, 3]
-            raise DamagedFile("not a cache of this model")
+            raise error("it cannot be used")
 
     whole, snapshot = MemoryJournal(), Unusable(Checkpoint(1, 7, 0))
     expected = [

@@ -268,7 +268,7 @@ class LlamaEngine:
             raise StorageError(f"could not write {path}", "free some disk space, then resume the song")
 
     def load(self, seq: int, path: Path) -> None:
-        """Replace the sequence's cache by a saved one. Raises DamagedFile."""
+        """Replace the sequence's cache by a saved one. Raises DamagedFile, StorageError."""
         self.forget(seq, 0)
         count, n_tokens = (lib.llama_token * 1)(), ctypes.c_size_t()
         with streams.readable(path, self.n_rows) as file:

@@ -62,7 +62,7 @@ class TokenEngine(Protocol):
         ...
 
     def load(self, seq: int, path: Path) -> None:
-        """Replace the sequence's cache by a file that `save` wrote. Raises DamagedFile."""
+        """Replace the sequence's cache by a file that `save` wrote. Raises DamagedFile, StorageError."""
         ...
 
     def resize(self, n_rows: int, n_ctx: int) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.errors import DamagedFile, StorageError
-from yuegguf.files.atomic import workspace
+from yuegguf.errors import DamagedFile, StorageError, is_too_many_open, too_many_open_files
+from yuegguf.files.atomic import storage_errors, workspace
 
 WORD = 4
 DATA_START, FILE_START = 2 * WORD, 4 * WORD
@@ -38,19 +38,34 @@ def with_streams(state: NDArray[np.uint8], start: int, streams: int) -> list[NDA
 
 @contextmanager
 def readable(path: Path, streams: int) -> Iterator[Path]:
-    """A saved state for a context of so many streams: the file, or a copy for a while. Raises DamagedFile."""
+    """A saved state for a context of so many streams: the file, or a copy for a while.
+
+    Raises DamagedFile, StorageError where the file may be whole but cannot be read or copied.
+    """
     try:
-        if _word(np.fromfile(path, np.uint8, FILE_START + WORD), FILE_START) == streams:
-            yield path
-            return
-        with workspace(path.parent) as beside:
-            with (beside / path.name).open("wb") as file:
-                for part in with_streams(np.memmap(path, np.uint8, "r"), FILE_START, streams):
-                    part.tofile(file)
-            yield beside / path.name
-    except (OSError, DamagedFile, StorageError) as error:
+        parts = _parts(path, streams)
+    except (FileNotFoundError, DamagedFile) as error:
         hint = "delete it and resume again"
         raise DamagedFile(f"{path.name} is not a cache of this model", hint) from error
+    except OSError as error:
+        if is_too_many_open(error):
+            raise too_many_open_files() from error
+        raise StorageError(f"{path} cannot be read ({error.strerror or error})", "check the disk") from error
+    if not parts:
+        yield path
+        return
+    with storage_errors(path.parent), workspace(path.parent) as beside:
+        with (beside / path.name).open("wb") as file:
+            for part in parts:
+                file.write(part.data)
+        yield beside / path.name
+
+
+def _parts(path: Path, streams: int) -> list[NDArray[np.uint8]]:
+    """Parts of a saved state for so many streams, none where it is for them. Raises DamagedFile, OSError."""
+    if _word(np.fromfile(path, np.uint8, FILE_START + WORD), FILE_START) == streams:
+        return []
+    return with_streams(np.memmap(path, np.uint8, "r"), FILE_START, streams)
 
 
 def _word(state: NDArray[np.uint8], start: int) -> int:

@@ -84,17 +84,23 @@ class KvSnapshots:
         self._next = time.monotonic() + max(self._seconds, MIN_GAP_FACTOR * duration * self._songs())
 
     def restore(self, engine: TokenEngine, rows: Sequence[int]) -> None:
-        """Load the latest snapshot into the sequences. Raises DamagedFile, after deleting the snapshot."""
+        """Load the latest snapshot into the sequences.
+
+        Raises DamagedFile, after deleting the snapshot; StorageError where it can be of use later.
+        """
         assert self._latest
         folder = self._root / _folder_name(self._latest)
         try:
             for number, row in enumerate(rows):
                 engine.load(row, folder / f"row{number}.bin")
-        except DamagedFile:
+        except (DamagedFile, StorageError) as error:
             self._latest = None
-            check_steady(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            self._warn("the snapshot cannot be used, so the section is replayed from the log")
+            if isinstance(error, DamagedFile):
+                check_steady(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+            self._warn(
+                f"the snapshot cannot be used, so the section is replayed from the log: {error.message}"
+            )
             raise
 
     def _save(self, engine: TokenEngine, rows: Sequence[int], checkpoint: Checkpoint) -> None:

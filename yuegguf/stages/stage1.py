@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.errors import DamagedFile
+from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.progress import Event, Progress, silent
@@ -132,7 +132,7 @@ class _Candidate:
             try:
                 self.snapshots.restore(self.engine, self.place.seqs)
                 return checkpoint
-            except DamagedFile:
+            except (DamagedFile, StorageError):
                 self.first = 0
                 for seq in self.place.seqs:
                     self.engine.forget(seq, 0)

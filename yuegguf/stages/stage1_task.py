@@ -67,7 +67,7 @@ class Snapshots(Protocol):
         ...
 
     def restore(self, engine: TokenEngine, seqs: Sequence[int]) -> None:
-        """Load the newest snapshot into the engine. Raises DamagedFile."""
+        """Load the newest snapshot into the engine. Raises DamagedFile, StorageError."""
         ...
 
 
