@@ -64,6 +64,7 @@ SLOW = {
         "nano_measure",
     ),
     *("nano_text", "packaging", "plot", "pull", "pull_killed", "queue", "resume", "scarcity", "stopping"),
+    *("queue_faults", "scheduler_faults"),
     *("moves", "scheduler", "takes", "stems", "extend", "lora_songs", "exchanged_folders", "voices"),
     *("api", "batching", "broken_sections", "check_first", "checkpoint_folders", "containers", "docs"),
     *("docs_facts", "draft", "faults_real_songs", "hand_off", "hostile_songs", "import_export"),

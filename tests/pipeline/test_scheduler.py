@@ -10,46 +10,20 @@ from pathlib import Path
 
 import pytest
 from helpers import song_bytes
+from scheduled import OPTIONS, REQUESTS, folders, job_of, note_engines, outcome, run_all, works_of
 
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, RequestError, StorageError, YueError
 from yuegguf.lm import llama
 from yuegguf.models.resolve import nano_models
-from yuegguf.pipeline import create, draft_turn, phases, refine_turn, takes
+from yuegguf.pipeline import draft_turn, phases, refine_turn, takes
 from yuegguf.pipeline.run import run_song
 from yuegguf.pipeline.scheduler import Scheduler
-from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_work import SongWork
-from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, silent
-from yuegguf.request.prepared import prepare
-from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.sampling import Sampling
-from yuegguf.request.song_request import GuideTrack, SongRequest
+from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.state import where
-
-OPTIONS = ComputeOptions(threads=1, stage2_rows=3, snapshot_seconds=0)
-LYRICS = "[verse]\nla la la\n[chorus]\nlo lo"
-FREE = Sampling(guidance_first=1.0, guidance_rest=1.0)
-REQUESTS = [
-    SongRequest("female pop", LYRICS, seed=1, segment_seconds=1.0),
-    SongRequest("rock", "[verse]\nla", seed=2, segment_seconds=2.0, retries=0),
-    SongRequest("warm folk, slow", LYRICS, seed=3, segment_seconds=1.0, sampling=FREE),
-    SongRequest("instrumental pop", LYRICS, seed=4, segment_seconds=1.0, track=GuideTrack("vocal")),
-    SongRequest("jazz", "[verse]\nla\n[bridge]\nli\n[chorus]\nlo", seed=5, segment_seconds=1.0),
-]
-"""Prompts, lengths, guidance and given tracks of several kinds."""
-
-Songs = list[SongFolder]
-
-
-def folders(parent: Path, requests: Sequence[SongRequest] = REQUESTS, draft: str = "") -> Songs:
-    return [create.start(job_of(parent, request, draft)) for request in requests]
-
-
-def job_of(parent: Path, request: SongRequest, draft: str = "", count: int = 1) -> SongJob:
-    preview = PreviewOptions(draft)  # type: ignore[arg-type]
-    return SongJob(prepare(request), nano_models(), parent, None, OPTIONS, preview, count)
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +41,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str,
     return content
 
 
-def works_of(songs: Songs, **options: object) -> list[SongWork]:
-    return [SongWork(song, nano_models(), OPTIONS, **options) for song in songs]  # type: ignore[arg-type]
-
-
-def run_all(scheduler: Scheduler, works: Sequence[SongWork]) -> None:
-    for work in works:
-        scheduler.submit(work)
-    scheduler.run()
-
-
 @pytest.mark.parametrize("parallel", [1, 8])
 def test_each_song_is_the_same_as_alone(
     parallel: int, tmp_path: Path, alone: Callable[[int], dict[str, bytes]]
@@ -92,14 +56,7 @@ def test_each_song_is_the_same_as_alone(
 def test_songs_join_as_others_leave_and_many_are_in_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    widths: list[int] = []
-    real = llama.LlamaEngine.decode
-
-    def noted(self: object, inputs: Sequence[object]) -> object:
-        widths.append(len(inputs))
-        return real(self, inputs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(llama.LlamaEngine, "decode", noted)
+    engines = note_engines(monkeypatch)
     songs = folders(tmp_path, [replace(request, track=None) for request in REQUESTS], draft="mix")
     waiting = iter(songs)
     begun: list[SongWork] = []
@@ -116,16 +73,23 @@ def test_songs_join_as_others_leave_and_many_are_in_a_step(
     scheduler.run()
     assert [work.folder.path for work in begun] == [song.path for song in songs]
     assert all(work.result().draft for work in begun)
+    widths = [width for engine in engines for width in engine.widths]
     assert max(widths) == 4  # two songs with guidance
     assert widths.count(1) + widths.count(2) < len(widths) / 2
 
 
-def test_takes_count_as_one_song_and_share_a_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("parallel", "widest"), [(1, [6, 1]), (2, [7])])
+def test_takes_count_as_one_song_and_share_a_batch(
+    parallel: int, widest: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = note_engines(monkeypatch)
     group = takes.start(job_of(tmp_path, REQUESTS[0], count=3))
-    works = works_of(group)
-    scheduler = Scheduler()
+    works, other = works_of(group), works_of(folders(tmp_path / "other", REQUESTS[2:3], draft="mix"))
+    scheduler = Scheduler(parallel)
     scheduler.submit(*works)
+    scheduler.submit(*other)
     scheduler.run()
+    assert [max(engine.widths) for engine in engines] == widest  # two sequences a take, one without guidance
     assert len({(work.folder.path / "tokens.log").read_bytes() for work in works}) == 3
     assert all(work.result().draft for work in works)
 
@@ -196,13 +160,6 @@ def test_stopped_songs_go_on_at_their_exact_codes_mixed_with_new_ones(
     run_all(Scheduler(5), again)
     for number, song in enumerate(songs):
         assert song_bytes(song.path) == alone(number), number
-
-
-def outcome(work: SongWork) -> object:
-    try:
-        return work.result()
-    except Exception as error:
-        return error
 
 
 def test_a_cancelled_song_stops_within_a_step_and_the_others_go_on(
@@ -302,11 +259,18 @@ def test_songs_that_do_not_fit_into_memory_wait(tmp_path: Path, monkeypatch: pyt
     assert set(asked) == {2}
 
 
-def test_songs_of_other_models_take_turns(tmp_path: Path, alone: Callable[[int], dict[str, bytes]]) -> None:
+def test_songs_of_other_models_take_turns(
+    tmp_path: Path, alone: Callable[[int], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     songs = folders(tmp_path, REQUESTS[:3])
     works = works_of(songs)
     works[1] = SongWork(songs[1], nano_models(), replace(OPTIONS, threads=2))
+    engines = note_engines(monkeypatch)
     run_all(Scheduler(3), works)
+    turns = [(engine.stage, engine.options.threads) for engine in engines]
+    # the oldest song's phase is next; the third waits behind the second, then shares no turn with it
+    assert turns == [("stage1", 1), ("stage2", 1), ("stage1", 2), ("stage2", 2), ("stage1", 1), ("stage2", 1)]
+    assert [max(engine.widths) for engine in engines if engine.stage == "stage1"] == [2, 2, 1]
     assert [song_bytes(song.path) for song in songs] == [alone(number) for number in range(3)]
 
 

@@ -18,7 +18,7 @@ from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show_problems
 from yuegguf.cli._queue import Entry, State, read_queue
 from yuegguf.cli._signals import stop_on_signals
-from yuegguf.errors import Interrupted, RequestError, YueError
+from yuegguf.errors import Interrupted, RequestError, YueError, explained
 from yuegguf.files.atomic import locked_folder
 from yuegguf.measure.remaining import SONG_SHARES
 from yuegguf.pipeline import takes
@@ -80,8 +80,8 @@ class QueueRun:
             entry = self._left.popleft()
             try:
                 works = self._begin(entry)
-            except YueError as error:
-                self._fail(entry, error)
+            except Exception as error:  # a song's failure stops no other
+                self._fail(entry, explained(error))
                 continue
             self._works[entry.number] = works
             if works:
@@ -129,8 +129,8 @@ class QueueRun:
         except Interrupted:  # then no other song begins
             self._stop.set()
             return
-        except YueError as error:
-            self._fail(entry, error)
+        except Exception as error:  # whatever it is
+            self._fail(entry, explained(error))
             return
         if self._progress is None:
             self._output.done(songs)

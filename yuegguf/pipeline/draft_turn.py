@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 from yuegguf.errors import Interrupted
+from yuegguf.lm.protocol import TokenEngine
 from yuegguf.pipeline import phases
 from yuegguf.pipeline.draft_phase import DraftWork, Stage1Model
 from yuegguf.pipeline.engines import find_devices
@@ -22,7 +24,8 @@ class DraftTurn:
 
     The oldest song that waits for stage 1 comes next, and no younger one passes it. It joins if there is room
     in the batch and in memory; and while a song waits for stage 2, only if it cannot end later than those in
-    the batch, so that it delays nobody.
+    the batch, so that it delays nobody. A recording that could be encoded beside the open model only in parts
+    waits until that is closed, since its codes would differ.
     """
 
     def __init__(self, lead: SongWork, queue: SongQueue, parallel: int) -> None:
@@ -33,6 +36,7 @@ class DraftTurn:
         """Number in the batch → song."""
         self._joined = 0
         self._devices = Devices(1)
+        self._engine: TokenEngine | None = None
 
     def run(self) -> None:
         """Draft until no song is in the batch. Errors are the songs' results."""
@@ -41,20 +45,24 @@ class DraftTurn:
                 self._devices = find_devices(self._lead.options)  # before the model takes its part
             while joining := self._next():
                 self._encode(joining)
+                if not self._in_turn():  # the next turn begins with a lead of its own
+                    return
             if self._in_turn():
+                self._lead = self._in_turn()[0]
                 sequences = sum(work.plan.stage1_rows for work in self._in_turn())
                 ids = self._lead.plan.n_ctx if self._parallel == 1 else LENGTH_STEP
-                with closing(self._lead.parts.stage1(sequences, ids)) as engine:
-                    self._draft(StepBatch(engine), Stage1Model.of(engine, self._lead.parts))
+                with closing(self._lead.parts.stage1(sequences, ids)) as self._engine:
+                    self._draft(self._engine)
         except Exception as error:
-            for work in {self._lead, *self._in_turn()}:
+            for work in [self._lead, *self._in_turn()]:
                 if not work.ended:
                     work.fail(error)
 
     def _in_turn(self) -> list[SongWork]:
         return [work for _, works in self._drafting for work in works]
 
-    def _draft(self, batch: StepBatch[None], model: Stage1Model) -> None:
+    def _draft(self, engine: TokenEngine) -> None:
+        batch, model = StepBatch[None](engine), Stage1Model.of(engine, self._lead.parts)
         try:
             for work in self._in_turn():
                 self._join(batch, model, work)
@@ -67,6 +75,14 @@ class DraftTurn:
                 seen = self._queue.version
         finally:
             batch.close()
+
+    @property
+    def _open_bytes(self) -> int:
+        """Bytes of the machine's memory that the model takes, once it is open."""
+        if self._engine is None:
+            return 0
+        load = replace(self._lead.plan.stage1(), rows=self._engine.n_rows, ids=self._engine.n_ctx)
+        return load.own_bytes(self._lead.headers.stage1_alone, self._devices.shared_memory)
 
     def _join(self, batch: StepBatch[None], model: Stage1Model, work: SongWork) -> None:
         number, self._joined = self._joined, self._joined + 1
@@ -105,7 +121,7 @@ class DraftTurn:
         """Encode the inputs of songs that join; returns those without a failure."""
         before: list[SongWork] = [work for work in self._in_turn() if work not in works]
         for work in works:
-            work.encode_inputs(next(filter(work.has_same_inputs, before), None))
+            work.encode_inputs(next(filter(work.has_same_inputs, before), None), self._open_bytes)
             before.append(work)
         for work in works:
             if work.ended:
@@ -114,30 +130,32 @@ class DraftTurn:
 
     def _next(self) -> list[SongWork]:
         """The songs of the oldest group that waits for stage 1, if it may join now."""
-        while len(self._drafting) < self._parallel and not self._queue.stop.is_set():
+        while len(self._drafting) < self._parallel and self._queue.may_begin:
             waiting = 0
             for group in self._queue.groups():
                 if any(group is other for other, _ in self._drafting):
                     continue
                 works = self._queue.begin(group)
-                drafts = [work for work in works if work.phase == "draft"]
-                if drafts and not self._may_join(drafts, waiting):
-                    return []
-                if drafts:
-                    self._drafting.append((group, list(drafts)))
-                    return drafts
+                if drafts := [work for work in works if work.phase == "draft"]:
+                    joining = [work for work in drafts if work.stage1_load == self._lead.stage1_load]
+                    if not joining or not self._may_join(joining, waiting):
+                        return []
+                    self._drafting.append((group, list(joining)))
+                    return joining
                 waiting += bool(works)
             if waiting >= self._parallel or not self._queue.more():
                 break
         return []
 
     def _may_join(self, works: Sequence[SongWork], waiting: int) -> bool:
+        """Whether songs of the lead's model may join; those of the first group always."""
         lead, others = self._lead, self._in_turn()
         if not others:
             return True
         longest = max(work.frames_left for work in others)
         if waiting and max(work.frames_left for work in works) > longest:
             return False
-        same = all(work.stage1_load == lead.stage1_load for work in works)
+        if self._engine is not None and not all(work.encodes_whole(self._open_bytes) for work in works):
+            return False
         needs = [work.draft_need for work in (*others, *works)]
-        return same and drafts_fit(needs, lead.facts.stage1, lead.options, self._devices)
+        return drafts_fit(needs, lead.headers.stage1_alone, lead.options, self._devices)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from yuegguf.request.song_request import SongRequest
 from yuegguf.song import voices
 from yuegguf.song.encoding import reference_codes
 from yuegguf.song.folder import SongFolder
+from yuegguf.song.kept_part import KeptPart
 from yuegguf.song.markers import write_markers
 from yuegguf.song.record import Phase
 from yuegguf.song.recordings import encode_guide_track, silence_codes, track_index
@@ -67,7 +68,8 @@ def _note_seconds(folder: SongFolder, phase: Phase, seconds: float, state: Phase
 def encode_inputs(folder: SongFolder, parts: EngineFactory, progress: Progress) -> float:
     """Encode what a draft is conditioned on, and keep it in the folder; returns the seconds of it.
 
-    It is done before the big model is loaded. Raises YueError.
+    It is done before stage 1 is loaded, but for a song that joins others beside the open model. Raises
+    YueError.
     """
     started = time.monotonic()
     with _failure_timed(folder, "draft", started):
@@ -162,50 +164,59 @@ def _reference(
     return kept
 
 
-def lengths_to_refine(folder: SongFolder) -> list[int]:
-    """Frames of the chunks that stage 2 refines, the longest first. Raises DamagedFile."""
-    codes0 = folder.load_stage1()[0][:, _frames_to_refine(folder)]
-    return stage2.distinct_lengths(codes0, _tracks_to_refine(folder))
+@dataclass(frozen=True)
+class Draft:
+    """Codes of a draft that stage 2 refines, and those kept of an earlier song."""
+
+    codes0: NDArray[np.int16]
+    """Codebook 0 [2, T] without what is kept."""
+    span: slice
+    """Frames of the song that these are."""
+    tracks: Sequence[int]
+    """Tracks that are refined: all but a given one."""
+    kept: KeptPart | None
+    """Refined codes before and after."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Frames of the chunks to refine, the longest first."""
+        return stage2.distinct_lengths(self.codes0, self.tracks)
 
 
-def _tracks_to_refine(folder: SongFolder) -> list[int]:
-    """The tracks that stage 2 refines: all but a given one."""
+def load_draft(folder: SongFolder) -> Draft:
+    """Read what stage 2 refines. Raises DamagedFile."""
+    codes0, kept = folder.load_stage1()[0], folder.load_kept_part()
     given = None if folder.request.track is None else track_index(folder.request.track)
-    return [track for track in stage2.BOTH_TRACKS if track != given]
-
-
-def _frames_to_refine(folder: SongFolder) -> slice:
-    """The frames that stage 2 refines: all but those kept of an earlier song. Raises DamagedFile."""
-    frames, base = folder.load_stage1()[0].shape[1], folder.load_kept_part()
-    if base and base.refined:  # chunks are counted from where it ends
-        return slice(base.before.shape[2], frames - base.after.shape[2])
-    return slice(0, frames)
+    span = slice(0, codes0.shape[1])
+    if kept and kept.refined:  # chunks are counted from where it ends
+        span = slice(kept.before.shape[2], codes0.shape[1] - kept.after.shape[2])
+    tracks = [track for track in stage2.BOTH_TRACKS if track != given]
+    return Draft(codes0[:, span], span, tracks, kept if kept and kept.refined else None)
 
 
 @contextmanager
 def refining(
-    folder: SongFolder, rows: int, parts: EngineFactory, progress: Progress
+    folder: SongFolder, draft: Draft, rows: int, parts: EngineFactory, progress: Progress
 ) -> Iterator[stage2.Refinement]:
     """The refinement of a drafted song in waves of `rows` chunks, which must be complete at the end.
 
     Every chunk is kept as it ends. Raises YueError.
     """
     with _timed(folder, "refine") as following:
-        codes0, span, tracks = folder.load_stage1()[0], _frames_to_refine(folder), _tracks_to_refine(folder)
-        base, track = folder.load_kept_part(), _track(folder, parts, progress)
+        track = _track(folder, parts, progress)
 
         def keep(chunk: Chunk, codes: NDArray[np.int16]) -> None:
             folder.save_chunk(chunk.track, chunk.start, codes)
 
-        done = _whole_chunks(folder, codes0[:, span], tracks, progress)
+        done = _whole_chunks(folder, draft.codes0, draft.tracks, progress)
         refinement = stage2.Refinement(
-            codes0[:, span], rows, done=done, keep=keep, progress=progress, tracks=tracks
+            draft.codes0, rows, done=done, keep=keep, progress=progress, tracks=draft.tracks
         )
         yield refinement
         new = refinement.codes()
         if track is not None and folder.request.track is not None:
-            new[track_index(folder.request.track)] = track[0][:, span]
-        whole = [base.before, new, base.after] if base and base.refined else [new]
+            new[track_index(folder.request.track)] = track[0][:, draft.span]
+        whole = [draft.kept.before, new, draft.kept.after] if draft.kept else [new]
         folder.save_stage2(np.concatenate(whole, axis=2))
         folder.delete_folder("chunks")
         following.append("master")

@@ -12,7 +12,7 @@ from yuegguf.audio.files import check_format
 from yuegguf.audio.recording import open_recording
 from yuegguf.audio.tags import read_picture
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.lm.header import ModelHeader, adapter_bytes, read_header
+from yuegguf.lm.header import ModelFacts, ModelHeader, adapter_bytes, read_header
 from yuegguf.lm.tokenizer import open_tokenizer
 from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.models.resolve import Models
@@ -31,11 +31,18 @@ class Headers:
     stage1: ModelHeader
     """Its bytes count its adapters, and the codec that a preview decodes with."""
     stage2: ModelHeader
+    preview_bytes: int = 0
+    """Bytes of that codec."""
 
     @property
     def facts(self) -> StageFacts:
         """Sizes of the models, for a plan."""
         return StageFacts(self.stage1.facts, self.stage2.facts)
+
+    @property
+    def stage1_alone(self) -> ModelFacts:
+        """Size of stage 1 and its adapters, without that codec."""
+        return replace(self.stage1.facts, bytes=self.stage1.facts.bytes - self.preview_bytes)
 
 
 def read_models(models: Models, preview: bool = False) -> Headers:
@@ -45,11 +52,13 @@ def read_models(models: Models, preview: bool = False) -> Headers:
     """
     first = read_header(models.stage1, "stage1")
     size = first.facts.bytes + sum(adapter_bytes(lora, first) for lora in models.loras)
-    if preview:
-        decoder = models.codec / "decoder.onnx"
-        size += decoder.stat().st_size if decoder.is_file() else 0  # a lost codec is refused by `check_codec`
+    decoder = models.codec / "decoder.onnx"
+    # a lost codec is refused by `check_codec`
+    preview_bytes = decoder.stat().st_size if preview and decoder.is_file() else 0
     return Headers(
-        replace(first, facts=replace(first.facts, bytes=size)), read_header(models.stage2, "stage2")
+        replace(first, facts=replace(first.facts, bytes=size + preview_bytes)),
+        read_header(models.stage2, "stage2"),
+        preview_bytes,
     )
 
 

@@ -21,15 +21,16 @@ class RefineTurn:
         """`works` are drafted songs, the oldest first; those that can share a model with `lead` take part."""
         self._lead = lead
         self._works = [work for work in works if work.stage2_load == lead.stage2_load]
+        self._drafts: dict[SongWork, phases.Draft] = {}
         self._songs: dict[Refinement, tuple[SongWork, ExitStack]] = {}
 
     def run(self) -> None:
         """Refine until all these songs are. Errors are the songs' results."""
         try:
+            self._load()
             rows = self._rows()
-            for work in self._works:
-                if not work.ended:
-                    self._enter(work, rows)
+            for work, draft in self._drafts.items():
+                self._enter(work, draft, rows)
             self._end_complete()
             if self._songs:
                 with closing(self._lead.parts.stage2(rows)) as engine:
@@ -43,27 +44,30 @@ class RefineTurn:
                 if not work.ended and work.phase == "refine":
                     work.fail(error)
 
-    def _rows(self) -> int:
-        """Rows of the engine: for a song alone those of its plan, or fewer."""
-        lengths: dict[SongWork, list[int]] = {}
+    def _load(self) -> None:
+        """Read the drafts; a damaged one fails its song."""
         for work in self._works:
             try:
-                lengths[work] = phases.lengths_to_refine(work.folder)
+                self._drafts[work] = phases.load_draft(work.folder)
             except Exception as error:
                 work.fail(error)
-        all_lengths = sorted((frames for own in lengths.values() for frames in own), reverse=True)
+        self._lead = next(iter(self._drafts), self._lead)
+
+    def _rows(self) -> int:
+        """Rows of the engine: for a song alone those of its plan, or fewer."""
+        all_lengths = sorted((n for draft in self._drafts.values() for n in draft.lengths), reverse=True)
         lead = self._lead
         if not all_lengths:
             return 1
-        if len(lengths) == 1:
+        if len(self._drafts) == 1:
             return best_rows(all_lengths, lead.plan.stage2_rows, lead.plan.step_effort)
         devices = find_devices(lead.options)
-        return rows_for_songs(lead.plan, all_lengths, lead.facts.stage2, lead.options, devices)
+        return rows_for_songs(lead.plan, all_lengths, lead.headers.stage2.facts, lead.options, devices)
 
-    def _enter(self, work: SongWork, rows: int) -> None:
+    def _enter(self, work: SongWork, draft: phases.Draft, rows: int) -> None:
         stack = ExitStack()
         try:
-            song = stack.enter_context(phases.refining(work.folder, rows, work.parts, work.progress))
+            song = stack.enter_context(phases.refining(work.folder, draft, rows, work.parts, work.progress))
         except Exception as error:
             work.fail(error)
         else:

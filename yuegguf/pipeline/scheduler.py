@@ -43,11 +43,16 @@ class Scheduler:
         self._queue.add(songs)
 
     def run(self) -> None:
-        """Work until every song has ended; see `SongWork.result`."""
+        """Work until every song has ended; see `SongWork.result`.
+
+        Raises what `more` or a song's `at_end` raises, once the turn is over, which no song joins then.
+        """
         try:
-            while (groups := self._queue.groups()) or self._another():
-                if groups:
+            while self._queue.caller_error is None and (self._queue.groups() or self._another()):
+                if self._queue.groups():
                     self._turn()
+            if self._queue.caller_error is not None:
+                raise self._queue.caller_error
         finally:
             for work in self._queue.works():
                 work.release()

@@ -17,11 +17,12 @@ class SongQueue:
 
     def __init__(self, stop: threading.Event, more: Callable[[], bool]) -> None:
         """`more` adds a song if there is another one, and says whether it did."""
-        self.stop, self.more = stop, more
+        self.stop, self._more = stop, more
         self._groups: list[Group] = []
         self._lock = threading.Lock()
         self.version = 0
         """Number of groups that were ever added."""
+        self._caller_error: Exception | None = None
 
     def add(self, group: Group) -> None:
         """Add a group as the youngest."""
@@ -32,8 +33,29 @@ class SongQueue:
     def groups(self) -> list[Group]:
         """The groups with a song that has not ended."""
         with self._lock:
+            ended = (work.report_error for group in self._groups for work in group)
+            self._caller_error = self._caller_error or next(filter(None, ended), None)
             self._groups = [group for group in self._groups if not all(work.ended for work in group)]
             return list(self._groups)
+
+    @property
+    def caller_error(self) -> Exception | None:
+        """First error of the caller's `more`, or of a song's `at_end`."""
+        self.groups()
+        return self._caller_error
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether other songs may begin: nothing has stopped them, and the caller has not failed."""
+        return not self.stop.is_set() and self.caller_error is None
+
+    def more(self) -> bool:
+        """Let the caller add another song; whether it did. Its failure is `caller_error`."""
+        try:
+            return self._more()
+        except Exception as error:
+            self._caller_error = self._caller_error or error
+            return False
 
     def works(self) -> list[SongWork]:
         """The songs that have not ended."""

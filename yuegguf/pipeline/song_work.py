@@ -11,15 +11,16 @@ from yuegguf.errors import DamagedFile, Interrupted, YueError
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import phases, preflight
 from yuegguf.pipeline.draft_phase import frame_caps
-from yuegguf.pipeline.engines import EngineFactory, engine_factory, find_devices
+from yuegguf.pipeline.engines import EngineFactory, encoding_memory, engine_factory, find_devices
 from yuegguf.pipeline.song_models import check_same
 from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions, Devices, check_threads, most_threads
-from yuegguf.planning.plan import Plan, StageFacts, revise_plan
+from yuegguf.planning.plan import Plan, revise_plan
 from yuegguf.planning.together import DraftNeed
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import Song
+from yuegguf.song.encoding import fit_whole
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import repaired_song
 from yuegguf.song.record import Phase
@@ -46,7 +47,8 @@ class SongWork:
     ) -> None:
         """`early` changes the files written before the end; `at_end` is called once the song has ended.
 
-        Once a phase comes next that is not among `only`, the song has ended too.
+        Once a phase comes next that is not among `only`, the song has ended too. What `at_end` raises is no
+        result of the song; see `Scheduler.run`.
         """
         self._only = only
         self.folder, self.models, self.options, self._early = folder, models, options, early
@@ -55,10 +57,14 @@ class SongWork:
         self.begun = False
         """Whether the folder is claimed and the plan is made."""
         self.plan: Plan
-        self.facts: StageFacts
+        self.headers: preflight.Headers
         self.parts: EngineFactory
         self.seconds_before = 0.0
         """Seconds of the draft before its first step."""
+        self.report_error: Exception | None = None
+        """Error that `at_end` raised."""
+        self._caps: list[int] = []
+        """Maximum frames of each section, of a song that waits for stage 1."""
         self.last_event: Event | None = None
         self._outcome: Song | Exception | None = None
 
@@ -97,20 +103,22 @@ class SongWork:
         song stops at its next event.
         """
         self._stop = stop
-        try:
-            early = self._early(self.folder.early)
-            if where(self.folder) == "done" and early == self.folder.early:
-                self._end(repaired_song(self.folder))
-                return
-            self._claim.enter_context(self.folder.claimed())
-            check_same(self.folder, self.models)
-            early = self._early(self.folder.early)
-            self.plan, self.facts = note_plan(self.folder, self.models, self.options, early, self.progress)
-            self.parts = engine_factory(self.models, self.plan, self.options, stop)
-            self.begun = True
-            self.check_done()
-        except Exception as error:
-            self.fail(error)
+        self._end_if(self._begun)
+
+    def _begun(self) -> Song | None:
+        """Claim the folder and note the plan; returns the song where nothing is left to do."""
+        early = self._early(self.folder.early)
+        if where(self.folder) == "done" and early == self.folder.early:
+            return repaired_song(self.folder)
+        self._claim.enter_context(self.folder.claimed())
+        check_same(self.folder, self.models)
+        early = self._early(self.folder.early)
+        self.plan, self.headers = note_plan(self.folder, self.models, self.options, early, self.progress)
+        self.parts = engine_factory(self.models, self.plan, self.options, self._stop)
+        if self.phase == "draft":  # read now, so that a damaged file fails this song alone
+            self._caps = frame_caps(self.folder)
+        self.begun = True
+        return self._song_if_done()
 
     def progress(self, event: Event) -> None:
         """Report an event of this song. Raises Interrupted once it is to stop: nothing is lost then."""
@@ -125,42 +133,76 @@ class SongWork:
         requests = [replace(work.folder.request, take=0) for work in (self, other)]
         return requests[0] == requests[1] and self.models.codec == other.models.codec
 
-    def encode_inputs(self, same: SongWork | None) -> None:
+    def encode_inputs(self, same: SongWork | None, open_bytes: int = 0) -> None:
         """Encode what the draft is conditioned on, unless another song with the same inputs has it.
 
-        A failure ends the song.
+        `open_bytes` of the memory are taken by an open model. A failure ends the song.
         """
         try:
             if same is not None:
                 self.folder.copy_encodings(same.folder)
-            self.seconds_before += phases.encode_inputs(self.folder, self.parts, self.progress)
+            parts = self._parts_beside(open_bytes)
+            self.seconds_before += phases.encode_inputs(self.folder, parts, self.progress)
         except Exception as error:
             self.fail(error)
+
+    def encodes_whole(self, open_bytes: int) -> bool:
+        """Whether its recordings are encoded beside an open model as they would be alone.
+
+        Where one cannot be read, that fails the song once it is encoded.
+        """
+        request, folder = self.folder.request, self.folder
+        try:
+            reference = request.reference if folder.load_reference() is None else None
+            track = request.track if folder.load_guide_track() is None else None
+            return fit_whole(reference, track, self._parts_beside(open_bytes).room)
+        except YueError:
+            return True
+
+    def _parts_beside(self, open_bytes: int) -> EngineFactory:
+        """The engines, with the part of --max-memory that an open model leaves for encoding."""
+        most = self.options.max_memory
+        if not open_bytes or most is None:  # free memory is measured when it is needed
+            return self.parts
+        left = max(0, most - open_bytes)
+        return replace(self.parts, room=lambda: encoding_memory(self.models.codec, left))
 
     def write_audio(self) -> None:
         """Write the audio that comes next, if any; a failure ends the song, and so does its last file."""
+        self._end_if(self._audio_written)
+
+    def _audio_written(self) -> Song | None:
+        if self.phase != "done":
+            phases.write_audio(self.folder, self.parts, self.progress)
+        return self._song_if_done()
+
+    def _song_if_done(self) -> Song | None:
+        return finished(self.folder) if self.phase == "done" else None
+
+    def _end_if(self, work: Callable[[], Song | None]) -> None:
+        """End the song if this work fails, or returns it since nothing is left to do."""
         try:
-            if self.phase != "done":
-                phases.write_audio(self.folder, self.parts, self.progress)
-            self.check_done()
+            song = work()
         except Exception as error:
             self.fail(error)
-
-    def check_done(self) -> None:
-        """End the song where nothing is left to do. Raises DamagedFile."""
-        if self.phase == "done":
-            self._end(finished(self.folder))
+        else:
+            if song is not None:
+                self._end(song)
 
     def fail(self, error: Exception) -> None:
-        """End the song with an error."""
-        if isinstance(error, YueError) and error.folder is None:
+        """End the song with an error, or with a copy of one that another song has ended with."""
+        if isinstance(error, YueError):
+            error = error if error.folder in (None, self.folder.path) else _copied(error)
             error.folder = self.folder.path
         self._end(error)
 
     def _end(self, outcome: Song | Exception) -> None:
         self._claim.close()
         self._outcome = outcome
-        self._at_end(self)
+        try:
+            self._at_end(self)
+        except Exception as error:
+            self.report_error = error
 
     def release(self) -> None:
         """Unlock the folder."""
@@ -170,17 +212,15 @@ class SongWork:
     def frames_left(self) -> int:
         """Maximum frames that are still to be drafted."""
         if self.last_event is None or self.last_event.phase != "draft":
-            return sum(frame_caps(self.folder))
+            return sum(self._caps)
         return self.last_event.total - self.last_event.done
 
     @property
     def draft_need(self) -> DraftNeed:
-        """Memory that the draft needs beside others. Raises RequestError, DamagedFile."""
-        section = 2 * max(frame_caps(self.folder), default=0) + 2
+        """Memory that the draft needs beside others."""
+        section = 2 * max(self._caps, default=0) + 2
         uncond = section if self.folder.request.sampling.guided else 0
-        decoder = self.models.codec / "decoder.onnx"
-        preview = decoder.stat().st_size if self.folder.early.preview_seconds else 0
-        return DraftNeed(self.plan, self.plan.n_ctx + uncond, preview)
+        return DraftNeed(self.plan, self.plan.n_ctx + uncond, self.headers.preview_bytes)
 
     @property
     def stage1_load(self) -> tuple[object, ...]:
@@ -195,12 +235,19 @@ class SongWork:
         return self.models.stage2, held, self.plan.threads, self.plan.main_gpu
 
 
+def _copied(error: YueError) -> YueError:
+    copied = type(error).__new__(type(error), *error.args)
+    copied.__dict__.update(error.__dict__)
+    copied.__cause__ = error.__cause__
+    return copied.with_traceback(error.__traceback__)
+
+
 def note_plan(
     folder: SongFolder, models: Models, options: ComputeOptions, early: PreviewOptions, progress: Progress
-) -> tuple[Plan, StageFacts]:
+) -> tuple[Plan, preflight.Headers]:
     """Decide how a claimed song goes on, with what the user now says, and write it into song.json.
 
-    Returns the plan, and the models' sizes. Raises YueError; song.json is not changed then.
+    Returns the plan, and the models' headers. Raises YueError; song.json is not changed then.
     """
     devices, before = Devices(hardware.physical_cores(), hardware.available_memory()), folder.record.plan
     check_threads(options.threads, devices.cores)
@@ -219,4 +266,4 @@ def note_plan(
     plan = revise_plan(before, folder.song, headers.facts, options, devices, phase=phase)
     if (plan, early) != (before, folder.early):
         folder.advance(folder.state, plan=plan, early=early)
-    return plan, headers.facts
+    return plan, headers

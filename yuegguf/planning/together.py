@@ -13,7 +13,7 @@ from yuegguf.stages.batching import LENGTH_STEP
 from yuegguf.stages.stage2 import best_rows
 
 RENDER_BYTES = 2**30
-"""Bytes for writing the audio of a song while others are refined."""
+"""Bytes for the codec's work for one song while others are drafted or refined."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,15 @@ def drafts_fit(
     """Whether these songs can be drafted together.
 
     llama.cpp makes all sequences of a context as long as the longest one has to be. While the context is
-    opened anew for another song, a copy of the caches is in the machine's memory.
+    opened anew for another song, a copy of the caches is in the machine's memory. Beside the open model,
+    inputs of a song that joins are encoded and the audio of one that is done is written.
     """
     plans = [need.plan for need in needs]
     longest = -(-max(plan.n_ctx for plan in plans) // LENGTH_STEP) * LENGTH_STEP
     held = replace(plans[0].stage1(), rows=sum(plan.stage1_rows for plan in plans), ids=longest)
     id_bytes = stage1.kv_width * KV_BYTES[held.kv_type]
     besides = sum(round(need.ids * id_bytes) + need.other_bytes for need in needs)
+    besides += RENDER_BYTES if len(needs) > 1 else 0
     own, gpu = usable_memory(options, devices), devices.gpu_memory
     inside = own is None or held.own_bytes(stage1, devices.shared_memory) + besides <= own * 9 // 10
     return inside and (gpu is None or held.gpu_bytes(stage1) <= gpu * 9 // 10)

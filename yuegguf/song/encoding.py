@@ -203,6 +203,22 @@ def reference_sources(reference: Reference) -> list[AudioSource]:
     return [audio_source(open_recording(Path(file))) for file in files if file is not None]
 
 
+def fit_whole(
+    reference: Reference | None, track: GuideTrack | None, memory: Callable[[], EncodingMemory]
+) -> bool:
+    """Whether all recordings can be encoded whole; `memory` is asked where there is one.
+
+    Raises RequestError, and what `memory` raises.
+    """
+    sources = reference_sources(reference) if reference is not None and reference.voice is None else []
+    if track is not None and track.file is not None:
+        sources.append(audio_source(open_recording(Path(track.file))))
+    if not sources:
+        return True
+    room = memory()
+    return all(room.fits(source.samples) for source in sources)
+
+
 def check_encoding_memory(
     reference: Reference | None, track: GuideTrack | None, memory: EncodingMemory
 ) -> None:

@@ -51,7 +51,7 @@ class _Layout:
         self.engine.resize(max(self.rows, self.end), ids)
 
     def remove(self, place: Place) -> None:
-        """Close the gap that a place leaves, and empty the sequences at the end."""
+        """Close the gap that a place leaves, and empty the sequences behind those that stay."""
         before = min(self.end, self.engine.n_rows)
         self.places.remove(place)
         first = 0
@@ -59,7 +59,7 @@ class _Layout:
             for offset in range(other.count if other.first != first else 0):
                 self.engine.copy(other.first + offset, first + offset)
             other.first, first = first, first + other.count
-        for seq in range(first, before):
+        for seq in range(first, before if self.places else 0):
             self.engine.forget(seq, 0)
         self.rows = first
 
@@ -149,10 +149,11 @@ class StepBatch(Generic[Result]):
 
     def _first_step(self, member: _Member[Result]) -> list[SequenceInput]:
         place = member.place
+        for seq in place.seqs:
+            if seq < self._engine.n_rows:
+                self._engine.forget(seq, 0)
         if place.first + place.count > self._engine.n_rows:
             self._layout.resize()
-        for seq in place.seqs:
-            self._engine.forget(seq, 0)
         return next(member.steps)
 
     def step(self) -> dict[int, Result | Exception]:
@@ -211,7 +212,8 @@ class StepBatch(Generic[Result]):
             return
         for other, follower in self._members.items():
             new = follower is not member and not (follower.started or follower.waits)
-            if new and follower.place.count == member.place.count and list(follower.blocks) == list(member.blocks):
+            alike = follower.place.count == member.place.count
+            if new and alike and list(follower.blocks) == list(member.blocks):
                 follower.waits = True
                 member.same_prompt.append(other)
 
