@@ -8,7 +8,7 @@ WANTED := import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml",
 	if d.startswith("llama-cpp-python")))
 PORTABLE := .portable
 
-.PHONY: demo serve test quick test-portable lint docs bench nano-train nano-eval clean
+.PHONY: demo serve test quick test-portable lint docs screenshots bench nano-train nano-eval clean
 
 demo: $(VENV)/.installed
 	$(BIN)/yuegguf run --example --segment-seconds 12 --seed 42 --output-dir songs
@@ -39,6 +39,10 @@ docs: $(VENV)/.installed-test
 	$(BIN)/python -m yuegguf.cli._docs > docs/cli.md
 	PYTHONPATH=tests/support:. $(BIN)/python tests/support/python_docs.py docs/python.md
 	PYTHONPATH=tests/support:. $(BIN)/python tests/support/message_docs.py docs/messages.md
+
+# the pictures of the page in docs/, from a song of the bundled models in Chromium
+screenshots: $(VENV)/.installed-test
+	PYTHONPATH=tests/support:. $(BIN)/python tests/support/screenshots.py docs
 
 # half an hour on an idle machine with 24 GiB: every table of benchmarks/README.md that needs no checkpoint
 bench: $(VENV)/.installed-test

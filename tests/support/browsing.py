@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from helpers import PROGRAMS
@@ -22,7 +23,7 @@ DESKTOP, PHONE, SMALL = (
     {"width": 390, "height": 780},
     {"width": 320, "height": 640},
 )
-WAIT = 30_000
+WAIT = 90_000
 """Most milliseconds that a test waits for something that is to come."""
 LYRICS = "[verse]\nla la la\n\n[chorus]\nlo lo lo"
 DRAFT = {"tags": ["pop", "piano"], "lyrics": LYRICS, "options": {"segment_seconds": 1, "seed": 5}}
@@ -138,8 +139,9 @@ def create(page: Any, draft: dict[str, Any] = DRAFT) -> str:
 
 
 def state(page: Any, word: str) -> None:
-    """Wait until the song that is shown has a state."""
-    page.locator(".screen-head .pill", has_text=word).wait_for()
+    """Wait until the song of the address has a state."""
+    song = unquote(page.url.rpartition("/")[2])
+    page.locator(f'.song[data-song="{song}"] .screen-head .pill', has_text=word).wait_for()
 
 
 def write(page: Any) -> None:

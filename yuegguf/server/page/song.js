@@ -71,7 +71,7 @@ export async function songScreen(main, id, props, signal) {
         ...editButtons(song, props, () => stage?.player.time ?? 0, gains, reload)))] : []));
   }
 
-  const gains = () => ({ vocals: stage?.player.track("vocals")?.gain ?? 0, instrumental: stage?.player.track("instrumental")?.gain ?? 0 });
+  const gains = () => ({ vocals: 0, instrumental: 0, ...stage?.gains() });
 
   let running = null, again = false;
 
@@ -96,7 +96,7 @@ export async function songScreen(main, id, props, signal) {
   /** Show what a preview has gained; the first one makes the stage. */
   const look = atMostEvery(LOOK, signal, () => (stage ? stage.grow(isActive(song)) : reload()));
 
-  main.replaceChildren(make("div", { class: "song" }, head, alerts, progress.element, place, sectionBox, side));
+  main.replaceChildren(make("div", { class: "song", "data-song": id }, head, alerts, progress.element, place, sectionBox, side));
   update();
   if (isActive(song)) look();
   let wasLost = false;

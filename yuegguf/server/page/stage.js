@@ -146,6 +146,7 @@ export function makeStage(lanes, { sections, alternatives, actions, chosen }, si
   drawLanes();
   return {
     element, player, showSections, grow, seek,
+    gains: () => Object.fromEntries(views.map((view, n) => [lanes[n].id, view.settings.gain])),
     key(event) {
       const lane = event.code.startsWith("Digit") ? lanes[Number(event.code.slice(5)) - 1] : null;
       if (event.key === " ") start();

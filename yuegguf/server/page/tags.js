@@ -3,7 +3,7 @@
 import { iconButton, make } from "./dom.js";
 import { known, t } from "./strings.js";
 
-const FEW = 6;
+const FEW = 5;
 
 /** Tags in a text of them, the longest known ones first; other words stay single. */
 export function splitTags(text, kinds) {

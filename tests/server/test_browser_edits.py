@@ -1,0 +1,89 @@
+"""A finished song in a real browser: remixed, retaken, extended, rewound; and a preview that grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browsing import DRAFT, Server, chromium, create, download, opened, serving, state
+
+SONG = {**DRAFT, "options": {**DRAFT["options"], "straight": True}}
+LONGEST = {**DRAFT, "lyrics": "[verse]\nla la la\n\n" * 30, "options": {"segment_seconds": 150}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("served") / "songs") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+def confirm(page: Any, name: str) -> None:
+    page.get_by_role("dialog").get_by_role("button", name=name, exact=True).click()
+    page.get_by_role("dialog").wait_for(state="detached")
+
+
+def labels(page: Any) -> list[str]:
+    """Labels of the song's sections, once its draft is done."""
+    state(page, "Finished")
+    page.locator(".block.done").first.wait_for()
+    found: list[str] = page.locator(".block").all_inner_texts()
+    return found
+
+
+def test_a_song_is_remixed_retaken_extended_and_rewound(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        song = create(page, SONG)
+        assert labels(page) == ["Verse", "Chorus"]
+        page.get_by_label("Gain: Instrumental").fill("-6")
+        page.get_by_role("button", name="Remix").click()
+        assert page.get_by_label("Instrumental, dB").input_value() == "-6"
+        page.get_by_role("dialog").get_by_label("flac").check()
+        confirm(page, "Remix")
+        page.get_by_role("link", name="flac").first.wait_for()
+        state(page, "Finished")
+        assert download(page, "flac", "Mix") == (server.songs / song / "mix.flac").read_bytes()
+
+        page.get_by_role("button", name="Section 2, Chorus").click()
+        page.get_by_text("lo lo lo").wait_for()
+        page.get_by_role("button", name="Retake this section").click()
+        confirm(page, "Retake")
+        page.wait_for_url(lambda url: song not in url)
+        again = page.url.rpartition("/")[2]
+        assert labels(page) == ["Verse", "Chorus"]
+
+        page.get_by_role("button", name="Extend", exact=True).click()
+        page.get_by_label("Lyrics to add").fill("[outro]\nbye bye")
+        confirm(page, "Extend")
+        page.wait_for_url(lambda url: again not in url)
+        longer = page.url.rpartition("/")[2]
+        assert labels(page) == ["Verse", "Chorus", "Outro"]
+
+        page.get_by_label("Position").fill("1.5")
+        page.get_by_role("button", name="Rewind to 0:01").click()
+        confirm(page, "Rewind")
+        page.wait_for_url(lambda url: longer not in url)
+        assert labels(page) == ["Verse", "Chorus", "Outro"]
+        assert len({song, again, longer, page.url.rpartition("/")[2]}) == 4
+
+
+def test_a_preview_is_played_while_it_grows(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        create(page, LONGEST)
+        page.locator('[data-lane="mix"]').wait_for()
+        page.get_by_role("button", name="Play", exact=True).click()
+        page.locator('.stage[data-state="playing"]').wait_for()
+        before = float(page.get_by_label("Position").get_attribute("max"))
+        page.wait_for_function(
+            "before => Number(document.querySelector('.transport input').max) > before", arg=before
+        )
+        assert page.locator(".stage").get_attribute("data-state") in ("playing", "waiting")
+        assert float(page.get_by_label("Position").input_value()) > 0
+        page.get_by_role("button", name="Stop").click()
+        state(page, "Stopped")
