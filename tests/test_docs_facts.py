@@ -112,6 +112,8 @@ def environment_names(source: str) -> set[str]:
             r"environ\.\w+$|getenv$|user_folder$", ast.unparse(node.func)
         ):
             texts = node.args[:1]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("click.option"):
+            texts = [each.value for each in node.keywords if each.arg == "envvar"]
         elif isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("environ"):
             texts = [node.slice]
         elif isinstance(node, ast.Compare) and ast.unparse(node.comparators[0]).endswith("environ"):

@@ -7,6 +7,7 @@
 
 A song's keys are `run`'s long options. Beside the file, `songs.yaml.state.json` notes which song became
 which folder of its --output-dir, so the same command goes on; `songs.yaml.lock` keeps a second one out.
+A part of a queue has files of its own: `songs.yaml.0-of-8.state.json`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import click
 
 from yuegguf.cli._console import Console
+from yuegguf.cli._queue_part import Part, all_notes, notes_file
 from yuegguf.cli._song_job import job_options
 from yuegguf.errors import DamagedFile, RequestError, YueError
 from yuegguf.files.atomic import replacing
@@ -51,29 +53,43 @@ class Entry:
 class State:
     """The songs of a queue that were begun, by the names of their folders in their --output-dir."""
 
-    def __init__(self, queue: Path) -> None:
-        """Read the notes beside a queue. Raises DamagedFile for notes that name a folder elsewhere."""
-        self._path = queue.with_name(f"{queue.name}.state.json")
-        try:
-            self._names = read_file(self._path, dict[str, str], HINT)
-        except FileNotFoundError:
-            self._names = {}
-        except OSError as error:
-            raise DamagedFile(f"{self._path} cannot be read ({error.strerror})", HINT) from error
-        for name in self._names.values():
-            if not is_safe_relative_path(name) or "/" in name:
-                raise DamagedFile(f"{self._path} names the folder {name!r:.80}, which is elsewhere", HINT)
+    def __init__(self, queue: Path, part: Part | None = None) -> None:
+        """Read the notes beside a queue; those of a part are written apart.
+
+        Raises DamagedFile for notes that name a folder elsewhere.
+        """
+        self._path = notes_file(queue, part)
+        self._names = _folder_names(self._path)
+        self._names_of_others: dict[str, str] = {}
+        for path in all_notes(queue):
+            if path != self._path:
+                self._names_of_others |= _folder_names(path)
 
     def folder(self, entry: Entry) -> Path | None:
-        """The song's folder, if it was begun and is still there, and is no link."""
-        path = (entry.job.parent / self._names.get(entry.key, "")).absolute()
-        return path if entry.key in self._names and path.is_dir() and not path.is_symlink() else None
+        """The song's folder, if it was begun, also as one of a part, and is still there, and is no link."""
+        name = self._names.get(entry.key) or self._names_of_others.get(entry.key)
+        path = (entry.job.parent / (name or "")).absolute()
+        return path if name and path.is_dir() and not path.is_symlink() else None
 
     def note(self, entry: Entry, folder: Path) -> None:
         """Store the folder of a song. Raises StorageError."""
         self._names[entry.key] = folder.name
         with replacing(self._path) as beside:
             beside.write_text(json.dumps(self._names, indent=1) + "\n", encoding="utf-8")
+
+
+def _folder_names(path: Path) -> dict[str, str]:
+    """Key of a song → name of its folder; none where no notes are. Raises DamagedFile."""
+    try:
+        names = read_file(path, dict[str, str], HINT)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DamagedFile(f"{path} cannot be read ({error.strerror})", HINT) from error
+    for name in names.values():
+        if not is_safe_relative_path(name) or "/" in name:
+            raise DamagedFile(f"{path} names the folder {name!r:.80}, which is elsewhere", HINT)
+    return names
 
 
 def read_queue(output: Console, command: click.Command, file: Path) -> list[Entry]:

@@ -26,6 +26,7 @@ OWN_OPTIONS = (
     "dry_run",
     "queue",
     "parallel",
+    "part",
     "stop_at",
     "strict",
     "pause_on_battery",

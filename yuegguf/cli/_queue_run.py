@@ -17,9 +17,9 @@ import click
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show_problems
 from yuegguf.cli._queue import Entry, State, read_queue
+from yuegguf.cli._queue_part import Part, locked_queue
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import Interrupted, RequestError, YueError, explained
-from yuegguf.files.atomic import locked_folder
 from yuegguf.measure.remaining import SONG_SHARES
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.scheduler import Scheduler
@@ -32,29 +32,38 @@ UNITS = 1000
 
 
 def generate_queue(
-    output: Console, command: click.Command, file: Path, *, parallel: int, stop_at: str | None, strict: bool
+    output: Console,
+    command: click.Command,
+    file: Path,
+    *,
+    part: Part | None,
+    parallel: int,
+    stop_at: str | None,
+    strict: bool,
 ) -> int:
-    """Generate what is left of a queue. Returns the exit code: 1 where songs failed, which stops no other,
-    else EXIT_FAULT where a section is plainly wrong, or with `strict` lacks words.
+    """Generate what is left of a queue, or of a part of it.
 
-    Raises RequestError before the first note where any song cannot be; Interrupted at `stop_at` and on
-    Ctrl-C.
+    Returns the exit code: 1 where songs failed, which stops no other, else EXIT_FAULT where a section is
+    plainly wrong, or with `strict` lacks words. Raises RequestError before the first note where any song
+    cannot be; Interrupted at `stop_at` and on Ctrl-C.
     """
     until = clock(stop_at, datetime.datetime.now()) if stop_at else None
     entries = read_queue(output, command, file)
-    busy = f"the queue {file} is being worked on by another yuegguf"
     try:
         with (
-            locked_folder(file.parent, f"{file.name}.lock", busy),
+            locked_queue(file, part),
             stop_on_signals(output) as stop,
             alarm(stop, until),
         ):
-            songs = QueueRun(output, entries, State(file), parallel, stop)
+            songs = QueueRun(
+                output, entries if part is None else part.of(entries), State(file, part), parallel, stop
+            )
             songs.scheduler.run()
             return songs.report(strict)
     except Interrupted as error:
         when = f"at {stop_at}" if until and datetime.datetime.now() >= until else "on request"
         again = f"yuegguf run --queue {shlex.quote(str(file))}"
+        again += f" --part {part}" if part is not None else ""
         again += f" --parallel {parallel}" if parallel > 1 else ""
         again += " --strict" if strict else ""
         raise Interrupted(f"stopped {when}", f"go on with: {again}") from error

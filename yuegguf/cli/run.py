@@ -18,6 +18,7 @@ from yuegguf.cli._generate import finish, go_on_together, show, strict_option
 from yuegguf.cli._options import PATH, model_options, pass_output, was_given
 from yuegguf.cli._preview import preview_options
 from yuegguf.cli._queue_file import OWN_OPTIONS
+from yuegguf.cli._queue_part import Part, PartType
 from yuegguf.cli._signals import laptop_options, stop_on_signals
 from yuegguf.cli._song_job import JobOptions, job_options, show_forecast
 from yuegguf.planning.compute_options import MAX_PARALLEL, ComputeOptions
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
     metavar="N",
     help="With --queue: draft so many songs together, as far as they fit into memory.",
 )
+@click.option(
+    "--part",
+    type=PartType(),
+    metavar="K/N",
+    help="With --queue: only every N-th song, from song K on, counted from 0, for one of N machines.",
+)
 @click.option("--stop-at", metavar="HH:MM", help="With --queue: stop at this time; run it again to go on.")
 @strict_option
 @laptop_options
@@ -53,6 +60,7 @@ def run(
     dry_run: bool,
     queue: Path | None,
     parallel: int,
+    part: Part | None,
     stop_at: str | None,
     strict: bool,
 ) -> int:
@@ -66,11 +74,15 @@ def run(
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
     if queue is not None:
-        return _generate_all(output, queue, parallel, stop_at, strict)
-    if stop_at is not None:
-        raise click.UsageError("--stop-at belongs to --queue")
-    if was_given("parallel"):
-        raise click.UsageError("--parallel belongs to --queue")
+        from yuegguf.cli._queue_run import generate_queue
+
+        command = _without_song_options()
+        return generate_queue(
+            output, command, queue, part=part, parallel=parallel, stop_at=stop_at, strict=strict
+        )
+    for name in ("stop_at", "parallel", "part"):
+        if was_given(name):
+            raise click.UsageError(f"--{name.replace('_', '-')} belongs to --queue")
     from yuegguf.pipeline import takes
 
     job = options.job(output)
@@ -80,9 +92,8 @@ def run(
     return finish(output, takes.start(job), job.models, job.compute, strict=strict)
 
 
-def _generate_all(output: Console, queue: Path, parallel: int, stop_at: str | None, strict: bool) -> int:
-    from yuegguf.cli._queue_run import generate_queue
-
+def _without_song_options() -> click.Command:
+    """`run`, called with options of a queue alone. Raises UsageError."""
     command = click.get_current_context().command
     for option in command.params:
         name = str(option.name)
@@ -90,7 +101,7 @@ def _generate_all(output: Console, queue: Path, parallel: int, stop_at: str | No
             raise click.UsageError(
                 f"--{name.replace('_', '-')} belongs into the queue's file, under defaults"
             )
-    return generate_queue(output, command, queue, parallel=parallel, stop_at=stop_at, strict=strict)
+    return command
 
 
 @click.command(short_help="go on with an interrupted song")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import storage_errors
 from yuegguf.planning.compute_options import MAX_PARALLEL, ComputeOptions
+from yuegguf.server.readiness import notify_service_manager
 from yuegguf.server.settings import (
     DEFAULT_HOST,
     DEFAULT_IDLE_SECONDS,
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
     "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 = any free one."
 )
 @click.option(
-    "--key", help="Key that requests must carry [default: none on loopback, else one that is made]."
+    "--key",
+    envvar="YUEGGUF_KEY",
+    help="Key that requests must carry [default: YUEGGUF_KEY, or none on loopback, else one that is made].",
 )
 @click.option("--prefix", default="", metavar="PATH", help="Path before every route, behind a proxy: /yue.")
 @click.option(
@@ -112,7 +116,7 @@ def serve(
             "install it with: pip install 'yuegguf[serve]'",
         ) from error
     resolve(choice)  # a name without a model is said now, not with the first song
-    prefix = checked_prefix(prefix)
+    prefix, key = checked_prefix(prefix), checked_key(key)
     folder = songs.absolute()
     settings = Settings(
         folder, choice, compute, parallel, max_queue, upload_limit, key or "", prefix,
@@ -131,6 +135,7 @@ def serve(
         def ready() -> None:
             output.result({"url": address, "songs": str(folder)}, [f"{address}{secret}"])
             output.say(f"songs in {folder}; Ctrl-C stops, and every song goes on at the next start")
+            notify_service_manager("READY=1")
 
         serving.serve(settings, listening, stop, ready)
 
@@ -141,6 +146,16 @@ def checked_prefix(prefix: str) -> str:
     if not all(part.replace("-", "").replace("_", "").isalnum() and part.isascii() for part in parts):
         raise click.UsageError(f"--prefix {prefix!r:.80} is no path such as /yue")
     return "".join(f"/{part}" for part in parts)
+
+
+def checked_key(key: str | None) -> str | None:
+    """The key, if it can stand in a header and a link; an empty one would open the server to all.
+
+    Raises UsageError.
+    """
+    if key is not None and not re.fullmatch(r"[A-Za-z0-9._~+/=-]{8,200}", key):
+        raise click.UsageError("--key is 8 to 200 letters, digits and . _ ~ + / = -")
+    return key
 
 
 def shown_host(host: str) -> str:
