@@ -24,7 +24,7 @@ from yuegguf.server.worker import Worker, WorkerFacts
 BODY = {"genre": "pop", "lyrics": "[verse]\nla la\n[chorus]\nlo lo", "segment_seconds": 1, "seed": 5}
 """A song of two seconds; the arguments of the same song for `run` are in SAME."""
 SAME = ("-g", "pop", "--lyrics", BODY["lyrics"], "--preview", 4)
-WAIT = 15.0
+WAIT = 120.0
 """Most seconds that a test waits for something that is to come."""
 
 

@@ -22,7 +22,7 @@ from yuegguf.server.settings import Settings
 BACKLOG = 128
 GRACE_SECONDS = 2
 """Seconds that open connections have to end."""
-PROBE_SECONDS = 1.0
+PROBE_SECONDS = 5.0
 
 
 class _Server(uvicorn.Server):
