@@ -74,6 +74,7 @@ SLOW = {
     *("browser_edits", "browser_song", "browser_losses", "browser_access"),
     *("idle_server", "lost_queue", "serving_drills"),
     *("comfyui_nodes", "comfyui_over_http"),
+    *("attacks", "openapi", "server_docs"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
 WRITES_CHECKPOINTS = "family"

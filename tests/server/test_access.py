@@ -49,7 +49,9 @@ def test_a_foreign_name_is_refused(client: Client, host: str) -> None:
     refused(client("GET", "/v1/songs", host=host), 403, "wrong_host")
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost.", "127.0.0.2", "[::1]:80", "LOCALHOST:99"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost.", "127.0.0.2", "[::1]:80", "[::ffff:127.0.0.1]", "LOCALHOST:99"]
+)
 def test_names_of_loopback_are_taken(client: Client, host: str) -> None:
     assert client("GET", "/v1/songs", host=host).status == 200
 

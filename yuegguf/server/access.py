@@ -29,7 +29,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 TOKEN_SECONDS = 3600
 """Seconds that the token of a file is valid."""
 BODY_SECONDS = 30.0
-"""Most seconds between two parts of a body."""
+"""Most seconds between two parts of a body, and in which it begins to arrive at SLOWEST."""
+SLOWEST = 16 << 10
+"""Least bytes a second of a body, so that one that trickles ends."""
 SAFE_METHODS = ("GET", "HEAD")
 HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -192,17 +194,18 @@ class Access:
         )
         if not length.isdecimal() or len(length) > 18 or int(length) > most:
             raise problem
-        received = 0
+        received, begun = 0, time.monotonic()
 
         async def limited() -> Message:
             nonlocal received
             if not has_body or received < 0:
                 return await receive()
+            left = begun + BODY_SECONDS + received / SLOWEST - time.monotonic()
             try:
-                message = await asyncio.wait_for(receive(), BODY_SECONDS)
+                message = await asyncio.wait_for(receive(), min(BODY_SECONDS, max(0.0, left)))
             except TimeoutError as error:
                 raise HttpProblem(
-                    408, "too_slow", "the body stopped arriving", "send it again", {"Connection": "close"}
+                    408, "too_slow", "the body arrives too slowly", "send it again", {"Connection": "close"}
                 ) from error
             received += len(message.get("body", b""))
             if received > most:

@@ -16,7 +16,7 @@ def recover(store: JobStore, shelf: Shelf, uploads: Path) -> None:
     """
     there = shelf.ids()
     for job in store.all("new", "processing"):
-        if job.task or job.song.partition(":")[0] in there:
+        if job.task or {job.song, job.song.rpartition(":")[0]} & there.keys():
             store.change(job.song, "queued")
         else:  # its folder never appeared: nobody was told of it
             store.delete([job.song])

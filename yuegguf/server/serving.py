@@ -18,6 +18,7 @@ from yuegguf.server.dispatcher import StartWorker, WorkerProcess
 from yuegguf.server.forecasting import MakeForecast
 from yuegguf.server.service import Service
 from yuegguf.server.settings import Settings
+from yuegguf.server.slow_clients import TimedProtocol
 
 BACKLOG = 128
 GRACE_SECONDS = 2
@@ -103,6 +104,7 @@ def serve(
         raise
     config = uvicorn.Config(
         app,
+        http=TimedProtocol,
         log_level="critical",
         access_log=False,  # a token stands in URLs
         lifespan="off",

@@ -87,8 +87,9 @@ class Shelf:
 
     def path(self, song: str) -> Path:
         """The folder of an id. Raises HttpProblem 404."""
-        name, _, take = song.partition(":")
-        folder = self.ids().get(name)
+        there = self.ids()
+        name, _, take = (song, "", "") if song in there else song.rpartition(":")
+        folder = there.get(name)
         if folder is not None and take:
             folder = next((path for path in self.takes(folder) if path.name == take), None)
         if folder is None:
