@@ -243,11 +243,12 @@ def test_no_answer_allows_another_site(client: Client) -> None:
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="such names are no names there")
 def test_a_song_with_a_colon_in_its_name_goes_on_after_a_restart(tmp_path: Path) -> None:
     songs = tmp_path / "songs"
     with served(songs, IdleWorker) as client:
-        (songs / client.create()).rename(songs / "one: two")
-        assert client("POST", "/v1/songs/one:%20two/resume").status == 202
+        (songs / client.create()).rename(songs / "one:two")
+        assert client("POST", "/v1/songs/one:two/resume").status == 202
     with served(songs, IdleWorker) as client:
-        assert client.song("one: two")["status"] in ("queued", "processing")
+        assert client.song("one:two")["status"] in ("queued", "processing")
         assert client("GET", "/v1/songs/one").status == 404
