@@ -26,13 +26,13 @@ from yuegguf_convert.peft import read_peft
 from yuegguf_convert.tokenizer_pieces import APPENDED, read_vocab
 from yuegguf_onnx_codec.weights import Weights
 
-from yuegguf.cli._model_facts import lines_of, model_facts
 from yuegguf.codec.header import METADATA_KEY, read_encoder, read_graph_header, read_metadata
 from yuegguf.files.pth import read_state_dict
 from yuegguf.lm.adapters import read_adapter
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.tokenizer import Tokenizer
 from yuegguf.models.gguf_folder import find_in_folder
+from yuegguf.models.model_facts import lines_of, model_facts
 from yuegguf.models.resolve import nano_models
 
 

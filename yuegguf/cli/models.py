@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +11,12 @@ import click
 from yuegguf.cli._check import check
 from yuegguf.cli._completion import MODEL
 from yuegguf.cli._console import Console
-from yuegguf.cli._model_facts import lines_of, model_facts
 from yuegguf.cli._options import models_root, pass_output
-from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, YueError
-from yuegguf.files.atomic import storage_errors
+from yuegguf.errors import DamagedFile
 from yuegguf.files.reading import is_closed, paths_in
-from yuegguf.lm import header
-from yuegguf.lm.gguf_parts import part_paths
-from yuegguf.models import lockfile, registry
-from yuegguf.models.lockfile import Installed
-from yuegguf.models.registry import ModelEntry
-from yuegguf.models.resolve import lora_path, nano_models
+from yuegguf.models import inventory, lockfile, registry
+from yuegguf.models.model_facts import lines_of, model_facts
+from yuegguf.models.resolve import lora_path
 
 
 @click.group(short_help="list, inspect, verify and remove models")
@@ -45,7 +38,7 @@ def list_models(output: Console, /) -> None:
     """
     root = models_root()
     lock = lockfile.read_lock(root)
-    rows = [_row(entry, root, lock) for entry in registry.model_entries()]
+    rows = [inventory.model_row(entry, root, lock) for entry in registry.model_entries()]
     nano = {"id": "nano", "role": "all", "about": "bundled miniature, used when nothing is installed"}
     lines = [_line(row) for row in rows]
     loras = [path.stem for path in paths_in(lora_path("*", root).parent, "*.gguf")]
@@ -56,22 +49,6 @@ def list_models(output: Console, /) -> None:
     if is_closed(root):
         output.warn(f"the folder of models {root} may not be read by this user; {registry.CLOSED_HINT}")
     output.result({**facts, "models_dir": str(root)}, lines)
-
-
-def _row(entry: ModelEntry, root: Path, lock: dict[str, Installed]) -> dict[str, Any]:
-    """Facts of one model as JSON; `problems` are those that show without reading the files."""
-    files = [str(path) for path in registry.installed_quants(entry.id, root).values()]
-    codec = registry.installed_codec(root) if entry.role == "codec" else None
-    ours = [found for found in lock.values() if found.model == entry.id]
-    gone = [found.path for found in ours if found not in lockfile.entries_with_files(root, ours)]
-    facts = ("id", "role", "source", "licence", "about", "language", "mode", "revision")
-    return {
-        **{name: getattr(entry, name) for name in facts},
-        "gguf": [{"source": gguf.source, "licence": gguf.licence} for gguf in entry.gguf],
-        "installed": files or ([str(codec)] if codec else []),
-        "problems": [f"{path} is missing or has another size than when it was installed" for path in gone],
-        "licences": sorted({found.licence or "not stated" for found in ours}),
-    }
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -97,7 +74,7 @@ def info(output: Console, /, name: str) -> None:
     root = models_root()
     lock = lockfile.read_lock(root)
     found = []
-    for path in _files(name, root):
+    for path in inventory.files_of_name(name, root):
         inside = path.absolute().is_relative_to(root.absolute())
         key = path.absolute().relative_to(root.absolute()).as_posix() if inside else ""
         found.append(model_facts(path, lock.get(key)))
@@ -118,8 +95,7 @@ def verify(output: Console, /, names: tuple[str, ...]) -> None:
     yuegguf models verify en-cot:Q4_K_M --json
     """
     root = models_root()
-    paths = [path for name in names for path in _files(name, root)] or _every(root)
-    rows = [_verified(path, root, output) for path in dict.fromkeys(paths)]
+    rows = inventory.verify(names, root, output.progress)
     output.done()
     lines = [f"{row['file']}: {row['state']}" for row in rows]
     output.result(
@@ -127,29 +103,6 @@ def verify(output: Console, /, names: tuple[str, ...]) -> None:
     )
     if not all(row["ok"] for row in rows):
         click.get_current_context().exit(DamagedFile.exit_code)
-
-
-def _verified(path: Path, root: Path, output: Console) -> dict[str, Any]:
-    key = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
-    entry = lockfile.read_lock(root).get(key)
-    try:
-        if entry:
-            lockfile.verify_file(root, entry, output.progress)
-        _check_role(path)
-    except YueError as error:
-        return {"file": str(path), "ok": False, "state": str(error)}
-    foreign = "readable, and not from pull: there is no hash to compare with"
-    state = "as installed" if entry else "readable, and bundled" if path in nano_files() else foreign
-    return {"file": str(path), "ok": True, "state": state}
-
-
-def _check_role(path: Path) -> None:
-    """Refuse a language model whose stage is not the one of its name. Raises DamagedFile."""
-    ids = [entry for entry in registry.model_entries() if path.name.startswith(f"{entry.id}-")]
-    if path.suffix == ".gguf" and ids:
-        header.read_header(path, ids[0].role)
-    else:
-        model_facts(path, None)
 
 
 @models.command("path", short_help="where a model's file lies")
@@ -161,7 +114,7 @@ def path_of(output: Console, /, name: str) -> None:
     \b
     yuegguf models path en-cot:Q4_K_M
     """
-    paths = [str(path) for path in _files(name, models_root(), best=True)]
+    paths = [str(path) for path in inventory.files_of_name(name, models_root(), best=True)]
     output.result({"files": paths}, paths)
 
 
@@ -174,33 +127,8 @@ def remove(output: Console, /, names: tuple[str, ...]) -> None:
     \b
     yuegguf models rm en-icl en-cot:Q8_0
     """
-    root, entries = models_root(), [(name, _entry_and_type(name)) for name in names]
-    if not os.path.isdir(root):  # taking its lock would make it; unlike is_dir, never raises
-        raise ModelNotFound(f"{names[0]} is not installed in {root}", "see: yuegguf models list")
-    with lockfile.exclusive(root):
-        gone = dict.fromkeys(path for name, wanted in entries for path in _removable(name, *wanted, root))
-        lockfile.update_lock(root, drop=[path.relative_to(root).as_posix() for path in gone])
-        for path in gone:
-            with storage_errors(path):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    gone = inventory.remove(names, models_root())
     output.result({"removed": list(map(str, gone))}, list(map(str, gone)))
-
-
-def _entry_and_type(name: str) -> tuple[ModelEntry, str]:
-    given, _, quant = name.partition(":")
-    return registry.find_entry(given), quant
-
-
-def _removable(name: str, entry: ModelEntry, quant: str, root: Path) -> list[Path]:
-    """The files and downloads of a name. Raises ModelNotFound, StorageError for what lies behind a link."""
-    patterns = () if quant else (f"sources/{entry.id}", f"sources/{entry.id}-*-gguf")
-    models = [part for path in _installed(entry, root, quant) for part in part_paths(path) if part.exists()]
-    found = [*models, *(path for each in patterns for path in root.glob(each))]
-    if not found:
-        raise ModelNotFound(f"{name} is not installed in {root}", "see: yuegguf models list")
-    for path in found:
-        lockfile.check_inside(root, path.relative_to(root).as_posix())
-    return found
 
 
 @models.command(short_help="the licence of every model, as its source states it")
@@ -232,44 +160,3 @@ def _licence_lines(title: str, rows: Sequence[dict[str, str]]) -> list[str]:
         f"{title:<10} {row['model']:<16} {row['licence']:<12} {row['source']}{mark}"
         for row, mark in zip(rows, marks, strict=True)
     ]
-
-
-def _files(name: str, root: Path, best: bool = False) -> list[Path]:
-    """The files of a name, or the file itself. Raises ModelNotFound, RequestError."""
-    given, _, quant = name.partition(":")
-    if given.lower() == registry.NANO:
-        if quant:
-            raise RequestError(f"{registry.NANO} has no types", f"write: {registry.NANO}")
-        return nano_files()
-    if name.endswith((".gguf", ".onnx")) or ("/" in name and Path(name).exists()):
-        path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
-        return sorted(path.glob("*.onnx")) if path.is_dir() else [path]
-    entry, quant = _entry_and_type(name)
-    found = _installed(entry, root, quant)
-    if not found:
-        registry.check_open(root)
-        raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {name}")
-    return [registry.find_gguf(entry.id, quant or None, root)] if best and entry.role != "codec" else found
-
-
-def nano_files() -> list[Path]:
-    """All files of the bundled family."""
-    nano = nano_models()
-    return [nano.stage1, nano.stage2, *(nano.codec / f"{role}.onnx" for role in registry.CODEC_FILES)]
-
-
-def _installed(entry: ModelEntry, root: Path, quant: str) -> list[Path]:
-    if entry.role == "codec":
-        return paths_in(root / entry.id, "*.onnx")
-    return [
-        p
-        for kind, p in registry.installed_quants(entry.id, root).items()
-        if quant.lower() in ("", kind.lower())
-    ]
-
-
-def _every(root: Path) -> list[Path]:
-    """All installed files, and those that the lock names and that are gone. Raises ModelNotFound."""
-    registry.check_open(root)
-    there = [path for entry in registry.model_entries() for path in _installed(entry, root, "")]
-    return [*there, *(root / path for path in lockfile.read_lock(root) if root / path not in there)]

@@ -19,6 +19,7 @@ from yuegguf.server import (
     import_routes,
     model_routes,
     own_task_routes,
+    pull_routes,
     song_routes,
     task_routes,
 )
@@ -61,6 +62,7 @@ def make_app(service: Service) -> Access:
     app.include_router(task_routes.router)
     app.include_router(own_task_routes.router)
     app.include_router(import_routes.router)
+    app.include_router(pull_routes.router)
     app.include_router(model_routes.router)
     app.add_api_route("/", page, include_in_schema=False, methods=["GET", "HEAD"])
     app.add_api_route("/page/{name}", page_file, include_in_schema=False, methods=["GET", "HEAD"])

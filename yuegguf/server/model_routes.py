@@ -9,6 +9,8 @@ from fastapi.responses import PlainTextResponse
 
 from yuegguf import __version__
 from yuegguf.files.atomic import free_disk
+from yuegguf.models.inventory import model_row
+from yuegguf.models.lockfile import read_lock
 from yuegguf.models.registry import NANO, installed_codec, installed_quants, model_entries
 from yuegguf.planning import hardware
 from yuegguf.request.ranges import MAX_SECONDS, MAX_SECTION_SECONDS
@@ -21,6 +23,8 @@ from yuegguf.server.song_input import MOST_TAKES, RECORDINGS, defaults
 from yuegguf.song.voices import voice_names
 
 router = APIRouter()
+MODEL_FACTS = ("id", "role", "language", "mode", "source", "licence", "about", "licences", "problems")
+"""Facts of a model that clients see."""
 
 
 @router.get("/health")
@@ -69,15 +73,15 @@ def props(service: TheService) -> dict[str, Any]:
 def models(service: TheService) -> dict[str, Any]:
     """List the models that are installed, and those that can be."""
     root = service.settings.choice.root
+    lock = read_lock(root)
     found: list[dict[str, Any]] = [{"id": NANO, "object": "model", "installed": True, "types": []}]
     for entry in model_entries():
         types = installed_quants(entry.id, root)
         there = bool(types) or (entry.role == "codec" and installed_codec(root) is not None)
-        facts = {"id": entry.id, "object": "model", "role": entry.role, "language": entry.language}
+        row = model_row(entry, root, lock)
+        facts = {"object": "model", **{name: row[name] for name in MODEL_FACTS}}
         sizes = [{"type": name, "bytes": path.stat().st_size} for name, path in types.items()]
-        found.append(
-            {**facts, "installed": there, "types": sizes, "licence": entry.licence, "about": entry.about}
-        )
+        found.append({**facts, "installed": there, "types": sizes})
     return {"object": "list", "data": found}
 
 

@@ -7,15 +7,31 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Header
-from fastapi.responses import JSONResponse
+from fastapi import Depends, Header
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from yuegguf.server.own_tasks import OwnTasks
-from yuegguf.server.requests import FormBody, client_path
+from yuegguf.server.requests import FormBody, TheService, client_path
 from yuegguf.server.service import Idempotency, Service
 from yuegguf.server.tasks import Task
 
 Key = Annotated[str | None, Header(max_length=200, alias="Idempotency-Key")]
+
+
+def _tasks(service: TheService) -> OwnTasks:
+    return OwnTasks(service)
+
+
+TheTasks = Annotated[OwnTasks, Depends(_tasks)]
+
+
+def followed(
+    service: Service, tasks: OwnTasks, link: Any, task: str, last_event_id: str
+) -> StreamingResponse:
+    """The answer with a task's server-sent events. Raises HttpProblem."""
+    since, row = service.hub.newest(), tasks.row(task)
+    stream = service.hub.listen(row.song, last_event_id, tasks.shown(task, link), since)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 def new_task(

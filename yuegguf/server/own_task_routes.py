@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
 from yuegguf.errors import YueError
@@ -14,8 +14,8 @@ from yuegguf.exchange.decode_files import check_decoding
 from yuegguf.exchange.encode_files import check_encoding
 from yuegguf.models.resolve import resolve_codec
 from yuegguf.pipeline.voice import check_voice
-from yuegguf.server.new_tasks import Key, new_task
-from yuegguf.server.own_tasks import FILE_TYPES, OwnTasks
+from yuegguf.server.new_tasks import Key, TheTasks, followed, new_task
+from yuegguf.server.own_tasks import FILE_TYPES
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.requests import FormBody, TheLink, TheService, body_of, form_body
 from yuegguf.server.service import Idempotency, collect
@@ -28,13 +28,6 @@ from yuegguf.song import voices
 
 router = APIRouter(prefix="/v1")
 RECORDING, TRACKS = "recording", ("vtrack", "itrack")
-
-
-def _tasks(service: TheService) -> OwnTasks:
-    return OwnTasks(service)
-
-
-TheTasks = Annotated[OwnTasks, Depends(_tasks)]
 
 
 @router.get("/tasks")
@@ -58,9 +51,7 @@ def events(
     last_event_id: Annotated[str, Header(max_length=100)] = "",
 ) -> StreamingResponse:
     """Follow a task by server-sent events: status, progress, warning, done."""
-    since, row = service.hub.newest(), tasks.row(task)
-    stream = service.hub.listen(row.song, last_event_id, tasks.shown(task, link), since)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return followed(service, tasks, link, task, last_event_id)
 
 
 @router.post("/tasks/{task}/cancel")

@@ -1,6 +1,7 @@
 """The queues of a server: each has a dispatcher and a worker process, so that none waits for another's work.
 
-"songs" generates; "audio" is what takes seconds to minutes and needs the codec alone.
+"songs" generates; "audio" is what takes seconds to minutes and needs the codec alone; "models" downloads and
+checks models.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Queues:
         limits: dict[Queue, tuple[int, float]] = {
             "songs": (settings.parallel, settings.idle_unload),
             "audio": (1, brief),
+            "models": (1, brief),
         }
         self._dispatchers: dict[Queue, Dispatcher] = {}
         for queue, (parallel, idle) in limits.items():

@@ -10,9 +10,11 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from yuegguf.exchange.encode_files import EncodeOptions
+from yuegguf.models.pull import PullOptions
 from yuegguf.request.output_effects import check_effects
 from yuegguf.request.song_request import Format, MixMode, Output, StemMode
 from yuegguf.server.song_input import Name
+from yuegguf.server.tasks import PullTask
 
 
 class OutputInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,5 +104,37 @@ class ImportInput(OutputInput, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether the song is then taken to its end."""
 
 
-INPUTS: tuple[type[msgspec.Struct], ...] = (RenderInput, DecodeInput, EncodeInput, VoiceInput, ImportInput)
+class PullInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of a request that installs models."""
+
+    names: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    """Names such as "en-cot:Q4_K_M"."""
+    set: str | None = None
+    """Name of a set: minimal, en, zh, jp-kr, all."""
+    quant: str | None = None
+    """Type of stage 1 where a name has none; null = what fits this memory."""
+    from_gguf: bool = False
+    """Take another publisher's GGUF and trim it, instead of converting."""
+    keep_source: bool = False
+    force: bool = False
+    """Get it again, and replace files that were not installed by a pull."""
+
+    def named(self, name: str) -> PullInput:
+        """The body for one model."""
+        return msgspec.structs.replace(self, names=(name,))
+
+    def task(self) -> PullTask:
+        """The task."""
+        options = PullOptions(self.from_gguf, self.keep_source, force=self.force)
+        return PullTask(names=self.names, set=self.set, quant=self.quant, options=options)
+
+
+INPUTS: tuple[type[msgspec.Struct], ...] = (
+    RenderInput,
+    DecodeInput,
+    EncodeInput,
+    VoiceInput,
+    ImportInput,
+    PullInput,
+)
 """Bodies of this module, for the OpenAPI document."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from yuegguf.api import files, songs
 from yuegguf.errors import RequestError
 from yuegguf.exchange.imported import create_imported_song
 from yuegguf.exchange.importing import StemFiles, read_source
+from yuegguf.models.inventory import verify
 from yuegguf.models.resolve import ModelChoice, resolve, resolve_codec
 from yuegguf.pipeline.preflight import located_reference
 from yuegguf.pipeline.song_job import SongJob
@@ -24,7 +25,17 @@ from yuegguf.progress import Event, Progress
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Reference
 from yuegguf.server.song_parsing import chosen_models
-from yuegguf.server.tasks import RESULTS, DecodeTask, EncodeTask, ImportTask, RenderTask, Task, VoiceTask
+from yuegguf.server.tasks import (
+    RESULTS,
+    DecodeTask,
+    EncodeTask,
+    ImportTask,
+    PullTask,
+    RenderTask,
+    Task,
+    VerifyTask,
+    VoiceTask,
+)
 from yuegguf.song.voices import Voice, load_voice, save_voice
 
 REPORT_SECONDS = 0.5
@@ -61,6 +72,11 @@ def run_task(task: Task, folder: Path, machine: TaskMachine, progress: Progress)
             return _save_voice(task, folder, machine, progress)
         case ImportTask():
             return _import(task, folder, machine, progress)
+        case PullTask():
+            return _pull(task, machine.choice.root, progress)
+        case VerifyTask():
+            rows = verify(task.names, machine.choice.root, progress)
+            return {"ok": all(row["ok"] for row in rows), "files": [_named(row) for row in rows]}
 
 
 def _encode(task: EncodeTask, folder: Path, machine: TaskMachine, progress: Progress) -> dict[str, Any]:
@@ -97,6 +113,18 @@ def _import(task: ImportTask, folder: Path, machine: TaskMachine, progress: Prog
         job = SongJob(prepare(song.request), models, machine.songs, task.name, machine.compute)
         create_imported_song(song, job, path)
     return {"song": task.song, "generate": task.finish}
+
+
+def _pull(task: PullTask, root: Path, progress: Progress) -> dict[str, Any]:
+    pulled = files.pull(
+        task.names, root, task.options, set_name=task.set, quant=task.quant, progress=progress
+    )
+    return {"files": [_named({**asdict(each), "file": str(each.file)}) for each in pulled]}
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the name of its file in the place of this machine's path."""
+    return {**row, "file": Path(row["file"]).name}
 
 
 def _is_saved(voice: Voice) -> bool:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from yuegguf.exchange.encode_files import EncodeOptions
 from yuegguf.exchange.imported import ImportFacts
+from yuegguf.models.pull import PullOptions
 from yuegguf.request.song_request import Output, Reference
 
 TASK_PREFIX = ".task-"
@@ -67,7 +68,23 @@ class ImportTask(Struct, frozen=True, kw_only=True, tag="import"):
     """Whether the song is then queued, to be taken to its end."""
 
 
-Task = RenderTask | EncodeTask | DecodeTask | VoiceTask | ImportTask
+class PullTask(Struct, frozen=True, kw_only=True, tag="pull"):
+    """Download, convert and install models."""
+
+    names: tuple[str, ...]
+    set: str | None
+    quant: str | None
+    options: PullOptions
+
+
+class VerifyTask(Struct, frozen=True, kw_only=True, tag="verify"):
+    """Compare installed models with what was installed."""
+
+    names: tuple[str, ...] = ()
+    """Empty = all."""
+
+
+Task = RenderTask | EncodeTask | DecodeTask | VoiceTask | ImportTask | PullTask | VerifyTask
 
 
 def task_json(task: Task) -> str:

@@ -1,4 +1,4 @@
-"""The facts of a GGUF or an ONNX file, for `models info`."""
+"""Facts of a GGUF or an ONNX file."""
 
 from __future__ import annotations
 
