@@ -1,4 +1,4 @@
-"""What an earlier server left behind: songs that it worked on, and recordings of no song."""
+"""Leftovers of an earlier server: songs that it worked on, and recordings of no song."""
 
 from __future__ import annotations
 
