@@ -73,7 +73,7 @@ SLOW = {
     *("songs_over_http", "queue_over_http", "serve_command", "access", "predictions"),
     *("browser_edits", "browser_song", "browser_losses", "browser_access"),
     *("idle_server", "lost_queue", "serving_drills"),
-    *("comfyui_nodes", "comfyui_over_http"),
+    *("comfyui_nodes", "comfyui_over_http", "comfyui_work"),
     *("attacks", "openapi", "server_docs"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -58,19 +59,19 @@ class LocalLibrary:
             )
         else:
             song = yuegguf.resume(folder, progress=progress, stop=link.stop)
-        return _audio_of(song)
+        return _audio_of(song, link)
 
     def refine(self, song: str, link: Link) -> SongAudio:
         """See Library."""
         progress = partial(_report, link, len(PHASES))
-        return _audio_of(yuegguf.refine(self._folder(song), progress=progress, stop=link.stop))
+        return _audio_of(yuegguf.refine(self._folder(song), progress=progress, stop=link.stop), link)
 
     def extend(self, song: str, inputs: ExtendInputs, link: Link) -> SongAudio:
         """See Library."""
         old, key = self._folder(song), key_of("extend", song, inputs)
         progress, folder = partial(_report, link, len(PHASES)), self._folder_of(key)
         if folder is not None:
-            return _audio_of(yuegguf.resume(folder, progress=progress, stop=link.stop))
+            return _audio_of(yuegguf.resume(folder, progress=progress, stop=link.stop), link)
         request = yuegguf.ExtendRequest(
             inputs.seed,
             inputs.sections.strip() or None,
@@ -81,10 +82,11 @@ class LocalLibrary:
             inputs.same_section,
             inputs.segment_seconds or None,
         )
-        title = title_of(f"{_words(song)} on", key)
-        return _audio_of(
-            yuegguf.extend(old, request, output_dir=self.songs, name=title, progress=progress, stop=link.stop)
+        title = title_of(_words(song), key)
+        longer = yuegguf.extend(
+            old, request, output_dir=self.songs, name=title, progress=progress, stop=link.stop
         )
+        return _audio_of(longer, link)
 
     def check(self, inputs: SongInputs) -> tuple[list[SectionReport], list[str]]:
         """See Library."""
@@ -128,13 +130,14 @@ class LocalLibrary:
             stem = inputs.stem
             track = yuegguf.GuideTrack(stem.track, str(self._stored(stem.recording)), stem.offset)
             words = inputs.lyrics if inputs.lyrics.strip() else None
-            return yuegguf.stems_request(
+            request = yuegguf.stems_request(
                 track, inputs.tags, words, seed=inputs.seed, sampling=sampling, output=output
             )
+            return replace(request, retries=inputs.retries)
         silent = SILENT.get(inputs.tracks)
         return yuegguf.SongRequest(
             inputs.tags,
-            inputs.lyrics,
+            inputs.words,
             inputs.sections,
             inputs.segment_seconds,
             inputs.seed,
@@ -184,8 +187,10 @@ def _words(song: str) -> str:
     return re.sub(r"-[0-9a-f]{16}-[0-9a-f]{6}$", "", song)
 
 
-def _audio_of(song: yuegguf.Song) -> SongAudio:
-    """The audio of a song: the finished files, or those of its draft."""
+def _audio_of(song: yuegguf.Song, link: Link) -> SongAudio:
+    """The audio of a song, finished or of its draft, with warnings about its sections."""
+    for number, fault in song.faults.items():
+        link.warn(f"section {number} of {song.folder.name}: {fault}")
     names = DONE_FILES if (song.folder / DONE_FILES[0]).is_file() else DRAFT_FILES
     mix, vocals, instrumental = ((song.folder / name).read_bytes() for name in names)
     return SongAudio(song.folder.name, (mix, vocals, instrumental))

@@ -102,6 +102,50 @@ def mix_input() -> Any:
     return io.Combo.Input("mix_mode", options=MIXES, default="hybrid", optional=True)
 
 
+def extension_inputs() -> list[Any]:
+    """Inputs of a song that goes on from another one."""
+    numbers = {"default": 0.0, "min": 0.0, "step": 0.1, "optional": True}
+    return [
+        io.String.Input("song", force_input=True, tooltip="The song_id of another node."),
+        seed_input(),
+        io.String.Input(
+            "lyrics",
+            multiline=True,
+            default="",
+            optional=True,
+            tooltip="The song's lyrics with what is to be added; empty: its own.",
+        ),
+        io.String.Input(
+            "sections",
+            default="",
+            optional=True,
+            tooltip="Sections to add: how many (2), which (3-4), or all; empty: the next one.",
+        ),
+        io.Int.Input(
+            "retake",
+            default=0,
+            min=0,
+            max=10_000,
+            optional=True,
+            tooltip="Number of a section to generate again; 0: add sections.",
+        ),
+        io.Boolean.Input(
+            "keep_after", default=False, optional=True, tooltip="Keep what follows a retaken section."
+        ),
+        io.Float.Input("rewind", max=9999.0, tooltip="Seconds to cut off the end first.", **numbers),
+        io.Boolean.Input(
+            "same_section", default=False, optional=True, tooltip="Go on inside the last section."
+        ),
+        io.Float.Input(
+            "segment_seconds",
+            max=300.0,
+            tooltip="Longest a section may be from now on; 0: as before.",
+            **numbers,
+        ),
+        server_input(),
+    ]
+
+
 def song_outputs() -> list[Any]:
     """The three files of a song, and its id."""
     return [

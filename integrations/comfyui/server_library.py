@@ -54,14 +54,15 @@ class ServerLibrary:
 
     @understood
     def identity(self, model: str, quant: str, reference: str | None) -> object:
-        """Names and sizes of the installed models that may be used; see Library."""
+        """Names and sizes of the installed models that may be used, and the saved voice; see Library."""
         models = self.server.get("v1/models")["data"]
         used = [
             [each["id"], each.get("types", [])]
             for each in models
             if each["installed"] and (not model or each.get("role") != "stage1" or _same(each["id"], model))
         ]
-        return {"server": self.server.base, "models": used}
+        voice = self.server.get(f"v1/voices/{quote(reference, safe='')}") if reference else None
+        return {"models": used, "voice": voice}
 
     @understood
     def song(self, inputs: SongInputs, link: Link) -> SongAudio:
@@ -69,10 +70,10 @@ class ServerLibrary:
         voice = inputs.voice
         models = self.identity(inputs.model, inputs.quant, None if voice is None else voice.name)
         key = key_of("song", inputs, models)
-        body, files = _song_body(inputs), self._recordings(inputs)
+        body, files = _song_body(inputs), _recordings(inputs)
         body["name"] = title_of(inputs.tags, key)
         song = self.server.post_recordings("v1/songs", body, files, {"idempotency-key": f"nodes-{key}"})
-        return self._audio(self._finished(song, link))
+        return self._audio(self._finished(song, link), link)
 
     @understood
     def refine(self, song: str, link: Link) -> SongAudio:
@@ -80,12 +81,12 @@ class ServerLibrary:
         found = self._followed(self._get(song), link)
         if found["draft"] or found["status"] != "succeeded":
             found = self._succeeded(self._followed(self._started(found["id"], "refine"), link))
-        return self._audio(found)
+        return self._audio(found, link)
 
     @understood
     def extend(self, song: str, inputs: ExtendInputs, link: Link) -> SongAudio:
         """See Library."""
-        key = key_of("extend", song, inputs, self.server.base)
+        key = key_of("extend", song, inputs)
         found = next((each for each in self._songs() if key in each["id"]), None)
         if found is None:
             title = title_of(song.rsplit("-", 2)[0].replace("-", " "), key)
@@ -93,12 +94,12 @@ class ServerLibrary:
         found = self._finished(found, link)
         if found["draft"]:  # that of a draft stops as a draft
             return self.refine(found["id"], link)
-        return self._audio(found)
+        return self._audio(found, link)
 
     @understood
     def check(self, inputs: SongInputs) -> tuple[list[SectionReport], list[str]]:
         """See Library."""
-        found = self.server.post_recordings("v1/check", _song_body(inputs), self._recordings(inputs), {})
+        found = self.server.post_recordings("v1/check", _song_body(inputs), _recordings(inputs), {})
         names = ("label", "seconds", "syllables", "verdict", "advice")
         reports = [SectionReport(*(section[name] for name in names)) for section in found["sections"]]
         return reports, [str(warning) for warning in found["warnings"]]
@@ -111,16 +112,6 @@ class ServerLibrary:
             if not page["has_more"]:
                 return
             after = f"&after={quote(page['data'][-1]['id'])}"
-
-    def _recordings(self, inputs: SongInputs) -> dict[str, bytes]:
-        given = inputs.voice.recordings() if inputs.voice is not None else {}
-        if inputs.stem is not None:
-            given[STEM_PARTS[inputs.stem.track]] = inputs.stem.recording
-        if given and (missing := {*given} - {*self.server.get("v1/props")["recordings"]}):
-            raise ServerError(
-                f"this server takes no recording as {', '.join(sorted(missing))}; update yuegguf there"
-            )
-        return {name: recording.wav for name, recording in given.items()}
 
     def _get(self, song: str) -> dict[str, Any]:
         found: dict[str, Any] = self.server.get(_path(song))
@@ -173,7 +164,10 @@ class ServerLibrary:
                     raise
         return song
 
-    def _audio(self, song: dict[str, Any]) -> SongAudio:
+    def _audio(self, song: dict[str, Any], link: Link) -> SongAudio:
+        """The audio of a song, with warnings about its sections."""
+        for number, fault in song["faults"].items():
+            link.warn(f"section {number} of {song['id']}: {fault}")
         there = {file["name"] for file in song["files"]}
         names = DONE_FILES if DONE_FILES[0] in there else DRAFT_FILES
         mix, vocals, instrumental = (
@@ -191,12 +185,20 @@ def _same(known: str, model: str) -> bool:
     return known.rpartition("-")[0] == model.rpartition("-")[0]
 
 
+def _recordings(inputs: SongInputs) -> dict[str, bytes]:
+    """The WAV files of a request by the names of their parts."""
+    given = inputs.voice.recordings() if inputs.voice is not None else {}
+    if inputs.stem is not None:
+        given[STEM_PARTS[inputs.stem.track]] = inputs.stem.recording
+    return {name: recording.wav for name, recording in given.items()}
+
+
 def _song_body(inputs: SongInputs) -> dict[str, Any]:
     """The JSON of a request for a song."""
     sampler, voice = inputs.sampler, inputs.voice
     body: dict[str, Any] = {
         "genre": inputs.tags,
-        "lyrics": inputs.lyrics,
+        "lyrics": inputs.words,
         "seed": inputs.seed,
         "model": inputs.model.strip() or None,
         "quant": inputs.quant.strip() or None,
@@ -217,6 +219,8 @@ def _song_body(inputs: SongInputs) -> dict[str, Any]:
     if voice is not None:
         body["voice"] = voice.name or None
         body["ref_start"], body["ref_end"] = voice.start, voice.end
+    if inputs.stem is not None:
+        body["offset"] = inputs.stem.offset
     return body
 
 

@@ -12,6 +12,8 @@ Stem = Literal["vocal", "instrumental"]
 Mix = Literal["hybrid", "upstream", "vocos", "codec", "split"]
 SILENT: dict[Tracks, Stem] = {"instrumental only": "vocal", "vocals only": "instrumental"}
 """Choice of tracks → the track that is silent."""
+WORDLESS = "[intro]\n\n[verse]\n\n[chorus]\n\n[outro]\n"
+"""Sections of an instrumental without lyrics."""
 KEY_CHARS = 16
 """Characters of a key, which ends the name of its song."""
 
@@ -86,6 +88,12 @@ class SongInputs:
     stem: StemInput | None = None
     draft: bool = False
     """Stop after the draft."""
+
+    @property
+    def words(self) -> str:
+        """The lyrics; sections without words for an instrumental that has none."""
+        blank = self.tracks == "instrumental only" and not self.lyrics.strip()
+        return WORDLESS if blank else self.lyrics
 
 
 @dataclass(frozen=True)

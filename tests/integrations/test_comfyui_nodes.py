@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import dataclasses
 import json
 import math
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from comfy_server import prompt_of
-from comfy_stand_in import PACK, InterruptProcessingException, Pack, loaded_pack
+from comfy_stand_in import PACK, InterruptProcessingException, Pack, audio
 from helpers import Run
 
 import yuegguf
@@ -30,14 +28,6 @@ EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
 CORE = {"SaveAudio": "audio", "PreviewAudio": "audio", "LoadAudio": ""}
 """ComfyUI's own nodes in the examples, and their inputs."""
 pytestmark = pytest.mark.usefixtures("no_models")
-
-
-@pytest.fixture
-def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pack]:
-    for name in ("YUEGGUF_SERVER", "YUEGGUF_SERVER_KEY", "YUEGGUF_COMFY_SONGS"):
-        monkeypatch.delenv(name, raising=False)
-    with loaded_pack(tmp_path) as found:
-        yield found
 
 
 def songs(pack: Pack) -> list[Path]:
@@ -68,14 +58,6 @@ def cancel_at(pack: Pack, monkeypatch: pytest.MonkeyPatch, share: float) -> None
             assert link.stop.wait(15)
 
     monkeypatch.setattr(pack.running.Link, "report", report)
-
-
-def audio(seconds: float, rate: int = 16000, channels: int = 1) -> Any:
-    """An AUDIO of two items, of which the second is silence."""
-    torch = importlib.import_module("torch")
-    wave = 0.2 * np.sin(np.arange(round(seconds * rate)) / 9)
-    batch = np.stack([np.stack([wave] * channels), np.zeros((channels, len(wave)))])
-    return {"waveform": torch.from_numpy(batch.astype(np.float32)), "sample_rate": rate}
 
 
 def written(path: Path, seconds: float) -> Path:
@@ -195,6 +177,16 @@ def test_an_error_is_the_sentence_of_the_program(pack: Pack) -> None:
     assert songs(pack) == []
 
 
+def test_faults_are_logged_on_both_runs(pack: Pack, caplog: pytest.LogCaptureFixture) -> None:
+    fault = yuegguf.FinishedSection("verse", 0.0, 1.0, True, "is silent")
+    library = pack.library.library_at("")
+    plain = pack.local_library.yuegguf.resume
+    song = pack.run("YueSong", **NODE)[3]
+    found = plain(library.songs / song)
+    pack.local_library._audio_of(dataclasses.replace(found, sections=(fault,)), pack.running.Link())
+    assert caplog.messages[-1] == f"section 1 of {song}: is silent"
+
+
 def test_a_folder_of_the_users_own(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YUEGGUF_COMFY_SONGS", str(tmp_path / "mine"))
     song = pack.run("YueSong", **NODE)[3]
@@ -211,6 +203,9 @@ def test_a_draft_is_refined_after_a_cancellation(
     (folder,) = songs(pack)
     assert [len(levels(out)) for out in draft[:3]] == [88200] * 3
     assert not (folder / "mix.wav").exists()
+    again = pack.run("YueDraft", **NODE)
+    assert again[3] == draft[3]
+    assert all(np.array_equal(levels(a), levels(b)) for a, b in zip(draft[:3], again[:3], strict=True))
     with monkeypatch.context() as patch:
         cancel_at(pack, patch, 0.5)
         with pytest.raises(InterruptProcessingException):
@@ -284,54 +279,3 @@ def test_lyrics_are_checked_and_passed_on(pack: Pack) -> None:
     with pytest.raises(ValueError, match="words would be lost"):
         pack.run("YueLyricsCheck", **node, stop_if_too_long=True)
     assert songs(pack) == []
-
-
-# Work and audio
-
-
-def test_a_cancelled_node_ends_after_its_work(pack: Pack) -> None:
-    ended = threading.Event()
-
-    def work(link: Any) -> None:
-        pack.comfy.interrupted = True
-        assert link.stop.wait(15)
-        ended.set()
-        raise RuntimeError("stopped")
-
-    with pytest.raises(InterruptProcessingException):
-        pack.running.run_work(work)
-    assert ended.is_set()
-
-
-def test_an_error_of_the_work_is_that_of_the_node(pack: Pack) -> None:
-    def work(link: Any) -> None:
-        raise LookupError("gone")
-
-    with pytest.raises(LookupError, match="gone"):
-        pack.running.run_work(work)
-
-
-@pytest.mark.parametrize(("subtype", "bits"), [("PCM_16", 16), ("PCM_24", 24), ("PCM_32", 32)])
-def test_wav_files_are_read_to_the_last_bit(pack: Pack, tmp_path: Path, subtype: str, bits: int) -> None:
-    wave = np.array([[-(2.0 ** (1 - bits)), 0.5], [-1.0, 0.25], [0.125, 0.0]])
-    soundfile.write(tmp_path / "a.wav", wave, 44100, subtype)
-    found = pack.audio.audio_of_wav((tmp_path / "a.wav").read_bytes())
-    assert found["waveform"].tolist() == [wave.T.astype(np.float32).tolist()]
-
-
-def test_a_file_that_is_no_wav_is_refused(pack: Pack) -> None:
-    with pytest.raises(ValueError, match="no WAV file"):
-        pack.audio.audio_of_wav(b"<html>")
-
-
-def test_a_recording_is_the_mean_of_the_first_item_within_full_scale(pack: Pack, tmp_path: Path) -> None:
-    given = audio(0.01, 8000, 2)
-    given["waveform"][0, :, :4] = given["waveform"].new_tensor([[2, -2, math.nan, 0.5], [2, -2, 0, 0.25]])
-    path = tmp_path / "a.wav"
-    path.write_bytes(pack.audio.recording_of(given, "it").wav)
-    found, rate = soundfile.read(path)
-    assert rate == 8000
-    assert found[:4].tolist() == [1 - 2.0**-23, -1, 0, 0.375]
-    assert pack.audio.recording_of(None, "it") is None
-    with pytest.raises(ValueError, match="it has no samples"):
-        pack.audio.recording_of({**given, "waveform": given["waveform"][:, :, :0]}, "it")

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from comfy_stand_in import InterruptProcessingException, Pack, loaded_pack
+from comfy_stand_in import InterruptProcessingException, Pack, audio
 from helpers import Run
 from serving_client import Client, IdleWorker, served
+
+from yuegguf.song.voices import Voice, save_voice
 
 SONG = {"tags": "pop", "lyrics": "[verse]\nla la\n[chorus]\nlo lo", "segment_seconds": 1.0, "seed": 5}
 SAME = ("-g", "pop", "--lyrics", SONG["lyrics"], "--segment-seconds", 1, "--seed", 5, "-m", "nano")
@@ -24,14 +26,10 @@ FILES = ("mix.wav", "vocals.wav", "instrumental.wav")
 pytestmark = pytest.mark.usefixtures("no_models")
 
 
-@pytest.fixture
-def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pack]:
-    for name in ("YUEGGUF_SERVER", "YUEGGUF_SERVER_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    with loaded_pack(tmp_path) as found:
-        importlib.import_module(f"{found.module.__name__}.server_library")
-        monkeypatch.setattr(found.server_library, "POLL_SECONDS", 0.02)
-        yield found
+@pytest.fixture(autouse=True)
+def quick_polls(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(f"{pack.module.__name__}.server_library")
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -151,11 +149,39 @@ def test_a_draft_is_refined_and_extended_once(pack: Pack, client: Client, sung: 
     assert sorted(ids(client)) == sorted([draft[3], longer[3]])
 
 
-def test_recordings_travel(pack: Pack, client: Client, tmp_path: Path) -> None:
-    torch = importlib.import_module("torch")
-    wave = 0.2 * np.sin(np.arange(32000) / 9).astype(np.float32)
-    recording = {"waveform": torch.from_numpy(wave[None, None]), "sample_rate": 16000}
-    (voice,) = pack.run("YueVoice", recording=recording, start=0.5, end=1.5)
+def test_a_recorded_stem_travels(pack: Pack, client: Client) -> None:
+    given = {"tags": "folk", "lyrics": "", "seed": 3, "model": "nano", "offset": 0.5}
+    stem = {"recording": audio(1.5), "recording_is": "vocal"}
+    here = pack.run("YueStems", **stem, **given)
+    there = pack.run("YueStems", **stem, **given, server=node(client)["server"])
+    assert same(there, pack.comfy.folder / "output/yuegguf" / here[3])
+
+
+@pytest.mark.parametrize("tracks", ["instrumental only", "vocals only"])
+def test_single_tracks_are_the_same_on_both_ways(pack: Pack, client: Client, tracks: str) -> None:
+    changed = {"tracks": tracks, "lyrics": "" if tracks == "instrumental only" else SONG["lyrics"]}
+    here = pack.run("YueSong", **{**node(client, **changed), "server": ""})
+    there = pack.run("YueSong", **node(client, **changed))
+    assert same(there, pack.comfy.folder / "output/yuegguf" / here[3])
+
+
+def test_a_saved_voice_is_known_at_the_server(
+    pack: Pack, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YUEGGUF_VOICES_DIR", str(tmp_path / "voices"))
+    (anna,) = pack.run("YueVoice", name="anna")
+    with pytest.raises(pack.http_client.ServerError, match="there is no such voice"):
+        pack.run("YueSong", **node(client), voice=anna)
+    songs = []
+    for date in ("2026-01-02", "2026-01-02", "2026-01-03"):
+        voice = Voice("anna", np.zeros(50, np.int16), False, ("a.wav",), 0, "c0dec", date)
+        save_voice(voice, replace=True)
+        songs.append(pack.run("YueSong", **node(client), voice=anna)[3])
+    assert songs[0] == songs[1] != songs[2]
+
+
+def test_recordings_travel(pack: Pack, client: Client) -> None:
+    (voice,) = pack.run("YueVoice", recording=audio(2.0), start=0.5, end=1.5)
     here = pack.run("YueSong", **{**node(client), "server": ""}, voice=voice)
     there = pack.run("YueSong", **node(client), voice=voice)
     assert same(there, pack.comfy.folder / "output/yuegguf" / here[3])

@@ -19,7 +19,7 @@ HOME = {
     "numpy": {"audio.py"},
     "yuegguf": {"local_library.py"},
     "comfy": {"running.py"},
-    "comfy_api": {"__init__.py", "node_inputs.py", "nodes.py"},
+    "comfy_api": {"__init__.py", "node_inputs.py", "other_nodes.py", "song_nodes.py"},
     "folder_paths": {"library.py"},
 }
 """Packages of others → the files that may import them; the standard library is free."""

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 from comfy_server import PACK, ComfyServer, Prompt, comfy_server, prompt_of, wait_for
+from serving_client import served
 
 import yuegguf
 from yuegguf.lm.llama import LlamaEngine
@@ -124,6 +125,30 @@ def test_a_draft_is_refined_and_extended(comfy: ComfyServer, same_song: yuegguf.
     assert np.abs(saved(comfy, "refined") - expected).max() <= 1
     again = yuegguf.extend(same_song.folder, yuegguf.ExtendRequest(8, retake=2), NANO)
     assert np.abs(saved(comfy, "extended") - samples(again.folder / "mix.wav")).max() <= 1
+
+
+def test_a_song_of_a_running_server_is_cancelled_and_goes_on(
+    comfy: ComfyServer, same_song: yuegguf.Song, tmp_path: Path
+) -> None:
+    with served(tmp_path / "songs") as client:
+        here = len(comfy.songs)
+        song = song_node(server=f"http://127.0.0.1:{client.port}/")
+        prompt = {"1": song, "2": save_node("1", "served")}
+        first = comfy.queue(prompt)
+        wait_for(lambda: [log for log in client.songs.glob("*/tokens.log") if log.stat().st_size > 200])
+        comfy("POST", "/interrupt", {"prompt_id": first})
+        history = comfy.wait(first)
+        assert [name for name, _ in history["status"]["messages"]][-1] == "execution_interrupted"
+        (found,) = client("GET", "/v1/songs").json["data"]
+        assert found["status"] == "canceled"
+        comfy.run(prompt)
+        (found,) = client("GET", "/v1/songs").json["data"]
+        assert found["status"] == "succeeded"
+        assert np.array_equal(
+            samples(client.songs / found["id"] / "mix.wav"), samples(same_song.folder / "mix.wav")
+        )
+        assert np.abs(saved(comfy, "served") - samples(same_song.folder / "mix.wav")).max() <= 1
+        assert len(comfy.songs) == here
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)

@@ -5,6 +5,7 @@ It has the names and keywords of `comfy_api.v0_0_2`, and refuses others.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 PACK = Path(__file__).resolve().parents[2] / "integrations/comfyui"
 BASIC = {"display_name", "optional", "tooltip", "lazy"}
@@ -114,6 +117,14 @@ class ProgressBar:
     def update_absolute(self, value: int, total: int | None = None) -> None:
         self.comfy.check()
         self.comfy.steps.append((value, total or self.total))
+
+
+def audio(seconds: float, rate: int = 16000, channels: int = 1) -> Any:
+    """An AUDIO of two items, of which the second is silence."""
+    torch = importlib.import_module("torch")
+    wave = 0.2 * np.sin(np.arange(round(seconds * rate)) / 9)
+    batch = np.stack([np.stack([wave] * channels), np.zeros((channels, len(wave)))])
+    return {"waveform": torch.from_numpy(batch.astype(np.float32)), "sample_rate": rate}
 
 
 @dataclass
