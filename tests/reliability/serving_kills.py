@@ -261,16 +261,19 @@ def alive(process: int) -> bool:
         return False
 
 
-def kills(drill: Drill, count: int, seconds: float) -> None:
-    """So many kills, and the end."""
-    while drill.happened["server killed"] + drill.happened["worker killed"] < count:
+def kills(drill: Drill, count: int, seconds: float, drain: float) -> None:
+    """So many kills, or as many as the time allows, and the end."""
+    end = time.monotonic() + seconds
+    while (
+        drill.happened["server killed"] + drill.happened["worker killed"] < count and time.monotonic() < end
+    ):
         kill = drill.chance.choice((drill.kill_server, drill.kill_worker))
         try:
             drill.turn(kill)
         except (Broken, *CUT_OFF) as error:
             drill.broken.append(f"{type(error).__name__} {error}")
             print(drill.broken[-1], file=sys.stderr)
-    drill.finish(seconds)
+    drill.finish(drain)
     drill.end()
 
 
@@ -280,6 +283,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=3600, help="after which no more are killed")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", choices=("cheap", "nano"), default="cheap")
     parser.add_argument("--parallel", type=int, default=1)
@@ -304,7 +308,7 @@ def main() -> int:
             random.Random(asked.seed),
             mounted,
         )
-        kills(drill, asked.kills, asked.drain)
+        kills(drill, asked.kills, asked.seconds, asked.drain)
     for name, count in sorted(drill.happened.items()):
         print(f"{name:<32}{count:>6}")
     print(f"{len(drill.accepted)} songs, {len(drill.broken)} promises broken", *drill.broken, sep="\n")
