@@ -13,6 +13,9 @@ from pathlib import Path
 
 from yuegguf.errors import DamagedFile
 
+FileVersion = tuple[int, ...]
+"""Numbers of a file that change whenever its content does."""
+
 
 def open_plain_file(path: Path) -> io.BufferedReader:
     """Open a plain file for reading. Raises OSError, also for anything but a plain file."""
@@ -25,6 +28,15 @@ def open_plain_file_or_pipe(path: Path) -> io.BufferedReader:
     Raises OSError.
     """
     return open(path, "rb", opener=_open_pipe)
+
+
+def file_version(path: Path) -> FileVersion:
+    """Device, inode, bytes and times of a file; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def unreadable(path: Path, error: OSError) -> DamagedFile:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yuegguf.codec.header import read_encoder
 from yuegguf.codec.protocol import AudioCodec
 from yuegguf.errors import Interrupted, RequestError, YueError
+from yuegguf.files.reading import FileVersion, file_version
 from yuegguf.lm.adapters import Lora
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
@@ -20,6 +24,10 @@ from yuegguf.planning.cost import LoadSpec
 from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress
 from yuegguf.song.encoding import EncodingMemory
+from yuegguf.song.recordings import silence_codes
+
+if TYPE_CHECKING:
+    from yuegguf.codec.onnx import OrtCodec
 
 REBUILD_HINT = "build it: pip install --force-reinstall --no-cache-dir --no-binary=:all: llama-cpp-python"
 
@@ -34,6 +42,8 @@ class EngineFactory:
     stage2: Callable[[int], TokenEngine]
     """Takes the number of rows."""
     codec: Callable[[], AudioCodec]
+    silence: Callable[[], int]
+    """Finds the codec's code of silence."""
     cache_key: str
     """Names the stage-1 model and options; caches of another key are not used."""
     snapshot_seconds: float
@@ -74,6 +84,7 @@ def engine_factory(
         tokenizer=tokenizer,
         stage2=lambda rows: engine(models.stage2, replace(plan.stage2(), rows=rows)),
         codec=lambda: open_codec(models.codec, plan.threads),
+        silence=lambda: silence_code(models.codec, plan.threads),
         cache_key=key,
         snapshot_seconds=options.snapshot_seconds,
         room=lambda: encoding_memory(models.codec, options.max_memory),
@@ -106,6 +117,22 @@ def open_codec(folder: Path, threads: int | None = None) -> AudioCodec:
     from yuegguf.codec.onnx import OrtCodec
 
     return OrtCodec.open(folder, threads or hardware.physical_cores())
+
+
+def silence_code(folder: Path, threads: int) -> int:
+    """A codec's code of silence in codebook 0; encoded once while the encoder's file stays as it is.
+
+    Raises ModelNotFound, DamagedFile, CodecError.
+    """
+    from yuegguf.codec.onnx import OrtCodec
+
+    return _silence_code(OrtCodec, folder, threads, file_version(folder / "encoder.onnx"))
+
+
+@lru_cache(4)
+def _silence_code(opened: type[OrtCodec], folder: Path, threads: int, _version: FileVersion) -> int:
+    with closing(opened.open(folder, threads)) as codec:
+        return int(silence_codes(codec)[0])
 
 
 def stopping(progress: Progress, stop: threading.Event | None) -> Progress:

@@ -26,7 +26,7 @@ from yuegguf.song.folder import SongFolder
 from yuegguf.song.kept_part import KeptPart
 from yuegguf.song.markers import write_markers
 from yuegguf.song.record import Phase
-from yuegguf.song.recordings import encode_guide_track, silence_codes, track_index
+from yuegguf.song.recordings import encode_guide_track, track_index
 from yuegguf.song.state import finished_sections, where
 from yuegguf.stages import stage2
 from yuegguf.stages.batching import Place, StepGenerator
@@ -110,9 +110,7 @@ def _conditioning(folder: SongFolder, parts: EngineFactory, progress: Progress) 
 def _silence(folder: SongFolder, parts: EngineFactory) -> int:
     """The codec's code of silence; found once, then noted in song.json."""
     if folder.record.silence is None:
-        with closing(parts.codec()) as codec:
-            found = int(silence_codes(codec)[0])
-        folder.advance(folder.state, silence=found)
+        folder.advance(folder.state, silence=parts.silence())
     assert folder.record.silence is not None
     return folder.record.silence
 
