@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 KEPT = 200
-"""Events of a song that are kept."""
+"""Events of a song that are kept; those of its progress until it has ended."""
 PING_SECONDS = 15.0
 SONGS_KEPT = 1000
 """Songs whose events are kept."""
@@ -48,6 +48,8 @@ class EventHub:
         with self._lock:
             self._number += 1
             events = self._songs.pop(song, None) or deque(maxlen=KEPT)
+            if kind == "done":  # nobody asks how far it was, and a thousand songs' progress is 200 MB
+                events = deque((each for each in events if each.kind != "progress"), KEPT)
             self._songs[song] = events  # the song that changed last is the last in the dictionary
             events.append(SongEvent(self._number, kind, data))
             while len(self._songs) > SONGS_KEPT:

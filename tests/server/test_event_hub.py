@@ -1,0 +1,48 @@
+"""Events of songs: what is kept of them, and where a listener goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from yuegguf.server.events import KEPT, EventHub
+
+PROGRESS = {"phase": "draft", "done": 0.5}
+
+
+def heard(hub: EventHub, last: str = "") -> list[tuple[str, str]]:
+    """Id and kind of what a listener gets from a hub that is closed."""
+
+    async def collect() -> list[bytes]:
+        return [text async for text in hub.listen("song", last, {"status": "x"}, 0)]
+
+    events = [
+        dict(line.split(": ", 1) for line in text.decode().split("\n") if line)
+        for text in asyncio.run(collect())
+    ]
+    return [(event["id"], event["event"]) for event in events]
+
+
+def test_progress_is_forgotten_once_a_song_has_ended() -> None:
+    hub = EventHub()
+    hub.close()
+    boot = heard(hub)[0][0].partition("-")[0]
+    for _ in range(3):
+        hub.publish("song", "progress", PROGRESS)
+    hub.publish("song", "section", {"number": 1})
+    hub.publish("song", "progress", PROGRESS)
+    during = hub.after("song", f"{boot}-2")
+    assert during is not None
+    assert [event.kind for event in during] == ["progress", "section", "progress"]
+    hub.publish("song", "done", {"status": "succeeded"})
+    whole = heard(hub)
+    assert [kind for _, kind in whole] == ["status", "section", "done"]
+    assert [kind for _, kind in heard(hub, whole[1][0])] == ["done"]
+    assert [kind for _, kind in heard(hub, f"{boot}-5")] == ["status", "section", "done"]
+
+
+def test_a_song_keeps_its_newest_events_alone() -> None:
+    hub = EventHub()
+    for _ in range(KEPT + 5):
+        hub.publish("song", "progress", PROGRESS)
+    hub.close()
+    assert len(heard(hub)) == 1 + KEPT
