@@ -6,14 +6,16 @@ import datetime
 import shlex
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
+from yuegguf.cli._cluster_options import ClusterChoice
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show_problems
 from yuegguf.cli._queue import Entry, State, read_queue
@@ -23,6 +25,7 @@ from yuegguf.errors import Interrupted, RequestError, YueError, explained
 from yuegguf.measure.remaining import SONG_SHARES
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.scheduler import Scheduler
+from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.progress import Event, Progress, ProgressSum
 from yuegguf.song.folder import SongFolder
@@ -31,57 +34,123 @@ UNITS = 1000
 """Units of progress of a whole song."""
 
 
-def generate_queue(
-    output: Console,
-    command: click.Command,
-    file: Path,
-    *,
-    part: Part | None,
-    parallel: int,
-    stop_at: str | None,
-    strict: bool,
-) -> int:
+@dataclass(frozen=True)
+class QueueOptions:
+    """Options of `run` for a whole queue."""
+
+    part: Part | None
+    parallel: int
+    stop_at: str | None
+    strict: bool
+    cluster: ClusterChoice | None = None
+
+    def arguments(self) -> str:
+        """The options as they are written on the command line."""
+        words = ["--part", str(self.part)] if self.part is not None else []
+        words += ["--parallel", str(self.parallel)] if self.parallel > 1 else []
+        words += ["--strict"] if self.strict else []
+        return shlex.join([*words, *(self.cluster.arguments() if self.cluster else [])])
+
+
+def generate_queue(output: Console, command: click.Command, file: Path, options: QueueOptions) -> int:
     """Generate what is left of a queue, or of a part of it.
 
     Returns the exit code: 1 where songs failed, which stops no other, else EXIT_FAULT where a section is
     plainly wrong, or with `strict` lacks words. Raises RequestError before the first note where any song
     cannot be; Interrupted at `stop_at` and on Ctrl-C.
     """
-    until = clock(stop_at, datetime.datetime.now()) if stop_at else None
+    until, part = clock(options.stop_at, datetime.datetime.now()) if options.stop_at else None, options.part
     entries = read_queue(output, command, file)
+    entries = entries if part is None else part.of(entries)
     try:
         with (
             locked_queue(file, part),
+            machines(output, options, entries) as place,
             stop_on_signals(output) as stop,
             alarm(stop, until),
         ):
-            songs = QueueRun(
-                output, entries if part is None else part.of(entries), State(file, part), parallel, stop
-            )
+            songs = QueueRun(output, entries, State(file, part), place, stop)
             songs.scheduler.run()
-            return songs.report(strict)
+            return songs.report(options.strict)
     except Interrupted as error:
-        when = f"at {stop_at}" if until and datetime.datetime.now() >= until else "on request"
-        again = f"yuegguf run --queue {shlex.quote(str(file))}"
-        again += f" --part {part}" if part is not None else ""
-        again += f" --parallel {parallel}" if parallel > 1 else ""
-        again += " --strict" if strict else ""
+        when = f"at {options.stop_at}" if until and datetime.datetime.now() >= until else "on request"
+        again = f"yuegguf run --queue {shlex.quote(str(file))} {options.arguments()}".rstrip()
         raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
+
+
+class Runner(Protocol):
+    """A scheduler on this machine, or the driver of a cluster."""
+
+    def submit(self, *works: Any) -> None:
+        """Add a song, or the takes of one."""
+
+    def run(self) -> None:
+        """Work until every song has ended."""
+
+
+class Place(Protocol):
+    """The place where the songs of a queue are computed."""
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the songs are computed one after the other."""
+
+    def runner(self, stop: threading.Event, more: Callable[[], bool]) -> Runner:
+        """The runner of its works."""
+
+    def work(self, song: SongFolder, job: SongJob, progress: Progress, at_end: Callable[[Any], None]) -> Any:
+        """The work on a song."""
+
+
+@dataclass(frozen=True)
+class ThisMachine:
+    """The songs of a queue on this machine."""
+
+    parallel: int
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the songs are computed one after the other."""
+        return self.parallel == 1
+
+    def runner(self, stop: threading.Event, more: Callable[[], bool]) -> Runner:
+        """A scheduler."""
+        return Scheduler(self.parallel, stop, more)
+
+    def work(
+        self, song: SongFolder, job: SongJob, progress: Progress, at_end: Callable[[Any], None]
+    ) -> SongWork:
+        """The work on a song."""
+        return SongWork(song, job.models, job.compute, progress, at_end=at_end)
+
+
+@contextmanager
+def machines(output: Console, options: QueueOptions, entries: Sequence[Entry]) -> Iterator[Place]:
+    """The place that the options name, checked for the songs. Raises YueError."""
+    if options.cluster is None:
+        yield ThisMachine(options.parallel)
+        return
+    from yuegguf.cli._cluster import on_cluster
+
+    roots = sorted({entry.job.parent.absolute() for entry in entries})
+    with on_cluster(output, options.cluster, options.parallel, roots) as place:
+        yield place
 
 
 class QueueRun:
     """The songs of a queue on a scheduler, each begun when it can be computed, and their outcomes."""
 
     def __init__(
-        self, output: Console, entries: Sequence[Entry], state: State, parallel: int, stop: threading.Event
+        self, output: Console, entries: Sequence[Entry], state: State, place: Place, stop: threading.Event
     ) -> None:
         self._output, self._entries, self._state, self._stop = output, entries, state, stop
         self._left = deque(entries)
         self._folders: dict[int, Path] = {}
-        self._works: dict[int, list[SongWork]] = {}
+        self._works: dict[int, list[Any]] = {}
         self._errors: dict[int, YueError] = {}
-        self._progress = QueueProgress(output.progress, len(entries)) if parallel > 1 else None
-        self.scheduler = Scheduler(parallel, stop, self._begin_next)
+        self._place = place
+        self._progress = None if place.one_by_one else QueueProgress(output.progress, len(entries))
+        self.scheduler = place.runner(stop, self._begin_next)
 
     def _begin_next(self) -> bool:
         """Begin with the next song that can be; whether there is one."""
@@ -98,7 +167,7 @@ class QueueRun:
                 return True
         return False
 
-    def _begin(self, entry: Entry) -> list[SongWork]:
+    def _begin(self, entry: Entry) -> list[Any]:
         """Make the folder of a song, or of its takes, unless it is there; the works in it."""
         folder = self._state.folder(entry)
         if folder is None:
@@ -113,12 +182,8 @@ class QueueRun:
             self._output.display.begin(songs[0], len(songs), draft_only=drafts)
         sum_ = ProgressSum(self._part(entry), len(songs), "takes")
         return [
-            SongWork(
-                song,
-                entry.job.models,
-                entry.job.compute,
-                sum_.part(number, f"take {number}"),
-                at_end=partial(self._song_ended, entry),
+            self._place.work(
+                song, entry.job, sum_.part(number, f"take {number}"), partial(self._song_ended, entry)
             )
             for number, song in enumerate(songs, 1)
         ]
@@ -128,7 +193,7 @@ class QueueRun:
             return self._output.progress
         return partial(self._progress.show, entry.number, entry.title)
 
-    def _song_ended(self, entry: Entry, work: SongWork) -> None:
+    def _song_ended(self, entry: Entry, work: Any) -> None:
         """Report a song, or the last take of one, as soon as it has ended."""
         works = self._works[entry.number]
         if not all(each.ended for each in works):

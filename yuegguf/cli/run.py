@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yuegguf.api import songs as api
+from yuegguf.cli._cluster_options import ClusterChoice, cluster_options
 from yuegguf.cli._completion import SONG
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option("--stop-at", metavar="HH:MM", help="With --queue: stop at this time; run it again to go on.")
 @strict_option
+@cluster_options
 @laptop_options
 @pass_output
 def run(
@@ -63,6 +65,7 @@ def run(
     part: Part | None,
     stop_at: str | None,
     strict: bool,
+    cluster: ClusterChoice | None,
 ) -> int:
     """Generate a song of lyrics: a folder with mix, vocals and instrumental.
 
@@ -74,13 +77,11 @@ def run(
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
     if queue is not None:
-        from yuegguf.cli._queue_run import generate_queue
+        from yuegguf.cli._queue_run import QueueOptions, generate_queue
 
         command = _without_song_options()
-        return generate_queue(
-            output, command, queue, part=part, parallel=parallel, stop_at=stop_at, strict=strict
-        )
-    for name in ("stop_at", "parallel", "part"):
+        return generate_queue(output, command, queue, QueueOptions(part, parallel, stop_at, strict, cluster))
+    for name in ("stop_at", "parallel", "part", "cluster"):
         if was_given(name):
             raise click.UsageError(f"--{name.replace('_', '-')} belongs to --queue")
     from yuegguf.pipeline import takes

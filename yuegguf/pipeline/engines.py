@@ -25,6 +25,7 @@ from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress
 from yuegguf.song.encoding import EncodingMemory
 from yuegguf.song.recordings import silence_codes
+from yuegguf.stages.render import Renderer
 
 if TYPE_CHECKING:
     from yuegguf.codec.onnx import OrtCodec
@@ -49,6 +50,8 @@ class EngineFactory:
     snapshot_seconds: float
     room: Callable[[], EncodingMemory] = EncodingMemory
     """Memory that encoding recordings may use now."""
+    render: Renderer | None = None
+    """Renders stems elsewhere; None = here."""
 
 
 def engine_factory(

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import DamagedFile, StorageError
+from yuegguf.lm.protocol import TokenEngine
+from yuegguf.lm.vocab import Stage2Vocab
 from yuegguf.pipeline import draft_phase
 from yuegguf.pipeline.draft_phase import Conditioning, DraftWork
 from yuegguf.pipeline.engines import EngineFactory
 from yuegguf.pipeline.write_audio import file_extras, write_draft, write_song
+from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song import voices
@@ -30,6 +33,7 @@ from yuegguf.song.recordings import encode_guide_track, track_index
 from yuegguf.song.state import finished_sections, where
 from yuegguf.stages import stage2
 from yuegguf.stages.batching import Place, StepGenerator
+from yuegguf.stages.single_wave import refine_wave
 from yuegguf.stages.stage1_task import ForcedTrack
 from yuegguf.stages.stage2 import Chunk
 
@@ -192,6 +196,34 @@ def load_draft(folder: SongFolder) -> Draft:
     return Draft(codes0[:, span], span, tracks, kept if kept and kept.refined else None)
 
 
+@dataclass(frozen=True)
+class WavePlan:
+    """The waves of a song's refinement, as one machine would compute them."""
+
+    codes0: NDArray[np.int16]
+    """Codebook 0 [2, T] of the frames that are refined."""
+    tracks: tuple[int, ...]
+    rows: int
+    """Sequences of the engine, and chunks of a wave."""
+    waves: tuple[tuple[Chunk, ...], ...]
+    waves_to_do: tuple[int, ...]
+    """Numbers of the waves of which chunks are missing."""
+
+    def refine(self, wave: int, engine: TokenEngine, vocab: Stage2Vocab) -> dict[Chunk, NDArray[np.int16]]:
+        """Codes [8, frames] of a wave's chunks, by an engine of `rows` sequences. Raises EngineError."""
+        return refine_wave(self.codes0, wave, engine, vocab, self.tracks)
+
+
+def wave_plan(folder: SongFolder, plan: Plan, progress: Progress) -> WavePlan:
+    """The waves of a drafted song that is refined alone. Raises DamagedFile."""
+    draft = load_draft(folder)
+    rows = stage2.best_rows(draft.lengths, plan.stage2_rows, plan.step_effort)
+    done = _whole_chunks(folder, draft.codes0, draft.tracks, progress)
+    waves = tuple(tuple(wave) for wave in stage2.waves_of(draft.codes0, rows, draft.tracks))
+    to_do = tuple(number for number, wave in enumerate(waves) if not done.keys() >= set(wave))
+    return WavePlan(draft.codes0, tuple(draft.tracks), rows, waves, to_do)
+
+
 @contextmanager
 def refining(
     folder: SongFolder, draft: Draft, rows: int, parts: EngineFactory, progress: Progress
@@ -244,7 +276,7 @@ def _master(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Pha
     sections, extra = finished_sections(folder), file_extras(folder, codes.shape[2])
     output, title = folder.request.output, folder.title
     with closing(parts.codec()) as codec:
-        files = write_song(codes, codec, output, folder.path, title, progress, extra)
+        files = write_song(codes, codec, output, folder.path, title, progress, extra, renderer=parts.render)
     write_markers(folder)
     folder.advance(
         "master",

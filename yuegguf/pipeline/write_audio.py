@@ -23,6 +23,7 @@ from yuegguf.song.markers import cue_points, song_tags
 from yuegguf.song.recordings import track_index
 from yuegguf.song.state import finished_sections
 from yuegguf.stages import mastering, render
+from yuegguf.stages.render import Renderer
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,22 @@ def write_song(
     title: str,
     progress: Progress = silent,
     extra: FileExtras = FileExtras(),
+    *,
+    renderer: Renderer | None = None,
 ) -> list[Path]:
     """Codes [2, 8, T] → mix and stems in every format asked for; returns the files, mixes first.
+
+    The stems are rendered here, unless by `renderer`.
 
     Raises RequestError, CodecError, StorageError.
     """
     _check_frames(codes)
     recording = extra.recording
-    stems = render.render(codes, codec, progress, without=recording.track if recording else None)
+    without = recording.track if recording else None
+    if renderer is None:
+        stems = render.render(codes, codec, progress, without=without)
+    else:
+        stems = renderer(codes, codec, progress, without)
     waves = mastering.master(stems, output, recording)
     if waves.notice:
         progress(Event("master", 0, codes.shape[2], warning=waves.notice))

@@ -54,6 +54,8 @@ class Holder:
     """Name of the work for which the folder is held."""
     node: str = ""
     """Name of the machine, for people."""
+    machine: str = ""
+    """Id of the machine in its cluster."""
     beat: int = 0
     """Number of signs of life."""
     phase: str = ""
@@ -103,13 +105,15 @@ class HeldLease:
 
 
 @contextmanager
-def leased(folder: Path, unit: str, node: str, supersede: Lease | None = None) -> Iterator[HeldLease]:
+def leased(
+    folder: Path, unit: str, node: str, supersede: Lease | None = None, *, machine: str = ""
+) -> Iterator[HeldLease]:
     """Hold a song folder by a lease inside the block; every write below it looks first whether it still does.
 
     `supersede` is the lease of a process that is known to be gone, or gives no sign of life. Raises
     FolderBusy where there is another lease, StorageError.
     """
-    held = _take(folder, Holder(secrets.token_hex(8), unit, node), supersede)
+    held = _take(folder, Holder(secrets.token_hex(8), unit, node, machine), supersede)
     try:
         with fenced(folder, held.check):
             if supersede is not None:

@@ -88,6 +88,10 @@ def render(
     return stems
 
 
+Renderer = Callable[[NDArray[np.int16], AudioCodec, Progress, int | None], Stems]
+"""Takes codes [2, 8, T], the codec, a progress callback and the track that stays silent, as `render`."""
+
+
 def decode_codebook0(
     codes: NDArray[np.int16],
     codec: AudioCodec,

@@ -90,6 +90,12 @@ def distinct_lengths(codes0: NDArray[np.int16], tracks: Sequence[int] = BOTH_TRA
     return [chunk.frames for chunk in _distinct_longest_first(distinct_chunks(codes0, tracks))]
 
 
+def waves_of(codes0: NDArray[np.int16], rows: int, tracks: Sequence[int] = BOTH_TRACKS) -> list[list[Chunk]]:
+    """Distinct chunks of codebook 0 [2, T], the longest first, in waves of `rows`."""
+    work = _distinct_longest_first(distinct_chunks(codes0, tracks))
+    return [work[first : first + rows] for first in range(0, len(work), rows)]
+
+
 def best_rows(lengths: Sequence[int], most: int, effort: StepCost = cpu_step_cost) -> int:
     """The least number of sequences, at most `most`, that refines chunks of these lengths fastest."""
     longest_first = sorted(lengths, reverse=True)
@@ -152,10 +158,9 @@ class Refinement:
         """
         self._codes0, self._keep, self._progress = codes0, keep, progress
         self._first_equal = distinct_chunks(codes0, tracks)
-        work = _distinct_longest_first(self._first_equal)
+        self._waves = deque(waves_of(codes0, rows, tracks))
         self._finished = dict(done or {})
-        self._frames, self._total = 0, sum(chunk.frames for chunk in work)
-        self._waves = deque(work[first : first + rows] for first in range(0, len(work), rows))
+        self._frames, self._total = 0, sum(chunk.frames for wave in self._waves for chunk in wave)
         self._waiting: list[Chunk] = []
         """Chunks of this wave that have not begun."""
         self._running = 0

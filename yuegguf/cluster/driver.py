@@ -1,0 +1,345 @@
+"""The driver: it brings songs to their ends on the machines of a cluster, one unit after the other.
+
+A song is a folder and the phase that comes next. A unit is one phase of one song, or of several. The driver
+gives units to the cluster, and takes their reports; whatever becomes of a machine, a unit or the driver
+itself, the folders hold all that was achieved. Retries are counted here, and are few.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from yuegguf.cluster import control
+from yuegguf.cluster.cluster_song import ClusterSong
+from yuegguf.cluster.placement import COORDINATOR, need_of
+from yuegguf.cluster.unit import (
+    UNIT_PHASES,
+    Control,
+    Loss,
+    ModelPlaces,
+    Need,
+    Node,
+    Outcome,
+    Report,
+    Unit,
+    UnitSong,
+    unit_phase,
+)
+from yuegguf.errors import Interrupted, NotEnoughMemory, StorageError, YueError
+
+LOOK_SECONDS = 1.0
+"""Most seconds between two looks at the cluster."""
+MOST_FAILURES = 3
+"""Machines on which a song may fail before it has failed."""
+MOST_LOSSES = 10
+"""Units that may be lost under a song before it has failed."""
+SILENT_SECONDS = 30.0
+"""Seconds without a sign of life after which another's lease is taken over."""
+PLACE_SECONDS = 60.0
+"""Seconds that a unit waits for a machine that is large enough."""
+STOP_SECONDS = 30.0
+"""Most seconds that units have to stop; then they are ended, which loses nothing."""
+SPARE = 2
+"""Units in the cluster for each place in it, so that no machine waits for the driver."""
+
+
+class Backend(Protocol):
+    """The cluster: machines that run units."""
+
+    def nodes(self) -> list[Node]:
+        """The machines that are there now."""
+
+    def submit(self, unit: Unit, need: Need, refused: Collection[str]) -> None:
+        """Run a unit once on a machine whose id is not `refused`."""
+
+    def wait(self, seconds: float) -> list[tuple[str, Report | Loss]]:
+        """Names of units that have ended, with what became of them; waits for one at most so long."""
+
+    def kill(self, unit: str) -> None:
+        """End a unit at once; `wait` does not tell of it any more."""
+
+    def check(self, control: Control) -> dict[str, str]:
+        """Ids of the machines that cannot work on the songs beside a control folder → why."""
+
+
+@dataclass(frozen=True)
+class DriverOptions:
+    """Options of a driver."""
+
+    parallel: int = 1
+    places: ModelPlaces = field(default_factory=ModelPlaces)
+    spread: bool = False
+    card_bytes: int | None = None
+    """Memory of a GPU of the cluster; None = a unit takes a whole one."""
+    silent_seconds: float = SILENT_SECONDS
+    place_seconds: float = PLACE_SECONDS
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    """A unit in the cluster."""
+
+    songs: list[ClusterSong]
+    need: Need
+    refused: frozenset[str]
+
+
+class Driver:
+    """Songs on a cluster, in the manner of a `Scheduler`."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        options: DriverOptions,
+        stop: threading.Event | None = None,
+        more: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Setting `stop` ends all songs with Interrupted; `more` may submit another song when asked."""
+        self._backend, self._options = backend, options
+        self._stop, self._more = stop or threading.Event(), more
+        self.name = f"driver-{secrets.token_hex(4)}"
+        self._lock = threading.Lock()
+        self._songs: list[ClusterSong] = []
+        self._units: dict[str, _Submitted] = {}
+        """Units in the cluster."""
+        self._lost: set[str] = set()
+        """Units that are known to be gone."""
+        self.unfit: dict[str, str] = {}
+        """Machines that cannot work on any song → why."""
+        self._controls: dict[Path, Control] = {}
+        self._count = 0
+
+    def submit(self, *songs: ClusterSong) -> None:
+        """Add songs; any thread may call it, also during `run`."""
+        with self._lock:
+            self._songs += songs
+
+    @property
+    def songs(self) -> list[ClusterSong]:
+        """The songs that have not ended."""
+        with self._lock:
+            self._songs = [song for song in self._songs if not song.ended]
+            return list(self._songs)
+
+    def run(self) -> None:
+        """Work until every song has ended; see `ClusterSong.result`."""
+        try:
+            while not self._stop.is_set() and (self.songs or self._more()):
+                self.turn()
+            self._end()
+        finally:
+            for each in self._controls.values():
+                control.close_control(each)
+
+    def turn(self) -> None:
+        """Give units to the cluster, and take what has ended."""
+        for song in self.songs:
+            if song.phase == "done":
+                song.come_to("done")
+        self._submit_units()
+        for name, ended in self._backend.wait(LOOK_SECONDS):
+            self._take(name, ended)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Give up the units whose machines are gone or silent, also where the cluster does not say so."""
+        machines = {node.id for node in self._backend.nodes()}
+        now = self._options.clock()
+        for name, unit in list(self._units.items()):
+            looks = [song.look(machines, self._options.silent_seconds, now) for song in unit.songs]
+            if reason := next(filter(None, looks), ""):
+                self._backend.kill(name)
+                self._take(name, Loss(reason))
+
+    def check_machines(self, root: Path) -> dict[str, str]:
+        """Ids of the machines that cannot work on songs in a folder → why; they get none.
+
+        Raises StorageError where no machine can.
+        """
+        nodes = self._backend.nodes()
+        self.unfit |= self._backend.check(self._control(root))
+        reasons = {node.id: self.unfit[node.id] for node in nodes if node.id in self.unfit}
+        if nodes and len(reasons) == len(nodes):
+            control.close_control(self._controls.pop(root))
+            raise StorageError(
+                f"no machine of the cluster can work on songs in {root}: {next(iter(reasons.values()))}",
+                "mount the same storage at the same path on every machine",
+            )
+        return reasons
+
+    def _end(self) -> None:
+        """Stop the units that are left, and end the songs."""
+        for each in self._controls.values():
+            control.ask_to_stop(each)
+        until = self._options.clock() + STOP_SECONDS
+        while self._units and self._options.clock() < until:
+            for name, ended in self._backend.wait(LOOK_SECONDS):
+                self._take(name, ended)
+        for name in list(self._units):
+            self._backend.kill(name)
+        for song in self.songs:
+            song.fail(Interrupted("stopped"))
+
+    # Units
+
+    def _submit_units(self) -> None:
+        nodes = [node for node in self._backend.nodes() if node.id not in self.unfit]
+        self._recall(nodes)
+        most = SPARE * max(1, sum(max(1, int(node.cpus)) for node in nodes))
+        while len(self._units) < most and not self._stop.is_set():
+            songs = self._next_songs()
+            if songs:
+                self._submit(songs, nodes)
+            elif not self._more():
+                break
+
+    def _recall(self, nodes: Sequence[Node]) -> None:
+        """Take back the units that wait for machines that are gone."""
+        for name, unit in list(self._units.items()):
+            if not any(node.holds(unit.need) and node.id not in unit.refused for node in nodes):
+                self._backend.kill(name)
+                del self._units[name]
+                self._lost.add(name)
+                for song in unit.songs:
+                    song.unit = ""
+
+    def _next_songs(self) -> list[ClusterSong]:
+        """Songs for the next unit, those of the later phases first."""
+        now = self._options.clock()
+        ready = [song for song in self.songs if song.is_ready(now)]
+        if not ready:
+            return []
+        lead = max(ready, key=lambda song: UNIT_PHASES.index(unit_phase(song.phase)))
+        phase = unit_phase(lead.phase)
+        if lead.in_trouble or self._options.parallel == 1 or phase == "master":  # alone
+            return [lead]
+        alike = [
+            song
+            for song in ready
+            if unit_phase(song.phase) == phase and song.load == lead.load and not song.in_trouble
+        ]
+        return alike[: self._options.parallel]
+
+    def _submit(self, songs: Sequence[ClusterSong], nodes: Sequence[Node]) -> None:
+        """Submit a unit of those of the songs whose folders are free; the others wait."""
+        phase, options = unit_phase(songs[0].phase), self._options
+        parts: dict[ClusterSong, UnitSong] = {}
+        for song in songs:
+            free, lease = song.free_lease(self._lost, options.silent_seconds, options.clock())
+            if free:
+                parts[song] = UnitSong(str(song.path), self._control(song.root), lease, song.refine)
+            else:
+                song.wait(LOOK_SECONDS, options.clock)
+        if not parts:
+            return
+        spread = options.spread and len(parts) == 1 and phase != "draft"
+        need = need_of([song.plan for song in parts], songs[0].facts, phase, options.card_bytes)
+        if spread:
+            need = COORDINATOR
+        if not self._placed(list(parts), need, nodes):
+            return
+        self._count += 1
+        unit = Unit(
+            f"{self.name}/{self._count}",
+            phase,
+            tuple(parts.values()),
+            songs[0].compute,
+            options.parallel,
+            options.places,
+            spread,
+            options.card_bytes,
+        )
+        refused = frozenset({*self.unfit, *(node for song in parts for node in song.refused)})
+        self._units[unit.name] = _Submitted(list(parts), need, refused)
+        for song in parts:
+            song.unit = unit.name
+        self._backend.submit(unit, need, refused)
+
+    def _control(self, root: Path) -> Control:
+        if root not in self._controls:
+            self._controls[root] = control.open_control(root, self.name)
+        return self._controls[root]
+
+    def _placed(self, songs: Sequence[ClusterSong], need: Need, nodes: Sequence[Node]) -> bool:
+        """Whether a machine can hold the unit; where none can for too long, or all have failed, songs end."""
+        able = [node for node in nodes if node.holds(need)]
+        for song in songs:
+            left = [node for node in able if node.id not in song.refused]
+            if left:
+                song.unplaced_since = None
+                continue
+            now = self._options.clock()
+            if song.unplaced_since is None:
+                song.unplaced_since = now
+            if song.refused and able:  # it has failed on all of them
+                song.fail(song.last_error)
+            elif now - song.unplaced_since >= self._options.place_seconds:
+                song.fail(self._too_small(need))
+            else:
+                song.wait(LOOK_SECONDS, self._options.clock)
+        return all(song.unplaced_since is None for song in songs)
+
+    def _too_small(self, need: Need) -> YueError:
+        gpus = f" and {need.gpus:g} GPUs" if need.gpus else ""
+        unfit = next(iter(self.unfit.values()), "")
+        return NotEnoughMemory(
+            f"no machine of the cluster has {need.cpus:g} cores, {need.memory / 2**30:.1f} GiB{gpus} for it"
+            + (f" ({unfit})" if unfit else ""),
+            "use fewer --threads, --max-memory, or add machines",
+        )
+
+    # Reports
+
+    def _take(self, name: str, ended: Report | Loss) -> None:
+        unit = self._units.pop(name, None)
+        if unit is None:  # it was given up before
+            return
+        songs = {str(song.path): song for song in unit.songs}
+        for song in unit.songs:
+            song.unit = ""
+        if isinstance(ended, Loss):
+            self._lost.add(name)
+            for song in unit.songs:
+                self._take_loss(song, ended.reason)
+            return
+        for outcome in ended.outcomes:
+            self._take_outcome(songs[outcome.folder], outcome, ended.node)
+
+    def _take_loss(self, song: ClusterSong, reason: str) -> None:
+        song.losses += 1
+        if song.cancelled:
+            song.fail(Interrupted("stopped"))
+        elif song.losses >= MOST_LOSSES:
+            song.fail(
+                YueError(
+                    f"{song.losses} machines or processes ended while they worked on it ({reason})",
+                    "look for a lack of memory; everything so far is kept",
+                )
+            )
+
+    def _take_outcome(self, song: ClusterSong, outcome: Outcome, node: str) -> None:
+        for text in outcome.warnings:
+            song.warn(text)
+        error = outcome.error.error(song.path) if outcome.error else None
+        if outcome.kind == "done" and outcome.phase != song.phase:
+            song.come_to(outcome.phase)
+        elif outcome.kind == "unfit" and error is not None:
+            self.unfit[node] = error.message
+        elif outcome.kind == "busy":
+            song.wait(LOOK_SECONDS, self._options.clock)
+        elif outcome.kind == "interrupted":
+            if song.cancelled:
+                song.fail(Interrupted("stopped"))
+            elif not self._stop.is_set():
+                self._take_loss(song, "a unit was stopped")
+        else:
+            song.note_failure(node, error or YueError("it stays in its phase", "report it"))
+            if len(song.refused) >= MOST_FAILURES:
+                song.fail(song.last_error)

@@ -1,0 +1,48 @@
+"""Resources that a unit asks of a machine, from the plans of its songs; pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from yuegguf.cluster.unit import Need, UnitPhase
+from yuegguf.planning.plan import Plan, StageFacts, most_rows
+from yuegguf.planning.together import RENDER_BYTES
+
+SHARES = 100
+"""Shares of a card that units are given: so many units of one hundredth each fit on one."""
+COORDINATOR = Need(0.0, 512 * 2**20)
+"""Need of a unit whose waves and stems other machines compute; it waits for them."""
+
+
+def need_of(
+    plans: Sequence[Plan], facts: StageFacts, phase: UnitPhase, card_bytes: int | None = None
+) -> Need:
+    """Cores, memory and GPUs of a unit whose songs have these plans and share their models.
+
+    `card_bytes` is the memory of a GPU of the cluster: a unit takes the share of it that its layers need, or
+    several; None = a whole GPU.
+    """
+    cpus = float(max(plan.threads for plan in plans))
+    if phase == "master":
+        return Need(cpus, RENDER_BYTES)
+    if phase == "draft":
+        longest, model = max(plans, key=lambda plan: plan.n_ctx), facts.stage1
+        load = replace(longest.stage1(), rows=sum(plan.stage1_rows for plan in plans))
+    else:
+        most, model = max(most_rows(plan) for plan in plans), facts.stage2
+        together = min(most, sum(plan.stage2_rows for plan in plans))
+        load = replace(plans[0].stage2(), rows=max(together, *(plan.stage2_rows for plan in plans)))
+    beside = RENDER_BYTES if len(plans) > 1 and phase == "refine" else 0  # audio of songs that are done
+    return Need(cpus, load.own_bytes(model) + beside, gpu_share(load.gpu_bytes(model), card_bytes))
+
+
+def gpu_share(needed: int, card_bytes: int | None) -> float:
+    """GPUs that layers of so many bytes need, as Ray counts them: a share of one, or a whole number."""
+    if not needed:
+        return 0.0
+    if card_bytes is None:
+        return 1.0
+    share = needed / card_bytes
+    return math.ceil(share * SHARES) / SHARES if share <= 1 else float(math.ceil(share))

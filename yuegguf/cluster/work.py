@@ -1,0 +1,162 @@
+"""The work of a machine on a unit: by leases, with a report at its end. It never raises."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from yuegguf.cluster.control import check_control, is_cancelled, is_stopped
+from yuegguf.cluster.node_models import models_on_node
+from yuegguf.cluster.spreading import Helpers, SongPart, spread
+from yuegguf.cluster.unit import PHASES_OF, Outcome, Report, Unit, UnitSong, error_facts
+from yuegguf.errors import FolderBusy, Interrupted, StorageError
+from yuegguf.pipeline.scheduler import Scheduler
+from yuegguf.pipeline.song_work import SongWork
+from yuegguf.progress import Event
+from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.lease import HeldLease, leased
+from yuegguf.song.state import where
+
+BEAT_SECONDS = 2.0
+"""Seconds between two signs of life."""
+
+
+@dataclass
+class _Active:
+    """A song that this process holds."""
+
+    song: UnitSong
+    held: HeldLease
+    work: SongWork
+    event: Event = field(default_factory=lambda: Event("", 0, 0))
+    warnings: list[str] = field(default_factory=list)
+    lost: bool = False
+
+    def beat(self) -> None:
+        """Give a sign of life, with the progress; a song that is lost or to be stopped is cancelled."""
+        event = self.event
+        try:
+            self.held.beat(event.phase, event.done, event.total, event.note)
+        except FolderBusy:
+            self.lost = True
+            self.work.cancel()
+        except StorageError:  # a full disk, of which the work itself speaks
+            pass
+        if is_cancelled(self.song.control, Path(self.song.folder)):
+            self.work.cancel()
+
+
+def run_unit(unit: Unit, node: str, name: str, helpers: Helpers | None = None) -> Report:
+    """Work on a unit on the machine with this id and name until its songs have ended the phase.
+
+    `helpers` are the other machines, for a song that is spread.
+    """
+    stop = threading.Event()
+    outcomes: list[Outcome] = []
+    with ExitStack() as held:
+        active: list[_Active] = []
+        for song in unit.songs:
+            try:
+                check_control(song.control)
+            except StorageError as error:
+                outcomes.append(Outcome(song.folder, "unfit", error=error_facts(error)))
+                continue
+            try:
+                active.append(held.enter_context(_entered(unit, song, node, name)))
+            except Exception as error:
+                outcomes.append(_failure(song, error))
+        if active:
+            with _beating(active, stop):
+                _work_on(unit, active, stop, helpers)
+            outcomes += [_outcome(each) for each in active]
+    return Report(node, tuple(outcomes))
+
+
+@contextmanager
+def _entered(unit: Unit, song: UnitSong, node: str, name: str) -> Iterator[_Active]:
+    """A song that is held and claimed, with its work. Raises YueError."""
+    folder = SongFolder.open(Path(song.folder))
+    with (
+        leased(folder.path, unit.name, name, song.supersede, machine=node) as held,
+        folder.claimed(by_lease=True),
+    ):
+        models = models_on_node(folder, unit.places)
+        active: list[_Active] = []
+
+        def report(event: Event) -> None:
+            for each in active:
+                if event.warning:
+                    each.warnings.append(event.warning)
+                else:
+                    each.event = event
+
+        early = _without_draft if song.refine else _as_it_was
+        work = SongWork(folder, models, unit.compute, report, early, only=PHASES_OF[unit.phase])
+        active.append(_Active(song, held, work))
+        yield active[0]
+
+
+def _work_on(unit: Unit, active: list[_Active], stop: threading.Event, helpers: Helpers | None) -> None:
+    scheduler = Scheduler(unit.parallel, stop)
+    for each in active:
+        if unit.spread and helpers is not None:
+            part = SongPart(
+                each.song.folder, each.song.control, unit.compute, unit.places, card_bytes=unit.card_bytes
+            )
+            spread(each.work, helpers, part, stop)
+        scheduler.submit(each.work)
+    scheduler.run()
+
+
+@contextmanager
+def _beating(active: list[_Active], stop: threading.Event) -> Iterator[None]:
+    """Give signs of life for the songs inside the block, and pass on what the driver asks."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            for each in active:
+                with suppress(Exception):  # the next sign may come through
+                    each.beat()
+            if is_stopped(active[0].song.control):
+                stop.set()
+
+    thread = threading.Thread(target=beat, name="signs-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _outcome(active: _Active) -> Outcome:
+    """Outcome of a song that has ended here."""
+    try:
+        active.work.result()
+        ended = Outcome(active.song.folder, "done", where(active.work.folder))
+    except Exception as error:
+        ended = _failure(active.song, error)
+    if active.lost and ended.kind == "interrupted":
+        ended = replace(ended, kind="busy")
+    return replace(ended, warnings=tuple(active.warnings))
+
+
+def _failure(song: UnitSong, error: Exception) -> Outcome:
+    if isinstance(error, FolderBusy):
+        return Outcome(song.folder, "busy", error=error_facts(error))
+    if isinstance(error, Interrupted):
+        return Outcome(song.folder, "interrupted", error=error_facts(error))
+    return Outcome(song.folder, "failed", error=error_facts(error))
+
+
+def _without_draft(before: PreviewOptions) -> PreviewOptions:
+    return replace(before, draft="")
+
+
+def _as_it_was(before: PreviewOptions) -> PreviewOptions:
+    return before
