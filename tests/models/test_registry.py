@@ -13,7 +13,7 @@ from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
 from platformdirs.windows import Windows
 
-from yuegguf.errors import ModelNotFound
+from yuegguf.errors import ModelNotFound, RequestError
 from yuegguf.models import registry
 from yuegguf.models.registry import (
     find_entry,
@@ -140,7 +140,6 @@ def test_a_published_repositorys_name_is_an_id(name: str, tmp_path: Path) -> Non
             "Q4_K_M",
             "en-cot is not installed as Q4_K_M, only as Q6_K, Q8_0; get it with: yuegguf pull en-cot:Q4_K_M",
         ),
-        ("en", None, f"there is no model called en; known: nano, {', '.join(IDS)}"),
         ("{root}/x.gguf", None, "there is no model file {root}/x.gguf; see: yuegguf models list"),
         ("some/folder", None, "there is no model file some/folder; see: yuegguf models list"),
     ],
@@ -152,6 +151,12 @@ def test_what_is_not_there_is_reported_with_the_way_to_it(
     with pytest.raises(ModelNotFound) as caught:
         find_gguf(name.format(root=tmp_path), quant, tmp_path)
     assert str(caught.value) == sentence.format(root=tmp_path)
+
+
+def test_a_name_of_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as caught:
+        find_gguf("en", None, tmp_path)
+    assert str(caught.value) == f"there is no model called en; known: nano, {', '.join(IDS)}"
 
 
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ def status(output: Console, /, song: Path) -> None:
     \b
     yuegguf songs status songs/inspiring-female-pop-1a2b3c
     """
+    from yuegguf.song.folder import SongFolder
+
+    SongFolder.open(song)  # no song at all is another failure than a damaged one
     summary = summarise(song)
     if summary.problem:
         raise DamagedFile(summary.problem, f"list the others with: yuegguf songs list {song.parent}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from yuegguf.errors import Interrupted, ModelNotFound, RequestError, YueError
 from yuegguf.files.atomic import storage_errors
+from yuegguf.files.kinds import explain_absence
 from yuegguf.files.reading import paths_in
 from yuegguf.lm import header
 from yuegguf.lm.gguf_parts import part_paths
@@ -46,6 +47,9 @@ def files_of_name(name: str, root: Path, best: bool = False) -> list[Path]:
         return nano_files()
     if name.endswith((".gguf", ".onnx")) or ("/" in name and Path(name).exists()):
         path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
+        if not os.path.exists(path):
+            missing = ModelNotFound(f"there is no file {path}", "see: yuegguf models list")
+            raise explain_absence(path, missing)
         return sorted(path.glob("*.onnx")) if path.is_dir() else [path]
     entry, quant = entry_and_type(name)
     found = _installed(entry, root, quant)

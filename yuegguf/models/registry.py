@@ -213,13 +213,13 @@ def installed_codec(root: Path) -> Path | None:
 def find_gguf(name: str, quant: str | None, root: Path) -> Path:
     """A .gguf path, or the installed file of a model id or of a published repository's name.
 
-    Raises ModelNotFound saying how to get it.
+    Raises ModelNotFound saying how to get it, RequestError for a name of no model.
     """
     try:
         name = find_entry(name).id
-    except RequestError as error:
+    except RequestError:
         if not (name.endswith(".gguf") or os.sep in name):
-            raise ModelNotFound(error.message, error.hint) from error
+            raise
         path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
         if not path.is_file():
             missing = ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
