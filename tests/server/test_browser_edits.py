@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsing import DRAFT, Server, chromium, create, download, opened, serving, state
+from browsing import DRAFT, Server, chromium, create, download, opened, remember, serving, state, tone
 
 SONG = {**DRAFT, "options": {**DRAFT["options"], "straight": True}}
 LONGEST = {**DRAFT, "lyrics": "[verse]\nla la la\n\n" * 30, "options": {"segment_seconds": 150}}
@@ -87,3 +87,21 @@ def test_a_preview_is_played_while_it_grows(browser: Any, server: Server) -> Non
         assert float(page.get_by_label("Position").input_value()) > 0
         page.get_by_role("button", name="Stop").click()
         state(page, "Stopped")
+
+
+def test_a_song_is_made_to_a_track_and_in_a_style(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        for kind, part, stored in (
+            ("To my vocals", "vocal_stem", "track.npz"),
+            ("Style of one file", "ref", "reference.npz"),
+        ):
+            remember(page)
+            page.get_by_role("button", name=kind).click()
+            page.locator(f"#file-{part}").set_input_files(tone("mine.wav", 2))
+            page.get_by_text("mine.wav").wait_for()
+            page.get_by_role("button", name="Draft it").click()
+            page.wait_for_url("**/#/song/**")
+            state(page, "Draft")
+            assert (server.songs / page.url.rpartition("/")[2] / stored).is_file()
+            page.go_back()
+            page.get_by_role("button", name="Remove mine.wav").click()

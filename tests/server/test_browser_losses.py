@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsing import DRAFT, LYRICS, Server, chromium, create, opened, remember, serving, state
+from browsing import DRAFT, LYRICS, Server, chromium, create, opened, remember, serving, state, tone
 
 LONG = {**DRAFT, "options": {**DRAFT["options"], "segment_seconds": 10}}
 LONGEST = {**LONG, "lyrics": "[verse]\nla la la\n\n" * 30, "options": {"segment_seconds": 150}}
@@ -34,10 +32,8 @@ def test_what_is_written_survives_a_reload_and_shows_in_another_tab(browser: Any
         page.get_by_label("Tags: what should it sound like?").fill("jazz")
         page.get_by_label("Tags: what should it sound like?").press("Enter")
         page.get_by_label("Paste lyrics").fill(LYRICS)
-        page.get_by_role("button", name="One file").click()
-        page.locator("#file-ref").set_input_files(
-            {"name": "mine.wav", "mimeType": "audio/wav", "buffer": tone(40)}
-        )
+        page.get_by_role("button", name="Style of one file").click()
+        page.locator("#file-ref").set_input_files(tone("mine.wav", 40))
         page.get_by_text("Uses 0:00 to 0:30 of 0:40").wait_for()
         page.get_by_label("Window begins at").fill("7")
         page.reload()
@@ -49,17 +45,6 @@ def test_what_is_written_survives_a_reload_and_shows_in_another_tab(browser: Any
         other.locator(".section-card textarea").first.fill("new words")
         page.locator(".section-card textarea").first.wait_for()
         page.wait_for_function("document.querySelector('.section-card textarea').value === 'new words'")
-
-
-def tone(seconds: int) -> bytes:
-    """A WAV of silence."""
-    found = io.BytesIO()
-    with wave.open(found, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8000)
-        file.writeframes(b"\0\0" * 8000 * seconds)
-    return found.getvalue()
 
 
 def test_a_song_goes_on_without_the_network(browser: Any, server: Server) -> None:

@@ -167,11 +167,13 @@ def requests() -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for text in MODULES.values():
         for method, path in re.findall(r'ask\("(GET|POST|DELETE)", [`"]([^`"]+)[`"]', text):
-            found.add((method, f"/{path}".partition("?")[0]))
+            found.add((method, "/" + re.sub(r"\$\{.*?\)\}", "X", path).partition("?")[0]))
         for method, rest in re.findall(r'ask\("(GET|POST|DELETE)", songPath\([\w.]+(?:, "(\w+)")?\)', text):
             found.add((method, f"/v1/songs/X/{rest}".rstrip("/")))
         for verb in re.findall(r'\bpost\("(\w+)"', text):
             found.add(("POST", f"/v1/songs/X/{verb}"))
+        for path in re.findall(r"\bpost\(`([^`]+)`", text):
+            found.add(("POST", "/" + re.sub(r"\$\{(?:\w+|.*?\))\}", "X", path)))
     return found
 
 
@@ -182,7 +184,8 @@ def test_every_request_of_it_is_a_route(client: Client) -> None:
     }
     verbs = ("cancel", "resume", "refine", "keep", "move", "extend", "render")
     assert {("POST", f"/v1/songs/X/{verb}") for verb in verbs} <= requests()
-    assert len(requests()) >= 14
+    assert {("POST", f"/v1/models/X/{verb}") for verb in ("pull", "verify")} <= requests()
+    assert len(requests()) >= 20
     assert requests() <= routes
 
 

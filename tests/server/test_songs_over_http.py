@@ -122,6 +122,7 @@ def test_takes_are_drafted_and_kept(client: Client) -> None:
     sections = [each["data"] for each in seen if each["event"] == "section"]
     assert sorted((each["take"], each["number"]) for each in sections) == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert found["takes"] == [f"{song}:take-1", f"{song}:take-2"]
+    assert (found["title"], client.song(found["takes"][1])["title"]) == ("pop", "pop, take 2")
     take = client.song(found["takes"][1])
     assert [file["name"] for file in take["files"]] == ["draft.wav", "preview.wav"]
     assert client("POST", f"/v1/songs/{song}/keep", {"takes": [3]}).code == "bad_request"

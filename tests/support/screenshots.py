@@ -28,7 +28,7 @@ Walking through the silence, counting every star
 SONG = {
     "tags": ["pop", "piano", "uplifting", "female", "airy vocal"],
     "lyrics": VERSES,
-    "options": {"segment_seconds": 12, "seed": 7, "name": "One step behind"},
+    "options": {"segment_seconds": 7, "seed": 7, "name": "One step behind"},
 }
 LONG = 600_000
 """Most milliseconds that a picture waits for its song."""

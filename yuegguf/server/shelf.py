@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,8 @@ MEDIA_TYPES = {
     ".opus": "audio/ogg",
     ".m4a": "audio/mp4",
 }
+TAKE_TITLE = re.compile(r", take \d+$")
+"""End of the title of a take, behind that of its song."""
 Link = Callable[[str], str]
 """Path of a song's file below the server → URL that a player can open without a header."""
 
@@ -127,7 +130,7 @@ def song_json(
     body = {
         "id": song,
         "object": "song",
-        "title": lead.title,
+        "title": TAKE_TITLE.sub("", lead.title) if takes else lead.title,
         "status": _status(job, summaries),
         "task": task_name(job),
         "phase": lead.state,

@@ -22,7 +22,7 @@ export function laneView(lane, player, alternatives, actions) {
   const solo = make("button", { type: "button", class: "letter", "aria-pressed": "false", "aria-label": t("solo.lane", { lane: lane.label }), title: t("solo"), onclick: () => press("solo") }, t("solo.letter"));
   const gain = make("input", { type: "range", min: LEAST_GAIN, max: MOST_GAIN, step: 0.5, value: 0, "aria-label": t("gain.lane", { lane: lane.label }) });
   const db = make("span", { class: "db" });
-  const pick = button(lane.label, () => player.choose(lane.id), { kind: "pick", "aria-pressed": "false" });
+  const pick = button(lane.label, () => player.choose(lane.id), { kind: "small pick", "aria-pressed": "false" });
   const sync = () => set(settings);
   gain.addEventListener("input", () => { settings.gain = Number(gain.value); sync(); });
   gain.addEventListener("dblclick", () => { gain.value = 0; settings.gain = 0; sync(); });

@@ -1,12 +1,13 @@
 // The screen Machine: memory and disk, the worker, and the models.
 
 import { ask, hasKey, storeKey } from "./api.js";
-import { button, card, doing, make } from "./dom.js";
+import { button, card, make } from "./dom.js";
+import { modelsCard } from "./models.js";
 import { t } from "./strings.js";
 import { size } from "./units.js";
 
 export async function machineScreen(main, props, signal) {
-  const [models, health] = await Promise.all([ask("GET", "v1/models", undefined, {}, signal), ask("GET", "health", undefined, {}, signal)]);
+  const [models, health] = await Promise.all([modelsCard(props, signal), ask("GET", "health", undefined, {}, signal)]);
   if (signal.aborted) return;
   const { machine } = props;
   const gauge = (name, free, all) => make("div", { class: "gauge" }, make("span", { class: "label", id: `gauge-${name}` }, t(`machine.${name}`)),
@@ -23,12 +24,5 @@ export async function machineScreen(main, props, signal) {
       gauge("memory", machine.memory_free, machine.memory),
       make("p", { class: "hint" }, t("machine.disk.free", { free: size(machine.disk_free) })),
       hasKey() && button(t("key.forget"), () => { storeKey(""); location.reload(); }, { kind: "small" })),
-    card(t("models"), make("ul", { class: "models" }, models.data.map(modelRow)))));
-}
-
-function modelRow(model) {
-  const types = model.types.map((each) => t("model.type", { type: each.type, size: size(each.bytes) })).join(", ");
-  return make("li", {}, make("div", { class: "song-words" }, make("strong", {}, model.id),
-    make("p", { class: "meta" }, make("span", { class: `pill ${model.installed ? "done" : ""}` }, t(model.installed ? "model.installed" : "model.missing")),
-      make("span", {}, [model.about, model.language, types].filter(Boolean).join(" · ")))));
+    models));
 }

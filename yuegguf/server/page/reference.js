@@ -1,4 +1,5 @@
-// The style reference: one recording, both tracks of one, or a saved voice, with a window of its seconds.
+// Recordings of a song: a style reference (one file, both tracks of one, or a saved voice) with a window of its
+// seconds, or a track to which the other one is generated.
 
 import { button, choice, field, iconButton, make, say } from "./dom.js";
 import { Player, decode } from "./player.js";
@@ -7,14 +8,15 @@ import { t } from "./strings.js";
 import { clock, size } from "./units.js";
 import { drawPeaks, keepDrawn, peaksOf } from "./waveform.js";
 
-const PARTS = { none: [], one: ["ref"], two: ["vocal_ref", "inst_ref"], voice: [] };
+const PARTS = { none: [], one: ["ref"], two: ["vocal_ref", "inst_ref"], voice: [], vocal_stem: ["vocal_stem"], inst_stem: ["inst_stem"] };
+const STEMS = ["vocal_stem", "inst_stem"];
 const POINTS = 600;
 
 /** The editor of a reference. `value` has its kind, files, start and voice. */
 export function referenceEditor(props, saved, files, signal, changed) {
   const state = { kind: saved.kind in PARTS ? saved.kind : "none", start: saved.start ?? props.defaults.ref_start, voice: saved.voice ?? "", files };
   const window_ = props.defaults.ref_end - props.defaults.ref_start;
-  const kinds = ["none", "one", "two", ...(props.voices.length ? ["voice"] : [])].map((kind) => [kind, t(`reference.${kind}`)]);
+  const kinds = ["none", "one", "two", ...(props.voices.length ? ["voice"] : []), ...STEMS].map((kind) => [kind, t(`reference.${kind}`)]);
   const body = make("div", { class: "reference-body" });
   let shown = null; // ends the waveforms of the kind that is shown
 
@@ -31,7 +33,7 @@ export function referenceEditor(props, saved, files, signal, changed) {
     signal.addEventListener("abort", () => shown.abort(), { once: true });
     body.replaceChildren(...(state.kind === "voice" ? [voices()] : []),
       ...PARTS[state.kind].map((part) => drop(part)),
-      ...(PARTS[state.kind].some((part) => state.files[part]) ? [windowOf(PARTS[state.kind].find((part) => state.files[part]))] : []));
+      ...(!STEMS.includes(state.kind) && PARTS[state.kind].some((part) => state.files[part]) ? [windowOf(PARTS[state.kind].find((part) => state.files[part]))] : []));
   }
 
   function voices() {
@@ -123,8 +125,9 @@ export function referenceEditor(props, saved, files, signal, changed) {
   show();
   const box = make("div", {}, make("p", { class: "hint" }, t("reference.about")), choice(t("reference.title"), kinds, state.kind, choose), body);
   box.value = () => ({
+    stem: STEMS.includes(state.kind),
     body: state.kind === "voice" ? { voice: state.voice }
-      : PARTS[state.kind].length ? { ref_start: state.start, ref_end: state.start + window_ } : {},
+      : STEMS.includes(state.kind) ? {} : PARTS[state.kind].length ? { ref_start: state.start, ref_end: state.start + window_ } : {},
     files: Object.fromEntries(PARTS[state.kind].filter((part) => state.files[part]).map((part) => [part, state.files[part]])),
     missing: PARTS[state.kind].filter((part) => !state.files[part]),
   });

@@ -20,9 +20,10 @@ export function makeStage(lanes, { sections, alternatives, actions, chosen }, si
   const views = lanes.map((lane) => laneView(lane, player, alternatives, actions));
   const growing = lanes.some((lane) => lane.growing);
   const files = new Map(lanes.filter((lane) => lane.growing).map((lane) => [lane.id, new GrowingFile(songPath(lane.song, `audio/${lane.name}`))]));
-  let loaded = null, lengths = 0, wanted = false;
+  let loaded = null, lengths = 0, wanted = false, picked = 0, shown = "";
   player.growing = growing;
   if (alternatives) player.choose(lanes[0]?.id ?? null);
+  for (const view of views) view.show();
 
   const blocks = make("ol", { class: "blocks", "aria-label": t("sections") });
   const toggle = iconButton("play", t("play"), () => start(), { class: "icon-button play", "aria-keyshortcuts": "Space" });
@@ -96,18 +97,24 @@ export function makeStage(lanes, { sections, alternatives, actions, chosen }, si
 
   function showSections(found) {
     sections = found;
+    const key = JSON.stringify([picked, sections]), focused = [...blocks.children].findIndex((item) => item.contains(document.activeElement));
+    if (key === shown) return;
+    shown = key;
     blocks.replaceChildren(...sections.map((section, n) => {
       const label = known(`label.${section.label.toLowerCase()}`, section.label);
       const length = section.seconds ?? section.limit;
       const words = section.seconds == null ? t("block.planned", { n: n + 1, label, length: Math.round(length) })
         : t("block.done", { n: n + 1, label, start: clock(section.start), length: Math.round(length) });
-      const item = make("li", {}, make("button", { type: "button", class: `block ${section.state}`, "aria-label": section.fault ? t("block.fault", { words }) : words, title: words, onclick: () => {
+      const item = make("li", {}, make("button", { type: "button", class: `block ${section.state}`, "aria-current": n === picked ? "true" : null, "aria-label": section.fault ? t("block.fault", { words }) : words, title: words, onclick: () => {
         if (section.start != null) seek(section.start);
+        picked = n;
+        showSections(sections);
         chosen(n);
       } }, make("span", {}, label)));
       item.style.setProperty("flex-grow", length);
       return item;
     }));
+    blocks.children[focused]?.firstChild.focus();
     for (const view of views) view.scale(axis());
   }
 

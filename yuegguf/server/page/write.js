@@ -32,11 +32,15 @@ export async function writeScreen(main, props, signal) {
   const warnings = make("ul", { class: "warnings", "aria-label": t("warnings"), hidden: true });
   const submit = make("button", { class: "button primary big" });
 
-  const body = () => ({ genre: (draft.tags ?? []).join(" "), lyrics: draft.lyrics ?? "", ...options.value(), ...reference.value().body });
+  function body() {
+    const { segment_seconds, instrumental, a_cappella, ...facts } = options.value();
+    const lengths = reference.value().stem ? {} : { segment_seconds, instrumental, a_cappella }; // a track decides these
+    return { genre: (draft.tags ?? []).join(" "), lyrics: draft.lyrics ?? "", ...facts, ...lengths, ...reference.value().body };
+  }
 
   function ready() {
     if (!draft.tags?.length) return t("write.need.tags");
-    if (!draft.lyrics?.trim() && draft.options?.track !== "instrumental") return t("write.need.lyrics");
+    if (!draft.lyrics?.trim() && draft.options?.track !== "instrumental" && !reference.value().stem) return t("write.need.lyrics");
     return reference.value().missing.length ? t("write.need.reference") : "";
   }
 
@@ -46,6 +50,7 @@ export async function writeScreen(main, props, signal) {
     checking = new AbortController();
     const missing = ready();
     if (missing) return tell(missing);
+    if (!draft.lyrics?.trim() && reference.value().stem) return tell(t("write.stem"));
     if (!summary.firstChild) tell(t("write.checking"));
     const { voice, ref_start, ref_end, ...facts } = body(); // the recordings are sent with the song alone
     try {
