@@ -10,8 +10,9 @@ import re
 import shutil
 import socket
 import threading
+import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from test_songs_over_http import multipart
 from yuegguf.server import access, slow_clients
 from yuegguf.server.access import same_text
 from yuegguf.server.dispatcher import Deliver
+from yuegguf.server.problems import without_folder
 from yuegguf.server.worker import WorkerFacts
 
 KEY = "a key of the test"
@@ -137,19 +139,35 @@ def test_pictures_and_pages_are_no_recordings(client: Client, name: str) -> None
     assert not list(client.songs.parent.rglob("x.*"))
 
 
-def test_a_zip_that_unpacks_to_a_great_size_is_refused(client: Client) -> None:
+def zip_bomb() -> bytes:
+    """Three kilobytes for each megabyte of zeros."""
     packed = io.BytesIO()
     with (
         zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("codes.npy", "w") as file,
     ):
         for _ in range(64):
-            file.write(bytes(4 << 20))
-    bomb = packed.getvalue()
-    assert len(bomb) < 1 << 20
+            file.write(bytes(1 << 20))
+    return packed.getvalue()
+
+
+def npy_bomb() -> bytes:
+    """An array of a petabyte, as its header says."""
+    header = "{'descr': '<i8', 'fortran_order': False, 'shape': (8, 15625000000000), }".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(64)
+
+
+@pytest.mark.parametrize("bomb", [zip_bomb, npy_bomb])
+def test_codes_that_unpack_to_a_great_size_are_refused(client: Client, bomb: Callable[[], bytes]) -> None:
     before = sum(path.stat().st_size for path in client.songs.rglob("*") if path.is_file())
-    body, kind = multipart({"request": b"{}", "codes": bomb}, "codes.npz")
-    assert 400 <= client("POST", "/v1/codec/decode", body, content_type=kind).status < 500
+    body, kind = multipart({"request": b"{}", "vtrack": bomb()}, "codes.npy")
+    tracemalloc.start()
+    answer = client("POST", "/v1/codec/decode", body, content_type=kind)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answer.status in (400, 409, 422), answer.body
+    assert str(client.songs) not in answer.body.decode()  # where the server's files are is nobody's business
+    assert most < 16 << 20
     after = sum(path.stat().st_size for path in client.songs.rglob("*") if path.is_file())
     assert after - before < 1 << 20
 
@@ -252,3 +270,29 @@ def test_a_song_with_a_colon_in_its_name_goes_on_after_a_restart(tmp_path: Path)
     with served(songs, IdleWorker) as client:
         assert client.song("one:two")["status"] in ("queued", "processing")
         assert client("GET", "/v1/songs/one").status == 404
+
+
+def test_sentences_do_not_say_where_the_songs_are(client: Client) -> None:
+    song = client.create()
+    (client.songs / song / "song.json").write_text("{")
+    answers = [client("GET", f"/v1/songs/{song}"), client("GET", f"/v1/songs/{song}/project")]
+    for answer in answers:
+        assert f"{song}/song.json" in answer.json["error"]["message"]
+        assert str(client.songs) not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("/srv/songs/a/song.json is damaged", "a/song.json is damaged"),
+        ("/srv/songs/.uploads/0a1b/x.npy is a zip", "x.npy is a zip"),
+        ("unzip it: -d /srv/songs/.uploads/0a1b", "unzip it: -d the folder"),
+        ("/srv/songs is full", "the folder is full"),
+        ("/srv/songs2/a, /srv", "/srv/songs2/a, /srv"),
+    ],
+)
+def test_a_folder_is_left_out_of_a_sentence(given: str, shown: str) -> None:
+    assert without_folder({"message": given, "hint": ""}, Path("/srv/songs")) == {
+        "message": shown,
+        "hint": "",
+    }

@@ -26,7 +26,7 @@ from yuegguf.server import (
 from yuegguf.server.access import Access
 from yuegguf.server.cog_input import PredictionBody
 from yuegguf.server.predictions import Predictions
-from yuegguf.server.problems import HttpProblem, error_json, status_of
+from yuegguf.server.problems import HttpProblem, error_json, status_of, without_folder
 from yuegguf.server.service import Service
 from yuegguf.server.song_input import ExtendInput, KeepInput, MoveInput, RetakeInput, SongInput, StemsInput
 from yuegguf.server.task_input import INPUTS
@@ -92,11 +92,12 @@ def _page_file(name: str) -> Response:
     return FileResponse(folder / name, media_type=media_type, headers={"Cache-Control": "no-cache"})
 
 
-def failure(_request: Request, error: Exception) -> Response:
-    """An error as JSON, with the sentence of the command line."""
+def failure(request: Request, error: Exception) -> Response:
+    """An error as JSON, with the sentence of the command line but without the place of the songs' folder."""
     known = explained(error)
     headers = known.headers if isinstance(known, HttpProblem) else {}
-    return JSONResponse({"error": error_json(known)}, status_of(known), headers)
+    facts = without_folder(error_json(known), request.app.state.service.settings.songs)
+    return JSONResponse({"error": facts}, status_of(known), headers)
 
 
 def refusal(_request: Request, error: Exception) -> Response:

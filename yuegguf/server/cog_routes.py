@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from yuegguf.errors import YueError
 from yuegguf.server.cog_input import PredictionBody, version_json
 from yuegguf.server.predictions import DEFAULT_MODEL, Predictions
-from yuegguf.server.problems import HttpProblem, error_json, status_of
+from yuegguf.server.problems import HttpProblem, error_json, status_of, without_folder
 from yuegguf.server.requests import JsonBody, body_of
 from yuegguf.server.song_input import read_body
 from yuegguf.server.waiting import wait_for_end
@@ -30,10 +30,12 @@ class CogRoute(APIRoute):
             try:
                 return await handler(request)
             except YueError as error:
-                detail = "; ".join(filter(None, (error.message, error.hint)))
+                songs = request.app.state.service.settings.songs
+                shown = without_folder(error_json(error), songs)
+                detail = "; ".join(filter(None, (shown["message"], shown["hint"])))
                 facts = {"title": "Request refused", "status": status_of(error), "detail": detail}
                 headers = error.headers if isinstance(error, HttpProblem) else {}
-                return JSONResponse({"error": error_json(error), **facts}, status_of(error), headers)
+                return JSONResponse({"error": shown, **facts}, status_of(error), headers)
 
         return handle
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from yuegguf.errors import (
@@ -54,6 +56,17 @@ def error_json(error: YueError) -> dict[str, Any]:
         "code": code,
         "exit_code": error.exit_code,
     }
+
+
+def without_folder(facts: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """An error's JSON object whose sentences name files without this folder, or that of uploads in it."""
+    above = re.compile(rf"{re.escape(str(folder))}(?:/\.uploads(?:/[0-9a-f]+)?)?(?:(/)|(?![^\s,;:)]))")
+
+    def shown(match: re.Match[str]) -> str:
+        return "" if match[1] else "the folder"
+
+    texts = {name: above.sub(shown, facts[name]) for name in ("message", "hint") if facts.get(name)}
+    return {**facts, **texts}
 
 
 def _found(error: YueError) -> tuple[int, str]:

@@ -20,7 +20,7 @@ from yuegguf.exchange.zip_bundle import without_paths
 from yuegguf.files import typed_json
 from yuegguf.request.valid_text import is_valid_text
 from yuegguf.server.jobs import Job
-from yuegguf.server.problems import HttpProblem
+from yuegguf.server.problems import HttpProblem, without_folder
 from yuegguf.server.timeline import timeline_of
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE_NAME
@@ -144,7 +144,7 @@ def song_json(
         "faults": lead.faults or {},
         "progress": progress,
         "warnings": json.loads(job.warnings) if job else [],
-        "error": _error(job, lead),
+        "error": _error(job, lead, folder.parent),
         "files": [] if takes else _files(where, folder, link),
         "takes": [f"{song}:{path.name}" for path in takes],
         "urls": {"get": where, **{name: f"{where}/{name}" for name in ("events", "cancel", "resume")}},
@@ -176,11 +176,11 @@ def _status(job: Job | None, summaries: list[SongSummary]) -> str:
     return job.state if job is not None and job.state in ("failed", "canceled") else "interrupted"
 
 
-def _error(job: Job | None, summary: SongSummary) -> dict[str, Any] | None:
+def _error(job: Job | None, summary: SongSummary, above: Path) -> dict[str, Any] | None:
     if summary.problem:
-        return {"message": summary.problem, "code": "damaged_file"}
+        return without_folder({"message": summary.problem, "code": "damaged_file"}, above)
     found: dict[str, Any] | None = json.loads(job.error) if job and job.error else None
-    return found
+    return None if found is None else without_folder(found, above)
 
 
 def _files(where: str, folder: Path, link: Link) -> list[dict[str, Any]]:
