@@ -152,3 +152,24 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(commands: Commands, tmp_path
     assert not list(root.glob("*.gguf"))
     hub.faults = []
     assert commands.run("--models-dir", root, "pull", "en-cot") == 0
+
+
+def test_ctrl_c_and_term_at_any_call(commands: Commands, tmp_path: Path) -> None:
+    """Each stops with a sentence and an exit code of its own, leaves nothing half, and the next pull ends."""
+    clean, root = tmp_path / "clean", tmp_path / "models"
+    calls = commands.program.calls(ANY, "--models-dir", clean, "pull", *WANTED)
+    expected, draw, codes = contents(clean), random.Random(7), Counter[int]()
+    for number in (signal.SIGINT, signal.SIGTERM) * 3:
+        moment = Moment(draw.randrange(1, calls // 2), signal=number)
+        result = commands.program.run("--models-dir", root, "pull", *WANTED, moment=moment)
+        codes[result.code] += 1
+        assert result.code in (0, 75, 130), result
+        assert "Traceback" not in result.err
+        check_whole(root, expected) if root.exists() else None
+        if result.code == 0:
+            shutil.rmtree(root)
+        else:
+            assert result.err.splitlines()[-1].startswith("stopped"), result
+    assert codes[75] + codes[130] > 2, codes
+    assert commands.run("--models-dir", root, "pull", *WANTED) == 0
+    assert contents(root) == expected
