@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from yuegguf.files.hashing import fingerprint
 from yuegguf.models.resolve import ModelChoice, resolve
 from yuegguf.pipeline.create import warn_each
 from yuegguf.pipeline.song_models import describe, describe_loras
@@ -10,7 +9,7 @@ from yuegguf.progress import Progress, silent
 from yuegguf.request.fit import SectionFit, section_fit
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Reference, SongRequest
-from yuegguf.song.voices import existing_voice_path
+from yuegguf.song.voices import voice_fingerprint
 
 
 def check_lyrics(request: SongRequest, *, progress: Progress = silent) -> tuple[SectionFit, ...]:
@@ -36,5 +35,5 @@ def model_fingerprints(
     for number, lora in enumerate(describe_loras(found), 1):
         known[f"lora {number}"] = f"{lora.fingerprint}*{lora.scale!r}"
     if reference is not None and reference.voice is not None:
-        known["voice"] = fingerprint(existing_voice_path(reference.voice))
+        known["voice"] = voice_fingerprint(reference.voice)
     return known

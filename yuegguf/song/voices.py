@@ -23,6 +23,7 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
 from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
 from yuegguf.files.atomic import storage_errors
+from yuegguf.files.hashing import fingerprint
 from yuegguf.files.reading import paths_in
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.models import registry
@@ -114,7 +115,7 @@ def save_voice(voice: Voice, folder: Path | None = None, replace: bool = False) 
 
 def load_voice(name: str, folder: Path | None = None) -> Voice:
     """Read a voice. Raises RequestError when there is none of this name, DamagedFile."""
-    path = existing_voice_path(name, folder)
+    path = _existing_path(name, folder)
     with _damaged_voice(path, name):
         arrays = load_arrays(path, ("codes", "facts"), MAX_VOICE_BYTES)
         check_codes(arrays["codes"], (None,), path.name)
@@ -146,16 +147,20 @@ def voice_names(folder: Path | None = None) -> list[str]:
     return [path.stem for path in paths_in(folder or registry.voices_dir(), "*.npz")]
 
 
+def voice_fingerprint(name: str) -> str:
+    """Fingerprint of a voice's file. Raises RequestError when there is none of this name."""
+    return fingerprint(_existing_path(name, None))
+
+
 def remove_voice(name: str, folder: Path | None = None) -> Path:
     """Delete a voice; songs that use it keep their own copy. Raises RequestError, StorageError."""
-    path = existing_voice_path(name, folder)
+    path = _existing_path(name, folder)
     with storage_errors(path):
         path.unlink()
     return path
 
 
-def existing_voice_path(name: str, folder: Path | None = None) -> Path:
-    """Path of a saved voice. Raises RequestError when there is none of this name."""
+def _existing_path(name: str, folder: Path | None) -> Path:
     path = voice_path(name, folder)
     if not os.path.isfile(path):  # unlike is_file, never raises
         raise RequestError(f"there is no voice called {name} in {path.parent}", "see: yuegguf voice list")
