@@ -19,7 +19,7 @@ from yuegguf.server.problems import HttpProblem
 from yuegguf.server.service import Service, digest_of
 from yuegguf.server.settings import MAX_FILES, MAX_JSON_BODY
 from yuegguf.server.shelf import Link
-from yuegguf.server.song_input import RECORDINGS, STEMS
+from yuegguf.server.song_input import FILES
 
 SUFFIX = re.compile(r"\.(?:wav|flac|mp3|ogg|opus|m4a|aac|aif|aiff)", re.IGNORECASE)
 """Endings of recordings; others are left out, and the content decides."""
@@ -149,7 +149,7 @@ class FormBody:
 TheService = Annotated[Service, Depends(_service)]
 TheLink = Annotated[Any, Depends(_link)]
 JsonBody = Annotated[bytes, Depends(_json_body)]
-TheSongBody = Annotated[FormBody, form_body(*RECORDINGS, *STEMS)]
+TheSongBody = Annotated[FormBody, form_body(*FILES)]
 
 
 def body_of(kind: str, *files: str, plain: bool = True) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,7 +29,6 @@ from yuegguf.server.song_check import checked
 from yuegguf.server.song_input import ExtendInput
 from yuegguf.server.song_parsing import ParsedSong
 from yuegguf.server.tasks import TASK_PREFIX
-from yuegguf.song.library import remove_songs
 
 RETRY_SECONDS = 30
 """Seconds after which a client is asked to try again while the queue is full."""
@@ -288,27 +286,8 @@ class Service:
             raise HttpProblem(409, "not_waiting", "the song does not wait in the queue", "see its status")
         self.store.move(song, position)
 
-    def delete(self, song: str) -> None:
-        """Delete a song with all its files, its takes too. Raises YueError where it is in work."""
-        folder = self.shelf.path(song)
-        if any(job.state == "processing" for job in self._rows_of(song)):
-            raise HttpProblem(409, "in_work", "the song is being generated", "cancel it first")
-        songs = takes.of(folder) or [self.shelf.open(song)]
-        rows = self._rows_of(song)
-        for row in rows:
-            if row.state == "queued":
-                self.store.change(row.song, "canceled")
-        remove_songs(songs)
-        with storage_errors(folder):
-            if folder.is_dir() and not any(folder.iterdir()):  # that of takes
-                folder.rmdir()
-        self.store.delete([row.song for row in rows])
-        for row in rows:
-            if row.uploads:
-                shutil.rmtree(self.settings.uploads / row.uploads, ignore_errors=True)
-            self.hub.publish(row.song, "done", {"status": "deleted", "error": None})
-
-    def _rows_of(self, song: str) -> list[Job]:
+    def rows_of(self, song: str) -> list[Job]:
+        """The rows of a song and of its takes."""
         return [job for job in self.store.all() if job.song == song or job.song.startswith(f"{song}:")]
 
     @contextmanager

@@ -14,6 +14,7 @@ from yuegguf.codec.protocol import Track
 from yuegguf.pipeline.extend import ExtendRequest
 from yuegguf.request.preview_options import DraftFiles
 from yuegguf.request.song_request import (
+    MAX_TAKES,
     Format,
     MixMode,
     SongRequest,
@@ -27,6 +28,10 @@ RECORDINGS = ("ref", "vocal_ref", "inst_ref")
 """Names of the parts of a multipart request that hold recordings of a reference."""
 STEMS: Mapping[str, Track] = {"vocal_stem": "vocal", "inst_stem": "instrumental"}
 """Name of the part with a recorded track, to which the other one is generated → the track."""
+COVER = "cover"
+"""Name of the part with a picture for the files' tags."""
+FILES = (*RECORDINGS, *STEMS, COVER)
+"""Names of all parts with files that a request for a song may have."""
 MOST_TAKES = 16
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -48,6 +53,8 @@ class SongInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     segment_seconds: float = 30.0
     seed: Seed | None = None
     """None = random."""
+    take: Annotated[int, Meta(ge=0, le=MAX_TAKES)] = 0
+    """Number of the only take to make of those that the seed gives; 0 = a song by itself."""
     candidates: Annotated[int, Meta(ge=1, le=MOST_TAKES)] = 1
     """Takes; several are drafts of which `keep` finishes some."""
     cfg: tuple[float, float] = (1.5, 1.2)

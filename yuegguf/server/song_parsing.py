@@ -16,7 +16,7 @@ from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import WORDLESS, GuideTrack, Output, Reference, SongRequest
 from yuegguf.request.valid_text import is_valid_text
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.song_input import DEFAULTS, STEMS, SongInput, sure_seed
+from yuegguf.server.song_input import COVER, DEFAULTS, STEMS, SongInput, sure_seed
 from yuegguf.song.recordings import stems_request
 from yuegguf.song.voices import VOICE_NAME
 
@@ -37,7 +37,7 @@ class ParsedSong:
 
 
 def parse_song(body: SongInput, choice: ModelChoice, recordings: Mapping[str, Path]) -> ParsedSong:
-    """The song that a body asks for; `recordings` are files by RECORDINGS.
+    """The song that a body asks for; `recordings` are uploaded files by FILES.
 
     Raises RequestError, HttpProblem.
     """
@@ -45,10 +45,20 @@ def parse_song(body: SongInput, choice: ModelChoice, recordings: Mapping[str, Pa
         raise HttpProblem(
             422, "bad_request", "instrumental and a_cappella leave no track", "choose one of them"
         )
+    if body.take and body.candidates > 1:
+        raise HttpProblem(
+            422, "bad_request", "take is one take and candidates are several", "leave one of them out"
+        )
     if body.name is not None and not is_valid_text(body.name):
         raise HttpProblem(422, "bad_request", "the name is not text", "pass UTF-8 text")
     preview = PreviewOptions(body.draft, body.preview_seconds)
-    request = _song_request(body, recordings)
+    cover = recordings.get(COVER)
+    if cover is not None and not body.tags:
+        raise HttpProblem(422, "bad_request", "the cover has no effect without tags", "leave it out")
+    others = {part: path for part, path in recordings.items() if part != COVER}
+    request = replace(_song_request(body, others), take=body.take)
+    if cover is not None:
+        request = replace(request, output=replace(request.output, cover=str(cover)))
     return ParsedSong(
         request, chosen_models(body.model, body.quant, choice), preview, body.name, body.candidates
     )

@@ -17,14 +17,14 @@ from starlette.background import BackgroundTask
 
 from yuegguf.api.files import export_song
 from yuegguf.exchange.zip_bundle import write_zip
+from yuegguf.server.deletion import delete_song
 from yuegguf.server.peaks import peaks_of
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.requests import JsonBody, TheLink, TheService, TheSongBody, body_of
 from yuegguf.server.service import Idempotency, Service
 from yuegguf.server.shelf import MEDIA_TYPES, project_json
 from yuegguf.server.song_input import (
-    RECORDINGS,
-    STEMS,
+    FILES,
     ExtendInput,
     KeepInput,
     MoveInput,
@@ -38,7 +38,7 @@ from yuegguf.song.folder import SongFolder
 router = APIRouter(prefix="/v1")
 
 
-@router.post("/check", openapi_extra=body_of("SongInput", *RECORDINGS, *STEMS))
+@router.post("/check", openapi_extra=body_of("SongInput", *FILES))
 def check(service: TheService, body: TheSongBody) -> dict[str, Any]:
     """Check a song without generating it: sections, fit, time, memory."""
     with body.stored(service.settings.uploads) as (name, files):
@@ -49,7 +49,7 @@ def check(service: TheService, body: TheSongBody) -> dict[str, Any]:
                 shutil.rmtree(service.settings.uploads / name, ignore_errors=True)
 
 
-@router.post("/songs", status_code=202, openapi_extra=body_of("SongInput", *RECORDINGS, *STEMS))
+@router.post("/songs", status_code=202, openapi_extra=body_of("SongInput", *FILES))
 async def create(
     service: TheService,
     link: TheLink,
@@ -159,9 +159,9 @@ def export(
 
 
 @router.delete("/songs/{song}")
-def delete(service: TheService, song: str) -> dict[str, Any]:
-    """Delete a song with all its files."""
-    service.delete(song)
+def delete(service: TheService, song: str, force: bool = False) -> dict[str, Any]:
+    """Delete a song with all its files; with ?force=true also where others have put files into its folder."""
+    delete_song(service, song, force=force)
     return {"id": song, "object": "song", "deleted": True}
 
 
