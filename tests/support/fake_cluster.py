@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from yuegguf.cluster.cluster_song import ClusterSong
-from yuegguf.cluster.driver import Driver, DriverOptions
+from yuegguf.cluster.driver import Driver
+from yuegguf.cluster.driver_options import DriverOptions
 from yuegguf.cluster.unit import Control, Loss, Need, Node, Outcome, Report, Unit, UnitSong, error_facts
 from yuegguf.errors import EngineError, FolderBusy
 from yuegguf.models.resolve import nano_models
@@ -50,7 +51,7 @@ def take_phase(unit: Unit, song: UnitSong) -> Outcome:
                 folder.advance("master")
             elif where(folder) == unit.phase == "master":
                 (folder.path / "mix.wav").write_bytes(b"sound")
-                folder.advance("master", files=("mix.wav",))
+                folder.advance("done", files=("mix.wav",))
             return Outcome(song.folder, "done", "done" if unit.phase == "master" else where(folder))
     except FolderBusy as error:
         return Outcome(song.folder, "busy", error=error_facts(error))

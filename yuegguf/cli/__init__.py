@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         **{name: name for name in ("refine", "extend", "stems", "takes", "songs", "render")},
         "bundle": "render",
         "serve": "serve",
+        "cluster": "cluster",
     },
     "Words, voices, codes": {
         **{name: name for name in ("lyrics", "voice", "plot", "encode")},

@@ -11,8 +11,10 @@ from typing import Any
 
 from yuegguf.cli._cluster_options import ClusterChoice
 from yuegguf.cli._console import Console
+from yuegguf.cluster.backend import Backend
 from yuegguf.cluster.cluster_song import ClusterSong
-from yuegguf.cluster.driver import Backend, Driver, DriverOptions
+from yuegguf.cluster.driver import Driver
+from yuegguf.cluster.driver_options import DriverOptions
 from yuegguf.cluster.ray_backend import RayBackend, connected
 from yuegguf.cluster.unit import ModelPlaces
 from yuegguf.pipeline.song_job import SongJob

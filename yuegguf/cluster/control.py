@@ -13,16 +13,52 @@ import secrets
 import shutil
 import time
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yuegguf.cluster.unit import Control
-from yuegguf.errors import StorageError
+from yuegguf.errors import DamagedFile, StorageError
+from yuegguf.files import typed_json
 from yuegguf.files.atomic import replacing, storage_errors
 
 CLUSTER_FOLDER = ".cluster"
 TOKEN_FILE, STOP_FILE, CANCEL_PREFIX, DRIVER_FILE = "token", "stop", "cancel-", "driver.json"
 OLD_SECONDS = 86400.0
 """Age at which the control folder of a driver that was killed is removed."""
+
+
+@dataclass(frozen=True)
+class DriverFacts:
+    """Content of driver.json."""
+
+    name: str
+    host: str
+    machines: int
+    """Machines that can work on its songs."""
+    unfit: dict[str, str]
+    """Ids of those that cannot → why."""
+    left: int
+    """Songs that it has begun and that have not ended."""
+    failed: dict[str, str]
+    """Folders of songs that have failed → why."""
+    age: float = 0.0
+    """Seconds since it was written, by this machine's clock."""
+
+
+def write_driver(control: Control, facts: DriverFacts) -> None:
+    """Write driver.json; a full disk only makes it old."""
+    with suppress(StorageError), replacing(Path(control.folder) / DRIVER_FILE) as beside:
+        beside.write_bytes(typed_json.encode(facts))
+
+
+def read_drivers(songs: Path) -> list[DriverFacts]:
+    """Facts of the drivers that work on songs in a folder, by name; one that cannot be read is left out."""
+    found = []
+    for file in sorted((songs / CLUSTER_FOLDER).glob(f"*/{DRIVER_FILE}")):
+        with suppress(OSError, DamagedFile):
+            facts = typed_json.read_file(file, DriverFacts, "start the driver again")
+            found.append(replace(facts, age=max(0.0, round(time.time() - file.stat().st_mtime, 1))))
+    return found
 
 
 def open_control(songs: Path, driver: str) -> Control:

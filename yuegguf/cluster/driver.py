@@ -8,21 +8,21 @@ itself, the folders hold all that was achieved. Retries are counted here, and ar
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
-import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from yuegguf.cluster import control
+from yuegguf.cluster.backend import Backend
 from yuegguf.cluster.cluster_song import ClusterSong
+from yuegguf.cluster.driver_options import DriverOptions
 from yuegguf.cluster.placement import COORDINATOR, need_of
 from yuegguf.cluster.unit import (
     UNIT_PHASES,
     Control,
     Loss,
-    ModelPlaces,
     Need,
     Node,
     Outcome,
@@ -39,47 +39,12 @@ MOST_FAILURES = 3
 """Machines on which a song may fail before it has failed."""
 MOST_LOSSES = 10
 """Units that may be lost under a song before it has failed."""
-SILENT_SECONDS = 30.0
-"""Seconds without a sign of life after which another's lease is taken over."""
-PLACE_SECONDS = 60.0
-"""Seconds that a unit waits for a machine that is large enough."""
 STOP_SECONDS = 30.0
 """Most seconds that units have to stop; then they are ended, which loses nothing."""
+REPORT_SECONDS = 5.0
+"""Seconds between two writes of driver.json."""
 SPARE = 2
 """Units in the cluster for each place in it, so that no machine waits for the driver."""
-
-
-class Backend(Protocol):
-    """The cluster: machines that run units."""
-
-    def nodes(self) -> list[Node]:
-        """The machines that are there now."""
-
-    def submit(self, unit: Unit, need: Need, refused: Collection[str]) -> None:
-        """Run a unit once on a machine whose id is not `refused`."""
-
-    def wait(self, seconds: float) -> list[tuple[str, Report | Loss]]:
-        """Names of units that have ended, with what became of them; waits for one at most so long."""
-
-    def kill(self, unit: str) -> None:
-        """End a unit at once; `wait` does not tell of it any more."""
-
-    def check(self, control: Control) -> dict[str, str]:
-        """Ids of the machines that cannot work on the songs beside a control folder → why."""
-
-
-@dataclass(frozen=True)
-class DriverOptions:
-    """Options of a driver."""
-
-    parallel: int = 1
-    places: ModelPlaces = field(default_factory=ModelPlaces)
-    spread: bool = False
-    card_bytes: int | None = None
-    """Memory of a GPU of the cluster; None = a unit takes a whole one."""
-    silent_seconds: float = SILENT_SECONDS
-    place_seconds: float = PLACE_SECONDS
-    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)
@@ -114,7 +79,9 @@ class Driver:
         self.unfit: dict[str, str] = {}
         """Machines that cannot work on any song → why."""
         self._controls: dict[Path, Control] = {}
-        self._count = 0
+        self._count, self._next_report = 0, 0.0
+        self._failed: dict[str, str] = {}
+        """Folders of songs that have failed → why."""
 
     def submit(self, *songs: ClusterSong) -> None:
         """Add songs; any thread may call it, also during `run`."""
@@ -147,6 +114,23 @@ class Driver:
         for name, ended in self._backend.wait(LOOK_SECONDS):
             self._take(name, ended)
         self._watch()
+        self._report()
+
+    def _report(self) -> None:
+        """Write driver.json now and then."""
+        if self._options.clock() < self._next_report:
+            return
+        self._next_report = self._options.clock() + REPORT_SECONDS
+        machines = sum(node.id not in self.unfit for node in self._backend.nodes())
+        for root, each in self._controls.items():
+            failed = {
+                folder: why for folder, why in self._failed.items() if Path(folder).is_relative_to(root)
+            }
+            left = sum(song.root == root for song in self.songs)
+            host = socket.gethostname()
+            control.write_driver(
+                each, control.DriverFacts(self.name, host, machines, dict(self.unfit), left, failed)
+            )
 
     def _watch(self) -> None:
         """Give up the units whose machines are gone or silent, also where the cluster does not say so."""
@@ -185,7 +169,13 @@ class Driver:
         for name in list(self._units):
             self._backend.kill(name)
         for song in self.songs:
-            song.fail(Interrupted("stopped"))
+            self._fail(song, Interrupted("stopped"))
+
+    def _fail(self, song: ClusterSong, error: YueError) -> None:
+        """End a song with an error."""
+        if not isinstance(error, Interrupted):
+            self._failed[str(song.path)] = error.message
+        song.fail(error)
 
     # Units
 
@@ -279,9 +269,9 @@ class Driver:
             if song.unplaced_since is None:
                 song.unplaced_since = now
             if song.refused and able:  # it has failed on all of them
-                song.fail(song.last_error)
+                self._fail(song, song.last_error)
             elif now - song.unplaced_since >= self._options.place_seconds:
-                song.fail(self._too_small(need))
+                self._fail(song, self._too_small(need))
             else:
                 song.wait(LOOK_SECONDS, self._options.clock)
         return all(song.unplaced_since is None for song in songs)
@@ -315,13 +305,14 @@ class Driver:
     def _take_loss(self, song: ClusterSong, reason: str) -> None:
         song.losses += 1
         if song.cancelled:
-            song.fail(Interrupted("stopped"))
+            self._fail(song, Interrupted("stopped"))
         elif song.losses >= MOST_LOSSES:
-            song.fail(
+            self._fail(
+                song,
                 YueError(
                     f"{song.losses} machines or processes ended while they worked on it ({reason})",
                     "look for a lack of memory; everything so far is kept",
-                )
+                ),
             )
 
     def _take_outcome(self, song: ClusterSong, outcome: Outcome, node: str) -> None:
@@ -336,10 +327,10 @@ class Driver:
             song.wait(LOOK_SECONDS, self._options.clock)
         elif outcome.kind == "interrupted":
             if song.cancelled:
-                song.fail(Interrupted("stopped"))
+                self._fail(song, Interrupted("stopped"))
             elif not self._stop.is_set():
                 self._take_loss(song, "a unit was stopped")
         else:
             song.note_failure(node, error or YueError("it stays in its phase", "report it"))
             if len(song.refused) >= MOST_FAILURES:
-                song.fail(song.last_error)
+                self._fail(song, song.last_error)

@@ -7,6 +7,7 @@ batch as on one machine, so its codes are the same where the processors are.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,6 +140,7 @@ class _Spreading:
         jobs: list[Job] = [WaveJob(self._part, left, wave) for wave in left.waves_to_do]
         if len(jobs) < 2:  # then it is computed here
             return
+        begun = time.monotonic()
         total = sum(chunk.frames for wave in left.waves for chunk in wave)
         done = total - sum(chunk.frames for wave in left.waves_to_do for chunk in left.waves[wave])
         for _, codes in self._answers(
@@ -148,6 +150,7 @@ class _Spreading:
                 work.folder.save_chunk(chunk.track, chunk.start, refined)
                 done += chunk.frames
             work.progress(Event("refine", done, total, f"{len(jobs)} waves on several machines"))
+        phases.note_seconds(work.folder, "refine", time.monotonic() - begun)
 
     def render(
         self, codes: NDArray[np.int16], codec: AudioCodec, progress: Progress, without: int | None

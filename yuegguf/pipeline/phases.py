@@ -47,7 +47,7 @@ def _timed(folder: SongFolder, phase: Phase, spent: float = 0.0) -> Iterator[lis
     started, following = time.monotonic() - spent, list[Phase]()
     with _failure_timed(folder, phase, started):
         yield following
-    _note_seconds(folder, phase, time.monotonic() - started, following[0])
+    note_seconds(folder, phase, time.monotonic() - started, following[0])
 
 
 @contextmanager
@@ -59,11 +59,11 @@ def _failure_timed(folder: SongFolder, phase: Phase, started: float) -> Iterator
         raise
     except BaseException:
         with suppress(StorageError):  # a full disk, of which the failure itself speaks
-            _note_seconds(folder, phase, time.monotonic() - started)
+            note_seconds(folder, phase, time.monotonic() - started)
         raise
 
 
-def _note_seconds(folder: SongFolder, phase: Phase, seconds: float, state: Phase | None = None) -> None:
+def note_seconds(folder: SongFolder, phase: Phase, seconds: float, state: Phase | None = None) -> None:
     """Add to the seconds of a phase in song.json, and enter the next `state`."""
     total = round(folder.record.seconds.get(phase, 0.0) + seconds, 1)
     folder.advance(state or folder.state, seconds={**folder.record.seconds, phase: total})
