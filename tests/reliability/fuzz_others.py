@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from yuegguf.cli.run import run
 from yuegguf.errors import RequestError
 from yuegguf.exchange import convert, finetuning_data, yue_ui
 from yuegguf.exchange.imported import ImportFacts
+from yuegguf.exchange.importing import read_files
 from yuegguf.exchange.npy_codes import read_codes
 from yuegguf.files import arrays
 from yuegguf.models import hub_client, lockfile, offline_kit
@@ -36,6 +39,7 @@ from yuegguf.request.fit import merged_sections
 from yuegguf.request.prepared import prepare
 from yuegguf.request.scripts import line_scripts
 from yuegguf.request.song_request import SongRequest
+from yuegguf.server.unpacking import unpack
 from yuegguf.song.folder import SongFolder
 
 TONE = (0.3 * np.sin(np.arange(6000) / 9)).astype(np.float32)
@@ -59,6 +63,23 @@ def pair_seeds(folder: Path) -> list[Content]:
 def read_pair(folder: Path) -> None:
     """A pair as codes, and as a song."""
     each(lambda: read_codes([folder]), lambda: convert.from_pair([folder], ImportFacts()))
+
+
+def zip_seeds(folder: Path) -> list[Content]:
+    """Zips with a pair of either stage, and with a project."""
+    found = []
+    for content in (*pair_seeds(folder), *project_seeds(folder)):
+        with zipfile.ZipFile(out := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in content.items():
+                archive.writestr(f"export/{name}", data)  # type: ignore[arg-type]
+        found.append({"a.zip": out.getvalue()})
+    return found
+
+
+def read_zip(folder: Path) -> None:
+    """A zip of a client as a song."""
+    with tempfile.TemporaryDirectory() as place:
+        read_files(unpack(folder / "a.zip", Path(place) / "unpacked"), ImportFacts())
 
 
 def lock_seeds(folder: Path) -> list[Content]:
@@ -230,6 +251,7 @@ STATE = b'{"00ff": "song", "11": "other"}'
 OTHERS = (
     Target("YuE-UI project", project_seeds, lambda f: convert.from_project(f / "p.json", ImportFacts())),
     Target("YuE pair", pair_seeds, read_pair, folder=True),
+    Target("codes in a zip", zip_seeds, read_zip),
     Target("lock and kit", lock_seeds, read_lock, only=".json"),
     Target("download record", record_seeds, read_record),
     Target("queue", queue_seeds, read_queue),
