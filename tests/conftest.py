@@ -71,7 +71,7 @@ SLOW = {
     *("loudness", "mastering", "preview", "sound_files", "tags"),
     *("leases", "single_phases", "driver", "work", "spreading", "cluster_status", "ray_cluster"),
     *("songs_over_http", "queue_over_http", "serve_command", "access", "predictions"),
-    *("browser_edits", "browser_song", "browser_losses", "browser_access"),
+    *("browser_edits", "browser_key", "browser_song", "browser_losses", "browser_access"),
     *("idle_server", "lost_queue", "serving_drills"),
     *("comfyui_nodes", "comfyui_over_http", "comfyui_work"),
     *("attacks", "openapi", "server_docs"),

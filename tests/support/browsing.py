@@ -51,8 +51,8 @@ def free_port() -> int:
 class Server:
     """`yuegguf serve` with `nano`, or with cheap engines, on one port for all of its lives."""
 
-    def __init__(self, songs: Path, program: str = "cheap_serve") -> None:
-        self.songs, self._program, self._port = songs, program, free_port()
+    def __init__(self, songs: Path, program: str = "cheap_serve", *options: str) -> None:
+        self.songs, self._program, self._options, self._port = songs, program, options, free_port()
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -64,7 +64,7 @@ class Server:
         path = os.pathsep.join((*PROGRAMS, os.environ.get("PYTHONPATH", "")))
         arguments = ("--port", self._port, "--threads", 1, "--model", "nano", "--songs", self.songs, "--json")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self._program, "serve", *map(str, arguments)],
+            [sys.executable, "-m", self._program, "serve", *map(str, arguments), *self._options],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -92,9 +92,9 @@ def tone(name: str, seconds: int) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(songs: Path, program: str = "cheap_serve") -> Iterator[Server]:
+def serving(songs: Path, program: str = "cheap_serve", *options: str) -> Iterator[Server]:
     """A server that is killed at the end."""
-    server = Server(songs, program)
+    server = Server(songs, program, *options)
     try:
         server.start()
         yield server
