@@ -57,9 +57,9 @@ class Library(Protocol):
         """Each section's words against its time, and warnings."""
 
 
-def library_at(server: str) -> Library:
+def library_at(server: str | None) -> Library:
     """The library behind a server's URL; empty = $YUEGGUF_SERVER, else the one of this Python."""
-    url = server.strip() or os.environ.get(SERVER_VARIABLE, "").strip()
+    url = (server or "").strip() or os.environ.get(SERVER_VARIABLE, "").strip()
     if url:
         from .server_library import ServerLibrary
 

@@ -46,7 +46,7 @@ class YueLyricsCheck(io.ComfyNode):
     def execute(cls, tags: str, lyrics: str, **values: Any) -> io.NodeOutput:
         """Check the lyrics and pass them on."""
         inputs = parts.song_of({**values, "tags": tags, "lyrics": lyrics})
-        library = library_at(values.get("server") or "")
+        library = library_at(values.get("server"))
         sections, warnings = run_work(lambda link: library.check(inputs))
         lines = [
             f"{number}. {each.label}: {each.syllables} syllables in {each.seconds:g} s: {each.verdict}"

@@ -79,7 +79,7 @@ class YueSong(io.ComfyNode):
     def execute(cls, **values: Any) -> io.NodeOutput:
         """Generate the song, or go on with it."""
         inputs = parts.song_of(values, draft=cls.DRAFT)
-        library = library_at(values.get("server") or "")
+        library = library_at(values.get("server"))
         return finished(lambda link: library.song(inputs, link))
 
 
@@ -174,7 +174,7 @@ class YueStems(io.ComfyNode):
             raise ValueError("the recording is empty; connect audio")
         stem = StemInput(recording_is, given, values.get("offset") or 0.0)
         inputs = parts.song_of(values, stem=stem)
-        library = library_at(values.get("server") or "")
+        library = library_at(values.get("server"))
         return finished(lambda link: library.song(inputs, link))
 
 
@@ -197,5 +197,5 @@ class YueExtend(io.ComfyNode):
     def execute(cls, song: str, server: str = "", **values: Any) -> io.NodeOutput:
         """Generate the new song, or go on with it."""
         inputs = ExtendInputs(**{name: value for name, value in values.items() if value is not None})
-        library = library_at(server or "")
+        library = library_at(server)
         return finished(lambda link: library.extend(song, inputs, link))
