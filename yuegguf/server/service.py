@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -166,7 +167,9 @@ class Service:
         """
         warnings: list[str] = []
         with self.creating:
-            if (song := self.known(idempotency)) is not None:
+            if (song := self.known(idempotency)) is not None:  # since it was looked up without the lock
+                if uploads:
+                    shutil.rmtree(self.settings.uploads / uploads, ignore_errors=True)
                 return song
             self.check_room()
             job = self._job(parsed, collect(warnings))
