@@ -153,6 +153,7 @@ def create(page: Any, draft: dict[str, Any] = DRAFT) -> str:
 
 def state(page: Any, word: str) -> None:
     """Wait until the song of the address has a state."""
+    page.wait_for_url("**/#/song/**")
     song = unquote(page.url.rpartition("/")[2])
     page.locator(f'.song[data-song="{song}"] .screen-head .pill', has_text=word).wait_for()
 
