@@ -69,7 +69,7 @@ SLOW = {
     *("api", "batching", "broken_sections", "check_first", "checkpoint_folders", "containers", "docs"),
     *("docs_facts", "draft", "faults_real_songs", "hand_off", "hostile_songs", "import_export"),
     *("loudness", "mastering", "preview", "sound_files", "tags"),
-    *("leases", "single_phases", "driver", "work", "spreading", "cluster_status", "ray_cluster"),
+    *("leases", "single_phases", "driver", "work", "spreading", "cluster_status", "served", "ray_cluster"),
     *("songs_over_http", "queue_over_http", "serve_command", "access", "predictions"),
     *("browser_edits", "browser_key", "browser_song", "browser_losses", "browser_access"),
     *("idle_server", "lost_queue", "serving_drills"),

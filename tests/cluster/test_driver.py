@@ -257,3 +257,31 @@ def test_warnings_of_machines_reach_the_user(tmp_path: Path) -> None:
 
     driver_of(FakeCluster([machine("a")], act), song).run()
     assert told == ["no snapshots"] * 3
+
+
+def test_a_song_that_is_cancelled_ends_alone_and_can_go_on_later(tmp_path: Path) -> None:
+    waiting, working, other = (cluster_song(folder) for folder in new_songs(tmp_path, 3))
+    asked: list[bool] = []
+
+    def act(unit: Unit, node: str) -> Report | None:
+        song = unit.songs[0]
+        asked.append(control.is_cancelled(song.control, Path(song.folder)))
+        if not asked[-1]:
+            return None
+        return Report(node, (Outcome(song.folder, "interrupted"),))
+
+    waiting.cancel()
+    cluster = FakeCluster([machine("a")], act)
+    run = driver_of(cluster, working)
+    run._submit_units()
+    working.cancel()
+    run.submit(waiting, other)
+    run.run()
+    for song in (waiting, working):
+        with pytest.raises(Interrupted):
+            song.result()
+    assert other.result().files
+    assert asked == [True, False, False, False]
+    again = cluster_song(SongFolder.open(working.path))
+    driver_of(FakeCluster([machine("a")], act), again).run()
+    assert again.result().files

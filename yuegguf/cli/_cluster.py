@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yuegguf.cli._cluster_options import ClusterChoice
 from yuegguf.cli._console import Console
@@ -20,6 +21,9 @@ from yuegguf.cluster.unit import ModelPlaces
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.progress import Progress
 from yuegguf.song.folder import SongFolder
+
+if TYPE_CHECKING:
+    from yuegguf.server.dispatcher import StartWorker
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,22 @@ def on_cluster(
     output: Console, choice: ClusterChoice, parallel: int, roots: Sequence[Path]
 ) -> Iterator[ClusterPlace]:
     """A connection to the cluster for songs in some folders. Raises RequestError."""
-    places = ModelPlaces(kit=str(choice.kit or ""))
-    options = DriverOptions(parallel, places, choice.spread, choice.gpu_memory)
+    options = driver_options(choice, parallel)
     with connected(choice.address):
         yield ClusterPlace(output, RayBackend(), options, roots)
+
+
+def driver_options(choice: ClusterChoice, parallel: int) -> DriverOptions:
+    """Options of a driver whose machines compute so many songs together."""
+    places = ModelPlaces(kit=str(choice.kit or ""))
+    return DriverOptions(parallel, places, choice.spread, choice.gpu_memory)
+
+
+def cluster_worker(output: Console, choice: ClusterChoice, parallel: int, songs: Path) -> StartWorker:
+    """Starts workers that give their songs to a cluster, which answers now. Raises RequestError."""
+    from yuegguf.cluster.served import ServedCluster
+    from yuegguf.server.dispatcher import WorkerProcess
+
+    with on_cluster(output, choice, parallel, []) as place:
+        output.say(f"{len(place.backend.nodes())} machines are there")
+    return partial(WorkerProcess, main=ServedCluster(choice.address, place.options, songs))

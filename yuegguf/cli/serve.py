@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from yuegguf.cli._cluster_options import ClusterChoice, cluster_options
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, model_options, pass_output, size
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     metavar="HOST",
     help="Host of a private network that webhooks may go to.",
 )
+@cluster_options
 @model_options
 @compute_options
 @pass_output
@@ -94,6 +96,7 @@ def serve(
     idle_unload: float,
     compat: tuple[str, ...],
     allow_webhook: tuple[str, ...],
+    cluster: ClusterChoice | None,
     choice: ModelChoice,
     compute: ComputeOptions,
 ) -> None:
@@ -137,7 +140,13 @@ def serve(
             output.say(f"songs in {folder}; Ctrl-C stops, and every song goes on at the next start")
             notify_service_manager("READY=1")
 
-        serving.serve(settings, listening, stop, ready)
+        if cluster is None:
+            serving.serve(settings, listening, stop, ready)
+            return
+        from yuegguf.cli._cluster import cluster_worker
+
+        start = cluster_worker(output, cluster, parallel, folder)
+        serving.serve(replace(settings, parallel=MAX_PARALLEL), listening, stop, ready, start)
 
 
 def checked_prefix(prefix: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from yuegguf.cluster.unit import Need
 from yuegguf.errors import DamagedFile, Interrupted, YueError
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import preflight
@@ -41,7 +42,8 @@ class ClusterSong:
 
         Raises DamagedFile for a song that does not say how it is computed.
         """
-        self.path, self.compute, self.refine = folder.path.absolute(), compute, refine
+        self.folder, self.path, self.refine = folder, folder.path.absolute(), refine
+        self.compute = compute
         self.root = (root or folder.path.parent).absolute()
         self._progress, self._at_end = progress, at_end
         if folder.record.plan is None:
@@ -81,6 +83,10 @@ class ClusterSong:
         if self._outcome is None:
             raise Interrupted(f"{self.path} has not ended yet", "run the driver first")
         return self._outcome
+
+    def cancel(self) -> None:
+        """Stop this song within a token; `result` then raises Interrupted. Any thread may call it."""
+        self.cancelled = True
 
     def is_ready(self, now: float) -> bool:
         """Whether a unit may begin with the song."""
@@ -157,6 +163,16 @@ class ClusterSong:
     def _end(self, outcome: Song | YueError) -> None:
         self._outcome = outcome
         self._at_end(self)
+
+
+@dataclass(frozen=True)
+class SubmittedUnit:
+    """A unit in the cluster."""
+
+    songs: list[ClusterSong]
+    need: Need
+    refused: frozenset[str]
+    """Ids of machines that do not get it."""
 
 
 def _next_phase(folder: SongFolder, refine: bool) -> Phase:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from yuegguf.cluster import control
 from yuegguf.cluster.backend import Backend
-from yuegguf.cluster.cluster_song import ClusterSong
+from yuegguf.cluster.cluster_song import ClusterSong, SubmittedUnit
 from yuegguf.cluster.driver_options import DriverOptions
-from yuegguf.cluster.placement import COORDINATOR, need_of
+from yuegguf.cluster.placement import COORDINATOR, need_of, too_small
 from yuegguf.cluster.unit import (
     UNIT_PHASES,
     Control,
@@ -31,7 +31,7 @@ from yuegguf.cluster.unit import (
     UnitSong,
     unit_phase,
 )
-from yuegguf.errors import Interrupted, NotEnoughMemory, StorageError, YueError
+from yuegguf.errors import Interrupted, StorageError, YueError
 
 LOOK_SECONDS = 1.0
 """Most seconds between two looks at the cluster."""
@@ -45,15 +45,6 @@ REPORT_SECONDS = 5.0
 """Seconds between two writes of driver.json."""
 SPARE = 2
 """Units in the cluster for each place in it, so that no machine waits for the driver."""
-
-
-@dataclass(frozen=True)
-class _Submitted:
-    """A unit in the cluster."""
-
-    songs: list[ClusterSong]
-    need: Need
-    refused: frozenset[str]
 
 
 class Driver:
@@ -72,14 +63,16 @@ class Driver:
         self.name = f"driver-{secrets.token_hex(4)}"
         self._lock = threading.Lock()
         self._songs: list[ClusterSong] = []
-        self._units: dict[str, _Submitted] = {}
+        self._added: list[ClusterSong] = []
+        """Songs that were added since the last turn."""
+        self._units: dict[str, SubmittedUnit] = {}
         """Units in the cluster."""
         self._lost: set[str] = set()
         """Units that are known to be gone."""
         self.unfit: dict[str, str] = {}
         """Machines that cannot work on any song → why."""
         self._controls: dict[Path, Control] = {}
-        self._count, self._next_report = 0, 0.0
+        self._count, self._next_look, self._next_report = 0, 0.0, 0.0
         self._failed: dict[str, str] = {}
         """Folders of songs that have failed → why."""
 
@@ -87,6 +80,7 @@ class Driver:
         """Add songs; any thread may call it, also during `run`."""
         with self._lock:
             self._songs += songs
+            self._added += songs
 
     @property
     def songs(self) -> list[ClusterSong]:
@@ -104,11 +98,14 @@ class Driver:
         finally:
             for each in self._controls.values():
                 control.close_control(each)
+            self._controls = {}
 
     def turn(self) -> None:
         """Give units to the cluster, and take what has ended."""
         for song in self.songs:
-            if song.phase == "done":
+            if song.cancelled:
+                self._cancel(song)
+            elif song.phase == "done":
                 song.come_to("done")
         self._submit_units()
         for name, ended in self._backend.wait(LOOK_SECONDS):
@@ -134,8 +131,11 @@ class Driver:
 
     def _watch(self) -> None:
         """Give up the units whose machines are gone or silent, also where the cluster does not say so."""
-        machines = {node.id for node in self._backend.nodes()}
         now = self._options.clock()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
+        machines = {node.id for node in self._backend.nodes()}
         for name, unit in list(self._units.items()):
             looks = [song.look(machines, self._options.silent_seconds, now) for song in unit.songs]
             if reason := next(filter(None, looks), ""):
@@ -171,6 +171,14 @@ class Driver:
         for song in self.songs:
             self._fail(song, Interrupted("stopped"))
 
+    def _cancel(self, song: ClusterSong) -> None:
+        """End a song that waits, or ask the unit that works on it to."""
+        if song.unit:
+            control.ask_to_cancel(self._control(song.root), song.path)
+        else:
+            control.ask_to_cancel(self._control(song.root), song.path, take_back=True)
+            self._fail(song, Interrupted("stopped"))
+
     def _fail(self, song: ClusterSong, error: YueError) -> None:
         """End a song with an error."""
         if not isinstance(error, Interrupted):
@@ -183,12 +191,40 @@ class Driver:
         nodes = [node for node in self._backend.nodes() if node.id not in self.unfit]
         self._recall(nodes)
         most = SPARE * max(1, sum(max(1, int(node.cpus)) for node in nodes))
+        with self._lock:
+            self._added = []
+        ready = self._ready(self.songs)
         while len(self._units) < most and not self._stop.is_set():
-            songs = self._next_songs()
-            if songs:
+            if songs := self._batch(ready):
                 self._submit(songs, nodes)
             elif not self._more():
                 break
+            else:
+                with self._lock:
+                    ready, self._added = self._ready(self._added), []
+
+    def _ready(self, songs: Sequence[ClusterSong]) -> deque[ClusterSong]:
+        """The songs that a unit may begin with now, those of the later phases first."""
+        now = self._options.clock()
+        ready = [song for song in songs if song.is_ready(now) and song.phase != "done"]
+        return deque(sorted(ready, key=lambda song: -UNIT_PHASES.index(unit_phase(song.phase))))
+
+    def _batch(self, ready: deque[ClusterSong]) -> list[ClusterSong]:
+        """Take the songs of the next unit."""
+        if not ready:
+            return []
+        lead = ready.popleft()
+        phase = unit_phase(lead.phase)
+        if lead.in_trouble or self._options.parallel == 1 or phase == "master":  # alone
+            return [lead]
+        alike = [
+            song
+            for song in ready
+            if unit_phase(song.phase) == phase and song.load == lead.load and not song.in_trouble
+        ][: self._options.parallel - 1]
+        for song in alike:
+            ready.remove(song)
+        return [lead, *alike]
 
     def _recall(self, nodes: Sequence[Node]) -> None:
         """Take back the units that wait for machines that are gone."""
@@ -199,23 +235,6 @@ class Driver:
                 self._lost.add(name)
                 for song in unit.songs:
                     song.unit = ""
-
-    def _next_songs(self) -> list[ClusterSong]:
-        """Songs for the next unit, those of the later phases first."""
-        now = self._options.clock()
-        ready = [song for song in self.songs if song.is_ready(now)]
-        if not ready:
-            return []
-        lead = max(ready, key=lambda song: UNIT_PHASES.index(unit_phase(song.phase)))
-        phase = unit_phase(lead.phase)
-        if lead.in_trouble or self._options.parallel == 1 or phase == "master":  # alone
-            return [lead]
-        alike = [
-            song
-            for song in ready
-            if unit_phase(song.phase) == phase and song.load == lead.load and not song.in_trouble
-        ]
-        return alike[: self._options.parallel]
 
     def _submit(self, songs: Sequence[ClusterSong], nodes: Sequence[Node]) -> None:
         """Submit a unit of those of the songs whose folders are free; the others wait."""
@@ -247,7 +266,7 @@ class Driver:
             options.card_bytes,
         )
         refused = frozenset({*self.unfit, *(node for song in parts for node in song.refused)})
-        self._units[unit.name] = _Submitted(list(parts), need, refused)
+        self._units[unit.name] = SubmittedUnit(list(parts), need, refused)
         for song in parts:
             song.unit = unit.name
         self._backend.submit(unit, need, refused)
@@ -271,19 +290,10 @@ class Driver:
             if song.refused and able:  # it has failed on all of them
                 self._fail(song, song.last_error)
             elif now - song.unplaced_since >= self._options.place_seconds:
-                self._fail(song, self._too_small(need))
+                self._fail(song, too_small(need, next(iter(self.unfit.values()), "")))
             else:
                 song.wait(LOOK_SECONDS, self._options.clock)
         return all(song.unplaced_since is None for song in songs)
-
-    def _too_small(self, need: Need) -> YueError:
-        gpus = f" and {need.gpus:g} GPUs" if need.gpus else ""
-        unfit = next(iter(self.unfit.values()), "")
-        return NotEnoughMemory(
-            f"no machine of the cluster has {need.cpus:g} cores, {need.memory / 2**30:.1f} GiB{gpus} for it"
-            + (f" ({unfit})" if unfit else ""),
-            "use fewer --threads, --max-memory, or add machines",
-        )
 
     # Reports
 
@@ -304,9 +314,7 @@ class Driver:
 
     def _take_loss(self, song: ClusterSong, reason: str) -> None:
         song.losses += 1
-        if song.cancelled:
-            self._fail(song, Interrupted("stopped"))
-        elif song.losses >= MOST_LOSSES:
+        if song.losses >= MOST_LOSSES:
             self._fail(
                 song,
                 YueError(
@@ -326,9 +334,7 @@ class Driver:
         elif outcome.kind == "busy":
             song.wait(LOOK_SECONDS, self._options.clock)
         elif outcome.kind == "interrupted":
-            if song.cancelled:
-                self._fail(song, Interrupted("stopped"))
-            elif not self._stop.is_set():
+            if not (song.cancelled or self._stop.is_set()):
                 self._take_loss(song, "a unit was stopped")
         else:
             song.note_failure(node, error or YueError("it stays in its phase", "report it"))

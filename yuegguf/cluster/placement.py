@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from yuegguf.cluster.unit import Need, UnitPhase
+from yuegguf.errors import NotEnoughMemory
 from yuegguf.planning.plan import Plan, StageFacts, most_rows
 from yuegguf.planning.together import RENDER_BYTES
 
@@ -46,3 +47,13 @@ def gpu_share(needed: int, card_bytes: int | None) -> float:
         return 1.0
     share = needed / card_bytes
     return math.ceil(share * SHARES) / SHARES if share <= 1 else float(math.ceil(share))
+
+
+def too_small(need: Need, unfit: str) -> NotEnoughMemory:
+    """The error of a song that no machine can hold; `unfit` says why one of them gets no songs."""
+    gpus = f" and {need.gpus:g} GPUs" if need.gpus else ""
+    return NotEnoughMemory(
+        f"no machine of the cluster has {need.cpus:g} cores, {need.memory / 2**30:.1f} GiB{gpus} for it"
+        + (f" ({unfit})" if unfit else ""),
+        "use fewer --threads, --max-memory, or add machines",
+    )

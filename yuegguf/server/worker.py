@@ -24,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,15 +35,14 @@ from yuegguf.errors import FolderBusy, Interrupted, YueError, explained
 from yuegguf.measure.remaining import PHASES, RemainingTime, course_cache, song_facts
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.pipeline import takes
-from yuegguf.pipeline.scheduler import Scheduler
 from yuegguf.pipeline.song_models import models_of_song
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, ProgressSum
-from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.server.draft_events import DraftEvents
 from yuegguf.server.problems import error_json
+from yuegguf.server.song_place import Place, Runner, ThisProcess
 from yuegguf.server.task_work import REPORT_SECONDS, TaskMachine, TaskProgress, run_task
 from yuegguf.server.tasks import read_task
 from yuegguf.song.folder import SongFolder
@@ -66,13 +65,21 @@ def gone() -> None:
     os._exit(0)
 
 
-def run_worker(link: Connection, facts: WorkerFacts) -> None:
-    """Be a worker until the server says stop; ends at once where the server is gone."""
-    for name in ("SIGINT", "SIGHUP", "SIGTERM"):  # a terminal's Ctrl-C reaches it too: the server decides
+def ignore_signals() -> None:
+    """Leave it to the server to stop this process: a terminal's Ctrl-C reaches it too."""
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def run_worker(link: Connection, facts: WorkerFacts, place: Place | None = None) -> None:
+    """Be a worker until the server says stop; ends at once where the server is gone.
+
+    Songs are computed at `place`, by default here.
+    """
+    ignore_signals()
     hardware.give_way()
-    Worker(link, facts).run()
+    Worker(link, facts, place=place).run()
 
 
 @dataclass
@@ -92,8 +99,15 @@ class _ActiveSong:
 class Worker:
     """Songs that the server sent, on a scheduler."""
 
-    def __init__(self, link: Connection, facts: WorkerFacts, gone: Callable[[], None] = gone) -> None:
-        """`gone` is called once the server is gone."""
+    def __init__(
+        self,
+        link: Connection,
+        facts: WorkerFacts,
+        gone: Callable[[], None] = gone,
+        place: Place | None = None,
+    ) -> None:
+        """`gone` is called once the server is gone; songs are computed at `place`, by default here."""
+        self._place = place or ThisProcess(facts.parallel)
         self._link, self._facts, self._gone = link, facts, gone
         self._waiting: deque[dict[str, Any]] = deque()
         self._songs: dict[str, _ActiveSong] = {}
@@ -104,7 +118,7 @@ class Worker:
     def run(self) -> None:
         """Work until the server says stop."""
         threading.Thread(target=self._read, name="messages", daemon=True).start()
-        scheduler = Scheduler(self._facts.parallel, self._stop, lambda: self._begin_next(scheduler))
+        scheduler = self._place.runner(self._stop, lambda: self._begin_next(scheduler))
         while not self._stop.is_set():
             self._arrived.wait()
             self._arrived.clear()
@@ -136,7 +150,7 @@ class Worker:
         for work in active.works if active else ():
             work.cancel()
 
-    def _begin_next(self, scheduler: Scheduler) -> bool:
+    def _begin_next(self, scheduler: Runner) -> bool:
         """Begin with the next song that can be; whether there is one."""
         while self._waiting and not self._stop.is_set():
             message = self._waiting.popleft()
@@ -193,13 +207,13 @@ class Worker:
         active = _ActiveSong([], events, RemainingTime(course, PHASES[:1] if drafts else PHASES))
         parts = ProgressSum(partial(self._progress, song, active), len(songs), "takes")
         active.works = [
-            SongWork(
+            self._place.work(
                 each,
                 models,
                 self._facts.compute,
                 events[number - 1].beside(parts.part(number, f"take {number}")),
-                early=_without_draft if refine else _as_it_was,
-                at_end=partial(self._song_ended, song),
+                partial(self._song_ended, song),
+                refine=refine,
             )
             for number, each in enumerate(songs, 1)
         ]
@@ -285,11 +299,3 @@ def _error_of(work: SongWork) -> dict[str, Any] | None:
     except Exception as error:
         return error_json(explained(error))
     return None
-
-
-def _without_draft(before: PreviewOptions) -> PreviewOptions:
-    return replace(before, draft="")
-
-
-def _as_it_was(before: PreviewOptions) -> PreviewOptions:
-    return before

@@ -1,0 +1,78 @@
+"""The place where the songs of a worker are computed: its own process, or what stands in its place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from yuegguf.models.resolve import Models
+from yuegguf.pipeline.scheduler import Scheduler
+from yuegguf.pipeline.song_work import SongWork
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.progress import Progress
+from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.song.folder import SongFolder
+
+
+class Runner(Protocol):
+    """A scheduler, or what stands in its place."""
+
+    def submit(self, *works: Any) -> None:
+        """Add a song, or the takes of one."""
+
+    def run(self) -> None:
+        """Work until every song has ended."""
+
+
+class Place(Protocol):
+    """The place where the songs of a worker are computed."""
+
+    def runner(self, stop: threading.Event, more: Callable[[], bool]) -> Runner:
+        """The runner of its works."""
+
+    def work(
+        self,
+        folder: SongFolder,
+        models: Models,
+        compute: ComputeOptions,
+        progress: Progress,
+        at_end: Callable[[Any], None],
+        *,
+        refine: bool,
+    ) -> Any:
+        """The work on a song; with `refine` beyond a draft that was asked for."""
+
+
+@dataclass(frozen=True)
+class ThisProcess:
+    """The songs of a worker on a scheduler in its process."""
+
+    parallel: int
+
+    def runner(self, stop: threading.Event, more: Callable[[], bool]) -> Runner:
+        """A scheduler."""
+        return Scheduler(self.parallel, stop, more)
+
+    def work(
+        self,
+        folder: SongFolder,
+        models: Models,
+        compute: ComputeOptions,
+        progress: Progress,
+        at_end: Callable[[Any], None],
+        *,
+        refine: bool,
+    ) -> SongWork:
+        """The work on a song; with `refine` beyond a draft that was asked for."""
+        early = _without_draft if refine else _as_it_was
+        return SongWork(folder, models, compute, progress, early=early, at_end=at_end)
+
+
+def _without_draft(before: PreviewOptions) -> PreviewOptions:
+    return replace(before, draft="")
+
+
+def _as_it_was(before: PreviewOptions) -> PreviewOptions:
+    return before
