@@ -305,7 +305,7 @@ LIGHT = [name.removesuffix(".__init__") for name in SOURCES if top(name) == "yue
 def loaded_after(code: str) -> list[str]:
     """The heavy packages that a fresh process holds after some code."""
     watch = ("llama_cpp", "onnxruntime", "torch", "transformers", "gguf", "onnx", "spox", "scipy")
-    watch += ("huggingface_hub", "httpx2", "requests")
+    watch += ("huggingface_hub", "httpx2", "ray", "requests")
     report = f"\nimport sys\nprint(*[name for name in {watch} if name in sys.modules])"
     command = [sys.executable, "-c", code + report]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
