@@ -131,7 +131,15 @@ def test_without_ffmpeg_the_command_is_named(
     (tmp_path / "my song.bin").write_bytes(content)
     with pytest.raises(RequestError, match=f"is {kind}") as error:
         open_recording(tmp_path / "my song.bin")
-    assert error.value.hint.endswith("ffmpeg -i 'my song.bin' 'my song'.wav")
+    assert error.value.hint.endswith("ffmpeg -i 'my song.bin' 'my song.wav'")
+
+
+def test_the_command_never_writes_over_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    (tmp_path / "a.WAV").write_bytes(MP4)
+    with pytest.raises(RequestError) as error:
+        open_recording(tmp_path / "a.WAV")
+    assert error.value.hint.endswith("ffmpeg -i a.WAV a-decoded.wav")
 
 
 def program(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:

@@ -48,4 +48,5 @@ def test_a_short_and_silent_reference_is_noticed(tmp_path: Path) -> None:
         f"{file} ends before the window 1-3 s, of which 1.0 s are used",
         f"the reference {file}: it is silent",
     ]
+    assert reference_notices(Reference(file, start=9.0, end=12.0)) == []  # refused later, with its length
     assert reference_notices(Reference(voice="anna")) == []

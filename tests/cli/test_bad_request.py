@@ -122,6 +122,38 @@ def test_texts_that_cannot_be_generated(
         (("--top-k", "-1"), 5, "top-k -1 is out of range; use 0 to 1025"),
         (("--temperature", "-1"), 5, "temperature -1.0 is out of range; use 0, or 0.01 to 10"),
         (("--repetition-penalty", "0"), 5, "repetition penalty 0.0 is out of range; use 0.1 to 10"),
+        (
+            ("--no-cfg", "--cfg", "2"),
+            2,
+            "--no-cfg turns --cfg off; leave one of them out (see: yuegguf run --help)",
+        ),
+        *(
+            (
+                flags,
+                2,
+                f"{flags[0]} has no effect with {flags[-1]}; leave one of them out (see: yuegguf run --help)",
+            )
+            for flags in (
+                ("--vocal-gain", "3", "--instrumental"),
+                ("--inst-gain", "3", "--a-cappella"),
+                ("--stereo", "--a-cappella"),
+            )
+        ),
+        (
+            ("--bits", "24", "--format", "mp3,m4a"),
+            5,
+            "--bits has no effect with --format mp3,m4a; leave one of them out",
+        ),
+        (
+            ("--cover", "a.png", "--format", "wav"),
+            5,
+            "--cover has no effect with --format wav; add a format that holds a picture",
+        ),
+        (
+            ("--ref-start", "3"),
+            2,
+            "--ref-start and --ref-end need a recording; pass --ref too (see: yuegguf run --help)",
+        ),
         (("--cfg", "11"), 5, "guidance 11.0 is out of range; use 0 to 10"),
         (("--bits", "12"), 5, "12 bits per sample is not offered; use --bits 16 or 24"),
         (("--format", "ogg"), 5, "unknown format in 'ogg'; use wav, flac, mp3, opus, m4a"),

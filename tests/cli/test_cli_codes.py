@@ -14,6 +14,7 @@ from helpers import FAST, FRAMES, OURS, Capture, cli, edit_song
 
 from yuegguf.errors import RequestError
 from yuegguf.exchange.encode_files import EncodeOptions
+from yuegguf.models.resolve import nano_models
 
 SONG = (*OURS, *FAST)
 pytestmark = pytest.mark.usefixtures("no_models")
@@ -103,6 +104,17 @@ def test_encoding_any_rate_gives_50_frames_a_second(
     codes = np.load(target, allow_pickle=False)
     assert (codes.dtype, codes.shape) == (np.int16, (8, frames))
     assert 0 <= codes.min() <= codes.max() < 1024
+
+
+def test_the_bundled_codec_is_said_once_unless_it_was_named(
+    capsys: Capture, song: Path, recordings: Path, tmp_path: Path
+) -> None:
+    encode = ("encode", recordings / "a.wav", "-o", tmp_path, "--threads", 1)
+    sentence = "no codec is installed, so the bundled miniature 'nano' is used"
+    assert cli(capsys, *encode).err.count(sentence) == 1
+    assert cli(capsys, "decode", tmp_path / "a.npy", "--threads", 1).err.count("bundled miniature") == 1
+    assert "miniature" not in cli(capsys, *encode, "--force", "--codec", nano_models().codec).err
+    assert "miniature" not in cli(capsys, "decode", song, "-o", tmp_path / "song", "--threads", 1).err
 
 
 def test_encoding_a_window_and_fewer_codebooks_cuts_the_whole(

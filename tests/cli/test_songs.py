@@ -86,6 +86,17 @@ def test_an_empty_folder_has_no_songs_and_no_folder_is_an_error(capsys: Capture,
     assert "there is no folder" in refused(capsys, 5, "songs", "list", tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("line", [("songs", "list"), ("resume",)])
+def test_the_default_folder_before_the_first_song_is_no_error(
+    line: tuple[str, ...], capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = cli(capsys, *line)
+    assert result.code == 0
+    assert "song in songs; " in result.out + result.err
+    assert json.loads(cli(capsys, *line, "--json").out) in ({"songs": []}, {"song": None})
+
+
 def test_songs_are_deleted_with_their_takes(capsys: Capture, tmp_path: Path) -> None:
     song = finished_song(tmp_path)
     group = tmp_path / "group"

@@ -89,25 +89,29 @@ def test_what_is_saved_comes_back(tmp_path: Path, log: TokenLog, clock: Clock) -
     assert engine.fed == [[1, 2, 3], [9]]
 
 
+@pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("error", [DamagedFile("it is cut off"), StorageError("the disk is full")])
-def test_only_a_damaged_snapshot_is_deleted(
-    error: YueError, tmp_path: Path, log: TokenLog, clock: Clock
+def test_only_a_snapshot_whose_files_changed_is_deleted(
+    error: YueError, changed: bool, tmp_path: Path, log: TokenLog, clock: Clock
 ) -> None:
     mark, warnings = Checkpoint(1, 6, 0), list[str]()
-    save(tmp_path, log, clock, mark)
+    folder = save(tmp_path, log, clock, mark)
 
     class Failing(SlowEngine):
         def load(self, row: int, path: Path) -> None:
             raise error
 
     cache = KvSnapshots(tmp_path / "cache", log, "k", 10.0, warnings.append)
+    if changed:
+        (folder / "row1.bin").write_bytes(b"[]")
     with pytest.raises(type(error)):
         cache.restore(Failing(clock), range(2))
     assert cache.latest() is None
     assert warnings == [
         f"the snapshot cannot be used, so the section is replayed from the log: {error.message}"
     ]
-    assert keeper(tmp_path, log).latest() == (mark if isinstance(error, StorageError) else None)
+    assert folder.exists() == (not changed or isinstance(error, StorageError))
+    assert keeper(tmp_path, log).latest() == (None if changed else mark)
 
 
 def test_the_newest_stays_and_older_ones_go(tmp_path: Path, log: TokenLog, clock: Clock) -> None:

@@ -15,8 +15,9 @@ from yuegguf.exchange.zip_bundle import Bundle, write_bundle
 from yuegguf.models import install, registry
 from yuegguf.models import pull as pulling
 from yuegguf.models.pull import PulledFile, PullOptions
-from yuegguf.models.resolve import ModelChoice, resolve, resolve_codec
-from yuegguf.pipeline.engines import stopping
+from yuegguf.models.resolve import ModelChoice, nano_notice, resolve
+from yuegguf.pipeline.create import warn_each
+from yuegguf.pipeline.engines import chosen_codec, stopping
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions
@@ -86,14 +87,15 @@ def encode(
     A recording that does not fit into the memory whole is encoded in parts, with a warning through
     `progress`. Files that exist are replaced with `force` only. Raises YueError.
     """
+    report = stopping(progress, stop)
     return encode_files.encode_files(
         _paths(files),
         Path(output_dir) if output_dir else None,
-        resolve_codec(models or ModelChoice()),
+        chosen_codec(models or ModelChoice(), report),
         options or EncodeOptions(),
         compute or ComputeOptions(),
         force=force,
-        progress=stopping(progress, stop),
+        progress=report,
     )
 
 
@@ -112,8 +114,8 @@ def encode_songs(
     Each song is a folder with vocals.*, instrumental.*, lyrics.lrc and tags.txt. Codes that are there from
     an earlier call with the same recording and codec are used again. Raises YueError.
     """
-    codec, options = resolve_codec(models or ModelChoice()), compute or ComputeOptions()
     report = stopping(progress, stop)
+    codec, options = chosen_codec(models or ModelChoice(), report), compute or ComputeOptions()
     return encode_files.encode_songs(Path(folder), Path(out), codec, options, force=force, progress=report)
 
 
@@ -161,11 +163,9 @@ def import_song(
     `resume` refines or renders it, `extend` goes on from it. Assumptions come as warnings through
     `progress`. Raises YueError.
     """
-    found, options, report = (
-        resolve(models or ModelChoice()),
-        compute or ComputeOptions(),
-        stopping(progress, stop),
-    )
+    choice, options, report = models or ModelChoice(), compute or ComputeOptions(), stopping(progress, stop)
+    found = resolve(choice)
+    warn_each([notice for notice in [nano_notice(choice, found)] if notice], report)
     given = source if isinstance(source, StemFiles) else _paths(source)
     song = importing.read_source(given, facts or ImportFacts(), found.codec, options, report)
     return create_imported_song(song, SongJob(prepare(song.request), found, Path(output_dir), name, options))

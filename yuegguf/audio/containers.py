@@ -160,7 +160,8 @@ def _decoded(path: Path, container: Container, _modified: int, _size: int) -> _D
     """A file decoded by ffmpeg. Raises RequestError."""
     program = shutil.which("ffmpeg")
     if program is None:
-        command = f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(path.stem)}.wav"
+        into = f"{path.stem}.wav" if path.suffix.lower() != ".wav" else f"{path.stem}-decoded.wav"
+        command = f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(into)}"
         raise RequestError(
             f"{path} is {container.name}, which only an installed ffmpeg reads",
             f"install ffmpeg, or convert it elsewhere: {command}",

@@ -158,6 +158,8 @@ def _sampling(
     *, cfg: str, no_cfg: bool, top_p: float, top_k: int, temperature: float, repetition_penalty: float
 ) -> Sampling:
     """Sampling parameters of stage 1. Raises RequestError, BadParameter."""
+    if no_cfg and was_given("cfg"):
+        raise click.UsageError("--no-cfg turns --cfg off; leave one of them out")
     first, rest = (1.0, 1.0) if no_cfg else _guidance(cfg)
     return Sampling(first, rest, repetition_penalty, temperature, top_k, top_p)
 

@@ -14,6 +14,7 @@ import click
 import yaml
 
 from yuegguf.errors import RequestError
+from yuegguf.files.kinds import HEAD_BYTES, check_text
 from yuegguf.files.reading import open_plain_file
 from yuegguf.request.valid_text import is_valid_text
 
@@ -163,6 +164,7 @@ def _compose(file: Path) -> yaml.Node | None:
             raise RequestError(
                 f"the queue {file} is larger than {MOST_BYTES >> 20} MiB", "make several of it"
             )
+        check_text(file, data[:HEAD_BYTES])
         loader = _Loader(data.decode("utf-8-sig"))
         loader.name = file.name
         return loader.get_single_node()

@@ -70,6 +70,11 @@ def _silent_track(instrumental: bool, a_cappella: bool) -> GuideTrack | None:
     """The track that --instrumental or --a-cappella silences. Raises UsageError."""
     if instrumental and a_cappella:
         raise click.UsageError("--instrumental and --a-cappella leave no track; choose one")
+    silenced = [("vocal_gain",), ("inst_gain", "stereo")][a_cappella] if instrumental or a_cappella else ()
+    if idle := [name for name in silenced if was_given(name)]:
+        cause = "--a-cappella" if a_cappella else "--instrumental"
+        option = f"--{idle[0].replace('_', '-')}"
+        raise click.UsageError(f"{option} has no effect with {cause}; leave one of them out")
     if instrumental:
         return GuideTrack("vocal")
     return GuideTrack("instrumental") if a_cappella else None
@@ -91,6 +96,8 @@ def _reference(
             raise RequestError(
                 "a reference was asked for but not named", "pass --ref, or --ref-vocal and --ref-inst"
             )
+        if was_given("ref_start", "ref_end"):
+            raise click.UsageError("--ref-start and --ref-end need a recording; pass --ref too")
         return None
     # infer.py prefers the two tracks when both are given
     return recordings.reference(only_tracks=use_dual_tracks_prompt)

@@ -13,6 +13,7 @@ import click
 
 from yuegguf.cli._console import Console
 from yuegguf.errors import RequestError
+from yuegguf.files.kinds import HEAD_BYTES, check_text
 from yuegguf.files.reading import open_plain_file_or_pipe
 from yuegguf.request.text_decoding import decode_text
 from yuegguf.request.valid_text import MAX_LYRICS_BYTES, MAX_LYRICS_CHARS
@@ -27,7 +28,7 @@ _FILE_NAME = re.compile(
 def read_text(value: str, noun: str) -> str:
     """Text of an option that is a file name or "-" for stdin; an inferred encoding is noted.
 
-    Raises RequestError.
+    Raises RequestError, DamagedFile for a file of another kind.
     """
     try:
         with open_plain_file_or_pipe(Path(value)) if value != "-" else nullcontext(sys.stdin.buffer) as file:
@@ -39,6 +40,7 @@ def read_text(value: str, noun: str) -> str:
         raise RequestError(
             f"the {noun} file {value} is too large", f"use at most {MAX_LYRICS_CHARS:,} characters"
         )
+    check_text(Path(value), data[:HEAD_BYTES])
     decoded = decode_text(data, noun, "stdin" if value == "-" else value)
     context = click.get_current_context(silent=True)
     console = context.find_object(Console) if context and decoded.notice else None

@@ -147,6 +147,8 @@ def resume(
     folder = song or newest_interrupted(output_dir)
     if folder is None:
         others = f"see: yuegguf songs list {shlex.quote(str(output_dir))}"
+        if not output_dir.exists():
+            others = "make one with: yuegguf run --example"
         output.result({"song": None}, [f"there is no interrupted song in {output_dir}; {others}"])
         return 0
     if takes := library.of(folder):

@@ -13,6 +13,9 @@ from yuegguf.cli._options import PATH, pass_output
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.song.library import SongSummary, list_songs, remove_songs, summarise
 
+DEFAULT = Path("songs")
+"""Folder that the first song makes."""
+
 
 @click.group(short_help="list songs, show their state and what to do next, delete them")
 def songs() -> None:
@@ -26,7 +29,7 @@ def songs() -> None:
 
 
 @songs.command("list", short_help="every song of a folder")
-@click.argument("folder", type=PATH, default=Path("songs"))
+@click.argument("folder", type=PATH, default=DEFAULT)
 @pass_output
 def list_all(output: Console, /, folder: Path) -> None:
     """List the songs and takes in FOLDER [default: songs]: state, length, seed, folder.
@@ -35,7 +38,7 @@ def list_all(output: Console, /, folder: Path) -> None:
     yuegguf songs list
     yuegguf songs list --json
     """
-    found = list_songs(folder)
+    found = list_songs(folder) if folder.exists() or folder != DEFAULT else []
     if not found:
         output.say(f"there is no song in {folder}; make one with: yuegguf run --example")
     output.result({"songs": [song.to_json() for song in found]}, [_line(song) for song in found])

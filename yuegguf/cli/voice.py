@@ -59,14 +59,15 @@ def save(
     yuegguf voice save anna --ref anna.mp3 --ref-start 42 --ref-end 72
     yuegguf voice save duo --ref-vocal vocal.wav --ref-inst backing.wav
     """
-    from yuegguf.models import resolve
+    from yuegguf.models.resolve import ModelChoice
+    from yuegguf.pipeline.engines import chosen_codec
     from yuegguf.pipeline.voice import check_voice, encode_voice
     from yuegguf.song.voices import save_voice
 
     if not recordings.files:
         raise click.UsageError("pass the recording: --ref FILE, or --ref-vocal FILE --ref-inst FILE")
     compute, reference = ComputeOptions(threads=threads, max_memory=max_memory), recordings.reference()
-    folder = resolve.resolve_codec(resolve.ModelChoice(codec=codec, models_dir=models_root()))
+    folder = chosen_codec(ModelChoice(codec=codec, models_dir=models_root()), output.progress)
     located = check_voice(name, reference, folder, compute, replace=force, progress=output.progress)
     made = encode_voice(name, located, folder, compute, output.progress)
     output.done()

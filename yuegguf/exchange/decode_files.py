@@ -14,7 +14,7 @@ from yuegguf.codec.protocol import FRAME_RATE, Track
 from yuegguf.errors import RequestError
 from yuegguf.exchange.npy_codes import read_codes, read_track, track_from_name
 from yuegguf.files.atomic import refuse_to_replace, storage_errors
-from yuegguf.models.resolve import ModelChoice, resolve_codec
+from yuegguf.models.resolve import ModelChoice
 from yuegguf.pipeline import engines, preflight, song_models, write_audio
 from yuegguf.progress import Progress
 from yuegguf.request.song_request import Output
@@ -53,7 +53,7 @@ def decode_files(
     with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
     title = song.title if song else codes[0].resolve().stem
-    with closing(engines.open_codec(_codec_of(song, models), threads)) as codec:
+    with closing(engines.open_codec(_codec_of(song, models, progress), threads)) as codec:
         if alone:
             files = write_audio.write_track(loaded, alone, codec, output, target / names[0], progress)
         else:
@@ -86,8 +86,8 @@ def _song_of(codes: Sequence[Path]) -> SongFolder | None:
     return SongFolder.open(codes[0]) if is_song else None
 
 
-def _codec_of(song: SongFolder | None, models: ModelChoice) -> Path:
+def _codec_of(song: SongFolder | None, models: ModelChoice, progress: Progress) -> Path:
     """The codec that is named; else the song's own; else the installed one. Raises ModelNotFound."""
     if models.codec is None and song is not None:
         return song_models.codec_of_song(song)
-    return resolve_codec(models)
+    return engines.chosen_codec(models, progress)

@@ -27,6 +27,7 @@ from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
 from yuegguf.files.arrays import check_codes, load_array, save_array
 from yuegguf.files.atomic import replacing, storage_errors
+from yuegguf.files.kinds import HEAD_BYTES, check_text
 from yuegguf.files.reading import open_plain_file
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.changes import Kind, shortened
@@ -306,4 +307,5 @@ def _read_text(path: Path) -> str:
         raise RequestError(f"{path} cannot be read as text", "put a text file there") from error
     if len(data) > MAX_LYRICS_BYTES:
         raise RequestError(f"{path} is too large", f"use at most {MAX_LYRICS_CHARS:,} characters")
+    check_text(path, data[:HEAD_BYTES])
     return decode_text(data, path.stem, str(path)).text

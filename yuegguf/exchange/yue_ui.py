@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import CODEBOOKS
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
+from yuegguf.files.kinds import HEAD_BYTES, check_text
 from yuegguf.lm.vocab import CODEBOOK_SIZE
 from yuegguf.request.changes import Kind
 from yuegguf.request.lyrics import Lyrics, Section, format_lyrics, parse_lyrics
@@ -88,6 +90,7 @@ class Project:
 
 def parse_project(content: bytes, name: str) -> Project:
     """A project from its file. Raises DamagedFile, RequestError when it holds no music."""
+    check_text(Path(name), content[:HEAD_BYTES])
     try:
         data = typed_json.read_json(content, dict[str, Any], name, "")
         file = typed_json.as_typed(data, _ProjectFile, name, "", others=True)

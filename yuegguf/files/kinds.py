@@ -160,6 +160,17 @@ def _text(head: bytes) -> FileKind | None:
     return FileKind(f"a text ({shown})", _download_again, form)
 
 
+def check_text(path: Path, head: bytes) -> None:
+    """Refuse what stands in the place of a text with these first HEAD_BYTES, such as a pointer or an archive.
+
+    Raises DamagedFile, which calls it what it is. An empty file is left to the reader.
+    """
+    kind = kind_of(head, ("text", "json"))
+    if kind is not None and kind is not EMPTY:
+        advice = kind.advice(path) if kind.advice else ""
+        raise DamagedFile(f"{path} is {kind.name}", advice or "pass a text file")
+
+
 def kind_of_file(path: Path, usual: Collection[str] = ()) -> FileKind | None:
     """The kind of a file by its first bytes; see `kind_of`. Raises OSError."""
     with open_plain_file(path) as file:

@@ -271,6 +271,7 @@ class LlamaEngine:
         """Replace the sequence's cache by a saved one. Raises DamagedFile, StorageError."""
         self.forget(seq, 0)
         count, n_tokens = (lib.llama_token * 1)(), ctypes.c_size_t()
+        LOG.begin()
         with streams.readable(path, self.n_rows) as file:
             loaded = lib.llama_state_seq_load_file(
                 self._ctx, bytes(file), seq, count, 1, ctypes.byref(n_tokens)
@@ -278,7 +279,10 @@ class LlamaEngine:
         if not loaded or n_tokens.value != 1 or not 0 <= count[0] <= self.n_ctx:
             self._used[seq] = 1
             self.forget(seq, 0)
-            raise DamagedFile(f"{path.name} is not a cache of this model", "delete it and resume again")
+            raise DamagedFile(
+                f"{path.name} is not a cache of this model, or llama.cpp could not load it{LOG.detail}",
+                "resume the song again",
+            )
         self._used[seq] = int(count[0])
 
     def resize(self, n_rows: int, n_ctx: int) -> None:

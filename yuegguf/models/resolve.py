@@ -200,9 +200,20 @@ def nano_notice(choice: ModelChoice, used: Models) -> str:
     """Notice that the bundled family is used since no model is installed, or none can be seen; else empty."""
     if used.name != NANO or choice.stage1 is not None:
         return ""
-    reason = "no model is installed"
-    if is_closed(choice.root):
-        reason = f"the folder of models {choice.root} may not be read by this user"
+    return _miniature_notice("model", choice.root)
+
+
+def codec_notice(choice: ModelChoice, used: Path) -> str:
+    """Notice that the bundled codec is used since none is installed, or none can be seen; else empty."""
+    if used != nano_models().codec or choice.codec is not None:
+        return ""
+    return _miniature_notice("codec", choice.root)
+
+
+def _miniature_notice(kind: str, root: Path) -> str:
+    reason = f"no {kind} is installed"
+    if is_closed(root):
+        reason = f"the folder of models {root} may not be read by this user"
     return f"{reason}, so the bundled miniature 'nano' is used; it is not YuE's quality"
 
 

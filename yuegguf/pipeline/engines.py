@@ -17,7 +17,7 @@ from yuegguf.files.reading import FileVersion, file_version
 from yuegguf.lm.adapters import Lora
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
-from yuegguf.models.resolve import Models
+from yuegguf.models.resolve import ModelChoice, Models, codec_notice, resolve_codec
 from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions, Devices
 from yuegguf.planning.cost import LoadSpec
@@ -113,6 +113,18 @@ def encoding_memory(codec: Path, most: int | None = None) -> EncodingMemory:
     """
     shape = read_encoder(codec / "encoder.onnx")
     return EncodingMemory(hardware.available_memory() if most is None else most, shape.fixed, shape.second)
+
+
+def chosen_codec(choice: ModelChoice, progress: Progress) -> Path:
+    """The codec's folder; that it is the bundled one since none is installed comes as a warning.
+
+    Raises ModelNotFound.
+    """
+    found = resolve_codec(choice)
+    notice = codec_notice(choice, found)
+    if notice:
+        progress(Event("encode", 0, 1, warning=notice))
+    return found
 
 
 def open_codec(folder: Path, threads: int | None = None) -> AudioCodec:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from yuegguf.errors import RequestError
 from yuegguf.request.song_request import Output
 
-CHECKED = ("loudness", "fade", "artist", "year", "cover", "stereo", "stem_mode")
+CHECKED = ("loudness", "fade", "artist", "year", "cover", "stereo", "stem_mode", "bits")
 """Fields of an Output that can be without effect."""
 
 
@@ -28,5 +28,10 @@ def check_effects(output: Output, given: Collection[str]) -> None:
     for name, (option, is_idle, cause) in idle.items():
         if name in given and is_idle:
             raise RequestError(f"{option} has no effect with {cause}", "leave one of them out")
+    kinds = ",".join(output.formats)
+    if "cover" in given and set(output.formats) == {"wav"}:
+        raise RequestError("--cover has no effect with --format wav", "add a format that holds a picture")
+    if "bits" in given and output.formats and not {"wav", "flac"} & {*output.formats}:
+        raise RequestError(f"--bits has no effect with --format {kinds}", "leave one of them out")
     if "stem_mode" in given and not output.stems:
         raise RequestError("--stems has no effect with --no-stems", "leave one of them out")

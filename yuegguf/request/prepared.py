@@ -56,6 +56,7 @@ def prepare(request: SongRequest) -> PreparedSong:
     words = voiced and any(section.body for section in sections)
     notices = (
         *lyrics.notices,
+        *_missing_sections(request.sections, len(lyrics.sections)),
         *(_excess_notices(request, sections, caps) if voiced else ()),
         *(_wordless_notices(sections) if words else ()),
         *tag_notices(request.genre, words),
@@ -76,6 +77,13 @@ def _excess_notices(
         return ()
     lost = f"words at the end of sections will be lost for want of time ({listed(places)})"
     return (f"{lost}; see: yuegguf lyrics check",)
+
+
+def _missing_sections(spec: str, count: int) -> tuple[str, ...]:
+    """A notice where more sections are requested than there are."""
+    more = spec.strip().isdigit() and int(spec) > count
+    have = "1 section, which is" if count == 1 else f"{count} sections, which are all"
+    return (f"--sections {spec.strip()}: the lyrics have {have} generated",) if more else ()
 
 
 def _wordless_notices(sections: Sequence[Section]) -> tuple[str, ...]:

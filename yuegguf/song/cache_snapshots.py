@@ -63,6 +63,8 @@ class KvSnapshots:
         self._root, self._log, self._key, self._seconds, self._warn = root, log, key, seconds, warn
         self._songs = songs
         self._next = time.monotonic() + seconds
+        self._hashes: tuple[str, ...] = ()
+        """Those of the latest snapshot's files."""
         self._latest = self._newest_usable()
 
     def latest(self) -> Checkpoint | None:
@@ -86,7 +88,8 @@ class KvSnapshots:
     def restore(self, engine: TokenEngine, rows: Sequence[int]) -> None:
         """Load the latest snapshot into the sequences.
 
-        Raises DamagedFile, after deleting the snapshot; StorageError where it can be of use later.
+        Raises DamagedFile and StorageError. Only a snapshot whose files changed since they were written is
+        deleted: the engine may refuse a good one for another reason, such as memory that it lacks.
         """
         assert self._latest
         folder = self._root / _folder_name(self._latest)
@@ -95,7 +98,7 @@ class KvSnapshots:
                 engine.load(row, folder / f"row{number}.bin")
         except (DamagedFile, StorageError) as error:
             self._latest = None
-            if isinstance(error, DamagedFile):
+            if isinstance(error, DamagedFile) and not self._is_whole(folder, self._hashes):
                 check_steady(folder)
                 shutil.rmtree(folder, ignore_errors=True)
             self._warn(
@@ -148,11 +151,17 @@ class KvSnapshots:
         newest_first = sorted(candidates, key=lambda point: (point.section, point.codes), reverse=True)
         for checkpoint in newest_first:
             folder, hashes = self._root / _folder_name(checkpoint), candidates[checkpoint]
-            files = [folder / f"row{number}.bin" for number in range(len(hashes))]
-            if all(file.is_file() for file in files) and tuple(sha256_of(file) for file in files) == hashes:
+            if self._is_whole(folder, hashes):
+                self._hashes = hashes
                 return checkpoint
             self._warn("a damaged snapshot is ignored")
         return None
+
+    @staticmethod
+    def _is_whole(folder: Path, hashes: Sequence[str]) -> bool:
+        """Whether the files of a snapshot are there with these hashes."""
+        files = [folder / f"row{number}.bin" for number in range(len(hashes))]
+        return all(file.is_file() and sha256_of(file) == sha for file, sha in zip(files, hashes, strict=True))
 
 
 def _folder_name(checkpoint: Checkpoint) -> str:

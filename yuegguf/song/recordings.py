@@ -71,8 +71,8 @@ def reference_notices(reference: Reference) -> list[str]:
     notices = []
     for file in filter(None, (reference.mix, reference.vocal, reference.instrumental)):
         recording = open_recording(Path(file))
-        if recording.seconds < reference.end:
-            used = max(0.0, recording.seconds - reference.start)
+        if reference.start < recording.seconds < reference.end:
+            used = recording.seconds - reference.start
             window = f"the window {reference.start:g}-{reference.end:g} s"
             notices.append(f"{file} ends before {window}, of which {used:.1f} s are used")
         first, last = (round(seconds * recording.rate) for seconds in (reference.start, reference.end))
