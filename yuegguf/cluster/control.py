@@ -70,10 +70,11 @@ def open_control(songs: Path, driver: str) -> Control:
     with storage_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         for left in parent.iterdir():
-            if time.time() - left.stat().st_mtime > OLD_SECONDS and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
+            with suppress(OSError):  # another driver has removed it meanwhile
+                if time.time() - left.stat().st_mtime > OLD_SECONDS and not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
         folder = parent / driver
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, parents=True)
     control = Control(str(folder.absolute()), secrets.token_hex(16))
     with replacing(folder / TOKEN_FILE) as beside:
         beside.write_text(control.token, "utf-8")
