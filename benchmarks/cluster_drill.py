@@ -143,11 +143,14 @@ def main() -> None:
     parser.add_argument("--machines", type=int, default=3)
     parser.add_argument("--driver-kills", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=["drill", "spread"], help="one part")
     options = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     with tempfile.TemporaryDirectory() as name:
-        drill(Path(name), options)
-        spread(Path(name))
+        if options.only != "spread":
+            drill(Path(name), options)
+        if options.only != "drill":
+            spread(Path(name))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ import sys
 import threading
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import Capture, refused
 
-from yuegguf.cluster.ray_backend import _WithoutRay
+from yuegguf.cluster.ray_backend import _WithoutRay, connected
 
 
 @pytest.mark.parametrize("words", [("run", "--queue", "songs.yaml"), ("serve", "--port", "0")])
@@ -51,3 +52,13 @@ def test_lines_of_rays_threads_do_not_reach_stdout() -> None:
         thread.join()
         print("a result")
     assert out.getvalue() == "a result\n"
+
+
+def test_lines_that_ray_kept_back_until_its_end_do_not_follow_a_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    ray = SimpleNamespace(init=lambda **options: None, shutdown=lambda: print("(raylet) repeated 3x"))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with connected("auto"):
+        print("a result")
+    assert capsys.readouterr().out == "a result\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import socket
@@ -69,7 +70,8 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        with redirect_stdout(io.StringIO()):  # it prints the lines that it kept back
+            ray.shutdown()
 
 
 class RayBackend:
