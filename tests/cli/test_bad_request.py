@@ -265,6 +265,8 @@ def test_an_unknown_command_and_an_unread_song(capsys: Capture, tmp_path: Path) 
     nothing = f"{tmp_path} is not a song folder; pass a folder that holds a song.json"
     assert refused(capsys, 5, "resume", tmp_path) == nothing
     assert refused(capsys, 5, "decode", tmp_path).endswith("; pass a song folder, or name the two files")
+    nowhere = tmp_path / "nowhere"
+    assert refused(capsys, 5, "decode", nowhere) == f"there is no file or folder {nowhere}; check the name"
     assert (
         refused(capsys, 5, "encode", tmp_path / "a.wav")
         == f"no audio file at {tmp_path / 'a.wav'}; check the name"

@@ -276,3 +276,29 @@ def test_repeats_stay_where_they_are_kept() -> None:
 def test_repeats_end_where_lyrics_are_too_long() -> None:
     with pytest.raises(RequestError, match="at most"):
         parse_lyrics("[verse]\n" + "la la la la (x20)\n" * 4000)
+
+
+@pytest.mark.parametrize(
+    ("text", "sections"),
+    [
+        ("V1:\nla\nC:\nhey\nV2: na na\nC:", "verse la, chorus hey, verse na na, chorus hey"),
+        ("[V1]\nla\n[PC]\noh\n[C]\nhey", "verse la, prechorus oh, chorus hey"),
+        ("V 1\nla\n\nChor\nhey\n\nBr.\nho", "verse la, chorus hey, bridge ho"),
+        ("V: la la\nJ: hey hey", "verse V: la la\nJ: hey hey"),  # singers
+        ("C: la\nB: hey", "verse C: la\nB: hey"),
+        ("V\nI\nC", "verse V\nI\nC"),  # letters that are spelled
+        ("[1番]\n[Aメロ]\nさくら\n[2番]\n\n[サビ]\nはな", "verse さくら, chorus はな"),
+        ("[1절]\n[후렴]\n사랑", "chorus 사랑"),
+        ("[1番]\nさくら\n[2番]\nゆき", "verse さくら, verse ゆき"),
+        ("[verse]\nla\n[2番]", "verse la, verse "),
+    ],
+)
+def test_abbreviated_heads_and_heads_over_heads(text: str, sections: str) -> None:
+    assert ", ".join(f"{s.label} {s.body}" for s in parse_lyrics(text).sections) == sections
+
+
+def test_a_head_over_another_is_said_as_left_out() -> None:
+    assert parse_lyrics("[1番]\n[サビ]\nはな").notices == (
+        "labels are read as words that the model knows: [サビ] as [chorus]",
+        "stage directions are left out: [1番]",
+    )

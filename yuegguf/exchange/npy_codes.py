@@ -96,6 +96,8 @@ def _find_pair(paths: Sequence[Path]) -> tuple[Path, Path]:
     if len(paths) == 2:
         swapped = TRACK_SUFFIXES[1] in paths[0].name and TRACK_SUFFIXES[0] in paths[1].name
         return (paths[1], paths[0]) if swapped else (paths[0], paths[1])
+    if len(paths) == 1 and not paths[0].exists():
+        raise RequestError(f"there is no file or folder {paths[0]}", "check the name")
     raise RequestError(
         "codes of both tracks are needed", "pass a song folder, or the vocal and the backing file"
     )

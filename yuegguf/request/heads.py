@@ -33,6 +33,18 @@ _MARKUP = (
 )
 _ROUND = re.compile(r"^[(（]\s*(?P<inner>[^()（）]+?)\s*[)）]$")
 _HEAD_AND_WORDS = re.compile(r"^\s*(?P<head>[^:：]{1,40}?)\s*[:：]\s*(?P<words>\S.*)$")
+_SHORT_WORDS = {
+    **{"v": "verse", "vs": "verse", "c": "chorus", "ch": "chorus", "chor": "chorus"},
+    **{"pc": "prechorus", "b": "bridge", "br": "bridge"},
+}
+"""Abbreviations of labels, which are read as such only in a text that `_is_abbreviated`."""
+_SHORT_HEAD = re.compile(
+    rf"^\s*(?P<head>[\[({{*]*\s*(?P<word>{'|'.join(_SHORT_WORDS)})(?![^\W\d_])\s*(?P<number>\d{{0,2}})\s*(?P<signs>[\])}}*:：.]*))"
+    r"\s*(?P<words>.*)$",
+    re.IGNORECASE,
+)
+_GROUP = re.compile(r"^\W*第?\s*(?:\d{1,2}|[一二三四五六七八九十])\s*(?:番|절|節|节|段)\W*$")
+"""Heads such as `[1番]` that may stand above the heads of their parts."""
 _NO_HEAD = frozenset(("the", "a", "i"))
 
 
@@ -68,6 +80,8 @@ class _Reader:
     """Whether some line is a label in brackets."""
     numbered: bool
     """Whether lines that begin with 1., 2., … open verses, as in hymns."""
+    abbreviated: bool
+    """Whether heads such as `V1:` and `C:` open sections."""
     keep_repeats: bool
     changes: list[Change] = field(default_factory=list)
 
@@ -88,6 +102,10 @@ class _Reader:
         length = LENGTH_LINE.match(line)
         if length:
             return [Length(float(length[1]))], None
+        short = _short_head(line) if self.abbreviated else None
+        if short:
+            label = Label(_SHORT_WORDS[short["word"].lower()], again=True)
+            return self._head(label, short["head"].strip(), short["words"])
         bracket = _BRACKET.match(line)
         if bracket:
             return self._bracket(line, bracket[1].strip(), bracket[2])
@@ -181,13 +199,44 @@ def read_elements(lines: Sequence[str], keep_repeats: bool) -> tuple[list[Elemen
     """Elements of the lines, in order. Singer marks and stage directions are left out."""
     brackets = [match[1] for line in lines if (match := _BRACKET.match(line))]
     labelled = any(read_label(text.strip()) for text in brackets)
-    reader = _Reader(performer_names(lines), labelled, not labelled and _are_numbered(lines), keep_repeats)
+    numbered = not labelled and _are_numbered(lines)
+    reader = _Reader(performer_names(lines), labelled, numbered, _is_abbreviated(lines), keep_repeats)
     elements: list[Element] = []
     opens = True
     for line in lines:
         elements += reader.read(line, opens)
         opens = not line.strip()
-    return elements, reader.changes
+    return _without_groups(elements, reader.changes), reader.changes
+
+
+def _short_head(line: str) -> re.Match[str] | None:
+    """An abbreviated head: alone on its line, or with a number and a sign before words."""
+    short = _SHORT_HEAD.match(line)
+    is_head = short and (not short["words"] or (short["number"] and short["signs"]))
+    return short if is_head else None
+
+
+def _is_abbreviated(lines: Sequence[str]) -> bool:
+    """Whether a numbered verse, or a verse and a chorus, are abbreviated: a lone V may be a singer."""
+    heads = [short for line in lines if (short := _short_head(line)) and (short["number"] or short["signs"])]
+    verses = [short for short in heads if _SHORT_WORDS[short["word"].lower()] == "verse"]
+    return any(short["number"] for short in verses) or (
+        bool(verses) and any(_SHORT_WORDS[short["word"].lower()] == "chorus" for short in heads)
+    )
+
+
+def _without_groups(elements: Sequence[Element], changes: list[Change]) -> list[Element]:
+    """Elements without the heads that only number the heads right below them, which `changes` then says."""
+    filled = [element for element in elements if not isinstance(element, str) or element.strip()]
+    groups = [
+        head
+        for head, below in pairwise(filled)
+        if isinstance(head, Head) and isinstance(below, Head) and _GROUP.match(head.written)
+    ]
+    for group in groups:
+        changes.remove(Change(Kind.LABEL, f"{group.written} as [{group.label}]"))
+        changes.append(Change(Kind.DIRECTION, group.written))
+    return [element for element in elements if not any(element is group for group in groups)]
 
 
 def _are_numbered(lines: Sequence[str]) -> bool:
