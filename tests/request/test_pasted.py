@@ -10,6 +10,7 @@ from helpers import cli
 
 from yuegguf.errors import RequestError
 from yuegguf.request.fit import merged_sections
+from yuegguf.request.heads import _SHORT_HEAD
 from yuegguf.request.lyrics import Lyrics, Section, format_lyrics, parse_lyrics
 from yuegguf.request.prepared import prepare
 from yuegguf.request.scripts import line_scripts, model_advice
@@ -302,3 +303,10 @@ def test_a_head_over_another_is_said_as_left_out() -> None:
         "labels are read as words that the model knows: [サビ] as [chorus]",
         "stage directions are left out: [1番]",
     )
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\u3000", "[", "*"])
+def test_a_head_is_looked_for_in_linear_time(blank: str) -> None:
+    match = _SHORT_HEAD.match(blank * 200_000 + "x")  # a pattern that tries each start would take an hour
+    assert match is None
+    assert parse_lyrics("[V1]\nla\n" + blank * 20 + "C:\nhey").sections[0].label == "verse"

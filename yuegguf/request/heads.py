@@ -39,11 +39,12 @@ _SHORT_WORDS = {
 }
 """Abbreviations of labels, which are read as such only in a text that `_is_abbreviated`."""
 _SHORT_HEAD = re.compile(
-    rf"^\s*(?P<head>[\[({{*]*\s*(?P<word>{'|'.join(_SHORT_WORDS)})(?![^\W\d_])\s*(?P<number>\d{{0,2}})\s*(?P<signs>[\])}}*:：.]*))"
-    r"\s*(?P<words>.*)$",
+    rf"(?P<head>[\[({{*]{{0,3}} ?(?P<word>{'|'.join(_SHORT_WORDS)})(?![^\W\d_])"
+    r" ?(?P<number>\d{0,2}) ?(?P<signs>[\])}*:：.]{0,4}))(?P<words>.*)$",
     re.IGNORECASE,
 )
-_GROUP = re.compile(r"^\W*第?\s*(?:\d{1,2}|[一二三四五六七八九十])\s*(?:番|절|節|节|段)\W*$")
+"""Bounded before the words, so that no line takes long."""
+_GROUP = re.compile(r"^\W{0,4}第?\s?(?:\d{1,2}|[一二三四五六七八九十])\s*(?:番|절|節|节|段)\W{0,4}$")
 """Heads such as `[1番]` that may stand above the heads of their parts."""
 _NO_HEAD = frozenset(("the", "a", "i"))
 
@@ -211,8 +212,8 @@ def read_elements(lines: Sequence[str], keep_repeats: bool) -> tuple[list[Elemen
 
 def _short_head(line: str) -> re.Match[str] | None:
     """An abbreviated head: alone on its line, or with a number and a sign before words."""
-    short = _SHORT_HEAD.match(line)
-    is_head = short and (not short["words"] or (short["number"] and short["signs"]))
+    short = _SHORT_HEAD.match(line.strip())
+    is_head = short and (not short["words"].strip() or (short["number"] and short["signs"]))
     return short if is_head else None
 
 
