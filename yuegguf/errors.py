@@ -137,7 +137,9 @@ def explained(caught: BaseException) -> YueError:
 
 def is_too_many_open(error: BaseException | None) -> bool:
     """Whether an error, or one of its causes, is that too many files are open."""
-    while error is not None:
+    seen = set[int]()  # an error may be among its own causes
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         # C libraries pass on only the system's message
         if getattr(error, "errno", None) in TOO_MANY_OPEN or any(
             os.strerror(n) in str(error) for n in TOO_MANY_OPEN

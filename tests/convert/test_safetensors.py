@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from yuegguf_convert.json_object import MAX_JSON_BYTES
 from yuegguf_convert.llama_tensors import check_tensors, read_config
 from yuegguf_convert.safetensors import open_file
 
-from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
+from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, is_too_many_open
 
 
 def pack(header: object, data: bytes = b"") -> bytes:
@@ -222,3 +223,11 @@ def test_tiny_blocks_become_zero() -> None:
     row = np.full((1, 32), 1e-38, np.float32)
     coded = encode(row, "F32", GGMLQuantizationType.Q8_0, "w")
     assert not dequantize(coded, GGMLQuantizationType.Q8_0).any()
+
+
+def test_a_damaged_header_is_one_error_line_and_ends(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", 9) + b"{bad json" + bytes(40))
+    with pytest.raises(DamagedFile, match="has a damaged header") as caught:
+        open_file(path)
+    assert not is_too_many_open(caught.value)  # whose cause is itself
