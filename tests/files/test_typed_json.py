@@ -89,3 +89,20 @@ def test_a_sealed_object_is_read_back_and_any_other_digit_is_damage() -> None:
 def test_text_that_no_file_can_hold_is_refused_in_words() -> None:
     with pytest.raises(RequestError, match="is not UTF-8 text"):
         typed_json.encode_with_checksum(Part("\udcff"))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "is a git-lfs pointer"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
+        (b"\x1f\x8b\x08", "is a gzip archive"),
+        (b"Entry not found", "is damaged"),
+        (bytes(600), "is damaged"),
+    ],
+)
+def test_another_kind_of_file_is_called_what_it_is(content: bytes, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DamagedFile, match=f"a.json {sentence}"):
+        typed_json.read_file(tmp_path / "a.json", dict, "restore it")

@@ -37,7 +37,7 @@ class FileKind:
     advice: Callable[[Path], str] | None = None
     """Makes the sentence of what to do from the file's path; None where the reader knows better."""
     form: str = ""
-    """Format: zip, torch, safetensors, npy, gguf, json, text, pointer or archive."""
+    """Format: zip, torch, safetensors, npy, gguf, json, text, zeros, pointer or archive."""
 
 
 def _lfs_pull(path: Path) -> str:
@@ -84,7 +84,7 @@ def _archive(name: str, *command: str) -> FileKind:
 
 
 EMPTY = FileKind("an empty file", _download_again)
-ZEROS = FileKind("a file of zeros, as a download leaves that never ended", _download_again)
+ZEROS = FileKind("a file of zeros, as a download leaves that never ended", _download_again, "zeros")
 PAGE = FileKind("a web page", _download)
 ZIP = replace(_archive("a zip archive", "unzip", "FILE", "-d", "FOLDER"), form="zip")
 TORCH = FileKind("a PyTorch checkpoint", _weights(".bin"), "torch")

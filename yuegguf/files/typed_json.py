@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.files.kinds import explain_damage
 from yuegguf.files.reading import open_plain_file
 
 T = TypeVar("T")
@@ -25,7 +26,10 @@ def read_file(path: Path, kind: type[T], hint: str) -> T:
     """Read a JSON file as a value of `kind`. Raises DamagedFile; OSErrors pass through."""
     with open_plain_file(path) as file:
         data = file.read(MAX_JSON_BYTES + 1)
-    return read_json(data, kind, path, hint)
+    try:
+        return read_json(data, kind, path, hint)
+    except DamagedFile as error:
+        raise explain_damage(path, error, ("text", "json", "zeros")) from error
 
 
 def read_json(data: bytes, kind: type[T], file: Path | str, hint: str, *, others: bool = False) -> T:
