@@ -37,7 +37,9 @@ def test_progress_is_forgotten_once_a_song_has_ended() -> None:
     whole = heard(hub)
     assert [kind for _, kind in whole] == ["status", "section", "done"]
     assert [kind for _, kind in heard(hub, whole[1][0])] == ["done"]
-    assert [kind for _, kind in heard(hub, f"{boot}-5")] == ["status", "section", "done"]
+    assert [kind for _, kind in heard(hub, f"{boot}-2")] == ["section", "done"]
+    assert [kind for _, kind in heard(hub, f"{boot}-5")] == ["done"]
+    assert [kind for _, kind in heard(hub, f"{boot}-7")] == ["status", "section", "done"]
 
 
 def test_a_song_keeps_its_newest_events_alone() -> None:
@@ -46,3 +48,16 @@ def test_a_song_keeps_its_newest_events_alone() -> None:
         hub.publish("song", "progress", PROGRESS)
     hub.close()
     assert len(heard(hub)) == 1 + KEPT
+
+
+def test_who_missed_lost_events_begins_anew() -> None:
+    hub = EventHub()
+    for _ in range(KEPT + 5):
+        hub.publish("song", "warning", {"message": "x"})
+    hub.close()
+    boot = heard(hub)[0][0].partition("-")[0]
+    assert hub.after("song", f"{boot}-4") is None
+    behind = hub.after("song", f"{boot}-5")
+    assert behind is not None
+    assert [event.number for event in behind] == list(range(6, KEPT + 6))
+    assert hub.after("other", f"{boot}-5") is None

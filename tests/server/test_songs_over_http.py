@@ -95,7 +95,8 @@ def test_events_are_followed_and_gone_on_with(client: Client) -> None:
     assert (preview["name"], preview["bytes"]) == (file["name"], file["bytes"])
     assert preview["seconds"] == 2.0
     follow = client.events(song, seen[1]["id"])
-    assert [next(follow)["id"] for _ in seen[2:]] == [each["id"] for each in seen[2:]]
+    kept = [each["id"] for each in seen[2:] if each["event"] != "progress"]
+    assert [next(follow)["id"] for _ in kept] == kept
     follow.close()
     unknown = client.events(song, "00000000-1")
     assert next(unknown)["data"]["status"] == "succeeded"

@@ -39,6 +39,8 @@ class EventHub:
         self._boot = secrets.token_hex(4)
         """Begins every id: numbers start again after a restart."""
         self._songs: dict[str, deque[SongEvent]] = {}
+        self._lost: dict[str, int] = {}
+        """Number of the newest event of each song that others pushed out."""
         self._listeners: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
         self._watchers: list[Watcher] = []
         self._lock, self._number, self._closed = threading.Lock(), 0, False
@@ -47,13 +49,17 @@ class EventHub:
         """Add an event and wake the listeners of the song."""
         with self._lock:
             self._number += 1
-            events = self._songs.pop(song, None) or deque(maxlen=KEPT)
+            events = self._songs.pop(song, None) or deque[SongEvent]()
             if kind == "done":  # nobody asks how far it was, and a thousand songs' progress is 200 MB
-                events = deque((each for each in events if each.kind != "progress"), KEPT)
+                events = deque(each for each in events if each.kind != "progress")
             self._songs[song] = events  # the song that changed last is the last in the dictionary
             events.append(SongEvent(self._number, kind, data))
+            if len(events) > KEPT:
+                self._lost[song] = events.popleft().number
             while len(self._songs) > SONGS_KEPT:
-                del self._songs[next(iter(self._songs))]
+                oldest = next(iter(self._songs))
+                del self._songs[oldest]
+                self._lost.pop(oldest, None)
             self._wake(song)
         for watcher in self._watchers:
             watcher(song, kind, data)
@@ -75,16 +81,15 @@ class EventHub:
                 loop.call_soon_threadsafe(woken.set)
 
     def after(self, song: str, last: str) -> list[SongEvent] | None:
-        """The events behind the id `last`; None where it is unknown or some behind it are gone."""
+        """The events behind the id `last`; None where it is unknown or some behind it are lost."""
         boot, _, number = last.partition("-")
-        with self._lock:
-            events = list(self._songs.get(song, ()))
         if boot != self._boot or not number.isdecimal():
             return None
         seen = int(number)
-        if all(event.number != seen for event in events):
-            return None
-        return [event for event in events if event.number > seen]
+        with self._lock:
+            events = list(self._songs.get(song, ()))
+            is_known = bool(events) and self._lost.get(song, 0) <= seen <= self._number
+        return [event for event in events if event.number > seen] if is_known else None
 
     def newest(self) -> int:
         """Number of the newest event of all songs."""
