@@ -20,6 +20,7 @@ import pytest
 import soundfile
 from helpers import FAST, Capture, Result, Run, cli, ended
 from hypothesis import settings
+from shared_data import shared_path
 
 from yuegguf.cli import _progress, run_in_process
 from yuegguf.lm import llama
@@ -27,16 +28,7 @@ from yuegguf.lm import llama
 settings.register_profile("same", derandomize=True, max_examples=60, deadline=None, database=None)
 settings.load_profile("same")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 """The folder of golden data beside the checkout; tests that need it skip where it is not."""
-
-
-def shared_path(relative: str) -> Path:
-    """A file of the golden data; skips the test with a reason where it is missing."""
-    path = SHARED / relative
-    if not path.exists():
-        pytest.skip(f"golden data not on this machine: shared/{relative}")
-    return path
 
 
 OPENS_MODELS = {"LlamaEngine", "OrtCodec"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -232,6 +233,12 @@ def test_stages_do_not_know_each_other_or_files() -> None:
         assert others <= (own if name == "stage1" else set())
         assert not {m for m in used if top(m) in ("os", "pathlib", "json", "shutil")}
         assert not {"yuegguf.song.folder", "yuegguf.audio.files", "yuegguf.files.atomic"} & used
+
+
+def test_no_test_imports_a_conftest_since_several_have_that_name() -> None:
+    sources = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    taking = re.compile(r"^(?:from|import) conftest\b", re.MULTILINE)
+    assert [path.name for path, source in sources.items() if taking.search(source)] == []
 
 
 def test_no_two_test_files_share_a_name() -> None:

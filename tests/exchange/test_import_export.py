@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import shared_path
 from helpers import FAST, FRAMES, GENRE, LYRICS, OURS, Capture, cli, ended, new_song, refused
+from shared_data import shared_path
 
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.exchange import convert, yue_ui

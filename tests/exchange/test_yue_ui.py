@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import shared_path
+from shared_data import shared_path
 
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.exchange import yue_ui

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import shared_path
 from fakes import MemoryJournal
+from shared_data import shared_path
 from tasks import LONG, VOCAB, Refrain
 
 from benchmarks.speculative import logged_songs, project_sections, saving

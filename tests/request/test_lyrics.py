@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import shared_path
+from shared_data import shared_path
 
 from yuegguf.errors import RequestError
 from yuegguf.request.lyrics import choose_sections, parse_lyrics

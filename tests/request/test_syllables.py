@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import shared_path
 from helpers import Capture, cli
 from sections import logged_sections, yue_ui_sections
+from shared_data import shared_path
 
 from yuegguf.request.fit import MAX_PACE, SectionFit, lines_in_time, merged_sections, section_fit
 from yuegguf.request.lyrics import Section, parse_lyrics

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import shared_path
 from fakes import MemoryJournal
 from numpy.typing import NDArray
+from shared_data import shared_path
 
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
 from yuegguf.lm.protocol import SequenceInput

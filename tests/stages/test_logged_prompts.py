@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sentencepiece
-from conftest import shared_path
+from shared_data import shared_path
 
 from yuegguf.lm.tokenizer import Tokenizer
 from yuegguf.lm.vocab import Stage1Vocab, stage1_vocab

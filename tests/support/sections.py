@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-from conftest import shared_path
+from shared_data import shared_path
 
 from yuegguf.measure.samples import stage1_samples
 from yuegguf.stages.faults import Fault, FaultDetector

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @click.group(short_help="songs on many machines: their state")
 def cluster() -> None:
-    """Look after songs that `run --cluster` gives to the machines of a Ray cluster."""
+    """Look after songs that `run --cluster` gives to the machines of a Ray cluster.
+
+    \b
+    yuegguf cluster status
+    """
 
 
 @cluster.command(short_help="which machine works on which song")
