@@ -65,6 +65,8 @@ def test_a_song_is_remixed_retaken_extended_and_rewound(browser: Any, server: Se
         longer = page.url.rpartition("/")[2]
         assert labels(page) == ["Verse", "Chorus", "Outro"]
 
+        # the range ends at the song's length once the lanes are there
+        page.wait_for_function("() => Number(document.querySelector('.transport input[type=range]').max) > 2")
         page.get_by_label("Position").fill("1.5")
         page.get_by_role("button", name="Rewind to 0:01").click()
         confirm(page, "Rewind")
