@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,31 +12,17 @@ from browsing import (
     PHONE,
     SMALL,
     Server,
-    chromium,
     create,
     download,
     draft,
     listen,
     opened,
     remember,
-    serving,
     state,
     write,
 )
 
 BAD = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("served") / "songs") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 def test_a_song_on_a_phone(browser: Any, server: Server) -> None:

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from browsing import DRAFT, Server, chromium, create, download, opened, remember, serving, state, tone
+from browsing import DRAFT, Server, create, download, opened, remember, state, tone
 
 SONG = {**DRAFT, "options": {**DRAFT["options"], "straight": True}}
 LONGEST = {**DRAFT, "lyrics": "[verse]\nla la la\n\n" * 30, "options": {"segment_seconds": 150}}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("served") / "songs") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 def confirm(page: Any, name: str) -> None:

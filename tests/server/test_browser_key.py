@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsing import COUNT_STARTS, Server, chromium, create, download, listen, opened, serving, state
+from browsing import COUNT_STARTS, Server, create, download, listen, opened, serving, state
 
 KEY = "a-key-of-twenty-characters"
 
@@ -14,12 +14,6 @@ KEY = "a-key-of-twenty-characters"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("served") / "songs", "cheap_serve", "--key", KEY) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
         yield found
 
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from browsing import DRAFT, LYRICS, Server, chromium, create, opened, remember, serving, state, tone
+from browsing import DRAFT, LYRICS, Server, create, opened, remember, state, tone
 
 LONG = {**DRAFT, "options": {**DRAFT["options"], "segment_seconds": 10}}
 LONGEST = {**LONG, "lyrics": "[verse]\nla la la\n\n" * 30, "options": {"segment_seconds": 150}}
 """A song of more than an hour: it does not end before it is stopped."""
 LOST = "The connection to the server is lost."
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("served") / "songs") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
 
 
 def test_what_is_written_survives_a_reload_and_shows_in_another_tab(browser: Any, server: Server) -> None:

@@ -8,18 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browsing import COUNT_STARTS, Server, chromium, download, draft, listen, opened, serving, state, write
+from browsing import COUNT_STARTS, Server, download, draft, listen, opened, serving, state, write
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("served") / "songs", "yuegguf") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
         yield found
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, Unpack, get_args
 
 from yuegguf.server.sqlite_file import SqliteFile
 
@@ -80,6 +80,17 @@ class Job:
     completed: float | None
 
 
+class RowChanges(TypedDict, total=False):
+    """Columns that change beside the state; those of JSON as its values, empty = none."""
+
+    deaths: int
+    error: dict[str, Any] | Literal[""]
+    warnings: list[str]
+    result: dict[str, Any] | Literal[""]
+    started: float
+    completed: float
+
+
 COLUMNS = ", ".join(column.name for column in fields(Job))
 
 
@@ -124,7 +135,7 @@ class JobStore(SqliteFile):
         self, song: str, *, uploads: str = "", idempotency: str | None = None, digest: str = ""
     ) -> None:
         """Add a song in the state "new": its folder is about to appear."""
-        self._add(song, "new", uploads=uploads, idempotency=idempotency, digest=digest)
+        self._add(song, "new", {"uploads": uploads, "idempotency": idempotency, "digest": digest})
 
     def insert_task(
         self,
@@ -138,16 +149,16 @@ class JobStore(SqliteFile):
     ) -> None:
         """Add a task to the end of a queue; `name` is its id, or that of the song that it makes."""
         facts = {"uploads": uploads, "idempotency": idempotency, "digest": digest}
-        self._add(name, "queued", task=task, queue=queue, **facts)
+        self._add(name, "queued", {"task": task, "queue": queue, **facts})
 
-    def _add(self, song: str, state: State, **values: Any) -> None:
+    def _add(self, song: str, state: State, facts: Mapping[str, str | None]) -> None:
         with self._errors():
             row = {
                 "song": song,
                 "state": state,
                 "place": self._last_place() + 1,
                 "created": time.time(),
-                **values,
+                **facts,
             }
             columns, marks = ", ".join(row), ", ".join("?" * len(row))
             self._db.execute(f"INSERT INTO jobs ({columns}) VALUES ({marks})", tuple(row.values()))
@@ -166,17 +177,15 @@ class JobStore(SqliteFile):
             if refine is not None:
                 self._db.execute("UPDATE jobs SET refine = ? WHERE song = ?", (refine, song))
 
-    def change(self, song: str, state: State, **values: Any) -> None:
-        """Set the state of a song, and other columns; those of JSON are given as its values."""
-        values = {
+    def change(self, song: str, state: State, **changes: Unpack[RowChanges]) -> None:
+        """Set the state of a song, and other columns."""
+        columns = {
             name: json.dumps(value) if name in ("error", "warnings", "result") and value != "" else value
-            for name, value in values.items()
+            for name, value in {"state": state, **changes}.items()
         }
-        names = ["state", *values]
-        assert set(names) <= {column.name for column in fields(Job)}
-        assignments = ", ".join(f"{name} = ?" for name in names)
+        assignments = ", ".join(f"{name} = ?" for name in columns)
         with self._errors():
-            self._db.execute(f"UPDATE jobs SET {assignments} WHERE song = ?", (state, *values.values(), song))
+            self._db.execute(f"UPDATE jobs SET {assignments} WHERE song = ?", (*columns.values(), song))
 
     def warn(self, song: str, sentence: str) -> None:
         """Add a warning to a song, once."""

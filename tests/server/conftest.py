@@ -1,0 +1,23 @@
+"""A browser, and a server with cheap engines for it, for the tests of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browsing import Server, chromium, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server in a process of its own; a file whose server is another one has a fixture of its own."""
+    with serving(tmp_path_factory.mktemp("served") / "songs") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; skips the test with a reason where there is none."""
+    with chromium() as found:
+        yield found
