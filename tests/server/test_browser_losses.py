@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.request import urlopen
 
 from browsing import DRAFT, LYRICS, Server, create, opened, remember, state, tone
 
@@ -112,3 +114,22 @@ def test_stopped_songs_go_on_and_the_queue_is_ordered(browser: Any, server: Serv
         assert not (server.songs / first).exists()
         page.goto(f"/#/song/{second}")
         state(page, "Draft")
+
+
+def test_an_end_that_could_not_be_fetched_is_asked_for_again(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        song, refused = create(page, LONG), list[str]()
+        page.locator(".song .screen-head").wait_for()
+
+        def refuse_once_at_the_end(route: Any) -> None:
+            with urlopen(f"{server.url}v1/songs/{song}") as answer:
+                ended = json.load(answer)["status"] == "succeeded"
+            if ended and refused:
+                route.continue_()
+                return
+            refused.extend([song] * ended)
+            route.fulfill(status=503, json={"error": {"message": "later", "hint": ""}})
+
+        page.route(f"**/v1/songs/{song}", refuse_once_at_the_end)
+        state(page, "Draft")
+        assert refused == [song]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,3 +200,13 @@ def test_the_server_describes_itself(client: Client) -> None:
     assert "SongInput" in document["components"]["schemas"]
     named = {path for path in document["paths"] if path.startswith("/v1/songs")}
     assert "/v1/songs/{song}/events" in named
+
+
+def test_a_file_that_goes_while_a_song_is_shown_is_left_out(
+    client: Client, sung: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(sung(*TEXT, *FAST), client.songs / "other"))
+    assert {file["name"] for file in client.song("other")["files"]} >= {"mix.wav"}
+    real = Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: path == folder / "preview.wav" or real(path))
+    assert "preview.wav" not in {file["name"] for file in client.song("other")["files"]}

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -184,12 +186,15 @@ def _error(job: Job | None, summary: SongSummary, above: Path) -> dict[str, Any]
 
 
 def _files(where: str, folder: Path, link: Link) -> list[dict[str, Any]]:
-    names = sorted(name for name in PLAYABLE if (folder / name).is_file())
-    names.sort(key=lambda name: not name.startswith("mix"))
-    return [
-        {"name": name, "bytes": (folder / name).stat().st_size, "url": link(f"{where}/audio/{name}")}
-        for name in names
-    ]
+    """Playable files; one that goes while they are looked at, as a preview does, is left out."""
+    sizes: dict[str, int] = {}
+    for name in PLAYABLE:
+        with suppress(FileNotFoundError):
+            facts = (folder / name).stat()
+            if stat.S_ISREG(facts.st_mode):
+                sizes[name] = facts.st_size
+    names = sorted(sizes, key=lambda name: (not name.startswith("mix"), name))
+    return [{"name": name, "bytes": sizes[name], "url": link(f"{where}/audio/{name}")} for name in names]
 
 
 def _downloads(where: str, folder: Path, summary: SongSummary, link: Link) -> list[dict[str, str]]:

@@ -93,6 +93,19 @@ export async function songScreen(main, id, props, signal) {
     return running;
   }
 
+  /** Get the song anew, and again while that fails: after its end no event would ask for it once more. */
+  async function settle() {
+    while (!signal.aborted) {
+      try {
+        return await reload();
+      } catch (error) {
+        if (error.status === 404 || error.status === 401) return undefined;
+        await new Promise((resolve) => setTimeout(resolve, LOOK));
+      }
+    }
+    return undefined;
+  }
+
   /** Show what a preview has gained; the first one makes the stage. */
   const look = atMostEvery(LOOK, signal, () => (stage ? stage.grow(isActive(song)) : reload()));
 
@@ -110,11 +123,11 @@ export async function songScreen(main, id, props, signal) {
     else {
       if (kind === "done") announce(t("song.ended", { state: known(`state.${data.status}`, data.status) }));
       if (data.status === "deleted") location.hash = "#/songs";
-      else reload().catch(() => {});
+      else settle();
     }
   }, (up) => {
     showConnection(up);
-    if (up && wasLost) reload().catch(() => {});
+    if (up && wasLost) settle();
     wasLost = !up;
   });
   addEventListener("keydown", (event) => {
