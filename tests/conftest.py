@@ -215,16 +215,14 @@ def song(request: pytest.FixtureRequest, sung: Run) -> Path:
 
 
 @pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+def driver() -> Iterator[object]:
     """A driver that ends commands, or the disk under them, at their n-th step."""
     from crashing import driving
 
-    root, base = tmp_path_factory.mktemp("driver"), tmp_path_factory.getbasetemp()
-    above = [folder for folder in base.parents if any("pytest-of-" in part for part in folder.parts)]
-    for folder in (root, base, *above):  # pytest's own alone, for the user who may only read
-        folder.chmod(0o755)
-    with driving(root) as found:
-        yield found
+    with tempfile.TemporaryDirectory(prefix="yuegguf-driver-") as name:
+        Path(name).chmod(0o755)  # also for the user who may only read; pytest closes folders of its own again
+        with driving(Path(name).resolve()) as found:
+            yield found
 
 
 @pytest.fixture(scope="session")

@@ -124,11 +124,11 @@ def test_an_end_that_could_not_be_fetched_is_asked_for_again(browser: Any, serve
         def refuse_once_at_the_end(route: Any) -> None:
             with urlopen(f"{server.url}v1/songs/{song}") as answer:
                 ended = json.load(answer)["status"] == "succeeded"
-            if ended and refused:
+            if ended and not refused:
+                refused.append(song)
+                route.fulfill(status=503, json={"error": {"message": "later", "hint": ""}})
+            else:
                 route.continue_()
-                return
-            refused.extend([song] * ended)
-            route.fulfill(status=503, json={"error": {"message": "later", "hint": ""}})
 
         page.route(f"**/v1/songs/{song}", refuse_once_at_the_end)
         state(page, "Draft")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from yuegguf.server import events
 from yuegguf.server.events import KEPT, EventHub
 
 PROGRESS = {"phase": "draft", "done": 0.5}
@@ -61,3 +64,15 @@ def test_who_missed_lost_events_begins_anew() -> None:
     assert behind is not None
     assert [event.number for event in behind] == list(range(6, KEPT + 6))
     assert hub.after("other", f"{boot}-5") is None
+
+
+def test_a_song_that_was_forgotten_has_lost_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "SONGS_KEPT", 1)
+    hub = EventHub()
+    hub.publish("song", "warning", {"message": "x"})
+    hub.publish("song", "warning", {"message": "y"})
+    hub.publish("other", "warning", {"message": "z"})
+    hub.publish("song", "done", {"status": "succeeded"})
+    hub.close()
+    boot = heard(hub)[0][0].partition("-")[0]
+    assert hub.after("song", f"{boot}-1") is None

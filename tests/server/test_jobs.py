@@ -121,3 +121,20 @@ def test_queues_have_their_own_order(tmp_path: Path) -> None:
     assert [job.song for job in store.waiting("songs")] == ["b", "a", "task a"]
     assert store.get("task a") is not None
     store.close()
+
+
+def test_a_row_is_taken_from_one_state_alone(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    store.queue("a", refine=True)
+    assert store.take("a", "queued", "processing", started=1.5)
+    assert not store.take("a", "queued", "canceled", completed=2.5)
+    row = store.get("a")
+    assert row is not None
+    assert (row.state, row.started, row.completed) == ("processing", 1.5, None)
+    store.queue("a")
+    again = store.get("a")
+    assert again is not None
+    assert again.refine
+    store.queue("a", refine=False)
+    assert not store.all("queued")[0].refine
+    store.close()

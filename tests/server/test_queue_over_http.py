@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import threading
 from pathlib import Path
 
@@ -12,8 +14,13 @@ from serving_client import BODY, WAIT, Client, Idle, served
 
 from yuegguf.errors import StorageError
 from yuegguf.files.atomic import locked_folder
-from yuegguf.server.jobs import JobStore
+from yuegguf.server.dispatcher import Deliver, WorkerLink
+from yuegguf.server.jobs import JobStore, State
 from yuegguf.server.settings import QUEUE_FILE
+from yuegguf.server.worker import WorkerFacts
+
+LONG = {**BODY, "segment_seconds": 20, "sections": "1"}
+"""A song that takes a while."""
 
 
 @pytest.fixture
@@ -68,19 +75,47 @@ def test_the_same_key_is_the_same_song(tmp_path: Path, idle: Idle) -> None:
 
 def test_a_cancelled_song_goes_on_with_the_same_bytes(tmp_path: Path, sung: Run) -> None:
     with served(tmp_path / "songs") as client:
-        song = client.create()
+        song = client.create(LONG)
         events = client.events(song)
         next(each for each in events if each["event"] == "progress")
         client("POST", f"/v1/songs/{song}/cancel")
         done = next(each for each in events if each["event"] == "done")
         events.close()
         found = client.song(song)
-        assert done["data"]["status"] == found["status"]
-        assert found["status"] in ("canceled", "succeeded")  # it may have been done in that moment
-        if found["status"] == "canceled":
-            assert client("POST", f"/v1/songs/{song}/resume").status == 202
+        assert done["data"]["status"] == found["status"] == "canceled"
+        assert client("POST", f"/v1/songs/{song}/resume").status == 202
         client.wait(song, "succeeded")
-        assert song_bytes(tmp_path / "songs" / song) == song_bytes(sung(*TEXT, *FAST))
+        alone = sung(*TEXT, *FAST[2:], "--segment-seconds", 20, "--sections", 1)
+        assert song_bytes(tmp_path / "songs" / song) == song_bytes(alone)
+
+
+def test_a_song_that_is_cancelled_while_it_waits_has_ended_then(tmp_path: Path, idle: Idle) -> None:
+    with served(tmp_path / "songs", idle) as client:
+        client.wait(client.create(), "processing")
+        waiting = client.create()
+        cancelled = client("POST", f"/v1/songs/{waiting}/cancel").json
+        assert cancelled["status"] == "canceled"
+        assert cancelled["completed_at"] is not None
+
+
+def test_a_song_that_is_deleted_as_it_begins_holds_up_no_other(
+    tmp_path: Path, idle: Idle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder goes after it was chosen, before the worker gets it."""
+    real, gone = JobStore.take, list[str]()
+
+    def deleted_first(store: JobStore, song: str, before: State, after: State, **changes: float) -> bool:
+        if after == "processing" and not gone:
+            gone.append(song)
+            store.delete([song])
+            shutil.rmtree(tmp_path / "songs" / song)
+        return real(store, song, before, after, **changes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(JobStore, "take", deleted_first)
+    with served(tmp_path / "songs", idle) as client:
+        client("POST", "/v1/songs", BODY)  # it may be gone before the answer
+        client.wait(client.create(), "processing")
+        assert len(gone) == 1
 
 
 def test_songs_go_on_after_a_restart(tmp_path: Path, idle: Idle, sung: Run) -> None:
@@ -160,3 +195,33 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, sung: Run) -> None:
         assert "killed by signal 9" in found["warnings"][0]
         alone = sung(*TEXT, *FAST[2:], "--segment-seconds", 20, "--sections", 1)
         assert song_bytes(tmp_path / "songs" / song) == song_bytes(alone)
+
+
+def test_a_worker_that_cannot_be_started_is_started_later(tmp_path: Path, idle: Idle) -> None:
+    refused: list[str] = []
+
+    def start(facts: WorkerFacts, deliver: Deliver) -> WorkerLink:
+        if not refused:
+            refused.append("once")
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return idle(facts, deliver)
+
+    with served(tmp_path / "songs", start) as client:
+        client.wait(client.create(), "processing")
+
+
+def test_recordings_that_another_song_names_stay(tmp_path: Path, idle: Idle, sung: Run) -> None:
+    songs = tmp_path / "songs"
+    for name in ("one", "two"):
+        shutil.copytree(sung(*TEXT, *FAST), songs / name)
+    uploads = [songs / ".uploads" / name for name in ("ab12", "cd34")]
+    store = JobStore(songs / QUEUE_FILE)
+    for name, folder in zip(("one", "two"), uploads, strict=True):
+        folder.mkdir(parents=True)
+        store.insert(name, uploads=folder.name)
+        store.change(name, "canceled")
+    store.close()
+    (songs / "two" / "song.json").write_text(f'{{"cover": "{uploads[0] / "cover.png"}"}}')
+    with served(songs, idle) as client:
+        assert client("DELETE", "/v1/songs/one").status == 200
+        assert [folder.is_dir() for folder in uploads] == [True, True]

@@ -34,7 +34,8 @@ def delete_song(service: Service, song: str, *, force: bool = False) -> None:
         if folder.is_dir() and not any(folder.iterdir()):  # that of takes
             folder.rmdir()
     service.store.delete([row.song for row in rows])
+    uploads = [service.settings.uploads / row.uploads for row in rows if row.uploads]
+    for unused in service.shelf.unnamed(uploads):  # a song that goes on from this one names them too
+        shutil.rmtree(unused, ignore_errors=True)
     for row in rows:
-        if row.uploads:
-            shutil.rmtree(service.settings.uploads / row.uploads, ignore_errors=True)
         service.hub.publish(row.song, "done", {"status": "deleted", "error": None})

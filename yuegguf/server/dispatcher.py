@@ -169,7 +169,7 @@ class Dispatcher:
             with suppress(queue.Empty):
                 self._handle_surely(self._inbox.get(timeout=LOOK_SECONDS))
             if not self._stopping:
-                with suppress(YueError):
+                with suppress(YueError, OSError):  # of a full disk, or a process that cannot be started
                     self._fill()
         if self._worker is not None:
             self._worker.stop()
@@ -183,7 +183,7 @@ class Dispatcher:
             try:
                 self._handle(message)
                 return
-            except YueError:
+            except (YueError, OSError):
                 time.sleep(LOOK_SECONDS)
                 if self._stop_was_asked.is_set():
                     self._stopping = True
@@ -266,12 +266,14 @@ class Dispatcher:
 
     def _fill(self) -> None:
         """Give the worker songs, as many as it may have together."""
-        while len(self._active) < self._options.facts.parallel and (job := self._next()):
+        while len(self._active) < self._options.facts.parallel and (found := self._next()):
+            job, folder = found
             if self._worker is None:
                 self._worker = self._options.start(self._options.facts, self._inbox.put)
-            self._store.change(job.song, "processing", started=job.started or time.time())
+            if not self._store.take(job.song, "queued", "processing", started=job.started or time.time()):
+                continue  # it was cancelled or deleted in this moment
             self._active[job.song] = False
-            facts = {"song": job.song, "folder": str(self._path_of(job))}
+            facts = {"song": job.song, "folder": str(folder)}
             if job.task:
                 self._worker.send({"do": "task", **facts, "task": job.task})
             else:
@@ -282,12 +284,17 @@ class Dispatcher:
             worker, self._worker = self._worker, None
             worker.stop()
 
-    def _next(self) -> Job | None:
-        """The first waiting song that can begin now; one under which a worker ended is generated alone."""
+    def _next(self) -> tuple[Job, Path] | None:
+        """The first waiting song that can begin now, and its folder.
+
+        One under which a worker ended is generated alone.
+        """
         active = [self._store.get(song) for song in self._active]
         if any(job is not None and job.deaths for job in active):
             return None
         for job in self._store.waiting(self._options.queue):
+            if job.song in self._active:
+                continue
             if job.deaths and self._active:
                 return None
             try:
@@ -296,7 +303,7 @@ class Dispatcher:
                 self._finish(job.song, "failed", error_json(error))
                 continue
             if not any(is_locked(path) for path in (folder, *folder.glob("take-*"))):
-                return job
+                return job, folder
         return None
 
 

@@ -41,6 +41,8 @@ class EventHub:
         self._songs: dict[str, deque[SongEvent]] = {}
         self._lost: dict[str, int] = {}
         """Number of the newest event of each song that others pushed out."""
+        self._forgotten = 0
+        """Number of the newest event of the songs whose events are not kept any more."""
         self._listeners: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
         self._watchers: list[Watcher] = []
         self._lock, self._number, self._closed = threading.Lock(), 0, False
@@ -50,6 +52,8 @@ class EventHub:
         with self._lock:
             self._number += 1
             events = self._songs.pop(song, None) or deque[SongEvent]()
+            if not events and self._forgotten:  # it may have had events before
+                self._lost[song] = self._forgotten
             if kind == "done":  # nobody asks how far it was, and a thousand songs' progress is 200 MB
                 events = deque(each for each in events if each.kind != "progress")
             self._songs[song] = events  # the song that changed last is the last in the dictionary
@@ -58,7 +62,7 @@ class EventHub:
                 self._lost[song] = events.popleft().number
             while len(self._songs) > SONGS_KEPT:
                 oldest = next(iter(self._songs))
-                del self._songs[oldest]
+                self._forgotten = max(self._forgotten, self._songs.pop(oldest)[-1].number)
                 self._lost.pop(oldest, None)
             self._wake(song)
         for watcher in self._watchers:

@@ -166,26 +166,35 @@ class JobStore(SqliteFile):
     def queue(self, song: str, *, refine: bool | None = None, task: str = "", queue: Queue = "songs") -> None:
         """Put a song at the end of a queue, to be generated or for a task, with a row if it has none."""
         with self._errors():
-            place = self._last_place() + 1
+            values = {"song": song, "task": task, "queue": queue, "refine": refine}
             self._db.execute(
-                "INSERT INTO jobs (song, state, place, task, queue, created) VALUES (?, 'queued', ?, ?, ?, ?)"
+                "INSERT INTO jobs (song, state, place, task, queue, created, refine)"
+                " VALUES (:song, 'queued', :place, :task, :queue, :now, coalesce(:refine, 0))"
                 " ON CONFLICT (song) DO UPDATE SET state = 'queued', place = excluded.place,"
                 " task = excluded.task, queue = excluded.queue, result = '', error = '', deaths = 0,"
-                " completed = NULL",
-                (song, place, task, queue, time.time()),
+                " completed = NULL, refine = coalesce(:refine, refine)",
+                {**values, "place": self._last_place() + 1, "now": time.time()},
             )
-            if refine is not None:
-                self._db.execute("UPDATE jobs SET refine = ? WHERE song = ?", (refine, song))
 
     def change(self, song: str, state: State, **changes: Unpack[RowChanges]) -> None:
         """Set the state of a song, and other columns."""
+        self._update(song, state, changes, "")
+
+    def take(self, song: str, before: State, after: State, **changes: Unpack[RowChanges]) -> bool:
+        """Change as `change` does where the song is still in the state `before`; whether it was."""
+        return self._update(song, after, changes, before)
+
+    def _update(self, song: str, state: State, changes: RowChanges, before: State | Literal[""]) -> bool:
         columns = {
             name: json.dumps(value) if name in ("error", "warnings", "result") and value != "" else value
             for name, value in {"state": state, **changes}.items()
         }
         assignments = ", ".join(f"{name} = ?" for name in columns)
+        condition = "song = ? AND (? = '' OR state = ?)"
         with self._errors():
-            self._db.execute(f"UPDATE jobs SET {assignments} WHERE song = ?", (*columns.values(), song))
+            values = (*columns.values(), song, before, before)
+            done = self._db.execute(f"UPDATE jobs SET {assignments} WHERE {condition}", values)
+            return done.rowcount == 1
 
     def warn(self, song: str, sentence: str) -> None:
         """Add a warning to a song, once."""

@@ -92,11 +92,8 @@ class OwnTasks:
     def cancel(self, task: str, kinds: Sequence[str] = ()) -> None:
         """Take a task out of its queue, or stop it at its next event. Raises HttpProblem."""
         job = self.row(task, kinds)
-        if job.state == "queued":
-            self._store.change(job.song, "canceled", completed=time.time())
-            self._service.hub.publish(job.song, "done", {"status": "canceled", "error": None})
         if job.state in ACTIVE:
-            self._service.queues.cancel(job.song)  # also where the worker got it in this moment
+            self._service.cancel_row(job)
 
     def delete(self, task: str, kinds: Sequence[str] = ()) -> None:
         """Forget a task that is not in work, with its files. Raises HttpProblem."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -241,10 +242,14 @@ class Service:
         job = self.store.get(song)
         if job is None or job.state not in ACTIVE:
             return
-        if job.state == "queued":
-            self.store.change(song, "canceled")
-            self.hub.publish(song, "done", {"status": "canceled", "error": None})
-        self.queues.cancel(song)  # also where a worker got it in this moment
+        self.cancel_row(job)
+
+    def cancel_row(self, job: Job) -> None:
+        """Take a row that is not ended out of its queue, or stop what its worker does."""
+        if self.store.take(job.song, "queued", "canceled", completed=time.time()):
+            self.hub.publish(job.song, "done", {"status": "canceled", "error": None})
+        else:  # a worker has it, or got it in this moment
+            self.queues.cancel(job.song)
 
     def check_idle(self, song: str) -> tuple[Path, Job | None]:
         """The folder and the row of a song that nobody works on, while there is room in the queue.
@@ -261,10 +266,13 @@ class Service:
 
     def resume(self, song: str, *, refine: bool = False) -> None:
         """Queue a song that is not in work; with `refine`, beyond the draft that it was asked for."""
-        folder, job = self.check_idle(song)
-        if refine and Shelf.takes(folder) and not (folder / "song.json").is_file():
-            raise HttpProblem(409, "is_takes", "it is a folder of takes", "keep some of them: POST …/keep")
-        self.store.queue(song, refine=refine or bool(job and job.refine))
+        with self.creating:
+            folder, job = self.check_idle(song)
+            if refine and Shelf.takes(folder) and not (folder / "song.json").is_file():
+                raise HttpProblem(
+                    409, "is_takes", "it is a folder of takes", "keep some of them: POST …/keep"
+                )
+            self.store.queue(song, refine=refine or bool(job and job.refine))
         self.hub.publish(song, "status", {"status": "queued"})
         self.queues.wake()
 

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from yuegguf.errors import YueError
 from yuegguf.exchange.zip_bundle import without_paths
 from yuegguf.files import typed_json
+from yuegguf.files.atomic import storage_errors
 from yuegguf.request.valid_text import is_valid_text
 from yuegguf.server.jobs import Job
 from yuegguf.server.problems import HttpProblem, without_folder
@@ -59,7 +60,7 @@ class Shelf:
     def ids(self) -> dict[str, Path]:
         """Id → folder of every song, and of every folder of takes; links to folders elsewhere are none."""
         found: dict[str, Path] = {}
-        with os.scandir(self.songs) as entries:
+        with storage_errors(self.songs), os.scandir(self.songs) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
                     continue
