@@ -91,6 +91,11 @@ export function choice(label, values, chosen, choose) {
   return group;
 }
 
+/** Go from one screen to another, if `from` is still shown: a late answer moves nobody who has gone on. */
+export function go(from, to) {
+  if (location.hash === from) location.hash = to;
+}
+
 export function announce(text) {
   const live = document.getElementById("live");
   if (live.textContent !== text) live.textContent = text;

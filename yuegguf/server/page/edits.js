@@ -1,14 +1,16 @@
 // What makes a new song, or new files, of a song: retake, extend, rewind, remix.
 
 import { ask, songPath } from "./api.js";
-import { button, choice, dialog, field, make, tick } from "./dom.js";
+import { button, choice, dialog, field, go, make, tick } from "./dom.js";
 import { known, t } from "./strings.js";
 import { clock } from "./units.js";
 
 const MOST_TAKES = 4;
 
-function open(song) {
-  location.hash = `#/song/${encodeURIComponent(song.id)}`;
+/** A function that opens a new song from the screen that is shown now. */
+function opener() {
+  const here = location.hash;
+  return (song) => go(here, `#/song/${encodeURIComponent(song.id)}`);
 }
 
 function takesChoice(props, set) {
@@ -18,6 +20,7 @@ function takesChoice(props, set) {
 
 /** Generate section `n`, from 0, again, as a new song. */
 export function retake(song, n, props) {
+  const open = opener();
   let candidates = 1;
   const last = n === song.timeline.length - 1;
   const keep = make("input", { checked: !last });
@@ -29,6 +32,7 @@ export function retake(song, n, props) {
 
 /** Add sections at the end, as a new song. */
 export function extend(song, props) {
+  const open = opener();
   let candidates = 1;
   const lyrics = make("textarea", { rows: 8, required: true, placeholder: t("lyrics.example") });
   return dialog(t("extend.title"), make("div", {}, make("p", {}, t("extend.about")), field("more-lyrics", t("extend.lyrics"), lyrics), takesChoice(props, (value) => { candidates = value; })), t("extend.do"),
@@ -40,6 +44,7 @@ export function extend(song, props) {
 
 /** Cut the song at `time` and generate what follows again, as a new song. */
 export function rewind(song, time, props) {
+  const open = opener();
   let candidates = 1;
   const inside = song.timeline.findIndex((each) => time < each.start + each.seconds);
   const more = inside < song.timeline.length - 1;

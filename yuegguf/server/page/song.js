@@ -2,7 +2,7 @@
 
 import { actionsOf, isActive, statePill } from "./actions.js";
 import { ask, follow, showConnection, songPath } from "./api.js";
-import { announce, button, card, doing, make } from "./dom.js";
+import { announce, button, card, doing, go, make } from "./dom.js";
 import { editButtons, retake } from "./edits.js";
 import { progressCard } from "./progress.js";
 import { makeStage } from "./stage.js";
@@ -14,6 +14,7 @@ const STEMS = ["mix", "vocals", "instrumental", "draft", "draft-vocals", "draft-
 const ORDER = ["flac", "wav", "mp3", "opus", "m4a"]; // for playing: what is small and exact first
 
 export async function songScreen(main, id, props, signal) {
+  const here = location.hash;
   let song = await ask("GET", songPath(id), undefined, {}, signal), takes = await takesOf(song, signal);
   if (signal.aborted) return;
   let stage = null, stageKey = "", chosen = 0, facts = null;
@@ -25,7 +26,7 @@ export async function songScreen(main, id, props, signal) {
     document.title = t("page.title", { title });
     replace(head, `${title} ${song.status} ${song.draft} ${song.queue?.position} ${song.resumable}`, () => [
       make("div", {}, make("h1", {}, title), make("p", { class: "meta" }, statePill(song), make("span", {}, metaOf(song)))),
-      make("div", { class: "buttons" }, actionsOf(song, props, async (gone) => { if (gone) location.hash = "#/songs"; else await reload(); }))]);
+      make("div", { class: "buttons" }, actionsOf(song, props, async (gone) => { if (gone) go(here, "#/songs"); else await reload(); }))]);
     replace(alerts, JSON.stringify([song.error, song.warnings, song.status]), () => alertsOf(song));
     progress.update(song, isActive(song));
     showStage();
@@ -42,7 +43,7 @@ export async function songScreen(main, id, props, signal) {
       sections: sectionsNow(), alternatives: song.takes.length > 0,
       actions: (lane) => [button(t("take.keep"), doing(async () => {
         await ask("POST", songPath(id, "keep"), { takes: [Number(lane.song.split("-").pop())] });
-        location.hash = `#/song/${encodeURIComponent(lane.song)}`;
+        go(here, `#/song/${encodeURIComponent(lane.song)}`);
       }), { icon: "check", kind: "small", "aria-label": t("take.keep.one", { take: lane.label }) }),
       make("a", { class: "button small quiet", href: `#/song/${encodeURIComponent(lane.song)}`, "aria-label": t("take.open.one", { take: lane.label }) }, t("take.open"))],
       chosen: (n) => { chosen = n; showSections(true); },
@@ -122,7 +123,7 @@ export async function songScreen(main, id, props, signal) {
     else if (kind === "section") stage?.showSections(sectionsNow());
     else {
       if (kind === "done") announce(t("song.ended", { state: known(`state.${data.status}`, data.status) }));
-      if (data.status === "deleted") location.hash = "#/songs";
+      if (data.status === "deleted") go(here, "#/songs");
       else settle();
     }
   }, (up) => {

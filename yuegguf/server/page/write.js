@@ -1,7 +1,7 @@
 // The screen Write: tags, lyrics, reference, options, and one button.
 
 import { ask, songPath } from "./api.js";
-import { announce, button, card, doing, make, say } from "./dom.js";
+import { announce, button, card, doing, go, make, say } from "./dom.js";
 import { optionsEditor } from "./options.js";
 import { referenceEditor } from "./reference.js";
 import { labelList, lyricsEditor } from "./sections.js";
@@ -13,6 +13,7 @@ import { duration, size } from "./units.js";
 const PAUSE = 500; // milliseconds without a change after which the song is checked
 
 export async function writeScreen(main, props, signal) {
+  const here = location.hash;
   let draft = loadDraft();
   const [models, files] = await Promise.all([modelNames(), loadFiles()]);
   if (signal.aborted) return;
@@ -94,7 +95,7 @@ export async function writeScreen(main, props, signal) {
     draft.key = null;
     saveDraft(draft);
     announce(t("write.created"));
-    location.hash = `#/song/${encodeURIComponent(song.id)}`;
+    go(here, `#/song/${encodeURIComponent(song.id)}`);
   }
 
   const clear = button(t("write.clear"), () => {
@@ -136,10 +137,10 @@ async function modelNames() {
 
 /** Put the request of a song into the screen Write. */
 export async function writeLike(id, props) {
-  const song = await ask("GET", songPath(id));
+  const here = location.hash, song = await ask("GET", songPath(id));
   const { input } = song;
   const options = { segment_seconds: input.segment_seconds };
   if (input.track) options.track = input.track.track === "vocal" ? "instrumental" : "a_cappella";
   saveDraft({ ...loadDraft(), tags: splitTags(input.genre, props.tags), lyrics: input.lyrics, options, key: null });
-  location.hash = "#/write";
+  go(here, "#/write");
 }
