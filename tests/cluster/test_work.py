@@ -23,7 +23,7 @@ from yuegguf.pipeline.run import run_song
 from yuegguf.pipeline.song_models import describe
 from yuegguf.progress import silent
 from yuegguf.song.folder import SongFolder
-from yuegguf.song.lease import leased, read_lease
+from yuegguf.song.lease import Lease, leased, read_lease
 
 
 @pytest.fixture
@@ -75,6 +75,27 @@ def test_a_song_that_another_machine_holds_is_left_to_it(tmp_path: Path, place: 
     assert [(each.folder, each.kind) for each in outcomes] == [
         (str(held.path), "busy"),
         (str(free.path), "done"),
+    ]
+
+
+def test_models_are_looked_for_before_a_lease_needs_signs_of_life(
+    tmp_path: Path, place: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    songs = new_songs(tmp_path, 2)
+    held: list[Lease | None] = []
+
+    def pulled(folder: SongFolder, places: ModelPlaces) -> resolve.Models:
+        held.extend(read_lease(song.path) for song in songs)
+        if folder.path == songs[1].path:
+            raise ModelNotFound("this machine has it not", "install it")
+        return nano_models()
+
+    monkeypatch.setattr(work, "models_on_node", pulled)
+    outcomes = run_unit(unit_of("draft", place, *(song.path for song in songs)))
+    assert held == [None] * 4
+    assert sorted((each.folder, each.kind) for each in outcomes) == [
+        (str(songs[0].path), "done"),
+        (str(songs[1].path), "failed"),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,10 +12,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from fake_cluster import abandoned
 from helpers import PROGRAMS, new_song
 from paused import TITLE
 
 from yuegguf.errors import FolderBusy, StorageError
+from yuegguf.files import atomic
 from yuegguf.song import lease
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lease import leased, read_lease
@@ -134,3 +137,75 @@ def test_a_lease_does_not_break_the_lock_of_a_command(tmp_path: Path) -> None:
     ):
         raise AssertionError
     assert read_lease(folder.path) is None
+
+
+def test_a_lease_that_goes_while_it_is_looked_at_is_none_and_its_successor_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_song(tmp_path)
+    seen: Iterator[list[int]] = iter(([4], [], [4], [5]))
+    monkeypatch.setattr(lease, "_numbers", lambda path: next(seen))
+    assert read_lease(folder.path) is None
+    (folder.path / "lease" / "000005").mkdir(parents=True)
+    found = read_lease(folder.path)
+    assert (found and found.number, next(seen, None)) == (5, None)
+
+
+def dead_holder(folder: SongFolder, *, locked: bool = True) -> None:
+    """What a machine that is lost leaves on a storage without locks of the system."""
+    held = abandoned(folder.path, "unit 1")
+    if locked:
+        held.beat("draft", 1, 9)
+    for name in (".lock", ".lock.held"):
+        (folder.path / name).write_text("4711\nanother-host\n")
+
+
+@pytest.fixture
+def no_system_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system on which flock does not work."""
+
+    def refuse(lock: atomic.FileLock, *args: object, **options: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(atomic.FileLock, "acquire", refuse)
+
+
+@pytest.mark.usefixtures("no_system_locks")
+def test_the_lock_of_a_lost_machine_on_a_storage_without_locks_is_broken_with_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, resumed = (new_song(tmp_path / name) for name in ("taken", "resumed"))
+    for folder in (taken, resumed):
+        dead_holder(folder)
+    with leased(taken.path, "unit 2", "b", read_lease(taken.path)), taken.claimed(by_lease=True):
+        taken.advance("draft", title="ours")
+    with pytest.raises(FolderBusy, match="elsewhere"), resumed.claimed():
+        raise AssertionError
+    monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
+    with resumed.claimed():
+        resumed.advance("draft", title="ours")
+        with (
+            pytest.raises(FolderBusy),
+            leased(resumed.path, "unit 3", "c"),
+            SongFolder.open(resumed.path).claimed(by_lease=True),
+        ):
+            raise AssertionError
+    for folder in (taken, resumed):
+        assert SongFolder.open(folder.path).record.title == "ours"
+        assert [path.name for path in folder.path.iterdir()] == ["song.json"]
+
+
+@pytest.mark.usefixtures("no_system_locks")
+def test_a_takeover_breaks_no_lock_that_the_lost_machine_had_not_got(tmp_path: Path) -> None:
+    """Then a command beside the cluster holds it."""
+    folder = new_song(tmp_path)
+    dead_holder(folder, locked=False)
+    for unit in ("unit 2", "unit 3"):
+        with (
+            pytest.raises(FolderBusy),
+            leased(folder.path, unit, "b", read_lease(folder.path)),
+            folder.claimed(by_lease=True),
+        ):
+            raise AssertionError
+    left = {name: (folder.path / name).read_text() for name in (".lock", ".lock.held")}
+    assert set(left.values()) == {"4711\nanother-host\n"}

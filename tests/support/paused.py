@@ -73,7 +73,8 @@ def main() -> None:
     """Work in the folder that the arguments name."""
     folder = SongFolder.open(Path(sys.argv[1]))
     try:
-        with leased(folder.path, "unit 1", "here"), folder.claimed(by_lease=True):
+        with leased(folder.path, "unit 1", "here") as held, folder.claimed(by_lease=True):
+            held.beat()
             write(folder, sys.argv[2])
         print("written")
     except YueError as error:

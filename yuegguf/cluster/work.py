@@ -13,6 +13,7 @@ from yuegguf.cluster.node_models import models_on_node
 from yuegguf.cluster.spreading import Helpers, SongPart, spread
 from yuegguf.cluster.unit import PHASES_OF, Outcome, Report, Unit, UnitSong, error_facts
 from yuegguf.errors import FolderBusy, Interrupted, StorageError
+from yuegguf.models.resolve import Models
 from yuegguf.pipeline.scheduler import Scheduler
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.progress import Event
@@ -23,6 +24,15 @@ from yuegguf.song.state import where
 
 BEAT_SECONDS = 2.0
 """Seconds between two signs of life."""
+
+
+@dataclass(frozen=True)
+class _ReadySong:
+    """A song that this machine sees, and its models here."""
+
+    song: UnitSong
+    folder: SongFolder
+    models: Models
 
 
 @dataclass
@@ -59,16 +69,11 @@ def run_unit(unit: Unit, node: str, name: str, helpers: Helpers | None = None) -
     outcomes: list[Outcome] = []
     with ExitStack() as held:
         active: list[_Active] = []
-        for song in unit.songs:
+        for ready in _ready_songs(unit, outcomes):
             try:
-                check_control(song.control)
-            except StorageError as error:
-                outcomes.append(Outcome(song.folder, "unfit", error=error_facts(error)))
-                continue
-            try:
-                active.append(held.enter_context(_entered(unit, song, node, name)))
+                active.append(held.enter_context(_entered(unit, ready, node, name)))
             except Exception as error:
-                outcomes.append(_failure(song, error))
+                outcomes.append(_failure(ready.song, error))
         if active:
             with _beating(active, stop):
                 _work_on(unit, active, stop, helpers)
@@ -76,15 +81,35 @@ def run_unit(unit: Unit, node: str, name: str, helpers: Helpers | None = None) -
     return Report(node, tuple(outcomes))
 
 
+def _ready_songs(unit: Unit, outcomes: list[Outcome]) -> list[_ReadySong]:
+    """The songs that can be begun here; `outcomes` gets those of the others.
+
+    Models may be copied for minutes, so they are looked for before a lease needs signs of life.
+    """
+    ready: list[_ReadySong] = []
+    for song in unit.songs:
+        try:
+            check_control(song.control)
+        except StorageError as error:
+            outcomes.append(Outcome(song.folder, "unfit", error=error_facts(error)))
+            continue
+        try:
+            folder = SongFolder.open(Path(song.folder))
+            ready.append(_ReadySong(song, folder, models_on_node(folder, unit.places)))
+        except Exception as error:
+            outcomes.append(_failure(song, error))
+    return ready
+
+
 @contextmanager
-def _entered(unit: Unit, song: UnitSong, node: str, name: str) -> Iterator[_Active]:
+def _entered(unit: Unit, ready: _ReadySong, node: str, name: str) -> Iterator[_Active]:
     """A song that is held and claimed, with its work. Raises YueError."""
-    folder = SongFolder.open(Path(song.folder))
+    song, folder = ready.song, ready.folder
     with (
         leased(folder.path, unit.name, name, song.supersede, machine=node) as held,
         folder.claimed(by_lease=True),
     ):
-        models = models_on_node(folder, unit.places)
+        held.beat()  # the first one says that the folder is locked
         active: list[_Active] = []
 
         def report(event: Event) -> None:
@@ -95,7 +120,7 @@ def _entered(unit: Unit, song: UnitSong, node: str, name: str) -> Iterator[_Acti
                     each.event = event
 
         early = _without_draft if song.refine else _as_it_was
-        work = SongWork(folder, models, unit.compute, report, early, only=PHASES_OF[unit.phase])
+        work = SongWork(folder, ready.models, unit.compute, report, early, only=PHASES_OF[unit.phase])
         active.append(_Active(song, held, work))
         yield active[0]
 

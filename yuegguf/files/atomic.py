@@ -39,6 +39,8 @@ NO_LOCK_ERRORS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF)
 """Errors of network file systems without locks, besides ENOSYS, which filelock handles."""
 REPLACEABLE = (stat.S_IFREG, stat.S_IFLNK)
 """File types that a write may replace."""
+HELD_SUFFIX = ".held"
+"""End of the name of a file that stands for a lock where the file system has none."""
 OWNER_LOCK = "owner.lock"
 """File of a workspace that its process keeps locked."""
 
@@ -137,7 +139,7 @@ def _lock_file(path: Path) -> BaseFileLock:
         except OSError as error:
             if error.errno not in NO_LOCK_ERRORS:
                 raise
-            lock = SoftFileLock(f"{path}.held", timeout=0, thread_local=False)
+            lock = SoftFileLock(f"{path}{HELD_SUFFIX}", timeout=0, thread_local=False)
             lock.acquire()
         return lock
 
@@ -189,6 +191,16 @@ def is_locked(folder: Path, name: str = ".lock") -> bool:
     except OSError:  # a folder that cannot be written is not being worked on
         return False
     return False
+
+
+def break_lock(folder: Path, name: str = ".lock") -> None:
+    """Unlock a folder that a process has locked which can write there no more: dead, or without its lease.
+
+    Raises StorageError.
+    """
+    for file in (folder / name, folder / f"{name}{HELD_SUFFIX}"):
+        with storage_errors(file):
+            file.unlink(missing_ok=True)
 
 
 def unshare(path: Path) -> None:

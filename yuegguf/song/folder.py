@@ -49,7 +49,7 @@ from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FinishedSection, SongRequest
 from yuegguf.song.guard import check_entries
 from yuegguf.song.kept_part import KeptPart, check_log_prefix, read_kept_part
-from yuegguf.song.lease import end_stale_lease
+from yuegguf.song.lease import locked_without_lease
 from yuegguf.song.record import Phase, RecordChanges, SongRecord, read_record
 from yuegguf.song.token_log import TokenLog
 
@@ -142,9 +142,7 @@ class SongFolder:
             return
         if not os.access(self.path, os.W_OK):  # a lock file left by a killed process may be writable
             raise storage_error(self.path, PermissionError(errno.EACCES, ""))
-        with locked_folder(self.path):
-            if not by_lease:
-                end_stale_lease(self.path)
+        with (locked_folder if by_lease else locked_without_lease)(self.path):
             sweep(self.path)
             sweep(self.path / "chunks")
             self.record = type(self).open(self.path).record  # another process may have continued the song

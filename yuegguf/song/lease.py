@@ -17,9 +17,10 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +29,9 @@ from yuegguf.files import typed_json
 from yuegguf.files.atomic import (
     WORKSPACE_PREFIX,
     WORKSPACE_SUFFIX,
+    break_lock,
     clear_workspaces,
+    locked_folder,
     replacing,
     storage_errors,
 )
@@ -38,8 +41,8 @@ LEASE_FOLDER, HOLDER_FILE = "lease", "holder.json"
 APPENDED = ("tokens.log", "preview.wav")
 """Files of a song folder that are appended to in place."""
 NUMBER = re.compile(r"\d{6}")
-LOCK = ".lock"
-"""Lock file of a song folder, see `SongFolder.claimed`."""
+LOOKS = 3
+"""Most looks for a lease while others take it over and give it back."""
 STALE_SECONDS = 60.0
 """Age of a lease's last sign of life, by the clock, at which a process outside of a cluster takes it over."""
 
@@ -57,7 +60,7 @@ class Holder:
     machine: str = ""
     """Id of the machine in its cluster."""
     beat: int = 0
-    """Number of signs of life."""
+    """Signs of life, counted on from the holder before; the first is given once the folder is locked."""
     phase: str = ""
     done: int = 0
     total: int = 0
@@ -110,16 +113,19 @@ def leased(
 ) -> Iterator[HeldLease]:
     """Hold a song folder by a lease inside the block; every write below it looks first whether it still does.
 
-    `supersede` is the lease of a process that is known to be gone, or gives no sign of life. Raises
-    FolderBusy where there is another lease, StorageError.
+    `supersede` is the lease of a process that is known to be gone, or gives no sign of life; a lock of the
+    folder that it left is broken. Raises FolderBusy where there is another lease, StorageError.
     """
-    held = _take(folder, Holder(secrets.token_hex(8), unit, node, machine), supersede)
+    before = read_lease(folder) if supersede else None
+    beat = before.holder.beat if before and before.holder else 0
+    held = _take(folder, Holder(secrets.token_hex(8), unit, node, machine, beat), supersede)
     try:
         with fenced(folder, held.check):
             if supersede is not None:
                 _fence_off(folder)
-                (folder / LOCK).unlink(missing_ok=True)  # the one before may be paused, and holds it
             held.check()
+            if beat:  # the one before, dead or paused, and no command beside the cluster, holds the lock
+                break_lock(folder)
             yield held
     finally:
         held.release()
@@ -127,29 +133,42 @@ def leased(
 
 def read_lease(folder: Path) -> Lease | None:
     """The lease of a song folder, or None where there is none."""
-    number = max(_numbers(folder), default=None)
-    if number is None:
-        return None
-    place = _place(folder, number)
-    with suppress(OSError):
-        changed = max(file.stat().st_mtime for file in (place, place / HOLDER_FILE) if file.exists())
-        return Lease(number, _read_holder(place), max(0.0, time.time() - changed))
-    return None  # given back meanwhile
+    for _ in range(LOOKS):
+        number = max(_numbers(folder), default=None)
+        if number is None:
+            break
+        place = _place(folder, number)
+        with suppress(OSError):  # given back or taken over meanwhile
+            changed = place.stat().st_mtime
+            with suppress(FileNotFoundError):
+                changed = max(changed, (place / HOLDER_FILE).stat().st_mtime)
+            return Lease(number, _read_holder(place), max(0.0, time.time() - changed))
+    return None
 
 
-def end_stale_lease(folder: Path) -> None:
-    """End the lease of a machine that gives no sign of life, for a process that has locked the song folder.
+@contextmanager
+def locked_without_lease(folder: Path) -> Iterator[None]:
+    """Lock a song folder inside the block for a process outside of a cluster.
 
-    Raises FolderBusy for a lease of one that does, StorageError.
+    Ends the lease of a machine that gives no sign of life, with a lock that it left. Raises FolderBusy where
+    another process holds the lock, or a lease with signs of life; StorageError.
     """
-    lease = read_lease(folder)
-    if lease is None:
-        return
-    if lease.age < STALE_SECONDS:
-        node = lease.holder.node if lease.holder else "another machine"
-        raise FolderBusy(f"{folder} is being worked on by {node}", "wait for it to end")
-    _remove(folder, folder / LEASE_FOLDER)
-    _fence_off(folder)
+    with ExitStack() as held:
+        if (lease := read_lease(folder)) is None:
+            held.enter_context(locked_folder(folder))
+        elif lease.age < STALE_SECONDS:
+            raise _busy(folder, lease)
+        else:
+            with leased(folder, "", socket.gethostname(), lease):
+                held.enter_context(locked_folder(folder))
+        if (lease := read_lease(folder)) is not None:  # taken meanwhile
+            raise _busy(folder, lease)
+        yield
+
+
+def _busy(folder: Path, lease: Lease) -> FolderBusy:
+    node = lease.holder.node if lease.holder else "another machine"
+    return FolderBusy(f"{folder} is being worked on by {node}", "wait for it to end")
 
 
 def _take(folder: Path, holder: Holder, supersede: Lease | None) -> HeldLease:
