@@ -40,9 +40,12 @@ def test_rows_are_there_after_a_restart_in_their_order(tmp_path: Path) -> None:
 def test_a_key_belongs_to_one_song(tmp_path: Path) -> None:
     store = JobStore(tmp_path / "queue.sqlite")
     store.insert("a", idempotency="key")
-    with pytest.raises(DamagedFile):
+    with pytest.raises(sqlite3.IntegrityError):  # a conflict: the file is whole
         store.insert("b", idempotency="key")
     assert songs(store) == ["a"]
+    store.close()
+    with pytest.raises(sqlite3.ProgrammingError):  # a fault of the caller
+        store.get("a")
 
 
 @pytest.mark.parametrize(

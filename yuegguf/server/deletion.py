@@ -8,6 +8,7 @@ from yuegguf.files.atomic import storage_errors
 from yuegguf.pipeline import takes
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.service import Service
+from yuegguf.song.folder import SongFolder
 from yuegguf.song.library import remove_songs
 
 
@@ -16,11 +17,10 @@ def delete_song(service: Service, song: str, *, force: bool = False) -> None:
 
     Raises YueError where it is in work; nothing is changed then.
     """
-    folder = service.shelf.path(song)
-    if any(job.state == "processing" for job in service.rows_of(song)):
+    folder, rows = service.shelf.path(song), service.rows_of(song)
+    if any(row.state == "processing" for row in rows):
         raise HttpProblem(409, "in_work", "the song is being generated", "cancel it first")
-    songs = takes.of(folder) or [service.shelf.open(song)]
-    rows = service.rows_of(song)
+    songs = takes.of(folder) or [SongFolder.open(folder)]
     waiting = [row for row in rows if row.state == "queued"]
     for row in waiting:
         service.store.change(row.song, "canceled")

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from yuegguf.errors import YueError
 from yuegguf.files.atomic import is_locked
 from yuegguf.server.events import EventHub
-from yuegguf.server.jobs import Job, JobStore, Queue
+from yuegguf.server.jobs import Job, JobStore, Queue, State
 from yuegguf.server.problems import error_json
 from yuegguf.server.worker import WorkerFacts, run_worker
 
@@ -232,7 +232,7 @@ class Dispatcher:
     def _finish(
         self,
         song: str,
-        state: Any,
+        state: State,
         error: dict[str, Any] | None = None,
         result: dict[str, Any] | None = None,
     ) -> None:

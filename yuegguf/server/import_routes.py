@@ -15,10 +15,10 @@ from yuegguf.models.resolve import resolve
 from yuegguf.pipeline.create import planned
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.request.prepared import prepare
-from yuegguf.server.new_tasks import Key, new_task
+from yuegguf.server.new_tasks import new_task
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.requests import FormBody, TheLink, TheService, body_of, form_body
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.requests import FormBody, Key, TheLink, TheService, body_of, form_body
+from yuegguf.server.service import Service
 from yuegguf.server.song_input import read_body
 from yuegguf.server.song_parsing import chosen_models
 from yuegguf.server.task_input import ImportInput
@@ -44,7 +44,7 @@ def import_song(
     asked = read_body(body.json, ImportInput)
     warnings: list[str] = []
     return new_task(
-        service, link, body, Idempotency(key, body.digest("import")),
+        service, link, body, body.idempotency(key, "import"),
         lambda files: _checked(service, asked, files, warnings), warnings=warnings,
     )  # fmt: skip
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
-from fastapi import Depends, Header
+from fastapi import Depends
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from yuegguf.server.own_tasks import OwnTasks
-from yuegguf.server.requests import FormBody, TheService, client_path
+from yuegguf.server.requests import FormBody, TheService, accepted, client_path
 from yuegguf.server.service import Idempotency, Service
 from yuegguf.server.tasks import Task
-
-Key = Annotated[str | None, Header(max_length=200, alias="Idempotency-Key")]
 
 
 def _tasks(service: TheService) -> OwnTasks:
@@ -54,5 +51,4 @@ def new_task(
         if found is None:
             with body.stored(uploads, name_of) as (name, files):
                 found = tasks.create(checked(files), "audio", idempotency, name, warnings)
-    where = f"{service.settings.prefix}/v1/tasks/{quote(found)}"
-    return JSONResponse(tasks.shown(found, link), 202, {"Location": where})
+    return accepted(service, "tasks", found, tasks.shown(found, link))

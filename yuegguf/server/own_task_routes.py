@@ -14,11 +14,11 @@ from yuegguf.exchange.decode_files import check_decoding
 from yuegguf.exchange.encode_files import check_encoding
 from yuegguf.models.resolve import resolve_codec
 from yuegguf.pipeline.voice import check_voice
-from yuegguf.server.new_tasks import Key, TheTasks, followed, new_task
+from yuegguf.server.new_tasks import TheTasks, followed, new_task
 from yuegguf.server.own_tasks import FILE_TYPES
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.requests import FormBody, TheLink, TheService, body_of, form_body
-from yuegguf.server.service import Idempotency, collect
+from yuegguf.server.requests import FormBody, Key, TheLink, TheService, body_of, form_body
+from yuegguf.server.service import collect
 from yuegguf.server.song_input import RECORDINGS, read_body
 from yuegguf.server.song_parsing import uploaded_reference
 from yuegguf.server.task_input import DecodeInput, EncodeInput, VoiceInput
@@ -96,7 +96,7 @@ def encode(
         check_encoding([files[RECORDING]], codec, options, service.settings.compute)
         return EncodeTask(file=f"{RECORDING}/{files[RECORDING].name}", options=options)
 
-    return new_task(service, link, body, Idempotency(key, body.digest("encode")), checked)
+    return new_task(service, link, body, body.idempotency(key, "encode"), checked)
 
 
 @router.post("/codec/decode", status_code=202, openapi_extra=body_of("DecodeInput", *TRACKS, plain=False))
@@ -116,7 +116,7 @@ def decode(
         return DecodeTask(files=tuple(files[name].name for name in TRACKS if name in files), output=output)
 
     return new_task(
-        service, link, body, Idempotency(key, body.digest("decode")), checked,
+        service, link, body, body.idempotency(key, "decode"), checked,
         name_of=lambda _, part: f"{part}.npy",
     )  # fmt: skip
 
@@ -166,7 +166,7 @@ def save_voice(
         }
         return VoiceTask(name=asked.name, reference=replace(reference, **named), replace=asked.replace)
 
-    return new_task(service, link, body, Idempotency(key, body.digest("voice")), checked, warnings=warnings)
+    return new_task(service, link, body, body.idempotency(key, "voice"), checked, warnings=warnings)
 
 
 @router.delete("/voices/{name}")

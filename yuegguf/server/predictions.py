@@ -65,7 +65,7 @@ class Predictions:
             parse_webhook(url, self.service.settings.webhook_hosts)
         choice, notices = chosen_models(body.input, self.service.settings.choice)
         parsed = parse_song(song_input(body.input), choice, {})
-        song = self.service.create(parsed, Idempotency(None, ""))
+        song = self.service.create(parsed, Idempotency())
         given = msgspec.json.encode(body.input).decode()
         row = PredictionRow(song, model, body.version, given, root, url, ",".join(events))
         self._store.add(row)

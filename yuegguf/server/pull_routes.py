@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -11,10 +10,10 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from yuegguf.models import inventory
 from yuegguf.models.install import wanted_models
 from yuegguf.planning import hardware
-from yuegguf.server.new_tasks import Key, TheTasks, followed
+from yuegguf.server.new_tasks import TheTasks, followed
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.requests import JsonBody, TheLink, TheService, body_of
-from yuegguf.server.service import Idempotency, Service, digest_of
+from yuegguf.server.requests import JsonBody, Key, TheLink, TheService, accepted, body_of
+from yuegguf.server.service import Idempotency, Service
 from yuegguf.server.song_input import read_body
 from yuegguf.server.task_input import PullInput
 from yuegguf.server.tasks import Task, VerifyTask
@@ -40,7 +39,7 @@ def pull(
     service: TheService, tasks: TheTasks, link: TheLink, body: JsonBody, key: Key = None
 ) -> JSONResponse:
     """Download, convert and install models by name, or those of a set, by a task."""
-    return _pulled(service, tasks, link, read_body(body, PullInput), Idempotency(key, _digest("pull", body)))
+    return _pulled(service, tasks, link, read_body(body, PullInput), _idempotency(key, "pull", body))
 
 
 @router.post("/models/{name}/pull", status_code=202, openapi_extra=PULL, dependencies=[KeyHolder])
@@ -51,7 +50,7 @@ def pull_one(
     asked = read_body(body or b"{}", PullInput)
     if asked.names or asked.set:
         raise HttpProblem(422, "bad_request", "the model is in the path", "use POST /v1/pulls for several")
-    idempotency = Idempotency(key, _digest("pull", body, name))
+    idempotency = _idempotency(key, "pull", body, name)
     return _pulled(service, tasks, link, asked.named(name), idempotency)
 
 
@@ -66,7 +65,7 @@ def _pulled(
 @router.post("/models/verify", status_code=202, dependencies=[KeyHolder])
 def verify(service: TheService, tasks: TheTasks, link: TheLink, key: Key = None) -> JSONResponse:
     """Compare all installed files with what was installed, byte for byte, by a task."""
-    return _created(service, tasks, link, VerifyTask(), Idempotency(key, _digest("verify", b"")))
+    return _created(service, tasks, link, VerifyTask(), _idempotency(key, "verify"))
 
 
 @router.post("/models/{name}/verify", status_code=202, dependencies=[KeyHolder])
@@ -76,7 +75,7 @@ def verify_one(
     """Compare the files of a model with what was installed, by a task."""
     inventory.entry_and_type(name)  # else a name could be that of any file
     inventory.files_of_name(name, service.settings.choice.root)
-    idempotency = Idempotency(key, _digest("verify", b"", name))
+    idempotency = _idempotency(key, "verify", name=name)
     return _created(service, tasks, link, VerifyTask(names=(name,)), idempotency)
 
 
@@ -120,13 +119,12 @@ def cancel(tasks: TheTasks, link: TheLink, task: str) -> dict[str, Any]:
     return tasks.shown(task, link, KINDS)
 
 
-def _digest(kind: str, body: bytes, name: str = "") -> str:
-    return digest_of(kind.encode(), name.encode(errors="replace"), body)
+def _idempotency(key: str | None, kind: str, body: bytes = b"", name: str = "") -> Idempotency:
+    return Idempotency.of(key, kind.encode(), name.encode(errors="replace"), body)
 
 
 def _created(service: Service, tasks: Any, link: Any, task: Task, idempotency: Idempotency) -> JSONResponse:
     """The answer with a new task on models."""
     with service.creating:
         made = tasks.known(idempotency) or tasks.create(task, "models", idempotency)
-    where = f"{service.settings.prefix}/v1/pulls/{quote(made)}"
-    return JSONResponse(tasks.shown(made, link), 202, {"Location": where})
+    return accepted(service, "pulls", made, tasks.shown(made, link))

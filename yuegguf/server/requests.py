@@ -8,15 +8,17 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, Literal
+from urllib.parse import quote
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse
 from starlette.datastructures import FormData, UploadFile
 
 from yuegguf.files.atomic import storage_errors
 from yuegguf.request.valid_text import is_valid_text
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.service import Service, digest_of
+from yuegguf.server.service import Idempotency, Service
 from yuegguf.server.settings import MAX_FILES, MAX_JSON_BODY
 from yuegguf.server.shelf import Link
 from yuegguf.server.song_input import FILES
@@ -106,14 +108,13 @@ class FormBody:
         """`files` are those that were uploaded, by the names of their parts."""
         self.json, self.files = json, files
 
-    def digest(self, *kind: str) -> str:
-        """A hash of the body with its files, and of the kind of request that it is."""
-        parts = [*(each.encode() for each in kind), self.json]
+    def idempotency(self, key: str | None, *kind: str) -> Idempotency:
+        """The key with a hash of the body, its files and the kind of request that it is."""
+        parts: list[bytes | IO[bytes]] = [*(each.encode() for each in kind), self.json]
         for name, upload in sorted(self.files.items()):
             upload.file.seek(0)
-            parts += [name.encode(), upload.file.read()]
-            upload.file.seek(0)
-        return digest_of(*parts)
+            parts += [name.encode(), upload.file]
+        return Idempotency.of(key, *parts)
 
     @contextmanager
     def stored(
@@ -146,10 +147,18 @@ class FormBody:
             raise
 
 
+Key = Annotated[str | None, Header(max_length=200, alias="Idempotency-Key")]
 TheService = Annotated[Service, Depends(_service)]
 TheLink = Annotated[Any, Depends(_link)]
 JsonBody = Annotated[bytes, Depends(_json_body)]
 TheSongBody = Annotated[FormBody, form_body(*FILES)]
+
+
+def accepted(
+    service: Service, kind: Literal["songs", "tasks", "pulls"], name: str, facts: dict[str, Any]
+) -> JSONResponse:
+    """The answer with something that was put into a queue: its JSON object, and where it is followed."""
+    return JSONResponse(facts, 202, {"Location": f"{service.settings.prefix}/v1/{kind}/{quote(name)}"})
 
 
 def body_of(kind: str, *files: str, plain: bool = True) -> dict[str, Any]:

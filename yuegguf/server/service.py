@@ -7,10 +7,10 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
 from yuegguf.exchange.zip_bundle import write_bundle
 from yuegguf.files.atomic import is_locked, locked_folder, storage_errors
@@ -21,7 +21,8 @@ from yuegguf.progress import Event, Progress
 from yuegguf.server.dispatcher import StartWorker, WorkerProcess
 from yuegguf.server.events import EventHub
 from yuegguf.server.forecasting import ForecastProcesses, MakeForecast
-from yuegguf.server.jobs import ACTIVE, QUEUES, Job, JobStore, Queue
+from yuegguf.server.jobs import ACTIVE, Job, JobStore, Queue
+from yuegguf.server.listing import PageChoice, page_of, positions
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.queues import Queues
 from yuegguf.server.recovery import recover
@@ -31,6 +32,7 @@ from yuegguf.server.song_check import checked
 from yuegguf.server.song_input import ExtendInput
 from yuegguf.server.song_parsing import ParsedSong
 from yuegguf.server.tasks import TASK_PREFIX
+from yuegguf.song.folder import SongFolder
 
 RETRY_SECONDS = 30
 """Seconds after which a client is asked to try again while the queue is full."""
@@ -40,8 +42,13 @@ RETRY_SECONDS = 30
 class Idempotency:
     """Key of a request, and a hash of its body: the same key with another body is refused."""
 
-    key: str | None
-    digest: str
+    key: str | None = None
+    digest: str = ""
+
+    @classmethod
+    def of(cls, key: str | None, *parts: bytes | IO[bytes]) -> Self:
+        """The key with the hash of these parts of the request; without a key nothing is read."""
+        return cls(key, digest_of(*parts)) if key else cls()
 
 
 class Service:
@@ -118,30 +125,16 @@ class Service:
             return None
         return {"position": waiting.index(job.song)}
 
-    def listed(self, status: str | None, limit: int, after: str | None, link: Link) -> dict[str, Any]:
-        """Songs from the newest on, those behind the id `after`. Raises HttpProblem."""
-        rows = {job.song: job for job in self.store.all()}
-        waiting = {
-            job.song: position for queue in QUEUES for position, job in enumerate(self.store.waiting(queue))
-        }
-        songs = []
-        for song, folder in self.shelf.ids().items():
-            with suppress(FileNotFoundError):  # deleted since it was listed
-                found = song_json(
-                    song, folder, rows.get(song), self.queues.progress_of(song), link, whole=False
-                )
-                found["queue"] = {"position": waiting[song]} if song in waiting else None
-                songs.append(found)
-        songs.sort(key=lambda each: (each["created_at"], each["id"]), reverse=True)
-        if after is not None:
-            ids = [each["id"] for each in songs]
-            if after not in ids:
-                raise HttpProblem(
-                    404, "no_such_song", "there is no such song to list from", "list from the first"
-                )
-            songs = songs[ids.index(after) + 1 :]
-        chosen = [each for each in songs if status is None or each["status"] == status]
-        return {"object": "list", "data": chosen[:limit], "has_more": len(chosen) > limit}
+    def listed(self, choice: PageChoice, link: Link) -> dict[str, Any]:
+        """A page of the songs, the newest first. Raises HttpProblem."""
+        jobs = self.store.all()
+        waiting = positions(jobs)
+
+        def shown(song: str, folder: Path, job: Job | None) -> dict[str, Any]:
+            facts = song_json(song, folder, job, self.queues.progress_of(song), link, whole=False)
+            return {**facts, "queue": {"position": waiting[song]} if song in waiting else None}
+
+        return page_of(self.shelf.ids(), {job.song: job for job in jobs}, choice, shown)
 
     def check(self, parsed: ParsedSong) -> dict[str, Any]:
         """Sections, their fit, and the expected time, memory and disk of a song. Raises YueError."""
@@ -174,13 +167,20 @@ class Service:
                 return song
             self.check_room()
             job = self._job(parsed, collect(warnings))
+            names: list[str] = []
 
             def named(path: Path) -> None:  # first, so that a killed server never makes it twice
                 self.store.insert(
                     path.name, uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest
                 )
+                names.append(path.name)
 
-            return self._queued(lambda: takes.start(job, named), warnings)
+            try:
+                folders = takes.start(job, named)
+            except BaseException:
+                self.store.delete(names)
+                raise
+            return self._queued(folders, warnings)
 
     def extend(self, song: str, body: ExtendInput) -> str:
         """Queue a song that goes on from another one; its id. Raises YueError."""
@@ -198,24 +198,17 @@ class Service:
                 old.early,
                 body.candidates,
             )
-            return self._queued(
-                lambda: takes.start_extension(old, body.request(), job, collect(warnings)), warnings
-            )
+            folders = takes.start_extension(old, body.request(), job, collect(warnings))
+            return self._queued(folders, warnings)
 
-    def _queued(self, make: Any, warnings: list[str]) -> str:
-        """Queue the song whose folders `make` makes."""
-        before = {job.song for job in self.store.all("new")}
-        try:
-            folders = make()
-        except BaseException:
-            self.store.delete([job.song for job in self.store.all("new") if job.song not in before])
-            raise
+    def _queued(self, folders: list[SongFolder], warnings: list[str]) -> str:
+        """Queue the song of one folder, or of its takes' folders; its id."""
         folder = folders[0].path if len(folders) == 1 else folders[0].path.parent
         self.store.queue(folder.name)
         for warning in warnings:
             self.store.warn(folder.name, warning)
         self.queues.wake()
-        return str(folder.name)
+        return folder.name
 
     def check_room(self) -> None:
         """Refuse another song while the queue is full. Raises HttpProblem 429."""
@@ -318,11 +311,14 @@ class Service:
         return found
 
 
-def digest_of(*parts: bytes) -> str:
-    """A hash of a request's body."""
+def digest_of(*parts: bytes | IO[bytes]) -> str:
+    """A hash of the parts of a request; files are read piece by piece from where they are."""
     total = hashlib.sha256()
     for part in parts:
-        total.update(hashlib.sha256(part).digest())
+        if isinstance(part, bytes):
+            total.update(hashlib.sha256(part).digest())
+        else:  # typeshed's IO lacks readinto, which every binary file has
+            total.update(hashlib.file_digest(part, "sha256").digest())  # type: ignore[arg-type]
     return total.hexdigest()
 
 

@@ -56,29 +56,25 @@ class Shelf:
 
     def __init__(self, songs: Path) -> None:
         self.songs = songs
+        self._names: frozenset[str] = frozenset()
+        """Names that the folder was seen to have, exactly as it spells them; some may be gone."""
 
     def ids(self) -> dict[str, Path]:
         """Id → folder of every song, and of every folder of takes; links to folders elsewhere are none."""
-        found: dict[str, Path] = {}
         with storage_errors(self.songs), os.scandir(self.songs) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
-                    continue
-                if is_valid_text(entry.name) and (self._is_song(entry.path) or self.takes(Path(entry.path))):
-                    found[entry.name] = Path(entry.path)
-        return found
+            there = list(entries)
+        self._names = frozenset(entry.name for entry in there)
+        return {entry.name: Path(entry.path) for entry in there if self._holds_songs(entry)}
 
     @staticmethod
-    def _is_song(folder: str) -> bool:
-        return os.path.isfile(os.path.join(folder, "song.json"))
+    def _is_take(folder: Path) -> bool:
+        return not folder.is_symlink() and (folder / "song.json").is_file()
 
     @staticmethod
     def takes(folder: Path) -> list[Path]:
         """The folders of the takes in a folder, by number."""
         found = [
-            path
-            for path in folder.glob("take-*")
-            if TAKE_NAME.fullmatch(path.name) and not path.is_symlink() and (path / "song.json").is_file()
+            path for path in folder.glob("take-*") if TAKE_NAME.fullmatch(path.name) and Shelf._is_take(path)
         ]
         return sorted(found, key=lambda path: int(path.name.removeprefix("take-")))
 
@@ -92,15 +88,35 @@ class Shelf:
         return left
 
     def path(self, song: str) -> Path:
-        """The folder of an id. Raises HttpProblem 404."""
-        there = self.ids()
-        name, _, take = (song, "", "") if song in there else song.rpartition(":")
-        folder = there.get(name)
-        if folder is not None and take:
-            folder = next((path for path in self.takes(folder) if path.name == take), None)
+        """The folder of an id. Raises HttpProblem 404.
+
+        A name is only used once the folder of songs was seen to have it, letter for letter: some systems
+        open one folder by many names. The folder is not listed again for a name that it had.
+        """
+        folder = self._folder(song)
+        if folder is None:
+            with storage_errors(self.songs):
+                self._names = frozenset(os.listdir(self.songs))
+            folder = self._folder(song)
         if folder is None:
             raise no_such_song()
         return folder
+
+    def _folder(self, song: str) -> Path | None:
+        """The folder of an id among the names that were seen, or None."""
+        if song in self._names and self._holds_songs(self.songs / song):
+            return self.songs / song
+        name, _, take = song.rpartition(":")
+        if name in self._names and TAKE_NAME.fullmatch(take) and self._holds_songs(self.songs / name):
+            return self.songs / name / take if self._is_take(self.songs / name / take) else None
+        return None
+
+    def _holds_songs(self, entry: Path | os.DirEntry[str]) -> bool:
+        """Whether an entry of the folder is a song or a folder of takes, and no link to elsewhere."""
+        if entry.name.startswith(".") or entry.is_symlink() or not entry.is_dir():
+            return False
+        is_song = os.path.isfile(os.path.join(entry, "song.json"))
+        return is_valid_text(entry.name) and (is_song or bool(self.takes(Path(entry))))
 
     def open(self, song: str) -> SongFolder:
         """The song of an id. Raises HttpProblem, and YueError for a folder of takes or a damaged one."""
@@ -138,7 +154,7 @@ def song_json(
         "task": task_name(job),
         "phase": lead.state,
         "draft": all(each.state == "draft done" for each in summaries),
-        "created_at": time_text(job.created if job else _changed(folder)),
+        "created_at": time_text(created_at(job, folder)),
         "started_at": time_text(job.started) if job else None,
         "completed_at": time_text(job.completed) if job else None,
         "seconds": lead.seconds,
@@ -219,7 +235,13 @@ def project_json(song: SongFolder) -> dict[str, Any]:
     return dict(without_paths(typed_json.to_builtins(song.record)))
 
 
-def _changed(folder: Path) -> float:
+def created_at(job: Job | None, folder: Path) -> float:
+    """Seconds since 1970 when a song was requested; without a row, when its record changed last.
+
+    Raises FileNotFoundError.
+    """
+    if job is not None:
+        return job.created
     file = folder / "song.json"
     return (file if file.is_file() else folder).stat().st_mtime
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -23,7 +22,6 @@ from yuegguf.request.song_request import (
 from yuegguf.server.problems import HttpProblem
 
 T = TypeVar("T")
-QUANT = re.compile(r"[A-Za-z0-9_]{1,20}")
 RECORDINGS = ("ref", "vocal_ref", "inst_ref")
 """Names of the parts of a multipart request that hold recordings of a reference."""
 STEMS: Mapping[str, Track] = {"vocal_stem": "vocal", "inst_stem": "instrumental"}

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -18,10 +17,11 @@ from starlette.background import BackgroundTask
 from yuegguf.api.files import export_song
 from yuegguf.exchange.zip_bundle import write_zip
 from yuegguf.server.deletion import delete_song
+from yuegguf.server.listing import PageChoice
 from yuegguf.server.peaks import peaks_of
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.requests import JsonBody, TheLink, TheService, TheSongBody, body_of
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.requests import JsonBody, Key, TheLink, TheService, TheSongBody, accepted, body_of
+from yuegguf.server.service import Service
 from yuegguf.server.shelf import MEDIA_TYPES, project_json
 from yuegguf.server.song_input import (
     FILES,
@@ -54,18 +54,17 @@ async def create(
     service: TheService,
     link: TheLink,
     body: TheSongBody,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    key: Key = None,
     prefer: Annotated[str | None, Header()] = None,
 ) -> JSONResponse:
     """Create a song: it waits in the queue from now on."""
-    song = await run_in_threadpool(_create, service, body, idempotency_key)
+    song = await run_in_threadpool(_create, service, body, key)
     await wait_for_end(service, song, prefer)
-    found = await run_in_threadpool(service.song, song, link)
-    return JSONResponse(found, 202, {"Location": f"{service.settings.prefix}/v1/songs/{quote(song)}"})
+    return accepted(service, "songs", song, await run_in_threadpool(service.song, song, link))
 
 
 def _create(service: Service, body: TheSongBody, key: str | None) -> str:
-    idempotency = Idempotency(key, body.digest())
+    idempotency = body.idempotency(key)
     if (song := service.known(idempotency)) is not None:
         return song
     with body.stored(service.settings.uploads) as (uploads, files):
@@ -82,7 +81,7 @@ def list_songs(
     after: str | None = None,
 ) -> dict[str, Any]:
     """List songs, the newest first."""
-    return service.listed(status, limit, after, link)
+    return service.listed(PageChoice(limit, status, after), link)
 
 
 @router.get("/songs/{song}")
@@ -134,8 +133,7 @@ def keep(service: TheService, link: TheLink, song: str, body: JsonBody) -> dict[
 def extend(service: TheService, link: TheLink, song: str, body: JsonBody) -> JSONResponse:
     """Make a new song that goes on from this one, or that has a section of it generated again."""
     made = service.extend(song, read_body(body, ExtendInput))
-    where = f"{service.settings.prefix}/v1/songs/{quote(made)}"
-    return JSONResponse(service.song(made, link), 202, {"Location": where})
+    return accepted(service, "songs", made, service.song(made, link))
 
 
 @router.post("/songs/{song}/move", openapi_extra=body_of("MoveInput"))

@@ -35,10 +35,12 @@ class SqliteFile:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Hold the lock, and turn SQLite's errors into YueErrors."""
+        """Hold the lock, and turn SQLite's errors into YueErrors, apart from those of a wrong statement."""
         with self._lock:
             try:
                 yield
+            except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+                raise  # a conflict, or a fault of the caller: the disk and the file are whole
             except sqlite3.OperationalError as error:
                 raise StorageError(
                     f"{self._path} could not be written ({error})", "check the disk"

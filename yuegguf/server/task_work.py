@@ -24,6 +24,7 @@ from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, Progress
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import Reference
+from yuegguf.server.reports import Reports
 from yuegguf.server.song_parsing import chosen_models
 from yuegguf.server.tasks import (
     RESULTS,
@@ -38,8 +39,6 @@ from yuegguf.server.tasks import (
 )
 from yuegguf.song.voices import Voice, load_voice, save_voice
 
-REPORT_SECONDS = 0.5
-"""Least seconds between two reports of a phase."""
 RECORDED = ("mix", "vocal", "instrumental")
 """Fields of a reference that name recordings."""
 
@@ -141,12 +140,12 @@ def in_folder(reference: Reference, folder: Path) -> Reference:
 
 
 class TaskProgress:
-    """Progress of a task as messages to the server: warnings, and two reports a second of each phase."""
+    """Progress of a task as messages to the server: warnings, and the reports that are due."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None], check: Callable[[], None]) -> None:
         """`check` raises Interrupted once the task is to stop."""
         self._send, self._check = send, check
-        self._phase, self._next, self._begun = "", 0.0, time.monotonic()
+        self._reports, self._begun = Reports(), time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Report an event. Raises Interrupted once the task is to stop."""
@@ -155,9 +154,8 @@ class TaskProgress:
             self._send({"event": "warning", "text": event.warning})
             return
         now = time.monotonic()
-        if event.phase == self._phase and now < self._next and event.done < event.total:
+        if not self._reports.are_due(event, now):
             return
-        self._phase, self._next = event.phase, now + REPORT_SECONDS
         facts = {
             "phase": event.phase,
             "phase_index": 1,

@@ -55,14 +55,7 @@ def parse_webhook(text: str, allowed: tuple[str, ...] = ()) -> WebhookUrl:
         host, port = (parts.hostname or "").encode("idna").decode("ascii").lower(), parts.port
     except ValueError as error:
         raise refused from error
-    if (
-        parts.scheme not in PORTS
-        or not host
-        or parts.username is not None
-        or port == 0
-        or "%" in host
-        or "%" in host
-    ):
+    if parts.scheme not in PORTS or not host or parts.username is not None or port == 0 or "%" in host:
         raise refused
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not target.isascii():

@@ -42,8 +42,9 @@ from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, ProgressSum
 from yuegguf.server.draft_events import DraftEvents
 from yuegguf.server.problems import error_json
+from yuegguf.server.reports import Reports
 from yuegguf.server.song_place import Place, Runner, ThisProcess
-from yuegguf.server.task_work import REPORT_SECONDS, TaskMachine, TaskProgress, run_task
+from yuegguf.server.task_work import TaskMachine, TaskProgress, run_task
 from yuegguf.server.tasks import read_task
 from yuegguf.song.folder import SongFolder
 
@@ -90,8 +91,7 @@ class _ActiveSong:
     drafts: list[DraftEvents]
     """Events of each work while it is drafted."""
     remaining: RemainingTime = field(default_factory=RemainingTime)
-    phase: str = ""
-    next_report: float = 0.0
+    reports: Reports = field(default_factory=Reports)
     cancelled: bool = False
     begun: float = field(default_factory=time.monotonic)
 
@@ -225,9 +225,8 @@ class Worker:
             return
         now = time.monotonic()
         active.remaining.update(event, now)
-        if event.phase == active.phase and now < active.next_report and event.done < event.total:
+        if not active.reports.are_due(event, now):
             return
-        active.phase, active.next_report = event.phase, now + REPORT_SECONDS
         left = active.remaining.left
         facts = {
             "phase": event.phase,
