@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_cluster import FakeCluster, abandoned, cluster_song, driver_of, failing, machine, new_songs
 from helpers import Capture, cli, refused
@@ -56,6 +57,34 @@ def test_the_driver_tells_which_songs_have_failed_and_which_machines_get_none(
     assert facts["unfit"] == {"b": "another storage"}
     run.run()
     assert control.read_drivers(tmp_path) == []
+
+
+def test_the_folders_own_state_wins_over_what_a_driver_has_said_before(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    """A driver that was killed leaves its file."""
+    done, gone_on, failed = songs = new_songs(tmp_path, 3)
+    driver_of(FakeCluster([machine("a")]), cluster_song(done)).run()
+    gone_on.save_stage1([4], np.zeros((2, 4), np.int16))
+    gone_on.advance("refine")
+    place = control.open_control(tmp_path, "driver-1")
+    facts = control.DriverFacts("driver-1", "h", 1, {}, 0, {str(song.path): "no memory" for song in songs})
+    control.write_driver(place, facts)
+    for file, changed in (
+        (done.path / "song.json", 1000),  # whatever was said of it
+        (failed.path / "song.json", 1000),
+        (Path(place.folder) / control.DRIVER_FILE, 2000),
+        (gone_on.path / "song.json", 3000),
+    ):
+        os.utime(file, (changed, changed))
+    found = cli(capsys, "cluster", "status", tmp_path, "--json").json
+    states = {Path(song["folder"]): (song["state"], song["problem"]) for song in found["songs"]}
+    assert states == {
+        done.path: ("done", ""),
+        gone_on.path: ("refine", ""),
+        failed.path: ("failed", "no memory"),
+    }
+    assert found["counts"] == {"working": 0, "silent": 0, "waiting": 1, "done": 1, "failed": 1}
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: Capture) -> None:

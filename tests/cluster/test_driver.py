@@ -55,6 +55,27 @@ def test_songs_are_begun_only_as_the_cluster_has_room(tmp_path: Path) -> None:
     assert cluster.most_waiting == driver.SPARE
 
 
+def test_songs_that_come_later_fill_the_batches_too(tmp_path: Path) -> None:
+    left = [cluster_song(folder) for folder in new_songs(tmp_path, 7)]
+    sizes: list[int] = []
+
+    def act(unit: Unit, node: str) -> None:
+        if unit.phase == "draft":
+            sizes.append(len(unit.songs))
+
+    run = driver_of(FakeCluster([machine("a")], act), left.pop(), parallel=3)
+
+    def more() -> bool:
+        if left:
+            run.submit(left.pop())
+            return True
+        return False
+
+    run._more = more
+    run.run()
+    assert sizes == [3, 3, 1]
+
+
 def test_a_song_that_fails_on_one_machine_is_computed_on_another(tmp_path: Path) -> None:
     (song,) = (cluster_song(folder) for folder in new_songs(tmp_path, 1))
     cluster = FakeCluster(
@@ -285,3 +306,23 @@ def test_a_song_that_is_cancelled_ends_alone_and_can_go_on_later(tmp_path: Path)
     again = cluster_song(SongFolder.open(working.path))
     driver_of(FakeCluster([machine("a")], act), again).run()
     assert again.result().files
+
+
+def test_a_request_to_cancel_does_not_outlive_a_song_that_ends_otherwise(tmp_path: Path) -> None:
+    """It may come again while the driver works on others."""
+    song, other = (cluster_song(folder) for folder in new_songs(tmp_path, 2))
+    cancelled: list[bool] = []
+
+    def act(unit: Unit, node: str) -> None:
+        (part,) = unit.songs
+        if part.folder == str(song.path) and unit.phase == "master":
+            song.cancel()
+            run._cancel(song)
+            assert control.is_cancelled(part.control, song.path)  # but its unit does not look any more
+        if song.ended:
+            cancelled.append(control.is_cancelled(part.control, song.path))
+
+    run = driver_of(FakeCluster([machine("a")], act), song, other)
+    run.run()
+    assert song.result().files
+    assert cancelled == [False]

@@ -57,7 +57,7 @@ def read_drivers(songs: Path) -> list[DriverFacts]:
     for file in sorted((songs / CLUSTER_FOLDER).glob(f"*/{DRIVER_FILE}")):
         with suppress(OSError, DamagedFile):
             facts = typed_json.read_file(file, DriverFacts, "start the driver again")
-            found.append(replace(facts, age=max(0.0, round(time.time() - file.stat().st_mtime, 1))))
+            found.append(replace(facts, age=max(0.0, time.time() - file.stat().st_mtime)))
     return found
 
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from yuegguf.cluster import control
 from yuegguf.cluster.backend import Backend
+from yuegguf.cluster.batches import next_batch, ready_songs
 from yuegguf.cluster.cluster_song import ClusterSong, SubmittedUnit
 from yuegguf.cluster.driver_options import DriverOptions
 from yuegguf.cluster.placement import COORDINATOR, need_of, too_small
 from yuegguf.cluster.unit import (
-    UNIT_PHASES,
     Control,
     Loss,
     Need,
@@ -176,7 +175,6 @@ class Driver:
         if song.unit:
             control.ask_to_cancel(self._control(song.root), song.path)
         else:
-            control.ask_to_cancel(self._control(song.root), song.path, take_back=True)
             self._fail(song, Interrupted("stopped"))
 
     def _fail(self, song: ClusterSong, error: YueError) -> None:
@@ -191,40 +189,17 @@ class Driver:
         nodes = [node for node in self._backend.nodes() if node.id not in self.unfit]
         self._recall(nodes)
         most = SPARE * max(1, sum(max(1, int(node.cpus)) for node in nodes))
+        now, parallel = self._options.clock(), self._options.parallel
         with self._lock:
             self._added = []
-        ready = self._ready(self.songs)
+        ready = ready_songs(self.songs, now)
         while len(self._units) < most and not self._stop.is_set():
-            if songs := self._batch(ready):
-                self._submit(songs, nodes)
-            elif not self._more():
-                break
-            else:
+            while len(ready) < parallel and self._more():
                 with self._lock:
-                    ready, self._added = self._ready(self._added), []
-
-    def _ready(self, songs: Sequence[ClusterSong]) -> deque[ClusterSong]:
-        """The songs that a unit may begin with now, those of the later phases first."""
-        now = self._options.clock()
-        ready = [song for song in songs if song.is_ready(now) and song.phase != "done"]
-        return deque(sorted(ready, key=lambda song: -UNIT_PHASES.index(unit_phase(song.phase))))
-
-    def _batch(self, ready: deque[ClusterSong]) -> list[ClusterSong]:
-        """Take the songs of the next unit."""
-        if not ready:
-            return []
-        lead = ready.popleft()
-        phase = unit_phase(lead.phase)
-        if lead.in_trouble or self._options.parallel == 1 or phase == "master":  # alone
-            return [lead]
-        alike = [
-            song
-            for song in ready
-            if unit_phase(song.phase) == phase and song.load == lead.load and not song.in_trouble
-        ][: self._options.parallel - 1]
-        for song in alike:
-            ready.remove(song)
-        return [lead, *alike]
+                    ready, self._added = ready_songs([*ready, *self._added], now), []
+            if not ready:
+                break
+            self._submit(next_batch(ready, parallel), nodes)
 
     def _recall(self, nodes: Sequence[Node]) -> None:
         """Take back the units that wait for machines that are gone."""
@@ -234,7 +209,7 @@ class Driver:
                 del self._units[name]
                 self._lost.add(name)
                 for song in unit.songs:
-                    song.unit = ""
+                    self._release(song)
 
     def _submit(self, songs: Sequence[ClusterSong], nodes: Sequence[Node]) -> None:
         """Submit a unit of those of the songs whose folders are free; the others wait."""
@@ -269,6 +244,7 @@ class Driver:
         self._units[unit.name] = SubmittedUnit(list(parts), need, refused)
         for song in parts:
             song.unit = unit.name
+            self._failed.pop(str(song.path), None)
         self._backend.submit(unit, need, refused)
 
     def _control(self, root: Path) -> Control:
@@ -303,7 +279,7 @@ class Driver:
             return
         songs = {str(song.path): song for song in unit.songs}
         for song in unit.songs:
-            song.unit = ""
+            self._release(song)
         if isinstance(ended, Loss):
             self._lost.add(name)
             for song in unit.songs:
@@ -311,6 +287,12 @@ class Driver:
             return
         for outcome in ended.outcomes:
             self._take_outcome(songs[outcome.folder], outcome, ended.node)
+
+    def _release(self, song: ClusterSong) -> None:
+        """Note that no unit works on a song; a request to cancel it does not outlive the unit."""
+        song.unit = ""
+        if song.cancelled:
+            control.ask_to_cancel(self._control(song.root), song.path, take_back=True)
 
     def _take_loss(self, song: ClusterSong, reason: str) -> None:
         song.losses += 1

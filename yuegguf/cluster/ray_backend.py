@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
@@ -110,9 +111,13 @@ class RayBackend:
         self._units[reference] = unit.name
 
     def wait(self, seconds: float) -> list[tuple[str, Report | Loss]]:
-        """Names of units that have ended, with what became of them; waits for one at most so long."""
+        """Names of units that have ended, with what became of them; waits for one at most so long.
+
+        Where there is no unit, it waits all the same, for songs to come.
+        """
         waiting = list(self._units)
         if not waiting:
+            time.sleep(seconds)
             return []
         ended, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
         if ended:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from yuegguf.cluster.control import DriverFacts, read_drivers
+from yuegguf.cluster.driver_options import SILENT_SECONDS
 from yuegguf.errors import RequestError
 from yuegguf.song.lease import Lease, read_lease
 from yuegguf.song.library import summarise
 from yuegguf.song.lookup import song_folders
-
-SILENT_SECONDS = 30.0
-"""Age of a sign of life from which on a machine counts as silent."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class ClusterStatus:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
-        songs, drivers = ([asdict(each) for each in part] for part in (self.songs, self.drivers))
+        songs = [asdict(song) for song in self.songs]
+        drivers = [{**asdict(driver), "age": round(driver.age, 1)} for driver in self.drivers]
         return {"counts": self.counts, "songs": songs, "drivers": drivers}
 
 
@@ -59,20 +60,29 @@ def cluster_status(parent: Path) -> ClusterStatus:
     if not parent.is_dir():
         raise RequestError(f"there is no folder {parent}", "pass the folder that holds songs")
     drivers = read_drivers(parent)
-    failed = {folder: reason for driver in drivers for folder, reason in driver.failed.items()}
-    songs = [_song(folder, failed) for folder in sorted(song_folders(parent))]
+    songs = [_song(folder, drivers) for folder in sorted(song_folders(parent))]
     return ClusterStatus(tuple(songs), tuple(drivers))
 
 
-def _song(folder: Path, failed: dict[str, str]) -> SongStatus:
+def _song(folder: Path, drivers: Sequence[DriverFacts]) -> SongStatus:
     lease = read_lease(folder)
     summary = summarise(folder, busy=lease is not None)
     name = str(folder)
     if lease is not None and lease.holder is not None:
         return _in_work(name, summary.state, lease)
-    if reason := failed.get(str(folder.absolute())):
+    if summary.state != "done" and not summary.problem and (reason := _failure(folder, drivers)):
         return SongStatus(name, "failed", problem=reason)
     return SongStatus(name, summary.state, problem=summary.problem)
+
+
+def _failure(folder: Path, drivers: Sequence[DriverFacts]) -> str:
+    """Why a driver has given a song up that has not changed since; empty where none has."""
+    try:
+        changed = time.time() - (folder / "song.json").stat().st_mtime
+    except OSError:  # deleted meanwhile
+        return ""
+    reasons = (driver.failed.get(str(folder.absolute()), "") for driver in drivers if driver.age <= changed)
+    return next(filter(None, reasons), "")
 
 
 def _in_work(name: str, state: str, lease: Lease) -> SongStatus:
