@@ -18,7 +18,7 @@ from yuegguf.server.dispatcher import StartWorker, WorkerProcess
 from yuegguf.server.forecasting import MakeForecast
 from yuegguf.server.service import Service
 from yuegguf.server.settings import Settings
-from yuegguf.server.slow_clients import TimedProtocol
+from yuegguf.server.slow_clients import SEND_BUFFER_BYTES, TimedProtocol
 
 BACKLOG = 128
 GRACE_SECONDS = 2
@@ -58,6 +58,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # inherited
         opened.bind(address)
         opened.listen(BACKLOG)
     except OSError as error:
