@@ -32,6 +32,7 @@ HEADER_VERSION = 1
 
 _CODEC = "ckpt_*.pth"
 _VOCAL = "decoder_131000.pth"
+COPY_HINT = "name a copy of m-a-p/xcodec_mini_infer"
 _INSTRUMENTAL = "decoder_151000.pth"
 
 
@@ -52,6 +53,8 @@ def find_checkpoints(folder: Path) -> Checkpoints:
     The top folder of a hub cache stands for its snapshot. Raises ModelNotFound naming every file that is
     missing, RequestError.
     """
+    if not folder.is_dir():
+        raise explain_absence(folder, ModelNotFound(f"there is no folder {folder}", COPY_HINT))
     folder = snapshot_folder(folder)
     found = (
         _latest(folder, ("final_ckpt", "xcodec", "."), _CODEC),
@@ -62,7 +65,7 @@ def find_checkpoints(folder: Path) -> Checkpoints:
     codec, vocal, instrumental = found
     if codec is None or vocal is None or instrumental is None:
         missing = ", ".join(name for name, path in zip(names, found, strict=True) if path is None)
-        raise ModelNotFound(f"{folder} lacks {missing}", "name a copy of m-a-p/xcodec_mini_infer")
+        raise ModelNotFound(f"{folder} lacks {missing}", COPY_HINT)
     return Checkpoints(codec, vocal, instrumental)
 
 

@@ -79,7 +79,7 @@ def test_without_matplotlib(
     song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert run_in_process(["plot", str(song), "-o", str(tmp_path / "a.png")]) == 3
+    assert run_in_process(["plot", str(song), "-o", str(tmp_path / "a.png")]) == 5
     assert "pip install 'yuegguf[plot]'" in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ import pytest
 from helpers import Capture, Result, cli
 from hub import Fault, Hub, Repo
 
-from yuegguf.errors import DamagedFile, DownloadError, ModelNotFound
+from yuegguf.errors import DamagedFile, DownloadError, ModelNotFound, RequestError
 from yuegguf.models import hub_client, lockfile, registry, transport
 from yuegguf.models.hub_client import RemoteFile, RepoSnapshot
 
@@ -296,7 +296,7 @@ def test_a_socks_proxy_without_its_package_is_a_sentence(hub: Hub, monkeypatch: 
     close_session()
     try:
         with pytest.raises(
-            DownloadError, match="a SOCKS proxy is set, for which a package is missing"
+            RequestError, match="a SOCKS proxy is set, for which a package is missing"
         ) as error:
             hub_client.query_snapshot(REPO)
         assert error.value.hint == "pip install 'yuegguf[socks]'"

@@ -159,6 +159,18 @@ def test_a_name_of_no_model_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"there is no model called en; known: nano, {', '.join(IDS)}"
 
 
+@pytest.mark.parametrize("name", ["nano", "mine-Q8_0.gguf"])
+def test_a_type_of_what_is_one_file_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine-Q8_0.gguf").touch()
+    with pytest.raises(
+        RequestError, match=f"--quant Q8_0 chooses between files of one model, and {name} is one"
+    ):
+        resolve(ModelChoice(name, "nano", models_dir=tmp_path, codec=tmp_path, quant="Q8_0"))
+
+
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
     put(tmp_path, "any name.gguf")
     assert find_gguf(str(tmp_path / "any name.gguf"), None, tmp_path) == tmp_path / "any name.gguf"

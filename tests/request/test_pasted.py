@@ -10,10 +10,10 @@ from helpers import cli
 
 from yuegguf.errors import RequestError
 from yuegguf.request.fit import merged_sections
-from yuegguf.request.heads import _SHORT_HEAD
 from yuegguf.request.lyrics import Lyrics, Section, format_lyrics, parse_lyrics
 from yuegguf.request.prepared import prepare
 from yuegguf.request.scripts import line_scripts, model_advice
+from yuegguf.request.short_heads import SHORT_HEAD
 from yuegguf.request.song_request import SongRequest
 from yuegguf.request.text_decoding import decode_text
 
@@ -285,6 +285,9 @@ def test_repeats_end_where_lyrics_are_too_long() -> None:
         ("V1:\nla\nC:\nhey\nV2: na na\nC:", "verse la, chorus hey, verse na na, chorus hey"),
         ("[V1]\nla\n[PC]\noh\n[C]\nhey", "verse la, prechorus oh, chorus hey"),
         ("V 1\nla\n\nChor\nhey\n\nBr.\nho", "verse la, chorus hey, bridge ho"),
+        ("(V)\nla\n\n(C)\nhey", "verse la, chorus hey"),
+        ("(V)\nAm  F  C\nla\n(C)\nhey", "verse la, chorus hey"),
+        ("(C)\nla\n(G)\nhey", "verse la\nhey"),  # chords
         ("V: la la\nJ: hey hey", "verse V: la la\nJ: hey hey"),  # singers
         ("C: la\nB: hey", "verse C: la\nB: hey"),
         ("V\nI\nC", "verse V\nI\nC"),  # letters that are spelled
@@ -307,6 +310,6 @@ def test_a_head_over_another_is_said_as_left_out() -> None:
 
 @pytest.mark.parametrize("blank", [" ", "\t", "\u3000", "[", "*"])
 def test_a_head_is_looked_for_in_linear_time(blank: str) -> None:
-    match = _SHORT_HEAD.match(blank * 200_000 + "x")  # a pattern that tries each start would take an hour
+    match = SHORT_HEAD.match(blank * 200_000 + "x")  # a pattern that tries each start would take an hour
     assert match is None
     assert parse_lyrics("[V1]\nla\n" + blank * 20 + "C:\nhey").sections[0].label == "verse"

@@ -54,6 +54,18 @@ def test_other_times_are_left_out(text: str) -> None:
 # Characters and encodings
 
 
+@pytest.mark.parametrize("blanks", [" " * 33, "\t" * 20_000, "\u3000 " * 20_000])
+@pytest.mark.parametrize("text", ["{}la la\n[verse]\nla{}la", "[verse]\n{}la la{}", "la{}by{}la:"])
+def test_wide_gaps_of_a_page_are_one_space(text: str, blanks: str) -> None:
+    gaps = [blanks] * text.count("{}")
+    assert parse_lyrics(text.format(*gaps)) == parse_lyrics(text.format(*" " * len(gaps)))
+
+
+def test_a_gap_that_may_be_meant_stays() -> None:
+    words = "la" + " " * 32 + "la"
+    assert parse_lyrics(f"[verse]\n{words}").sections == (Section("verse", words),)
+
+
 KOREAN, JAPANESE, CHINESE = (
     "사랑해요 그대여\n먼 길이었지",
     "夢を見た、きっと\nおかえり",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from yuegguf.audio.recording import read_audio
 from yuegguf.audio.spectra import hertz_to_mel, mel_filters
-from yuegguf.errors import ModelNotFound, RequestError, YueError
+from yuegguf.errors import RequestError, YueError
 from yuegguf.exchange.finished_song import TimedSong, open_finished
 from yuegguf.exchange.peaks import write_peaks
 from yuegguf.files.atomic import replacing
@@ -33,7 +33,7 @@ MAX_COLUMNS = 2200
 def plot_song(folder: Path, out: Path) -> Path:
     """Write `out`, a PNG (or PDF, SVG by its ending) of the song in `folder`; a .json gets its peaks.
 
-    Raises RequestError when there is no finished song or draft, ModelNotFound without matplotlib,
+    Raises RequestError when there is no finished song or draft, or no matplotlib,
     StorageError.
     """
     shown = open_finished(folder)
@@ -93,7 +93,7 @@ def _figure() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ModelNotFound("drawing needs matplotlib", "pip install 'yuegguf[plot]'") from error
+        raise RequestError("drawing needs matplotlib", "pip install 'yuegguf[plot]'") from error
     return Figure(figsize=SIZE_INCHES, layout="constrained")
 
 

@@ -224,6 +224,7 @@ def find_gguf(name: str, quant: str | None, root: Path) -> Path:
         if not path.is_file():
             missing = ModelNotFound(f"there is no model file {path}", "see: yuegguf models list")
             raise explain_absence(path, missing) from None
+        refuse_type(path.name, quant)
         return first_part(path)
     files = installed_quants(name, root)
     if not files:
@@ -241,6 +242,14 @@ def find_gguf(name: str, quant: str | None, root: Path) -> Path:
             f"{name}:{quant}",
         )
     return match
+
+
+def refuse_type(name: str, quant: str | None) -> None:
+    """Raise RequestError where a type is asked of what has only one: a file, or the bundled family."""
+    if quant is not None:
+        raise RequestError(
+            f"--quant {quant} chooses between files of one model, and {name} is one file", "leave --quant out"
+        )
 
 
 def check_open(folder: Path) -> None:

@@ -88,6 +88,7 @@ def resolve(choice: ModelChoice, with_reference: bool = False) -> Models:
 def _resolve_family(choice: ModelChoice, with_reference: bool) -> Models:
     if choice.stage1 == NANO or _nothing_installed(choice):
         nano = nano_models()
+        registry.refuse_type(NANO, choice.quant)
         stage2 = find_language_model(choice.stage2 or NANO, "stage2", None, choice.root)
         return replace(nano, stage2=stage2, codec=Path(choice.codec or nano.codec))
     name = _icl_model_for(choice) if with_reference else choice.stage1 or DEFAULT_STAGE1
@@ -252,6 +253,7 @@ def find_language_model(name: str, role: StageRole, quant: str | None, root: Pat
     Raises ModelNotFound, RequestError for a folder of several models.
     """
     if name == NANO:
+        registry.refuse_type(name, quant)
         return nano_models().stage1 if role == "stage1" else nano_models().stage2
     folder = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
     if not registry.is_known(name) and folder.is_dir():

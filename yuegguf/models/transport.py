@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from yuegguf import __version__
-from yuegguf.errors import DownloadError, ModelNotFound, YueError
+from yuegguf.errors import DownloadError, ModelNotFound, RequestError, YueError
 from yuegguf.files.atomic import storage_errors
 
 T = TypeVar("T")
@@ -210,7 +210,7 @@ def _raw_response(url: str, subject: str, headers: Mapping[str, str]) -> Iterato
                 f"{subject} is not here, and HF_HUB_OFFLINE forbids the network", "unset it"
             ) from error
         except ImportError as error:
-            raise DownloadError(
+            raise RequestError(
                 "a SOCKS proxy is set, for which a package is missing", "pip install 'yuegguf[socks]'"
             ) from error
         except (OSError, ValueError) as error:  # an invalid proxy, certificate or token

@@ -13,6 +13,8 @@ _INVISIBLE = re.compile(
     "\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]"
 )
 _JOINER = re.compile("[\u200c\u200d]")
+_GAP = re.compile(r"[^\S\n]{33,}")
+"""Blanks that separate columns of a page; left in, they would make the search for heads slow."""
 _ODD_SPACE = re.compile("[\u00a0\u2007\u202f]")
 _BRACKETS = str.maketrans("［］【】〔〕", "[][][]")
 _SIGN = "[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff]"
@@ -33,7 +35,7 @@ def plain_characters(text: str) -> tuple[str, list[Change]]:
     if bracketed != composed:
         changes.append(Change(Kind.BRACKETS))
     lines = []
-    for line in bracketed.split("\n"):
+    for line in _GAP.sub(" ", bracketed).split("\n"):
         lines.append(_joined(line) if _SPACED.fullmatch(line) else line)
         if lines[-1] != line:
             changes.append(Change(Kind.SPACES, line))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from yuegguf.request.changes import Change, Kind
+from yuegguf.request.short_heads import is_abbreviated, short_head
 
 _CHORD = (
     r"[A-G][#b♯♭]?(?:maj|min|dim|aug|sus|add|m|M|°|ø|\+)?\d{0,2}(?:(?:maj|min|dim|aug|sus|add|[#b])\d{1,2})*"
@@ -23,11 +24,16 @@ def without_chords(lines: list[str]) -> tuple[list[str], list[Change]]:
     """Lines without chord lines, tablature, `[Am]` among words, and directives of chord sheets."""
     changes: list[Change] = []
     kept = []
-    rows = [line for line in lines if _is_chord_row(line)]
+    heads = {line for line in lines if short_head(line)} if is_abbreviated(lines) else set()
+    rows = [line for line in lines if line not in heads and _is_chord_row(line)]
     sheet = len(rows) > 1 or any(not _bare(line) for line in rows)
     inline = any(_INLINE.search(line) and _INLINE.sub("", line).strip() for line in lines)
     for line in lines:
-        if (sheet and _is_chord_row(line)) or _TAB.match(line) or _DIRECTIVE.match(line):
+        if (
+            (sheet and line not in heads and _is_chord_row(line))
+            or _TAB.match(line)
+            or _DIRECTIVE.match(line)
+        ):
             changes.append(Change(Kind.CHORDS, line.strip()))
             continue
         words = _INLINE.sub("", line) if inline else line

@@ -19,6 +19,7 @@ from yuegguf.request.marks import (
     singer_prefix,
 )
 from yuegguf.request.repeats import split_times
+from yuegguf.request.short_heads import SHORT_WORDS, is_abbreviated, short_head
 
 LENGTH_LINE = re.compile(r"^\s*#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE)
 _BRACKET = re.compile(r"^\s*\[(?!\s*\])([^\[\]]+)\]\s*(.*)$")
@@ -33,17 +34,6 @@ _MARKUP = (
 )
 _ROUND = re.compile(r"^[(（]\s*(?P<inner>[^()（）]+?)\s*[)）]$")
 _HEAD_AND_WORDS = re.compile(r"^\s*(?P<head>[^:：]{1,40}?)\s*[:：]\s*(?P<words>\S.*)$")
-_SHORT_WORDS = {
-    **{"v": "verse", "vs": "verse", "c": "chorus", "ch": "chorus", "chor": "chorus"},
-    **{"pc": "prechorus", "b": "bridge", "br": "bridge"},
-}
-"""Abbreviations of labels, which are read as such only in a text that `_is_abbreviated`."""
-_SHORT_HEAD = re.compile(
-    rf"(?P<head>[\[({{*]{{0,3}} ?(?P<word>{'|'.join(_SHORT_WORDS)})(?![^\W\d_])"
-    r" ?(?P<number>\d{0,2}) ?(?P<signs>[\])}*:：.]{0,4}))(?P<words>.*)$",
-    re.IGNORECASE,
-)
-"""Bounded before the words, so that no line takes long."""
 _GROUP = re.compile(r"^\W{0,4}第?\s?(?:\d{1,2}|[一二三四五六七八九十])\s*(?:番|절|節|节|段)\W{0,4}$")
 """Heads such as `[1番]` that may stand above the heads of their parts."""
 _NO_HEAD = frozenset(("the", "a", "i"))
@@ -103,9 +93,9 @@ class _Reader:
         length = LENGTH_LINE.match(line)
         if length:
             return [Length(float(length[1]))], None
-        short = _short_head(line) if self.abbreviated else None
+        short = short_head(line) if self.abbreviated else None
         if short:
-            label = Label(_SHORT_WORDS[short["word"].lower()], again=True)
+            label = Label(SHORT_WORDS[short["word"].lower()], again=True)
             return self._head(label, short["head"].strip(), short["words"])
         bracket = _BRACKET.match(line)
         if bracket:
@@ -201,29 +191,13 @@ def read_elements(lines: Sequence[str], keep_repeats: bool) -> tuple[list[Elemen
     brackets = [match[1] for line in lines if (match := _BRACKET.match(line))]
     labelled = any(read_label(text.strip()) for text in brackets)
     numbered = not labelled and _are_numbered(lines)
-    reader = _Reader(performer_names(lines), labelled, numbered, _is_abbreviated(lines), keep_repeats)
+    reader = _Reader(performer_names(lines), labelled, numbered, is_abbreviated(lines), keep_repeats)
     elements: list[Element] = []
     opens = True
     for line in lines:
         elements += reader.read(line, opens)
         opens = not line.strip()
     return _without_groups(elements, reader.changes), reader.changes
-
-
-def _short_head(line: str) -> re.Match[str] | None:
-    """An abbreviated head: alone on its line, or with a number and a sign before words."""
-    short = _SHORT_HEAD.match(line.strip())
-    is_head = short and (not short["words"].strip() or (short["number"] and short["signs"]))
-    return short if is_head else None
-
-
-def _is_abbreviated(lines: Sequence[str]) -> bool:
-    """Whether a numbered verse, or a verse and a chorus, are abbreviated: a lone V may be a singer."""
-    heads = [short for line in lines if (short := _short_head(line)) and (short["number"] or short["signs"])]
-    verses = [short for short in heads if _SHORT_WORDS[short["word"].lower()] == "verse"]
-    return any(short["number"] for short in verses) or (
-        bool(verses) and any(_SHORT_WORDS[short["word"].lower()] == "chorus" for short in heads)
-    )
 
 
 def _without_groups(elements: Sequence[Element], changes: list[Change]) -> list[Element]:
