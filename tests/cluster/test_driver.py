@@ -55,27 +55,6 @@ def test_songs_are_begun_only_as_the_cluster_has_room(tmp_path: Path) -> None:
     assert cluster.most_waiting == driver.SPARE
 
 
-def test_songs_that_come_later_fill_the_batches_too(tmp_path: Path) -> None:
-    left = [cluster_song(folder) for folder in new_songs(tmp_path, 7)]
-    sizes: list[int] = []
-
-    def act(unit: Unit, node: str) -> None:
-        if unit.phase == "draft":
-            sizes.append(len(unit.songs))
-
-    run = driver_of(FakeCluster([machine("a")], act), left.pop(), parallel=3)
-
-    def more() -> bool:
-        if left:
-            run.submit(left.pop())
-            return True
-        return False
-
-    run._more = more
-    run.run()
-    assert sizes == [3, 3, 1]
-
-
 def test_a_song_that_fails_on_one_machine_is_computed_on_another(tmp_path: Path) -> None:
     (song,) = (cluster_song(folder) for folder in new_songs(tmp_path, 1))
     cluster = FakeCluster(
@@ -231,19 +210,6 @@ def test_a_unit_of_a_silent_machine_is_given_up_though_the_cluster_says_nothing(
     assert song.result().files
     assert run._lost == {unit.name}
     run._take(unit.name, Loss("it is said at last"))
-
-
-def test_songs_that_can_share_a_model_are_one_unit_and_one_in_trouble_is_alone(tmp_path: Path) -> None:
-    songs = [cluster_song(folder) for folder in new_songs(tmp_path, 4)]
-    sizes: list[tuple[str, int]] = []
-
-    def act(unit: Unit, node: str) -> Loss | None:
-        sizes.append((unit.phase, len(unit.songs)))
-        return Loss("killed") if len(sizes) == 1 else None
-
-    driver_of(FakeCluster([machine("a")], act), *songs, parallel=4).run()
-    assert [count for phase, count in sizes if phase == "draft"] == [4, 1, 1, 1, 1]
-    assert all(song.result().files for song in songs)
 
 
 def test_a_stop_ends_all_songs_as_interrupted_and_keeps_what_they_have(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from yuegguf.cluster.placement import gpu_share, need_of
+from yuegguf.cluster.placement import COORDINATOR, can_spread, gpu_share, need_of
 from yuegguf.cluster.unit import Need, Node
 from yuegguf.lm.header import ModelFacts
 from yuegguf.planning.plan import Plan, StageFacts
@@ -64,3 +64,13 @@ def test_a_machine_holds_what_is_no_larger_in_anything() -> None:
     node = Node("a", "a", 4.0, 100, 1.0)
     assert node.holds(Need(4.0, 100, 1.0))
     assert not any(map(node.holds, (Need(5.0, 1), Need(1.0, 101), Need(1.0, 1, 1.01))))
+
+
+@pytest.mark.parametrize(("others", "spread"), [(0, True), (1, True), (2, False)])
+def test_units_are_spread_as_long_as_a_machine_is_left_with_room_for_a_part(
+    others: int, spread: bool
+) -> None:
+    need = Need(2.0, 4 * 2**30)
+    exact = Node("exact", "", 2.0, need.memory, 0.0)
+    roomy = [Node(name, "", 2.0, need.memory + COORDINATOR.memory, 0.0) for name in ("a", "b")]
+    assert can_spread(need, [exact, *roomy], others) is spread

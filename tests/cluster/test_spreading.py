@@ -3,48 +3,92 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from fake_cluster import new_songs
+from fake_cluster import abandoned, machine, new_songs
 from helpers import song_bytes
 
-from yuegguf.cluster import control
-from yuegguf.cluster.spreading import MOST_TRIES, Answer, Job, StemJob, WaveJob, run_job
-from yuegguf.cluster.unit import Control, Loss, Need, Outcome, Unit, UnitPhase, UnitSong, error_facts
+from yuegguf.cluster import control, work
+from yuegguf.cluster.spreading import (
+    MOST_TRIES,
+    Answer,
+    Job,
+    JobReport,
+    SongPart,
+    StemJob,
+    WaveJob,
+    _Spreading,
+    run_job,
+)
+from yuegguf.cluster.unit import (
+    Control,
+    Loss,
+    ModelPlaces,
+    Need,
+    Node,
+    Outcome,
+    Unit,
+    UnitPhase,
+    UnitSong,
+    error_facts,
+)
 from yuegguf.cluster.work import run_unit
 from yuegguf.errors import EngineError, Interrupted
 from yuegguf.lm import llama
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import phases
+from yuegguf.pipeline.engines import engine_factory
+from yuegguf.pipeline.preflight import read_models
 from yuegguf.pipeline.run import run_song
+from yuegguf.pipeline.song_work import SongWork
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import silent
 from yuegguf.song.folder import SongFolder
+from yuegguf.song.lease import read_lease
+from yuegguf.stages.render import render
 
 SECONDS = 7.0
 """Length of the song: two chunks a track."""
 ONE_ROW = ComputeOptions(threads=1, stage2_rows=1, snapshot_seconds=0)
 
 
+Change = Callable[[Job, int], "Answer | Loss | None"]
+"""What becomes of a part, and how many were given out; None = it is computed."""
+
+
 class FakeHelpers:
     """Machines that compute each part at once, or what a test wants to happen instead."""
 
-    def __init__(self, change: Callable[[Job, int], Answer | Loss | None] = lambda job, call: None) -> None:
+    def __init__(self, change: Change = lambda job, call: None, machines: int = 4) -> None:
         self.jobs: list[Job] = []
         self.needs: list[Need] = []
+        self.refused: list[frozenset[str]] = []
+        self.checks: list[Callable[[], None]] = []
         self._change = change
+        self._nodes = [machine(f"m{number}") for number in range(1, machines + 1)]
+
+    def nodes(self) -> list[Node]:
+        return self._nodes
 
     def answers(
-        self, jobs: Sequence[Job], need: Need, stop: threading.Event
-    ) -> Iterator[tuple[int, Answer | Loss]]:
+        self, jobs: Sequence[Job], need: Need, refused: Collection[str], check: Callable[[], None]
+    ) -> Iterator[tuple[int, JobReport | Loss]]:
         self.needs.append(need)
+        self.refused.append(frozenset(refused))
+        self.checks.append(check)
+        check()
+        node = next(node.id for node in self._nodes if node.id not in refused)
         for number, job in reversed(list(enumerate(jobs))):  # in any order
             self.jobs.append(job)
             changed = self._change(job, len(self.jobs))
-            yield number, run_job(job) if changed is None else changed
+            answer = run_job(job) if changed is None else changed
+            yield number, answer if isinstance(answer, Loss) else JobReport(node, answer)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +116,15 @@ def place(tmp_path: Path) -> Control:
     return control.open_control(tmp_path, "driver-1")
 
 
-def run_phase(phase: UnitPhase, song: SongFolder, place: Control, helpers: FakeHelpers) -> Outcome:
-    unit = Unit("unit", phase, (UnitSong(str(song.path), place),), ONE_ROW, spread=phase != "draft")
+def run_phase(
+    phase: UnitPhase,
+    song: SongFolder,
+    place: Control,
+    helpers: FakeHelpers,
+    refused: frozenset[str] = frozenset(),
+) -> Outcome:
+    songs = (UnitSong(str(song.path), place),)
+    unit = Unit("unit", phase, songs, ONE_ROW, spread=phase != "draft", refused=refused)
     (outcome,) = run_unit(unit, "id", "machine", helpers).outcomes
     return outcome
 
@@ -95,26 +146,41 @@ def test_a_song_on_several_machines_is_the_song_of_one(
 
 
 def test_the_machine_that_holds_the_folder_opens_no_model_and_the_others_write_nothing(
-    song: SongFolder, place: Control, monkeypatch: pytest.MonkeyPatch
+    drafted: Path, song: SongFolder, place: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_phase("draft", song, place, FakeHelpers())
     plain = llama.LlamaEngine
-    helping: list[bool] = []
+    opened_by: list[str] = []
 
     def engine(*args: object) -> object:
-        assert helping, "the machine that holds the folder opened a model"
+        opened_by.append(working[-1])
         return plain(*args)  # type: ignore[arg-type]
 
     def part(job: Job, call: int) -> Answer:
-        before = {file.name for file in song.path.rglob("*")}
-        helping.append(True)
+        before = content(song.path)
+        working.append(f"helper {call}")
         answer = run_job(job)
-        helping.clear()
-        assert {file.name for file in song.path.rglob("*")} == before
+        working.pop()
+        assert content(song.path) == before
         return answer
 
+    working = ["holder"]
     monkeypatch.setattr(llama, "LlamaEngine", engine)
-    assert run_phase("refine", song, place, FakeHelpers(part)).kind == "done"
+    helpers = FakeHelpers(part)
+    assert run_phase("refine", song, place, helpers).kind == "done"
+    assert opened_by == [f"helper {call}" for call in (1, 2, 3, 4)]
+    assert run_phase("master", song, place, helpers).kind == "done"
+    assert (len(helpers.jobs), len(opened_by)) == (4 + 2, 4)
+    assert song_bytes(song.path) == alone(drafted)
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    """Each file of a song, but for the signs of life of the machine that holds it."""
+    return {
+        file: file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and "lease" not in file.relative_to(folder).parts
+    }
 
 
 def test_waves_that_are_done_are_not_computed_again(drafted: Path, song: SongFolder, place: Control) -> None:
@@ -135,28 +201,73 @@ def test_waves_that_are_done_are_not_computed_again(drafted: Path, song: SongFol
     assert song_bytes(song.path) == alone(drafted)
 
 
-def test_a_part_that_is_lost_or_fails_is_tried_again_and_not_without_end(
+def test_a_part_that_is_lost_or_fails_is_tried_on_another_machine_and_not_without_end(
     drafted: Path, song: SongFolder, place: Control
 ) -> None:
     run_phase("draft", song, place, FakeHelpers())
     failure = error_facts(EngineError("llama.cpp refused it", "try again"))
     helpers = FakeHelpers(lambda job, call: {1: Loss("its machine is gone"), 2: failure}.get(call))
-    assert run_phase("refine", song, place, helpers).kind == "done"
+    assert run_phase("refine", song, place, helpers, refused=frozenset({"m1"})).kind == "done"
     assert len(helpers.jobs) == 4 + 2
-    never = FakeHelpers(lambda job, call: failure)
-    outcome = run_phase("master", song, place, never)
-    assert (outcome.kind, outcome.error) == ("failed", failure)
-    assert len(never.jobs) == 2 * (MOST_TRIES - 1) + 1
+    assert helpers.refused == [{"m1"}, {"m1", "m2"}]
+    for machines, tries in ((4, MOST_TRIES), (2, 2)):
+        never = FakeHelpers(lambda job, call: failure, machines)
+        outcome = run_phase("master", song, place, never)
+        assert (outcome.kind, outcome.error) == ("failed", failure)
+        assert [*map(len, never.refused)] == list(range(MOST_TRIES))
+        assert len(never.jobs) == (2 * (tries - 1) + 1 if tries == MOST_TRIES else 2 * tries)
     assert run_phase("master", song, place, FakeHelpers()).kind == "done"
     assert song_bytes(song.path) == alone(drafted)
 
 
-def test_one_wave_is_computed_where_the_folder_is_held(song: SongFolder, place: Control) -> None:
+@pytest.mark.parametrize("reason", ["cancelled", "taken over"])
+def test_a_song_that_is_cancelled_or_taken_over_waits_for_no_part(
+    song: SongFolder, place: Control, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    run_phase("draft", song, place, FakeHelpers())
+    monkeypatch.setattr(work, "BEAT_SECONDS", 1e-3)
+
+    def endless(job: Job, call: int) -> None:
+        if reason == "cancelled":
+            control.ask_to_cancel(place, song.path)
+        else:
+            abandoned(song.path, "other/1", read_lease(song.path))
+        until = time.monotonic() + 60
+        while time.monotonic() < until:  # it ends once nobody waits for it
+            helpers.checks[-1]()
+
+    helpers = FakeHelpers(endless)
+    assert run_phase("refine", song, place, helpers).kind == {"taken over": "busy"}.get(reason, "interrupted")
+    assert len(helpers.jobs) == 1
+
+
+def test_a_single_part_is_computed_where_its_cores_are_reserved(song: SongFolder, place: Control) -> None:
     run_phase("draft", song, place, FakeHelpers())
     helpers, whole = FakeHelpers(), ComputeOptions(threads=1, stage2_rows=4, snapshot_seconds=0)
     unit = Unit("unit", "refine", (UnitSong(str(song.path), place),), whole, spread=True)
     (outcome,) = run_unit(unit, "id", "machine", helpers).outcomes
-    assert (outcome.kind, helpers.jobs) == ("done", [])
+    assert (outcome.kind, len(helpers.jobs), helpers.needs[0].cpus) == ("done", 1, 1.0)
+
+
+@pytest.mark.parametrize("silent_row", [0, 1])
+def test_the_only_stem_of_a_song_is_what_one_machine_gives(
+    drafted: Path, tmp_path: Path, silent_row: int
+) -> None:
+    folder = SongFolder.open(next((drafted / "alone").iterdir()))
+    begun = SongWork(folder, nano_models(), ONE_ROW)
+    assert folder.record.plan is not None
+    begun.plan, begun.headers = folder.record.plan, read_models(nano_models(), False)
+    place = control.open_control(tmp_path, "driver-1")
+    part = SongPart(str(folder.path), place, ONE_ROW, ModelPlaces(), begun.plan)
+    helpers, codes = FakeHelpers(), folder.load_codes()
+    with closing(engine_factory(nano_models(), begun.plan, ONE_ROW, threading.Event()).codec()) as codec:
+        spreading = _Spreading(begun, helpers, part, threading.Event(), set())
+        apart = spreading.render(codes, codec, silent, silent_row)
+        here = render(codes, codec, without=silent_row)
+    assert [job.row for job in helpers.jobs if isinstance(job, StemJob)] == [1 - silent_row]
+    assert np.array_equal(apart.codec, here.codec)
+    assert np.array_equal(apart.upsampled, here.upsampled)
+    assert here.upsampled.any()
 
 
 def test_the_waves_are_those_of_one_machine(song: SongFolder, place: Control) -> None:

@@ -171,8 +171,10 @@ class SubmittedUnit:
 
     songs: list[ClusterSong]
     need: Need
+    """Resources that it takes, or each of its parts if it is spread."""
     refused: frozenset[str]
     """Ids of machines that do not get it."""
+    spread: bool = False
 
 
 def _next_phase(folder: SongFolder, refine: bool) -> Phase:

@@ -18,7 +18,7 @@ from yuegguf.cluster.backend import Backend
 from yuegguf.cluster.batches import next_batch, ready_songs
 from yuegguf.cluster.cluster_song import ClusterSong, SubmittedUnit
 from yuegguf.cluster.driver_options import DriverOptions
-from yuegguf.cluster.placement import COORDINATOR, need_of, too_small
+from yuegguf.cluster.placement import COORDINATOR, can_spread, need_of, too_small
 from yuegguf.cluster.unit import (
     Control,
     Loss,
@@ -223,12 +223,16 @@ class Driver:
                 song.wait(LOOK_SECONDS, options.clock)
         if not parts:
             return
-        spread = options.spread and len(parts) == 1 and phase != "draft"
         need = need_of([song.plan for song in parts], songs[0].facts, phase, options.card_bytes)
-        if spread:
-            need = COORDINATOR
         if not self._placed(list(parts), need, nodes):
             return
+        refused = frozenset({*self.unfit, *(node for song in parts for node in song.refused)})
+        able = [node for node in nodes if node.holds(need) and node.id not in refused]
+        spreading = sum(unit.spread for unit in self._units.values())
+        alone = len(parts) == 1 and phase != "draft"
+        spread = options.spread and alone and can_spread(need, able, spreading)
+        if spread:  # a smaller machine would change the song's plan
+            refused |= {node.id for node in nodes} - {node.id for node in able}
         self._count += 1
         unit = Unit(
             f"{self.name}/{self._count}",
@@ -239,13 +243,13 @@ class Driver:
             options.places,
             spread,
             options.card_bytes,
+            refused,
         )
-        refused = frozenset({*self.unfit, *(node for song in parts for node in song.refused)})
-        self._units[unit.name] = SubmittedUnit(list(parts), need, refused)
+        self._units[unit.name] = SubmittedUnit(list(parts), need, refused, spread)
         for song in parts:
             song.unit = unit.name
             self._failed.pop(str(song.path), None)
-        self._backend.submit(unit, need, refused)
+        self._backend.submit(unit, COORDINATOR if spread else need, refused)
 
     def _control(self, root: Path) -> Control:
         if root not in self._controls:

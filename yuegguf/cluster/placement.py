@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from yuegguf.cluster.unit import Need, UnitPhase
+from yuegguf.cluster.unit import Need, Node, UnitPhase
 from yuegguf.errors import NotEnoughMemory
 from yuegguf.planning.plan import Plan, StageFacts, most_rows
 from yuegguf.planning.together import RENDER_BYTES
 
 SHARES = 100
 """Shares of a card that units are given: so many units of one hundredth each fit on one."""
-COORDINATOR = Need(0.0, 512 * 2**20)
-"""Need of a unit whose waves and stems other machines compute; it waits for them."""
+COORDINATOR = Need(0.0, RENDER_BYTES)
+"""Need of a unit whose waves and stems are computed elsewhere: it waits for them, and mixes the stems."""
 
 
 def need_of(
@@ -37,6 +37,15 @@ def need_of(
         load = replace(plans[0].stage2(), rows=max(together, *(plan.stage2_rows for plan in plans)))
     beside = RENDER_BYTES if len(plans) > 1 and phase == "refine" else 0  # audio of songs that are done
     return Need(cpus, load.own_bytes(model) + beside, gpu_share(load.gpu_bytes(model), card_bytes))
+
+
+def can_spread(need: Need, nodes: Sequence[Node], others: int) -> bool:
+    """Whether a unit whose parts have this need may be spread over these machines, while `others` are.
+
+    Each of them waits for its parts on some machine; one machine at least must then have room for a part.
+    """
+    beside = replace(need, memory=need.memory + COORDINATOR.memory)
+    return others < sum(node.holds(beside) for node in nodes)
 
 
 def gpu_share(needed: int, card_bytes: int | None) -> float:

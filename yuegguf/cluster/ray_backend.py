@@ -15,10 +15,10 @@ from typing import Any
 
 from yuegguf import __version__
 from yuegguf.cluster.control import check_control
-from yuegguf.cluster.spreading import Answer, Helpers, Job, run_job
+from yuegguf.cluster.spreading import Answer, Helpers, Job, JobReport, run_job
 from yuegguf.cluster.unit import Control, Loss, Need, Node, Outcome, Report, Unit, error_facts
 from yuegguf.cluster.work import run_unit
-from yuegguf.errors import Interrupted, RequestError, YueError
+from yuegguf.errors import RequestError, YueError
 
 INSTALL_HINT = "install it with: pip install 'yuegguf[cluster]'"
 NODE_LABEL = "ray.io/node-id"
@@ -90,23 +90,11 @@ class RayBackend:
 
     def nodes(self) -> list[Node]:
         """The machines that are there now."""
-        return [
-            Node(
-                each["NodeID"],
-                each["NodeManagerHostname"],
-                each["Resources"].get("CPU", 0.0),
-                int(each["Resources"].get("memory", 0)),
-                each["Resources"].get("GPU", 0.0),
-            )
-            for each in self._ray.nodes()
-            if each["Alive"]
-        ]
+        return _nodes(self._ray)
 
     def submit(self, unit: Unit, need: Need, refused: Collection[str]) -> None:
         """Run a unit once on a machine whose id is not `refused`."""
-        options = _options(need, f"yuegguf {unit.phase} {unit.name}")
-        if refused:
-            options["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(refused))})"}
+        options = _options(need, f"yuegguf {unit.phase} {unit.name}", refused)
         reference = self._remote.options(**options).remote(self._run, self._run_part, unit, __version__)
         self._units[reference] = unit.name
 
@@ -152,21 +140,28 @@ class RayBackend:
 
 
 class RayHelpers:
-    """The other machines, for a unit that runs on one."""
+    """The machines of the cluster, for a unit that runs on one."""
 
     def __init__(self, run: RunJob) -> None:
         self._ray, self._run = _ray(), run
 
+    def nodes(self) -> list[Node]:
+        """The machines that are there now."""
+        return _nodes(self._ray)
+
     def answers(
-        self, jobs: Sequence[Job], need: Need, stop: threading.Event
-    ) -> Iterator[tuple[int, Answer | Loss]]:
-        """Number and answer of each job, as they end. Raises Interrupted once `stop` is set."""
-        remote = self._ray.remote(max_retries=0)(self._run).options(**_options(need, "yuegguf part"))
-        waiting = {remote.remote(job): number for number, job in enumerate(jobs)}
+        self, jobs: Sequence[Job], need: Need, refused: Collection[str], check: Callable[[], None]
+    ) -> Iterator[tuple[int, JobReport | Loss]]:
+        """Number and report of each job, as they end, by machines whose ids are not `refused`.
+
+        Calls `check` every second; what it raises ends the jobs.
+        """
+        options = _options(need, "yuegguf part", refused)
+        remote = self._ray.remote(max_retries=0)(_part_on_node).options(**options)
+        waiting = {remote.remote(self._run, job, __version__): number for number, job in enumerate(jobs)}
         try:
             while waiting:
-                if stop.is_set():
-                    raise Interrupted("stopped")
+                check()
                 for reference in self._ray.wait(list(waiting), num_returns=1, timeout=WAIT_SECONDS)[0]:
                     number = waiting.pop(reference)
                     yield number, _answer(self._ray, reference)
@@ -184,11 +179,27 @@ def _answer(ray: Any, reference: Any) -> Any:
         return Loss(_sentence(error))
 
 
-def _options(need: Need, name: str) -> dict[str, Any]:
-    """Ray's options for a task of this need."""
+def _nodes(ray: Any) -> list[Node]:
+    return [
+        Node(
+            each["NodeID"],
+            each["NodeManagerHostname"],
+            each["Resources"].get("CPU", 0.0),
+            int(each["Resources"].get("memory", 0)),
+            each["Resources"].get("GPU", 0.0),
+        )
+        for each in ray.nodes()
+        if each["Alive"]
+    ]
+
+
+def _options(need: Need, name: str, refused: Collection[str]) -> dict[str, Any]:
+    """Ray's options for a task of this need, on a machine whose id is not `refused`."""
     options: dict[str, Any] = {"num_cpus": need.cpus, "memory": need.memory, "name": name}
     if need.gpus:
         options["num_gpus"] = need.gpus
+    if refused:
+        options["label_selector"] = {NODE_LABEL: f"!in({','.join(sorted(refused))})"}
     return options
 
 
@@ -201,6 +212,16 @@ def _on_node(run: RunUnit, run_part: RunJob, unit: Unit, version: str) -> Report
         other = YueError(_other_version(version), "install the same one")
         return Report(node, tuple(Outcome(s.folder, "unfit", error=error_facts(other)) for s in unit.songs))
     return run(unit, node, name, RayHelpers(run_part))
+
+
+def _part_on_node(run: RunJob, job: Job, version: str) -> JobReport:
+    """Compute a part of a song on this machine of the cluster."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    if version != __version__:
+        return JobReport(node, error_facts(YueError(_other_version(version), "install the same one")))
+    return JobReport(node, run(job))
 
 
 def _check_on_node(control: Control, version: str) -> str:

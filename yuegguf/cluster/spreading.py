@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from yuegguf.cluster.control import check_control
 from yuegguf.cluster.node_models import models_on_node
 from yuegguf.cluster.placement import need_of
-from yuegguf.cluster.unit import Control, ErrorFacts, Loss, ModelPlaces, Need, error_facts
+from yuegguf.cluster.unit import Control, ErrorFacts, Loss, ModelPlaces, Need, Node, error_facts
 from yuegguf.codec.protocol import AudioCodec
 from yuegguf.errors import Interrupted, YueError
 from yuegguf.lm.vocab import stage2_vocab
@@ -31,7 +32,7 @@ from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress
 from yuegguf.song.folder import SongFolder
-from yuegguf.stages.render import TRACKS, Stems, render
+from yuegguf.stages.render import TRACKS, Stems, render, silent_stems
 
 MOST_TRIES = 3
 """Machines on which a part of a song is tried."""
@@ -76,13 +77,28 @@ Answer = Any
 """Codes by their chunk for a WaveJob, the stem's waves at 16 and 44.1 kHz for a StemJob; or ErrorFacts."""
 
 
+@dataclass(frozen=True)
+class JobReport:
+    """The answer of a machine."""
+
+    node: str
+    """Id of the machine."""
+    answer: Answer
+
+
 class Helpers(Protocol):
-    """The other machines of the cluster."""
+    """The machines of the cluster, for a unit that runs on one."""
+
+    def nodes(self) -> list[Node]:
+        """The machines that are there now."""
 
     def answers(
-        self, jobs: Sequence[Job], need: Need, stop: threading.Event
-    ) -> Iterator[tuple[int, Answer | Loss]]:
-        """Number and answer of each job, as they end. Raises Interrupted once `stop` is set."""
+        self, jobs: Sequence[Job], need: Need, refused: Collection[str], check: Callable[[], None]
+    ) -> Iterator[tuple[int, JobReport | Loss]]:
+        """Number and report of each job, as they end, by machines whose ids are not `refused`.
+
+        Calls `check` again and again; what it raises ends the jobs.
+        """
 
 
 def run_job(job: Job) -> Answer:
@@ -110,15 +126,23 @@ def run_job(job: Job) -> Answer:
         return error_facts(error)
 
 
-def spread(work: SongWork, helpers: Helpers, part: SongPart, stop: threading.Event) -> None:
+def spread(
+    work: SongWork,
+    helpers: Helpers,
+    part: SongPart,
+    stop: threading.Event,
+    *,
+    refused: Collection[str] = (),
+) -> None:
     """Begin with a song whose waves and stems other machines compute, while this one holds its folder.
 
-    The chunks of all waves are in the folder then. A failure ends the song.
+    Machines whose ids are `refused`, and those on which a part fails, get none. The chunks of all waves are
+    in the folder then. A failure ends the song.
     """
     work.begin(stop)
     if not work.begun or work.ended:
         return
-    spreading = _Spreading(work, helpers, replace(part, plan=work.plan), stop)
+    spreading = _Spreading(work, helpers, replace(part, plan=work.plan), stop, set(refused))
     work.parts = replace(work.parts, render=spreading.render)
     if work.phase == "refine":
         try:
@@ -130,15 +154,20 @@ def spread(work: SongWork, helpers: Helpers, part: SongPart, stop: threading.Eve
 class _Spreading:
     """A song in work here, and the other machines."""
 
-    def __init__(self, work: SongWork, helpers: Helpers, part: SongPart, stop: threading.Event) -> None:
+    def __init__(
+        self, work: SongWork, helpers: Helpers, part: SongPart, stop: threading.Event, refused: set[str]
+    ) -> None:
         self._work, self._helpers, self._part, self._stop = work, helpers, part, stop
+        self._refused = refused
+        self._failure: YueError | None = None
+        """Failure of the last part that has failed."""
 
     def refine(self) -> None:
         """Put the chunks of all waves that are left into the folder. Raises YueError."""
         work = self._work
         left = phases.wave_plan(work.folder, work.plan, work.progress)
         jobs: list[Job] = [WaveJob(self._part, left, wave) for wave in left.waves_to_do]
-        if len(jobs) < 2:  # then it is computed here
+        if not jobs:
             return
         begun = time.monotonic()
         total = sum(chunk.frames for wave in left.waves for chunk in wave)
@@ -157,31 +186,55 @@ class _Spreading:
     ) -> Stems:
         """The stems as `stages.render.render` gives them, each from another machine."""
         rows = [row for row in range(len(TRACKS)) if row != without]
-        if len(rows) < 2:
-            return render(codes, codec, progress, without=without)
         jobs: list[Job] = [StemJob(self._part, codes, row) for row in rows]
-        waves = dict(self._answers(jobs, need_of([self._work.plan], self._work.headers.facts, "master")))
-        progress(Event("master", codes.shape[2], codes.shape[2]))
-        return Stems(*(np.stack([waves[number][kind] for number in range(len(rows))]) for kind in (0, 1)))
+        frames = codes.shape[2]
+        stems = silent_stems(frames)
+        for number, (at_codec_rate, upsampled) in self._answers(
+            jobs, need_of([self._work.plan], self._work.headers.facts, "master")
+        ):
+            stems.codec[rows[number]], stems.upsampled[rows[number]] = at_codec_rate, upsampled
+        progress(Event("master", frames, frames))
+        return stems
 
     def _answers(self, jobs: Sequence[Job], need: Need) -> Iterator[tuple[int, Answer]]:
-        """Number and answer of each job; one that fails or is lost is tried again. Raises YueError."""
+        """Number and answer of each job; one that fails or is lost is tried again elsewhere.
+
+        Raises YueError.
+        """
         numbers, tries = list(range(len(jobs))), 0
         while numbers:
             tries += 1
             again: list[int] = []
-            asked = [jobs[number] for number in numbers]
-            for place, answer in self._helpers.answers(asked, need, self._stop):
-                if not isinstance(answer, Loss | ErrorFacts):
-                    yield numbers[place], answer
-                elif tries < MOST_TRIES:
-                    again.append(numbers[place])
-                elif isinstance(answer, ErrorFacts):
-                    raise answer.error(self._work.folder.path)
-                else:
-                    raise YueError(
-                        f"a part of the song was lost {tries} times ({answer.reason})", "try again"
-                    )
-                if self._work.cancelled:
-                    raise Interrupted("stopped")
+            asked, refused = [jobs[number] for number in numbers], frozenset(self._refused)
+            check = partial(self._check, need, refused)
+            for place, report in self._helpers.answers(asked, need, refused, check):
+                if isinstance(report, JobReport) and not isinstance(report.answer, ErrorFacts):
+                    yield numbers[place], report.answer
+                    self._check_stop()
+                    continue
+                self._note_failure(report)
+                if tries == MOST_TRIES:
+                    assert self._failure is not None
+                    raise self._failure
+                again.append(numbers[place])
             numbers = again
+
+    def _note_failure(self, report: JobReport | Loss) -> None:
+        """Store why a part has failed; a machine on which it did gets no other."""
+        if isinstance(report, Loss):
+            self._failure = YueError(f"a part of the song was lost ({report.reason})", "try again")
+        else:
+            self._failure = report.answer.error(self._work.folder.path)
+            self._refused.add(report.node)
+
+    def _check(self, need: Need, refused: Collection[str]) -> None:
+        """Raise Interrupted once the song is to stop, and its failure where all machines are refused."""
+        self._check_stop()
+        if self._failure is not None and not any(
+            node.holds(need) and node.id not in refused for node in self._helpers.nodes()
+        ):
+            raise self._failure
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set() or self._work.cancelled:
+            raise Interrupted("stopped")

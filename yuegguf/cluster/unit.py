@@ -81,6 +81,8 @@ class Unit:
     """Whether the waves and the stems of a song are computed by other machines."""
     card_bytes: int | None = None
     """Memory of a GPU of the cluster, see `placement.need_of`."""
+    refused: frozenset[str] = frozenset()
+    """Ids of machines that get no part of a song that is spread."""
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _work_on(unit: Unit, active: list[_Active], stop: threading.Event, helpers: 
             part = SongPart(
                 each.song.folder, each.song.control, unit.compute, unit.places, card_bytes=unit.card_bytes
             )
-            spread(each.work, helpers, part, stop)
+            spread(each.work, helpers, part, stop, refused=unit.refused)
         scheduler.submit(each.work)
     scheduler.run()
 

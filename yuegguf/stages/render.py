@@ -39,6 +39,11 @@ class Stems:
     """[2, 882·T] at 44.1 kHz."""
 
 
+def silent_stems(frames: int) -> Stems:
+    """Stems of so many frames without a sound."""
+    return Stems(*(np.zeros((len(TRACKS), hop * frames), np.float32) for hop in (CODEC_HOP, SONG_HOP)))
+
+
 class _Decoder(NamedTuple):
     """A decoding function with its context in frames and its samples per frame."""
 
@@ -72,10 +77,7 @@ def render(
     if codes.ndim != 3 or codes.shape[:2] != (len(TRACKS), CODEBOOKS):
         raise RequestError(f"codes of shape {codes.shape} cannot be rendered", "they must be [2, 8, frames]")
     frames = codes.shape[2]
-    stems = Stems(
-        np.zeros((len(TRACKS), CODEC_HOP * frames), np.float32),
-        np.zeros((len(TRACKS), SONG_HOP * frames), np.float32),
-    )
+    stems = silent_stems(frames)
     decoded = [(row, track) for row, track in enumerate(TRACKS) if row != without]
     for start in range(0, frames, window):
         stop = min(start + window, frames)
