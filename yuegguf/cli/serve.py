@@ -18,6 +18,7 @@ from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import storage_errors
 from yuegguf.planning.compute_options import MAX_PARALLEL, ComputeOptions
+from yuegguf.server.forwarding import Network, parse_network
 from yuegguf.server.readiness import notify_service_manager
 from yuegguf.server.settings import (
     DEFAULT_HOST,
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-host", multiple=True, metavar="NAME", help="Name under which the server may be addressed."
 )
+@click.option(
+    "--trust-proxy", multiple=True, metavar="ADDRESS",
+    help="Address or network of a proxy whose X-Forwarded-Proto and -Host headers count.",
+)  # fmt: skip
 @click.option("--songs", type=PATH, default=Path("songs"), show_default=True, help="Folder of songs.")
 @click.option(
     "--parallel", type=click.IntRange(1, MAX_PARALLEL), default=1, show_default=True, metavar="N",
@@ -89,6 +94,7 @@ def serve(
     key: str | None,
     prefix: str,
     allow_host: tuple[str, ...],
+    trust_proxy: tuple[str, ...],
     songs: Path,
     parallel: int,
     max_queue: int,
@@ -124,7 +130,7 @@ def serve(
     settings = Settings(
         folder, choice, compute, parallel, max_queue, upload_limit, key or "", prefix,
         tuple(name.lower() for name in allow_host), compat,
-        tuple(name.strip("[]").lower() for name in allow_webhook), idle_unload,
+        tuple(name.strip("[]").lower() for name in allow_webhook), checked_proxies(trust_proxy), idle_unload,
     )  # fmt: skip
     with closing(serving.listening_socket(host, port)) as listening, stop_on_signals(output) as stop:
         if key is None and not access.is_loopback(host):
@@ -155,6 +161,19 @@ def checked_prefix(prefix: str) -> str:
     if not all(part.replace("-", "").replace("_", "").isalnum() and part.isascii() for part in parts):
         raise click.UsageError(f"--prefix {prefix!r:.80} is no path such as /yue")
     return "".join(f"/{part}" for part in parts)
+
+
+def checked_proxies(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    """Addresses of proxies. Raises UsageError."""
+    found = []
+    for text in texts:
+        try:
+            found.append(parse_network(text))
+        except ValueError as error:
+            raise click.UsageError(
+                f"--trust-proxy {text!r:.80} is no address or network such as 10.0.0.0/8"
+            ) from error
+    return tuple(found)
 
 
 def checked_key(key: str | None) -> str | None:

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 from yuegguf.errors import DamagedFile
 from yuegguf.files.atomic import read_limited, storage_errors
+from yuegguf.server.forwarding import HOST, forwarded, is_trusted, rewrite
 from yuegguf.server.problems import HttpProblem, error_json
 from yuegguf.server.settings import MAX_JSON_BODY, Settings
 
@@ -123,6 +124,13 @@ class Access:
         }
         try:
             scope["path"] = self._path(scope)
+            self._check_host(scope, headers.get("host", ""))
+            if is_trusted((scope.get("client") or ("",))[0], self._settings.proxies):
+                scheme, host = forwarded(headers)
+                if host:
+                    self._check_host(scope, host)
+                    headers["host"] = host
+                rewrite(scope, scheme, host)
             self._check(scope, headers)
             await self._app(scope, self._limited(receive, headers), send)
         except HttpProblem as problem:
@@ -136,13 +144,16 @@ class Access:
             raise HttpProblem(404, "not_found", "there is nothing here", f"the service is below {prefix}/")
         return path.removeprefix(prefix) or "/"
 
-    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
-        host, path, method = headers.get("host", ""), scope["path"], scope["method"]
+    def _check_host(self, scope: Scope, host: str) -> None:
         name, own = host_name(host), (scope.get("server") or ("",))[0]
-        if not (is_loopback(name) or name in self._settings.hosts or name == own):
+        known = is_loopback(name) or name in self._settings.hosts or name == own
+        if not known or not HOST.fullmatch(host):
             raise HttpProblem(
                 403, "wrong_host", f"{name!r:.80} is no name of this server", "allow it with --allow-host"
             )
+
+    def _check(self, scope: Scope, headers: dict[str, str]) -> None:
+        host, path, method = headers["host"], scope["path"], scope["method"]
         site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin")
         foreign = origin is not None and origin.partition("://")[2].lower() != host.lower()
         if not _is_open(path) and (site in ("cross-site", "same-site") or foreign):

@@ -19,7 +19,7 @@ ShownSong = Callable[[str, Path, Job | None], dict[str, Any]]
 
 @dataclass(frozen=True)
 class PageChoice:
-    """What a client wants to see of the list."""
+    """Songs of the list that a client asks for."""
 
     limit: int
     """Most songs."""

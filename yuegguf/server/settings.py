@@ -8,6 +8,7 @@ from pathlib import Path
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.request.ranges import MAX_SECONDS, check_number
+from yuegguf.server.forwarding import Network
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8451
 DEFAULT_MAX_QUEUE, DEFAULT_UPLOAD_BYTES = 8, 64 << 20
@@ -48,6 +49,8 @@ class Settings:
     """APIs of other programs that are answered too: "cog"."""
     webhook_hosts: tuple[str, ...] = ()
     """Hosts that webhooks may go to although they are not on the internet."""
+    proxies: tuple[Network, ...] = ()
+    """Addresses of proxies whose X-Forwarded-Proto and X-Forwarded-Host count."""
     idle_unload: float = DEFAULT_IDLE_SECONDS
     """Seconds without a song after which the worker process ends and its memory is free."""
 
