@@ -44,6 +44,12 @@ class Library(Protocol):
         `reference` is the name of a saved voice, "" for recordings, None without a reference.
         """
 
+    def identities(self, model: str, quant: str) -> object:
+        """Identity of the models for a song of which it is not known yet whether it has a reference.
+
+        A problem with some of them stands in their place.
+        """
+
     def song(self, inputs: SongInputs, link: Link) -> SongAudio:
         """The song of these inputs: generated, gone on with, or there already."""
 

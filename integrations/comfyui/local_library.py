@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from .library import DONE_FILES, DRAFT_FILES, SectionReport, SongAudio
 from .running import Link
-from .wanted import SILENT, ExtendInputs, Recording, SongInputs, VoiceInput, key_of, title_of
+from .wanted import SILENT, ExtendInputs, Recording, SongInputs, VoiceInput, key_of, title_of, words_of
 
 try:
     import yuegguf
@@ -39,6 +38,16 @@ class LocalLibrary:
                 yuegguf.Reference(voice=reference) if reference else yuegguf.Reference(mix="recording.wav")
             )
         return yuegguf.model_fingerprints(_choice(model, quant), given)
+
+    def identities(self, model: str, quant: str) -> object:
+        """The identity without a reference, and that with recordings; see Library."""
+        return [self._identity_or_problem(model, quant, reference) for reference in (None, "")]
+
+    def _identity_or_problem(self, model: str, quant: str, reference: str | None) -> object:
+        try:
+            return self.identity(model, quant, reference)
+        except yuegguf.YueError as error:
+            return str(error)
 
     def song(self, inputs: SongInputs, link: Link) -> SongAudio:
         """See Library."""
@@ -82,7 +91,7 @@ class LocalLibrary:
             inputs.same_section,
             inputs.segment_seconds or None,
         )
-        title = title_of(_words(song), key)
+        title = title_of(words_of(song), key)
         longer = yuegguf.extend(
             old, request, output_dir=self.songs, name=title, progress=progress, stop=link.stop
         )
@@ -180,11 +189,6 @@ def _report(link: Link, phases: int, event: yuegguf.Event) -> None:
         link.warn(event.warning)
     elif event.total and event.phase in PHASES:
         link.report((min(PHASES[event.phase], phases - 1) + event.done / event.total) / phases)
-
-
-def _words(song: str) -> str:
-    """The words of an id, without its keys."""
-    return re.sub(r"-[0-9a-f]{16}-[0-9a-f]{6}$", "", song)
 
 
 def _audio_of(song: yuegguf.Song, link: Link) -> SongAudio:

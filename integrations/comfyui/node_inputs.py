@@ -158,6 +158,27 @@ def song_outputs() -> list[Any]:
     ]
 
 
+def schema(
+    node_id: str,
+    display_name: str,
+    description: str,
+    inputs: list[Any],
+    *,
+    outputs: list[Any] | None = None,
+    is_output_node: bool = False,
+) -> io.Schema:
+    """The schema of a node of this pack; its outputs are those of a song unless others are given."""
+    return io.Schema(
+        node_id=node_id,
+        display_name=display_name,
+        category=CATEGORY,
+        description=description,
+        inputs=inputs,
+        outputs=song_outputs() if outputs is None else outputs,
+        is_output_node=is_output_node,
+    )
+
+
 def sampler_of(values: dict[str, Any]) -> Sampler:
     """The sampler that a node's inputs describe; those that are missing have their defaults."""
     names = Sampler.__dataclass_fields__

@@ -19,12 +19,11 @@ class YueLyricsCheck(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return io.Schema(
-            node_id="YueLyricsCheck",
-            display_name="YuE Lyrics check",
-            category=parts.CATEGORY,
-            description="Check before hours of generation whether each section's words fit into its time.",
-            inputs=[
+        return parts.schema(
+            "YueLyricsCheck",
+            "YuE Lyrics check",
+            "Check before hours of generation whether each section's words fit into its time.",
+            [
                 *parts.text_inputs(),
                 *parts.length_inputs(),
                 io.Boolean.Input(
@@ -65,15 +64,14 @@ class YueVoice(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return io.Schema(
-            node_id="YueVoice",
-            display_name="YuE Voice",
-            category=parts.CATEGORY,
-            description=(
+        return parts.schema(
+            "YueVoice",
+            "YuE Voice",
+            (
                 "A style reference: one recording, a vocal with its instrumental, or a voice that "
                 "`yuegguf voice save` has saved."
             ),
-            inputs=[
+            [
                 io.Audio.Input("recording", optional=True, tooltip="A song, a vocal or an instrumental."),
                 io.Audio.Input(
                     "vocal", optional=True, tooltip="The vocal, where the instrumental is there too."

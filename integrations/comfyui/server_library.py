@@ -11,7 +11,7 @@ from urllib.parse import quote
 from .http_client import Server, ServerError
 from .library import DONE_FILES, DRAFT_FILES, SectionReport, SongAudio
 from .running import Link
-from .wanted import SILENT, ExtendInputs, SongInputs, key_of, title_of
+from .wanted import SILENT, ExtendInputs, SongInputs, key_of, title_of, words_of
 
 IN_WORK = ("starting", "queued", "processing")
 """Statuses of a song that has not ended."""
@@ -64,6 +64,10 @@ class ServerLibrary:
         voice = self.server.get(f"v1/voices/{quote(reference, safe='')}") if reference else None
         return {"models": used, "voice": voice}
 
+    def identities(self, model: str, quant: str) -> object:
+        """The identity, which is the same with and without recordings; see Library."""
+        return self.identity(model, quant, None)
+
     @understood
     def song(self, inputs: SongInputs, link: Link) -> SongAudio:
         """See Library."""
@@ -89,7 +93,7 @@ class ServerLibrary:
         key = key_of("extend", song, inputs)
         found = next((each for each in self._songs() if key in each["id"]), None)
         if found is None:
-            title = title_of(song.rsplit("-", 2)[0].replace("-", " "), key)
+            title = title_of(words_of(song), key)
             found = self.server.post(_path(song, "extend"), {**_extend_body(inputs), "name": title})
         found = self._finished(found, link)
         if found["draft"]:  # that of a draft stops as a draft

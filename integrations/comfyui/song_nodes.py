@@ -9,7 +9,7 @@ from comfy_api.v0_0_2 import io
 
 from . import node_inputs as parts
 from .audio import audio_of_wav, recording_of
-from .library import Library, SongAudio, library_at
+from .library import SongAudio, library_at
 from .running import Work, run_work
 from .wanted import ExtendInputs, StemInput
 
@@ -28,12 +28,8 @@ def models_now(values: dict[str, Any]) -> object:
     if not {"server", "model", "quant"} <= values.keys():
         return math.nan
     library = library_at(values["server"])
-    return [_identity(library, values, reference) for reference in (None, "")]
-
-
-def _identity(library: Library, values: dict[str, Any], reference: str | None) -> object:
     try:
-        return library.identity(values["model"], values["quant"], reference)
+        return library.identities(values["model"], values["quant"])
     except Exception as error:  # what is wrong is said when the node is executed
         return str(error)
 
@@ -46,13 +42,11 @@ class YueSong(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return io.Schema(
-            node_id="YueSong",
-            display_name="YuE Song",
-            category=parts.CATEGORY,
-            description="Make a song of tags and lyrics: mix, vocals and instrumental.",
-            inputs=cls.inputs(),
-            outputs=parts.song_outputs(),
+        return parts.schema(
+            "YueSong",
+            "YuE Song",
+            "Make a song of tags and lyrics: mix, vocals and instrumental.",
+            cls.inputs(),
         )
 
     @classmethod
@@ -91,13 +85,11 @@ class YueDraft(YueSong):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return io.Schema(
-            node_id="YueDraft",
-            display_name="YuE Draft",
-            category=parts.CATEGORY,
-            description="Make the draft of a song in part of its time; Refine takes it to its end.",
-            inputs=cls.inputs(),
-            outputs=parts.song_outputs(),
+        return parts.schema(
+            "YueDraft",
+            "YuE Draft",
+            "Make the draft of a song in part of its time; Refine takes it to its end.",
+            cls.inputs(),
         )
 
 
@@ -107,16 +99,14 @@ class YueRefine(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return io.Schema(
-            node_id="YueRefine",
-            display_name="YuE Refine",
-            category=parts.CATEGORY,
-            description="Take a drafted song to its end.",
-            inputs=[
+        return parts.schema(
+            "YueRefine",
+            "YuE Refine",
+            "Take a drafted song to its end.",
+            [
                 io.String.Input("song", force_input=True, tooltip="The song_id of Draft."),
                 parts.server_input(),
             ],
-            outputs=parts.song_outputs(),
         )
 
     @classmethod
@@ -132,12 +122,11 @@ class YueStems(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return io.Schema(
-            node_id="YueStems",
-            display_name="YuE Stems",
-            category=parts.CATEGORY,
-            description="Make an instrumental for a recorded vocal, or a vocal for a recorded instrumental.",
-            inputs=[
+        return parts.schema(
+            "YueStems",
+            "YuE Stems",
+            "Make an instrumental for a recorded vocal, or a vocal for a recorded instrumental.",
+            [
                 io.Audio.Input(
                     "recording", tooltip="It sets the song's length; its first channels are averaged."
                 ),
@@ -158,7 +147,6 @@ class YueStems(io.ComfyNode):
                 *parts.sampler_inputs(),
                 parts.server_input(),
             ],
-            outputs=parts.song_outputs(),
         )
 
     @classmethod
@@ -184,13 +172,11 @@ class YueExtend(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        return io.Schema(
-            node_id="YueExtend",
-            display_name="YuE Extend",
-            category=parts.CATEGORY,
-            description="Make a new song that goes on from another one, or has a section generated again.",
-            inputs=parts.extension_inputs(),
-            outputs=parts.song_outputs(),
+        return parts.schema(
+            "YueExtend",
+            "YuE Extend",
+            "Make a new song that goes on from another one, or has a section generated again.",
+            parts.extension_inputs(),
         )
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -16,6 +17,8 @@ WORDLESS = "[intro]\n\n[verse]\n\n[chorus]\n\n[outro]\n"
 """Sections of an instrumental without lyrics."""
 KEY_CHARS = 16
 """Characters of a key, which ends the name of its song."""
+KEYS = re.compile(rf"(-[0-9a-f]{{{KEY_CHARS}}})?-[0-9a-f]{{6}}$")
+"""End of a song's id: its key, if a node has made it, and the key of its folder."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,11 @@ def title_of(tags: str, key: str) -> str:
     """Title of a song: the beginning of its tags, and its key, which also ends its folder's name."""
     words = "".join(char if char.isalnum() else " " for char in tags).split()
     return f"{' '.join(words)[:24].strip()} {key}".strip()
+
+
+def words_of(song: str) -> str:
+    """Title of a song by its id, without the keys at its end."""
+    return KEYS.sub("", song)
 
 
 def _plain(value: object) -> object:

@@ -267,3 +267,13 @@ def test_a_lost_connection_is_tried_again(
     song = pack.run("YueSong", **node(client))[3]
     assert lost == []
     assert client.song(song)["status"] == "succeeded"
+
+
+def test_the_models_are_asked_for_once_before_a_node_is_executed(pack: Pack) -> None:
+    found = []
+    for size in (1, 1, 2):
+        models = [{"id": "en-cot", "installed": True, "role": "stage1", "types": [{"bytes": size}]}]
+        with answering(200, json.dumps({"data": models}).encode()) as (server, seen):
+            found.append(pack.nodes.YueSong.fingerprint_inputs(server=server, model="", quant=""))
+        assert len(seen) == 1
+    assert found[0] == found[1] != found[2]

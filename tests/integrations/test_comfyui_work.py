@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import threading
 from pathlib import Path
@@ -59,3 +60,16 @@ def test_a_recording_is_the_mean_of_the_first_item_within_full_scale(pack: Pack,
     assert pack.audio.recording_of(None, "it") is None
     with pytest.raises(ValueError, match="it has no samples"):
         pack.audio.recording_of({**given, "waveform": given["waveform"][:, :, :0]}, "it")
+
+
+@pytest.mark.parametrize(
+    ("song", "words"),
+    [
+        ("slow-pop-0123456789abcdef-a1b2c3", "slow-pop"),
+        ("slow-pop-a1b2c3", "slow-pop"),
+        ("slow-pop", "slow-pop"),
+        ("0123456789abcdef-a1b2c3", "0123456789abcdef"),
+    ],
+)
+def test_the_words_of_an_id_are_without_the_keys_at_its_end(pack: Pack, song: str, words: str) -> None:
+    assert importlib.import_module(f"{pack.module.__name__}.wanted").words_of(song) == words
