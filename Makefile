@@ -7,8 +7,13 @@ LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/lean.cmake
 WANTED := import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] \
 	if d.startswith("llama-cpp-python")))
 PORTABLE := .portable
+RPC := .rpc
 
-.PHONY: demo serve test quick test-portable lint docs screenshots bench nano-train nano-eval clean
+# another build of the installed binding, which PYTHONPATH puts before it
+BUILD_BESIDE = $(BIN)/pip install --no-deps --no-cache-dir --no-binary llama-cpp-python
+SAME_BINDING = "$$($(BIN)/pip freeze | grep '^llama_cpp_python==')"
+
+.PHONY: demo serve test quick test-portable test-rpc lint docs screenshots bench nano-train nano-eval clean
 
 demo: $(VENV)/.installed
 	$(BIN)/yuegguf run --example --segment-seconds 12 --seed 42 --output-dir songs
@@ -28,6 +33,10 @@ quick: $(VENV)/.installed-test
 # the tests of real models again, on a llama.cpp for processors without AVX2, whose sums end in other bits
 test-portable: $(PORTABLE)/.built $(VENV)/.installed-test
 	PYTHONPATH=$(CURDIR)/$(PORTABLE) $(BIN)/python -m pytest -m engine
+
+# the tests of layers on an RPC server, a second device without a card, on a llama.cpp that has RPC
+test-rpc: $(RPC)/.built $(VENV)/.installed-test
+	PYTHONPATH=$(CURDIR)/$(RPC) $(BIN)/python -m pytest tests/lm/test_rpc.py tests/pipeline/test_rpc_songs.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -84,10 +93,15 @@ $(VENV)/.llama-cpp:
 $(PORTABLE)/.built: | $(VENV)/.installed-test
 	rm -rf $(PORTABLE)
 	@echo "Building llama.cpp without AVX2, once, into $(PORTABLE): about five minutes on two cores."
-	CMAKE_ARGS="$(LEAN) -DGGML_NATIVE=OFF -DGGML_AVX2=OFF -DGGML_FMA=OFF -DGGML_F16C=OFF" $(BIN)/pip install \
-		--no-deps --no-cache-dir --no-binary llama-cpp-python --target $(PORTABLE) \
-		"$$($(BIN)/pip freeze | grep '^llama_cpp_python==')"
+	CMAKE_ARGS="$(LEAN) -DGGML_NATIVE=OFF -DGGML_AVX2=OFF -DGGML_FMA=OFF -DGGML_F16C=OFF" \
+		$(BUILD_BESIDE) --target $(PORTABLE) $(SAME_BINDING)
+	touch $@
+
+$(RPC)/.built: | $(VENV)/.installed-test
+	rm -rf $(RPC)
+	@echo "Building llama.cpp with RPC, once, into $(RPC): about five minutes on two cores."
+	CMAKE_ARGS="$(LEAN) -DGGML_RPC=ON" $(BUILD_BESIDE) --target $(RPC) $(SAME_BINDING)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PORTABLE) build dist *.egg-info
+	rm -rf $(VENV) $(PORTABLE) $(RPC) build dist *.egg-info

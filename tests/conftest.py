@@ -23,7 +23,7 @@ from hypothesis import settings
 from shared_data import shared_path
 
 from yuegguf.cli import _progress, run_in_process
-from yuegguf.lm import llama
+from yuegguf.lm import build
 
 settings.register_profile("same", derandomize=True, max_examples=60, deadline=None, database=None)
 settings.load_profile("same")
@@ -69,7 +69,7 @@ SLOW = {
     *("browser_edits", "browser_key", "browser_song", "browser_losses", "browser_access"),
     *("idle_server", "lost_queue", "serving_drills"),
     *("comfyui_nodes", "comfyui_over_http", "comfyui_work"),
-    *("attacks", "openapi", "server_docs"),
+    *("attacks", "openapi", "server_docs", "rpc", "rpc_songs"),
 }
 """Test files that make many songs, convert checkpoints, build packages or start many processes."""
 WRITES_CHECKPOINTS = "family"
@@ -90,7 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     """How llama.cpp was built: its sums end in other bits on another processor."""
-    return f"llama.cpp: {llama.build_info()['system']}"
+    return f"llama.cpp: {build.build_info()['system']}"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

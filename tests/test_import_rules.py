@@ -42,7 +42,7 @@ __main__
 ROW = {name: row for row, line in enumerate(ROWS.split("\n")) for name in line.split()}
 NEVER = {"torch", "transformers", "torchaudio", "scipy"}
 WALLS = {
-    "llama_cpp": {"yuegguf.lm.llama", "yuegguf.lm.loading", "yuegguf_convert.quantize"},
+    "llama_cpp": {"yuegguf.lm.build", "yuegguf.lm.llama", "yuegguf.lm.loading", "yuegguf_convert.quantize"},
     "onnxruntime": {"yuegguf.codec.onnx"},
     "matplotlib": {"yuegguf.exchange.plot"},
     "click": {"yuegguf.cli"},
@@ -304,7 +304,13 @@ def test_a_print_is_caught() -> None:
     assert prints("def f():\n    print(1)\n    sys.stdout.write('x')\n    text = 'print(1)'") == [2, 3]
 
 
-ENTRIES = {"yuegguf.lm.llama", "yuegguf.lm.loading", "yuegguf.codec.onnx", "yuegguf.__main__"}
+ENTRIES = {
+    "yuegguf.lm.build",
+    "yuegguf.lm.llama",
+    "yuegguf.lm.loading",
+    "yuegguf.codec.onnx",
+    "yuegguf.__main__",
+}
 """Modules that open the engines, and the program itself."""
 LIGHT = [name.removesuffix(".__init__") for name in SOURCES if top(name) == "yuegguf" and name not in ENTRIES]
 

@@ -13,7 +13,7 @@ import soundfile
 from helpers import FAST, GENRE, LYRICS, OURS, Capture, Run, cli, ended, song_bytes
 
 import yuegguf
-from yuegguf.lm.llama import build_info
+from yuegguf.lm.build import build_info
 
 CPU_BUILD = build_info()["gpu"] == "no"
 SONG = (*OURS, *FAST)

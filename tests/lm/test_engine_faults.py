@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -18,7 +20,7 @@ from yuegguf_convert.lora import convert_lora
 from yuegguf_convert.quantize import quantize_gguf
 
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, ModelNotFound, RequestError
-from yuegguf.lm import llama
+from yuegguf.lm import aborts, llama
 from yuegguf.lm.adapters import Lora
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
 from yuegguf.lm.loading import acquire
@@ -300,3 +302,28 @@ def test_files_that_are_no_model(model: Path, tmp_path: Path) -> None:
         (tmp_path / "cut.gguf").write_bytes(whole[:cut])
         with pytest.raises(DamagedFile, match=REFUSED):
             LlamaEngine(tmp_path / "cut.gguf", options)
+
+
+def test_where_llama_cpp_ends_the_process_its_last_message_is_the_one_line() -> None:
+    """It does so where it cannot report an error, such as a lost RPC server."""
+    code = """
+import ctypes
+from yuegguf.lm import aborts
+from yuegguf.lm.ggml import library_of
+from yuegguf.cli import _end
+from yuegguf.cli._console import Console
+aborts.set_handler(lambda error: _end(Console(), error))
+from yuegguf.lm.loading import LIBRARIES, init_backend
+init_backend()
+library = ctypes.CDLL(str(library_of(LIBRARIES, "ggml_abort")))
+library.ggml_abort(b"/src/ggml/ggml.c", 7, b"no memory")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    hint = "resume the song, which keeps what was computed"
+    assert (done.returncode, done.stderr) == (1, f"error: llama.cpp gave up (ggml.c:7: no memory); {hint}\n")
+
+
+def test_a_lost_rpc_server_is_called_what_it_is() -> None:
+    error = aborts.error_of("C:\\src\\ggml-rpc.cpp:566: Remote RPC server crashed")
+    assert error.message.endswith("this llama.cpp (ggml-rpc.cpp:566: Remote RPC server crashed)")
+    assert error.hint.startswith("start it again: yuegguf rpc-server; then resume the song")

@@ -11,7 +11,7 @@ import pytest
 from helpers import FAST, OURS, Capture, cli
 
 from yuegguf.errors import YueError
-from yuegguf.lm import llama
+from yuegguf.lm import build
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import engines
 from yuegguf.planning import hardware
@@ -140,7 +140,7 @@ def test_a_previews_decoder_is_part_of_the_plan(capsys: Capture, monkeypatch: py
 
 
 def test_ggml_names_the_processor_and_its_memory() -> None:
-    found = llama.devices()
+    found = build.devices()
     assert "CPU" in [device["name"] for device in found]
     for device in found:
         assert set(device) == {"name", "description", "kind", "memory_free", "memory_total"}
@@ -151,17 +151,17 @@ def test_ggml_names_the_processor_and_its_memory() -> None:
 def test_a_binding_without_ggmls_library_has_no_devices(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(llama, "LIBRARIES", tmp_path)
-    assert llama.devices() == []
+    monkeypatch.setattr(build, "LIBRARIES", tmp_path)
+    assert build.devices() == []
 
 
 def test_doctor_shows_devices_and_the_way_to_a_gpu(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = {"memory_free": 7 * GIB, "memory_total": 8 * GIB}
     card = {"name": "CUDA0", "description": "Some card", "kind": "gpu", **memory}
-    info = llama.build_info()
-    monkeypatch.setattr(llama, "devices", lambda: [card])
+    info = build.build_info()
+    monkeypatch.setattr(build, "devices", lambda _server=None: [card])
     for gpu in ("yes", "no"):
-        monkeypatch.setattr(llama, "build_info", lambda gpu=gpu: {**info, "gpu": gpu})
+        monkeypatch.setattr(build, "build_info", lambda gpu=gpu: {**info, "gpu": gpu})
         facts, text = cli(capsys, "doctor", "--json").json, cli(capsys, "doctor").out
         assert facts["devices"] == [card]
         assert "device       CUDA0: Some card, 7.0 GiB free of 8.0 GiB\n" in text

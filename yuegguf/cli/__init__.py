@@ -24,6 +24,7 @@ from yuegguf.errors import (
     explained,
     is_too_many_open,
 )
+from yuegguf.lm import aborts
 from yuegguf.request.valid_text import is_valid_text
 
 COMPLETE_VARIABLE = "_YUEGGUF_COMPLETE"
@@ -62,7 +63,10 @@ SECTIONS: dict[str, dict[str, str]] = {
         **{name: name for name in ("pull", "models", "convert", "quantize")},
         **{"trim": "quantize", "export-codec": "convert", "convert-lora": "lora", "merge-lora": "lora"},
     },
-    "This machine": {"doctor": "doctor", "bench": "bench", "completion": "help", "help": "help"},
+    "This machine": {
+        **{name: name for name in ("doctor", "bench")},
+        **{"rpc-server": "rpc_server", "completion": "help", "help": "help"},
+    },
 }
 """Part of the help → its commands → their modules below `yuegguf.cli`."""
 COMMANDS = {name: module for commands in SECTIONS.values() for name, module in commands.items()}
@@ -194,6 +198,7 @@ def run_in_process(arguments: Sequence[str]) -> int:
 def _exit_code_of(arguments: Sequence[str]) -> int:
     """The exit code of a command whose one line of error is written; signals are ignored from then on."""
     output = Console()
+    aborts.set_handler(lambda error: _end(output, error))
     try:
         stopping.install_handler(ImmediateInterrupt())
         try:
@@ -204,6 +209,14 @@ def _exit_code_of(arguments: Sequence[str]) -> int:
             return _report(arguments, output, error)
     except KeyboardInterrupt as stopped:
         return _report(arguments, output, stopped)
+
+
+def _end(output: Console, error: YueError) -> NoReturn:
+    """End this process with the one line of an error, since llama.cpp would end it with more of them."""
+    try:
+        output.error(error)
+    finally:
+        stopping.exit_now(error.exit_code, sentence="")
 
 
 def _command(arguments: Sequence[str], output: Console) -> int:

@@ -37,6 +37,7 @@ def _compute_options(
         gpu=wants_gpu(device, gpu_layers),
         gpu_layers=gpu_layers,
         main_gpu=gpu_index(device),
+        rpc_server=rpc_server(device),
         max_memory=max_memory,
         snapshot_seconds=snapshot_every,
     )
@@ -72,7 +73,10 @@ compute_options = Group(
         help="6-second chunks refined together [default: as memory allows].",
     ),
     click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda[:N], metal, vulkan[:N]."
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda[:N], metal, vulkan[:N], rpc:HOST:PORT.",
     ),
     click.option(
         "--gpu-layers",
@@ -91,17 +95,31 @@ compute_options = Group(
 )
 
 
+RPC = "rpc"
+"""Device that is a server of llama.cpp's RPC."""
+
+
+def rpc_server(device: str) -> str | None:
+    """The server behind "rpc:", HOST:PORT; None for another device."""
+    kind, _, server = device.partition(":")
+    return server if kind.lower() == RPC else None
+
+
 def wants_gpu(device: str, layers: int | None) -> bool | None:
     """Whether to use a GPU; None = decide. Raises RequestError for a device that this build lacks."""
     kind = device.partition(":")[0].lower()
-    if kind not in ("auto", "cpu", "cuda", "metal", "vulkan"):
-        raise RequestError(f"there is no device {device!r}", "use auto, cpu, cuda, metal or vulkan")
+    if kind not in ("auto", "cpu", "cuda", "metal", "vulkan", RPC):
+        raise RequestError(
+            f"there is no device {device!r}", "use auto, cpu, cuda, metal, vulkan or rpc:HOST:PORT"
+        )
     if kind == "cpu":
         if layers:
             raise RequestError("--device cpu has no GPU layers", "leave --gpu-layers out")
         return False
     if kind == "auto" and not layers:
         return None
+    if kind == RPC:
+        return True
     if not has_gpu():
         raise YueError(
             "the installed llama.cpp has no GPU support", "pass --device cpu, or see: yuegguf doctor"
@@ -111,14 +129,16 @@ def wants_gpu(device: str, layers: int | None) -> bool | None:
 
 def has_gpu() -> bool:
     """Whether the installed llama.cpp can use a GPU."""
-    from yuegguf.lm.llama import build_info
+    from yuegguf.lm.build import build_info
 
     return build_info()["gpu"] == "yes"
 
 
 def gpu_index(device: str) -> int | None:
     """The number behind a device's colon: "cuda:1" → 1. Raises RequestError."""
-    _, colon, number = device.partition(":")
+    kind, colon, number = device.partition(":")
+    if kind.lower() == RPC:
+        return None
     if colon and not re.fullmatch("[0-9]{1,3}", number):
         raise RequestError(f"there is no device {device!r}", "write a number behind the colon, as in cuda:0")
     return int(number) if colon else None

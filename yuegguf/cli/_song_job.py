@@ -153,7 +153,7 @@ def _refuse_contradictions(take: int, takes: int) -> None:
 
 def _with_cuda_index(output: Console, compute: ComputeOptions, index: int | None) -> ComputeOptions:
     """infer.py's --cuda_idx: that GPU if there is one, else the CPU, as there."""
-    if index is None or compute.gpu is False or compute.main_gpu is not None:
+    if index is None or compute.gpu is False or compute.main_gpu is not None or compute.rpc_server:
         return compute
     if has_gpu():
         return replace(compute, gpu=True, main_gpu=index)

@@ -46,8 +46,8 @@ def doctor(output: Console, /) -> None:
 def gather(root: Path) -> dict[str, Any]:
     """All facts as JSON; `root` is the folder of installed models."""
     from yuegguf.codec.onnx import build_info as ort_info
-    from yuegguf.lm.llama import build_info as llama_info
-    from yuegguf.lm.llama import devices
+    from yuegguf.lm.build import build_info as llama_info
+    from yuegguf.lm.build import devices
 
     free = hardware.available_memory()
     facts: dict[str, Any] = {
@@ -102,7 +102,8 @@ def report(facts: dict[str, Any]) -> list[str]:
         f"features     {' '.join(facts['cpu_features']) or 'none that matter'}",
         f"memory       {_gib(facts['memory_available'])} free of {_gib(facts['memory_total'])}",
         f"disk         {_gib(facts['disk_free'])} free here",
-        f"llama.cpp    llama-cpp-python {llama['llama-cpp-python']}, GPU: {llama['gpu']}",
+        f"llama.cpp    llama-cpp-python {llama['llama-cpp-python']}, "
+        f"GPU: {llama['gpu']}, RPC: {llama['rpc']}",
         f"             {llama['system']}",
         *_devices(facts),
         f"ONNX Runtime {facts['onnx_runtime']['version']}, {', '.join(facts['onnx_runtime']['providers'])}",

@@ -176,7 +176,8 @@ def go_on(
     """Let `work` go on with a song until a signal stops it, and show the song; the exit code, with `strict`
     also of missing words.
     """
-    changed = compute.stage2_rows or compute.ubatch or compute.gpu is not None or compute.main_gpu is not None
+    device = compute.rpc_server is None and compute.gpu is not None  # of a server the work itself warns
+    changed = compute.stage2_rows or compute.ubatch or device or compute.main_gpu is not None
     if changed or compute.gpu_layers is not None:
         output.warn("another batch or device changes the last bits: the song may go on differently")
     with stop_on_signals(output) as stop:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from yuegguf.cluster.unit import Need
-from yuegguf.errors import DamagedFile, Interrupted, YueError
+from yuegguf.errors import DamagedFile, Interrupted, RequestError, YueError
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import preflight
 from yuegguf.planning.compute_options import ComputeOptions
@@ -40,7 +40,8 @@ class ClusterSong:
     ) -> None:
         """`root` is the folder of songs, by default the folder's parent; `refine` goes on beyond a draft.
 
-        Raises DamagedFile for a song that does not say how it is computed.
+        Raises DamagedFile for a song that does not say how it is computed, RequestError for one with layers
+        on an RPC server.
         """
         self.folder, self.path, self.refine = folder, folder.path.absolute(), refine
         self.compute = compute
@@ -49,6 +50,10 @@ class ClusterSong:
         if folder.record.plan is None:
             raise DamagedFile(f"{self.path} does not say how it is computed", "start the song again")
         self.plan: Plan = folder.record.plan
+        if self.plan.rpc_server:
+            raise RequestError(
+                "an RPC server holds layers for one machine, not for a cluster", "leave it out"
+            )
         self.facts = stage_facts(models, bool(folder.early.preview_seconds))
         self.load = (models, compute, self.plan.threads, self.plan.kv_type, self.plan.flash_attention)
         """Settings of songs that can be computed together."""

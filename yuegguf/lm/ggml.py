@@ -1,9 +1,10 @@
-"""Functions of ggml's C API that llama.cpp's lacks: devices, and values of a graph."""
+"""Functions of ggml's C API that llama.cpp's lacks: devices, values of a graph, and its last message."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,19 +15,34 @@ from yuegguf.errors import EngineError
 
 DEVICE_KINDS = ("cpu", "gpu", "igpu", "accelerator")
 """ggml's ggml_backend_dev_type in its order."""
+LIBRARY_STEMS = ("ggml", "ggml-base", "ggml-rpc")
+"""Libraries of ggml, the last only in a build with RPC."""
 LIBRARY_NAMES = ("lib{}.so", "lib{}.dylib", "{}.dll", "lib{}.dll")
 """File names of a library, by system."""
+ABORT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+_abort_callback: object = None
 
 
-def devices(folder: Path) -> list[dict[str, str | int]]:
-    """Devices of the libraries in `folder`: name, description, kind, free and total memory.
+def device_handles(folder: Path) -> list[int]:
+    """Handles of the devices of the libraries in `folder`; llama.cpp's backend must be initialised.
 
-    Kind is one of DEVICE_KINDS; memory is in bytes. Empty where the libraries lie elsewhere or lack a
-    function: a plan then takes a GPU's memory as unknown. llama.cpp's backend must be initialised.
+    Empty where the libraries lie elsewhere or lack a function.
     """
     try:
         count = load_function(folder, "ggml_backend_dev_count", ctypes.c_size_t)()
         get = load_function(folder, "ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    except (AttributeError, OSError):
+        return []
+    return [*map(get, range(count))]
+
+
+def device_facts(folder: Path, handles: Iterable[int]) -> list[dict[str, str | int]]:
+    """Name, description, kind, free and total memory of each device.
+
+    Kind is one of DEVICE_KINDS; memory is in bytes. Empty where the libraries lie elsewhere or lack a
+    function: a plan then takes a GPU's memory as unknown.
+    """
+    try:
         texts = {
             field: load_function(folder, f"ggml_backend_dev_{field}", ctypes.c_char_p, ctypes.c_void_p)
             for field in ("name", "description")
@@ -37,7 +53,7 @@ def devices(folder: Path) -> list[dict[str, str | int]]:
     except (AttributeError, OSError):
         return []
     listed: list[dict[str, str | int]] = []
-    for device in map(get, range(count)):
+    for device in handles:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         memory(device, ctypes.byref(free), ctypes.byref(total))
         facts = {field: (read(device) or b"").decode(errors="replace") for field, read in texts.items()}
@@ -48,18 +64,34 @@ def devices(folder: Path) -> list[dict[str, str | int]]:
 
 def load_function(folder: Path, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     """A function of ggml, from the library in `folder` that exports it. Raises OSError, AttributeError."""
-    for stem in ("ggml", "ggml-base"):
-        path = next(
-            (path for pattern in LIBRARY_NAMES if (path := folder / pattern.format(stem)).is_file()), None
-        )
-        if path is None:
-            raise FileNotFoundError(f"{folder} has no library {stem}")
-        library = ctypes.CDLL(str(path))
-        if hasattr(library, name):
-            function: Callable[..., Any] = getattr(library, name)
-            function.argtypes, function.restype = arguments, result  # type: ignore[attr-defined]
-            return function
+    function: Callable[..., Any] = getattr(ctypes.CDLL(str(library_of(folder, name))), name)
+    function.argtypes, function.restype = arguments, result  # type: ignore[attr-defined]
+    return function
+
+
+def library_of(folder: Path, name: str) -> Path:
+    """The library of ggml in `folder` that exports a function. Raises OSError, AttributeError."""
+    named = [folder / pattern.format(stem) for stem in LIBRARY_STEMS for pattern in LIBRARY_NAMES]
+    present = [path for path in named if path.is_file()]
+    if not present:
+        raise FileNotFoundError(f"{folder} has no library of ggml")
+    for path in present:
+        if hasattr(ctypes.CDLL(str(path)), name):
+            return path
     raise AttributeError(name)
+
+
+def set_abort_handler(folder: Path, handler: Callable[[str], object]) -> None:
+    """Let ggml call `handler` with its message before it ends this process; it may end it otherwise.
+
+    Does nothing where the libraries lie elsewhere or lack the function.
+    """
+    global _abort_callback
+    with suppress(AttributeError, OSError):
+        set_callback = load_function(folder, "ggml_set_abort_callback", ctypes.c_void_p, ABORT_CALLBACK)
+        callback = ABORT_CALLBACK(lambda message: handler((message or b"").decode(errors="replace")))
+        set_callback(callback)
+        _abort_callback = callback  # ggml keeps its address
 
 
 class TensorObserver(Protocol):

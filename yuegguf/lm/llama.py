@@ -23,7 +23,7 @@ from yuegguf.lm import ggml, streams
 from yuegguf.lm.adapters import Lora, read_adapter
 from yuegguf.lm.batch import Batch
 from yuegguf.lm.gguf_model import read_model
-from yuegguf.lm.loading import acquire, init_backend, load_adapter, load_model
+from yuegguf.lm.loading import LIBRARIES, acquire, load_adapter, load_model
 from yuegguf.lm.log import LOG
 from yuegguf.lm.protocol import MAX_BATCH, SequenceInput, in_blocks
 
@@ -35,7 +35,6 @@ KV_TYPES = {
 }
 
 FLASH_ATTENTION = {True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED, False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED}
-LIBRARIES = Path(lib.__file__).parent / "lib"
 
 StopCheck = Callable[[], bool]
 
@@ -60,6 +59,8 @@ class EngineOptions:
     """Number of layers on the GPU; -1 = all."""
     main_gpu: int | None = None
     """Number of the only GPU to use; None lets llama.cpp spread over all."""
+    rpc_server: str | None = None
+    """HOST:PORT of the RPC server that holds the GPU layers."""
     loras: tuple[Lora, ...] = ()
     """Adapters of the model; not loaded where their scale is 0."""
     observer: ggml.TensorObserver | None = None
@@ -91,7 +92,9 @@ class LlamaEngine:
         self._no_abort = lib.ggml_abort_callback()
         self._context = ExitStack()
         with ExitStack() as undo:
-            self._model = load_model(model.file.path, options.gpu_layers, options.main_gpu, undo)
+            self._model = load_model(
+                model.file.path, options.gpu_layers, options.main_gpu, options.rpc_server, undo
+            )
             self._adapters = [load_adapter(self._model, lora.path) for lora in self._loras]
             if lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model)) != self._n_vocab:
                 raise EngineError(f"llama.cpp reads {path.name} with another vocabulary", "convert it again")
@@ -329,19 +332,3 @@ class LlamaEngine:
 
 def _pointer(array: NDArray[np.uint8]) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-
-
-def devices() -> list[dict[str, str | int]]:
-    """Devices of llama.cpp; see `ggml.devices`."""
-    init_backend()
-    return ggml.devices(LIBRARIES)
-
-
-def build_info() -> dict[str, str]:
-    """Version and features of the installed llama.cpp, for `doctor`."""
-    init_backend()
-    return {
-        "llama-cpp-python": str(lib.__version__),
-        "system": lib.llama_print_system_info().decode(errors="replace").strip(),
-        "gpu": "yes" if lib.llama_supports_gpu_offload() else "no",
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,17 +11,20 @@ from typing import Any, cast
 import llama_cpp as lib
 
 from yuegguf.errors import DamagedFile
+from yuegguf.lm import aborts, rpc
 from yuegguf.lm.log import LOG
 
+LIBRARIES = Path(lib.__file__).parent / "lib"
 _started = False
 
 
 def init_backend() -> None:
-    """Start llama.cpp once, with its log turned to ours."""
+    """Start llama.cpp once, with its log and its last message turned to ours."""
     global _started
     LOG.attach(lib.llama_log_set)
     if not _started:
         lib.llama_backend_init()
+        aborts.install(LIBRARIES)
         _started = True
 
 
@@ -43,13 +47,18 @@ def acquire(
     return handles[0]
 
 
-def load_model(path: Path, gpu_layers: int, main_gpu: int | None, undo: ExitStack) -> object:
-    """A model, which `undo` frees. Raises DamagedFile."""
+def load_model(
+    path: Path, gpu_layers: int, main_gpu: int | None, rpc_server: str | None, undo: ExitStack
+) -> object:
+    """A model, which `undo` frees. Raises DamagedFile, or EngineError for an RPC server that fails."""
     init_backend()
     LOG.begin()
     params = lib.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
-    if main_gpu is not None:
+    if rpc_server and gpu_layers:
+        devices = undo.enter_context(rpc.connected(LIBRARIES, rpc_server))
+        params.devices = ctypes.cast(devices, ctypes.c_void_p)
+    elif main_gpu is not None:
         params.main_gpu, params.split_mode = main_gpu, lib.LLAMA_SPLIT_MODE_NONE
     params.load_mode = (
         lib.LLAMA_LOAD_MODE_NONE

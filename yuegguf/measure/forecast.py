@@ -148,9 +148,9 @@ def _step_cost(
     cache: TimingCache, plan: Plan, load: LoadSpec, key: str, opened: Callable[[], TokenEngine]
 ) -> StepCost:
     """Cached cost of a step with this model and load, or measured now."""
-    from yuegguf.lm.llama import build_info
+    from yuegguf.lm.build import build_info
 
-    where = (hardware.cpu_name(), plan.threads, build_info(), plan.main_gpu)
+    where = (hardware.cpu_name(), plan.threads, build_info(), plan.device)
     facts = (key, replace(load, ids=0), *where)
     cost = cache.find(*facts)
     if cost is None:

@@ -39,7 +39,7 @@ def song_facts(song: SongFolder, takes: int = 1) -> tuple[object, ...]:
     """Facts on which the course of a song depends: processor, models, plan and number of takes."""
     plan, record = song.record.plan, song.record
     speed = () if plan is None else (plan.threads, plan.stage1_rows, plan.kv_type, plan.flash_attention)
-    layers = () if plan is None else (plan.main_gpu, plan.stage1_gpu_layers, plan.stage2_gpu_layers)
+    layers = () if plan is None else (plan.device, plan.stage1_gpu_layers, plan.stage2_gpu_layers)
     return (hardware.cpu_name(), record.models, record.loras, *speed, *layers, takes)
 
 

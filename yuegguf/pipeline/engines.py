@@ -19,7 +19,7 @@ from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
 from yuegguf.models.resolve import ModelChoice, Models, codec_notice, resolve_codec
 from yuegguf.planning import hardware
-from yuegguf.planning.compute_options import ComputeOptions, Devices
+from yuegguf.planning.compute_options import ComputeOptions, Devices, is_here
 from yuegguf.planning.cost import LoadSpec
 from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress
@@ -72,6 +72,7 @@ def engine_factory(
             load.batch,
             gpu_layers=load.gpu_layers,
             main_gpu=plan.main_gpu,
+            rpc_server=plan.rpc_server,
             loras=loras,
         )
         return LlamaEngine(path, settings, stop.is_set)
@@ -96,7 +97,7 @@ def engine_factory(
 
 def check_build() -> None:
     """Raise YueError where llama.cpp was built for another processor, before its kernels end the process."""
-    from yuegguf.lm.llama import build_info
+    from yuegguf.lm.build import build_info
 
     if missing := hardware.missing_features(build_info()["system"]):
         names = ", ".join(missing)
@@ -164,19 +165,22 @@ def stopping(progress: Progress, stop: threading.Event | None) -> Progress:
 def find_devices(options: ComputeOptions) -> Devices:
     """Devices of this machine, with a GPU if llama.cpp can use one and the options allow it.
 
-    Raises RequestError for a GPU that is not there.
+    Raises RequestError for a GPU that is not there, EngineError for an RPC server that cannot be used.
     """
-    from yuegguf.lm.llama import build_info, devices
+    from yuegguf.lm.build import build_info, devices
 
     own = Devices(hardware.physical_cores(), hardware.available_memory())
+    server = options.rpc_server
     wanted = build_info()["gpu"] == "yes" if options.gpu is None else options.gpu
-    if options.gpu_layers == 0 or not (wanted or options.gpu_layers):
+    if options.gpu_layers == 0 or not (wanted or server or options.gpu_layers):
         return own
-    seen = devices()  # llama.cpp takes integrated GPUs only where there is no other
+    seen = devices(server)  # llama.cpp takes integrated GPUs only where there is no other
     gpus = next((same for kind in ("gpu", "igpu") if (same := [d for d in seen if d["kind"] == kind])), [])
     if options.main_gpu is not None and options.main_gpu >= len(gpus):
         raise RequestError(f"there is no GPU number {options.main_gpu}", f"{len(gpus)} are seen, from 0 on")
     used = gpus if options.main_gpu is None else [gpus[options.main_gpu]]
     free = sum(int(device["memory_free"]) for device in used) or None
     shared = hardware.is_mac() or (bool(used) and all(device["kind"] == "igpu" for device in used))
+    if server is not None:
+        shared = is_here(server)
     return replace(own, gpu=True, gpu_memory=free, shared_memory=shared)

@@ -226,13 +226,13 @@ class SongWork:
     def stage1_load(self) -> tuple[object, ...]:
         """Settings with which stage 1 is loaded; songs with equal ones can share it."""
         held = replace(self.plan.stage1(), rows=0, ids=0)
-        return self.models.stage1, self.models.loras, held, self.plan.threads, self.plan.main_gpu
+        return self.models.stage1, self.models.loras, held, self.plan.threads, self.plan.device
 
     @property
     def stage2_load(self) -> tuple[object, ...]:
         """Settings with which stage 2 is loaded; songs with equal ones can share it."""
         held = replace(self.plan.stage2(), rows=0)
-        return self.models.stage2, held, self.plan.threads, self.plan.main_gpu
+        return self.models.stage2, held, self.plan.threads, self.plan.device
 
 
 def _copied(error: YueError) -> YueError:
@@ -259,11 +259,14 @@ def note_plan(
         )
         progress(Event("draft", 0, 1, warning=f"the song, {words}; that may change its last bits"))
         options = replace(options, threads=devices.cores)
-    if options.gpu is not None or options.gpu_layers is not None:
+    if options.names_device:
         devices = find_devices(options)
     headers = preflight.read_models(models, bool(early.preview_seconds))
     phase = where(SongFolder(folder.path, folder.record.changed(early=early)))
     plan = revise_plan(before, folder.song, headers.facts, options, devices, phase=phase)
+    if plan.rpc_server not in (None, before.rpc_server) and options.gpu_layers is None:
+        words = "another device changes the last bits: the song may go on differently"
+        progress(Event("draft", 0, 1, warning=words))
     if (plan, early) != (before, folder.early):
         folder.advance(folder.state, plan=plan, early=early)
     return plan, headers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass
 
 from yuegguf.errors import RequestError
@@ -18,6 +20,9 @@ MAX_MEMORY_BYTES = 2**50
 """Maximum of a memory option, in bytes."""
 QUANTISED_KV_TYPES = ("q8_0", "q4_0")
 """KV cache types that only flash attention can read."""
+RPC_SERVER = re.compile(r"([A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]{0,251}[A-Za-z0-9]):([1-9][0-9]{0,4})")
+"""HOST:PORT of an RPC server of llama.cpp, which knows no IPv6."""
+MAX_PORT = 65535
 MAX_PARALLEL = 32
 """Maximum songs that are drafted together; with guidance each has two sequences."""
 
@@ -41,6 +46,8 @@ class ComputeOptions:
     gpu_layers: int | None = None
     """Layers on the GPU; -1 = all; None = as many as fit."""
     main_gpu: int | None = None
+    rpc_server: str | None = None
+    """HOST:PORT of a server of llama.cpp's RPC, whose devices take the place of the GPU."""
     max_memory: int | None = None
     """Memory limit in bytes; None = the free memory."""
     snapshot_seconds: float = 60.0
@@ -63,6 +70,17 @@ class ComputeOptions:
         check_number("snapshot seconds", self.snapshot_seconds, 0.1, MAX_SECONDS, zero=True)
         if self.kv_type in QUANTISED_KV_TYPES and self.flash_attention is False:
             raise RequestError(f"{self.kv_type} caches need flash attention", "leave it on, or use f16")
+        if self.rpc_server is not None:
+            check_rpc_server(self.rpc_server)
+            if self.main_gpu is not None or self.gpu is False:
+                raise RequestError(
+                    "an RPC server takes the place of the GPU", "name no other device beside it"
+                )
+
+    @property
+    def names_device(self) -> bool:
+        """Whether the user says where layers go."""
+        return any(named is not None for named in (self.gpu, self.gpu_layers, self.rpc_server))
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,25 @@ class Devices:
     """Free memory in bytes of the GPUs in use; None = unknown."""
     shared_memory: bool = False
     """The GPU has no memory of its own."""
+
+
+def check_rpc_server(text: object) -> None:
+    """Raise RequestError for what is no HOST:PORT."""
+    match = RPC_SERVER.fullmatch(text) if isinstance(text, str) else None
+    if match is None or int(match[2]) > MAX_PORT:
+        raise RequestError(
+            f"there is no RPC server {text!r}",
+            "write a name or an IPv4 address, and a port: rpc:127.0.0.1:50052",
+        )
+
+
+def is_here(server: str) -> bool:
+    """Whether an RPC server, HOST:PORT, has a loopback address, so that it takes this machine's memory."""
+    host = server.rpartition(":")[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_threads(threads: int | None, cores: int) -> None:

@@ -18,6 +18,7 @@ from yuegguf.planning.compute_options import (
     QUANTISED_KV_TYPES,
     ComputeOptions,
     Devices,
+    check_rpc_server,
     check_threads,
 )
 from yuegguf.planning.cost import ALL, KV_BYTES, LoadSpec
@@ -36,6 +37,8 @@ MAX_GPU_ROWS = 32
 """Maximum stage-2 sequences on a GPU, which gains from more of them."""
 GPU_BATCH = 512
 """Ids computed at once on a GPU, which is faster with larger batches."""
+LAYER_PHASES = ("draft", "refine")
+"""Phases that compute with a language model."""
 DEFAULT_ROWS = 4
 """Stage-2 sequences where free memory is unknown."""
 
@@ -59,6 +62,8 @@ class Plan:
     stage2_gpu_layers: int = 0
     flash_attention: bool = False
     ubatch: int = MAX_BATCH
+    rpc_server: str | None = None
+    """HOST:PORT of the RPC server that holds the GPU layers."""
 
     def __post_init__(self) -> None:
         if self.kv_type not in KV_BYTES:
@@ -73,6 +78,13 @@ class Plan:
             check_integer("a plan's GPU layers", layers, ALL, 1000)
         for memory in (self.memory, self.gpu_memory):
             check_integer("a plan's memory", memory, 0, MAX_MEMORY_BYTES)
+        if self.rpc_server is not None:
+            check_rpc_server(self.rpc_server)
+
+    @property
+    def device(self) -> int | str | None:
+        """The RPC server or the number of the GPU that holds GPU layers; None = llama.cpp's choice."""
+        return self.rpc_server or self.main_gpu
 
     def stage1(self) -> LoadSpec:
         """Load options of stage 1."""
@@ -119,6 +131,7 @@ def make_plan(
         gpu_memory=0,
         flash_attention=_flash(options, kv_type, on_gpu),
         ubatch=options.ubatch or (GPU_BATCH if on_gpu else MAX_BATCH),
+        rpc_server=options.rpc_server if on_gpu else None,
     )
     placed = offloaded(drafted, models, options, devices)
     if on_gpu and not (placed.stage1_gpu_layers or placed.stage2_gpu_layers):  # not one layer fits
@@ -162,9 +175,21 @@ def revise_plan(
         stage2_rows=min(options.stage2_rows or plan.stage2_rows, len(chunk_frames(song))),
         ubatch=options.ubatch or plan.ubatch,
     )
-    if options.gpu is not None or options.gpu_layers is not None:
-        changed = replace(offloaded(changed, models, options, devices), main_gpu=options.main_gpu)
+    if options.names_device and not _same_server(plan, options):
+        server = options.rpc_server if uses_gpu(options, devices) else None
+        changed = offloaded(changed, models, options, devices)
+        changed = replace(changed, main_gpu=options.main_gpu, rpc_server=server)
+    elif plan.rpc_server and not options.names_device and phase in LAYER_PHASES:
+        raise RequestError(  # a folder of somebody else must not choose where models are sent
+            f"this song was begun with layers on the RPC server at {plan.rpc_server}",
+            f"go on there with --device rpc:{plan.rpc_server}, or here with --device cpu",
+        )
     return checked(changed, models, options, devices, phase)
+
+
+def _same_server(plan: Plan, options: ComputeOptions) -> bool:
+    """Whether the song goes on with the layers that it has on an RPC server."""
+    return options.rpc_server is not None is options.gpu_layers and options.rpc_server == plan.rpc_server
 
 
 def uses_gpu(options: ComputeOptions, devices: Devices) -> bool:
@@ -205,7 +230,7 @@ def checked(
     Raises NotEnoughMemory when a phase from `phase` on needs more than `usable_memory`, or more of the
     GPU's than is free.
     """
-    shared, phases = devices.shared_memory, ("draft", "refine")
+    shared, phases = devices.shared_memory, LAYER_PHASES
     first, second = plan.stage1(), plan.stage2()
     lengths = {n: replace(first, ids=n) for n in range(MIN_CONTEXT, first.ids, CONTEXT_STEP)}
     rows = {n: replace(second, rows=n) for n in range(1, second.rows)}
