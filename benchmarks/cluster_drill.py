@@ -1,6 +1,6 @@
 """Songs on a Ray cluster whose machines are killed and added at random, and whose driver is killed.
 
-    python -m benchmarks.cluster_drill [--songs 30] [--machines 3] [--driver-kills 2] [--seed 1]
+    python -m benchmarks.cluster_drill [--songs 30] [--machines 3] [--driver-kills 2] [--sections 12]
 
 Every machine is a process of this one, with one core. The songs are generated first one after the other, then
 by the cluster; all must be there, each equal to itself alone, none twice. Then one longer song is refined by
@@ -23,8 +23,8 @@ from typing import Any
 
 SAME = ("tokens.log", "stage1.npz", "stage2.npz", "markers.txt", "mix.wav", "vocals.wav", "instrumental.wav")
 """Files that a song has in common with itself alone."""
-SHORT, LONG = "[verse] la la la", "\n\n".join(f"[{label}] la la la la" for label in ("verse", "chorus") * 2)
-"""Lyrics of one section, and of four."""
+SHORT = "[verse] la la la"
+"""Lyrics of one section."""
 
 
 def queue(folder: Path, count: int, lyrics: str, seconds: float) -> Path:
@@ -116,14 +116,15 @@ def drill(folder: Path, options: argparse.Namespace) -> None:
     machines.cluster.shutdown()
 
 
-def spread(folder: Path) -> None:
+def spread(folder: Path, sections: int) -> None:
     """Refine one song by one machine, and spread over two."""
+    lyrics = "\n\n".join(f"[{('verse', 'chorus')[number % 2]}] la la la la" for number in range(sections))
     seconds: list[float] = []
     length = 0.0
     codes: list[bytes] = []
     for count, words in ((1, ()), (2, ("--spread",))):
         machines = Machines(count, 1)
-        file = queue(folder / f"spread{count}", 1, LONG, 15.0)
+        file = queue(folder / f"spread{count}", 1, lyrics, 15.0)
         (song,) = finished(start("--queue", str(file), "--cluster", machines.cluster.address, *words))
         facts = json.loads((Path(song["folder"]) / "song.json").read_text("utf-8"))
         seconds.append(facts["seconds"]["refine"])
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--machines", type=int, default=3)
     parser.add_argument("--driver-kills", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sections", type=int, default=12, help="sections of the song that is spread")
     parser.add_argument("--only", choices=["drill", "spread"], help="one part")
     options = parser.parse_args()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -150,7 +152,7 @@ def main() -> None:
         if options.only != "spread":
             drill(Path(name), options)
         if options.only != "drill":
-            spread(Path(name))
+            spread(Path(name), options.sections)
 
 
 if __name__ == "__main__":
