@@ -19,6 +19,7 @@ from browsing import (
     opened,
     remember,
     state,
+    tone,
     write,
 )
 
@@ -169,3 +170,15 @@ def test_nothing_is_cut_off_in_a_window_of_320_pixels(browser: Any, server: Serv
             )
             assert wide == [], address
             assert page.evaluate("document.documentElement.scrollWidth") == SMALL["width"], address
+            assert faults(page) == {}, address
+        page.goto("/#/songs")
+        page.get_by_role("button", name="Import").click()
+        page.get_by_role("button", name="Two stems").click()
+        page.locator("#file-vocal_stem").set_input_files(tone("mine.wav", 2))
+        page.get_by_role("button", name="Remove mine.wav").wait_for()
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Remove mine.wav"
+        assert page.evaluate("(box => box.scrollWidth <= box.clientWidth)(document.querySelector('dialog'))")
+        assert faults(page) == {}
+        page.keyboard.press("Escape")
+        page.locator("dialog").wait_for(state="detached")
+        assert page.evaluate("document.activeElement.textContent") == "Import"

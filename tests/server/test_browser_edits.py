@@ -39,8 +39,11 @@ def test_a_song_is_remixed_retaken_extended_and_rewound(browser: Any, server: Se
         page.get_by_role("button", name="Section 2, Chorus").click()
         page.get_by_text("lo lo lo").wait_for()
         page.get_by_role("button", name="Retake this section").click()
-        confirm(page, "Retake")
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url))
+        page.get_by_role("dialog").get_by_role("button", name="Retake", exact=True).dblclick()
         page.wait_for_url(lambda url: song not in url)
+        assert len([url for url in sent if url.endswith("/extend")]) == 1
         again = page.url.rpartition("/")[2]
         assert labels(page) == ["Verse", "Chorus"]
 
@@ -93,3 +96,63 @@ def test_a_song_is_made_to_a_track_and_in_a_style(browser: Any, server: Server) 
             assert (server.songs / page.url.rpartition("/")[2] / stored).is_file()
             page.go_back()
             page.get_by_role("button", name="Remove mine.wav").click()
+
+
+def test_a_window_is_saved_as_a_voice(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        remember(page)
+        assert page.get_by_role("button", name="Saved voice").count() == 0
+        page.get_by_role("button", name="Style of one file").click()
+        page.locator("#file-ref").set_input_files(tone("mine.wav", 40))
+        page.get_by_label("Window begins at").fill("7")
+        page.get_by_role("button", name="Save as a voice").click()
+        page.get_by_label("Name of the voice").fill("no/name")
+        page.get_by_role("dialog").get_by_role("button", name="Save").click()
+        page.get_by_role("dialog").get_by_role("alert").wait_for()
+        page.get_by_label("Name of the voice").fill("anna")
+        confirm(page, "Save")
+        assert page.get_by_role("button", name="Saved voice").get_attribute("aria-pressed") == "true"
+        assert page.locator("#voice").input_value() == "anna"
+        page.get_by_role("button", name="Draft it").click()
+        page.wait_for_url("**/#/song/**")
+        asked = page.request.get(f"v1/songs/{page.url.rpartition('/')[2]}").json()["input"]["reference"]
+        assert (asked["start"], asked["end"]) == (7.0, 37.0)
+        assert page.request.delete("v1/voices/anna").ok
+
+
+def test_songs_are_imported(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        song = create(page, SONG)
+        state(page, "Finished")
+        codes = page.request.get(f"v1/songs/{song}/export.zip?format=yue-ui").body()
+        page.goto("/#/songs")
+        page.get_by_role("button", name="Import").click()
+        confirmation = page.get_by_role("dialog").get_by_role("button", name="Import", exact=True)
+        confirmation.click()
+        page.get_by_role("dialog").get_by_text("Add the files first.").wait_for()
+        page.get_by_role("button", name="Zip").click()
+        page.locator("#file-zip").set_input_files(
+            {"name": "mine.zip", "mimeType": "application/zip", "buffer": codes}
+        )
+        page.get_by_label("Title").fill("again")
+        confirm(page, "Import")
+        state(page, "Finished")
+        again = page.url.rpartition("/")[2]
+        assert (server.songs / again / "stage2.npz").read_bytes() == (
+            server.songs / song / "stage2.npz"
+        ).read_bytes()
+
+        page.goto("/#/songs")
+        page.get_by_role("button", name="Import").click()
+        page.get_by_role("button", name="Two stems").click()
+        for part in ("vocal_stem", "inst_stem"):
+            page.locator(f"#file-{part}").set_input_files(tone(f"{part}.wav", 2))
+            page.get_by_role("button", name=f"Remove {part}.wav").wait_for()
+        confirmation.click()
+        page.get_by_role("dialog").get_by_text("no genre tags are known").wait_for()
+        page.get_by_label("Tags").fill("folk")
+        page.get_by_label("Take it to its end").uncheck()
+        confirm(page, "Import")
+        state(page, "Interrupted")
+        assert page.locator("h1").inner_text() == "folk"
+        assert len({song, again, page.url.rpartition("/")[2]}) == 3

@@ -22,6 +22,8 @@ def test_what_is_written_survives_a_reload_and_shows_in_another_tab(browser: Any
         page.get_by_label("Tags: what should it sound like?").fill("jazz")
         page.get_by_label("Tags: what should it sound like?").press("Enter")
         page.get_by_label("Paste lyrics").fill(LYRICS)
+        cards = page.locator(".section-card")
+        cards.nth(1).locator(".handle").drag_to(cards.first, target_position={"x": 200, "y": 1})
         page.get_by_role("button", name="Style of one file").click()
         page.locator("#file-ref").set_input_files(tone("mine.wav", 40))
         page.get_by_text("Uses 0:00 to 0:30 of 0:40").wait_for()
@@ -31,7 +33,8 @@ def test_what_is_written_survives_a_reload_and_shows_in_another_tab(browser: Any
         other = page.context.new_page()
         other.goto("/")
         other.get_by_text("mine.wav").wait_for()
-        assert other.locator(".section-card textarea").first.input_value() == "la la la"
+        words = [area.input_value() for area in other.locator(".section-card textarea").all()]
+        assert words == ["lo lo lo", "la la la"]
         other.locator(".section-card textarea").first.fill("new words")
         page.locator(".section-card textarea").first.wait_for()
         page.wait_for_function("document.querySelector('.section-card textarea').value === 'new words'")
@@ -98,6 +101,21 @@ def test_stopped_songs_go_on_and_the_queue_is_ordered(browser: Any, server: Serv
         queue.locator("li").nth(2).get_by_role("button", name="Earlier").click()
         queue.locator(f'li:nth-child(2)[data-song="{third}"]').wait_for()
         assert queue.locator("li").evaluate_all(order) == [first, third, second]
+        assert queue.locator("li").first.locator(".handle").count() == 0  # it is in work
+        for source, target, expected in (
+            (2, 1, [second, third]),
+            (1, 2, [third, second]),
+            (2, 0, [second, third]),
+        ):
+            rows = queue.locator("li")
+            edge = 1 if target < source else rows.nth(target).bounding_box()["height"] - 1
+            with page.expect_response("**/move"):
+                rows.nth(source).locator(".handle").drag_to(
+                    rows.nth(target), target_position={"x": 200, "y": edge}
+                )
+            page.reload()
+            rows.nth(2).wait_for()
+            assert rows.evaluate_all(order) == [first, *expected]
 
         page.goto(f"/#/song/{second}")
         page.locator(".song").get_by_role("button", name="Stop").click()

@@ -172,6 +172,8 @@ def requests() -> set[tuple[str, str]]:
             found.add((method, f"/v1/songs/X/{rest}".rstrip("/")))
         for verb in re.findall(r'\bpost\("(\w+)"', text):
             found.add(("POST", f"/v1/songs/X/{verb}"))
+        for path in re.findall(r'\btaskSender\("([^"]+)"', text):
+            found.add(("POST", f"/{path}"))
         for path in re.findall(r"\bpost\(`([^`]+)`", text):
             found.add(("POST", "/" + re.sub(r"\$\{(?:\w+|.*?\))\}", "X", path)))
     return found
@@ -185,6 +187,7 @@ def test_every_request_of_it_is_a_route(client: Client) -> None:
     verbs = ("cancel", "resume", "refine", "keep", "move", "extend", "render")
     assert {("POST", f"/v1/songs/X/{verb}") for verb in verbs} <= requests()
     assert {("POST", f"/v1/models/X/{verb}") for verb in ("pull", "verify")} <= requests()
+    assert {("POST", "/v1/import"), ("POST", "/v1/voices")} <= requests()
     assert len(requests()) >= 20
     assert requests() <= routes
 

@@ -68,7 +68,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "YUEGGUF_VOICES_DIR": str(self.songs.parent / "voices")},
         )
         assert self._process.stdout is not None
         assert json.loads(self._process.stdout.readline())["url"] == self.url

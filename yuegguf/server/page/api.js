@@ -62,6 +62,11 @@ export async function ask(method, path, body, more = {}, signal = undefined) {
   return answer.json();
 }
 
+/** A key of a request: sent twice with it, it is done once. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** Bytes of a file from `start` on; null where there are none. */
 export async function bytesFrom(path, start, signal) {
   const answer = await request(path, { headers: headers(start ? { Range: `bytes=${start}-` } : {}), signal, cache: "no-store" });

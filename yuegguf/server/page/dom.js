@@ -127,26 +127,32 @@ export function doing(action) {
   };
 }
 
-/** A modal dialog; resolves to whether it was confirmed. `action` runs first, and keeps it open if it fails. */
+/** A modal dialog; resolves to whether it was confirmed. `action` runs first, and keeps it open if it fails; it gets a signal that the dialog was closed, and `tell` for what it does. */
 export function dialog(title, body, confirm, action = () => {}, kind = "primary") {
   return new Promise((resolve) => {
-    const problem = make("p", { class: "problem", role: "alert", hidden: true });
-    const close = (answer) => { box.close(); box.remove(); resolve(answer); };
+    const problem = make("p", { class: "problem", role: "alert", hidden: true }), status = make("p", { class: "hint", role: "status" });
+    const ended = new AbortController(), submit = make("button", { class: `button ${kind}` }, confirm);
+    const tell = (text) => { status.textContent = text; };
+    const close = (answer) => { ended.abort(); box.close(); box.remove(); resolve(answer); };
     const box = make("dialog", { "aria-labelledby": "dialog-title", oncancel: (event) => { event.preventDefault(); close(false); } },
       make("form", { method: "dialog", onsubmit: async (event) => {
         event.preventDefault();
+        if (submit.getAttribute("aria-disabled")) return;
+        submit.setAttribute("aria-disabled", "true");
         problem.hidden = true;
         try {
-          await action();
+          await action({ signal: ended.signal, tell });
           close(true);
         } catch (error) {
           problem.textContent = error.message;
           problem.hidden = false;
         }
+        submit.removeAttribute("aria-disabled");
+        tell("");
       } },
-      make("h2", { id: "dialog-title" }, title), body, problem,
+      make("h2", { id: "dialog-title" }, title), body, problem, status,
       make("div", { class: "buttons end" },
-        button(t("cancel"), () => close(false)), make("button", { class: `button ${kind}` }, confirm))));
+        button(t("cancel"), () => close(false)), submit)));
     document.body.append(box);
     box.showModal();
   });

@@ -3,10 +3,10 @@
 import { ask } from "./api.js";
 import { button, card, dialog, doing, make } from "./dom.js";
 import { known, t } from "./strings.js";
+import { ACTIVE } from "./tasks.js";
 import { duration, percent, size } from "./units.js";
 
 const AGAIN = 2000; // milliseconds between two looks at downloads
-const ACTIVE = ["queued", "starting", "processing"];
 const SHOWN = 3; // tasks that have ended and are still listed
 
 export async function modelsCard(props, signal) {

@@ -1,11 +1,13 @@
 // Recordings of a song: a style reference (one file, both tracks of one, or a saved voice) with a window of its
 // seconds, or a track to which the other one is generated.
 
-import { button, choice, field, iconButton, make, say } from "./dom.js";
+import { announce, button, choice, dialog, field, make, tick } from "./dom.js";
+import { filePlace } from "./files.js";
 import { Player, decode } from "./player.js";
 import { saveFile } from "./store.js";
 import { t } from "./strings.js";
-import { clock, size } from "./units.js";
+import { taskSender } from "./tasks.js";
+import { clock } from "./units.js";
 import { drawPeaks, keepDrawn, peaksOf } from "./waveform.js";
 
 const PARTS = { none: [], one: ["ref"], two: ["vocal_ref", "inst_ref"], voice: [], vocal_stem: ["vocal_stem"], inst_stem: ["inst_stem"] };
@@ -16,7 +18,7 @@ const POINTS = 600;
 export function referenceEditor(props, saved, files, signal, changed) {
   const state = { kind: saved.kind in PARTS ? saved.kind : "none", start: saved.start ?? props.defaults.ref_start, voice: saved.voice ?? "", files };
   const window_ = props.defaults.ref_end - props.defaults.ref_start;
-  const kinds = ["none", "one", "two", ...(props.voices.length ? ["voice"] : []), ...STEMS].map((kind) => [kind, t(`reference.${kind}`)]);
+  const kinds = (chosen) => choice(t("reference.title"), ["none", "one", "two", ...(props.voices.length ? ["voice"] : []), ...STEMS].map((kind) => [kind, t(`reference.${kind}`)]), chosen, choose);
   const body = make("div", { class: "reference-body" });
   let shown = null; // ends the waveforms of the kind that is shown
 
@@ -32,7 +34,7 @@ export function referenceEditor(props, saved, files, signal, changed) {
     shown = new AbortController();
     signal.addEventListener("abort", () => shown.abort(), { once: true });
     body.replaceChildren(...(state.kind === "voice" ? [voices()] : []),
-      ...PARTS[state.kind].map((part) => drop(part)),
+      ...PARTS[state.kind].map((part) => filePlace(part, state.files[part], props.limits.upload_bytes, (file) => take(part, file))),
       ...(!STEMS.includes(state.kind) && PARTS[state.kind].some((part) => state.files[part]) ? [windowOf(PARTS[state.kind].find((part) => state.files[part]))] : []));
   }
 
@@ -44,7 +46,6 @@ export function referenceEditor(props, saved, files, signal, changed) {
   }
 
   async function take(part, file) {
-    if (file && file.size > props.limits.upload_bytes) return say(t("reference.large", { size: size(props.limits.upload_bytes) }));
     if (file) state.files[part] = file;
     else delete state.files[part];
     await saveFile(part, file);
@@ -52,22 +53,20 @@ export function referenceEditor(props, saved, files, signal, changed) {
     edited();
   }
 
-  function drop(part) {
-    const file = state.files[part], id = `file-${part}`;
-    if (file) {
-      return make("div", { class: "file" }, make("span", { class: "file-name" }, t(`part.${part}`), make("small", {}, t("reference.file", { name: file.name, size: size(file.size) }))),
-        iconButton("remove", t("reference.remove", { name: file.name }), () => take(part, null)));
-    }
-    const input = make("input", { id, type: "file", accept: "audio/*", class: "unseen", onchange: () => input.files[0] && take(part, input.files[0]) });
-    const zone = make("label", { class: "drop", for: id }, make("strong", {}, t(`part.${part}`)), make("span", {}, t("reference.drop")));
-    zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
-    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
-    zone.addEventListener("drop", (event) => {
-      event.preventDefault();
-      zone.classList.remove("over");
-      if (event.dataTransfer.files[0]) take(part, event.dataTransfer.files[0]);
+  /** Keep the window as a voice, which is chosen then. */
+  function saveVoice() {
+    const name = make("input", { required: true, maxlength: 64, autocomplete: "off" }), replace = make("input");
+    const { body: window, files: sent } = box.value();
+    const send = taskSender("v1/voices");
+    return dialog(t("voice.title"), make("div", {}, make("p", {}, t("voice.about")), field("voice-name", t("voice.name"), name), tick("voice-replace", t("voice.replace"), replace)), t("voice.do"), async (running) => {
+      const { voice } = await send({ name: name.value.trim(), replace: replace.checked, ...window }, sent, running);
+      if (signal.aborted) return;
+      props.voices = [...new Set([...props.voices, voice.name])].sort();
+      state.voice = voice.name;
+      picker.replaceWith(picker = kinds("voice"));
+      choose("voice");
+      announce(t("voice.saved", voice));
     });
-    return make("div", { class: "drop-box" }, input, zone);
   }
 
   /** The waveform of a recording with the window in it. */
@@ -119,11 +118,14 @@ export function referenceEditor(props, saved, files, signal, changed) {
       keepDrawn(canvas, () => drawPeaks(canvas, peaks, "--accent"), stop);
       move(state.start);
     }, () => { words.textContent = t("reference.unreadable"); });
-    return make("div", {}, box, field("window", t("reference.begins"), slider), words, listen);
+    const whole = PARTS[state.kind].every((each) => state.files[each]);
+    return make("div", {}, box, field("window", t("reference.begins"), slider), words,
+      make("div", { class: "buttons" }, listen, whole && button(t("voice.save"), saveVoice, { icon: "save", kind: "small" })));
   }
 
   show();
-  const box = make("div", {}, make("p", { class: "hint" }, t("reference.about")), choice(t("reference.title"), kinds, state.kind, choose), body);
+  let picker = kinds(state.kind);
+  const box = make("div", {}, make("p", { class: "hint" }, t("reference.about")), picker, body);
   box.value = () => ({
     stem: STEMS.includes(state.kind),
     body: state.kind === "voice" ? { voice: state.voice }

@@ -1,6 +1,7 @@
 // Lyrics as cards of sections, each with its length and how its words fit; or as plain text.
 
 import { announce, button, choice, iconButton, make } from "./dom.js";
+import { dragRows, handle } from "./drag.js";
 import { cardsOf, hasSections, textOf } from "./lyrics.js";
 import { known, t } from "./strings.js";
 import { decimal } from "./units.js";
@@ -54,29 +55,11 @@ export function lyricsEditor(text, limit, changed) {
         return found.forEach((facts, n) => insert(facts, at + n));
       },
     });
-    card.element.addEventListener("dragstart", (event) => {
-      event.dataTransfer.effectAllowed = "move";
-      event.dataTransfer.setData("text/plain", "");
-      dragged = card;
-      card.element.classList.add("dragged");
-    });
-    card.element.addEventListener("dragend", () => {
-      card.element.classList.remove("dragged");
-      card.element.draggable = false;
-      dragged = null;
-    });
-    card.element.addEventListener("dragover", (event) => {
-      if (!dragged || dragged === card) return;
-      event.preventDefault();
-      const box = card.element.getBoundingClientRect();
-      const lower = event.clientY > box.top + box.height / 2;
-      const from = cards.indexOf(dragged), to = cards.indexOf(card);
-      if ((from < to) === lower) place(dragged, to);
-    });
     return card;
   }
 
-  let dragged = null;
+  const indexOf = (row) => cards.findIndex((card) => card.element === row);
+  dragRows(list, (row, over) => place(cards[indexOf(row)], indexOf(over)));
 
   function place(card, to) {
     const focused = document.activeElement;
@@ -142,9 +125,8 @@ function sectionCard(facts, limit, on) {
   area.value = facts.lines;
   const up = iconButton("up", "", () => on.move(-1)), down = iconButton("down", "", () => on.move(1));
   const copy = iconButton("copy", "", on.copy), remove = iconButton("remove", "", on.remove);
-  const handle = make("span", { class: "handle", "aria-hidden": "true", onpointerdown: () => { element.draggable = true; }, onpointerup: () => { element.draggable = false; } }, dots());
   const element = make("li", { class: "section-card", "aria-labelledby": `${id}-title` }, title,
-    make("div", { class: "section-head" }, handle,
+    make("div", { class: "section-head" }, handle(),
       make("label", { class: "unseen", for: label.id }, t("section.label")), label,
       make("label", { class: "unseen", for: seconds.id }, t("section.seconds")), make("span", { class: "with-unit" }, seconds, make("span", { "aria-hidden": "true" }, t("seconds.unit"))),
       make("span", { class: "section-buttons" }, up, down, copy, remove)),
@@ -187,10 +169,6 @@ function sectionCard(facts, limit, on) {
       advice.textContent = found.advice;
     },
   };
-}
-
-function dots() {
-  return make("span", { class: "dots" });
 }
 
 /** The labels that every section may choose among. */

@@ -2,7 +2,9 @@
 
 import { actionsOf, isActive, statePill } from "./actions.js";
 import { ask, showConnection, songPath } from "./api.js";
-import { doing, iconButton, make } from "./dom.js";
+import { announce, button, doing, iconButton, make } from "./dom.js";
+import { dragRows, handle } from "./drag.js";
+import { importSong } from "./import.js";
 import { t } from "./strings.js";
 import { clock, moment, percent, duration } from "./units.js";
 
@@ -35,6 +37,16 @@ export async function songsScreen(main, props, signal) {
 
   const changed = () => load();
 
+  dragRows(queue, (row, over, below) => {
+    const first = queue.querySelector(".handle").closest("li"); // those above it are in work
+    queue.insertBefore(row, over.querySelector(".handle") ? (below ? over.nextSibling : over) : first);
+  }, (row, dropped) => doing(async () => {
+    const position = [...queue.querySelectorAll(".handle")].findIndex((each) => row.contains(each));
+    if (dropped) await ask("POST", songPath(row.dataset.song, "move"), { position });
+    if (dropped) announce(t("progress.queued", { n: position + 1 }));
+    await load();
+  })());
+
   function row(song) {
     const length = song.seconds == null ? "" : clock(song.seconds);
     const facts = [length, t("meta.seed", { seed: song.seed ?? "?" }), moment(song.created_at)].filter(Boolean).join(" · ");
@@ -51,7 +63,7 @@ export async function songsScreen(main, props, signal) {
     const name = song.title || song.id;
     const facts = song.progress ? [percent(song.progress.done), song.progress.eta_seconds == null ? t("progress.estimating") : t("progress.left", { time: duration(song.progress.eta_seconds) })].join(" · ")
       : song.queue ? t("progress.queued", { n: song.queue.position + 1 }) : t("progress.starting");
-    return [make("div", { class: "song-words" }, make("a", { class: "song-title", href: `#/song/${encodeURIComponent(song.id)}` }, name),
+    return [song.queue && queued > 1 && handle(), make("div", { class: "song-words" }, make("a", { class: "song-title", href: `#/song/${encodeURIComponent(song.id)}` }, name),
       make("p", { class: "meta" }, statePill(song), make("span", {}, facts)),
       song.progress && make("progress", { max: 1, value: song.progress.done, "aria-label": t("progress.of", { name }) })),
     make("div", { class: "buttons" },
@@ -60,10 +72,10 @@ export async function songsScreen(main, props, signal) {
       actionsOf(song, props, changed).slice(0, 1))];
   }
 
-  main.replaceChildren(make("div", { class: "songs" }, make("div", { class: "screen-head" }, make("h1", {}, t("songs.title")), choose), waiting, empty, rest));
+  main.replaceChildren(make("div", { class: "songs" }, make("div", { class: "screen-head" }, make("h1", {}, t("songs.title")), make("div", { class: "buttons" }, button(t("import"), () => importSong(props), { icon: "add" }), choose)), waiting, empty, rest));
   await load();
   const timer = setInterval(() => {
-    if (document.visibilityState === "visible") load().catch((error) => { if (error.name !== "AbortError") showConnection(false); });
+    if (document.visibilityState === "visible" && !queue.querySelector(".dragged")) load().catch((error) => { if (error.name !== "AbortError") showConnection(false); });
   }, AGAIN);
   signal.addEventListener("abort", () => clearInterval(timer), { once: true });
 }

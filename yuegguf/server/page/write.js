@@ -1,6 +1,6 @@
 // The screen Write: tags, lyrics, reference, options, and one button.
 
-import { ask, songPath } from "./api.js";
+import { ask, newKey, songPath } from "./api.js";
 import { announce, button, card, doing, go, make, say } from "./dom.js";
 import { optionsEditor } from "./options.js";
 import { referenceEditor } from "./reference.js";
@@ -8,6 +8,7 @@ import { labelList, lyricsEditor } from "./sections.js";
 import { loadDraft, loadFiles, onOtherDraft, saveDraft } from "./store.js";
 import { t } from "./strings.js";
 import { splitTags, tagPicker } from "./tags.js";
+import { formOf } from "./tasks.js";
 import { duration, size } from "./units.js";
 
 const PAUSE = 500; // milliseconds without a change after which the song is checked
@@ -84,13 +85,7 @@ export async function writeScreen(main, props, signal) {
     draft.key ??= newKey(); // kept, so that a lost answer and a second click never make a second song
     saveDraft(draft);
     const { files: recordings } = reference.value();
-    let sent = body();
-    if (Object.keys(recordings).length) {
-      const form = new FormData();
-      form.append("request", JSON.stringify(sent));
-      for (const [part, file] of Object.entries(recordings)) form.append(part, file);
-      sent = form;
-    }
+    const sent = Object.keys(recordings).length ? formOf(body(), recordings) : body();
     const song = await ask("POST", "v1/songs", sent, { "Idempotency-Key": draft.key });
     draft.key = null;
     saveDraft(draft);
@@ -122,10 +117,6 @@ export async function writeScreen(main, props, signal) {
   }, signal);
   signal.addEventListener("abort", () => { clearTimeout(timer); checking?.abort(); }, { once: true });
   await check();
-}
-
-function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Models that can be asked for: those of stage 1 that are installed, and the server's own choice. */
