@@ -39,6 +39,7 @@ from yuegguf.request.song_request import SongRequest
 LENGTHS = (30, 60, 120, 300)
 SECTION = 30
 PHASES = ("draft", "refine", "master")
+DEFAULT_OPTIONS = ComputeOptions()
 
 
 def request(seconds: int) -> SongRequest:
@@ -68,26 +69,35 @@ def generated_song(seconds: int) -> dict[str, Any]:
     return found
 
 
-def planned(models: Models, seconds: int) -> tuple[Plan, list[int]]:
+def planned(
+    models: Models, seconds: int, options: ComputeOptions = DEFAULT_OPTIONS
+) -> tuple[Plan, list[int]]:
     """The plan of a song, and the frames of its sections."""
-    song, options = prepare(request(seconds)), ComputeOptions()
+    song = prepare(request(seconds))
     facts = preflight.read_models(models).facts
     return plan.make_plan(song, facts, options, engines.find_devices(options)), list(song.caps)
 
 
-def timed(models: Models) -> tuple[StepCost, StepCost]:
-    """Steps of both stages as the longest song would hold them."""
-    made, _ = planned(models, LENGTHS[-1])
-    parts = engines.engine_factory(models, made, ComputeOptions(), threading.Event())
+def timed(
+    models: Models, options: ComputeOptions = DEFAULT_OPTIONS, budget: float = 10.0, far: int = 2048
+) -> tuple[StepCost, StepCost]:
+    """Steps of both stages as the longest song would hold them, `budget` seconds each."""
+    made, _ = planned(models, LENGTHS[-1], options)
+    parts = engines.engine_factory(models, made, options, threading.Event())
     with closing(parts.stage1(made.stage1_rows, made.n_ctx)) as engine:
-        first = measure(engine, 10.0, 2048)
+        first = measure(engine, budget, far)
     with closing(parts.stage2(made.stage2_rows)) as engine:
-        return first, measure(engine, 10.0, 2048)
+        return first, measure(engine, budget, far)
 
 
-def summed(models: Models, costs: tuple[StepCost, StepCost], seconds: int) -> dict[str, Any]:
+def summed(
+    models: Models,
+    costs: tuple[StepCost, StepCost],
+    seconds: int,
+    options: ComputeOptions = DEFAULT_OPTIONS,
+) -> dict[str, Any]:
     """Seconds of both stages of a song, and the plan's bytes."""
-    made, frames = planned(models, seconds)
+    made, frames = planned(models, seconds, options)
     prompts = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(frames) - 1)]
     lengths = sorted(plan.chunk_frames(prepare(request(seconds))), reverse=True)
     draft = draft_seconds(costs[0], prompts, frames, True, made.n_ctx, HEADER_IDS)
@@ -95,14 +105,17 @@ def summed(models: Models, costs: tuple[StepCost, StepCost], seconds: int) -> di
     return {"draft": draft, "refine": refine, "peak": made.memory, "rows": made.stage2_rows}
 
 
-def random_models(folder: Path, kind: str, layers: int | None = None) -> Models:
-    """Both stages at the real shapes, or at the real widths with fewer layers, with nano's codec."""
+def random_models(folder: Path, kind: str, layers: int | None = None, stage2: str = "") -> Models:
+    """Both stages at the real shapes, or at the real widths with fewer layers, with nano's codec.
+
+    `stage2` is stage 2's number type; empty means `kind`.
+    """
     paths = {}
-    for role in ("stage1", "stage2"):
+    for role, own in (("stage1", kind), ("stage2", stage2 or kind)):
         shape = replace(SHAPES[role], layers=layers or SHAPES[role].layers)
-        paths[role] = folder / f"{role}-{kind}{f'-{layers}' if layers else ''}.gguf"
+        paths[role] = folder / f"{role}-{own}{f'-{layers}' if layers else ''}.gguf"
         if not paths[role].exists():
-            write_synthetic(paths[role], role, kind, config=shape)
+            write_synthetic(paths[role], role, own, config=shape)
     return replace(nano_models(), name=f"{layers} layers" if layers else "real shapes", **paths)
 
 

@@ -1,7 +1,7 @@
 """Time that a plan estimates for a song against the time it takes, phase by phase.
 
     python -m benchmarks.plan_time [--folder DIR] [--type Q4_0] [--layers 8] [--seconds 4] [--sections 1]
-        [--snapshot-every 60]
+        [--snapshot-every 60] [--stage2-type Q8_0] [--kv-type q8_0] [--max-memory GiB]
 
 Without DIR the bundled nano generates; with it random models of the real shapes (or of fewer layers), kept
 there, with nano's codec. The disk is what the song's folder held at most, looked at a hundred times a second.
@@ -51,11 +51,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of a section")
     parser.add_argument("--sections", type=int, default=1)
     parser.add_argument("--snapshot-every", type=float, default=60.0, help="seconds of the draft")
+    parser.add_argument("--stage2-type", default="", help="of stage 2, if not that of stage 1")
+    parser.add_argument("--kv-type")
+    parser.add_argument("--max-memory", type=float, help="GiB")
     options = parser.parse_args()
     models = nano_models()
-    compute = ComputeOptions(snapshot_seconds=options.snapshot_every)
+    limit = round(options.max_memory * 2**30) if options.max_memory else None
+    compute = ComputeOptions(
+        kv_type=options.kv_type, max_memory=limit, snapshot_seconds=options.snapshot_every
+    )
     if options.folder:
-        models = random_models(options.folder, options.type, options.layers)
+        models = random_models(options.folder, options.type, options.layers, options.stage2_type)
         preflight.open_tokenizer = engines.open_tokenizer = lambda *_: Letters()  # type: ignore[assignment,return-value]
     lyrics = "[verse]\nla la la la\n\n" * options.sections
     sampling = Sampling(min_new_tokens=round(100 * options.seconds))

@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -33,20 +34,21 @@ def step(engine: LlamaEngine, rows: int, length: int) -> float:
     return passed
 
 
-def measure(engine: LlamaEngine, length: int) -> tuple[float, float]:
-    """Median seconds of a step of one take and of all, at a place."""
+def measure(
+    engine: LlamaEngine, length: int, counts: Sequence[int], rounds: int = ROUNDS, steps: int = STEPS
+) -> list[float]:
+    """Median seconds of a step of each number of sequences, at a place; every round takes `steps` of each."""
     for row in range(engine.n_rows):
         engine.forget(row, 0)
     for start in range(0, length, BLOCK):
         engine.decode([SequenceInput(0, list(range(10, 10 + min(BLOCK, length - start))))])
     for row in range(1, engine.n_rows):
         engine.copy(0, row)
-    alone: list[float] = []
-    together: list[float] = []
-    for _ in range(ROUNDS):
-        alone += [step(engine, 2, length) for _ in range(STEPS)]
-        together += [step(engine, engine.n_rows, length) for _ in range(STEPS)]
-    return statistics.median(alone), statistics.median(together)
+    passed: dict[int, list[float]] = {rows: [] for rows in counts}
+    for _ in range(rounds):
+        for rows in counts:
+            passed[rows] += [step(engine, rows, length) for _ in range(steps)]
+    return [statistics.median(passed[rows]) for rows in counts]
 
 
 def main() -> None:
@@ -65,7 +67,7 @@ def main() -> None:
             print(f"{cpu_name()}, {physical_cores()} threads, {options.type}")
             print(f"| ids a row | one take | {options.takes} takes | ratio |\n|---|---|---|---|")
             for length in PLACES:
-                one, all_ = measure(engine, length)
+                one, all_ = measure(engine, length, (2, engine.n_rows))
                 print(
                     f"| {length} | {1e3 * one:.0f} ms | {1e3 * all_:.0f} ms | {all_ / one:.2f} |", flush=True
                 )

@@ -16,7 +16,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.growth import planned, random_models, request
+from benchmarks.growth import DEFAULT_OPTIONS, planned, random_models, request
 from benchmarks.throughput import numbers
 from yuegguf.measure.bench import FIRST_PROMPT_IDS, HEADER_IDS, LATER_PROMPT_IDS
 from yuegguf.models.resolve import Models
@@ -31,36 +31,42 @@ from yuegguf.request.prepared import prepare
 
 FAR = 1024
 """Ids in the sequences at the later place where steps are timed."""
-OPTIONS = ComputeOptions()
 
 
 class Steps:
     """Timed steps of both stages of one model family."""
 
-    def __init__(self, models: Models, seconds: int, budget: float) -> None:
-        self.models, self.budget = models, budget
-        made, self.frames = planned(models, seconds)
+    def __init__(
+        self,
+        models: Models,
+        seconds: int,
+        budget: float,
+        options: ComputeOptions = DEFAULT_OPTIONS,
+        far: int = FAR,
+    ) -> None:
+        self.models, self.budget, self.options, self.far = models, budget, options, far
+        made, self.frames = planned(models, seconds, options)
         self.plan: Plan = made
         self.lengths = plan.chunk_frames(prepare(request(seconds)))
-        self.parts = engines.engine_factory(models, made, OPTIONS, threading.Event())
+        self.parts = engines.engine_factory(models, made, options, threading.Event())
 
     def draft(self, songs: int) -> float:
         """Seconds of stage 1 of so many songs together; each reads its own prompt."""
         prompts = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(self.frames) - 1)]
-        with closing(self.parts.stage1(2 * songs, FAR + 256)) as engine:
-            cost = measure(engine, self.budget, FAR)
+        with closing(self.parts.stage1(2 * songs, self.far + 256)) as engine:
+            cost = measure(engine, self.budget, self.far)
         shared = draft_seconds(cost, prompts, self.frames, True, self.plan.n_ctx, HEADER_IDS, songs)
         return shared + (songs - 1) * FIRST_PROMPT_IDS * cost.prompt
 
     def refine(self, songs: int) -> tuple[float, int]:
         """Seconds of stage 2 of so many songs together, and its rows."""
         lengths = sorted(self.lengths * songs, reverse=True)
-        facts, devices = preflight.read_models(self.models).facts, engines.find_devices(OPTIONS)
+        facts, devices = preflight.read_models(self.models).facts, engines.find_devices(self.options)
         rows = self.plan.stage2_rows
         if songs > 1:
-            rows = rows_for_songs(self.plan, lengths, facts.stage2, OPTIONS, devices)
+            rows = rows_for_songs(self.plan, lengths, facts.stage2, self.options, devices)
         with closing(self.parts.stage2(rows)) as engine:
-            cost = measure(engine, self.budget, FAR)
+            cost = measure(engine, self.budget, self.far)
         return refine_seconds(cost, lengths, rows), rows
 
 

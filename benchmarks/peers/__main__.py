@@ -63,10 +63,12 @@ class Setting:
     folder: Path
     device: str
     loops: tuple[str, ...]
+    budget: float = 10.0
+    """About the seconds of one timing of llama.cpp."""
 
     def llama(self, role: StageRole, rows: int, ids: int, *, plain: bool = False) -> StepCost:
         """Steps of llama.cpp on a random model: as we use it, or by its defaults on the whole vocabulary."""
-        path = self.folder / f"{role}-{self.kind}-{'whole' if plain else 'trimmed'}.gguf"
+        path = self.folder / f"{role}-{self.kind}{'-whole' if plain else ''}.gguf"
         if not path.exists():
             write_synthetic(path, role, self.kind, config=self.config, trim=not plain)
         on_gpu = self.device != "cpu"
@@ -79,7 +81,7 @@ class Setting:
             gpu_layers=ALL if on_gpu else 0,
         )
         with closing(LlamaEngine(path, options)) as engine:
-            return measure(engine, 10.0, self.far)
+            return measure(engine, self.budget, self.far)
 
     def compare(self, mine: Callable[[], float], others: dict[str, Callable[[], float]]) -> dict[str, float]:
         """Seconds by loop; ours before and after the others."""

@@ -14,9 +14,10 @@ NOISE = 1 << 20
 """Random values that are repeated in all weights: drawing six billion takes minutes."""
 
 
-def random_model(config: LlamaConfig, dtype: torch.dtype, device: str = "cpu") -> LlamaForCausalLM:
-    """A model of that shape, filled with noise in the size of trained weights."""
-    theirs = TheirConfig(
+def their_config(config: LlamaConfig) -> TheirConfig:
+    """That shape as transformers names it."""
+    return TheirConfig(
+        architectures=["LlamaForCausalLM"],
         vocab_size=config.vocab,
         hidden_size=config.hidden,
         intermediate_size=config.ffn,
@@ -30,6 +31,11 @@ def random_model(config: LlamaConfig, dtype: torch.dtype, device: str = "cpu") -
         pad_token_id=2,
         attn_implementation="sdpa",
     )
+
+
+def random_model(config: LlamaConfig, dtype: torch.dtype, device: str = "cpu") -> LlamaForCausalLM:
+    """A model of that shape, filled with noise in the size of trained weights."""
+    theirs = their_config(config)
     with torch.device("meta"):
         model = LlamaForCausalLM(theirs).to(dtype)
     model = model.to_empty(device=device).eval()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from yuegguf_onnx_codec.export import METADATA_KEY, export_codec, find_checkpoints
 
@@ -303,6 +304,22 @@ def test_inverse_stft_inverts_a_windowed_transform() -> None:
     np.testing.assert_allclose(inverse_stft(real, imag, n_fft), wave, rtol=0, atol=1e-5)
     imag[:, [0, -1]] = 123.0  # the first and last bin have no imaginary part
     np.testing.assert_allclose(inverse_stft(real, imag, n_fft), wave, rtol=0, atol=1e-5)
+
+
+def test_graphs_go_to_the_named_execution_providers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    real = ort.InferenceSession
+
+    def opened(path: Path, options: ort.SessionOptions, providers: list[str]) -> ort.InferenceSession:
+        seen.append(providers)
+        return real(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(ort, "InferenceSession", opened)
+    asked = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    for codec in (OrtCodec.open(folder), OrtCodec.open(folder, providers=asked)):
+        codec.decode(some_codes(2))
+        codec.close()
+    assert seen == [["CPUExecutionProvider"], list(asked)]
 
 
 def test_build_info_names_version_and_providers() -> None:

@@ -290,14 +290,23 @@ def test_the_bundled_family_takes_up_a_reference_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("free", "stage1"),
-    [(64.0, "Q8_0"), (7.5, "Q8_0"), (7.4, "Q6_K"), (6.0, "Q5_K_M"), (5.0, "Q4_K_M"), (0.0, "Q4_K_M")],
+    [
+        (64.0, "Q8_0"),
+        (7.5, "Q8_0"),
+        (7.4, "Q6_K"),
+        (6.0, "Q5_K_M"),
+        (5.0, "Q4_K_M"),
+        (4.4, "Q4_K_M"),
+        (4.2, "Q3_K_M"),
+        (0.0, "Q3_K_M"),
+    ],
 )
 def test_the_type_that_is_taken_follows_the_memory(free: float, stage1: str) -> None:
     assert registry.default_quant("stage1", int(free * 2**30)) == stage1
     assert registry.default_quant("stage2", int(free * 2**30)) == "Q8_0"
 
 
-def test_where_memory_is_unknown_the_smallest_recommended_type_is_taken() -> None:
+def test_where_memory_is_unknown_some_is_assumed() -> None:
     assert registry.default_quant("stage1", None) == "Q4_K_M"
 
 

@@ -162,20 +162,41 @@ def test_memory_is_the_larger_of_the_two_stages() -> None:
 def test_too_little_memory_is_refused_with_both_numbers() -> None:
     tiny = replace(BIG1, bytes=0, kv_width=1, heads=1)
     told = {
-        "stage 1 needs about 8.4 GiB and 4.0 GiB may be used; a model file of at most 3.6 GiB would fit": (
+        "stage 1 needs about 8.4 GiB and 4.0 GiB may be used; "
+        "a model file of at most 3.3 GiB with --kv-type q4_0 would fit": (
             (request(), BIG1, BIG2, ComputeOptions(), 4, 4 * GIB),
         ),
-        "stage 1 needs about 8.4 GiB and --max-memory allows 8.0 GiB; --ctx 13312 would fit": (
+        "stage 1 needs about 8.4 GiB and 4.0 GiB may be used; "
+        "a model file of at most 3.6 GiB with --ctx 2048 would fit": (
+            (request(), BIG1, BIG2, ComputeOptions(flash_attention=False), 4, 4 * GIB),
+        ),
+        "stage 1 needs about 8.4 GiB and --max-memory allows 8.0 GiB; --kv-type q8_0 would fit": (
             (request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB), 4, 64 * GIB),
         ),
-        "stage 2 needs about 2.9 GiB and 2.8 GiB may be used; a model file of at most 1.9 GiB would fit": (
+        "stage 1 needs about 8.4 GiB and 7.0 GiB may be used; --kv-type q4_0 would fit": (
+            (request(), BIG1, BIG2, ComputeOptions(), 4, 7 * GIB),
+        ),
+        "stage 1 needs about 8.4 GiB and 6.5 GiB may be used; --ctx 5376 --kv-type q8_0 would fit": (
+            (request(), BIG1, BIG2, ComputeOptions(), 4, int(6.5 * GIB)),
+        ),
+        "stage 1 needs about 6.7 GiB and 6.5 GiB may be used; --ctx 10240 would fit": (
+            (request(), BIG1, BIG2, ComputeOptions(kv_type="q4_0"), 4, int(6.5 * GIB)),
+        ),
+        "stage 1 needs about 8.4 GiB and --max-memory allows 8.0 GiB; --ctx 13312 would fit": (
+            (request(), BIG1, BIG2, ComputeOptions(max_memory=8 * GIB, flash_attention=False), 4, 64 * GIB),
+        ),
+        "stage 2 needs about 2.9 GiB and 2.8 GiB may be used; --kv-type q8_0 would fit": (
             (request(), tiny, BIG2, ComputeOptions(), 4, int(2.8 * GIB)),
+        ),
+        "stage 2 needs about 2.9 GiB and 2.2 GiB may be used; "
+        "a model file of at most 1.9 GiB with --kv-type q4_0 would fit": (
+            (request(), tiny, BIG2, ComputeOptions(), 4, int(2.2 * GIB)),
         ),
         "stage 2 needs about 4.9 GiB and 4.0 GiB may be used; --stage2-batch 2 would fit": (
             (request(), tiny, BIG2, ComputeOptions(stage2_rows=4), 4, 4 * GIB),
         ),
-        "stage 2 needs about 2.9 GiB and 0.5 GiB may be used; a machine with more memory would fit": (
-            (request(), tiny, BIG2, ComputeOptions(), 4, GIB // 2),
+        "stage 2 needs about 2.9 GiB and 0.2 GiB may be used; a machine with more memory would fit": (
+            (request(), tiny, BIG2, ComputeOptions(), 4, GIB // 4),
         ),
     }
     for words, arguments in ((words, one) for words, all_of in told.items() for one in all_of):
@@ -230,9 +251,13 @@ def test_memory_is_checked_again_for_the_phases_that_are_left() -> None:
     made = plan_of(request(), BIG1, BIG2, ComputeOptions(stage2_rows=1), 4, None)
     for phase, enough in (("draft", 9 * GIB), ("refine", 4 * GIB), ("master", 1)):
         assert revised(made, request(), BIG1, BIG2, ComputeOptions(), enough, phase) == made
-    for phase, little in (("draft", 8 * GIB), ("refine", 2 * GIB)):
-        with pytest.raises(NotEnoughMemory):
+    for phase, little, hint in (
+        ("draft", 8 * GIB, "a model file of at most 5.6 GiB would fit"),  # no other context or caches
+        ("refine", 2 * GIB, "a model file of at most 1.1 GiB would fit"),
+    ):
+        with pytest.raises(NotEnoughMemory) as caught:
             revised(made, request(), BIG1, BIG2, ComputeOptions(), little, phase)
+        assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize(
@@ -333,5 +358,5 @@ def test_layers_that_are_requested_are_taken_or_refused() -> None:
 
 def test_a_gpu_without_memory_of_its_own_takes_the_machines() -> None:
     gpu = {"gpu": True, "gpu_memory": 16 * GIB, "shared_memory": True}
-    with pytest.raises(NotEnoughMemory, match=r"8\.0 GiB may be used; --ctx"):
+    with pytest.raises(NotEnoughMemory, match=r"8\.0 GiB may be used; --kv-type q8_0"):
         plan_of(request(), LAYERED1, LAYERED2, ComputeOptions(gpu=True), 4, 8 * GIB, **gpu)

@@ -20,23 +20,38 @@ from yuegguf.codec.protocol import MIN_SAMPLES, SONG_HOP, Track
 from yuegguf.errors import CodecError, DamagedFile, ModelNotFound, RequestError
 from yuegguf.files.kinds import explain_absence
 
+CPU = ("CPUExecutionProvider",)
+"""The execution provider that every ONNX Runtime has."""
+
 
 class OrtCodec:
     """X-Codec and the two upsamplers; an AudioCodec."""
 
-    def __init__(self, files: dict[GraphRole, tuple[Path, GraphHeader]], threads: int | None) -> None:
+    def __init__(
+        self,
+        files: dict[GraphRole, tuple[Path, GraphHeader]],
+        threads: int | None,
+        providers: Sequence[str] = CPU,
+    ) -> None:
         self._files = files
         self._threads = threads
+        self._providers = list(providers)
         self._sessions: dict[GraphRole, Any] = {}
         self._closed = False
 
     @classmethod
     def open(
-        cls, folder: Path, threads: int | None = None, need: Sequence[GraphRole] = GRAPH_ROLES
+        cls,
+        folder: Path,
+        threads: int | None = None,
+        need: Sequence[GraphRole] = GRAPH_ROLES,
+        *,
+        providers: Sequence[str] = CPU,
     ) -> OrtCodec:
         """Open the codec in `folder`; loads no weights yet.
 
-        `threads` None leaves it to ONNX Runtime (one per core); `need` are the graphs to open. Raises
+        `threads` None leaves it to ONNX Runtime (one per core); `need` are the graphs to open; `providers`
+        are ONNX Runtime's devices, the first one that can compute a node does (see `build_info`). Raises
         ModelNotFound where one is missing, DamagedFile where one is damaged, of a newer format, or of
         another codec than the others.
         """
@@ -48,7 +63,7 @@ class OrtCodec:
                 raise explain_absence(path, missing)
             files[role] = path, read_graph_header(path, role)
         _check_same_codec(files)
-        return cls(files, threads)
+        return cls(files, threads, providers)
 
     @property
     def fingerprint(self) -> str:
@@ -122,7 +137,7 @@ class OrtCodec:
             raise CodecError("the codec is closed")
         self._header(role)
         if role not in self._sessions:
-            self._sessions[role] = _session(self._files[role][0], self._threads)
+            self._sessions[role] = _session(self._files[role][0], self._threads, self._providers)
         try:
             results: list[NDArray[Any]] = self._sessions[role].run(outputs, feeds, _run_options())
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
@@ -172,7 +187,7 @@ def _check_same_codec(files: dict[GraphRole, tuple[Path, GraphHeader]]) -> None:
         raise DamagedFile(f"{path} and {first[0].name} are of different codecs: {what}", "export them again")
 
 
-def _session(path: Path, threads: int | None) -> Any:
+def _session(path: Path, threads: int | None, providers: list[str]) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised; nothing is written to the terminal
     options.intra_op_num_threads = threads or 0
@@ -181,7 +196,7 @@ def _session(path: Path, threads: int | None) -> Any:
     options.enable_mem_pattern = False  # would keep one allocation plan per length
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads sleep
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         raise DamagedFile(f"{path} cannot be loaded: {_first_line(error)}", "export it again") from error
 

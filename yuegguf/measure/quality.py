@@ -132,9 +132,13 @@ def codes_passages(codes: NDArray[np.int16], model: Path, seconds: float) -> lis
 
 
 def compare_models(
-    first: Path, second: Path, passages: Sequence[Passage], threads: int | None = None
+    first: Path,
+    second: Path,
+    passages: Sequence[Passage],
+    threads: int | None = None,
+    kv_type: str = "f16",
 ) -> dict[int, Agreement]:
-    """Codebook → agreement of two files on the same passages.
+    """Codebook → agreement of two files on the same passages; `kv_type` is that of the second's caches.
 
     Raises RequestError when their vocabularies differ or there is no prediction, and what opening raises.
     """
@@ -142,7 +146,7 @@ def compare_models(
     if not predictions:
         raise RequestError("the song holds no code that this stage predicts", "pass a longer one")
     pieces, first_scores = _read_model(first, passages, threads)
-    _, second_scores = _read_model(second, passages, threads, pieces)
+    _, second_scores = _read_model(second, passages, threads, kv_type, pieces)
     found: dict[int, list[tuple[float, bool, float, float]]] = {}
     for p, q, prediction in zip(first_scores, second_scores, predictions, strict=True):
         divergence = float(np.sum(np.exp(p, dtype=np.float64) * (p - q)))
@@ -157,11 +161,15 @@ def compare_models(
 
 
 def _read_model(
-    path: Path, passages: Sequence[Passage], threads: int | None, pieces: Sequence[str] | None = None
+    path: Path,
+    passages: Sequence[Passage],
+    threads: int | None,
+    kv_type: str = "f16",
+    pieces: Sequence[str] | None = None,
 ) -> tuple[Sequence[str], list[NDArray[np.float32]]]:
     """A file's pieces and its log-probabilities of every prediction; refuses pieces other than `pieces`."""
     longest = max(len(passage.ids) for passage in passages)
-    with closing(open_scoring_engine(read_model(path), longest, 1, threads)) as engine:
+    with closing(open_scoring_engine(read_model(path), longest, 1, threads, kv_type)) as engine:
         if pieces is not None and engine.pieces != pieces:
             raise RequestError(
                 f"{path.name} and the file before it have other vocabularies",

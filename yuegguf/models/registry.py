@@ -20,10 +20,12 @@ from yuegguf.files.typed_json import as_typed
 from yuegguf.lm.gguf_parts import first_part, model_stem
 
 Role = Literal["stage1", "stage2", "codec", "upsampler"]
-PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "BF16", "F16", "F32")
+PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "BF16", "F16", "F32")
 """Quantisations by preference when several are installed: the largest that is still small."""
 
 
+ASSUMED_MEMORY = 5 * 2**30
+"""Bytes of free memory that a default type is chosen for where they are unknown."""
 NANO = "nano"
 """Name of the bundled family, which is not in models.toml."""
 CODEC_FILES = ("encoder", "vocal_upsampler", "instrumental_upsampler", "decoder")
@@ -116,13 +118,9 @@ def catalogue() -> Catalogue:
 
 
 def default_quant(role: Literal["stage1", "stage2"], free: int | None) -> str:
-    """Default quantisation of a language model by the bytes of free memory.
-
-    None = unknown: the smallest recommended one.
-    """
-    rows = catalogue().default
-    fits = [row for row in rows if free is not None and free >= row.memory * 2**30]
-    row = (fits or rows[-1:])[0]
+    """Default quantisation of a language model by the bytes of free memory; None = ASSUMED_MEMORY."""
+    room = ASSUMED_MEMORY if free is None else free
+    row = next(row for row in catalogue().default if room >= row.memory * 2**30)
     return row.stage1 if role == "stage1" else row.stage2
 
 

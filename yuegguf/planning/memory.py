@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from yuegguf.errors import NotEnoughMemory
 from yuegguf.lm.header import ModelFacts
@@ -13,14 +14,13 @@ GIB, MIB = 2**30, 2**20
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """A stage's model, its load options, and the command-line option that reduces its memory."""
+    """A stage's model, its load options, and the command-line options that reduce its memory."""
 
     name: str
     model: ModelFacts
     load: LoadSpec
-    option: str
-    smaller: dict[int, LoadSpec]
-    """Smaller value of the option → load options with it."""
+    smaller: Mapping[str, LoadSpec] = field(default_factory=dict)
+    """Command-line options → load options with them, those that cost the song least first."""
 
     def check(self, limit: int | None, gpu_limit: int | None, *, shared: bool, requested: bool) -> None:
         """Raise NotEnoughMemory, naming what would fit, above the limits in bytes; None = no limit.
@@ -40,19 +40,42 @@ class MemoryNeed:
             raise _too_much(f"{what} {size(gpu_limit)} may be used", self._fitting_layers(gpu_limit))
 
     def _fitting(self, limit: int, shared: bool) -> str:
-        """The option with its largest smaller value that fits, else the largest model file that would."""
-        needs = {value: load.own_bytes(self.model, shared) for value, load in self.smaller.items()}
-        fits = [value for value, needed in needs.items() if needed <= limit]
-        if fits:
-            return f"{self.option} {max(fits)}"
-        least = min(needs.values(), default=self.load.own_bytes(self.model, shared))
-        left = self.model.bytes - (least - limit)
-        return f"a model file of at most {size(left)}" if left > 0 else ""
+        """The first options that fit, else the largest model file that would with one of them."""
+        needs = {words: load.own_bytes(self.model, shared) for words, load in self.smaller.items()}
+        if fits := next((words for words, needed in needs.items() if needed <= limit), ""):
+            return fits
+        single = {words: needed for words, needed in needs.items() if words.count("--") == 1}
+        single = single or {"": self.load.own_bytes(self.model, shared)}
+        option = min(single, key=lambda words: single[words])
+        left = self.model.bytes - (single[option] - limit)
+        beside = f" with {option}" if option else ""
+        return f"a model file of at most {size(left)}{beside}" if left > 0 else ""
 
     def _fitting_layers(self, limit: int) -> str:
         counts = range(self.model.layers - 1, 0, -1)
         fits = (n for n in counts if replace(self.load, gpu_layers=n).gpu_bytes(self.model) <= limit)
         return f"--gpu-layers {next(fits, 0)}"
+
+
+def smaller_loads(
+    load: LoadSpec, fewer: Mapping[str, LoadSpec], kv_types: Sequence[str]
+) -> dict[str, LoadSpec]:
+    """Command-line options → load options: the load with caches of these types, then with fewer cells too.
+
+    `fewer` are options that leave less in the caches, the most first. Without `kv_types` they stand alone.
+    """
+
+    def named(kind: str) -> dict[str, LoadSpec]:
+        every = {"": load, **fewer}
+        return {
+            f"{words} --kv-type {kind}".strip(): replace(each, kv_type=kind, flash=True)
+            for words, each in every.items()
+        }
+
+    if not kv_types:
+        return dict(fewer)
+    both = {words: each for kind in kv_types for words, each in named(kind).items()}
+    return dict(sorted(both.items(), key=lambda item: item[0].count("--")))
 
 
 def size(number: int) -> str:

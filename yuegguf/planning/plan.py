@@ -22,7 +22,7 @@ from yuegguf.planning.compute_options import (
     check_threads,
 )
 from yuegguf.planning.cost import ALL, KV_BYTES, LoadSpec
-from yuegguf.planning.memory import MemoryNeed
+from yuegguf.planning.memory import MemoryNeed, smaller_loads
 from yuegguf.request.prepared import PreparedSong
 from yuegguf.request.ranges import check_integer
 from yuegguf.stages.stage2 import CHUNK_IDS, best_rows, chunk_grid, cpu_step_cost, gpu_step_cost
@@ -223,22 +223,29 @@ def _flash(options: ComputeOptions, kv_type: str, on_gpu: bool) -> bool:
 
 
 def checked(
-    plan: Plan, models: StageFacts, options: ComputeOptions, devices: Devices, phase: str = "draft"
+    plan: Plan, models: StageFacts, options: ComputeOptions, devices: Devices, phase: str | None = None
 ) -> Plan:
-    """The plan with its memory estimate.
+    """The plan with its memory estimate; `phase` is the one with which a song goes on, None = a new song.
 
-    Raises NotEnoughMemory when a phase from `phase` on needs more than `usable_memory`, or more of the
+    Raises NotEnoughMemory when a phase from there on needs more than `usable_memory`, or more of the
     GPU's than is free.
     """
     shared, phases = devices.shared_memory, LAYER_PHASES
     first, second = plan.stage1(), plan.stage2()
-    lengths = {n: replace(first, ids=n) for n in range(MIN_CONTEXT, first.ids, CONTEXT_STEP)}
-    rows = {n: replace(second, rows=n) for n in range(1, second.rows)}
+    rows = {f"--stage2-batch {n}": replace(second, rows=n) for n in range(second.rows - 1, 0, -1)}
+    contexts, caches = dict[str, LoadSpec](), list[str]()
+    if phase is None:  # the codes of a song that goes on depend on both
+        shorter = range(MIN_CONTEXT, first.ids, CONTEXT_STEP)
+        contexts = {f"--ctx {n}": replace(first, ids=n) for n in reversed(shorter)}
+        caches = [kind for kind in QUANTISED_KV_TYPES if KV_BYTES[kind] < KV_BYTES[plan.kv_type]]
+    if options.flash_attention is False:
+        caches = []
     needs = [
-        MemoryNeed("stage 1", models.stage1, first, "--ctx", lengths),
-        MemoryNeed("stage 2", models.stage2, second, "--stage2-batch", rows),
+        MemoryNeed("stage 1", models.stage1, first, smaller_loads(first, contexts, caches)),
+        MemoryNeed("stage 2", models.stage2, second, rows | smaller_loads(second, rows, caches)),
     ]
-    for need in needs[phases.index(phase) if phase in phases else len(needs) :]:
+    begun = 0 if phase is None else phases.index(phase) if phase in phases else len(needs)
+    for need in needs[begun:]:
         requested = options.max_memory is not None
         need.check(usable_memory(options, devices), devices.gpu_memory, shared=shared, requested=requested)
     memory = max(need.load.own_bytes(need.model, shared) for need in needs)

@@ -1,0 +1,1 @@
+"""One run of all measurements that a GPU allows, within a given time."""
