@@ -102,12 +102,8 @@ def test_stopped_songs_go_on_and_the_queue_is_ordered(browser: Any, server: Serv
         queue.locator(f'li:nth-child(2)[data-song="{third}"]').wait_for()
         assert queue.locator("li").evaluate_all(order) == [first, third, second]
         assert queue.locator("li").first.locator(".handle").count() == 0  # it is in work
-        for source, target, expected in (
-            (2, 1, [second, third]),
-            (1, 2, [third, second]),
-            (2, 0, [second, third]),
-        ):
-            rows = queue.locator("li")
+        rows, up, down = queue.locator("li"), [second, third], [third, second]
+        for source, target, expected in ((2, 1, up), (1, 2, down), (2, 0, up)):
             edge = 1 if target < source else rows.nth(target).bounding_box()["height"] - 1
             with page.expect_response("**/move"):
                 rows.nth(source).locator(".handle").drag_to(
@@ -116,6 +112,22 @@ def test_stopped_songs_go_on_and_the_queue_is_ordered(browser: Any, server: Serv
             page.reload()
             rows.nth(2).wait_for()
             assert rows.evaluate_all(order) == [first, *expected]
+
+        def behind_others(route: Any) -> None:
+            answer = route.fetch()
+            listed = answer.json()
+            for song in listed["data"]:
+                if song["queue"]:
+                    song["queue"]["position"] += 5
+            route.fulfill(response=answer, json=listed)
+
+        page.route("**/v1/songs?*", behind_others)
+        page.route("**/move", lambda route: route.fulfill(json={}))
+        page.get_by_text("Number 6 in the queue").wait_for()
+        with page.expect_request("**/move") as asked:
+            rows.nth(2).locator(".handle").drag_to(rows.nth(1), target_position={"x": 200, "y": 1})
+        assert asked.value.post_data_json == {"position": 5}
+        page.unroute_all(behavior="wait")
 
         page.goto(f"/#/song/{second}")
         page.locator(".song").get_by_role("button", name="Stop").click()

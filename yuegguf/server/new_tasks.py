@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from yuegguf.server.own_tasks import OwnTasks
 from yuegguf.server.requests import FormBody, TheService, accepted, client_path
 from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.shelf import Link
 from yuegguf.server.tasks import Task
 
 
@@ -23,7 +24,7 @@ TheTasks = Annotated[OwnTasks, Depends(_tasks)]
 
 
 def followed(
-    service: Service, tasks: OwnTasks, link: Any, task: str, last_event_id: str
+    service: Service, tasks: OwnTasks, link: Link, task: str, last_event_id: str
 ) -> StreamingResponse:
     """The answer with a task's server-sent events. Raises HttpProblem."""
     since, row = service.hub.newest(), tasks.row(task)
@@ -33,7 +34,7 @@ def followed(
 
 def new_task(
     service: Service,
-    link: Any,
+    link: Link,
     body: FormBody,
     idempotency: Idempotency,
     checked: Callable[[dict[str, Path]], Task],

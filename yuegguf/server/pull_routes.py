@@ -11,9 +11,11 @@ from yuegguf.models import inventory
 from yuegguf.models.install import wanted_models
 from yuegguf.planning import hardware
 from yuegguf.server.new_tasks import TheTasks, followed
+from yuegguf.server.own_tasks import OwnTasks
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.requests import JsonBody, Key, TheLink, TheService, accepted, body_of
 from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.shelf import Link
 from yuegguf.server.song_input import read_body
 from yuegguf.server.task_input import PullInput
 from yuegguf.server.tasks import Task, VerifyTask
@@ -55,7 +57,7 @@ def pull_one(
 
 
 def _pulled(
-    service: Service, tasks: Any, link: Any, asked: PullInput, idempotency: Idempotency
+    service: Service, tasks: OwnTasks, link: Link, asked: PullInput, idempotency: Idempotency
 ) -> JSONResponse:
     memory = hardware.available_memory()
     wanted_models(asked.names, asked.set, asked.quant, memory, from_gguf=asked.from_gguf)
@@ -123,7 +125,9 @@ def _idempotency(key: str | None, kind: str, body: bytes = b"", name: str = "") 
     return Idempotency.of(key, kind.encode(), name.encode(errors="replace"), body)
 
 
-def _created(service: Service, tasks: Any, link: Any, task: Task, idempotency: Idempotency) -> JSONResponse:
+def _created(
+    service: Service, tasks: OwnTasks, link: Link, task: Task, idempotency: Idempotency
+) -> JSONResponse:
     """The answer with a new task on models."""
     with service.creating:
         made = tasks.known(idempotency) or tasks.create(task, "models", idempotency)

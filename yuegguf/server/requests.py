@@ -149,7 +149,7 @@ class FormBody:
 
 Key = Annotated[str | None, Header(max_length=200, alias="Idempotency-Key")]
 TheService = Annotated[Service, Depends(_service)]
-TheLink = Annotated[Any, Depends(_link)]
+TheLink = Annotated[Link, Depends(_link)]
 JsonBody = Annotated[bytes, Depends(_json_body)]
 TheSongBody = Annotated[FormBody, form_body(*FILES)]
 

@@ -11,7 +11,7 @@ import { clock, moment, percent, duration } from "./units.js";
 const AGAIN = 3000, PAGE = 100;
 
 export async function songsScreen(main, props, signal) {
-  let limit = PAGE, filter = "all";
+  let limit = PAGE, filter = "all", places = []; // of the waiting songs that are listed, in the queue
   const queue = make("ul", { class: "song-list" }), list = make("ul", { class: "song-list" });
   const waiting = make("section", { class: "card", "aria-labelledby": "queue-title", hidden: true }, make("h2", { id: "queue-title" }, t("queue")), queue);
   const empty = make("div", { class: "card empty", hidden: true }, make("p", {}, t("songs.empty")), make("a", { class: "button primary", href: "#/write" }, t("songs.write")));
@@ -26,8 +26,8 @@ export async function songsScreen(main, props, signal) {
     showConnection(true);
     const active = found.data.filter(isActive).sort((a, b) => (a.queue?.position ?? -1) - (b.queue?.position ?? -1));
     const ended = found.data.filter((song) => !isActive(song));
-    const queued = active.filter((song) => song.queue).length;
-    keep(queue, active, (song) => queueRow(song, queued));
+    places = active.filter((song) => song.queue).map((song) => song.queue.position);
+    keep(queue, active, (song) => queueRow(song, places.length));
     keep(list, ended, (song) => row(song));
     waiting.hidden = !active.length;
     rest.hidden = !ended.length;
@@ -41,7 +41,7 @@ export async function songsScreen(main, props, signal) {
     const first = queue.querySelector(".handle").closest("li"); // those above it are in work
     queue.insertBefore(row, over.querySelector(".handle") ? (below ? over.nextSibling : over) : first);
   }, (row, dropped) => doing(async () => {
-    const position = [...queue.querySelectorAll(".handle")].findIndex((each) => row.contains(each));
+    const position = places[[...queue.querySelectorAll(".handle")].findIndex((each) => row.contains(each))];
     if (dropped) await ask("POST", songPath(row.dataset.song, "move"), { position });
     if (dropped) announce(t("progress.queued", { n: position + 1 }));
     await load();
