@@ -171,13 +171,6 @@ def test_a_missing_file_is_named(copied: Path, role: str) -> None:
         assert all(use().size for use in uses.values())
 
 
-def test_a_checkpoint_folder_that_is_not_there_or_not_whole(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match=r"there is no folder .*nowhere"):
-        find_checkpoints(tmp_path / "nowhere")
-    with pytest.raises(ModelNotFound, match="lacks final_ckpt"):
-        find_checkpoints(tmp_path)
-
-
 def test_a_truncated_file_is_damaged_at_every_offset(copied: Path) -> None:
     path = copied / "decoder.onnx"
     whole = path.read_bytes()

@@ -176,4 +176,6 @@ def test_checkpoints_are_found_in_every_layout(tmp_path: Path) -> None:
         with pytest.raises(ModelNotFound, match=r"lacks decoders/decoder_131000\.pth; "):
             find_checkpoints(folder)
     with pytest.raises(ModelNotFound, match=r"ckpt_.*131000.*151000"):
+        find_checkpoints(tmp_path)
+    with pytest.raises(ModelNotFound, match=r"there is no folder .*nowhere"):
         find_checkpoints(tmp_path / "nowhere")

@@ -152,12 +152,18 @@ def hold(folder: Path) -> None:
     time.sleep(60)
 
 
-@pytest.mark.parametrize(("read", "words"), [(end, "ended the process (-6)"), (hold, "never returned")])
+@pytest.mark.parametrize(
+    ("read", "seconds", "words"), [(end, 30, "ended the process (-6)"), (hold, 0.2, "never returned")]
+)
 def test_what_ends_or_holds_a_process_is_a_finding(
-    read: Callable[[Path], object], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    read: Callable[[Path], object],
+    seconds: float,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Code in C can do both, and no exception of ours reaches it."""
-    monkeypatch.setattr(fuzz_driver, "SECONDS", 0.2)
+    monkeypatch.setattr(fuzz_driver, "SECONDS", seconds)
     report = Report()
     in_children(reader(read), Place(tmp_path), 0, 0.01, report)
     assert words in report.findings[0][1].what

@@ -12,7 +12,7 @@ from yuegguf.song.kept_part import KeptPart, read_kept_part
 
 def install(way: str) -> Callable[[], None]:
     """Let this process write over song.json itself, forget what a song goes on from, or claim nothing."""
-    ways = {"write": ("replacing", _over), "unlocked": ("locked_folder", _unclaimed)}
+    ways = {"write": ("replacing", _over), "unlocked": ("locked_without_lease", _unclaimed)}
     if way == "forget":
         folder.SongFolder.load_kept_part = _any_base
     else:

@@ -118,7 +118,7 @@ def _models(output: Console, choice: ModelChoice, shape: str | None, kept: Path 
     if shape is None:
         yield resolve(choice)
         return
-    found = resolve(replace(choice, stage1=NANO, stage2=NANO))
+    found = resolve(replace(choice, stage1=NANO, stage2=NANO, quant=None))
     roles = SHAPES[shape]
     kind = (choice.quant or DEFAULT_TYPE).upper()
     with tempfile.TemporaryDirectory() as scratch:
