@@ -56,6 +56,7 @@ screenshots: $(VENV)/.installed-test
 # half an hour on an idle machine with 24 GiB: every table of benchmarks/README.md that needs no checkpoint
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.stage1_step
+	$(BIN)/python -m benchmarks.own_overhead
 	$(BIN)/python -m benchmarks.peers --far 1000
 	$(BIN)/python -m benchmarks.growth --folder bench-models --plot docs/growth.png
 	$(BIN)/python -m benchmarks.plan_memory --folder bench-models

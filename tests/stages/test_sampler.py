@@ -113,6 +113,39 @@ def test_temperature_zero_takes_the_first_of_the_best() -> None:
     assert sample_choice(np.array([0.0, 5.0, 5.0]), Sampling(temperature=0), 0.99) == 1
 
 
+def plainly(scores: np.ndarray, options: Sampling, random: float) -> int:
+    """A sample by the formulas alone, in the order in which transformers executes them."""
+    values = scores / options.temperature
+    lowest = np.sort(values)[-options.top_k] if 0 < options.top_k < len(values) else -np.inf
+    choices = np.flatnonzero((values >= lowest) & (values > -np.inf))
+    ranked = sorted(choices, key=lambda choice: (values[choice], -choice))
+    total = np.cumsum(probabilities(values[choices])[np.searchsorted(choices, ranked)])
+    kept = sorted([*np.array(ranked)[:-1][total[:-1] > 1.0 - options.top_p], ranked[-1]])
+    line = np.cumsum(probabilities(values[kept]))
+    return int(kept[min(np.searchsorted(line, random * line[-1], side="right"), len(kept) - 1)])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Sampling(),
+        Sampling(temperature=0.7, top_k=0),
+        Sampling(top_p=1.0),
+        Sampling(temperature=1.3, top_k=3, top_p=0.5),
+        Sampling(top_k=1),
+    ],
+)
+def test_the_quick_sample_is_the_plain_one_to_the_bit(options: Sampling) -> None:
+    """Ties and masked choices among the scores; random numbers on the very steps of the distribution."""
+    for seed in range(30):
+        chance = np.random.default_rng(seed)
+        scores = np.round(chance.normal(0, 3, 1025), seed % 3 + 1)
+        scores[chance.random(1025) < 0.3] = -np.inf
+        weights = probabilities(filtered_choices(scores, options)[1])
+        for random in (0.0, *np.cumsum(weights)[:5], *chance.random(5), 1 - 2**-53):
+            assert sample_choice(scores, options, float(random)) == plainly(scores, options, float(random))
+
+
 def test_a_masked_choice_is_never_drawn() -> None:
     scores = np.full(1025, -np.inf)
     scores[100:103] = 0.0

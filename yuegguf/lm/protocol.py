@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,8 @@ MAX_BATCH = 128
 take heads · context · batch · 4 bytes: 0.27 GiB here, 1.1 GiB at llama.cpp's own 512."""
 
 
-@dataclass(frozen=True)
-class SequenceInput:
-    """New ids of one sequence, which has a KV cache of its own."""
+class SequenceInput(NamedTuple):
+    """New ids of one sequence, which has a KV cache of its own; a tuple, since each code makes some."""
 
     seq: int
     """llama.cpp's sequence id, 0 … n_rows-1."""
@@ -82,7 +80,7 @@ def in_blocks(inputs: Sequence[SequenceInput], size: int) -> list[list[SequenceI
 
     The split depends on the numbers of ids alone, so the same calls give the same bits.
     """
-    if sum(len(each.ids) for each in inputs) <= size:
+    if sum([len(each.ids) for each in inputs]) <= size:
         return [list(inputs)]
     blocks, last = [], []
     for each in inputs:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from yuegguf.errors import DamagedFile, StorageError
-from yuegguf.files.atomic import flush_folder, read_limited, storage_errors, unshare
+from yuegguf.files.atomic import flush_folder, read_limited, storage_error, storage_errors, unshare
 from yuegguf.files.steady import check_steady
 from yuegguf.stages.stage1_task import END_OF_AUDIO
 
@@ -104,9 +104,11 @@ class TokenLog:
     def _write(self, entry: bytes) -> None:
         total = zlib.crc32(entry, self._sum)
         line = b"%s %08x\n" % (entry, total)
-        with storage_errors(self._path):
+        try:  # not `storage_errors`, which takes longer than the writing
             while line:  # a full disk may take only the first bytes
                 line = line[os.write(self._handle, line) :]
+        except OSError as error:
+            raise storage_error(self._path, error) from error
         self._sum = total
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()

@@ -118,11 +118,15 @@ class _Member(Generic[Result]):
     @property
     def reads_prompt(self) -> bool:
         """Whether the next input is part of a prompt."""
-        return len(self.blocks) > 1 or any(len(each.ids) > MAX_STEP_IDS for each in self.blocks[0])
+        if len(self.blocks) > 1:
+            return True
+        return max([len(each.ids) for each in self.blocks[0]]) > MAX_STEP_IDS
 
     def inputs(self) -> list[SequenceInput]:
         """The next inputs, with the engine's numbers."""
         first = self.place.first
+        if not first:
+            return self.blocks[0]
         return [SequenceInput(first + each.seq, each.ids, each.n_logits) for each in self.blocks[0]]
 
 
@@ -162,9 +166,11 @@ class StepBatch(Generic[Result]):
         Returns what has ended since the last call: songs → results, or the exceptions that ended them.
         Raises Interrupted when the engine was stopped in a prompt.
         """
-        active = [song for song, member in self._members.items() if not member.waits]
-        reading = [song for song in active if self._members[song].reads_prompt]
-        ready = [song for song in active if song not in reading]
+        reading: list[int] = []
+        ready: list[int] = []
+        for song, member in self._members.items():
+            if not member.waits:
+                (reading if member.reads_prompt else ready).append(song)
         if reading:
             self._share_prompt(reading[0])
             self._decode(reading[:1])
@@ -232,7 +238,7 @@ class StepBatch(Generic[Result]):
         if len(songs) > 1 or members[0].same_prompt:
             logits = logits.copy()  # what one song does next may free the engine's own array
         for song, member in zip(songs, members, strict=True):
-            count = sum(each.n_logits for each in member.blocks.popleft())
+            count = sum([each.n_logits for each in member.blocks.popleft()])
             member.started = True
             part, logits = logits[:count], logits[count:]
             if not member.blocks:

@@ -28,29 +28,29 @@ class NgramDrafter:
         """Context → count of each code that followed it."""
         self._best: dict[tuple[int, ...], tuple[int, int, int]] = {}
         """Context → its most frequent follower, that one's count, and the count of all."""
+        self._contexts: list[tuple[int, ...]] = []
+        """The last two codes of the track that comes next, then the last alone."""
 
     def update(self, code: int) -> None:
         """Count the next code of the song."""
-        for context in self._contexts():
+        for context in self._contexts:
             counts = self._followers.setdefault(context, {})
             counts[code] = counts.get(code, 0) + 1
             best, most, total = self._best.get(context, (code, 0, 0))
             if counts[code] > most:
                 best, most = code, counts[code]
             self._best[context] = best, most, total + 1
-        self._codes.append(code)
+        codes = self._codes
+        codes.append(code)
+        track = len(codes) % N_TRACKS
+        last = [(track, codes[-N_TRACKS])] if len(codes) >= N_TRACKS else []
+        last_two = [(track, codes[-N_TRACKS], codes[-2 * N_TRACKS])] if len(codes) >= 2 * N_TRACKS else []
+        self._contexts = [*last_two, *last]
 
     def predict(self) -> int | None:
         """The most likely next code, or None below the confidence."""
-        for context in self._contexts():
+        for context in self._contexts:
             if context in self._best:
                 best, most, total = self._best[context]
                 return best if most >= self._confidence * (total + 1) else None
         return None
-
-    def _contexts(self) -> list[tuple[int, ...]]:
-        """The last two codes of the track that comes next, then the last alone."""
-        codes, track = self._codes, len(self._codes) % N_TRACKS
-        last = [(track, codes[-N_TRACKS])] if len(codes) >= N_TRACKS else []
-        last_two = [(track, codes[-N_TRACKS], codes[-2 * N_TRACKS])] if len(codes) >= 2 * N_TRACKS else []
-        return [*last_two, *last]

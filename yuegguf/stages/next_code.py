@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,7 +50,7 @@ class CodeSampler:
         """Penalised scores [1025] of the choices. Raises EngineError for NaN or infinity."""
         sampling = self.task.sampling
         scores = step_scores(logits, sampling.guidance(section), self.vocab)
-        if not np.isfinite(scores).all():
+        if not isfinite(scores.dot(scores)):
             raise EngineError(
                 "the model's output is not a number", "its file may be damaged: convert it again"
             )

@@ -7,8 +7,10 @@ a strict mask by construction. Only guidance reads the whole vocabulary, for its
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate
 from math import log
 
 import numpy as np
@@ -40,7 +42,9 @@ def choice_logits(logits: NDArray[np.float32], eoa: int, codebook0: int) -> Scor
 def log_normaliser(logits: NDArray[np.float32]) -> float:
     """log Σ exp of logits [n_vocab]."""
     top = np.maximum.reduce(logits)
-    return float(top) + log(np.add.reduce(np.exp(logits - top), dtype=np.float64))
+    weights = logits - top
+    np.exp(weights, out=weights)
+    return float(top) + log(np.add.reduce(weights, dtype=np.float64))
 
 
 def guided_scores(
@@ -50,9 +54,13 @@ def guided_scores(
 
     w·(log p(c) − log p(u)) + log p(u), as `UnbatchedClassifierFreeGuidanceLogitsProcessor`.
     """
-    lc = choice_logits(cond, eoa, codebook0) - log_normaliser(cond)
-    lu = choice_logits(uncond, eoa, codebook0) - log_normaliser(uncond)
-    return scale * (lc - lu) + lu
+    scores, lu = choice_logits(cond, eoa, codebook0), choice_logits(uncond, eoa, codebook0)
+    scores -= log_normaliser(cond)
+    lu -= log_normaliser(uncond)
+    scores -= lu
+    scores *= scale
+    scores += lu
+    return scores
 
 
 def step_scores(logits: NDArray[np.float32], scale: float, vocab: Stage1Vocab) -> Scores:
@@ -87,26 +95,40 @@ def filtered_choices(scores: Scores, options: Sampling) -> tuple[NDArray[np.intp
 
     Keeps ties with the k-th best, the choice that crosses top_p, and always the best.
     """
-    values = scores / (options.temperature or 1.0)
+    choices, values, _ = _filtered(scores, options)
+    return choices, values
+
+
+def _filtered(scores: Scores, options: Sampling) -> tuple[NDArray[np.intp], Scores, Scores]:
+    """The result of `filtered_choices`, and the weight of each choice: its probability but for one factor."""
+    values = scores if options.temperature in (0.0, 1.0) else scores / options.temperature
     lowest = LOWEST_SCORE
     if options.top_k and len(values) > options.top_k:
-        lowest = max(lowest, np.partition(values, -options.top_k)[-options.top_k])
-    choices = np.flatnonzero(values >= lowest)
-    values = values[choices]
+        ranked, place = values.copy(), len(values) - options.top_k
+        ranked.partition(place)
+        lowest = max(lowest, ranked[place])
+    choices = (values >= lowest).nonzero()[0]
+    values = values.take(choices)
+    weights = _weights(values)
     if options.top_p < 1.0:
         # ascending; of equal scores the lower index is the better
         order = len(values) - 1 - values[::-1].argsort(kind="stable")
-        below = probabilities(values)[order].cumsum() <= 1.0 - options.top_p
-        below[-1] = False
-        remaining = order[~below]
+        total = (weights / np.add.reduce(weights)).take(order).cumsum()
+        dropped = int(total.searchsorted(1.0 - options.top_p, side="right"))
+        remaining = order[min(dropped, len(order) - 1) :]
         remaining.sort()
-        choices, values = choices[remaining], values[remaining]
-    return choices, values
+        choices, values, weights = choices.take(remaining), values.take(remaining), weights.take(remaining)
+    return choices, values, weights
+
+
+def _weights(scores: Scores) -> Scores:
+    """exp(scores), scaled so that the best has 1."""
+    return np.asarray(np.exp(scores - np.maximum.reduce(scores)))
 
 
 def probabilities(scores: Scores) -> Scores:
     """Softmax in float64."""
-    weights = np.exp(scores - np.maximum.reduce(scores))
+    weights = _weights(scores)
     return np.asarray(weights / np.add.reduce(weights))
 
 
@@ -130,7 +152,9 @@ def sample_choice(scores: Scores, options: Sampling, random: float) -> int:
     """One choice: the best at temperature 0, else by inverse CDF over the filtered choices."""
     if options.temperature == 0:
         return int(np.argmax(scores))
-    choices, values = filtered_choices(scores, options)
-    total = probabilities(values).cumsum()
-    place = int(total.searchsorted(random * total[-1], side="right"))
+    choices, _, weights = _filtered(scores, options)
+    if len(choices) == 1:
+        return int(choices[0])
+    total = [*accumulate((weights / np.add.reduce(weights)).tolist())]  # few: quicker than in numpy
+    place = bisect_right(total, random * total[-1])
     return int(choices[min(place, len(choices) - 1)])

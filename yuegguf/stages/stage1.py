@@ -80,6 +80,13 @@ def candidate_steps(each: CandidateTask, vocab: Stage1Vocab, place: Place) -> St
     return (yield from _Candidate(each, place, vocab).generate())
 
 
+def _section_notes(task: Stage1Task) -> list[str]:
+    """Note of the progress in each section."""
+    count = len(task.caps)
+    names = [f", {label}" for label in task.labels] or [""] * count
+    return [f"section {number} of {count}{name}" for number, name in enumerate(names, 1)]
+
+
 class _Candidate:
     """Decoding state of one candidate: its codes, and the number of ids in the caches of its sequences.
 
@@ -93,6 +100,7 @@ class _Candidate:
         self.n_ctx = each.task.n_ctx or place.engine.n_ctx
         place.fixed_pairs = each.task.forced is not None
         self.event = Event("draft", 0, sum(each.task.caps))
+        self.notes = _section_notes(each.task)
         self.n_fed = 0
         """Ids of the current context in the conditional sequence."""
         self.n_fed_uncond = 0
@@ -178,7 +186,8 @@ class _Candidate:
                 codes.append(code)
                 self.drafter.update(code)
                 in_context[1 + code] = True
-                pending = PendingIds(self._ids([code]), self._ids([code]))
+                ids = self._ids([code])
+                pending = PendingIds(ids, ids)
                 self._report(section, len(codes))
             if self._has_fault(section, codes, ended, len(replay)):
                 self._restart_section(section)
@@ -274,8 +283,10 @@ class _Candidate:
         """Whether the section has to be restarted; replayed codes passed when they were sampled."""
         task, count = self.task, len(codes)
         last = ended or count == 2 * task.caps[section]
+        if count % CHECK_EVERY and not last:
+            return False
         again = self.journal.attempt(section) < task.retries
-        due = last or (again and count % CHECK_EVERY == 0)
+        due = last or again
         fault = (
             task.fault_check(section, codes, last)
             if task.fault_check and due and count >= n_replayed
@@ -320,9 +331,6 @@ class _Candidate:
         return (logits[::2], logits[1::2]) if extra else (logits, None)
 
     def _report(self, section: int, count: int) -> None:
-        caps, labels = self.task.caps, self.task.labels
-        done = self.frames_done + count // 2
-        name = f", {labels[section]}" if labels else ""
-        note = f"section {section + 1} of {len(caps)}{name}"
-        self.event = Event("draft", done, self.frames_done + sum(caps[section:]), note, section=section + 1)
+        done, total = self.frames_done + count // 2, self.frames_done + sum(self.task.caps[section:])
+        self.event = Event("draft", done, total, self.notes[section], section=section + 1)
         self.progress(self.event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,8 +163,7 @@ def check_context(task: Stage1Task, n_ctx: int) -> None:
             )
 
 
-@dataclass(frozen=True)
-class PendingIds:
+class PendingIds(NamedTuple):
     """Ids to feed in the next step, for each of a candidate's two sequences."""
 
     cond: list[int]
