@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from helpers import new_song
 
+from yuegguf.cluster.cluster_song import ClusterSong
 from yuegguf.cluster.placement import COORDINATOR, can_spread, gpu_share, need_of
 from yuegguf.cluster.unit import Need, Node
+from yuegguf.errors import RequestError
 from yuegguf.lm.header import ModelFacts
+from yuegguf.models.resolve import nano_models
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.plan import Plan, StageFacts
 from yuegguf.planning.together import RENDER_BYTES
 
@@ -74,3 +80,9 @@ def test_units_are_spread_as_long_as_a_machine_is_left_with_room_for_a_part(
     exact = Node("exact", "", 2.0, need.memory, 0.0)
     roomy = [Node(name, "", 2.0, need.memory + COORDINATOR.memory, 0.0) for name in ("a", "b")]
     assert can_spread(need, [exact, *roomy], others) is spread
+
+
+def test_a_song_with_layers_on_an_rpc_server_is_for_one_machine(tmp_path: Path) -> None:
+    song = new_song(tmp_path, plan=replace(ON_GPU, rpc_server="box:5"))
+    with pytest.raises(RequestError, match="layers for one machine, not for a cluster; leave --device out"):
+        ClusterSong(song, nano_models(), ComputeOptions())
