@@ -52,7 +52,7 @@ class ClusterSong:
         self.plan: Plan = folder.record.plan
         if self.plan.rpc_server:
             raise RequestError(
-                "an RPC server holds layers for one machine, not for a cluster", "leave it out"
+                "an RPC server holds layers for one machine, not for a cluster", "leave --device out"
             )
         self.facts = stage_facts(models, bool(folder.early.preview_seconds))
         self.load = (models, compute, self.plan.threads, self.plan.kv_type, self.plan.flash_attention)
