@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ import pytest
 from fakes import PIECES, FakeEngine
 from helpers import QUICK, TWO_SECTIONS, cli
 
+from yuegguf.lm.gguf_model import read_model
+from yuegguf.lm.protocol import SequenceInput
 from yuegguf.lm.vocab import stage1_vocab, stage2_vocab
 from yuegguf.measure import quality
 from yuegguf.measure.quality import Agreement, Passage, Prediction
-from yuegguf.measure.scoring_engine import READ_BLOCK
+from yuegguf.measure.scoring_engine import READ_BLOCK, open_scoring_engine
 from yuegguf.models.resolve import nano_models
+from yuegguf.planning.cost import KV_BYTES
 from yuegguf.song.folder import SongFolder
 from yuegguf.stages import stage2
 from yuegguf.stages.prompt import Prompt
@@ -77,16 +81,31 @@ class Known(FakeEngine):
 
 
 def test_the_figures_are_those_of_their_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    engines = iter([Known(False), Known(True)])
+    engines, caches = iter([Known(False), Known(True)]), []
+
+    def opened(_model: object, _ids: int, _rows: int, _threads: int | None, kv_type: str) -> Known:
+        caches.append(kv_type)
+        return next(engines)
+
     monkeypatch.setattr(quality, "read_model", lambda _path: None)
-    monkeypatch.setattr(quality, "open_scoring_engine", lambda *_: next(engines))
+    monkeypatch.setattr(quality, "open_scoring_engine", opened)
     draws = [Prediction(place, np.array([5, 6, 7]), place % 3, 1) for place in range(99)]
-    found = quality.compare_models(Path("a"), Path("b"), [Passage(list(range(100)), draws)])
+    passages = [Passage(list(range(100)), draws)]
+    found = quality.compare_models(Path("a"), Path("b"), passages, kv_type="q8_0")
+    assert caches == ["f16", "q8_0"]  # those of the second file alone
     assert list(found) == [1]
     assert found[1].predictions == 99
     assert found[1].same_argmax == 0.0
     assert found[1].kl == pytest.approx(0.5 * np.log(2) - 0.25 * np.log(2))
     assert found[1].perplexity == pytest.approx(32 ** (1 / 3)) == found[1].perplexity_second
+
+
+@pytest.mark.parametrize("kv_type", sorted(KV_BYTES))
+def test_caches_of_every_type_can_be_read(kv_type: str) -> None:
+    """llama.cpp opens quantised ones with flash attention alone."""
+    with closing(open_scoring_engine(read_model(NANO.stage1), 64, 1, 1, kv_type)) as engine:
+        logits = engine.decode([SequenceInput(0, list(range(10, 40)), 2)])
+        assert np.isfinite(logits).all()
 
 
 def test_a_file_agrees_with_itself(capsys: pytest.CaptureFixture[str], song: Path) -> None:
@@ -103,7 +122,6 @@ def test_a_file_agrees_with_itself(capsys: pytest.CaptureFixture[str], song: Pat
 def test_reading_in_blocks_is_reading_step_by_step(song: Path) -> None:
     """Up to the last bits: other batches, other sums."""
     from yuegguf.lm.llama import EngineOptions, LlamaEngine
-    from yuegguf.lm.protocol import SequenceInput
 
     (passage,) = quality.song_passages(SongFolder.open(song), NANO.stage1, 1.0)
     engine = LlamaEngine(NANO.stage1, EngineOptions(len(passage.ids), 1, 1, outputs=READ_BLOCK))
