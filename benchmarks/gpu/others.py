@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.gpu.setting import Setting
-from benchmarks.gpu.work import STAGES, Table
+from benchmarks.gpu.setting import STAGES, Setting
+from benchmarks.gpu.table import Table
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers.models import their_config
 from yuegguf.lm.vocab import StageRole

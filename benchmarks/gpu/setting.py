@@ -20,6 +20,7 @@ from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.cost import ALL, LoadSpec
 from yuegguf.planning.plan import GPU_BATCH
 
+STAGES: tuple[StageRole, ...] = ("stage1", "stage2")
 PUBLISHED_CODEC = codec_weights.CodecSpec(
     acoustic=256,
     encoder_base=64,

@@ -6,14 +6,13 @@ import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
 
 import numpy as np
 
 from benchmarks import growth, takes_step
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.setting import STAGES, Setting
+from benchmarks.gpu.table import Table
 from benchmarks.throughput_real import Steps
 from yuegguf.codec.onnx import CPU, OrtCodec, build_info
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
@@ -30,21 +29,11 @@ SONGS = (60, 180, 300)
 """Seconds of the songs whose real-time factor is computed."""
 ROWS = (2, 4, 16, 64)
 """Numbers of sequences in a step."""
-STAGES: tuple[StageRole, ...] = ("stage1", "stage2")
 ENCODED_SECONDS = 10
 WAVE_FRAMES = 100
 """Frames whose waves on two devices are compared."""
 SECONDS_TOGETHER, TOGETHER = 60, 32
 """Seconds of each song of a batch, and their number."""
-
-
-@dataclass
-class Table:
-    """Columns, rows, and what is missing."""
-
-    columns: list[str]
-    rows: list[list[Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def write_models(setting: Setting) -> Table:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from .running import Link
 from .wanted import ExtendInputs, SongInputs
 
-SERVER_VARIABLE, KEY_VARIABLE = "YUEGGUF_SERVER", "YUEGGUF_SERVER_KEY"
-SONGS_VARIABLE = "YUEGGUF_COMFY_SONGS"
 DONE_FILES = ("mix.wav", "vocals.wav", "instrumental.wav")
 DRAFT_FILES = ("draft.wav", "draft-vocals.wav", "draft-instrumental.wav")
 
@@ -61,25 +57,3 @@ class Library(Protocol):
 
     def check(self, inputs: SongInputs) -> tuple[list[SectionReport], list[str]]:
         """Each section's words against its time, and warnings."""
-
-
-def library_at(server: str | None) -> Library:
-    """The library behind a server's URL; empty = $YUEGGUF_SERVER, else the one of this Python."""
-    url = (server or "").strip() or os.environ.get(SERVER_VARIABLE, "").strip()
-    if url:
-        from .server_library import ServerLibrary
-
-        return ServerLibrary.at(url, os.environ.get(KEY_VARIABLE, ""))
-    from .local_library import LocalLibrary
-
-    return LocalLibrary(songs_folder())
-
-
-def songs_folder() -> Path:
-    """The folder of songs of this Python: $YUEGGUF_COMFY_SONGS, else yuegguf/ in ComfyUI's output folder."""
-    chosen = os.environ.get(SONGS_VARIABLE, "")
-    if chosen:
-        return Path(chosen)
-    import folder_paths
-
-    return Path(folder_paths.get_output_directory()) / "yuegguf"

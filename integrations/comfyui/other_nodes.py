@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 
 from . import node_inputs as parts
 from .audio import recording_of
-from .library import library_at
+from .library_choice import library_at
 from .running import run_work
 from .wanted import VoiceInput
 

@@ -9,7 +9,8 @@ from comfy_api.v0_0_2 import io
 
 from . import node_inputs as parts
 from .audio import audio_of_wav, recording_of
-from .library import SongAudio, library_at
+from .library import SongAudio
+from .library_choice import library_at
 from .running import Work, run_work
 from .wanted import ExtendInputs, StemInput
 

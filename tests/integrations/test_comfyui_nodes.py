@@ -179,7 +179,7 @@ def test_an_error_is_the_sentence_of_the_program(pack: Pack) -> None:
 
 def test_faults_are_logged_on_both_runs(pack: Pack, caplog: pytest.LogCaptureFixture) -> None:
     fault = yuegguf.FinishedSection("verse", 0.0, 1.0, True, "is silent")
-    library = pack.library.library_at("")
+    library = pack.library_choice.library_at("")
     plain = pack.local_library.yuegguf.resume
     song = pack.run("YueSong", **NODE)[3]
     found = plain(library.songs / song)

@@ -20,7 +20,7 @@ HOME = {
     "yuegguf": {"local_library.py"},
     "comfy": {"running.py"},
     "comfy_api": {"__init__.py", "node_inputs.py", "other_nodes.py", "song_nodes.py"},
-    "folder_paths": {"library.py"},
+    "folder_paths": {"library_choice.py"},
 }
 """Packages of others → the files that may import them; the standard library is free."""
 FORBIDDEN = {"subprocess", "ctypes", "pip", "importlib", "pickle"}
