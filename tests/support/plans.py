@@ -10,6 +10,11 @@ from yuegguf.planning.plan import Plan, StageFacts, make_plan, revise_plan
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import SongRequest
 
+GIB = 2**30
+LAYERED1 = ModelFacts(6 * GIB, 2 * 32 * 4 * 128, 32, 16384, layers=32)
+"""Stage 1 with layers that a GPU can hold: YuE's 7B, 64 KiB an id at f16."""
+LAYERED2 = ModelFacts(2 * GIB, 2 * 16 * 32 * 128, 16, 8192, layers=16)
+
 
 def plan_of(
     request: SongRequest,
