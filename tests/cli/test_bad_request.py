@@ -172,7 +172,11 @@ def test_texts_that_cannot_be_generated(
             "segment-seconds 0.5 is out of range; use 1 to 150",
         ),
         (("--seed", "-1"), 5, "seed -1 is out of range; use 0 to 9223372036854775807"),
-        (("--device", "quantum"), 5, "there is no device 'quantum'; use auto, cpu, cuda, metal or vulkan"),
+        (
+            ("--device", "quantum"),
+            5,
+            "there is no device 'quantum'; use auto, cpu, cuda, metal, vulkan or rpc:HOST:PORT",
+        ),
         (
             ("--use-audio-prompt",),
             5,

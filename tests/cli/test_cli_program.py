@@ -85,11 +85,11 @@ def test_a_group_alone_prints_its_help(group: str, capsys: Capture) -> None:
     assert alone.out.startswith(f"Usage: yuegguf {group}".strip())
 
 
-SERVES = "serve"
-"""The command that does not end by itself; its tests are in tests/server."""
+SERVES = ("serve", "rpc-server")
+"""Commands that do not end by themselves; their tests are in tests/server and tests/lm."""
 
 
-@pytest.mark.parametrize("command", [name for name in commands() if name not in (*GROUPS, SERVES)])
+@pytest.mark.parametrize("command", [name for name in commands() if name not in (*GROUPS, *SERVES)])
 def test_every_command_alone_does_its_work_or_says_what_it_needs(
     command: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,12 +37,12 @@ def receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             state.headers.append({name.lower(): value for name, value in self.headers.items()})
+            state.bodies.put(json.loads(body))  # before the answer, after which a test may look
             self.send_response(state.statuses.pop(0) if state.statuses else 200)
             if state.location:
                 self.send_header("location", state.location)
             self.send_header("content-length", "0")
             self.end_headers()
-            state.bodies.put(json.loads(body))
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from yuegguf.errors import EngineError
-from yuegguf.lm import ggml
 
 RPC_WORD = "RPC"
 """Word of llama.cpp's messages about an RPC server."""
@@ -31,6 +30,8 @@ def set_handler(handler: Callable[[EngineError], object]) -> None:
 def install(folder: Path) -> None:
     """Pass the last message of the libraries in `folder` on to the handler, if there is one."""
     if _handler is not None:
+        from yuegguf.lm import ggml  # the program sets its handler before it loads numpy
+
         ggml.set_abort_handler(folder, _report)
 
 
