@@ -110,6 +110,7 @@ def random_models(folder: Path, kind: str, layers: int | None = None, stage2: st
 
     `stage2` is stage 2's number type; empty means `kind`.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for role, own in (("stage1", kind), ("stage2", stage2 or kind)):
         shape = replace(SHAPES[role], layers=layers or SHAPES[role].layers)
