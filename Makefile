@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/lean.cmake
+LEAN := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/cmake/llama.cmake
 WANTED := import tomllib; print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] \
 	if d.startswith("llama-cpp-python")))
 PORTABLE := .portable
 RPC := .rpc
 
+BUILD = $(BIN)/pip install --no-deps --no-cache-dir --no-binary llama-cpp-python
 # another build of the installed binding, which PYTHONPATH puts before it
-BUILD_BESIDE = $(BIN)/pip install --no-deps --no-cache-dir --no-binary llama-cpp-python
 SAME_BINDING = "$$($(BIN)/pip freeze | grep '^llama_cpp_python==')"
 
 .PHONY: demo serve test quick test-portable test-rpc lint docs screenshots bench nano-train nano-eval clean
@@ -84,24 +84,25 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@
 
-# the one build of llama.cpp, for every target; CMAKE_ARGS of your own come last, so they win
+# the one build of llama.cpp, for every target; CMAKE_ARGS of your own come last, so they win; pip's cache may
+# hold a build of another processor or with other arguments
 $(VENV)/.llama-cpp:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Building llama.cpp from source, once: about five minutes on two cores."
-	CMAKE_ARGS="$(LEAN) $$CMAKE_ARGS" $(BIN)/pip install "$$($(BIN)/python -c '$(WANTED)')"
+	CMAKE_ARGS="$(LEAN) $$CMAKE_ARGS" $(BUILD) "$$($(BIN)/python -c '$(WANTED)')"
 	touch $@
 
 $(PORTABLE)/.built: | $(VENV)/.installed-test
 	rm -rf $(PORTABLE)
 	@echo "Building llama.cpp without AVX2, once, into $(PORTABLE): about five minutes on two cores."
 	CMAKE_ARGS="$(LEAN) -DGGML_NATIVE=OFF -DGGML_AVX2=OFF -DGGML_FMA=OFF -DGGML_F16C=OFF" \
-		$(BUILD_BESIDE) --target $(PORTABLE) $(SAME_BINDING)
+		$(BUILD) --target $(PORTABLE) $(SAME_BINDING)
 	touch $@
 
 $(RPC)/.built: | $(VENV)/.installed-test
 	rm -rf $(RPC)
 	@echo "Building llama.cpp with RPC, once, into $(RPC): about five minutes on two cores."
-	CMAKE_ARGS="$(LEAN) -DGGML_RPC=ON" $(BUILD_BESIDE) --target $(RPC) $(SAME_BINDING)
+	CMAKE_ARGS="$(LEAN) -DGGML_RPC=ON" $(BUILD) --target $(RPC) $(SAME_BINDING)
 	touch $@
 
 clean:

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from .wanted import Sampler, SongInputs
+from .wanted import Sampler, SongInputs, StemInput
 
 CATEGORY = "audio/YuE"
 VoiceType = io.Custom("YUE_VOICE")
@@ -185,10 +185,10 @@ def sampler_of(values: dict[str, Any]) -> Sampler:
     return Sampler(**{name: value for name, value in values.items() if name in names and value is not None})
 
 
-def song_of(values: dict[str, Any], **others: Any) -> SongInputs:
+def song_of(values: dict[str, Any], draft: bool = False, stem: StemInput | None = None) -> SongInputs:
     """The song that a node's inputs describe; those that are missing have their defaults."""
     names = SongInputs.__dataclass_fields__
     given = {name: value for name, value in values.items() if name in names and value is not None}
     if values.get("mix_mode") is not None:
         given["mix"] = values["mix_mode"]
-    return SongInputs(**{**given, "sampler": sampler_of(values), **others})
+    return SongInputs(**{**given, "sampler": sampler_of(values), "draft": draft, "stem": stem})

@@ -86,16 +86,23 @@ class YueVoice(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, recording: Any = None, vocal: Any = None, instrumental: Any = None, **values: Any
+        cls,
+        recording: Any = None,
+        vocal: Any = None,
+        instrumental: Any = None,
+        *,
+        start: float = 0.0,
+        end: float = 30.0,
+        name: str | None = None,
     ) -> io.NodeOutput:
         """Collect the reference. Raises ValueError for one that is none."""
         voice = VoiceInput(
-            (values.get("name") or "").strip(),
+            (name or "").strip(),
             recording_of(recording, "the recording"),
             recording_of(vocal, "the vocal"),
             recording_of(instrumental, "the instrumental"),
-            values.get("start", 0.0),
-            values.get("end", 30.0),
+            start,
+            end,
         )
         pair = voice.vocal is not None and voice.instrumental is not None
         kinds = (bool(voice.name), voice.mix is not None, pair)

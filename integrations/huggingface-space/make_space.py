@@ -12,8 +12,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-FILES = ("lean.cmake", "pyproject.toml", "setup.py", "models.toml", "LICENSE", ".dockerignore")
-PACKAGES = ("yuegguf", "convert", "onnx_codec")
+FILES = ("pyproject.toml", "setup.py", "models.toml", "LICENSE", ".dockerignore")
+PACKAGES = ("cmake", "yuegguf", "convert", "onnx_codec")
 COMMAND = """
 # a Space is addressed by its own name; the platform sets SPACE_HOST
 ENTRYPOINT []

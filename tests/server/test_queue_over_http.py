@@ -181,6 +181,23 @@ def test_a_worker_that_ends_twice_sets_its_song_aside(tmp_path: Path, idle: Idle
         client.wait(songs[2], "processing")
 
 
+def test_why_llama_cpp_gave_up_is_the_error_of_its_song(tmp_path: Path, idle: Idle) -> None:
+    abort = {"message": "the RPC server is gone", "hint": "start it again"}
+    with served(tmp_path / "songs", idle) as client:
+        song = client.create()
+        for _ in range(2):
+            client.wait(song, "processing")
+            while [m["song"] for m in idle.started[-1].messages[-1:]] != [song]:
+                client.song(song)
+            idle.started[-1].say("gave up", error=abort)
+            idle.started[-1].say("died", code=7)
+            while not client.song(song)["warnings"]:
+                pass
+        failed = client.wait(song, "failed")
+        sentence = "the RPC server is gone; the song goes on in a new worker process"
+        assert (failed["error"], failed["warnings"]) == (abort, [sentence])
+
+
 def test_a_killed_worker_loses_nothing(tmp_path: Path, sung: Run) -> None:
     processes = Processes()
     with served(tmp_path / "songs", processes) as client:

@@ -128,10 +128,20 @@ def serve(
     prefix, key = checked_prefix(prefix), checked_key(key)
     folder = songs.absolute()
     settings = Settings(
-        folder, choice, compute, parallel, max_queue, upload_limit, key or "", prefix,
-        tuple(name.lower() for name in allow_host), compat,
-        tuple(name.strip("[]").lower() for name in allow_webhook), checked_proxies(trust_proxy), idle_unload,
-    )  # fmt: skip
+        folder,
+        choice,
+        compute,
+        parallel=parallel,
+        max_queue=max_queue,
+        upload_limit=upload_limit,
+        key=key or "",
+        prefix=prefix,
+        hosts=tuple(name.lower() for name in allow_host),
+        compat=compat,
+        webhook_hosts=tuple(name.strip("[]").lower() for name in allow_webhook),
+        proxies=checked_proxies(trust_proxy),
+        idle_unload=idle_unload,
+    )
     with closing(serving.listening_socket(host, port)) as listening, stop_on_signals(output) as stop:
         if key is None and not access.is_loopback(host):
             with storage_errors(folder):

@@ -10,6 +10,8 @@ from yuegguf.lm.header import ModelFacts
 from yuegguf.planning.cost import LoadSpec
 
 GIB, MIB = 2**30, 2**20
+Options = tuple[str, ...]
+"""Command-line options with their values, each as one text: "--ctx 4096"."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class MemoryNeed:
     name: str
     model: ModelFacts
     load: LoadSpec
-    smaller: Mapping[str, LoadSpec] = field(default_factory=dict)
+    smaller: Mapping[Options, LoadSpec] = field(default_factory=dict)
     """Command-line options → load options with them, those that cost the song least first."""
 
     def check(self, limit: int | None, gpu_limit: int | None, *, shared: bool, requested: bool) -> None:
@@ -41,14 +43,16 @@ class MemoryNeed:
 
     def _fitting(self, limit: int, shared: bool) -> str:
         """The first options that fit, else the largest model file that would with one of them."""
-        needs = {words: load.own_bytes(self.model, shared) for words, load in self.smaller.items()}
-        if fits := next((words for words, needed in needs.items() if needed <= limit), ""):
-            return fits
-        single = {words: needed for words, needed in needs.items() if words.count("--") == 1}
-        single = single or {"": self.load.own_bytes(self.model, shared)}
-        option = min(single, key=lambda words: single[words])
+        needs = {options: load.own_bytes(self.model, shared) for options, load in self.smaller.items()}
+        if fits := next((options for options, needed in needs.items() if needed <= limit), ()):
+            return " ".join(fits)
+        single: dict[Options, int] = {
+            options: needed for options, needed in needs.items() if len(options) == 1
+        }
+        single = single or {(): self.load.own_bytes(self.model, shared)}
+        option = min(single, key=lambda options: single[options])
         left = self.model.bytes - (single[option] - limit)
-        beside = f" with {option}" if option else ""
+        beside = f" with {option[0]}" if option else ""
         return f"a model file of at most {size(left)}{beside}" if left > 0 else ""
 
     def _fitting_layers(self, limit: int) -> str:
@@ -58,24 +62,21 @@ class MemoryNeed:
 
 
 def smaller_loads(
-    load: LoadSpec, fewer: Mapping[str, LoadSpec], kv_types: Sequence[str]
-) -> dict[str, LoadSpec]:
+    load: LoadSpec, fewer: Mapping[Options, LoadSpec], kv_types: Sequence[str]
+) -> dict[Options, LoadSpec]:
     """Command-line options → load options: the load with caches of these types, then with fewer cells too.
 
     `fewer` are options that leave less in the caches, the most first. Without `kv_types` they stand alone.
     """
-
-    def named(kind: str) -> dict[str, LoadSpec]:
-        every = {"": load, **fewer}
-        return {
-            f"{words} --kv-type {kind}".strip(): replace(each, kv_type=kind, flash=True)
-            for words, each in every.items()
-        }
-
     if not kv_types:
         return dict(fewer)
-    both = {words: each for kind in kv_types for words, each in named(kind).items()}
-    return dict(sorted(both.items(), key=lambda item: item[0].count("--")))
+    every = {(): load, **fewer}
+    both = {
+        (*options, f"--kv-type {kind}"): replace(each, kv_type=kind, flash=True)
+        for kind in kv_types
+        for options, each in every.items()
+    }
+    return dict(sorted(both.items(), key=lambda item: len(item[0])))
 
 
 def size(number: int) -> str:

@@ -22,7 +22,7 @@ from yuegguf.planning.compute_options import (
     check_threads,
 )
 from yuegguf.planning.cost import ALL, KV_BYTES, LoadSpec
-from yuegguf.planning.memory import MemoryNeed, smaller_loads
+from yuegguf.planning.memory import MemoryNeed, Options, smaller_loads
 from yuegguf.request.prepared import PreparedSong
 from yuegguf.request.ranges import check_integer
 from yuegguf.stages.stage2 import CHUNK_IDS, best_rows, chunk_grid, cpu_step_cost, gpu_step_cost
@@ -232,11 +232,13 @@ def checked(
     """
     shared, phases = devices.shared_memory, LAYER_PHASES
     first, second = plan.stage1(), plan.stage2()
-    rows = {f"--stage2-batch {n}": replace(second, rows=n) for n in range(second.rows - 1, 0, -1)}
-    contexts, caches = dict[str, LoadSpec](), list[str]()
+    rows: dict[Options, LoadSpec] = {
+        (f"--stage2-batch {n}",): replace(second, rows=n) for n in range(second.rows - 1, 0, -1)
+    }
+    contexts, caches = dict[Options, LoadSpec](), list[str]()
     if phase is None:  # the codes of a song that goes on depend on both
         shorter = range(MIN_CONTEXT, first.ids, CONTEXT_STEP)
-        contexts = {f"--ctx {n}": replace(first, ids=n) for n in reversed(shorter)}
+        contexts = {(f"--ctx {n}",): replace(first, ids=n) for n in reversed(shorter)}
         caches = [kind for kind in QUANTISED_KV_TYPES if KV_BYTES[kind] < KV_BYTES[plan.kv_type]]
     if options.flash_attention is False:
         caches = []

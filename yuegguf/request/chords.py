@@ -25,15 +25,11 @@ def without_chords(lines: list[str]) -> tuple[list[str], list[Change]]:
     changes: list[Change] = []
     kept = []
     heads = {line for line in lines if short_head(line)} if is_abbreviated(lines) else set()
-    rows = [line for line in lines if line not in heads and _is_chord_row(line)]
-    sheet = len(rows) > 1 or any(not _bare(line) for line in rows)
+    rows = [number for number, line in enumerate(lines) if line not in heads and _is_chord_row(line)]
+    sheet = set(rows) if len(rows) > 1 or any(not _bare(lines[number]) for number in rows) else set()
     inline = any(_INLINE.search(line) and _INLINE.sub("", line).strip() for line in lines)
-    for line in lines:
-        if (
-            (sheet and line not in heads and _is_chord_row(line))
-            or _TAB.match(line)
-            or _DIRECTIVE.match(line)
-        ):
+    for number, line in enumerate(lines):
+        if number in sheet or _TAB.match(line) or _DIRECTIVE.match(line):
             changes.append(Change(Kind.CHORDS, line.strip()))
             continue
         words = _INLINE.sub("", line) if inline else line

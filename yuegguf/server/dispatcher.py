@@ -125,6 +125,8 @@ class Dispatcher:
         self._worker: WorkerLink | None = None
         self._active: dict[str, bool] = {}
         """Songs that the worker has → whether they are to be cancelled."""
+        self._abort: dict[str, Any] | None = None
+        """The error with which llama.cpp ends the worker process, as JSON."""
         self._idle_since = time.monotonic()
         self._stop_was_asked, self._stopping = threading.Event(), False
         self.progress: dict[str, dict[str, Any]] = {}
@@ -209,10 +211,13 @@ class Dispatcher:
             self._hub.publish(song, "warning", {"message": message["text"]})
         elif event == "ended" and song in self._active:
             self._end(song, message["outcome"], message["error"], message.get("result"))
+        elif event == "gave up":
+            self._abort = message["error"]
         elif event == "died":
             self._worker = None
             if not self._stopping:
-                self._bury(message["code"])
+                self._bury(self._abort or error_json(_death(message["code"])))
+            self._abort = None
 
     def _end(
         self, song: str, outcome: str, error: dict[str, Any] | None, result: dict[str, Any] | None
@@ -245,8 +250,8 @@ class Dispatcher:
         self.progress.pop(song, None)
         self._idle_since = time.monotonic()
 
-    def _bury(self, code: int | None) -> None:
-        """Put the songs of a worker that ended back into the queue, or aside the second time."""
+    def _bury(self, error: dict[str, Any]) -> None:
+        """Queue the songs of a worker that ended with an error again, or set them aside the second time."""
         for song, cancelled in list(self._active.items()):
             job = self._store.get(song)
             if job is None:
@@ -254,12 +259,10 @@ class Dispatcher:
             elif cancelled:
                 self._finish(song, "canceled")
             elif job.deaths + 1 >= MOST_DEATHS:
-                self._finish(song, "failed", error_json(_death(code)))
+                self._finish(song, "failed", error)
             else:
                 self._store.change(song, "queued", deaths=job.deaths + 1)
-                sentence = (
-                    f"{_death(code).message.split(' while ')[0]}; it is started again and the song goes on"
-                )
+                sentence = f"{error['message']}; the song goes on in a new worker process"
                 self._store.warn(song, sentence)
                 self._drop(song)
                 self._hub.publish(song, "warning", {"message": sentence})

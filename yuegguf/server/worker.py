@@ -10,6 +10,7 @@ Messages are JSON objects, one per message of a `multiprocessing` connection.
                        {"event": "step", "song": ID, "kind": "section", "preview" or "take", "facts": {…}}
                        {"event": "ended", "song": ID, "outcome": "succeeded", "failed", "interrupted" or
                         "busy", "error": {…}, "result": {…} of a task}
+                       {"event": "gave up", "error": {…}}, the last one, before llama.cpp ends the process
 
 What a song has reached is in its folder alone, so the process may be killed at any moment.
 """
@@ -32,6 +33,7 @@ from typing import Any
 
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import FolderBusy, Interrupted, YueError, explained
+from yuegguf.lm import aborts
 from yuegguf.measure.remaining import PHASES, RemainingTime, course_cache, song_facts
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.pipeline import takes
@@ -80,7 +82,9 @@ def run_worker(link: Connection, facts: WorkerFacts, place: Place | None = None)
     """
     ignore_signals()
     hardware.give_way()
-    Worker(link, facts, place=place).run()
+    worker = Worker(link, facts, place=place)
+    aborts.set_handler(worker.give_up)
+    worker.run()
 
 
 @dataclass
@@ -124,6 +128,11 @@ class Worker:
             self._arrived.clear()
             while not self._stop.is_set() and self._begin_next(scheduler):
                 scheduler.run()
+
+    def give_up(self, error: YueError) -> None:
+        """Report why llama.cpp ends this process, and end it."""
+        self._send({"event": "gave up", "error": error_json(error)})
+        os._exit(error.exit_code)
 
     def _read(self) -> None:
         """Take messages until the server says stop or is gone."""
