@@ -13,7 +13,7 @@ from yuegguf.cli._options import models_root, pass_output
 from yuegguf.errors import RequestError
 from yuegguf.files.reading import is_closed, paths_in
 from yuegguf.models import registry
-from yuegguf.pipeline.engines import REBUILD_HINT
+from yuegguf.pipeline.engines import BROKEN_AMX, REBUILD_HINT, may_repack
 from yuegguf.planning import hardware
 from yuegguf.request.song_request import FORMATS, Format, Output
 
@@ -163,6 +163,8 @@ def _problems(facts: dict[str, Any]) -> list[str]:
             f"llama.cpp was built for a processor with {', '.join(missing)}, which this one lacks; "
             + REBUILD_HINT
         )
+    elif not may_repack():
+        problems.append(BROKEN_AMX)
     return problems
 
 

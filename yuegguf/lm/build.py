@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import llama_cpp as lib
 
+from yuegguf.files.reading import FileVersion, file_version
 from yuegguf.lm import ggml, rpc
 from yuegguf.lm.loading import LIBRARIES, init_backend
 
@@ -34,6 +35,11 @@ def build_info() -> dict[str, str]:
         "gpu": "yes" if gpu else "no",
         "rpc": "yes" if lib.llama_supports_rpc() else "no",
     }
+
+
+def build_files() -> tuple[FileVersion, ...]:
+    """Versions of llama.cpp's files, which another build changes."""
+    return tuple(map(file_version, sorted(LIBRARIES.glob("*"))))
 
 
 def check_rpc_build() -> None:

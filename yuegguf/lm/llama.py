@@ -63,6 +63,8 @@ class EngineOptions:
     """HOST:PORT of the RPC server that holds the GPU layers."""
     loras: tuple[Lora, ...] = ()
     """Adapters of the model; not loaded where their scale is 0."""
+    repack: bool = True
+    """Whether weights are laid out anew for faster kernels of this processor; see `amx_trial`."""
     observer: ggml.TensorObserver | None = None
     """Receives values of the graph as they are computed; slow."""
 
@@ -93,7 +95,12 @@ class LlamaEngine:
         self._context = ExitStack()
         with ExitStack() as undo:
             self._model = load_model(
-                model.file.path, options.gpu_layers, options.main_gpu, options.rpc_server, undo
+                model.file.path,
+                options.gpu_layers,
+                options.main_gpu,
+                options.rpc_server,
+                undo,
+                repack=options.repack,
             )
             self._adapters = [load_adapter(self._model, lora.path) for lora in self._loras]
             if lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model)) != self._n_vocab:

@@ -48,13 +48,20 @@ def acquire(
 
 
 def load_model(
-    path: Path, gpu_layers: int, main_gpu: int | None, rpc_server: str | None, undo: ExitStack
+    path: Path,
+    gpu_layers: int,
+    main_gpu: int | None,
+    rpc_server: str | None,
+    undo: ExitStack,
+    *,
+    repack: bool = True,
 ) -> object:
     """A model, which `undo` frees. Raises DamagedFile, or EngineError for an RPC server that fails."""
     init_backend()
     LOG.begin()
     params = lib.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
+    params.use_extra_bufts = repack
     if rpc_server and gpu_layers:
         devices = undo.enter_context(rpc.connected(LIBRARIES, rpc_server))
         params.devices = ctypes.cast(devices, ctypes.c_void_p)

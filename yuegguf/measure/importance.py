@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from yuegguf.errors import EngineError
 from yuegguf.measure.quality import Passage, read_through
 from yuegguf.measure.scoring_engine import READ_BLOCK
+from yuegguf.pipeline.engines import may_repack
 from yuegguf.planning import hardware
 
 MATRICES = {
@@ -56,7 +57,14 @@ def importance_matrix(
 
     sums = _SquareSums()
     ids = max(len(passage.ids) for passage in passages)
-    options = EngineOptions(ids, 1, threads or hardware.physical_cores(), outputs=READ_BLOCK, observer=sums)
+    options = EngineOptions(
+        ids,
+        1,
+        threads or hardware.physical_cores(),
+        outputs=READ_BLOCK,
+        repack=may_repack(),
+        observer=sums,
+    )
     with closing(LlamaEngine(model, options)) as engine:
         for passage in passages:
             for _logits in read_through(engine, passage):

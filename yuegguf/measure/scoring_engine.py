@@ -11,7 +11,7 @@ from yuegguf.lm.gguf_parts import model_bytes
 from yuegguf.lm.header import model_facts
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.vocab import StageRole, role_of
-from yuegguf.pipeline.engines import check_build, find_devices
+from yuegguf.pipeline.engines import check_build, find_devices, may_repack
 from yuegguf.planning.compute_options import QUANTISED_KV_TYPES, ComputeOptions
 from yuegguf.planning.cost import LoadSpec
 from yuegguf.planning.memory import MemoryNeed
@@ -46,6 +46,13 @@ def open_scoring_engine(
     )
     count = threads or devices.cores
     options = EngineOptions(
-        ids, rows, count, kv_type, load.flash, outputs=READ_BLOCK, gpu_layers=load.gpu_layers
+        ids,
+        rows,
+        count,
+        kv_type,
+        load.flash,
+        outputs=READ_BLOCK,
+        gpu_layers=load.gpu_layers,
+        repack=may_repack(),
     )
     return LlamaEngine(path, options)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,16 @@ from yuegguf.codec.header import read_encoder
 from yuegguf.codec.protocol import AudioCodec
 from yuegguf.errors import Interrupted, RequestError, YueError
 from yuegguf.files.reading import FileVersion, file_version
+from yuegguf.lm import aborts
 from yuegguf.lm.adapters import Lora
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.tokenizer import Tokenizer, open_tokenizer
-from yuegguf.models.resolve import ModelChoice, Models, codec_notice, resolve_codec
+from yuegguf.models.resolve import ModelChoice, Models, codec_notice, nano_models, resolve_codec
 from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions, Devices, is_here
 from yuegguf.planning.cost import LoadSpec
 from yuegguf.planning.plan import Plan
+from yuegguf.planning.timing import MeasurementCache, cache_dir
 from yuegguf.progress import Event, Progress
 from yuegguf.song.encoding import EncodingMemory
 from yuegguf.song.recordings import silence_codes
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from yuegguf.codec.onnx import OrtCodec
 
 REBUILD_HINT = "build it: pip install --force-reinstall --no-cache-dir --no-binary=:all: llama-cpp-python"
+BROKEN_AMX = (
+    "llama.cpp's kernels for AMX fail as they were compiled here, so slower ones are used; "
+    "docs/install.md says how to build it with working ones"
+)
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,21 @@ class EngineFactory:
 
 
 def engine_factory(
-    models: Models, plan: Plan, options: ComputeOptions, stop: threading.Event
+    models: Models,
+    plan: Plan,
+    options: ComputeOptions,
+    stop: threading.Event,
+    warn: Callable[[str], object] = lambda _sentence: None,
 ) -> EngineFactory:
     """Engines of llama.cpp and ONNX Runtime. The `stop` event ends a step that is being computed."""
+    warn = cache(warn)  # each sentence once, not for each engine
 
     def engine(path: Path, load: LoadSpec, loras: tuple[Lora, ...] = ()) -> TokenEngine:
         from yuegguf.lm.llama import EngineOptions, LlamaEngine
 
         check_build()
+        if not may_repack():
+            warn(BROKEN_AMX)
         settings = EngineOptions(
             load.ids,
             load.rows,
@@ -74,6 +87,7 @@ def engine_factory(
             main_gpu=plan.main_gpu,
             rpc_server=plan.rpc_server,
             loras=loras,
+            repack=may_repack(),
         )
         return LlamaEngine(path, settings, stop.is_set)
 
@@ -95,6 +109,11 @@ def engine_factory(
     )
 
 
+def report_aborts(handler: Callable[[YueError], object]) -> None:
+    """Call `handler` with the error before llama.cpp ends this process; see `lm.aborts`."""
+    aborts.set_handler(handler)
+
+
 def check_build() -> None:
     """Raise YueError where llama.cpp was built for another processor, before its kernels end the process."""
     from yuegguf.lm.build import build_info
@@ -105,6 +124,24 @@ def check_build() -> None:
             f"the installed llama.cpp was built for a processor with {names}, which this one lacks",
             REBUILD_HINT,
         )
+
+
+@lru_cache(1)
+def may_repack() -> bool:
+    """Whether the kernels for AMX work, if this llama.cpp has any; tried once with each build."""
+    from yuegguf.lm import amx_trial
+    from yuegguf.lm.build import build_files, build_info
+
+    facts = build_info()
+    if not amx_trial.uses_amx(facts["system"]):
+        return True
+    stored = MeasurementCache(cache_dir() / "kernels.json", bool)
+    known = facts, hardware.cpu_name(), build_files()
+    found = stored.find(*known)
+    if found is None:
+        found = amx_trial.amx_works(nano_models().stage2)
+        stored.keep(found, *known)
+    return found
 
 
 def encoding_memory(codec: Path, most: int | None = None) -> EncodingMemory:

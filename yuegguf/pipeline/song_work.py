@@ -114,7 +114,13 @@ class SongWork:
         check_same(self.folder, self.models)
         early = self._early(self.folder.early)
         self.plan, self.headers = note_plan(self.folder, self.models, self.options, early, self.progress)
-        self.parts = engine_factory(self.models, self.plan, self.options, self._stop)
+        self.parts = engine_factory(
+            self.models,
+            self.plan,
+            self.options,
+            self._stop,
+            lambda words: self.progress(Event("draft", 0, 1, warning=words)),
+        )
         if self.phase == "draft":  # read now, so that a damaged file fails this song alone
             self._caps = frame_caps(self.folder)
         self.begun = True

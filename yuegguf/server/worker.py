@@ -33,10 +33,10 @@ from typing import Any
 
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import FolderBusy, Interrupted, YueError, explained
-from yuegguf.lm import aborts
 from yuegguf.measure.remaining import PHASES, RemainingTime, course_cache, song_facts
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.pipeline import takes
+from yuegguf.pipeline.engines import report_aborts
 from yuegguf.pipeline.song_models import models_of_song
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.planning import hardware
@@ -83,7 +83,7 @@ def run_worker(link: Connection, facts: WorkerFacts, place: Place | None = None)
     ignore_signals()
     hardware.give_way()
     worker = Worker(link, facts, place=place)
-    aborts.set_handler(worker.give_up)
+    report_aborts(worker.give_up)
     worker.run()
 
 
