@@ -221,7 +221,7 @@ def test_texts_that_cannot_be_generated(
         ),
         (("extra",), 2, "Got unexpected extra argument (extra) (see: yuegguf run --help)"),
         (
-            ("--max-memory", "10M"),
+            ("--max-memory", "10M", "--threads", 1),
             4,
             "stage 1 needs about 0.2 GiB and --max-memory allows 10 MiB; --max-memory 200M would fit",
         ),

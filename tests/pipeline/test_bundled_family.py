@@ -18,7 +18,7 @@ from yuegguf.models.resolve import nano_models
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("no_models")]
 
 REQUEST = (*OURS, "--sections", 2, "--segment-seconds", 1.5, "--seed", 3, "--model", "nano")
-MACHINE = ("--threads", 1, "--stage2-batch", 1, "--snapshot-every", 30)
+MACHINE = ("--threads", 2, "--stage2-batch", 2, "--snapshot-every", 30)
 MOMENTS = (
     Moment(100, "yuegguf.song.token_log:TokenLog.append"),
     Moment(60, "yuegguf.song.token_log:TokenLog.append"),

@@ -92,6 +92,16 @@ class HashEngine:
             raise DamagedFile(f"{path.name} is not a cache of this model", "delete it and resume again")
         self._hashes[seq] = held
 
+    def length(self, seq: int) -> int:
+        return len(self._hashes[seq]) - 1
+
+    def cache(self, seq: int) -> NDArray[np.uint8]:
+        return np.array(self._hashes[seq], np.int64).view(np.uint8)
+
+    def put_cache(self, seq: int, length: int, cache: NDArray[np.uint8]) -> None:
+        self._hashes[seq] = cache.view(np.int64).tolist()
+        assert self.length(seq) == length
+
     def resize(self, n_rows: int, n_ctx: int) -> None:
         if max(map(len, self._hashes[:n_rows])) > n_ctx + 1:
             raise EngineError("a sequence is longer")

@@ -306,30 +306,39 @@ class LlamaEngine:
             return
         if max(self._used[:n_rows]) > n_ctx:
             raise EngineError(f"a sequence holds more than {n_ctx} ids", "keep its length")
-        states = [self._state(seq) for seq in range(min(n_rows, self.n_rows)) if self._used[seq]]
+        used = [seq for seq in range(min(n_rows, self.n_rows)) if self._used[seq]]
+        states = [(seq, self._used[seq], self.cache(seq)) for seq in used]
         self._ctx = None
         self._context.close()  # two contexts at once might not fit
         try:
             self._open_context(n_rows, n_ctx)
         except EngineError:
             self._open_context(*before)
-            self._put_back(states)
+            for state in states:
+                self.put_cache(*state)
             raise
-        self._put_back(states)
+        for state in states:
+            self.put_cache(*state)
 
-    def _state(self, seq: int) -> tuple[int, int, NDArray[np.uint8]]:
-        """A sequence, the ids that it holds, and its cache."""
+    def length(self, seq: int) -> int:
+        """Ids in the sequence's cache."""
+        self._check_open(seq)
+        return self._used[seq]
+
+    def cache(self, seq: int) -> NDArray[np.uint8]:
+        """A sequence's cache, which must not be empty."""
+        self._check_open(seq)
         cache = np.empty(lib.llama_state_seq_get_size(self._ctx, seq), np.uint8)
         lib.llama_state_seq_get_data(self._ctx, _pointer(cache), cache.size, seq)
-        return seq, self._used[seq], cache
+        return cache
 
-    def _put_back(self, states: Sequence[tuple[int, int, NDArray[np.uint8]]]) -> None:
-        for seq, used, state in states:
-            parts = streams.with_streams(state, streams.DATA_START, self.n_rows)
-            cache = np.concatenate(parts)
-            if not lib.llama_state_seq_set_data(self._ctx, _pointer(cache), cache.size, seq):
-                raise EngineError("llama.cpp could not copy a cache", "resume the song")
-            self._used[seq] = used
+    def put_cache(self, seq: int, length: int, cache: NDArray[np.uint8]) -> None:
+        """Replace a sequence's cache by one of another context of the same model. Raises EngineError."""
+        self.forget(seq, 0)
+        state = np.concatenate(streams.with_streams(cache, streams.DATA_START, self.n_rows))
+        if not lib.llama_state_seq_set_data(self._ctx, _pointer(state), state.size, seq):
+            raise EngineError("llama.cpp could not copy a cache", "resume the song")
+        self._used[seq] = length
 
     def close(self) -> None:
         """Free the context and the model."""

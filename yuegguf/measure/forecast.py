@@ -170,7 +170,7 @@ def plan_reasons(plan: Plan, song: PreparedSong, options: ComputeOptions, device
         f"context      {plan.n_ctx} ids: {context}",
         f"stage 1      {plan.stage1_rows} sequences: {guided}",
         f"stage 2      {plan.stage2_rows} sequences: {_rows_reason(plan, options, lengths, devices.memory)}",
-        f"threads      {plan.threads}: {_reason(options.threads, 'one per core')}",
+        f"threads      {plan.threads}: {_reason(options.threads, 'one per core')}{_shared_reason(plan)}",
         f"caches       {plan.kv_type}: {_reason(options.kv_type, 'exact enough, half of f32')}",
         f"flash        {_flash_reason(plan, options, devices)}",
         f"ubatch       {plan.ubatch}: {_reason(options.ubatch, 'prompts gain little from more')}",
@@ -180,6 +180,15 @@ def plan_reasons(plan: Plan, song: PreparedSong, options: ComputeOptions, device
 
 def _reason(requested: object, otherwise: str) -> str:
     return "as requested" if requested is not None else otherwise
+
+
+def _shared_reason(plan: Plan) -> str:
+    """A clause about the stages whose model is small."""
+    small = [number for number, each in enumerate((plan.stage1(), plan.stage2()), 1) if each.opened > 1]
+    if not small:
+        return ""
+    stages = " and ".join(map(str, small))
+    return f"; stage {stages}: each computes sequences by itself, since the model is small"
 
 
 def _flash_reason(plan: Plan, options: ComputeOptions, devices: Devices) -> str:

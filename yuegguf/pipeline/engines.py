@@ -72,6 +72,7 @@ def engine_factory(
 
     def engine(path: Path, load: LoadSpec, loras: tuple[Lora, ...] = ()) -> TokenEngine:
         from yuegguf.lm.llama import EngineOptions, LlamaEngine
+        from yuegguf.lm.split_engine import open_split
 
         check_build()
         if not may_repack():
@@ -79,7 +80,7 @@ def engine_factory(
         settings = EngineOptions(
             load.ids,
             load.rows,
-            plan.threads,
+            max(1, plan.threads // load.opened),
             load.kv_type,
             load.flash,
             load.batch,
@@ -89,14 +90,18 @@ def engine_factory(
             loras=loras,
             repack=may_repack(),
         )
-        return LlamaEngine(path, settings, stop.is_set)
+
+        def part(rows: int) -> LlamaEngine:
+            return LlamaEngine(path, replace(settings, n_rows=rows), stop.is_set)
+
+        return part(load.rows) if load.opened == 1 else open_split(part, load.rows, load.opened, plan.threads)
 
     def tokenizer(engine: TokenEngine) -> Tokenizer:
         return open_tokenizer(engine.metadata, engine.pieces, models.stage1)
 
     first = plan.stage1()
     key = f"{models.stage1_key} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
-    key += f"{first.flash}"
+    key += f"{first.flash}" + (f" {first.engines}" if first.engines > 1 else "")
     return EngineFactory(
         stage1=lambda rows, ids: engine(models.stage1, replace(first, rows=rows, ids=ids), models.loras),
         tokenizer=tokenizer,

@@ -37,6 +37,8 @@ class LoadSpec:
     """Flash attention, which never stores the scores of a whole block."""
     batch: int = MAX_BATCH
     gpu_layers: int = 0
+    engines: int = 1
+    """Most engines that share the sequences, each with the weights; see `lm.split_engine`."""
 
     def own_bytes(self, facts: ModelFacts, shared: bool = False) -> int:
         """Bytes of main memory: weights, KV caches, attention scores of one prompt block, WORKSPACE.
@@ -54,7 +56,13 @@ class LoadSpec:
 
     def _layers(self, facts: ModelFacts) -> int:
         """Bytes of weights and KV caches."""
-        return facts.bytes + round(self.rows * self._cells * facts.kv_width * KV_BYTES[self.kv_type])
+        caches = self.rows * self._cells * facts.kv_width * KV_BYTES[self.kv_type]
+        return self.opened * facts.bytes + round(caches)
+
+    @property
+    def opened(self) -> int:
+        """Number of engines that are opened: no more than sequences."""
+        return max(1, min(self.engines, self.rows))
 
     @property
     def _cells(self) -> int:
@@ -62,7 +70,7 @@ class LoadSpec:
         return -(-self.ids // KV_CACHE_MULTIPLE) * KV_CACHE_MULTIPLE
 
     def _scores(self, facts: ModelFacts) -> int:
-        return 0 if self.flash else 4 * facts.heads * self._cells * self.batch
+        return 0 if self.flash else 4 * self.opened * facts.heads * self._cells * self.batch
 
     def _share(self, facts: ModelFacts) -> float:
         """Share of the layers on the GPU, 0 … 1."""

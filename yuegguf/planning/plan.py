@@ -39,6 +39,8 @@ GPU_BATCH = 512
 """Ids computed at once on a GPU, which is faster with larger batches."""
 LAYER_PHASES = ("draft", "refine")
 """Phases that compute with a language model."""
+SMALL_MODEL = 32 << 20
+"""Bytes of weights that stay in a processor's caches, so that sequences gain nothing from sharing them."""
 DEFAULT_ROWS = 4
 """Stage-2 sequences where free memory is unknown."""
 
@@ -64,6 +66,9 @@ class Plan:
     ubatch: int = MAX_BATCH
     rpc_server: str | None = None
     """HOST:PORT of the RPC server that holds the GPU layers."""
+    stage1_engines: int = 1
+    stage2_engines: int = 1
+    """Most engines that share a stage's sequences; more than one only for a small model on the CPU."""
 
     def __post_init__(self) -> None:
         if self.kv_type not in KV_BYTES:
@@ -74,6 +79,8 @@ class Plan:
         check_integer("a plan's GPU", self.main_gpu or 0, 0, 1000)
         for rows in (self.stage1_rows, self.stage2_rows):
             check_integer("a plan's rows", rows, 1, 64)
+        for engines in (self.stage1_engines, self.stage2_engines):
+            check_integer("a plan's engines", engines, 1, MAX_THREADS)
         for layers in (self.stage1_gpu_layers, self.stage2_gpu_layers):
             check_integer("a plan's GPU layers", layers, ALL, 1000)
         for memory in (self.memory, self.gpu_memory):
@@ -86,20 +93,27 @@ class Plan:
         """The RPC server or the number of the GPU that holds GPU layers; None = llama.cpp's choice."""
         return self.rpc_server or self.main_gpu
 
+    @property
+    def gpu_layers(self) -> tuple[int, int]:
+        """GPU layers of both stages."""
+        return self.stage1_gpu_layers, self.stage2_gpu_layers
+
     def stage1(self) -> LoadSpec:
         """Load options of stage 1."""
-        return self._load_spec(self.stage1_rows, self.n_ctx, self.stage1_gpu_layers)
+        return self._load_spec(self.stage1_rows, self.n_ctx, self.stage1_gpu_layers, self.stage1_engines)
 
     def stage2(self) -> LoadSpec:
         """Load options of stage 2."""
-        return self._load_spec(self.stage2_rows, CHUNK_IDS, self.stage2_gpu_layers)
+        return self._load_spec(self.stage2_rows, CHUNK_IDS, self.stage2_gpu_layers, self.stage2_engines)
 
-    def _load_spec(self, rows: int, ids: int, layers: int) -> LoadSpec:
-        return LoadSpec(rows, ids, self.kv_type, self.flash_attention, self.ubatch, layers)
+    def _load_spec(self, rows: int, ids: int, layers: int, engines: int) -> LoadSpec:
+        return LoadSpec(rows, ids, self.kv_type, self.flash_attention, self.ubatch, layers, engines)
 
     def step_effort(self, rows: int) -> int:
         """Relative cost of a stage-2 step of `rows` sequences (see `stage2.best_rows`)."""
-        return gpu_step_cost(rows) if self.stage2_gpu_layers == ALL else cpu_step_cost(rows)
+        if self.stage2_gpu_layers == ALL:
+            return gpu_step_cost(rows)
+        return cpu_step_cost(-(-rows // self.stage2_engines))
 
 
 @dataclass(frozen=True)
@@ -133,7 +147,7 @@ def make_plan(
         ubatch=options.ubatch or (GPU_BATCH if on_gpu else MAX_BATCH),
         rpc_server=options.rpc_server if on_gpu else None,
     )
-    placed = offloaded(drafted, models, options, devices)
+    placed = split(offloaded(drafted, models, options, devices), models)
     if on_gpu and not (placed.stage1_gpu_layers or placed.stage2_gpu_layers):  # not one layer fits
         return make_plan(song, models, options, replace(devices, gpu=False), takes)
     lengths = chunk_frames(song)
@@ -141,7 +155,7 @@ def make_plan(
         lengths, rows_that_fit(placed, models.stage2, options, devices), placed.step_effort
     )
     plan = replace(placed, stage2_rows=min(rows, len(lengths)))
-    plan = checked(offloaded(plan, models, options, devices), models, options, devices)
+    plan = checked(split(offloaded(plan, models, options, devices), models), models, options, devices)
     return replace(plan, stage1_rows=plan.stage1_rows // takes)
 
 
@@ -179,6 +193,8 @@ def revise_plan(
         server = options.rpc_server if uses_gpu(options, devices) else None
         changed = offloaded(changed, models, options, devices)
         changed = replace(changed, main_gpu=options.main_gpu, rpc_server=server)
+        if changed.gpu_layers != plan.gpu_layers:
+            changed = split(changed, models)
     elif plan.rpc_server and not options.names_device and phase in LAYER_PHASES:
         raise RequestError(  # a folder of somebody else must not choose where models are sent
             f"this song was begun with layers on the RPC server at {plan.rpc_server}",
@@ -213,6 +229,19 @@ def offloaded(plan: Plan, models: StageFacts, options: ComputeOptions, devices: 
 
     first, second = layers(models.stage1, plan.stage1()), layers(models.stage2, plan.stage2())
     return replace(plan, stage1_gpu_layers=first, stage2_gpu_layers=second)
+
+
+def split(plan: Plan, models: StageFacts) -> Plan:
+    """The plan with an engine a thread for each stage whose model is small and on the CPU."""
+
+    def engines(model: ModelFacts, layers: int) -> int:
+        return plan.threads if model.bytes <= SMALL_MODEL and not layers else 1
+
+    return replace(
+        plan,
+        stage1_engines=engines(models.stage1, plan.stage1_gpu_layers),
+        stage2_engines=engines(models.stage2, plan.stage2_gpu_layers),
+    )
 
 
 def _flash(options: ComputeOptions, kv_type: str, on_gpu: bool) -> bool:
