@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from yuegguf.cli._builds import BuildOptions, build_options, compare_builds
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, model_options, pass_output
@@ -62,6 +63,7 @@ DEFAULT_TYPE = "Q4_0"
     show_default=True,
     help="Ids in the cache for a late step.",
 )
+@build_options
 @model_options
 @compute_options
 @pass_output
@@ -74,6 +76,7 @@ def bench(
     song_seconds: float,
     seconds: float,
     far: int,
+    builds: BuildOptions,
     choice: ModelChoice,
     compute: ComputeOptions,
 ) -> None:
@@ -83,6 +86,7 @@ def bench(
     yuegguf bench
     yuegguf bench --shape stage2 --quant Q4_0 --stage2-batch 10
     yuegguf bench --shape real --song-seconds 180 --json
+    yuegguf bench --builds --shape stage2 --quant Q4_0
     """
     if click.get_current_context().invoked_subcommand:
         return
@@ -90,6 +94,11 @@ def bench(
 
     names = _stages(stages, shape)
     with _models(output, choice, shape, synthetic) as models:
+        if builds.wanted:
+            numbers = tuple(number for number, name in STAGES.items() if name in names)
+            made = [getattr(models, role).parent for role in SHAPES.get(shape or "", ())]
+            compare_builds(output, builds, numbers, made[0] if made else None)
+            return
         job = benchmark.Bench(models, compute, song_seconds, seconds, far)
         report = benchmark.run_bench(job, names, output.say)
     output.result(report, table(report))

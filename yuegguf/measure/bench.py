@@ -95,6 +95,9 @@ class Bench:
 
 def run_bench(bench: Bench, stages: tuple[str, ...], report_stage: Callable[[str], None]) -> dict[str, Any]:
     """Measure "stage1", "stage2" and "render" → a JSON object. Raises YueError."""
+    from yuegguf.lm.build import build_info
+    from yuegguf.lm.loading import LIBRARIES
+
     headers, song = preflight.read_models(bench.models), bench.song_to_plan()
     plan = make_plan(song, headers.facts, bench.options, engines.find_devices(bench.options))
     parts = engines.engine_factory(bench.models, plan, bench.options, threading.Event())
@@ -112,6 +115,7 @@ def run_bench(bench: Bench, stages: tuple[str, ...], report_stage: Callable[[str
         "cpu": hardware.cpu_name(),
         "threads": plan.threads,
         "bandwidth": bytes_per_second,
+        "llama_cpp": {**build_info(), "folder": str(LIBRARIES.parent)},
         "song": song.frames / FRAME_RATE,
         "plan": asdict(plan),
         "stages": [each.to_json() for each in reports],
