@@ -42,7 +42,9 @@ _pull_group = Group(
 @click.argument("names", type=MODEL, nargs=-1, metavar="[NAME[:TYPE]]...")
 @click.option("--set", "set_name", metavar="SET", help="minimal, en, zh, jp-kr or all.")
 @click.option(
-    "--quant", metavar="TYPE", help="Type of stage 1 where NAME has none [default: what fits this memory]."
+    "--quant",
+    metavar="TYPE",
+    help="Type of stage 1 where NAME has none [default: what fits the memory, of 4 bits what suits the CPU].",
 )
 @click.option("--to", "target", type=PATH, help="Make an offline kit in this folder instead of installing.")
 @click.option("--from", "source", type=PATH, help="Install from an offline kit; without NAME, all of it.")
@@ -78,6 +80,8 @@ def pull(
         if source:
             pulled = files.install_kit(source, names, root, set_name=set_name, progress=progress)
         else:
+            if not (quant or target or options.from_gguf):
+                quant = _measured_type(output, names, set_name, chosen)
             pulled = files.pull(
                 names, chosen, options, set_name=set_name, quant=quant, kit=target, progress=progress
             )
@@ -94,3 +98,11 @@ def pull(
         for entry in pulled
     ]
     output.result({"models_dir": str(root), "files": facts}, [str(entry.file) for entry in pulled])
+
+
+def _measured_type(output: Console, names: tuple[str, ...], set_name: str | None, root: Path) -> str | None:
+    """The 4-bit type that suits this machine, where the memory allows just that; else None."""
+    from yuegguf.measure.type_choice import default_type
+    from yuegguf.models.install import stage1_without_type
+
+    return default_type(stage1_without_type(names, set_name), root, output.say, output.warn)

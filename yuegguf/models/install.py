@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -96,6 +96,12 @@ def wanted_models(
     if not found:
         raise RequestError("no model is named", "for example: yuegguf pull --set minimal")
     return list(found.values())
+
+
+def stage1_without_type(names: Sequence[str], set_name: str | None) -> list[str]:
+    """Ids of the stage-1 models among names and a set that are named without a type. Raises RequestError."""
+    plain = [name for name in [*names, *(names_of_set(set_name) if set_name else ())] if ":" not in name]
+    return [entry.id for entry in map(registry.find_entry, plain) if entry.role == "stage1"]
 
 
 def _check_type(quant: str, from_gguf: bool, wanted: WantedModel | None = None) -> None:
@@ -194,6 +200,17 @@ def install_model(job: InstallJob, staging: Path, progress: Progress) -> None:
         from yuegguf.codec.onnx import OrtCodec
 
         OrtCodec.open(staging).close()
+
+
+def write_random_stage1(out: Path, quant: str, layers: int) -> Path:
+    """Write a random stage-1 model of the published widths with a few layers, and return its path.
+
+    Raises RequestError, StorageError.
+    """
+    from yuegguf_convert.synthetic import SHAPES, write_synthetic
+
+    write_synthetic(out, "stage1", quant, config=replace(SHAPES["stage1"], layers=layers))
+    return out
 
 
 def _trim(job: InstallJob, gguf: Path, out: Path, progress: Progress) -> None:

@@ -20,7 +20,7 @@ from yuegguf.files.typed_json import as_typed
 from yuegguf.lm.gguf_parts import first_part, model_stem
 
 Role = Literal["stage1", "stage2", "codec", "upsampler"]
-PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "BF16", "F16", "F32")
+PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "BF16", "F16", "F32")
 """Quantisations by preference when several are installed: the largest that is still small."""
 
 

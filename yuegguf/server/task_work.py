@@ -15,6 +15,8 @@ from yuegguf.api import files, songs
 from yuegguf.errors import RequestError
 from yuegguf.exchange.imported import create_imported_song
 from yuegguf.exchange.importing import StemFiles, read_source
+from yuegguf.measure.type_choice import default_type
+from yuegguf.models.install import stage1_without_type
 from yuegguf.models.inventory import verify
 from yuegguf.models.resolve import ModelChoice, resolve, resolve_codec
 from yuegguf.pipeline.preflight import located_reference
@@ -115,9 +117,13 @@ def _import(task: ImportTask, folder: Path, machine: TaskMachine, progress: Prog
 
 
 def _pull(task: PullTask, root: Path, progress: Progress) -> dict[str, Any]:
-    pulled = files.pull(
-        task.names, root, task.options, set_name=task.set, quant=task.quant, progress=progress
-    )
+    def note(text: str) -> None:
+        progress(Event("download", 0, 1, warning=text))
+
+    quant = task.quant
+    if not (quant or task.options.from_gguf):
+        quant = default_type(stage1_without_type(task.names, task.set), root, lambda _text: None, note)
+    pulled = files.pull(task.names, root, task.options, set_name=task.set, quant=quant, progress=progress)
     return {"files": [_named({**asdict(each), "file": str(each.file)}) for each in pulled]}
 
 
