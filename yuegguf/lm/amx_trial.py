@@ -30,7 +30,7 @@ def uses_amx(system: str) -> bool:
 def amx_works(model: Path) -> bool:
     """Whether a model has nearly the same logits with and without AMX, and the process does not end."""
     command = [sys.executable, "-P", "-m", __name__, str(model)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
             command, capture_output=True, env=environment, timeout=TRIAL_SECONDS, check=False
