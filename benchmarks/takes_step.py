@@ -24,10 +24,10 @@ from yuegguf.planning.hardware import cpu_name, physical_cores
 PLACES, ROUNDS, STEPS, BLOCK = (16, 1000), 4, 4, 100
 
 
-def step(engine: LlamaEngine, rows: int, length: int) -> float:
-    """Seconds of a step of `rows` sequences with `length` ids each."""
+def step(engine: LlamaEngine, rows: int, length: int, ids: int = 1) -> float:
+    """Seconds of a step of `ids` ids, with the logits of each, in `rows` sequences of `length` ids."""
     begun = time.perf_counter()
-    engine.decode([SequenceInput(row, [5]) for row in range(rows)])
+    engine.decode([SequenceInput(row, [5] * ids, ids) for row in range(rows)])
     passed = time.perf_counter() - begun
     for row in range(rows):
         engine.forget(row, length)
@@ -38,17 +38,22 @@ def measure(
     engine: LlamaEngine, length: int, counts: Sequence[int], rounds: int = ROUNDS, steps: int = STEPS
 ) -> list[float]:
     """Median seconds of a step of each number of sequences, at a place; every round takes `steps` of each."""
+    fill(engine, length)
+    passed: dict[int, list[float]] = {rows: [] for rows in counts}
+    for _ in range(rounds):
+        for rows in counts:
+            passed[rows] += [step(engine, rows, length) for _ in range(steps)]
+    return [statistics.median(passed[rows]) for rows in counts]
+
+
+def fill(engine: LlamaEngine, length: int) -> None:
+    """Give every sequence the same `length` ids."""
     for row in range(engine.n_rows):
         engine.forget(row, 0)
     for start in range(0, length, BLOCK):
         engine.decode([SequenceInput(0, list(range(10, 10 + min(BLOCK, length - start))))])
     for row in range(1, engine.n_rows):
         engine.copy(0, row)
-    passed: dict[int, list[float]] = {rows: [] for rows in counts}
-    for _ in range(rounds):
-        for rows in counts:
-            passed[rows] += [step(engine, rows, length) for _ in range(steps)]
-    return [statistics.median(passed[rows]) for rows in counts]
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,14 @@ from helpers import FAST, FRAMES, OURS, Capture, Run, cli, edit_song, ended, ref
 from yuegguf.audio import dsp
 from yuegguf.audio.loudness import integrated_loudness
 from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline.engines import open_codec
+from yuegguf.planning.cost import StepCost
+from yuegguf.planning.timing import TimingCache, timing_facts
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.song.folder import SongFolder
+from yuegguf.stages import stage1
+from yuegguf.stages.lookahead import COSTLY_CONFIDENCE, MIN_CONFIDENCE, NgramDrafter
 
 SONG = (*OURS, *FAST, "--draft")
 NANO = Path(__file__).resolve().parents[2] / "yuegguf" / "data" / "nano"
@@ -119,6 +125,39 @@ def test_an_interrupted_draft_is_resumed_to_its_draft(draft: Path, song: Path, c
     assert result.json["draft"]
     for name in ("tokens.log", "draft.wav", "markers.txt", "stage1.npz"):
         assert (draft / name).read_bytes() == (song / name).read_bytes()
+
+
+def test_a_song_keeps_the_confidence_of_drafts_with_which_it_was_planned(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = list[float]()
+
+    class NotedDrafter(NgramDrafter):
+        def __init__(self, confidence: float) -> None:
+            used.append(confidence)
+            super().__init__(confidence)
+
+    def drafted(name: str) -> SongFolder:
+        ended(cli(capsys, "run", *SONG, "-o", tmp_path / name))
+        return SongFolder.open(next((tmp_path / name).iterdir()))
+
+    monkeypatch.setattr(stage1, "NgramDrafter", NotedDrafter)
+    monkeypatch.setenv("YUEGGUF_CACHE_DIR", str(tmp_path / "cache"))
+    plan = drafted("untimed").record.plan
+    assert plan is not None
+    assert plan.draft_confidence == MIN_CONFIDENCE
+    facts = timing_facts(plan, plan.stage1(), nano_models().stage1_key)
+    TimingCache().keep(StepCost(1.0, 1.0, 1.0, 1.0, draft=9.0), *facts)
+    song = drafted("timed")
+    wanted = replace(plan, draft_confidence=COSTLY_CONFIDENCE)
+    assert song.record.plan == replace(wanted, memory=song.record.plan.memory)
+    TimingCache().path.unlink()
+    codes = (song.path / "tokens.log").read_bytes()
+    unfinished(song.path)
+    ended(cli(capsys, "resume", song.path, "-t", 1))
+    assert SongFolder.open(song.path).record.plan == song.record.plan
+    assert (song.path / "tokens.log").read_bytes() == codes
+    assert [key for key, _ in groupby(used)] == [MIN_CONFIDENCE, COSTLY_CONFIDENCE]
 
 
 def test_an_interrupted_refinement_is_resumed_to_the_end(draft: Path, capsys: Capture) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fakes import FakeEngine
 from helpers import cli
 
+from yuegguf.files import typed_json
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.header import ModelFacts, model_facts
 from yuegguf.lm.protocol import SequenceInput
@@ -34,6 +35,7 @@ from yuegguf.planning.cost import (
 from yuegguf.planning.plan import Plan, StageFacts, make_plan
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import SongRequest
+from yuegguf.stages.lookahead import confidence_for
 
 COST = StepCost(step=0.1, row=0.02, cell=3e-5, prompt=0.004)
 
@@ -191,6 +193,46 @@ def test_the_later_place_is_as_far_as_is_soon_read(
     assert held[-1] == pytest.approx(place, abs=1)
 
 
+class PricedEngine(FakeEngine):
+    """A step takes a second, with two ids in a sequence as much more as a draft costs."""
+
+    now = 0.0
+
+    def __init__(self, price: float) -> None:
+        super().__init__(n_rows=2)
+        self.price = price
+        self.held: list[int] = []
+
+    def decode(self, rows: Sequence[SequenceInput]) -> np.ndarray:
+        if len(rows) == 2:
+            assert [each.n_logits for each in rows] == [len(each.ids) for each in rows]
+            self.held.append(len(self.fed[0]))
+        self.now += 1 + self.price * (len(rows[0].ids) == 2)
+        return super().decode(rows)
+
+
+@pytest.mark.parametrize("price", [-0.125, 0.0, 0.75])
+def test_the_price_of_a_draft_is_that_of_a_second_id(price: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = PricedEngine(price)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: engine.now)
+    assert timing.draft_price(engine) == price
+    assert set(engine.held) == {timing.NEAR}
+    assert engine.fed == [[], []]
+
+
+def test_a_plan_takes_the_confidence_that_pays_at_a_price_timed_for_it_alone(tmp_path: Path) -> None:
+    cache, plan = timing.TimingCache(tmp_path / "speed.json"), Plan(4096, 2, 8, 1, "f16", None, 0, 0)
+    assert timing.calibrated(plan, "model", cache) == plan
+    cache.keep(COST, *timing.timing_facts(plan, plan.stage1(), "model"))  # without a price
+    assert timing.calibrated(plan, "model", cache) == plan
+    cache.keep(replace(COST, draft=0.9), *timing.timing_facts(plan, plan.stage1(), "model"))
+    for same in (plan, replace(plan, n_ctx=2048), replace(plan, stage2_rows=2)):
+        assert timing.calibrated(same, "model", cache) == replace(same, draft_confidence=0.85)
+    for other in (replace(plan, threads=2), replace(plan, kv_type="f32"), replace(plan, stage1_rows=1)):
+        assert timing.calibrated(other, "model", cache) == other
+    assert timing.calibrated(plan, "another", cache) == plan
+
+
 def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
     notebook = timing.TimingCache(tmp_path / "new" / "speed.json")
     assert notebook.find("stage1", 2) is None
@@ -219,7 +261,7 @@ def reasons_of(
 def test_every_choice_has_its_reason() -> None:
     asked = reasons_of(ComputeOptions(threads=3, kv_type="f32", stage2_rows=2))
     assert [line.split()[0] for line in asked] == [
-        "context", "stage", "stage", "threads", "caches", "flash", "ubatch", "GPU",
+        "context", "stage", "stage", "drafts", "threads", "caches", "flash", "ubatch", "GPU",
     ]  # fmt: skip
     assert sum("as requested" in line for line in asked) == 3
     assert "flash        on: q8_0 caches need it" in reasons_of(ComputeOptions(kv_type="q8_0"))
@@ -240,6 +282,9 @@ def test_a_plan_is_shown_measured_once_and_nothing_is_begun(
     args = (*words, "-o", tmp_path / "songs", "--plan", "--threads", 1)
     found = cli(capsys, *args, "--json").json
     assert found["plan"]["stage2_rows"] == 2
+    costs = typed_json.read_file(tmp_path / "cache" / "speed.json", dict[str, StepCost], "").values()
+    (price,) = [cost.draft for cost in costs if cost.draft is not None]  # stage 1's alone
+    assert found["plan"]["draft_confidence"] == confidence_for(price)
     assert (found["music"], found["likely_music"]) == (2.0, 1.2)  # two syllables at 1.6 a second
     assert set(found["seconds"]) == {"draft", "refine", "master"}
     assert all(seconds >= 0 for seconds in found["seconds"].values())

@@ -228,7 +228,8 @@ def test_a_song_that_goes_on_may_change_rows_threads_and_device() -> None:
     changed = revised(made, request(), BIG1, BIG2, on_gpu, None, "draft")
     assert (changed.threads, changed.stage2_rows, changed.main_gpu) == (2, 3, 1)
     assert (changed.stage1_gpu_layers, changed.stage2_gpu_layers) == (-1, -1)
-    assert revised(changed, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == changed
+    sparing = replace(changed, draft_confidence=0.85)
+    assert revised(sparing, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == sparing
     back = revised(changed, request(), BIG1, BIG2, ComputeOptions(gpu=False), None, "draft")
     assert (back.stage1_gpu_layers, back.stage2_gpu_layers, back.main_gpu) == (0, 0, None)
     assert revised(made, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == made
@@ -281,6 +282,8 @@ def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
     made = plan_of(request(), BIG1, BIG2, ComputeOptions(), 4, None)
     facts = asdict(made)
     assert typed_json.as_typed(facts, Plan, "plan", "") == made
+    before = {name: value for name, value in facts.items() if name != "draft_confidence"}
+    assert typed_json.as_typed(before, Plan, "plan", "").draft_confidence == 0.3
     wrong = (
         {"more": 1},
         {"n_ctx": "many"},
@@ -288,6 +291,7 @@ def test_a_plan_survives_json_and_a_damaged_one_is_refused() -> None:
         {"threads": 10**9},
         {"kv_type": "f8"},
         {"memory": -1},
+        {"draft_confidence": 1.1},
     )
     for data in ({}, None, 7, *({**facts, **change} for change in wrong)):
         with pytest.raises(DamagedFile, match="plan is damaged"):

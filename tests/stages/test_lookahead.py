@@ -9,7 +9,7 @@ from fakes import MemoryJournal
 from tasks import LONG, PROMPT, VOCAB, OneSnapshot, Refrain, generate
 
 from yuegguf.stages import stage1
-from yuegguf.stages.lookahead import NgramDrafter
+from yuegguf.stages.lookahead import MIN_CONFIDENCE, NgramDrafter, confidence_for
 from yuegguf.stages.sampler import COND, UNCOND
 from yuegguf.stages.stage1_task import END_OF_AUDIO, Checkpoint
 
@@ -27,6 +27,25 @@ def test_drafted_codes_save_steps_and_change_no_code(monkeypatch: pytest.MonkeyP
     assert len(slow.calls) >= count
     assert len(quick.calls) < 0.75 * count
     assert quick.fed == slow.fed
+
+
+def test_the_confidence_of_a_task_decides_how_many_codes_are_drafted_and_changes_none() -> None:
+    sections, drafted = [], []
+    for confidence in (0.0, 0.3, 0.7, 1.0):
+        engine = Refrain()
+        sections.append(generate(replace(LONG, confidence=confidence), engine))
+        drafted.append(sum(call[0].n_logits == 2 for call in engine.calls))
+    assert all(codes == sections[0] for codes in sections)
+    assert drafted == sorted(drafted, reverse=True)
+    assert len(set(drafted)) == 4
+    assert drafted[-1] == 0  # one unseen follower is always counted
+
+
+def test_the_more_a_draft_costs_the_more_likely_it_has_to_be() -> None:
+    assert confidence_for(None) == MIN_CONFIDENCE
+    prices = [-0.5, 0.0, 0.03, 0.1, 0.2, 0.25, 0.5, 0.7, 0.8, 9.0]
+    found = [confidence_for(price) for price in prices]
+    assert found == [0.05, 0.05, 0.15, 0.3, 0.3, 0.45, 0.6, 0.6, 0.85, 0.85]
 
 
 @pytest.mark.parametrize("draft", [0, 100, 1023])
@@ -70,16 +89,16 @@ def test_the_context_is_the_official_one_and_nothing_goes_beyond_its_end() -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", [0, 1, 2])
-def test_a_resume_at_any_code_feeds_the_same_steps(section: int) -> None:
-    whole, undisturbed = MemoryJournal(), Refrain()
-    expected = generate(LONG, undisturbed, whole)
+@pytest.mark.parametrize(("section", "confidence"), [(0, 0.3), (1, 0.3), (2, 0.3), (1, 0.05), (2, 0.6)])
+def test_a_resume_at_any_code_feeds_the_same_steps(section: int, confidence: float) -> None:
+    whole, undisturbed, task = MemoryJournal(), Refrain(), replace(LONG, confidence=confidence)
+    expected = generate(task, undisturbed, whole)
     fed = [[(row.seq, row.ids) for row in call] for call in undisturbed.calls]
     for cut in range(len(whole.codes(section)) + 1):
         partial = MemoryJournal([list(whole.codes(i)) for i in range(section)])
         partial.sections[section] = list(whole.codes(section))[:cut]
         engine = Refrain()
-        assert generate(LONG, engine, partial) == expected
+        assert generate(task, engine, partial) == expected
         assert [[(row.seq, row.ids) for row in call] for call in engine.calls] == fed
         later = [call for call in engine.calls if call[0].n_logits]
         assert later == undisturbed.calls[len(undisturbed.calls) - len(later) :]  # the same logits, too

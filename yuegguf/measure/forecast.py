@@ -14,11 +14,17 @@ from yuegguf.lm.protocol import TokenEngine
 from yuegguf.measure.machine_load import MachineLoad, machine_load
 from yuegguf.pipeline import engines, preflight
 from yuegguf.pipeline.song_job import SongJob
-from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions, Devices
 from yuegguf.planning.cost import KV_BYTES, LoadSpec, StepCost, draft_seconds, refine_seconds, sampled_ids
 from yuegguf.planning.plan import Plan, chunk_frames, context_for, file_bytes, make_plan, most_rows, uses_gpu
-from yuegguf.planning.timing import TimingCache, measure, measure_codec
+from yuegguf.planning.timing import (
+    TimingCache,
+    calibrated,
+    draft_price,
+    measure,
+    measure_codec,
+    timing_facts,
+)
 from yuegguf.request.fit import section_fit
 from yuegguf.request.prepared import PreparedSong
 from yuegguf.stages.prompt import Prompt
@@ -85,7 +91,9 @@ def forecast(job: SongJob, cache: TimingCache | None = None) -> Forecast:
         "draft": _stage1_load(plan, takes).own_bytes(first, devices.shared_memory),
         "refine": plan.stage2().own_bytes(second, devices.shared_memory),
     }
-    seconds = _phase_seconds(job, prompt, plan, cache or TimingCache())
+    cache = cache or TimingCache()
+    seconds = _phase_seconds(job, prompt, plan, cache)
+    plan = calibrated(plan, job.models.stage1_key, cache)
     cells = _snapshot_ids(song, _prompt_ids(prompt), plan, seconds["draft"], options.snapshot_seconds)
     snapshots = round(cells * first.kv_width * KV_BYTES[plan.kv_type])
     disk = takes * max(snapshots, file_bytes(song))
@@ -148,14 +156,11 @@ def _step_cost(
     cache: TimingCache, plan: Plan, load: LoadSpec, key: str, opened: Callable[[], TokenEngine]
 ) -> StepCost:
     """Cached cost of a step with this model and load, or measured now."""
-    from yuegguf.lm.build import build_info
-
-    where = (hardware.cpu_name(), plan.threads, build_info(), plan.device)
-    facts = (key, replace(load, ids=0), *where)
+    facts, drafts = timing_facts(plan, load, key), load == plan.stage1() and load.rows == 2
     cost = cache.find(*facts)
-    if cost is None:
+    if cost is None or (drafts and cost.draft is None):
         with closing(opened()) as engine:
-            cost = measure(engine)
+            cost = replace(measure(engine), draft=draft_price(engine) if drafts else None)
         cache.keep(cost, *facts)
     return cost
 
@@ -166,10 +171,12 @@ def plan_reasons(plan: Plan, song: PreparedSong, options: ComputeOptions, device
     whole = plan.n_ctx >= context_for(song, 10**9)
     context = "holds the whole song" if whole else "the oldest sections are dropped as it fills"
     lengths = chunk_frames(song)
+    drafted = "by what a draft costs here" if plan.stage1_rows == 2 else "not used without guidance"
     return [
         f"context      {plan.n_ctx} ids: {context}",
         f"stage 1      {plan.stage1_rows} sequences: {guided}",
         f"stage 2      {plan.stage2_rows} sequences: {_rows_reason(plan, options, lengths, devices.memory)}",
+        f"drafts       from a confidence of {plan.draft_confidence:g}: {drafted}",
         f"threads      {plan.threads}: {_reason(options.threads, 'one per core')}{_shared_reason(plan)}",
         f"caches       {plan.kv_type}: {_reason(options.kv_type, 'exact enough, half of f32')}",
         f"flash        {_flash_reason(plan, options, devices)}",

@@ -15,6 +15,7 @@ from yuegguf.pipeline.engines import encoding_memory, find_devices
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import describe, describe_loras
 from yuegguf.planning.plan import Plan, file_bytes, make_plan
+from yuegguf.planning.timing import TimingCache, calibrated
 from yuegguf.progress import Event, Progress
 from yuegguf.request.prepared import PreparedSong, prepare
 from yuegguf.request.scripts import line_scripts, model_mismatch
@@ -87,7 +88,7 @@ def planned(job: SongJob) -> tuple[Plan, ModelHeader]:
     headers = preflight.read_models(job.models, bool(job.preview.preview_seconds))
     plan = make_plan(job.song, headers.facts, job.compute, find_devices(job.compute), job.takes)
     preflight.check_codec(job.models.codec)
-    return plan, headers.stage1
+    return calibrated(plan, job.models.stage1_key, TimingCache()), headers.stage1
 
 
 def record_of(job: SongJob, plan: Plan) -> SongRecord:

@@ -16,6 +16,7 @@ from yuegguf.lm.protocol import TokenEngine
 from yuegguf.lm.vocab import Stage1Vocab, split_tracks, stage1_vocab
 from yuegguf.pipeline.engines import EngineFactory
 from yuegguf.pipeline.preview import Preview, previewed
+from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress
 from yuegguf.request.prepared import PreparedSong
 from yuegguf.request.syllables import count_syllables
@@ -60,8 +61,7 @@ class DraftWork:
 
     model: Stage1Model
     parts: EngineFactory
-    n_ctx: int
-    """Maximum ids of context, by the song's plan."""
+    plan: Plan
     progress: Progress
 
 
@@ -78,7 +78,11 @@ def draft_steps(
         cache = KvSnapshots(
             folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, warn, lambda: place.songs
         )
-        task = replace(stage1_task(folder, model.encode, model.vocab, given), n_ctx=work.n_ctx)
+        task = replace(
+            stage1_task(folder, model.encode, model.vocab, given),
+            n_ctx=work.plan.n_ctx,
+            confidence=work.plan.draft_confidence,
+        )
         preview = _preview(folder, parts, warn)
         report = stack.enter_context(previewed(preview, log.codes, len(task.caps), progress))
         sections = yield from stage1.candidate_steps(

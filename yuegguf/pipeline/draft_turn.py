@@ -87,7 +87,7 @@ class DraftTurn:
     def _join(self, batch: StepBatch[None], model: Stage1Model, work: SongWork) -> None:
         number, self._joined = self._joined, self._joined + 1
         self._works[number] = work
-        draft = DraftWork(model, work.parts, work.plan.n_ctx, work.progress)
+        draft = DraftWork(model, work.parts, work.plan, work.progress)
         count = 2 if work.folder.request.sampling.guided else 1
         batch.join(number, count, partial(phases.draft_steps, work.folder, draft, work.seconds_before))
 

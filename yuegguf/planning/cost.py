@@ -89,6 +89,8 @@ class StepCost:
     """Seconds for each id in the KV caches of these sequences."""
     prompt: float
     """Seconds of one id of a prompt, which is decoded in blocks."""
+    draft: float | None = None
+    """Part by which a second id in each of two sequences makes a step longer; None = not timed."""
 
     def seconds(self, rows: int, cells: int) -> float:
         """Seconds of one step of `rows` sequences with `cells` ids in all."""

@@ -24,7 +24,8 @@ from yuegguf.planning.compute_options import (
 from yuegguf.planning.cost import ALL, KV_BYTES, LoadSpec
 from yuegguf.planning.memory import MemoryNeed, Options, smaller_loads
 from yuegguf.request.prepared import PreparedSong
-from yuegguf.request.ranges import check_integer
+from yuegguf.request.ranges import check_integer, check_number
+from yuegguf.stages.lookahead import MIN_CONFIDENCE
 from yuegguf.stages.stage2 import CHUNK_IDS, best_rows, chunk_grid, cpu_step_cost, gpu_step_cost
 
 CONTEXT_STEP, MIN_CONTEXT = 256, 2048
@@ -69,6 +70,8 @@ class Plan:
     stage1_engines: int = 1
     stage2_engines: int = 1
     """Most engines that share a stage's sequences; more than one only for a small model on the CPU."""
+    draft_confidence: float = MIN_CONFIDENCE
+    """Minimum confidence of a drafted code; another one gives stage 1 other batches."""
 
     def __post_init__(self) -> None:
         if self.kv_type not in KV_BYTES:
@@ -85,6 +88,7 @@ class Plan:
             check_integer("a plan's GPU layers", layers, ALL, 1000)
         for memory in (self.memory, self.gpu_memory):
             check_integer("a plan's memory", memory, 0, MAX_MEMORY_BYTES)
+        check_number("a plan's confidence of drafts", self.draft_confidence, 0, 1)
         if self.rpc_server is not None:
             check_rpc_server(self.rpc_server)
 

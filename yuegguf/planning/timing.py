@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,7 +22,10 @@ from yuegguf.files import typed_json
 from yuegguf.files.atomic import replacing
 from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.models.registry import user_folder
-from yuegguf.planning.cost import StepCost
+from yuegguf.planning import hardware
+from yuegguf.planning.cost import LoadSpec, StepCost
+from yuegguf.planning.plan import Plan
+from yuegguf.stages.lookahead import confidence_for
 from yuegguf.stages.render import TRACKS
 
 T = TypeVar("T")
@@ -63,6 +67,35 @@ def measure(engine: TokenEngine, seconds: float = 4.0, far: int | None = None) -
     cell = max(0.0, (late - together) / (rows * (far - near)))
     each = max(0.0, (together - alone) / (rows - 1) - cell * near) if rows > 1 else 0.0
     return StepCost(max(0.0, alone - each - cell * near), each, cell, prompt)
+
+
+def draft_price(engine: TokenEngine, seconds: float = 3.0) -> float:
+    """Part by which a step of two sequences takes longer with a drafted code in each, timed in turns.
+
+    The sequences are empty afterwards. Raises EngineError.
+    """
+    length = min(NEAR, engine.n_ctx - 2)
+    for row in range(engine.n_rows):
+        engine.forget(row, 0)
+    engine.decode([SequenceInput(0, list(range(3, 3 + length)))])
+    _spread(engine)
+    plain, drafted = ([SequenceInput(row, [5] * ids, ids) for row in range(2)] for ids in (1, 2))
+    ratios, begun = list[float](), time.perf_counter()
+    while len(ratios) <= MIN_REPEATS or time.perf_counter() - begun < seconds:
+        ratios.append(_seconds(engine, drafted, length) / _seconds(engine, plain, length))
+    for row in range(engine.n_rows):
+        engine.forget(row, 0)
+    return statistics.median(ratios[1:]) - 1
+
+
+def _seconds(engine: TokenEngine, batch: list[SequenceInput], length: int) -> float:
+    """Seconds of a step; its ids are dropped again."""
+    begun = time.perf_counter()
+    engine.decode(batch)
+    passed = time.perf_counter() - begun
+    for each in batch:
+        engine.forget(each.seq, length)
+    return passed
 
 
 def _spread(engine: TokenEngine) -> None:
@@ -151,6 +184,19 @@ class TimingCache(MeasurementCache[StepCost]):
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__(path or cache_dir() / "speed.json", StepCost)
+
+
+def timing_facts(plan: Plan, load: LoadSpec, key: str) -> tuple[object, ...]:
+    """All that the time of a step depends on, for a TimingCache; `key` names the model."""
+    from yuegguf.lm.build import build_info
+
+    return key, replace(load, ids=0), hardware.cpu_name(), plan.threads, build_info(), plan.device
+
+
+def calibrated(plan: Plan, key: str, cache: TimingCache) -> Plan:
+    """The plan with the confidence that pays at the price of a draft here, where it was timed before."""
+    cost = cache.find(*timing_facts(plan, plan.stage1(), key))
+    return replace(plan, draft_confidence=confidence_for(cost.draft if cost else None))
 
 
 def _key(facts: tuple[object, ...]) -> str:

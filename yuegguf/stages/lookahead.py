@@ -14,14 +14,27 @@ N_TRACKS = 2
 MIN_CONFIDENCE = 0.3
 """Minimum share of the most frequent follower among all followers seen and one unseen.
 
-The best of nine on one real song for three prices of a draft (`python -m benchmarks.speculative`)."""
+The best of thirteen on one real song for three prices of a draft (`python -m benchmarks.speculative`)."""
+CONFIDENCES = ((0.0, 0.05), (0.07, 0.15), (0.22, MIN_CONFIDENCE), (0.3, 0.45), (0.7, 0.6))
+"""Price of a draft, at most → confidence that pays (`benchmarks.speculative`).
+
+So few that the noise of a measurement seldom gives a song another one."""
+COSTLY_CONFIDENCE = 0.85
+"""Confidence for a higher price."""
+
+
+def confidence_for(price: float | None) -> float:
+    """Minimum confidence for the part by which a draft makes a step longer; None = not timed."""
+    if price is None:
+        return MIN_CONFIDENCE
+    return next((confidence for most, confidence in CONFIDENCES if price <= most), COSTLY_CONFIDENCE)
 
 
 class NgramDrafter:
     """N-gram statistics of a song's codes V0 I0 V1 I1 …; a pure function of them."""
 
     def __init__(self, confidence: float = MIN_CONFIDENCE) -> None:
-        """`confidence` replaces MIN_CONFIDENCE, for measurements of it."""
+        """`confidence` is the song's, by its plan."""
         self._confidence = confidence
         self._codes: list[int] = []
         self._followers: dict[tuple[int, ...], dict[int, int]] = {}

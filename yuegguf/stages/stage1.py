@@ -112,7 +112,7 @@ class _Candidate:
         self.sections: list[SectionCodes] = []
         """Codes of the finished sections."""
         self.frames_done = 0
-        self.drafter = NgramDrafter()
+        self.drafter = NgramDrafter(self.task.confidence)
         self.spare_logits: Logits | None = None
         """Logits after an accepted draft: the next code needs no step."""
 
@@ -156,7 +156,7 @@ class _Candidate:
     def _reset_counts(self) -> None:
         """Set the frame count and the n-gram statistics to those of the finished sections."""
         self.frames_done = sum(len(codes) // 2 for codes in self.sections)
-        self.drafter = NgramDrafter()
+        self.drafter = NgramDrafter(self.task.confidence)
         for code in (int(code) for codes in self.sections for code in codes):
             self.drafter.update(code)
 

@@ -15,6 +15,7 @@ from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.progress import Progress, silent
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages.faults import Fault
+from yuegguf.stages.lookahead import MIN_CONFIDENCE
 from yuegguf.stages.prompt import Prompt
 
 END_OF_AUDIO = -1
@@ -107,6 +108,8 @@ class Stage1Task:
     candidate: int = 0
     speculative: bool = True
     """Feed a drafted code beside the last one (see `lookahead`); off where candidates fill the batch."""
+    confidence: float = MIN_CONFIDENCE
+    """Minimum confidence of a drafted code."""
     kept_prefix: KeptPrefix = KeptPrefix()
     forced: ForcedTrack | None = None
     fault_check: FaultCheck | None = None
