@@ -43,7 +43,7 @@ def test_the_confidence_of_a_task_decides_how_many_codes_are_drafted_and_changes
 
 def test_the_more_a_draft_costs_the_more_likely_it_has_to_be() -> None:
     assert confidence_for(None) == MIN_CONFIDENCE
-    prices = [-0.5, 0.0, 0.03, 0.1, 0.2, 0.25, 0.5, 0.7, 0.8, 9.0]
+    prices = [-0.5, 0.0, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.8, 9.0]
     found = [confidence_for(price) for price in prices]
     assert found == [0.05, 0.05, 0.15, 0.3, 0.3, 0.45, 0.6, 0.6, 0.85, 0.85]
 

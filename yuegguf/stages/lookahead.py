@@ -15,7 +15,7 @@ MIN_CONFIDENCE = 0.3
 """Minimum share of the most frequent follower among all followers seen and one unseen.
 
 The best of thirteen on one real song for three prices of a draft (`python -m benchmarks.speculative`)."""
-CONFIDENCES = ((0.0, 0.05), (0.07, 0.15), (0.22, MIN_CONFIDENCE), (0.3, 0.45), (0.7, 0.6))
+CONFIDENCES = ((0.0, 0.05), (0.07, 0.15), (0.22, MIN_CONFIDENCE), (0.38, 0.45), (0.7, 0.6))
 """Price of a draft, at most → confidence that pays (`benchmarks.speculative`).
 
 So few that the noise of a measurement seldom gives a song another one."""
