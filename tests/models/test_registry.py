@@ -318,27 +318,6 @@ def test_every_default_has_its_figures_and_the_finer_one_is_nearer() -> None:
         assert first == sorted(first)
 
 
-VARIABLES = ("YUEGGUF_MODELS_DIR", "YUEGGUF_VOICES_DIR", "YUEGGUF_CACHE_DIR")
-
-
-@pytest.mark.parametrize("named", [None, "", "~nobody-of-this-name/x"])
-@pytest.mark.parametrize("line", ["models list", "voice list", "run --example -m nano --plan", "doctor"])
-def test_without_a_home_folder_the_error_names_what_to_set(
-    line: str, named: str | None, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lost(*_words: object, **_more: object) -> Path:
-        raise RuntimeError("could not determine the home directory")
-
-    for name in ("user_data_path", "user_cache_path"):
-        monkeypatch.setattr(platformdirs, name, lost)
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-        if named is not None:
-            monkeypatch.setenv(variable, named)
-    said = refused(capsys, 5, *line.split())
-    assert re.fullmatch(r"there is no such home folder for yuegguf's files; set YUEGGUF_[A-Z]+_DIR\n?", said)
-
-
 @pytest.mark.usefixtures("no_models")
 @pytest.mark.parametrize("line", ["models info {}", "run --example -m {} --plan", "run --example --lora {}"])
 def test_a_file_of_nobody_is_not_there(line: str, capsys: Capture) -> None:

@@ -220,17 +220,22 @@ def test_the_price_of_a_draft_is_that_of_a_second_id(price: float, monkeypatch: 
     assert engine.fed == [[], []]
 
 
+AUTOMATIC = ComputeOptions()
+
+
 def test_a_plan_takes_the_confidence_that_pays_at_a_price_timed_for_it_alone(tmp_path: Path) -> None:
     cache, plan = timing.TimingCache(tmp_path / "speed.json"), Plan(4096, 2, 8, 1, "f16", None, 0, 0)
-    assert timing.calibrated(plan, "model", cache) == plan
+    assert timing.calibrated(plan, AUTOMATIC, "model", cache) == plan
     cache.keep(COST, *timing.timing_facts(plan, plan.stage1(), "model"))  # without a price
-    assert timing.calibrated(plan, "model", cache) == plan
+    assert timing.calibrated(plan, AUTOMATIC, "model", cache) == plan
     cache.keep(replace(COST, draft=0.9), *timing.timing_facts(plan, plan.stage1(), "model"))
     for same in (plan, replace(plan, n_ctx=2048), replace(plan, stage2_rows=2)):
-        assert timing.calibrated(same, "model", cache) == replace(same, draft_confidence=0.85)
+        assert timing.calibrated(same, AUTOMATIC, "model", cache) == replace(same, draft_confidence=0.85)
     for other in (replace(plan, threads=2), replace(plan, kv_type="f32"), replace(plan, stage1_rows=1)):
-        assert timing.calibrated(other, "model", cache) == other
-    assert timing.calibrated(plan, "another", cache) == plan
+        assert timing.calibrated(other, AUTOMATIC, "model", cache) == other
+    assert timing.calibrated(plan, AUTOMATIC, "another", cache) == plan
+    named = ComputeOptions(draft_confidence=0.5)
+    assert timing.calibrated(plan, named, "model", cache) == plan
 
 
 def test_what_was_measured_is_found_again(tmp_path: Path) -> None:

@@ -238,6 +238,16 @@ def test_a_song_that_goes_on_may_change_rows_threads_and_device() -> None:
     )
 
 
+def test_a_song_that_goes_on_keeps_its_confidence_of_drafts() -> None:
+    named = ComputeOptions(draft_confidence=0.5)
+    made = plan_of(request(), BIG1, BIG2, named, 4, None)
+    assert made.draft_confidence == 0.5
+    for same in (named, ComputeOptions()):
+        assert revised(made, request(), BIG1, BIG2, same, None, "draft") == made
+    with pytest.raises(RequestError, match=r"this song was planned with a confidence of drafts of 0\.5"):
+        revised(made, request(), BIG1, BIG2, ComputeOptions(draft_confidence=0.3), None, "draft")
+
+
 def test_a_song_that_goes_on_keeps_its_context_and_cache_type() -> None:
     made = plan_of(request(), BIG1, BIG2, ComputeOptions(), 4, None)
     for machine, words in (

@@ -21,6 +21,7 @@ def _compute_options(
     flash_attention: bool | None,
     ubatch: int | None,
     stage2_batch: int | None,
+    draft_confidence: float | None,
     device: str,
     gpu_layers: int | None,
     max_memory: int | None,
@@ -31,6 +32,7 @@ def _compute_options(
         threads=threads,
         ctx=ctx,
         stage2_rows=stage2_batch,
+        draft_confidence=draft_confidence,
         kv_type=kv_type,
         flash_attention=flash_attention,
         ubatch=ubatch,
@@ -71,6 +73,12 @@ compute_options = Group(
         "--stage2-batch-size",
         type=click.IntRange(1, 64),
         help="6-second chunks refined together [default: as memory allows].",
+    ),
+    click.option(
+        "--draft-confidence",
+        type=click.FloatRange(0, 1),
+        help="Speculative decoding: least confidence of a drafted code, 1 = no drafts "
+        "[default: by what a draft costs here, once --plan has timed it, else 0.3].",
     ),
     click.option(
         "--device",

@@ -176,7 +176,8 @@ def _guidance(text: str) -> tuple[float, float]:
 
 
 song_seed = seed_option(
-    "Same seed, files, machine, threads and --stage2-batch give the same song [default: random]."
+    "Same seed, files, machine, threads, --stage2-batch and --draft-confidence give the same song "
+    "[default: random]."
 )
 sampling_options = Group(
     "sampling",

@@ -93,7 +93,7 @@ def forecast(job: SongJob, cache: TimingCache | None = None) -> Forecast:
     }
     cache = cache or TimingCache()
     seconds = _phase_seconds(job, prompt, plan, cache)
-    plan = calibrated(plan, job.models.stage1_key, cache)
+    plan = calibrated(plan, options, job.models.stage1_key, cache)
     cells = _snapshot_ids(song, _prompt_ids(prompt), plan, seconds["draft"], options.snapshot_seconds)
     snapshots = round(cells * first.kv_width * KV_BYTES[plan.kv_type])
     disk = takes * max(snapshots, file_bytes(song))
@@ -171,7 +171,8 @@ def plan_reasons(plan: Plan, song: PreparedSong, options: ComputeOptions, device
     whole = plan.n_ctx >= context_for(song, 10**9)
     context = "holds the whole song" if whole else "the oldest sections are dropped as it fills"
     lengths = chunk_frames(song)
-    drafted = "by what a draft costs here" if plan.stage1_rows == 2 else "not used without guidance"
+    drafted = _reason(options.draft_confidence, "by what a draft costs here")
+    drafted = drafted if plan.stage1_rows == 2 else "not used without guidance"
     return [
         f"context      {plan.n_ctx} ids: {context}",
         f"stage 1      {plan.stage1_rows} sequences: {guided}",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yuegguf.planning import hardware
-from yuegguf.planning.timing import MeasurementCache, bandwidth, cache_dir
+from yuegguf.planning.timing import MeasurementCache, bandwidth, cache_file
 
 SAMPLE_BYTES = 1 << 26
 """Bytes that are read to compare the memory's bandwidth: some 20 ms."""
@@ -33,7 +33,7 @@ def machine_load(threads: int, cache: Path | None = None) -> MachineLoad:
     if share > NOTICED_FROM:
         factors.append(share)
         notices.append(f"other programs use {waiting:.1f} of {cores} core{'s' * (cores != 1)}")
-    slower = _slower_memory(threads, cache or cache_dir() / "bandwidth.json")
+    slower = _slower_memory(threads, cache or cache_file("bandwidth.json"))
     if slower > NOTICED_FROM:
         factors.append(slower)
         notices.append(f"memory is {slower:.1f} times slower than it was measured before")
@@ -42,7 +42,7 @@ def machine_load(threads: int, cache: Path | None = None) -> MachineLoad:
     return MachineLoad(max(factors), tuple(notices))
 
 
-def _slower_memory(threads: int, path: Path) -> float:
+def _slower_memory(threads: int, path: Path | None) -> float:
     """The best bandwidth that was measured by that of now."""
     cache = MeasurementCache(path, float)
     facts = (hardware.cpu_name(), threads)

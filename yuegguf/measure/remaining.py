@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from yuegguf.planning import hardware
-from yuegguf.planning.timing import MeasurementCache, cache_dir
+from yuegguf.planning.timing import MeasurementCache, cache_file
 from yuegguf.progress import Event
 from yuegguf.song.folder import SongFolder
 
@@ -45,8 +45,8 @@ def song_facts(song: SongFolder, takes: int = 1) -> tuple[object, ...]:
 
 
 def course_cache() -> MeasurementCache[Course]:
-    """The remembered courses on disk. Raises RequestError without a home folder."""
-    return MeasurementCache(cache_dir() / "courses.json", Course)
+    """The remembered courses on disk. Raises RequestError for a wrong YUEGGUF_CACHE_DIR."""
+    return MeasurementCache(cache_file("courses.json"), Course)
 
 
 class RemainingTime:

@@ -88,7 +88,7 @@ def planned(job: SongJob) -> tuple[Plan, ModelHeader]:
     headers = preflight.read_models(job.models, bool(job.preview.preview_seconds))
     plan = make_plan(job.song, headers.facts, job.compute, find_devices(job.compute), job.takes)
     preflight.check_codec(job.models.codec)
-    return calibrated(plan, job.models.stage1_key, TimingCache()), headers.stage1
+    return calibrated(plan, job.compute, job.models.stage1_key, TimingCache()), headers.stage1
 
 
 def record_of(job: SongJob, plan: Plan) -> SongRecord:

@@ -23,7 +23,7 @@ from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions, Devices, is_here
 from yuegguf.planning.cost import LoadSpec
 from yuegguf.planning.plan import Plan
-from yuegguf.planning.timing import MeasurementCache, cache_dir
+from yuegguf.planning.timing import MeasurementCache, cache_file
 from yuegguf.progress import Event, Progress
 from yuegguf.song.encoding import EncodingMemory
 from yuegguf.song.recordings import silence_codes
@@ -140,7 +140,7 @@ def may_repack() -> bool:
     facts = build_info()
     if not amx_trial.uses_amx(facts["system"]):
         return True
-    stored = MeasurementCache(cache_dir() / "kernels.json", bool)
+    stored = MeasurementCache(cache_file("kernels.json"), bool)
     known = facts, hardware.cpu_name(), build_files()
     found = stored.find(*known)
     if found is None:

@@ -48,6 +48,8 @@ class ComputeOptions:
     main_gpu: int | None = None
     rpc_server: str | None = None
     """HOST:PORT of a server of llama.cpp's RPC, whose devices take the place of the GPU."""
+    draft_confidence: float | None = None
+    """Minimum confidence of a drafted code, 1 = none is drafted; None = by what a draft costs here."""
     max_memory: int | None = None
     """Memory limit in bytes; None = the free memory."""
     snapshot_seconds: float = 60.0
@@ -67,6 +69,8 @@ class ComputeOptions:
         ):
             if value is not None:
                 check_integer(name, value, low, high)
+        if self.draft_confidence is not None:
+            check_number("the confidence of drafts", self.draft_confidence, 0, 1)
         check_number("snapshot seconds", self.snapshot_seconds, 0.1, MAX_SECONDS, zero=True)
         if self.kv_type in QUANTISED_KV_TYPES and self.flash_attention is False:
             raise RequestError(f"{self.kv_type} caches need flash attention", "leave it on, or use f16")

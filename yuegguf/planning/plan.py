@@ -150,6 +150,7 @@ def make_plan(
         flash_attention=_flash(options, kv_type, on_gpu),
         ubatch=options.ubatch or (GPU_BATCH if on_gpu else MAX_BATCH),
         rpc_server=options.rpc_server if on_gpu else None,
+        draft_confidence=MIN_CONFIDENCE if options.draft_confidence is None else options.draft_confidence,
     )
     placed = split(offloaded(drafted, models, options, devices), models)
     if on_gpu and not (placed.stage1_gpu_layers or placed.stage2_gpu_layers):  # not one layer fits
@@ -187,6 +188,9 @@ def revise_plan(
     if options.flash_attention not in (None, plan.flash_attention):
         word = "with" if plan.flash_attention else "without"
         raise RequestError(f"this song was planned {word} flash attention", fixed)
+    if options.draft_confidence not in (None, plan.draft_confidence):
+        confidence = f"a confidence of drafts of {plan.draft_confidence:g}"
+        raise RequestError(f"this song was planned with {confidence}", fixed)
     changed = replace(
         plan,
         threads=options.threads or plan.threads,

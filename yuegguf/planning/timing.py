@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -17,18 +18,21 @@ import numpy as np
 import platformdirs
 
 from yuegguf.codec.protocol import CODEBOOKS, AudioCodec
-from yuegguf.errors import DamagedFile, StorageError
+from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import replacing
 from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.models.registry import user_folder
 from yuegguf.planning import hardware
+from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.cost import LoadSpec, StepCost
 from yuegguf.planning.plan import Plan
 from yuegguf.stages.lookahead import confidence_for
 from yuegguf.stages.render import TRACKS
 
 T = TypeVar("T")
+CACHE_VARIABLE = "YUEGGUF_CACHE_DIR"
+"""Environment variable that names the folder of the cache."""
 NEAR, FAR, FARTHEST = 16, 272, 2048
 """Lengths of the KV caches, in ids, at which steps are timed: the difference is the cost of a longer cache.
 A fast machine decodes a longer prompt, up to FARTHEST."""
@@ -156,7 +160,8 @@ def bandwidth(threads: int, size: int = BANDWIDTH_BYTES) -> float:
 class MeasurementCache(Generic[T]):
     """Measurements on disk, by a hash of the machine's and the model's facts."""
 
-    def __init__(self, path: Path, kind: type[T]) -> None:
+    def __init__(self, path: Path | None, kind: type[T]) -> None:
+        """`path` is the file; without one nothing is remembered."""
         self.path, self._kind = path, kind
 
     def find(self, *facts: object) -> T | None:
@@ -165,6 +170,8 @@ class MeasurementCache(Generic[T]):
 
     def keep(self, measurement: T, *facts: object) -> None:
         """Store a measurement; an unwritable folder is ignored."""
+        if self.path is None:
+            return
         with suppress(OSError, StorageError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as beside:
@@ -173,6 +180,8 @@ class MeasurementCache(Generic[T]):
 
     def _read(self) -> dict[str, T]:
         """All measurements by key; empty if the file is unreadable, since they are then made again."""
+        if self.path is None:
+            return {}
         try:
             return typed_json.read_file(self.path, dict[str, self._kind], "")  # type: ignore[name-defined]
         except (OSError, DamagedFile):
@@ -183,7 +192,7 @@ class TimingCache(MeasurementCache[StepCost]):
     """Measured step costs on disk."""
 
     def __init__(self, path: Path | None = None) -> None:
-        super().__init__(path or cache_dir() / "speed.json", StepCost)
+        super().__init__(path or cache_file("speed.json"), StepCost)
 
 
 def timing_facts(plan: Plan, load: LoadSpec, key: str) -> tuple[object, ...]:
@@ -193,8 +202,13 @@ def timing_facts(plan: Plan, load: LoadSpec, key: str) -> tuple[object, ...]:
     return key, replace(load, ids=0), hardware.cpu_name(), plan.threads, build_info(), plan.device
 
 
-def calibrated(plan: Plan, key: str, cache: TimingCache) -> Plan:
-    """The plan with the confidence that pays at the price of a draft here, where it was timed before."""
+def calibrated(plan: Plan, options: ComputeOptions, key: str, cache: TimingCache) -> Plan:
+    """The plan with the confidence requested, else that which pays at the price of a draft, if it was timed.
+
+    `key` names the model.
+    """
+    if options.draft_confidence is not None:
+        return plan
     cost = cache.find(*timing_facts(plan, plan.stage1(), key))
     return replace(plan, draft_confidence=confidence_for(cost.draft if cost else None))
 
@@ -203,7 +217,17 @@ def _key(facts: tuple[object, ...]) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
+def cache_file(name: str) -> Path | None:
+    """A file of the cache; None without a home folder. Raises RequestError for a wrong YUEGGUF_CACHE_DIR."""
+    try:
+        return cache_dir() / name
+    except RequestError:
+        if os.environ.get(CACHE_VARIABLE):
+            raise
+        return None
+
+
 def cache_dir() -> Path:
     """Folder of the cache: $YUEGGUF_CACHE_DIR, else the user's. Raises RequestError without a home folder."""
     usual = partial(platformdirs.user_cache_path, "yuegguf", appauthor=False)
-    return user_folder("YUEGGUF_CACHE_DIR", usual)
+    return user_folder(CACHE_VARIABLE, usual)
