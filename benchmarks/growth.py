@@ -152,7 +152,7 @@ def main() -> None:
     if options.generate:
         print(json.dumps(generate_song(options.generate)))
         return
-    found = {"nano, sung whole": {seconds: generated_song(seconds) for seconds in LENGTHS}}
+    found = {"nano, generated whole": {seconds: generated_song(seconds) for seconds in LENGTHS}}
     if options.folder:
         models = random_models(options.folder, options.type)
         costs = timed(models)

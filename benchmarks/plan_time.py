@@ -5,7 +5,7 @@
 
 Without DIR the bundled nano generates; with it random models of the real shapes (or of fewer layers), kept
 there, with nano's codec. The disk is what the song's folder held at most, looked at a hundred times a second.
-Sections may not end early, so the plan's "at most" is what is sung.
+Sections may not end early, so the plan's "at most" is what is generated.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 Each measurement is a process of its own: one that fails, or takes too long, costs no other one its result.
 What does not fit into the time is left out and named with the reason. --out gets gpu.json and gpu.md, written
 anew after every measurement; --folder keeps the random models (6 GB), and writing them counts too.
-`--device cpu --model nano` runs all of it without a GPU: 350 s on two busy cores, 32 s without PyTorch's loops on
-two idle ones of another processor.
+`--device cpu --model nano` runs all of it without a GPU: 350 s on two busy cores, and 32 s,
+without PyTorch's loops, on two idle ones of another processor.
 """
 
 from __future__ import annotations
