@@ -101,6 +101,7 @@ def test_two_stems_are_imported_as_by_the_command(
     assert song_bytes(client.songs / found["id"]) == song_bytes(theirs)
     warnings = client.task(answer.json["id"])["warnings"]
     assert any("no lyrics are known" in warning for warning in warnings)
+    assert set(warnings) <= set(client.song(found["id"])["warnings"])  # that the page shows
 
 
 def test_an_imported_song_can_wait(client: Client, exported: Path) -> None:

@@ -225,6 +225,9 @@ class Dispatcher:
         if outcome == "succeeded":
             if result and result.get("generate"):
                 self._store.queue(result["song"])  # that the task has made
+                task = self._store.get(song)
+                for sentence in json.loads(task.warnings) if task else ():
+                    self._store.warn(result["song"], sentence)
             self._finish(song, "succeeded", result=result)
         elif outcome == "failed":
             self._finish(song, "failed", error)
