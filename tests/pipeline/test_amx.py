@@ -32,9 +32,9 @@ def untried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def trials(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[bool | None]:
     """Outcomes of the next trials, on a build that uses AMX."""
-    outcomes: list[bool] = []
+    outcomes: list[bool | None] = []
     facts = {**build.build_info(), "system": SYSTEM.format(1)}
     monkeypatch.setattr(build, "build_info", lambda: facts)
     monkeypatch.setattr("yuegguf.planning.hardware.missing_features", lambda _system: [])
@@ -61,13 +61,39 @@ def test_this_build_computes_the_same_with_the_faster_kernels_and_without() -> N
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no shell scripts")
-@pytest.mark.parametrize("text", ["kill -SEGV $$", "exit 1", "sleep 60"])
-def test_a_trial_that_ends_badly_or_never_means_broken_kernels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+@pytest.mark.parametrize(
+    ("text", "works"),
+    [
+        ("exit 0", True),
+        ("kill -SEGV $$", False),
+        ("kill -ILL $$", False),
+        (f"exit {amx_trial.FAILED}", False),
+        ("exit 1", None),
+        ("kill -INT $$", None),
+        ("kill -KILL $$", None),
+        ("sleep 60", None),
+    ],
+)
+def test_a_trial_that_crashes_or_differs_means_broken_kernels_and_one_without_an_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, works: bool | None
 ) -> None:
     monkeypatch.setattr(sys, "executable", program(tmp_path / "python", text))
     monkeypatch.setattr(amx_trial, "TRIAL_SECONDS", 1.0)
-    assert not amx_trial.amx_works(nano_models().stage2)
+    assert amx_trial.amx_works(nano_models().stage2) is works
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no sessions of processes")
+def test_ctrl_c_in_a_terminal_does_not_reach_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"exec '{sys.executable}' -c 'import os; raise SystemExit(os.getsid(0) != os.getpid())'"
+    monkeypatch.setattr(sys, "executable", program(tmp_path / "python", text))
+    assert amx_trial.amx_works(nano_models().stage2)
+
+
+def test_a_trial_without_an_end_is_made_again(trials: list[bool | None]) -> None:
+    trials.extend([True, None])
+    assert not engines.may_repack()
+    engines.may_repack.cache_clear()
+    assert engines.may_repack()
 
 
 def test_logits_that_differ_mean_broken_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +103,9 @@ def test_logits_that_differ_mean_broken_kernels(monkeypatch: pytest.MonkeyPatch)
         assert amx_trial.main(Path("model.gguf")) == code
 
 
-def test_kernels_are_tried_once_with_each_build(trials: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_are_tried_once_with_each_build(
+    trials: list[bool | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     trials.append(False)
     assert not engines.may_repack()
     engines.may_repack.cache_clear()
@@ -89,7 +117,7 @@ def test_kernels_are_tried_once_with_each_build(trials: list[bool], monkeypatch:
 
 
 def test_where_they_are_broken_songs_are_computed_without_and_doctor_says_so(
-    trials: list[bool], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    trials: list[bool | None], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials.append(False)
     opened: list[bool] = []

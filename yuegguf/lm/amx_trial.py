@@ -6,6 +6,7 @@ Some compilers lose stores before the instructions that load a tile: `cmake/gcc_
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import closing, suppress
@@ -19,7 +20,12 @@ ROWS, IDS = 4, 8
 MOST_ERROR = 0.05
 """Most difference of the logits with and without AMX, as a share of their size."""
 TRIAL_SECONDS = 60.0
-FAILED = 1
+FAILED = 3
+"""Exit code for logits that differ; 1 is Python's own, for any error."""
+CRASHES = tuple(getattr(signal, name, None) for name in ("SIGSEGV", "SIGILL", "SIGBUS", "SIGABRT", "SIGFPE"))
+"""Signals by which wrong kernels end a process."""
+MOST_EXIT_CODE = 255
+"""Maximum exit code that a program gives itself; Windows has larger ones for processes that crashed."""
 
 
 def uses_amx(system: str) -> bool:
@@ -27,17 +33,31 @@ def uses_amx(system: str) -> bool:
     return "AMX_INT8 = 1" in system
 
 
-def amx_works(model: Path) -> bool:
-    """Whether a model has nearly the same logits with and without AMX, and the process does not end."""
+def amx_works(model: Path) -> bool | None:
+    """Whether a model has nearly the same logits with and without AMX, and the process does not crash.
+
+    None where the trial could not be finished, which says nothing of the kernels.
+    """
     command = [sys.executable, "-P", "-m", __name__, str(model)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
-            command, capture_output=True, env=environment, timeout=TRIAL_SECONDS, check=False
+            command,
+            capture_output=True,
+            env=environment,
+            timeout=TRIAL_SECONDS,
+            check=False,
+            start_new_session=True,  # a terminal sends Ctrl-C to all processes of its session
         )
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+        return None
+    return _meaning(done.returncode)
+
+
+def _meaning(code: int) -> bool | None:
+    """Whether the kernels work, by the exit code of a trial; None = unknown."""
+    crashed = -code in CRASHES or code > MOST_EXIT_CODE
+    return False if crashed or code == FAILED else True if code == 0 else None
 
 
 def _logits(model: Path, repack: bool) -> NDArray[np.float32]:

@@ -133,7 +133,10 @@ def check_build() -> None:
 
 @lru_cache(1)
 def may_repack() -> bool:
-    """Whether the kernels for AMX work, if this llama.cpp has any; tried once with each build."""
+    """Whether the kernels for AMX work, if this llama.cpp has any; tried once with each build.
+
+    False where a trial could not be finished; the next process tries again then.
+    """
     from yuegguf.lm import amx_trial
     from yuegguf.lm.build import build_files, build_info
 
@@ -145,8 +148,9 @@ def may_repack() -> bool:
     found = stored.find(*known)
     if found is None:
         found = amx_trial.amx_works(nano_models().stage2)
-        stored.keep(found, *known)
-    return found
+        if found is not None:
+            stored.keep(found, *known)
+    return bool(found)
 
 
 def encoding_memory(codec: Path, most: int | None = None) -> EncodingMemory:
