@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,18 @@ def test_what_no_flags_can_help_ends_the_command(
         stand.comparison().run([PLAIN])
     assert type(caught.value) is kind
     assert not any(call.startswith("bench") for call in stand.calls)
+
+
+def test_a_build_never_reads_the_current_folder(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an index, the pip of this Python finds nothing to build."""
+    ran = stand.folder / "ran"
+    for name in ("pip", "logging"):
+        (stand.folder / f"{name}.py").write_text(f"open({str(ran)!r}, 'w')", encoding="utf-8")
+    monkeypatch.chdir(stand.folder)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(DownloadError):
+        replace(stand.comparison(), python=sys.executable).run([PLAIN])
+    assert not ran.exists()
 
 
 def test_no_pip_is_said_before_a_build(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,8 +90,8 @@ class Comparison:
         return final
 
     def _install(self, variant: Variant, target: Path, log: Path) -> None:
-        command = [self.python, "-m", "pip", "install", "--no-deps", "--no-cache-dir", "--no-binary", PACKAGE]
-        command += ["--target", str(target), f"{PACKAGE}=={self.version}"]
+        command = [self.python, "-P", "-m", "pip", "install", "--no-deps", "--no-cache-dir"]
+        command += ["--no-binary", PACKAGE, "--target", str(target), f"{PACKAGE}=={self.version}"]
         with log.open("wb") as file:
             code = _run(command, {**os.environ, "CMAKE_ARGS": variant.flags}, file, file)
         if code or not (target / "llama_cpp").is_dir():
