@@ -156,6 +156,26 @@ def test_a_stop_in_one_engine_ends_the_step_once_the_others_are_done() -> None:
         assert sorted(ended) == [1, 1, 20]
 
 
+def test_an_error_waits_for_the_engines_that_still_compute() -> None:
+    """What they hold could not be dropped, nor their models be freed, before."""
+    failed, ended = threading.Event(), threading.Event()
+
+    class Slow(HashEngine):
+        def decode(self, inputs: Sequence[SequenceInput]) -> np.ndarray:  # type: ignore[type-arg]
+            if len(inputs[0].ids) > 1:
+                failed.set()
+                raise EngineError("no memory")
+            assert failed.wait(60)
+            assert not ended.wait(0.2)  # time in which the error would be raised
+            ended.set()
+            return super().decode(inputs)
+
+    with closing(open_split(lambda n: Slow(MODEL, EngineOptions(N_CTX, n, 1)), 2, 2, 2)) as split:
+        with pytest.raises(EngineError, match="no memory"):
+            split.decode([SequenceInput(0, [5]), SequenceInput(1, IDS[:9])])
+        assert ended.is_set()
+
+
 def test_engines_that_were_opened_are_closed_where_the_next_cannot_be() -> None:
     closed: list[int] = []
 

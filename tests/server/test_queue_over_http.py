@@ -198,6 +198,21 @@ def test_why_llama_cpp_gave_up_is_the_error_of_its_song(tmp_path: Path, idle: Id
         assert (failed["error"], failed["warnings"]) == (abort, [sentence])
 
 
+def test_a_worker_that_is_killed_has_not_the_reason_of_the_one_before(tmp_path: Path, idle: Idle) -> None:
+    with served(tmp_path / "songs", idle) as client:
+        song = client.create()
+        for aborts in (True, False):
+            client.wait(song, "processing")
+            while [m["song"] for m in idle.started[-1].messages[-1:]] != [song]:
+                client.song(song)
+            if aborts:
+                idle.started[-1].say("gave up", error={"message": "no memory", "hint": "add some"})
+            idle.started[-1].say("died", code=-9)
+            while not client.song(song)["warnings"]:
+                pass
+        assert "no memory" not in client.wait(song, "failed")["error"]["message"]
+
+
 def test_a_killed_worker_loses_nothing(tmp_path: Path, sung: Run) -> None:
     processes = Processes()
     with served(tmp_path / "songs", processes) as client:
