@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,6 +56,29 @@ def test_asking_waits_until_it_charges_and_says_so_once(monkeypatch: pytest.Monk
     stop.set()
     battery(monkeypatch, [True] * 3)
     assert stop.is_set()  # at once
+
+
+def test_a_pause_is_said_once_however_many_threads_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    both, said = threading.Barrier(2, timeout=60), list[str]()
+
+    def look() -> bool:  # each thread sees the battery once, when both wait
+        both.wait()
+        return next(looks[threading.get_ident()])
+
+    looks = {}
+    monkeypatch.setattr(hardware, "on_battery", look)
+    stop = BatteryAwareEvent(said.append)
+
+    def ask() -> None:
+        looks[threading.get_ident()] = iter([True, False])
+        stop.is_set()
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(said) == 1
 
 
 def test_a_pause_changes_no_byte_of_a_song(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 
@@ -18,6 +18,7 @@ CHECK_SECONDS = 10.0
 """Seconds between two checks of the battery during the work."""
 PAUSE_CHECK_SECONDS = 1.0
 """Seconds between two checks of the battery during a pause."""
+PAUSED = "paused, since the machine runs on its battery; Ctrl-C stops"
 META_KEY = "yuegguf.{}"
 """Key of an option of `laptop_options` in the context of a command."""
 
@@ -43,6 +44,8 @@ class BatteryAwareEvent(threading.Event):
         """`say` is called with a sentence when a pause begins."""
         super().__init__()
         self._say, self._next = say, 0.0
+        self._unsaid = [PAUSED]
+        """Sentences about this pause; of several threads that wait, one takes it out without a lock."""
 
     def is_set(self) -> bool:
         """Whether the work must stop; on battery, returns once the machine charges or the work must stop."""
@@ -54,12 +57,11 @@ class BatteryAwareEvent(threading.Event):
     def _wait(self) -> None:
         from yuegguf.planning import hardware
 
-        announced = False
         while hardware.on_battery() and not super().is_set():
-            if not announced:
-                self._say("paused, since the machine runs on its battery; Ctrl-C stops")
-                announced = True
+            with suppress(IndexError):
+                self._say(self._unsaid.pop())
             time.sleep(PAUSE_CHECK_SECONDS)  # holding no lock that a signal's handler may want
+        self._unsaid = [PAUSED]
 
 
 def _store(context: click.Context, option: click.Parameter, wanted: bool) -> None:
