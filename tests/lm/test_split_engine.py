@@ -63,7 +63,9 @@ def test_all_logits_are_those_of_one_engine_in_the_order_of_the_inputs(
         [SequenceInput(1, [12], 0), SequenceInput(4, [13], 0)],
     ]
     for batch in batches:
+        before = split.busy
         assert np.array_equal(split.decode(batch), alone.decode(batch))
+        assert split.busy > before
 
 
 def test_caches_are_copied_forgotten_saved_and_loaded_by_their_sequence(

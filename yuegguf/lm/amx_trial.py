@@ -5,7 +5,6 @@ Some compilers lose stores before the instructions that load a tile: `cmake/gcc_
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from yuegguf.files.child import child_environment, module_command
 
 ROWS, IDS = 4, 8
 """Sequences and ids of each in a trial's batch: more rows than the kernels for one row take."""
@@ -38,13 +39,11 @@ def amx_works(model: Path) -> bool | None:
 
     None where the trial could not be finished, which says nothing of the kernels.
     """
-    command = [sys.executable, "-P", "-m", __name__, str(model)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
-            command,
+            module_command(__name__, str(model)),
             capture_output=True,
-            env=environment,
+            env=child_environment(),
             timeout=TRIAL_SECONDS,
             check=False,
             start_new_session=True,  # a terminal sends Ctrl-C to all processes of its session
@@ -56,8 +55,10 @@ def amx_works(model: Path) -> bool | None:
 
 def _meaning(code: int) -> bool | None:
     """Whether the kernels work, by the exit code of a trial; None = unknown."""
-    crashed = -code in CRASHES or code > MOST_EXIT_CODE
-    return False if crashed or code == FAILED else True if code == 0 else None
+    if code == 0:
+        return True
+    broken = code == FAILED or -code in CRASHES or code > MOST_EXIT_CODE
+    return False if broken else None
 
 
 def _logits(model: Path, repack: bool) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from yuegguf.errors import EngineError, YueError
 from yuegguf.files.atomic import storage_errors, workspace
+from yuegguf.files.child import child_environment
 from yuegguf.measure import builds
 from yuegguf.measure.builds import INSTALLED, LeftOut, Variant
 from yuegguf.planning import hardware
@@ -123,8 +124,7 @@ class Comparison:
 
     def _timed(self, place: Path | None, fixed: Sequence[str]) -> dict[str, Any]:
         """Report of the benchmark with a build; `fixed` are more options. Raises _Failed, YueError."""
-        paths = [*([str(place)] if place else []), *filter(None, sys.path)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        environment = child_environment(*([place] if place else []))
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             code = _run([self.python, "-P", "-m", "yuegguf", *self.words, *fixed], environment, out, err)
             out.seek(0)

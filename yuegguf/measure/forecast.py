@@ -220,7 +220,7 @@ def _rows_reason(plan: Plan, options: ComputeOptions, lengths: list[int], free: 
 
 
 def _layers_reason(plan: Plan, options: ComputeOptions, devices: Devices) -> str:
-    layers = [plan.stage1_gpu_layers, plan.stage2_gpu_layers]
+    layers = plan.gpu_layers
     if not any(layers):
         return "0: the CPU computes" if not devices.gpu else "0: the GPU's memory holds none"
     words = " and ".join(f"{'all' if n < 0 else n} of stage {stage}" for stage, n in enumerate(layers, 1))

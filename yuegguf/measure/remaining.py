@@ -40,7 +40,7 @@ def song_facts(song: SongFolder, takes: int = 1) -> tuple[object, ...]:
     plan, record = song.record.plan, song.record
     speed = () if plan is None else (plan.threads, plan.stage1_rows, plan.kv_type, plan.flash_attention)
     layers = () if plan is None else (plan.device, plan.stage1_gpu_layers, plan.stage2_gpu_layers)
-    engines = () if plan is None or plan.stage1_engines == 1 else (plan.stage1_engines, plan.stage2_engines)
+    engines = () if plan is None else (plan.stage1_engines, plan.stage2_engines)
     return (hardware.cpu_name(), record.models, record.loras, *speed, *layers, *engines, takes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from yuegguf.errors import EngineError, YueError, explained
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import check_free_disk, storage_errors, workspace
+from yuegguf.files.child import child_environment, module_command
 from yuegguf.lm.protocol import TokenEngine
 from yuegguf.models import install, registry
 from yuegguf.pipeline import engines
@@ -114,8 +114,7 @@ def measure_types() -> dict[str, float]:
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with workspace(folder) as scratch:
-            command = [sys.executable, "-P", "-m", __name__, str(scratch)]
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            command, environment = module_command(__name__, str(scratch)), child_environment()
             try:
                 done = subprocess.run(
                     command, capture_output=True, env=environment, timeout=BENCH_SECONDS, check=False

@@ -101,7 +101,7 @@ def engine_factory(
 
     first = plan.stage1()
     key = f"{models.stage1_key} {first.ids}x{first.rows} {first.kv_type} {first.gpu_layers} "
-    key += f"{first.flash}" + (f" {first.engines}" if first.engines > 1 else "")
+    key += f"{first.flash}"
     return EngineFactory(
         stage1=lambda rows, ids: engine(models.stage1, replace(first, rows=rows, ids=ids), models.loras),
         tokenizer=tokenizer,
