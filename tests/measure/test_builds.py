@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import stat
 import sys
 from collections.abc import Sequence
@@ -251,20 +252,26 @@ def test_variants_have_the_checkouts_flags_and_the_users_last(tmp_path: Path) ->
     (tmp_path / "cmake" / "llama.cmake").write_text("set(A)", encoding="utf-8")
     lean, recipe = builds.lean_flags(tmp_path)
     assert (lean.split("=")[-1], recipe) == (str(tmp_path / "cmake" / "llama.cmake"), "set(A)")
-    found = builds.variants_to_build("-DLEAN=1", True, ["-DX=Y  -DZ=1", "-DX=Y -DZ=1"])
+    found = builds.variants_to_build(
+        "-DLEAN=1", ["-DX=Y  -DZ=1", "-DX=Y -DZ=1"], openblas=True, machine="x86_64"
+    )
     assert {variant.name: variant.flags for variant in found} == {
         "plain": "-DLEAN=1 -DGGML_NATIVE=ON",
         "without OpenMP": "-DLEAN=1 -DGGML_NATIVE=ON -DGGML_OPENMP=OFF",
         "OpenBLAS": "-DLEAN=1 -DGGML_NATIVE=ON -DGGML_BLAS=ON -DGGML_BLAS_VENDOR=OpenBLAS",
         "-DX=Y -DZ=1": "-DLEAN=1 -DGGML_NATIVE=ON -DX=Y -DZ=1",
     }
-    assert [variant.name for variant in builds.variants_to_build("", False, [])] == [
+    assert [variant.name for variant in builds.variants_to_build("", [])] == [
         "plain",
         "without OpenMP",
     ]
+    for arm in ("aarch64", "arm64", "ARM64"):
+        assert builds.variants_to_build("", [], machine=arm)[-1].flags == (
+            "-DGGML_NATIVE=ON -DGGML_CPU_KLEIDIAI=ON"
+        )
     for wrong in ("", "X=Y", "-DX=Y rm", '-DX="'):
         with pytest.raises(RequestError, match="are no flags of CMake"):
-            builds.variants_to_build("", False, [wrong])
+            builds.variants_to_build("", [wrong])
 
 
 def test_a_build_is_kept_for_one_version_set_of_flags_processor_and_recipe() -> None:
@@ -289,9 +296,10 @@ def test_the_command_hands_its_options_on_and_reports(
     monkeypatch.setenv("YUEGGUF_CACHE_DIR", str(stand.folder / "cache"))
     monkeypatch.setattr(sys, "executable", str(stand.python))
     monkeypatch.setattr(builds, "has_openblas", lambda: False)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(builds, "lean_flags", lambda _checkout: ("", ""))
-    slow, fast = builds.variants_to_build("", False, [])
-    extra = builds.variants_to_build("", False, ["-DX=Y"])[-1]
+    slow, fast = builds.variants_to_build("", [])
+    extra = builds.variants_to_build("", ["-DX=Y"])[-1]
     stand.set({"": [10] * 3, slow.flags: [10] * 3, fast.flags: [9] * 3, extra.flags: [10] * 3})
     words = ("bench", "--builds", "--shape", "nano", "--threads", 1, "--no-flash-attn", "--far", 64)
     words = (*words, "--build-flags", "-DX=Y", "--rounds", 3)

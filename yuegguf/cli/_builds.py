@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def compare_builds(
     if not (numbers := [number for number in stages if number != "render"]):
         raise RequestError("no build of llama.cpp changes rendering", "name stage 1 or 2 with --stages")
     openblas, (lean, recipe) = builds.has_openblas(), builds.lean_flags(Path(__file__).resolve().parents[2])
-    variants = builds.variants_to_build(lean, openblas, options.flags)
+    variants = builds.variants_to_build(lean, options.flags, openblas=openblas, machine=platform.machine())
     if not openblas:
         output.say("OpenBLAS is left out: its headers were not found (Debian: libopenblas-dev)")
     words = ["--json", "--models-dir", str(models_root()), "bench", *_handed_on()]

@@ -16,6 +16,9 @@ INSTALLED = "installed"
 NATIVE = "-DGGML_NATIVE=ON"
 NO_OPENMP = "-DGGML_OPENMP=OFF"
 OPENBLAS = "-DGGML_BLAS=ON -DGGML_BLAS_VENDOR=OpenBLAS"
+KLEIDIAI = "-DGGML_CPU_KLEIDIAI=ON"
+ARM = ("aarch64", "arm64")
+"""Names of 64-bit Arm among those of `platform.machine`, in small letters."""
 HEADER_FOLDERS = (
     Path("/usr/include"),
     Path("/usr/local/include"),
@@ -72,10 +75,16 @@ def has_openblas(folders: Iterable[Path] = HEADER_FOLDERS) -> bool:
     return any(next(folder.glob(pattern), None) for folder in folders for pattern in patterns)
 
 
-def variants_to_build(lean: str, openblas: bool, more: Sequence[str]) -> tuple[Variant, ...]:
-    """The variants beside the installed one; `more` has flags of the user. Raises RequestError."""
+def variants_to_build(
+    lean: str, more: Sequence[str], *, openblas: bool = False, machine: str = ""
+) -> tuple[Variant, ...]:
+    """The variants beside the installed one; `more` has flags of the user. Raises RequestError.
+
+    `machine` is that of `platform.machine`: llama.cpp takes KleidiAI on 64-bit Arm alone.
+    """
     own = [("plain", ""), ("without OpenMP", NO_OPENMP)]
     own += [("OpenBLAS", OPENBLAS)] * openblas
+    own += [("KleidiAI", KLEIDIAI)] * (machine.lower() in ARM)
     own += [(flags, flags) for flags in dict.fromkeys(map(_checked_flags, more))]
     return tuple(Variant(name, " ".join(filter(None, (lean, NATIVE, flags)))) for name, flags in own)
 
