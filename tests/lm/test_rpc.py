@@ -26,8 +26,6 @@ from yuegguf.models.resolve import nano_models
 pytestmark = NEEDS_RPC
 MODEL = nano_models().stage1
 IDS = [int(i) for i in np.random.default_rng(0).integers(259, 900, 60)]
-CLOSE = 0.05
-"""Largest difference of a logit between kernels for other layouts of 8-bit weights; 20 is their range."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,8 @@ def server() -> Iterator[str]:
 
 
 def opened(server: str | None, layers: int = -1, rows: int = 2, loras: tuple[Lora, ...] = ()) -> LlamaEngine:
-    options = EngineOptions(256, rows, 1, gpu_layers=layers, rpc_server=server, loras=loras)
+    # the server does not lay weights out anew, and other kernels round activations to other bits
+    options = EngineOptions(256, rows, 1, gpu_layers=layers, rpc_server=server, loras=loras, repack=False)
     return LlamaEngine(MODEL, options)
 
 
@@ -61,11 +60,11 @@ def test_the_server_is_a_gpu_by_its_address_with_its_memory(server: str) -> None
 
 
 @pytest.mark.parametrize("layers", [0, 1, 3, -1])
-def test_layers_compute_the_same_there(server: str, layers: int, here: NDArray[np.float32]) -> None:
+def test_layers_compute_the_same_bits_there(server: str, layers: int, here: NDArray[np.float32]) -> None:
     with closing(opened(server, layers)) as engine:
         there = logits_of(engine, IDS)
         assert rpc._used[server] == (layers != 0)  # without layers the server is free for others
-    assert np.abs(there - here).max() <= CLOSE < np.ptp(here) / 100
+    assert (there == here).all()
 
 
 @pytest.mark.parametrize("layers", [2, -1])
@@ -86,13 +85,13 @@ def test_caches_are_dropped_copied_saved_and_resized_to_the_bit(
         assert (logits_of(engine, [7], 2) == expected).all()
 
 
-def test_an_adapter_works_there(server: str, here: NDArray[np.float32], tmp_path: Path) -> None:
+def test_an_adapter_gives_the_same_bits_there(server: str, here: NDArray[np.float32], tmp_path: Path) -> None:
     adapter = convert_lora(write_peft(tmp_path / "peft", MODEL), tmp_path / "lora.gguf", base=MODEL)
     found = []
     for place in (None, server):
         with closing(opened(place, -1 if place else 0, loras=(Lora(adapter),))) as engine:
             found.append(logits_of(engine, IDS))
-    assert np.abs(found[0] - found[1]).max() <= CLOSE
+    assert (found[0] == found[1]).all()
     assert np.abs(found[0] - here).max() > 1
 
 
