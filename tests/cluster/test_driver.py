@@ -112,6 +112,18 @@ def test_units_that_are_always_lost_end_the_song_after_a_bounded_number(tmp_path
     assert len(cluster.ran) == driver.MOST_LOSSES
 
 
+def test_a_song_tells_why_llama_cpp_ended_its_processes(tmp_path: Path) -> None:
+    (song,) = (cluster_song(folder) for folder in new_songs(tmp_path, 1))
+
+    def act(unit: Unit, node: str) -> Loss:
+        control.note_abort(unit.songs[0].control, unit.name, "llama.cpp gave up (ggml.c:7: no memory)")
+        return Loss("WorkerCrashedError")
+
+    driver_of(FakeCluster([machine("a")], act), song).run()
+    with pytest.raises(YueError, match=r"\(llama.cpp gave up \(ggml.c:7: no memory\)\);"):
+        song.result()
+
+
 def test_the_lease_of_a_process_that_gives_no_sign_of_life_is_taken_over_in_time(tmp_path: Path) -> None:
     """A driver that is started again after its end finds such leases."""
     (song,) = (cluster_song(folder) for folder in new_songs(tmp_path, 1))

@@ -15,7 +15,7 @@ from helpers import song_bytes
 from yuegguf.cluster import control, work
 from yuegguf.cluster.node_models import models_on_node
 from yuegguf.cluster.unit import Control, ModelPlaces, Outcome, Unit, UnitPhase, UnitSong
-from yuegguf.errors import DamagedFile, ModelNotFound
+from yuegguf.errors import DamagedFile, EngineError, ModelNotFound, YueError
 from yuegguf.models import lockfile, resolve
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import phases
@@ -40,6 +40,22 @@ def run_unit(unit: Unit) -> tuple[Outcome, ...]:
     report = work.run_unit(unit, "id", "machine")
     assert report.node == "id"
     return report.outcomes
+
+
+def test_a_unit_leaves_why_llama_cpp_ends_its_process(
+    tmp_path: Path, place: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers: list[Callable[[YueError], object]] = []
+    monkeypatch.setattr(work, "report_aborts", handlers.append)
+    (song,) = new_songs(tmp_path, 1)
+    unit = unit_of("master", place, song.path)  # not the song's phase: nothing is computed
+    run_unit(unit)
+    assert control.abort_reason(place, unit.name) == ""
+    handlers[0](EngineError("llama.cpp gave up (\N{SNOWMAN})" + "x" * 9999))
+    reason = control.abort_reason(place, unit.name)
+    assert reason.startswith("llama.cpp gave up (\N{SNOWMAN})xxx")
+    assert len(reason.encode()) <= control.MOST_ABORT_BYTES
+    assert control.abort_reason(place, "driver-1/another") == ""
 
 
 @pytest.mark.parametrize("parallel", [1, 2])

@@ -3,6 +3,7 @@
 .cluster/ID/token          proves that a machine sees the same storage
 .cluster/ID/stop           asks every unit to stop at its next token
 .cluster/ID/cancel-SONG    asks for the end of one song
+.cluster/ID/aborted-UNIT   why llama.cpp ended the process of a unit
 .cluster/ID/driver.json    the songs that wait or have failed, for `cluster status`
 """
 
@@ -22,7 +23,9 @@ from yuegguf.files import typed_json
 from yuegguf.files.atomic import replacing, storage_errors
 
 CLUSTER_FOLDER = ".cluster"
-TOKEN_FILE, STOP_FILE, CANCEL_PREFIX, DRIVER_FILE = "token", "stop", "cancel-", "driver.json"
+TOKEN_FILE, STOP_FILE, DRIVER_FILE = "token", "stop", "driver.json"
+CANCEL_PREFIX, ABORT_PREFIX = "cancel-", "aborted-"
+MOST_ABORT_BYTES = 2000
 OLD_SECONDS = 86400.0
 """Age at which the control folder of a driver that was killed is removed."""
 
@@ -127,6 +130,25 @@ def is_stopped(control: Control) -> bool:
 def is_cancelled(control: Control, song: Path) -> bool:
     """Whether a song is to be stopped."""
     return os.path.exists(Path(control.folder) / f"{CANCEL_PREFIX}{_key(song)}")
+
+
+def note_abort(control: Control, unit: str, reason: str) -> None:
+    """Keep why llama.cpp ends the process of a unit, which can tell its driver in no other way."""
+    with suppress(OSError):
+        text = reason.encode(errors="replace")[:MOST_ABORT_BYTES]
+        _abort_file(control, unit).write_bytes(text)
+
+
+def abort_reason(control: Control, unit: str) -> str:
+    """Why llama.cpp ended the process of a unit; empty where something else did."""
+    with suppress(OSError), _abort_file(control, unit).open("rb") as file:
+        return file.read(MOST_ABORT_BYTES).decode(errors="replace")
+    return ""
+
+
+def _abort_file(control: Control, unit: str) -> Path:
+    """The file of a unit, whose name ends with a slash and its number."""
+    return Path(control.folder) / f"{ABORT_PREFIX}{unit.rpartition('/')[2]}"
 
 
 def _key(song: Path) -> str:

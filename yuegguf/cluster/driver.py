@@ -287,7 +287,8 @@ class Driver:
         if isinstance(ended, Loss):
             self._lost.add(name)
             for song in unit.songs:
-                self._take_loss(song, ended.reason)
+                aborted = control.abort_reason(self._control(song.root), name)
+                self._take_loss(song, aborted or ended.reason)
             return
         for outcome in ended.outcomes:
             self._take_outcome(songs[outcome.folder], outcome, ended.node)

@@ -6,14 +6,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from yuegguf.cluster.control import check_control, is_cancelled, is_stopped
+from yuegguf.cluster.control import check_control, is_cancelled, is_stopped, note_abort
 from yuegguf.cluster.node_models import models_on_node
 from yuegguf.cluster.spreading import Helpers, SongPart, spread
 from yuegguf.cluster.unit import PHASES_OF, Outcome, Report, Unit, UnitSong, error_facts
-from yuegguf.errors import FolderBusy, Interrupted, StorageError
+from yuegguf.errors import FolderBusy, Interrupted, StorageError, YueError
 from yuegguf.models.resolve import Models
+from yuegguf.pipeline.engines import report_aborts
 from yuegguf.pipeline.scheduler import Scheduler
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.progress import Event
@@ -67,6 +69,7 @@ def run_unit(unit: Unit, node: str, name: str, helpers: Helpers | None = None) -
     """
     stop = threading.Event()
     outcomes: list[Outcome] = []
+    report_aborts(partial(_note_abort, unit))
     with ExitStack() as held:
         active: list[_Active] = []
         for ready in _ready_songs(unit, outcomes):
@@ -79,6 +82,11 @@ def run_unit(unit: Unit, node: str, name: str, helpers: Helpers | None = None) -
                 _work_on(unit, active, stop, helpers)
             outcomes += [_outcome(each) for each in active]
     return Report(node, tuple(outcomes))
+
+
+def _note_abort(unit: Unit, error: YueError) -> None:
+    for control in {song.control for song in unit.songs}:
+        note_abort(control, unit.name, error.message)
 
 
 def _ready_songs(unit: Unit, outcomes: list[Outcome]) -> list[_ReadySong]:
