@@ -71,7 +71,7 @@ nano-train: $(VENV)/.installed
 nano-eval: $(VENV)/.installed
 	$(BIN)/python -m nano.evaluate nano-figures
 
-$(VENV)/.installed: $(VENV)/.llama-cpp pyproject.toml setup.py
+$(VENV)/.installed: $(VENV)/.llama-cpp pyproject.toml setup.py yuegguf/stages/sampler.c
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

@@ -26,6 +26,7 @@ ONE_MINUTE = 7168
 """Ids of context of a one-minute song."""
 GPU_BUILD = "CMAKE_ARGS=-DGGML_{}=on pip install --force-reinstall --no-cache-dir llama-cpp-python"
 """Command that installs a llama.cpp for a GPU."""
+BY_NUMPY = "numpy, which is slower; a C compiler and Python's headers were missing when yuegguf was installed"
 
 
 @click.command(short_help="check this machine and say what will work")
@@ -48,6 +49,7 @@ def gather(root: Path) -> dict[str, Any]:
     from yuegguf.codec.onnx import build_info as ort_info
     from yuegguf.lm.build import build_info as llama_info
     from yuegguf.lm.build import devices
+    from yuegguf.stages.step_sampler import compiled
 
     free = hardware.available_memory()
     facts: dict[str, Any] = {
@@ -62,6 +64,7 @@ def gather(root: Path) -> dict[str, Any]:
         "graphics": hardware.graphics(),
         "gpu_build": _gpu_build() if llama_info()["gpu"] == "no" else None,
         "onnx_runtime": ort_info(),
+        "compiled_sampler": compiled is not None,
         "audio_formats": {name: _is_written(name) for name in FORMATS},
         "models_dir": str(root),
         "models": [path.name for path in paths_in(root, "*.gguf")],
@@ -107,6 +110,7 @@ def report(facts: dict[str, Any]) -> list[str]:
         f"             {llama['system']}",
         *_devices(facts),
         f"ONNX Runtime {facts['onnx_runtime']['version']}, {', '.join(facts['onnx_runtime']['providers'])}",
+        f"sampler      {'compiled' if facts['compiled_sampler'] else BY_NUMPY}",
         f"audio        {', '.join(present)}{' (without ' + ', '.join(missing) + ')' if missing else ''}",
         f"models       {', '.join(facts['models']) or 'none installed; the bundled nano is used'}",
         f"             in {facts['models_dir']}",

@@ -49,11 +49,12 @@ class Batch:
             first = used[each.seq]
             if end == start + 1:  # most are, and scalars are faster
                 self.token[start], self.pos[start], self.seq[start] = each.ids[0], first, each.seq
+                self.logits[start] = each.n_logits
             else:
                 self.token[start:end], self.seq[start:end] = each.ids, each.seq
                 self.pos[start:end] = np.arange(first, first + len(each.ids))
-            self.logits[start:end] = 0
-            self.logits[end - each.n_logits : end] = 1
+                self.logits[start:end] = 0
+                self.logits[end - each.n_logits : end] = 1
             n_logits += each.n_logits
         self.struct.n_tokens = end
         return n_logits

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import llama_cpp as lib
 import numpy as np
@@ -237,15 +237,12 @@ class LlamaEngine:
             lib.llama_set_abort_callback(self._ctx, callback, ctypes.c_void_p(0))
             self._abort_set = on
 
-    def _logits(self, count: int, pointer: object) -> NDArray[np.float32]:
+    def _logits(self, count: int, pointer: Any) -> NDArray[np.float32]:
         if not count:
             return np.empty((0, self._n_vocab), np.float32)
-        address = ctypes.cast(cast(Any, pointer), ctypes.c_void_p).value
-        if not address:
-            raise EngineError(
-                f"llama.cpp computed no logits{LOG.detail}",
-                "try --device cpu",
-            )
+        if not pointer:
+            raise EngineError(f"llama.cpp computed no logits{LOG.detail}", "try --device cpu")
+        address = ctypes.addressof(pointer.contents)
         if (address, count) != self._view_of:  # llama.cpp's buffer stays where it is
             buffer = (ctypes.c_float * (count * self._n_vocab)).from_address(address)
             self._view = np.ctypeslib.as_array(buffer).reshape(count, self._n_vocab)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from math import isfinite
-
 import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.errors import EngineError
 from yuegguf.lm.vocab import Stage1Vocab
-from yuegguf.stages.sampler import END, penalise, sample_choice, step_scores, uniform
+from yuegguf.stages.sampler import END, uniform
 from yuegguf.stages.stage1_task import END_OF_AUDIO, Journal, Stage1Task
+from yuegguf.stages.step_sampler import Place, sample_step
 
 
 class CodeSampler:
@@ -38,26 +37,25 @@ class CodeSampler:
             may_end = False
         if forced is not None and not may_end:
             return forced
-        scores = self._scores(section, logits, in_context)
-        if not may_end:
-            scores[END] = -np.inf
-        code = self._sample(section, position, scores)
+        code = self._sample(section, position, logits, in_context, may_end=may_end)
         return code if forced is None or code == END_OF_AUDIO else forced
 
-    def _scores(
-        self, section: int, logits: NDArray[np.float32], in_context: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """Penalised scores [1025] of the choices. Raises EngineError for NaN or infinity."""
-        sampling = self.task.sampling
-        scores = step_scores(logits, sampling.guidance(section), self.vocab)
-        if not isfinite(scores.dot(scores)):
-            raise EngineError(
-                "the model's output is not a number", "its file may be damaged: convert it again"
-            )
-        return penalise(scores, in_context, sampling.repetition_penalty)
-
-    def _sample(self, section: int, position: int, scores: NDArray[np.float64]) -> int:
+    def _sample(
+        self,
+        section: int,
+        position: int,
+        logits: NDArray[np.float32],
+        in_context: NDArray[np.bool_],
+        *,
+        may_end: bool,
+    ) -> int:
         task, attempt = self.task, self.journal.attempt(section)
         random = uniform(task.seed, task.candidate, section, position, attempt)
-        choice = sample_choice(scores, task.sampling, random)
+        place = Place(task.sampling.guidance(section), random, may_end)
+        try:
+            choice = sample_step(logits, in_context, self.vocab, task.sampling, place)
+        except FloatingPointError as error:
+            raise EngineError(
+                "the model's output is not a number", "its file may be damaged: convert it again"
+            ) from error
         return END_OF_AUDIO if choice == END else choice - 1

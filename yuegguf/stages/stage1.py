@@ -20,7 +20,7 @@ from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.stages.batching import Place, StepBatch
-from yuegguf.stages.lookahead import NgramDrafter
+from yuegguf.stages.lookahead import N_TRACKS, NgramDrafter
 from yuegguf.stages.next_code import CodeSampler
 from yuegguf.stages.sampler import COND, UNCOND, choices_in_context
 from yuegguf.stages.stage1_task import (
@@ -188,7 +188,8 @@ class _Candidate:
                 in_context[1 + code] = True
                 ids = self._ids([code])
                 pending = PendingIds(ids, ids)
-                self._report(section, len(codes))
+                if len(codes) % N_TRACKS == 0:
+                    self._report(section, len(codes))
             if self._has_fault(section, codes, ended, len(replay)):
                 self._restart_section(section)
                 return None

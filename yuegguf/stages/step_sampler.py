@@ -1,0 +1,74 @@
+"""One choice from the logits of a step: by the compiled sampler where it was built, else by `sampler`.
+
+Both follow the same formulas. Numpy's calls are slow with cold caches, as they are after a step of the model.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yuegguf.lm.vocab import Stage1Vocab
+from yuegguf.request.sampling import Sampling
+from yuegguf.stages import sampler
+
+try:
+    from yuegguf.stages._sampler import sample as compiled
+except ImportError:  # built without a C compiler, or without Python's headers
+    compiled = None  # type: ignore[assignment]
+
+
+class Place(NamedTuple):
+    """What a code's place in the song decides."""
+
+    guidance: float
+    random: float
+    """In [0, 1)."""
+    may_end: bool
+
+
+def sample_step(
+    logits: NDArray[np.float32],
+    in_context: NDArray[np.bool_],
+    vocab: Stage1Vocab,
+    options: Sampling,
+    place: Place,
+) -> int:
+    """Logits [1 or 2, n_vocab], choices in the context [1025] → a choice.
+
+    Raises FloatingPointError for logits that are not numbers.
+    """
+    if compiled is None:
+        return sample_by_numpy(logits, in_context, vocab, options, place)
+    return compiled(
+        logits,
+        in_context,
+        vocab.eoa,
+        vocab.codebook0,
+        place.guidance,
+        options.repetition_penalty,
+        options.temperature,
+        options.top_k,
+        options.top_p,
+        place.random,
+        place.may_end,
+    )
+
+
+def sample_by_numpy(
+    logits: NDArray[np.float32],
+    in_context: NDArray[np.bool_],
+    vocab: Stage1Vocab,
+    options: Sampling,
+    place: Place,
+) -> int:
+    """The result of `sample_step` without the compiled sampler."""
+    scores = sampler.step_scores(logits, place.guidance, vocab)
+    if not np.isfinite(scores.dot(scores)):
+        raise FloatingPointError("the logits are not all numbers")
+    scores = sampler.penalise(scores, in_context, options.repetition_penalty)
+    if not place.may_end:
+        scores[sampler.END] = -np.inf
+    return sampler.sample_choice(scores, options, place.random)
