@@ -17,7 +17,7 @@ from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages import stage1, step_sampler
 from yuegguf.stages.sampler import END
-from yuegguf.stages.step_sampler import Place, sample_by_numpy, sample_step
+from yuegguf.stages.step_sampler import StepOptions, sample_by_numpy, sample_step
 
 IDS = Stage1Vocab(soa=1, eoa=3, xcodec=2, codebook0=10)
 NEEDS_COMPILED = pytest.mark.skipif(
@@ -62,7 +62,7 @@ def test_the_compiled_sampler_takes_the_choice_of_numpys(options: Sampling, spre
     for seed in range(150):
         chance = np.random.default_rng(seed)
         logits, in_context = logits_of(chance, spread=spread), chance.random(1025) < chance.random()
-        place = Place(float(chance.choice([0.5, 1.2, 1.5, 3.0])), float(chance.random()), seed % 2 == 0)
+        place = StepOptions(float(chance.choice([0.5, 1.2, 1.5, 3.0])), float(chance.random()), seed % 2 == 0)
         found = sample_step(logits, in_context, IDS, options, place)
         assert found == sample_by_numpy(logits, in_context, IDS, options, place)
 
@@ -76,7 +76,7 @@ def test_ties_and_the_steps_of_the_distribution_are_taken_alike(options: Samplin
         logits = np.round(logits_of(chance, rows=1), seed % 2)
         in_context = chance.random(1025) < 0.3
         for random in (0.0, *chance.random(5), 1 - 2**-53):
-            place = Place(1.0, float(random), seed % 3 == 0)
+            place = StepOptions(1.0, float(random), seed % 3 == 0)
             found = sample_step(logits, in_context, IDS, options, place)
             assert found == sample_by_numpy(logits, in_context, IDS, options, place)
 
@@ -89,10 +89,10 @@ def test_rows_may_lie_apart_and_logits_may_be_far_from_zero(sample: Any) -> None
     for shift in (0.0, -3e4, 3e4):
         for first in (0, 1):
             rows = (logits + np.float32(shift))[first::2]
-            found = sample(rows, in_context, IDS, Sampling(), Place(1.5, 0.25, False))
-            assert found == sample(rows.copy(), in_context, IDS, Sampling(), Place(1.5, 0.25, False))
-            alone = sample(rows[:1], in_context, IDS, Sampling(), Place(1.0, 0.25, False))
-            assert alone == sample(rows, in_context, IDS, Sampling(), Place(1.0, 0.25, False))
+            found = sample(rows, in_context, IDS, Sampling(), StepOptions(1.5, 0.25, False))
+            assert found == sample(rows.copy(), in_context, IDS, Sampling(), StepOptions(1.5, 0.25, False))
+            alone = sample(rows[:1], in_context, IDS, Sampling(), StepOptions(1.0, 0.25, False))
+            assert alone == sample(rows, in_context, IDS, Sampling(), StepOptions(1.0, 0.25, False))
 
 
 @BOTH
@@ -101,7 +101,8 @@ def test_the_end_is_taken_only_where_it_may_be(sample: Any) -> None:
     logits[0, IDS.eoa] = 50
     for options in (Sampling(), Sampling(temperature=0)):
         ends = [
-            sample(logits, np.zeros(1025, bool), IDS, options, Place(1.0, 0.5, may)) for may in (True, False)
+            sample(logits, np.zeros(1025, bool), IDS, options, StepOptions(1.0, 0.5, may))
+            for may in (True, False)
         ]
         assert ends[0] == END != ends[1]
 
@@ -114,7 +115,7 @@ def test_logits_that_are_not_numbers_are_an_error(sample: Any, wrong: float, pla
         logits = logits_of(np.random.default_rng(1), rows=rows)
         logits[-1, place] = wrong
         with np.errstate(all="ignore"), pytest.raises(FloatingPointError):
-            sample(logits, np.zeros(1025, bool), IDS, Sampling(), Place(float(rows), 0.5, True))
+            sample(logits, np.zeros(1025, bool), IDS, Sampling(), StepOptions(float(rows), 0.5, True))
 
 
 @NEEDS_COMPILED
@@ -136,7 +137,7 @@ def test_logits_that_are_not_numbers_are_an_error(sample: Any, wrong: float, pla
 )
 def test_other_arrays_are_refused(logits: Any, in_context: Any, vocab: Stage1Vocab, error: type) -> None:
     with pytest.raises(error):
-        sample_step(logits, in_context, vocab, Sampling(), Place(1.5, 0.5, True))
+        sample_step(logits, in_context, vocab, Sampling(), StepOptions(1.5, 0.5, True))
 
 
 @NEEDS_COMPILED

@@ -9,7 +9,7 @@ from yuegguf.errors import EngineError
 from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.stages.sampler import END, uniform
 from yuegguf.stages.stage1_task import END_OF_AUDIO, Journal, Stage1Task
-from yuegguf.stages.step_sampler import Place, sample_step
+from yuegguf.stages.step_sampler import StepOptions, sample_step
 
 
 class CodeSampler:
@@ -51,9 +51,9 @@ class CodeSampler:
     ) -> int:
         task, attempt = self.task, self.journal.attempt(section)
         random = uniform(task.seed, task.candidate, section, position, attempt)
-        place = Place(task.sampling.guidance(section), random, may_end)
+        step = StepOptions(task.sampling.guidance(section), random, may_end)
         try:
-            choice = sample_step(logits, in_context, self.vocab, task.sampling, place)
+            choice = sample_step(logits, in_context, self.vocab, task.sampling, step)
         except FloatingPointError as error:
             raise EngineError(
                 "the model's output is not a number", "its file may be damaged: convert it again"

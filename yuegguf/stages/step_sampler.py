@@ -20,8 +20,8 @@ except ImportError:  # built without a C compiler, or without Python's headers
     compiled = None  # type: ignore[assignment]
 
 
-class Place(NamedTuple):
-    """What a code's place in the song decides."""
+class StepOptions(NamedTuple):
+    """Options of one sample that its position in the song decides."""
 
     guidance: float
     random: float
@@ -34,26 +34,26 @@ def sample_step(
     in_context: NDArray[np.bool_],
     vocab: Stage1Vocab,
     options: Sampling,
-    place: Place,
+    step: StepOptions,
 ) -> int:
     """Logits [1 or 2, n_vocab], choices in the context [1025] → a choice.
 
     Raises FloatingPointError for logits that are not numbers.
     """
     if compiled is None:
-        return sample_by_numpy(logits, in_context, vocab, options, place)
+        return sample_by_numpy(logits, in_context, vocab, options, step)
     return compiled(
         logits,
         in_context,
         vocab.eoa,
         vocab.codebook0,
-        place.guidance,
+        step.guidance,
         options.repetition_penalty,
         options.temperature,
         options.top_k,
         options.top_p,
-        place.random,
-        place.may_end,
+        step.random,
+        step.may_end,
     )
 
 
@@ -62,13 +62,13 @@ def sample_by_numpy(
     in_context: NDArray[np.bool_],
     vocab: Stage1Vocab,
     options: Sampling,
-    place: Place,
+    step: StepOptions,
 ) -> int:
     """The result of `sample_step` without the compiled sampler."""
-    scores = sampler.step_scores(logits, place.guidance, vocab)
+    scores = sampler.step_scores(logits, step.guidance, vocab)
     if not np.isfinite(scores.dot(scores)):
         raise FloatingPointError("the logits are not all numbers")
     scores = sampler.penalise(scores, in_context, options.repetition_penalty)
-    if not place.may_end:
+    if not step.may_end:
         scores[sampler.END] = -np.inf
-    return sampler.sample_choice(scores, options, place.random)
+    return sampler.sample_choice(scores, options, step.random)
