@@ -144,9 +144,9 @@ def test_other_arrays_are_refused(logits: Any, in_context: Any, vocab: Stage1Voc
 def test_other_arguments_are_refused() -> None:
     assert step_sampler.compiled is not None
     with pytest.raises(TypeError, match="11 arguments, not 0"):
-        step_sampler.compiled()  # type: ignore[call-arg]
+        step_sampler.compiled()
     with pytest.raises(TypeError):
-        step_sampler.compiled(*[None] * 11)  # type: ignore[arg-type]
+        step_sampler.compiled(*[None] * 11)
 
 
 def test_without_the_compiled_sampler_numpy_samples_the_same_song(monkeypatch: pytest.MonkeyPatch) -> None:

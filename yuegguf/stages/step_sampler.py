@@ -5,6 +5,8 @@ Both follow the same formulas. Numpy's calls are slow with cold caches, as they 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +16,12 @@ from yuegguf.lm.vocab import Stage1Vocab
 from yuegguf.request.sampling import Sampling
 from yuegguf.stages import sampler
 
-try:
-    from yuegguf.stages._sampler import sample as compiled
-except ImportError:  # built without a C compiler, or without Python's headers
-    compiled = None  # type: ignore[assignment]
+compiled: Callable[..., int] | None = None
+"""`_sampler.sample`; None where it was built without a C compiler, or without Python's headers."""
+with suppress(ImportError):
+    from yuegguf.stages import _sampler
+
+    compiled = _sampler.sample
 
 
 class StepOptions(NamedTuple):
