@@ -100,7 +100,7 @@ def summed(
     made, frames = planned(models, seconds, options)
     prompts = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(frames) - 1)]
     lengths = sorted(plan.chunk_frames(prepare(request(seconds))), reverse=True)
-    draft = draft_seconds(costs[0], prompts, frames, True, made.n_ctx, HEADER_IDS)
+    draft = draft_seconds(costs[0], prompts, frames, guided=True, n_ctx=made.n_ctx, header=HEADER_IDS)
     refine = refine_seconds(costs[1], lengths, made.stage2_rows)
     return {"draft": draft, "refine": refine, "peak": made.memory, "rows": made.stage2_rows}
 

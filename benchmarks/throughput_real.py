@@ -55,7 +55,9 @@ class Steps:
         prompts = [FIRST_PROMPT_IDS, *[LATER_PROMPT_IDS] * (len(self.frames) - 1)]
         with closing(self.parts.stage1(2 * songs, self.far + 256)) as engine:
             cost = measure(engine, self.budget, self.far)
-        shared = draft_seconds(cost, prompts, self.frames, True, self.plan.n_ctx, HEADER_IDS, songs)
+        shared = draft_seconds(
+            cost, prompts, self.frames, guided=True, n_ctx=self.plan.n_ctx, header=HEADER_IDS, takes=songs
+        )
         return shared + (songs - 1) * FIRST_PROMPT_IDS * cost.prompt
 
     def refine(self, songs: int) -> tuple[float, int]:

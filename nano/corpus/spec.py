@@ -71,7 +71,7 @@ class Tags:
 
 
 def make_tags(
-    genre: str, mood: str, gender: str, beat_frames: int, key: str, mode: str, draws: Draws | None = None
+    genre: str, mood: str, gender: str, beat_frames: int, *, key: str, mode: str, draws: Draws | None = None
 ) -> str:
     """Such as "pop happy female vocal 125 bpm C major bright".
 
@@ -123,7 +123,7 @@ def sample_spec(seed: int) -> SongSpec:
     )
     if not any(section.body for section in sections):
         gender = ""
-    tags = make_tags(genre, mood, gender, beat, key, mode, draws)
+    tags = make_tags(genre, mood, gender, beat, key=key, mode=mode, draws=draws)
     return SongSpec(genre, mood, gender, beat, key, mode, sections, tags, seed)
 
 

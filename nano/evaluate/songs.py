@@ -74,7 +74,7 @@ def assess(song: yuegguf.Song, spec: SongSpec, classifier: vowels.VowelClassifie
         abs(section.seconds * FRAME_RATE / asked - 1) <= 0.25
         for section, asked in zip(song.sections, lengths(spec), strict=True)
     ]
-    _assess_vocal(results, song, spec, *vocal, classifier)
+    _assess_vocal(results, song, spec, vocal, classifier)
     return results
 
 
@@ -82,10 +82,10 @@ def _assess_vocal(
     results: Results,
     song: yuegguf.Song,
     spec: SongSpec,
-    vocal: np.ndarray,
-    rate: int,
+    recording: tuple[np.ndarray, int],
     classifier: vowels.VowelClassifier,
 ) -> None:
+    vocal, rate = recording
     labels = arrange(spec)[1].sections
     spans = [(section.start, section.start + section.seconds) for section in song.sections]
     levels = vocals.section_levels(vocal, rate, spans)

@@ -39,7 +39,7 @@ SHORT = SongSpec(
     key="C",
     mode="major",
     sections=(SectionSpec("verse", "Sing me a song\nOver the sea"), SectionSpec("outro")),
-    tags=make_tags("pop", "happy", "female", 20, "C", "major"),
+    tags=make_tags("pop", "happy", "female", 20, key="C", mode="major"),
 )
 
 PINNED_44100 = "8991d9076bd9d39edd0a362e5b216d34812e9c7cc6c3604fbb38c8d77a933528"

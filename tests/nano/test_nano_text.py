@@ -103,7 +103,7 @@ def test_tags_say_little_or_nothing_but_never_wrong() -> None:
 def test_a_request_comes_back_as_its_spec(mood: str, beat: int) -> None:
     for key in KEYS:
         for mode in MODES:
-            tags = make_tags("jazz", mood, "male", beat, key, mode)
+            tags = make_tags("jazz", mood, "male", beat, key=key, mode=mode)
             spec = spec_from(tags, "[verse]\nOh hello\n\n[outro]\n")
             assert (spec.mood, spec.beat_frames, spec.key, spec.mode) == (mood, beat, key, mode)
             assert (spec.genre, spec.gender, spec.tags) == ("jazz", "male", tags)

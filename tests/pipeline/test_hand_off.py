@@ -147,7 +147,7 @@ def test_a_picture_that_is_gone_costs_no_song(song: Path) -> None:
     told: list[Event] = []
     codes = np.zeros((2, 8, 30), np.int16)
     output = Output(("mp3",), stems=False, cover=str(song / "gone.png"))
-    (file,) = write_song(codes, FakeCodec(), output, song, "T", told.append)
+    (file,) = write_song(codes, FakeCodec(), output, song, "T", progress=told.append)
     assert not ID3(file).getall("APIC")
     warnings = [event.warning for event in told if event.warning]
     assert len(warnings) == 1

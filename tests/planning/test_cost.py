@@ -56,14 +56,16 @@ def test_a_draft_is_all_its_steps(guided: bool, takes: int) -> None:
             cells = held + step + (step if guided else 0)
             total += COST.seconds(takes * (2 if guided else 1), takes * cells)
         held += 2 * count + 1
-    assert draft_seconds(COST, prompts, frames, guided, takes=takes) == pytest.approx(total)
+    assert draft_seconds(COST, prompts, frames, guided=guided, takes=takes) == pytest.approx(total)
 
 
 def test_a_draft_that_outgrows_its_context_reads_what_it_keeps_anew() -> None:
     prompts, frames = [50, 10, 10, 10], [20, 20, 20, 20]  # 91 ids, then 51 each
-    roomy = draft_seconds(COST, prompts, frames, False)
-    assert draft_seconds(COST, prompts, frames, False, 244, 40) == roomy
-    tight = draft_seconds(COST, prompts, frames, False, 243, 40)  # the last section drops the first
+    roomy = draft_seconds(COST, prompts, frames, guided=False)
+    assert draft_seconds(COST, prompts, frames, guided=False, n_ctx=244, header=40) == roomy
+    tight = draft_seconds(
+        COST, prompts, frames, guided=False, n_ctx=243, header=40
+    )  # the last section drops the first
     fewer = 91 + 51 + 51 - (40 + 51 + 51)
     assert roomy - tight == pytest.approx(40 * fewer * COST.cell - COST.prompt * (40 + 51 + 51))
 
@@ -72,8 +74,8 @@ def test_the_header_stays_when_sections_were_dropped() -> None:
     """The fourth section drops the first; the fifth fits beside header and two, and is read alone."""
     prompts, frames = [50, 10, 10, 10, 10], [20, 20, 20, 20, 1]
     room = 91 + 3 * 51 - 1
-    total = draft_seconds(COST, prompts, frames, False, room, 40)
-    before = draft_seconds(COST, prompts[:4], frames[:4], False, room, 40)
+    total = draft_seconds(COST, prompts, frames, guided=False, n_ctx=room, header=40)
+    before = draft_seconds(COST, prompts[:4], frames[:4], guided=False, n_ctx=room, header=40)
     context = 40 + 3 * 51 + 10
     assert context + 3 <= room
     assert total - before == pytest.approx(COST.prompt * 10 + 2 * COST.seconds(1, context) + COST.cell)

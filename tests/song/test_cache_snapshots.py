@@ -101,7 +101,7 @@ def test_only_a_snapshot_whose_files_changed_is_deleted(
         def load(self, row: int, path: Path) -> None:
             raise error
 
-    cache = KvSnapshots(tmp_path / "cache", log, "k", 10.0, warnings.append)
+    cache = KvSnapshots(tmp_path / "cache", log, "k", 10.0, warn=warnings.append)
     if changed:
         (folder / "row1.bin").write_bytes(b"[]")
     with pytest.raises(type(error)):

@@ -48,7 +48,7 @@ def write_audio(
         if format in ffmpeg.ENCODERS:
             ffmpeg.encode(part, format, _blocks(wave), SONG_RATE, _channels(wave))
         else:
-            _write_by_libsndfile(path, part, wave, format, subtype, tags)
+            _write_by_libsndfile(path, part, wave, format, subtype=subtype, tags=tags)
         if format == "wav" and cues:
             add_cues(part, cues)
         if format != "wav" and tags is not None:
@@ -56,7 +56,7 @@ def write_audio(
 
 
 def _write_by_libsndfile(
-    path: Path, part: Path, wave: NDArray[np.float32], format: Format, subtype: str, tags: Tags | None
+    path: Path, part: Path, wave: NDArray[np.float32], format: Format, *, subtype: str, tags: Tags | None
 ) -> None:
     """Write `part`, the file beside `path`. Raises StorageError, what its writes raise."""
     texts = tags.texts() if tags is not None and format == "wav" else {}

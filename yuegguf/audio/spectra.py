@@ -58,6 +58,7 @@ def log_mel(
     rate: int,
     bands: int = 80,
     high_hz: float | None = None,
+    *,
     window_s: float = 0.064,
     hop_s: float = HOP_SECONDS,
 ) -> Doubles:

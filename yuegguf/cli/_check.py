@@ -78,7 +78,7 @@ def check(
         paths = _files(name, root)
         if was_given("sections") and all(stage_of(path) == "stage2" for path in paths):
             raise RequestError(f"--sections does nothing for {name}, which is stage 2", "leave it out")
-        reports = [_check_file(output, path, name, sections, song, threads) for path in paths]
+        reports = [_check_file(output, path, name, sections, song=song, threads=threads) for path in paths]
     output.done()
     wrong = any(facts["verdict"] == "wrong" for facts, _ in reports)
     lines = [line for _, lines in reports for line in lines]
@@ -95,7 +95,7 @@ def _files(name: str, root: Path) -> list[Path]:
 
 
 def _check_file(
-    output: Console, path: Path, name: str, sections: int, song: Path | None, threads: int | None
+    output: Console, path: Path, name: str, sections: int, *, song: Path | None, threads: int | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Facts and lines of one language model."""
     from yuegguf.measure import model_check, samples, scoring_engine

@@ -128,7 +128,7 @@ def _entered(unit: Unit, ready: _ReadySong, node: str, name: str) -> Iterator[_A
                     each.event = event
 
         early = _without_draft if song.refine else _as_it_was
-        work = SongWork(folder, ready.models, unit.compute, report, early, only=PHASES_OF[unit.phase])
+        work = SongWork(folder, ready.models, unit.compute, report, early=early, only=PHASES_OF[unit.phase])
         active.append(_Active(song, held, work))
         yield active[0]
 

@@ -55,10 +55,14 @@ def decode_files(
     title = song.title if song else codes[0].resolve().stem
     with closing(engines.open_codec(_codec_of(song, models, progress), threads)) as codec:
         if alone:
-            files = write_audio.write_track(loaded, alone, codec, output, target / names[0], progress)
+            files = write_audio.write_track(
+                loaded, alone, codec, output, target / names[0], progress=progress
+            )
         else:
             extra = write_audio.file_extras(song, frames) if song else write_audio.FileExtras()
-            files = write_audio.write_song(loaded, codec, output, target, title, progress, extra)
+            files = write_audio.write_song(
+                loaded, codec, output, target, title, progress=progress, extra=extra
+            )
     return DecodedAudio(tuple(files), frames / FRAME_RATE)
 
 

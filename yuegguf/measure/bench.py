@@ -141,7 +141,7 @@ class _StageBench:
             opened,
             header,
             _sample_stage1,
-            lambda cost: draft_seconds(cost, prompts, caps, True, ctx, HEADER_IDS),
+            lambda cost: draft_seconds(cost, prompts, caps, guided=True, n_ctx=ctx, header=HEADER_IDS),
         )
 
     def stage2(self, opened: Callable[[], TokenEngine], header: header.ModelHeader) -> StageReport:

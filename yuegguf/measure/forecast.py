@@ -146,7 +146,15 @@ def _phase_seconds(job: SongJob, prompt: Prompt, plan: Plan, cache: TimingCache)
     lengths = sorted((chunk.frames for chunk in chunk_grid(sum(caps))), reverse=True)
     header, guided = len(prompt.header), song.request.sampling.guided
     return {
-        "draft": draft_seconds(draft, _prompt_ids(prompt), caps, guided, plan.n_ctx, header, takes),
+        "draft": draft_seconds(
+            draft,
+            _prompt_ids(prompt),
+            caps,
+            guided=guided,
+            n_ctx=plan.n_ctx,
+            header=header,
+            takes=takes,
+        ),
         "refine": refine_seconds(refine, lengths, rows),
         "master": frame * sum(caps),
     }

@@ -76,7 +76,12 @@ def draft_steps(
     with ExitStack() as stack:
         log, warn = stack.enter_context(closing(folder.token_log())), _warner(progress)
         cache = KvSnapshots(
-            folder.path / "cache", log, parts.cache_key, parts.snapshot_seconds, warn, lambda: place.songs
+            folder.path / "cache",
+            log,
+            parts.cache_key,
+            parts.snapshot_seconds,
+            warn=warn,
+            songs=lambda: place.songs,
         )
         task = replace(
             stage1_task(folder, model.encode, model.vocab, given),

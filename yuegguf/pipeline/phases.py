@@ -141,7 +141,7 @@ def _sketch(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Pha
     output = replace(folder.request.output, stems=folder.early.draft == "stems")
     with closing(parts.codec()) as codec:
         extra = file_extras(folder, codes.shape[1])
-        files = write_draft(codes, codec, output, folder.path, folder.title, extra)
+        files = write_draft(codes, codec, output, folder.path, folder.title, extra=extra)
     write_markers(folder)
     folder.advance("refine", draft_files=tuple(path.name for path in files))
     return "refine"
@@ -276,7 +276,9 @@ def _master(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Pha
     sections, extra = finished_sections(folder), file_extras(folder, codes.shape[2])
     output, title = folder.request.output, folder.title
     with closing(parts.codec()) as codec:
-        files = write_song(codes, codec, output, folder.path, title, progress, extra, renderer=parts.render)
+        files = write_song(
+            codes, codec, output, folder.path, title, progress=progress, extra=extra, renderer=parts.render
+        )
     write_markers(folder)
     folder.advance(
         "master",

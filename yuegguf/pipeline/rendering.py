@@ -58,7 +58,7 @@ def render_again(
     codes, sections = folder.load_codes(), finished_sections(folder)
     record, extra = folder.record, file_extras(folder, codes.shape[2])
     with storage_errors(folder.path), workspace(folder.path) as beside:
-        written = write_song(codes, codec, output, beside, folder.title, progress, extra)
+        written = write_song(codes, codec, output, beside, folder.title, progress=progress, extra=extra)
         names = tuple(path.name for path in written)
         ours = tuple(dict.fromkeys((*record.files, *record.older_files, *names)))
         request = replace(record.request, output=output)

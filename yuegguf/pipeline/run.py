@@ -27,7 +27,7 @@ def run_song(
     Nothing in it changes before it is claimed and everything is checked. Raises YueError, with the folder in
     it.
     """
-    scheduler, work = Scheduler(stop=stop), SongWork(folder, models, options, progress, early)
+    scheduler, work = Scheduler(stop=stop), SongWork(folder, models, options, progress, early=early)
     scheduler.submit(work)
     scheduler.run()
     return work.result()

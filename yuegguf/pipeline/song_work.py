@@ -40,9 +40,9 @@ class SongWork:
         models: Models,
         options: ComputeOptions,
         progress: Progress = silent,
+        *,
         early: EarlyChange = lambda before: before,
         at_end: Callable[[SongWork], None] = lambda work: None,
-        *,
         only: Collection[Phase] = PHASES,
     ) -> None:
         """`early` changes the files written before the end; `at_end` is called once the song has ended.

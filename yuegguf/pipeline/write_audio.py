@@ -41,9 +41,9 @@ def write_song(
     output: Output,
     folder: Path,
     title: str,
+    *,
     progress: Progress = silent,
     extra: FileExtras = FileExtras(),
-    *,
     renderer: Renderer | None = None,
 ) -> list[Path]:
     """Codes [2, 8, T] → mix and stems in every format asked for; returns the files, mixes first.
@@ -75,6 +75,7 @@ def write_draft(
     output: Output,
     folder: Path,
     title: str,
+    *,
     extra: FileExtras = FileExtras(),
 ) -> list[Path]:
     """Codebook 0 [2, T] → `draft` and the drafts of both tracks, by the codec alone; as `write_song`."""
@@ -143,6 +144,7 @@ def write_track(
     codec: AudioCodec,
     output: Output,
     path: Path,
+    *,
     progress: Progress = silent,
 ) -> list[Path]:
     """One track's codes [8, T] → `path` in every format asked for. Raises CodecError, StorageError."""

@@ -101,6 +101,7 @@ def draft_seconds(
     cost: StepCost,
     prompts: Sequence[int],
     frames: Sequence[int],
+    *,
     guided: bool,
     n_ctx: int | None = None,
     header: int = 0,

@@ -50,6 +50,7 @@ class KvSnapshots:
         log: TokenLog,
         key: str,
         seconds: float,
+        *,
         warn: Callable[[str], None] = lambda text: None,
         songs: Callable[[], int] = lambda: 1,
     ) -> None:
