@@ -127,7 +127,7 @@ def expected_tensors(config: LlamaConfig) -> dict[str, TensorSpec]:
 def check_tensors(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, TensorSpec]) -> None:
     """Compare a checkpoint's tensors with the expected ones; the buffer inv_freq is allowed.
 
-    Raises DamagedFile that lists the missing, extra and mis-shaped tensors, LISTED of each kind.
+    Raises DamagedFile that lists the missing, extra and mis-shaped tensors, MAX_LISTED of each kind.
     """
     missing = [name for name in expected if name not in shapes]
     extra = [n for n in shapes if n not in expected and not n.endswith(".rotary_emb.inv_freq")]

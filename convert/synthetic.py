@@ -95,7 +95,7 @@ class _Repeater:
             yield pattern[: tensor.size - start]
 
     def _pattern(self, tensor: Tensor) -> NDArray[np.uint8]:
-        """Whole blocks of the tensor's type, about BLOCK bytes; all norms are ones."""
+        """Whole blocks of the tensor's type, about BLOCK_BYTES; all norms are ones."""
         if len(tensor.shape) == 1:
             return np.ones(tensor.shape, np.float32).view(np.uint8)
         if tensor.kind not in self.patterns:

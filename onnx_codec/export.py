@@ -32,8 +32,8 @@ HEADER_VERSION = 1
 
 _CODEC = "ckpt_*.pth"
 _VOCAL = "decoder_131000.pth"
-COPY_HINT = "name a copy of m-a-p/xcodec_mini_infer"
 _INSTRUMENTAL = "decoder_151000.pth"
+COPY_HINT = "name a copy of m-a-p/xcodec_mini_infer"
 
 
 class Checkpoints(NamedTuple):
@@ -160,7 +160,7 @@ def _latest(folder: Path, places: tuple[str, ...], pattern: str) -> Path | None:
         files = (folder / place).iterdir() if (folder / place).is_dir() else ()
         matches = sorted(path for path in files if fnmatchcase(path.name, pattern))
         if matches:
-            missing = ModelNotFound(f"{matches[-1]} is not a file", "name a copy of m-a-p/xcodec_mini_infer")
+            missing = ModelNotFound(f"{matches[-1]} is not a file", COPY_HINT)
             if not matches[-1].is_file():
                 raise explain_absence(matches[-1], missing)
             return matches[-1]

@@ -36,11 +36,11 @@ KEEP_MEMORY = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 def start(part: str, folder: Path, device: str, share: float, threads: int) -> subprocess.Popen[bytes]:
     """Begin or go on with a part; its talk goes to FOLDER/PART.log."""
-    log = (folder / f"{part}.log").open("ab")
     command = [sys.executable, "-m", f"nano.train.{part}", str(folder)]
     command += ["--device", device, "--share", str(share)]
     env = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": str(threads)}
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env)
+    with (folder / f"{part}.log").open("ab") as log:  # the process keeps a copy of its own
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env)
 
 
 def run(folder: Path, jobs: int, device: str, share: float) -> None:

@@ -18,6 +18,7 @@ from yuegguf.errors import RequestError
 from yuegguf.lm.adapters import Lora
 from yuegguf.planning.compute_options import MAX_MEMORY_BYTES, MAX_THREADS, check_threads
 from yuegguf.planning.hardware import physical_cores
+from yuegguf.request.ranges import MOST_TAKES
 from yuegguf.request.sampling import Sampling
 from yuegguf.request.song_request import MAX_TAKES, Reference
 
@@ -79,7 +80,7 @@ takes_option = click.option(
     "-n",
     "--candidates",
     "takes",
-    type=click.IntRange(1, 16),
+    type=click.IntRange(1, MOST_TAKES),
     default=1,
     show_default=True,
     help="Takes to draft side by side; choose with: yuegguf takes.",

@@ -150,7 +150,7 @@ def _even_frames(total: int) -> tuple[int, ...]:
 
 
 def _sections_for(lyrics: str | None, count: int, named: bool, notices: list[str]) -> list[Section]:
-    """At needed `count` sections. Raises RequestError when `named` starts exceed the lyrics' sections."""
+    """At least `count` sections. Raises RequestError when `named` starts exceed the lyrics' sections."""
     if lyrics is None:
         notices.append("no lyrics are known: the song is kept without words; pass them with -l")
         return [Section("verse", "")] * count

@@ -133,7 +133,7 @@ def _draw_spectrum(axes: Any, wave: NDArray[np.float32], rate: int, name: str) -
 
 
 def mel_spectrum_db(wave: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
-    """Wave [S] → mean levels in dB [T, MEL_BANDS], at most COLUMNS times; a full-scale sine has some -8."""
+    """Wave [S] → mean levels in dB [T, MEL_BANDS], at most MAX_COLUMNS of them; a full sine has -8."""
     hop = max(FFT_WINDOW // 4, -(-len(wave) // MAX_COLUMNS))
     padded = np.pad(wave, FFT_WINDOW // 2)
     window = np.hanning(FFT_WINDOW) / np.hanning(FFT_WINDOW).sum()
@@ -145,7 +145,7 @@ def mel_spectrum_db(wave: NDArray[np.float32], rate: int) -> NDArray[np.float64]
 
 
 def mel_bands(rate: int) -> NDArray[np.float64]:
-    """Triangles over a spectrum's bins [MEL_BANDS, WINDOW // 2 + 1], evenly spaced in mel, each of sum 1."""
+    """Triangles over a spectrum's bins [MEL_BANDS, FFT_WINDOW // 2 + 1], even in mel, each of sum 1."""
     triangles = mel_filters(MEL_BANDS, rate, FFT_WINDOW, 0.0, _top_hz(rate))
     bands: NDArray[np.float64] = triangles / triangles.sum(axis=1, keepdims=True)
     return bands

@@ -179,7 +179,7 @@ def _response(url: str, subject: str, headers: Mapping[str, str]) -> Iterator[An
     """Make a request and yield the response, of status 200 or 206, before its body is read.
 
     Refuses compressed responses, which could expand a thousandfold. Raises
-    ModelNotFound, DownloadError, and _PassingError around one of them.
+    ModelNotFound, DownloadError, and _TransientError around one of them.
     """
     with ExitStack() as stack, _connection_errors(subject):
         response = stack.enter_context(_raw_response(url, subject, headers))

@@ -26,6 +26,7 @@ from yuegguf.pipeline.song_work import SongWork
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress, ProgressSum, silent
 from yuegguf.request.prepared import prepare
+from yuegguf.request.ranges import MOST_TAKES
 from yuegguf.request.song_request import Song, SongRequest
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE_NAME
@@ -37,8 +38,6 @@ from yuegguf.song.token_log import TokenLog
 
 Source = tuple[Continuation, NDArray[np.int16] | None]
 """Continuation of an earlier song, and the codes of its reference."""
-MOST = 16
-"""Takes at once."""
 
 
 def start(job: SongJob, named: Callable[[Path], None] = lambda path: None) -> list[SongFolder]:
@@ -112,8 +111,8 @@ def drafted_song(song: SongFolder) -> DraftedSong:
 
 def _drafted(job: SongJob) -> SongJob:
     """The job, whose takes are drafts if there are several. Raises RequestError for too many."""
-    if not 1 <= job.takes <= MOST:
-        raise RequestError(f"{job.takes} takes are not offered", f"use 1 to {MOST}")
+    if not 1 <= job.takes <= MOST_TAKES:
+        raise RequestError(f"{job.takes} takes are not offered", f"use 1 to {MOST_TAKES}")
     if job.takes == 1 or job.preview.draft:
         return job
     return replace(job, preview=replace(job.preview, draft="mix"))

@@ -8,11 +8,13 @@ from yuegguf.errors import RequestError
 
 MIN_SECTION_SECONDS, MAX_SECTION_SECONDS = 1, 150
 """Seconds that a section may be asked to have."""
+MOST_TAKES = 16
+"""Takes of a song at once."""
 MAX_SECONDS = 86_400.0
 """Longest recording or pause that a request may name."""
 
 
-def check_number(name: str, value: object, low: float, high: float, zero: bool = False) -> None:
+def check_number(name: str, value: object, low: float, high: float, *, zero: bool = False) -> None:
     """Raise RequestError unless `value` is a number from `low` to `high`, or 0 if `zero`."""
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else nan
     if not (low <= number <= high or (zero and number == 0)):

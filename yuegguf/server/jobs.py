@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from typing import Any, Literal, TypedDict, Unpack
 
 from yuegguf.server.sqlite_file import SqliteFile
 
@@ -19,7 +19,6 @@ ACTIVE: tuple[State, ...] = ("new", "queued", "processing")
 """States of songs that the server still works on."""
 Queue = Literal["songs", "audio", "models"]
 """Rows of one queue wait for each other; every queue has a worker process of its own."""
-QUEUES: tuple[Queue, ...] = get_args(Queue)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     song TEXT PRIMARY KEY,

@@ -13,13 +13,13 @@ from yuegguf.models.inventory import model_row
 from yuegguf.models.lockfile import read_lock
 from yuegguf.models.registry import NANO, installed_codec, installed_quants, model_entries
 from yuegguf.planning import hardware
-from yuegguf.request.ranges import MAX_SECONDS, MAX_SECTION_SECONDS
+from yuegguf.request.ranges import MAX_SECONDS, MAX_SECTION_SECONDS, MOST_TAKES
 from yuegguf.request.song_request import FORMATS, MAX_GENRE_CHARS, MIX_MODES
 from yuegguf.request.tags import tags_by_kind
 from yuegguf.server.requests import TheService
 from yuegguf.server.service import Service
 from yuegguf.server.settings import MAX_FILES, MAX_JSON_BODY
-from yuegguf.server.song_input import MOST_TAKES, RECORDINGS, defaults
+from yuegguf.server.song_input import RECORDINGS, defaults
 from yuegguf.song.voices import voice_names
 
 router = APIRouter()

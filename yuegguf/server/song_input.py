@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from yuegguf.codec.protocol import Track
 from yuegguf.pipeline.extend import ExtendRequest
 from yuegguf.request.preview_options import DraftFiles
+from yuegguf.request.ranges import MOST_TAKES
 from yuegguf.request.song_request import (
     MAX_TAKES,
     Format,
@@ -30,7 +31,6 @@ COVER = "cover"
 """Name of the part with a picture for the files' tags."""
 FILES = (*RECORDINGS, *STEMS, COVER)
 """Names of all parts with files that a request for a song may have."""
-MOST_TAKES = 16
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 

@@ -82,7 +82,7 @@ class FaultDetector:
     """Checks of a section's codes; pure; well under a millisecond for each second of music."""
 
     silence: int
-    """The codec's code of silence in codebook 0; see `song.recordings.silence`."""
+    """The codec's code of silence in codebook 0; see `song.recordings.silence_codes`."""
 
     def check(
         self,
