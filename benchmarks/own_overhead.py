@@ -2,8 +2,8 @@
 
     python -m benchmarks.own_overhead [--frames 600] [--rounds 5]
 
-Both are CPU time of one thread, so that programs on the same cores count little: sampling, the log on disk,
-progress and speculative decoding against llama_decode and the logits' pointer.
+One thread computes: sampling, the log on disk, progress and speculative decoding against llama_decode and the
+logits' address, as the engine times them. Other programs on the same cores lengthen both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from yuegguf.lm import llama
 from yuegguf.lm.vocab import stage1_vocab
 from yuegguf.models.resolve import nano_models
 from yuegguf.planning.hardware import cpu_name
+from yuegguf.progress import Event
 from yuegguf.request.sampling import Sampling
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages import stage1
@@ -46,12 +46,17 @@ def measure(frames: int, seed: int) -> tuple[float, float]:
             Sampling(min_new_tokens=2 * frames),
             seed,
         )
-        begun: list[tuple[float, float]] = []
+        first: list[tuple[float, float]] = []
+
+        def note(event: Event) -> None:
+            """Keep the times of the first event."""
+            if not first:
+                first.append((time.perf_counter(), engine.busy))
+
         with closing(TokenLog.open(Path(f) / "tokens.log")) as log:
-            stage1.generate_codes(
-                task, engine, vocab, log, progress=lambda _: begun.append((time.thread_time(), engine.busy))
-            )
-        total, busy = (last - first for first, last in zip(begun[0], begun[-1], strict=True))
+            stage1.generate_codes(task, engine, vocab, log, progress=note)
+            last = time.perf_counter(), engine.busy
+        total, busy = (end - begin for begin, end in zip(first[0], last, strict=True))
         return busy, total - busy
 
 
@@ -61,7 +66,6 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    llama.time = SimpleNamespace(perf_counter=time.thread_time)  # the engine's clock
     print(f"{cpu_name()}, one thread")
     for seed in range(options.rounds):
         busy, own = measure(options.frames, seed)

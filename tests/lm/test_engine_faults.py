@@ -62,8 +62,8 @@ def freed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_no_logits_are_an_error(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    for nothing in (None, ctypes.POINTER(ctypes.c_float)()):
-        monkeypatch.setattr(lib, "llama_get_logits", lambda context, nothing=nothing: nothing)
+    for nothing in (None, 0):
+        monkeypatch.setattr(llama, "LOGITS_ADDRESS", lambda context, nothing=nothing: nothing)
         with pytest.raises(EngineError, match=r"llama\.cpp computed no logits"):
             engine.decode([SequenceInput(0, [5])])
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
-
-import numpy as np
 
 from yuegguf.lm.protocol import SequenceInput
 
 
 class Batch:
-    """llama_batch over numpy arrays, filled without allocation."""
+    """llama_batch over arrays of ctypes, filled without allocation; numpy is slower with single values."""
 
     def __init__(self, struct: Any, capacity: int) -> None:
         """`struct` is an empty llama_batch, which then points into this object; `capacity` is in ids."""
-        self.token = np.zeros(capacity, np.int32)
-        self.pos = np.zeros(capacity, np.int32)
-        self.n_seq = np.ones(capacity, np.int32)
-        self.seq = np.zeros(capacity, np.int32)
-        self.logits = np.zeros(capacity, np.int8)
-        self.pointers = self.seq.ctypes.data + np.arange(capacity, dtype=np.uintp) * self.seq.itemsize
+        integers = ctypes.c_int32 * capacity
+        self.token, self.pos, self.seq = integers(), integers(), integers()
+        self.n_seq = integers(*[1] * capacity)
+        self.logits = (ctypes.c_int8 * capacity)()
+        base, size = ctypes.addressof(self.seq), ctypes.sizeof(ctypes.c_int32)
+        self.pointers = (ctypes.c_void_p * capacity)(*[base + size * i for i in range(capacity)])
         self.struct = struct
         for name, array in (
             ("token", self.token),
@@ -31,7 +30,7 @@ class Batch:
             ("logits", self.logits),
         ):
             kind = dict(struct._fields_)[name]
-            setattr(self.struct, name, ctypes.cast(ctypes.c_void_p(array.ctypes.data), kind))
+            setattr(self.struct, name, ctypes.cast(array, kind))
 
     @property
     def size(self) -> int:
@@ -47,14 +46,15 @@ class Batch:
         for each in inputs:
             start, end = end, end + len(each.ids)
             first = used[each.seq]
-            if end == start + 1:  # most are, and scalars are faster
+            if end == start + 1:  # most are
                 self.token[start], self.pos[start], self.seq[start] = each.ids[0], first, each.seq
                 self.logits[start] = each.n_logits
             else:
-                self.token[start:end], self.seq[start:end] = each.ids, each.seq
-                self.pos[start:end] = np.arange(first, first + len(each.ids))
-                self.logits[start:end] = 0
-                self.logits[end - each.n_logits : end] = 1
+                count = end - start
+                self.token[start:end] = [*each.ids]
+                self.pos[start:end] = [*range(first, first + count)]
+                self.seq[start:end] = [*repeat(each.seq, count)]
+                self.logits[start:end] = [*repeat(0, count - each.n_logits), *repeat(1, each.n_logits)]
             n_logits += each.n_logits
         self.struct.n_tokens = end
         return n_logits

@@ -34,6 +34,10 @@ KV_TYPES = {
     "q4_0": lib.GGML_TYPE_Q4_0,
 }
 
+LOGITS_ADDRESS = ctypes.CFUNCTYPE(ctypes.c_void_p, lib.llama_context_p_ctypes)(
+    ctypes.cast(lib.llama_get_logits, ctypes.c_void_p).value or 0
+)
+"""llama_get_logits with the address alone; the binding's makes objects of each."""
 FLASH_ATTENTION = {True: lib.LLAMA_FLASH_ATTN_TYPE_ENABLED, False: lib.LLAMA_FLASH_ATTN_TYPE_DISABLED}
 
 StopCheck = Callable[[], bool]
@@ -198,7 +202,7 @@ class LlamaEngine:
         LOG.begin()
         begun = time.perf_counter()
         status = lib.llama_decode(self._ctx, self._batch.struct)
-        pointer = lib.llama_get_logits(self._ctx) if n_logits and not status else None  # waits for a GPU
+        address = LOGITS_ADDRESS(self._ctx) if n_logits and not status else None  # waits for a GPU
         self.busy += time.perf_counter() - begun
         if status:
             for each in inputs:  # llama.cpp keeps the parts of a batch that it had computed
@@ -213,7 +217,7 @@ class LlamaEngine:
             self._used[each.seq] += len(each.ids)
         for each in fillers:
             self.forget(each.seq, self._used[each.seq] - 1)
-        return self._logits(n_logits, pointer)
+        return self._logits(n_logits, address)
 
     def _fillers(self, inputs: Sequence[SequenceInput]) -> list[SequenceInput]:
         """An id for each sequence without one between the first and the last, where that is cheaper.
@@ -237,12 +241,11 @@ class LlamaEngine:
             lib.llama_set_abort_callback(self._ctx, callback, ctypes.c_void_p(0))
             self._abort_set = on
 
-    def _logits(self, count: int, pointer: Any) -> NDArray[np.float32]:
+    def _logits(self, count: int, address: int | None) -> NDArray[np.float32]:
         if not count:
             return np.empty((0, self._n_vocab), np.float32)
-        if not pointer:
+        if not address:
             raise EngineError(f"llama.cpp computed no logits{LOG.detail}", "try --device cpu")
-        address = ctypes.addressof(pointer.contents)
         if (address, count) != self._view_of:  # llama.cpp's buffer stays where it is
             buffer = (ctypes.c_float * (count * self._n_vocab)).from_address(address)
             self._view = np.ctypeslib.as_array(buffer).reshape(count, self._n_vocab)

@@ -237,12 +237,12 @@ class StepBatch(Generic[Result]):
             return
         if len(songs) > 1 or members[0].same_prompt:
             logits = logits.copy()  # what one song does next may free the engine's own array
+        end = 0
         for song, member in zip(songs, members, strict=True):
-            count = sum([each.n_logits for each in member.blocks.popleft()])
+            start, end = end, end + sum([each.n_logits for each in member.blocks.popleft()])
             member.started = True
-            part, logits = logits[:count], logits[count:]
             if not member.blocks:
-                self._send(song, member, part)
+                self._send(song, member, logits[start:end] if len(songs) > 1 else logits)
 
     def _send(self, song: int, member: _Member[Result], logits: NDArray[np.float32]) -> None:
         """Let a song go on, and those that have the same prompt."""
