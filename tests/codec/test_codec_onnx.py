@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,18 @@ from nano.codec_weights import NANO, write
 from yuegguf.codec.header import GRAPH_ROLES
 from yuegguf.codec.onnx import OrtCodec, build_info, inverse_stft
 from yuegguf.errors import CodecError, DamagedFile, ModelNotFound, RequestError
+
+
+@pytest.mark.parametrize("chosen", [None, "", "1"])
+def test_onnx_runtime_does_not_report_to_its_makers(tmp_path: Path, chosen: str | None) -> None:
+    """It would leave an identifier and its events in the home folder, and send them."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    if chosen is not None:
+        environment["ORT_DISABLE_TELEMETRY"] = chosen
+    program = "from yuegguf.codec.onnx import build_info; build_info()"
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert [*tmp_path.rglob("*")] == []
 
 
 @pytest.fixture(scope="module")
