@@ -267,9 +267,11 @@ def test_an_address_or_a_key_that_cannot_be_sent_is_refused(pack: Pack, address:
 
 def test_an_answer_that_is_nested_too_deep_is_refused(pack: Pack) -> None:
     for status, words in ((200, "the answer is no JSON"), (400, "so it is no yuegguf serve")):
-        with answering(status, b"[" * 100_000) as (address, _):
-            with pytest.raises(pack.http_client.ServerError, match=words):
-                pack.http_client.Server.at(address).get("v1/models")
+        with (
+            answering(status, b"[" * 100_000) as (address, _),
+            pytest.raises(pack.http_client.ServerError, match=words),
+        ):
+            pack.http_client.Server.at(address).get("v1/models")
 
 
 def test_a_lost_connection_is_tried_again(
