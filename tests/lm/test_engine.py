@@ -326,48 +326,6 @@ def test_without_memory_for_a_larger_context_the_old_one_goes_on(
     np.testing.assert_array_equal(logits_of(engine, 0, [9]), expected[1])
 
 
-def test_a_smaller_context_that_cannot_be_opened_leaves_all_sequences(
-    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logits_of(engine, 0, TEXT)
-    engine.copy(0, 2)
-    expected = logits_of(engine, 2, [9])
-    engine.forget(2, len(TEXT))
-    real = lib.llama_init_from_model
-    monkeypatch.setattr(
-        lib,
-        "llama_init_from_model",
-        lambda model, params: real(model, params) if params.n_seq_max == 3 else None,
-    )
-    with pytest.raises(EngineError, match="could not open"):
-        engine.resize(1, 256)
-    assert [engine.length(seq) for seq in range(3)] == [len(TEXT), 0, len(TEXT)]
-    np.testing.assert_array_equal(logits_of(engine, 2, [9]), expected)
-
-
-def test_an_engine_that_cannot_get_its_context_back_is_closed(
-    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    logits_of(engine, 0, TEXT)
-    monkeypatch.setattr(lib, "llama_init_from_model", lambda _model, _params: None)
-    with pytest.raises(EngineError, match="could not open"):
-        engine.resize(1, 256)
-    with pytest.raises(EngineError, match="the model has been closed"):
-        engine.length(0)
-
-
-def test_a_gap_takes_no_id_beyond_the_batch() -> None:
-    with closing(opened(3, 256)) as engine:
-        many = [SequenceInput(0, [5] * (engine.n_batch - 1), 0), SequenceInput(2, [7])]
-        assert engine.decode(many).shape[0] == 1
-        assert [engine.length(seq) for seq in range(3)] == [engine.n_batch - 1, 0, 1]
-
-
-def test_an_empty_batch_is_refused(engine: LlamaEngine) -> None:
-    with pytest.raises(EngineError, match="a batch holds no sequence"):
-        engine.decode([])
-
-
 def test_a_gap_between_sequences_changes_no_cache() -> None:
     with closing(opened(4, 256)) as engine, closing(opened(4, 256)) as other:
         for each in (engine, other):
