@@ -94,7 +94,7 @@ def link(song: Path, place: Path) -> SongFolder:
 def simulate(backend: Backend, song: Path, songs: Path, count: int) -> None:
     """Bring so many songs to their ends, and print what it took."""
     songs.mkdir()
-    left, models, ended = iter(range(count)), nano_models(), []
+    left, models, ended = iter(range(count)), nano_models(), list[ClusterSong]()
 
     def more() -> bool:
         number = next(left, None)

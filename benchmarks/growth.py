@@ -111,13 +111,18 @@ def random_models(folder: Path, kind: str, layers: int | None = None, stage2: st
     `stage2` is stage 2's number type; empty means `kind`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {}
+    paths: dict[str, Path] = {}
     for role, own in (("stage1", kind), ("stage2", stage2 or kind)):
         shape = replace(SHAPES[role], layers=layers or SHAPES[role].layers)
         paths[role] = folder / f"{role}-{own}{f'-{layers}' if layers else ''}.gguf"
         if not paths[role].exists():
             write_synthetic(paths[role], role, own, config=shape)
-    return replace(nano_models(), name=f"{layers} layers" if layers else "real shapes", **paths)
+    return replace(
+        nano_models(),
+        name=f"{layers} layers" if layers else "real shapes",
+        stage1=paths["stage1"],
+        stage2=paths["stage2"],
+    )
 
 
 def draw(found: dict[str, dict[int, dict[str, Any]]], out: Path) -> None:

@@ -76,8 +76,7 @@ def measure(number: int, folder: Path) -> tuple[int, int]:
     path = case.path(folder)
     if not path.exists():
         write_synthetic(path, case.role, case.kind)
-    metadata = read_model(path).metadata
-    estimated = case.load.own_bytes(model_facts(metadata, path.stat().st_size))
+    estimated = case.load.own_bytes(model_facts(read_model(path).shape, path.stat().st_size))
     child = [sys.executable, "-m", "benchmarks.plan_memory", "--folder", str(folder), "--hold", str(number)]
     return estimated, int(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
 

@@ -62,7 +62,8 @@ def main() -> None:
     )
     if options.folder:
         models = random_models(options.folder, options.type, options.layers, options.stage2_type)
-        preflight.open_tokenizer = engines.open_tokenizer = lambda *_: Letters()  # type: ignore[assignment,return-value]
+        for module in (preflight, engines):
+            setattr(module, "open_tokenizer", lambda *_: Letters())  # noqa: B010  the models hold no tokenizer
     lyrics = "[verse]\nla la la la\n\n" * options.sections
     sampling = Sampling(min_new_tokens=round(100 * options.seconds))
     request = SongRequest(

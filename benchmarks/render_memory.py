@@ -17,6 +17,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the measured process imports them inside `measure`
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yuegguf.codec.protocol import AudioCodec, Track
 
 LIMIT_GIB = 1.5
 
@@ -24,18 +31,22 @@ LIMIT_GIB = 1.5
 class NoiseCodec:
     """The waves of a codec without its networks."""
 
-    def decode(self, codes):
+    def encode(self, wav16k: NDArray[np.float32]) -> NDArray[np.int16]:
+        """Nothing is encoded here."""
+        raise NotImplementedError
+
+    def decode(self, codes: NDArray[np.int16]) -> NDArray[np.float32]:
         """Noise [320·T]."""
         return self._noise(320 * codes.shape[1])
 
-    def upsample(self, codes, track):
+    def upsample(self, codes: NDArray[np.int16], track: Track) -> NDArray[np.float32]:
         """Noise [882·T]."""
         return self._noise(882 * codes.shape[1])
 
-    def close(self):
+    def close(self) -> None:
         """Nothing to free."""
 
-    def _noise(self, samples):
+    def _noise(self, samples: int) -> NDArray[np.float32]:
         import numpy as np
 
         return np.random.default_rng(0).standard_normal(samples, np.float32) * np.float32(0.4)
@@ -52,7 +63,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     from yuegguf.stages.render import render
 
     if arguments.no_codec:
-        codec = NoiseCodec()
+        codec: AudioCodec = NoiseCodec()
     else:
         from yuegguf.codec.onnx import OrtCodec
 

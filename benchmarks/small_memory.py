@@ -63,12 +63,14 @@ def hold(options: argparse.Namespace) -> None:
     plan, _ = planned(models, options.seconds, compute)
     facts = preflight.read_models(models).facts
     parts = engines.engine_factory(models, plan, compute, threading.Event())
-    for role, load, model, opened in (
-        ("stage1", plan.stage1(), facts.stage1, lambda: parts.stage1(plan.stage1_rows, plan.n_ctx)),
-        ("stage2", plan.stage2(), facts.stage2, lambda: parts.stage2(plan.stage2_rows)),
+    for role, load, model in (
+        ("stage1", plan.stage1(), facts.stage1),
+        ("stage2", plan.stage2(), facts.stage2),
     ):
         hardware.forget_peak()
-        with closing(opened()) as engine:
+        first = role == "stage1"
+        opened = parts.stage1(plan.stage1_rows, plan.n_ctx) if first else parts.stage2(plan.stage2_rows)
+        with closing(opened) as engine:
             measured = fill(engine, options.read, options.steps)
         print(json.dumps({"role": role, "planned": load.own_bytes(model), **measured}), flush=True)
 

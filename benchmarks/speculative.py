@@ -54,7 +54,9 @@ class ChainDrafter(NgramDrafter):
         codes, found, share = self._codes[-2 * N_TRACKS :], list[Guess](), 1.0
         for ahead in range(count):
             track, at = (len(self._codes) + ahead) % N_TRACKS, len(codes) - N_TRACKS
-            contexts = [(track, codes[at], codes[at - N_TRACKS])] if at >= N_TRACKS else []
+            contexts: list[tuple[int, ...]] = (
+                [(track, codes[at], codes[at - N_TRACKS])] if at >= N_TRACKS else []
+            )
             contexts += [(track, codes[at])] if at >= 0 else []
             known = [self._best[context] for context in contexts if context in self._best]
             if not known:

@@ -78,10 +78,12 @@ def generate(models: Models, parallel: int, seconds: float, seed: int, threads: 
         ]
         scheduler = Scheduler(parallel)
         joining: list[Joining] = []
-        works = [
-            SongWork(folder, models, options, lambda event: [each.others(event) for each in joining])
-            for folder in folders
-        ]
+
+        def others(event: Event) -> None:
+            for each in joining:
+                each.others(event)
+
+        works = [SongWork(folder, models, options, others) for folder in folders]
         if parallel > 1:
             works[-1] = SongWork(folders[-1], models, options, lambda event: joining[0].own(event))
             joining.append(Joining(scheduler, works[-1]))
@@ -170,7 +172,8 @@ def main() -> None:
             "--layers",
             str(options.layers),
         ]
-        preflight.open_tokenizer = engines.open_tokenizer = lambda *_: Letters()  # type: ignore[assignment,return-value]
+        for module in (preflight, engines):
+            setattr(module, "open_tokenizer", lambda *_: Letters())  # noqa: B010  the models hold no tokenizer
     if options.generate:
         print(json.dumps(generate(models, options.generate, options.seconds, options.seed, options.threads)))
         return

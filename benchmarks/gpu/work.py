@@ -83,7 +83,8 @@ def cache_types(setting: Setting) -> Table:
     """Milliseconds of a step, and bytes of the caches, by their number type."""
     columns = ["stage", "rows", "caches", "of a row, MiB", f"at {NEAR} ids, ms", f"at {setting.far} ids, ms"]
     table = Table(columns)
-    for (role, rows), kv_type in product((("stage1", 2), ("stage2", 32)), ("f16", "q8_0", "q4_0")):
+    rows_of: tuple[tuple[StageRole, int], ...] = (("stage1", 2), ("stage2", 32))
+    for (role, rows), kv_type in product(rows_of, ("f16", "q8_0", "q4_0")):
         ids = max(setting.far + 256, CHUNK_IDS if role == "stage2" else 0)
         load, facts = setting.load(rows, ids, kv_type), _facts(setting, role)
         if not setting.fits(load, facts):

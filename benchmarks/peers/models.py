@@ -29,7 +29,7 @@ def their_config(config: LlamaConfig) -> TheirConfig:
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[call-arg]
     )
 
 
@@ -37,7 +37,7 @@ def random_model(config: LlamaConfig, dtype: torch.dtype, device: str = "cpu") -
     """A model of that shape, filled with noise in the size of trained weights."""
     theirs = their_config(config)
     with torch.device("meta"):
-        model = LlamaForCausalLM(theirs).to(dtype)
+        model: LlamaForCausalLM = LlamaForCausalLM(theirs).to(dtype)
     model = model.to_empty(device=device).eval()
     model.model.rotary_emb = LlamaRotaryEmbedding(theirs).to(device)
     noise = 0.02 * torch.randn(NOISE, generator=torch.Generator().manual_seed(0)).to(device)
@@ -66,7 +66,7 @@ class LeanLlama:
         self.values = torch.zeros(shape, dtype=model.dtype, device=model.device)
         self.used = 0
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def __call__(self, ids: Tensor) -> Tensor:
         """Ids [R, N] → the last logits [R, vocab]."""
         rows, count = ids.shape

@@ -91,6 +91,10 @@ class Server:
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refused(error.code, error.read(2**20)) from error
+        except ValueError as error:  # of a key or an address that no request can hold
+            raise ServerError(
+                "the server's address or its key cannot be sent; enter both as `yuegguf serve` prints them"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise ServerError(
@@ -105,7 +109,7 @@ class Server:
             error = json.loads(body)["error"]
             texts = [str(error[name]) for name in ("message", "hint") if error.get(name)]
             return ServerError("; ".join(texts), status, str(error.get("code", "")))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return ServerError(f"{self.base} answers {status}, so it is no yuegguf serve", status)
 
 
@@ -126,7 +130,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedire
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ServerError("the answer is no JSON, so this is no yuegguf serve") from error
 
 

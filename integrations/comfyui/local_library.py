@@ -169,12 +169,15 @@ class LocalLibrary:
         return yuegguf.Reference(mix, vocal, backing, voice.start, voice.end)
 
     def _stored(self, recording: Recording) -> Path:
-        """The file of a recording, whose name is its hash."""
+        """The file of a recording, whose name is its hash; one with other bytes is written again."""
         path = self.songs / RECORDINGS / f"{recording.digest}.wav"
-        if not path.is_file():
+        if not path.is_file() or path.read_bytes() != recording.wav:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{os.getpid()}.part")
-            part.write_bytes(recording.wav)
+            with part.open("wb") as file:
+                file.write(recording.wav)
+                file.flush()
+                os.fsync(file.fileno())  # a power cut must not leave the name with half of the bytes
             part.replace(path)
         return path
 

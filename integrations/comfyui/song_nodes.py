@@ -28,9 +28,8 @@ def models_now(values: dict[str, Any]) -> object:
     """
     if not {"server", "model", "quant"} <= values.keys():
         return math.nan
-    library = library_at(values["server"])
     try:
-        return library.identities(values["model"], values["quant"])
+        return library_at(values["server"]).identities(values["model"], values["quant"])
     except Exception as error:  # what is wrong is said when the node is executed
         return str(error)
 

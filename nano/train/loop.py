@@ -58,15 +58,17 @@ class Trainer:
         """Train to the last step, over as many calls as it takes."""
         kept = time.monotonic()
         sums: dict[str, float] = {}
+        summed = 0
         self.model.train()
         while self.step < self.plan.steps:
             begun = time.monotonic()
             for name, value in self._learn(terms).items():
                 sums[name] = sums.get(name, 0.0) + value
+            summed += 1
             self.seconds += time.monotonic() - begun
             if self.step % LOG_STEPS == 0:
-                self._log(sums)
-                sums = {}
+                self._log({name: value / summed for name, value in sums.items()})
+                sums, summed = {}, 0
             if time.monotonic() - kept > KEEP_SECONDS:
                 self.save()
                 kept = time.monotonic()
@@ -91,9 +93,9 @@ class Trainer:
         self.step += 1
         return {name: value.item() for name, value in found.items()}
 
-    def _log(self, sums: dict[str, float]) -> None:
-        means = {name: round(value / LOG_STEPS, 4) for name, value in sums.items()}
-        line = json.dumps({"step": self.step, "seconds": round(self.seconds), **means})
+    def _log(self, means: dict[str, float]) -> None:
+        rounded = {name: round(value, 4) for name, value in means.items()}
+        line = json.dumps({"step": self.step, "seconds": round(self.seconds), **rounded})
         print(self.plan.name, line, flush=True)
         with (self.plan.folder / f"{self.plan.name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")

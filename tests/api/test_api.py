@@ -73,6 +73,10 @@ def test_takes_are_drafted_stopped_gone_on_with_and_kept(tmp_path: Path) -> None
     before = contents(folder)
     with pytest.raises(RequestError, match="there is no take 3"):
         yuegguf.keep_takes(folder, [2, 3], delete_others=True)
+    for numbers, words in (([], "no take is chosen"), ([2, 2], r"a take is chosen twice \(2, 2\)")):
+        with pytest.raises(RequestError, match=words):
+            yuegguf.keep_takes(folder, numbers, delete_others=True, compute=ONE_THREAD)
+    assert contents(folder) == before
     with pytest.raises(Interrupted):
         yuegguf.keep_takes(folder, [2], delete_others=True, compute=ONE_THREAD, stop=stopped())
     assert contents(folder / "take-1") == {

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from yuegguf.audio import containers
+from yuegguf.audio import decoding
 from yuegguf.audio.recording import open_recording, read_audio
-from yuegguf.errors import RequestError
+from yuegguf.errors import RequestError, StorageError
 
 RATE = 44_100
 TONE = (0.3 * np.sin(np.arange(RATE) / 9)).astype(np.float32)
@@ -25,9 +25,9 @@ TONE = (0.3 * np.sin(np.arange(RATE) / 9)).astype(np.float32)
 @pytest.fixture(autouse=True)
 def decoded_anew() -> Iterator[None]:
     """Files decoded for one test are not kept for another."""
-    containers._decoded.cache_clear()
+    decoding.forget_decoded()
     yield
-    containers._decoded.cache_clear()
+    decoding.forget_decoded()
 
 
 def written(folder: Path, suffix: str) -> bytes:
@@ -176,6 +176,73 @@ def test_what_ffmpeg_cannot_decode_is_one_sentence(tmp_path: Path, monkeypatch: 
     (tmp_path / "a.m4a").write_bytes(MP4)
     with pytest.raises(RequestError, match=r"could not decode .*a\.m4a \(moov atom not found\)"):
         open_recording(tmp_path / "a.m4a")
+
+
+def decoded_tone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Path]:
+    """Bytes of the decoded tone, and the log of a program that writes it whatever it is asked."""
+    soundfile.write(folder / "tone.au", TONE, RATE, subtype="FLOAT", endian="BIG")
+    body = f"sys.stdout.buffer.write(open({str(folder / 'tone.au')!r}, 'rb').read())"
+    log = program(folder / "bin", monkeypatch, body)
+    (folder / "a.m4a").write_bytes(MP4)
+    return (folder / "tone.au").stat().st_size, log
+
+
+def test_a_decoded_file_of_too_many_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, log = decoded_tone(tmp_path, monkeypatch)
+    monkeypatch.setattr(decoding, "MAX_BYTES", size)
+    with pytest.raises(RequestError, match=r"a\.m4a has more than .* of samples; cut out the part"):
+        open_recording(tmp_path / "a.m4a")
+    assert f"'-fs', '{size}'" in log.read_text()
+
+
+def test_a_decoded_file_takes_half_of_the_free_space_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, log = decoded_tone(tmp_path, monkeypatch)
+    monkeypatch.setattr(decoding, "free_disk", lambda _folder: 2 * size)
+    with pytest.raises(StorageError, match=r"no room to decode .*a\.m4a; set TMPDIR"):
+        open_recording(tmp_path / "a.m4a")
+    assert f"'-fs', '{size}'" in log.read_text()
+    monkeypatch.setattr(decoding, "free_disk", lambda _folder: 2 * size + 2)
+    assert open_recording(tmp_path / "a.m4a").samples == len(TONE)
+
+
+def test_an_ffmpeg_that_does_not_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin", monkeypatch, "import time; time.sleep(600)")
+    monkeypatch.setattr(decoding, "TIMEOUT_SECONDS", 0.2)
+    (tmp_path / "a.m4a").write_bytes(MP4)
+    with pytest.raises(RequestError, match=r"did not decode .*a\.m4a in 0 minutes"):
+        open_recording(tmp_path / "a.m4a")
+
+
+def test_decoded_files_are_kept_up_to_a_number_of_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, log = decoded_tone(tmp_path, monkeypatch)
+    (tmp_path / "b.m4a").write_bytes(MP4)
+
+    def decodings() -> int:
+        for name in "ab":
+            open_recording(tmp_path / f"{name}.m4a")
+        count = len(log.read_text().splitlines())
+        log.write_text("")
+        return count
+
+    assert [decodings(), decodings()] == [2, 0]
+    monkeypatch.setattr(decoding, "KEPT_BYTES", 2 * size - 1)
+    decoding.forget_decoded()
+    assert [decodings(), decodings()] == [2, 2]
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_the_rate_of_a_decoded_file_is_limited(tmp_path: Path) -> None:
+    target = tmp_path / "silence.mka"
+    source = "anullsrc=r=192000:cl=7.1:d=2"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-c:a", "flac", str(target)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this ffmpeg does not write flac in Matroska")
+    recording = open_recording(target)
+    assert (recording.rate, recording.seconds) == (48_000, pytest.approx(2, abs=0.01))
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

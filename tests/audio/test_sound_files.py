@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from io import FileIO
 from pathlib import Path
@@ -185,3 +186,15 @@ def test_ctrl_c_in_a_write_of_libsndfile_is_raised_after_it(
     with pytest.raises(KeyboardInterrupt):
         files.write_audio(tmp_path / "a.wav", np.zeros(1000, np.float32))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ["#!/bin/sh\nexec sleep 60\n", "#!/no/such/interpreter\n"])
+def test_an_ffmpeg_that_does_not_run_is_refused(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ffmpeg").write_text(line)
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(ffmpeg, "LIST_SECONDS", 0.2)
+    with pytest.raises(RequestError, match=r"the installed ffmpeg .* does not run; install it"):
+        ffmpeg.check_encoder("opus")

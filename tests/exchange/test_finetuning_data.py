@@ -55,6 +55,7 @@ def test_timed_labels_open_sections() -> None:
     [
         ("[00:01.00] la la\n", "line 1 comes before the first label"),
         ("[00:01.00][verse]\nla la\n", "line 2 has no time"),
+        pytest.param("[" + "9" * 5000 + ":00.00][verse]\n", "line 1 has no time", id="long"),
         ("[00:02.00][verse]\n[00:01.00] la\n", "line 2 is earlier than the line before it"),
         ("[00:02.00][verse]\n[00:03.00][x2]\n", "a line in brackets is not a section label"),
         ("", "the lyrics are empty"),

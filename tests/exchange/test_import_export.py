@@ -232,6 +232,8 @@ def test_tags_and_settings_come_from_the_official_name(tmp_path: Path) -> None:
     assert convert.from_pair([tmp_path], ImportFacts(genre="rock")).request.genre == "rock"
     odd = convert.from_pair([pair(tmp_path / "odd", CODES, "a_tp9_T1_rp1_maxtk7_x")], ImportFacts()).request
     assert (odd.genre, odd.sampling, odd.segment_seconds) == ("a", Sampling(), 2.0)  # what is there fits
+    foreign = [pair(tmp_path / "foreign", CODES, "a_tp1@2@3_T1_rp1_maxtk3000_x")]
+    assert convert.from_pair(foreign, ImportFacts(genre="rock")).request.sampling == Sampling()
 
 
 @pytest.mark.parametrize("codebooks", [1, 8])

@@ -200,6 +200,13 @@ def test_yue_ui_opens_a_section_at_every_bracket() -> None:
     ]
 
 
+@pytest.mark.parametrize("unit", ["", "t"])
+def test_an_absurd_length_is_none(unit: str) -> None:
+    lyrics = f"#length {'9' * 5000}{unit}\n[verse]\nla"
+    assert [section.seconds for section in yue_ui.split_sections(lyrics)] == [None]
+    assert "la" in yue_ui.our_lyrics(lyrics, ["verse"])
+
+
 @pytest.mark.parametrize(
     ("lyrics", "names"),
     [

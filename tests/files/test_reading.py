@@ -22,6 +22,7 @@ from yuegguf.files.atomic import read_limited
 from yuegguf.files.pth import read_state_dict
 from yuegguf.files.reading import open_plain_file, open_plain_file_or_pipe
 from yuegguf.models import hub_client, lockfile
+from yuegguf.models.model_facts import model_facts
 from yuegguf.song import token_log
 from yuegguf.song.token_log import TokenLog
 
@@ -148,3 +149,21 @@ def test_no_onnx_file_keeps_its_reader_busy(
     path.write_bytes(content)
     with pytest.raises(DamagedFile, match=words):
         header.read_metadata(path)
+
+
+def protobuf(number: int, content: bytes) -> bytes:
+    """A field of bytes of a protobuf message."""
+    length, head = len(content), [number << 3 | 2]
+    while length > 127:
+        head.append(length & 127 | 128)
+        length >>= 7
+    return bytes([*head, length]) + content
+
+
+def test_a_header_that_is_nested_too_deep_is_damaged(tmp_path: Path) -> None:
+    text = protobuf(1, header.METADATA_KEY.encode()) + protobuf(2, b"[" * 200_000)
+    path = tmp_path / "decoder.onnx"
+    path.write_bytes(protobuf(14, text))
+    with pytest.raises(DamagedFile, match="its header is nested too deep; export the codec again"):
+        header.read_graph_header(path, "decoder")
+    assert model_facts(path, None)["codec"] == {}

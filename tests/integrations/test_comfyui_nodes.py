@@ -171,6 +171,26 @@ def test_an_input_that_is_not_known_yet_makes_comfyui_execute_again(pack: Pack, 
     assert math.isnan(pack.nodes.YueSong.fingerprint_inputs(**values))
 
 
+def test_a_problem_of_the_library_is_said_when_the_node_is_executed(pack: Pack) -> None:
+    node = {**NODE, "server": "no address"}
+    assert "the server's address is not one" in pack.nodes.YueSong.fingerprint_inputs(**node)
+    with pytest.raises(RuntimeError, match="the server's address is not one"):
+        pack.run("YueSong", **node)
+
+
+@pytest.mark.parametrize("left", [None, b"", b"half", b"other bytes"])
+def test_a_stored_recording_has_its_own_bytes(pack: Pack, left: bytes | None) -> None:
+    library, recording = pack.library_choice.library_at(""), pack.wanted.Recording(b"other BYTES")
+    file = library.songs / "recordings" / f"{recording.digest}.wav"
+    file.parent.mkdir(parents=True)
+    if left is not None:
+        file.write_bytes(left)
+    assert library._stored(recording) == file
+    assert file.read_bytes() == recording.wav
+    assert library._stored(recording) == file
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
 def test_an_error_is_the_sentence_of_the_program(pack: Pack) -> None:
     with pytest.raises(yuegguf.YueError, match="the genre tags are empty"):
         pack.run("YueSong", **{**NODE, "tags": " "})

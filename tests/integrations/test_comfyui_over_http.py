@@ -251,6 +251,29 @@ def test_an_address_that_is_none_is_refused(pack: Pack, address: str) -> None:
         pack.run("YueSong", **SONG, server=address)
 
 
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        (f"http://{'a' * 70}.b/", ""),
+        ("http://127.0.0.1:1/", "k€y"),
+        ("http://127.0.0.1:1/", "a\nb"),
+        ("http://127.0.0.1:1/ä", ""),
+    ],
+)
+def test_an_address_or_a_key_that_cannot_be_sent_is_refused(pack: Pack, address: str, key: str) -> None:
+    with pytest.raises(pack.http_client.ServerError, match="address or its key cannot be sent"):
+        pack.http_client.Server.at(address, key).get("v1/models")
+
+
+def test_an_answer_that_is_nested_too_deep_is_refused(pack: Pack) -> None:
+    for status, words in ((200, "the answer is no JSON"), (400, "so it is no yuegguf serve")):
+        with (
+            answering(status, b"[" * 100_000) as (address, _),
+            pytest.raises(pack.http_client.ServerError, match=words),
+        ):
+            pack.http_client.Server.at(address).get("v1/models")
+
+
 def test_a_lost_connection_is_tried_again(
     pack: Pack, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,28 @@ def test_where_one_engine_cannot_be_resized_none_is() -> None:
         split.decode([SequenceInput(0, IDS[:60])])
 
 
+def test_sequences_that_a_failed_resize_had_dropped_come_back(alone: HashEngine) -> None:
+    with closing(split_hashes()) as split:
+        for engine in (split, alone):
+            engine.decode([SequenceInput(seq, IDS[: seq + 1]) for seq in range(ROWS - 1)])
+            engine.decode([SequenceInput(ROWS - 1, IDS[:40])])
+
+        def refuse(n_rows: int, n_ctx: int) -> None:
+            if n_rows < split._engines[1].n_rows:
+                raise EngineError("no room")
+
+        split._engines[1].resize = refuse  # type: ignore[method-assign]
+        with pytest.raises(EngineError, match="no room"):
+            split.resize(2, N_CTX)
+        batch = [SequenceInput(seq, [5]) for seq in range(ROWS)]
+        assert np.array_equal(split.decode(batch), alone.decode(batch))
+
+
+def test_an_empty_batch_is_refused(split: SplitEngine) -> None:
+    with pytest.raises(EngineError, match="a batch holds no sequence"):
+        split.decode([])
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_an_error_of_one_engine_leaves_all_sequences_as_they_were(threads: int) -> None:
     with closing(split_hashes(3, threads)) as split, closing(split_hashes(3, threads)) as untouched:

@@ -69,3 +69,16 @@ def test_a_lost_or_cut_state_is_damaged(content: bytes | None, tmp_path: Path) -
         path.write_bytes(content)
     with pytest.raises(DamagedFile, match="is not a cache of this model"), streams.readable(path, 3):
         pass
+
+
+def test_an_absurd_number_of_streams_is_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = np.zeros(4 * streams.WORD, np.uint8)
+    state[-streams.WORD :] = 255
+    read = list[int]()
+    word = streams._word
+    monkeypatch.setattr(streams, "_word", lambda *place: read.append(place[1]) or word(*place))
+    for count in (streams.MAX_STREAMS + 1, 0, 2**32 - 1):
+        state[:4] = np.array([count], "<u4").view(np.uint8)
+        with pytest.raises(DamagedFile, match="unknown layout"):
+            streams.with_streams(state, 0, 3)
+    assert read == [0, 0, 0]

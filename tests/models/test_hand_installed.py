@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import Capture, cli, refused
 
-from yuegguf.models import lockfile
+from yuegguf.models import inventory, lockfile
 from yuegguf.models.lockfile import Installed
 
 
@@ -75,3 +75,16 @@ def test_a_command_that_is_refused_makes_no_folder(
 ) -> None:
     assert cli(capsys, *(part.format(tmp=tmp_path) for part in line)).code in (3, 5, 7)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_of_a_folder_without_models_is_no_verify_of_all(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, empty, codec = tmp_path / "models", tmp_path / "empty", tmp_path / "home" / "codec"
+    for folder in (root, empty, codec):
+        folder.mkdir(parents=True)
+    said = refused(capsys, 3, "--models-dir", root, "models", "verify", empty)
+    assert said.startswith(f"{empty} holds no graphs of a codec (.onnx)")
+    monkeypatch.setenv("HOME", str(codec.parent))
+    (codec / "decoder.onnx").write_bytes(b"x")
+    assert inventory.files_of_name("~/codec", root) == [codec / "decoder.onnx"]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from helpers import Capture, cli
 from models_folder import bytes_below, remove
@@ -88,3 +89,10 @@ def refused(capsys: Capture, root: Path, canary: Path) -> None:
     assert bytes_below(root.parent) == before
     assert not new.exists()
     assert canary.read_bytes() == b"mine"
+
+
+def test_a_lock_is_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, decode = list[bytes](), msgspec.json.decode
+    monkeypatch.setattr(msgspec.json, "decode", lambda data: decoded.append(data) or decode(data))
+    assert lockfile.read_lock(root)
+    assert decoded == [(root / lockfile.LOCK_NAME).read_bytes()]

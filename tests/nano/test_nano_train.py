@@ -243,6 +243,16 @@ def test_the_log_holds_every_term(tmp_path: Path) -> None:
     assert {"a", "seconds"} < {*line}
 
 
+def test_the_first_means_after_a_resume_are_those_of_its_steps(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 1)
+    trainer = Trainer(Plan(tmp_path, "x", 50, 0.01, "cpu"), model)
+    trainer.step = 30
+    trainer.save()
+    Trainer(trainer.plan, model).run(lambda step: {"a": 0 * model.bias.sum() + 2})
+    line = json.loads((tmp_path / "x.jsonl").read_text())
+    assert (line["step"], line["a"]) == (50, 2.0)
+
+
 def test_the_rate_rises_then_falls() -> None:
     rates = [schedule(step, 3000) for step in range(3001)]
     assert rates[0] == pytest.approx(0.01)

@@ -95,6 +95,8 @@ def test_new_lyrics_bring_more_sections() -> None:
         ({"keep_after": True}, "--keep-after belongs to --retake"),
         ({"sections": "9"}, None),
         ({"sections": "7-8"}, "--sections 7-8 is not among the 4 sections"),
+        ({"sections": "²"}, "--sections '²' is not a choice of sections"),
+        ({"sections": "9" * 5000}, "--sections '9{80}' is not a choice of sections"),
         ({"sections": "0"}, "all 4 sections of the lyrics are generated"),
         ({"lyrics": "[verse]\nla\n"}, "all 1 sections of the lyrics are generated"),
         ({"rewind": 2.8, "same_section": True}, "section 1 has 2 s of at most 2 s already"),

@@ -64,6 +64,7 @@ def test_who_missed_lost_events_begins_anew() -> None:
     assert behind is not None
     assert [event.number for event in behind] == list(range(6, KEPT + 6))
     assert hub.after("other", f"{boot}-5") is None
+    assert hub.after("song", f"{boot}-{'9' * 5000}") is None
 
 
 def test_a_song_that_was_forgotten_has_lost_events(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,10 @@ import pytest
 from fakes import FakeEngine
 
 from yuegguf.errors import DamagedFile, StorageError, YueError
+from yuegguf.files import typed_json
 from yuegguf.lm.protocol import SequenceInput
 from yuegguf.song import cache_snapshots
-from yuegguf.song.cache_snapshots import MIN_GAP_FACTOR, KvSnapshots
+from yuegguf.song.cache_snapshots import MIN_GAP_FACTOR, KvSnapshots, SnapshotRecord
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages.stage1_task import Checkpoint
 
@@ -213,3 +214,53 @@ def test_a_failed_save_leaves_the_old_snapshot(tmp_path: Path, log: TokenLog, cl
     clock.now += 1000
     cache.offer(fed(clock), range(2), Checkpoint(1, 9, 0))
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["0-3"]
+
+
+@pytest.mark.parametrize("section", [-1, -9])
+def test_a_mark_of_a_section_before_the_first_is_not_used(
+    section: int, tmp_path: Path, log: TokenLog, clock: Clock
+) -> None:
+    save(tmp_path, log, clock, Checkpoint(1, 6, 0))
+    folder = tmp_path / "cache" / f"{section}-6"
+    folder.mkdir()
+    saved = SnapshotRecord(section, 6, section, 0, "k", ())
+    (folder / "mark.json").write_bytes(typed_json.encode_with_checksum(saved))
+    assert log.codes(section) == ()
+    assert keeper(tmp_path, log).latest() == Checkpoint(1, 6, 0)
+
+
+def unreadable(path: Path) -> str:
+    """A hash of a file on a failing disk."""
+    raise DamagedFile(f"{path} cannot be read (Input/output error)")
+
+
+def test_a_snapshot_that_cannot_be_read_is_ignored_and_kept(
+    tmp_path: Path, log: TokenLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, warnings = Checkpoint(1, 6, 0), list[str]()
+    folder = save(tmp_path, log, clock, mark)
+    opened = keeper(tmp_path, log)
+    monkeypatch.setattr(cache_snapshots, "sha256_of", unreadable)
+    assert KvSnapshots(tmp_path / "cache", log, "k", 10.0, warnings.append).latest() is None
+    assert warnings == ["a damaged snapshot is ignored"]
+
+    class Failing(SlowEngine):
+        def load(self, row: int, path: Path) -> None:
+            raise DamagedFile("it cannot be read")
+
+    with pytest.raises(DamagedFile, match="it cannot be read"):
+        opened.restore(Failing(clock), range(2))
+    assert folder.exists()
+
+
+def test_a_snapshot_that_cannot_be_read_again_is_not_saved(
+    tmp_path: Path, log: TokenLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings = list[str]()
+    cache = KvSnapshots(tmp_path / "cache", log, "k", 10.0, warnings.append)
+    monkeypatch.setattr(cache_snapshots, "sha256_of", unreadable)
+    clock.now += 11
+    cache.offer(fed(clock), range(2), Checkpoint(1, 6, 0))
+    assert len(warnings) == 1
+    assert warnings[0].startswith("no more snapshots, a resume would take longer: ")
+    assert not any((tmp_path / "cache").iterdir())

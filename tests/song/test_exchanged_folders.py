@@ -19,7 +19,7 @@ from song_examples import all_content, finished_song
 
 from yuegguf.errors import StorageError
 from yuegguf.files.atomic import locked_folder, replacing, sweep
-from yuegguf.files.steady import check_steady, steady
+from yuegguf.files.steady import check_steady, fenced, steady
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.token_log import HEADER, TokenLog
 
@@ -195,6 +195,38 @@ def test_a_bundle_of_a_song_behind_links_is_whole(capsys: Capture, tmp_path: Pat
     assert cli(capsys, "bundle", tmp_path / "link", "-o", tmp_path / "song.zip").code == 0
     with zipfile.ZipFile(tmp_path / "song.zip") as archive:
         assert archive.read(f"{song.name}/mix.wav") == b"RIFF sound"
+
+
+def test_users_of_a_steady_folder_may_leave_in_any_order(tmp_path: Path) -> None:
+    folder = tmp_path / "song"
+    folder.mkdir()
+    first, second = steady(folder), steady(folder)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    check_steady(folder / "file")
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    with pytest.raises(StorageError, match="is no longer the folder that it was"):
+        check_steady(folder / "file")
+    with steady(folder), pytest.raises(StorageError, match="is no longer the folder that it was"):
+        check_steady(folder / "file")
+    second.__exit__(None, None, None)
+    check_steady(folder / "file")
+
+
+def test_a_fence_ends_with_its_own_holder(tmp_path: Path) -> None:
+    called = list[str]()
+    first = fenced(tmp_path, lambda: called.append("first"))
+    second = fenced(tmp_path, lambda: called.append("second"))
+    first.__enter__()
+    check_steady(tmp_path / "file")
+    second.__enter__()
+    first.__exit__(None, None, None)
+    check_steady(tmp_path / "file")
+    second.__exit__(None, None, None)
+    check_steady(tmp_path / "file")
+    assert called == ["first", "second"]
 
 
 def test_what_is_steady_may_be_written_and_replaced(tmp_path: Path) -> None:

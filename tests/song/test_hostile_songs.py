@@ -14,8 +14,11 @@ from helpers import Capture, cli, edit_song, new_song, refused
 from song_examples import RENDERED, all_content, finished_song
 
 from yuegguf.errors import DamagedFile
+from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES
+from yuegguf.song.kept_part import read_kept_part
+from yuegguf.song.library import list_songs, summarise
 
 COMMANDS = (
     ("resume",),
@@ -244,6 +247,65 @@ def test_frames_that_do_not_add_up_are_refused(frames: list[object], tmp_path: P
     np.savez(song.path / "stage1.npz", codes=np.zeros((2, 100), np.int16), frames=np.array(frames))
     with pytest.raises(DamagedFile, match="do not add up"):
         song.load_stage1()
+
+
+EMPTY = {
+    "given": np.array([0, 0]),
+    "frames": np.zeros(0, np.int64),
+    "before": np.zeros((2, 1, 0), np.int16),
+    "after_frames": np.zeros(0, np.int64),
+    "after": np.zeros((2, 1, 0), np.int16),
+}
+"""base.npz of a song that keeps nothing of the earlier one."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("frames", [np.nan]),
+        ("frames", 0),
+        ("frames", [5, -5]),
+        ("frames", [[0]]),
+        ("after_frames", [0.0]),
+        ("after_frames", [7]),
+        ("given", 0),
+        ("given", [0]),
+        ("given", [0, 0, 0]),
+        ("given", [0.0, 0.0]),
+        ("given", [-1, -7]),
+        ("given", [1, 0]),
+        ("before", 3),
+        ("after", [np.nan]),
+    ],
+)
+def test_a_kept_part_of_another_shape_or_sign_is_refused(name: str, value: object, tmp_path: Path) -> None:
+    song = new_song(tmp_path)
+    np.savez(song.path / "base.npz", **EMPTY)
+    assert read_kept_part(song.path) is not None
+    np.savez(song.path / "base.npz", **{**EMPTY, name: np.array(value)})
+    with pytest.raises(DamagedFile):
+        read_kept_part(song.path)
+
+
+def test_a_song_of_unreadable_lyrics_does_not_hide_the_others(tmp_path: Path) -> None:
+    new_song(tmp_path, SongRequest("pop", "   "))
+    new_song(tmp_path)
+    found = sorted((song.state, song.problem) for song in list_songs(tmp_path))
+    assert found == [("damaged", "the lyrics are empty"), ("draft", "")]
+
+
+@pytest.mark.parametrize("frames", [[-5, 105], [50.0, 50.0], [[100]], [2**62, 2**62]])
+def test_a_listed_song_has_possible_frames(
+    frames: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its codes are not read for them."""
+    song = SongFolder.open(finished_song(tmp_path))
+    monkeypatch.delattr(SongFolder, "load_stage1")
+    codes = np.zeros((2, 100), np.int16)
+    np.savez(song.path / "stage1.npz", codes=codes, frames=np.array(frames))
+    assert summarise(song.path).state == "damaged"
+    np.savez(song.path / "stage1.npz", codes=codes, frames=np.array([40, 60]))
+    assert summarise(song.path).seconds == 2.0
 
 
 def test_a_finished_song_is_untouched_by_what_only_reads(tmp_path: Path, capsys: Capture) -> None:

@@ -14,8 +14,11 @@ from helpers import FAST, OURS, Capture, cli, ended, refused, run_refused, song_
 from yuegguf.errors import DamagedFile, RequestError, StorageError
 from yuegguf.models import resolve
 from yuegguf.models.registry import voices_dir
-from yuegguf.pipeline import preflight
+from yuegguf.pipeline import create, preflight
+from yuegguf.request.song_request import Reference, SongRequest
 from yuegguf.song import voices
+from yuegguf.song.folder import SongFolder
+from yuegguf.song.record import SongRecord
 from yuegguf.song.voices import Voice
 
 CODES = np.random.default_rng(7).integers(0, 1024, 150).astype(np.int16)
@@ -51,6 +54,21 @@ def test_a_voice_comes_back_as_it_was_saved(folder: Path) -> None:
 def test_thirty_seconds_of_two_tracks_take_a_few_kilobytes(folder: Path) -> None:
     codes = np.random.default_rng(0).integers(0, 1024, 3000).astype(np.int16)
     assert voices.save_voice(replace(VOICE, codes=codes)).stat().st_size < 6000
+
+
+def test_a_song_whose_voice_cannot_be_written_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voices.save_voice(VOICE)
+
+    def full(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(SongFolder, "save_reference", full)
+    record = SongRecord(request=SongRequest("pop", "[verse]\nla", reference=Reference(voice="anna")))
+    with pytest.raises(StorageError, match="the disk is full"):
+        create.created(tmp_path / "songs" / "song", record)
+    assert list((tmp_path / "songs").iterdir()) == []
 
 
 def test_a_voice_is_replaced_on_request_only(folder: Path) -> None:

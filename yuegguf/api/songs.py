@@ -204,9 +204,10 @@ def keep_takes(
 ) -> tuple[Song, ...]:
     """Finish the takes of these numbers, one after the other; the others stay drafts unless deleted.
 
-    Nothing is deleted before all that are kept are finished. Raises YueError.
+    Nothing is deleted before all that are kept are finished. Raises YueError, for no number and one that is
+    repeated too.
     """
-    kept, others = takes_of.chosen(Path(folder), numbers)
+    kept, others = takes_of.kept(Path(folder), numbers)
     songs = [refine(take.path, models, compute=compute, progress=progress, stop=stop) for take in kept]
     if delete_others:
         remove_songs(others)

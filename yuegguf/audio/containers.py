@@ -1,33 +1,24 @@
-"""Kinds of files given as audio, known by their first bytes, and their decoding by ffmpeg where it is needed.
+"""Kinds of files given as audio, known by their first bytes, and the bytes of each that libsndfile reads.
 
-libsndfile reads wav, aiff, flac, ogg, opus and mp3. What else an installed ffmpeg decodes goes into an
-unnamed temporary file, which ends with the process.
+libsndfile reads wav, aiff, flac, ogg, opus and mp3; an installed ffmpeg decodes other kinds (`decoding`).
 """
 
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import struct
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
-from weakref import finalize
 
-from yuegguf.errors import RequestError, StorageError
+from yuegguf.audio.decoding import HINT, decoded_by_ffmpeg
+from yuegguf.errors import RequestError
 from yuegguf.files.kinds import HEAD_BYTES, FileKind, kind_of
 from yuegguf.files.reading import open_plain_file
 
 WAV_HEAD_BYTES = 1 << 16
 """Bytes of a WAV in which its samples must begin."""
-MAX_SECONDS = 6 * 3600
-"""Maximum length of a recording: a compressed file of a megabyte can hold days."""
-HINT = "use a wav, flac, mp3 or ogg file that plays elsewhere"
 
 
 @dataclass(frozen=True)
@@ -142,55 +133,4 @@ def sound_bytes(path: Path) -> SoundBytes | None:
         return SoundBytes(open_plain_file(path), head) if head or path.suffix.lower() == ".raw" else None
     if not container.demuxer:
         raise RequestError(f"{path} is {container.name}", container.hint)
-    state = os.stat(path)
-    decoded = _decoded(path, container, state.st_mtime_ns, state.st_size)
-    return SoundBytes(FileIO(os.dup(decoded.file.fileno())))
-
-
-class _Decoded:
-    """Float samples of a file in an unnamed temporary file, which ends with this object."""
-
-    def __init__(self) -> None:
-        self.file = tempfile.TemporaryFile(prefix="yuegguf-")  # noqa: SIM115  closed by the line below
-        finalize(self, self.file.close)
-
-
-@lru_cache(maxsize=4)
-def _decoded(path: Path, container: Container, _modified: int, _size: int) -> _Decoded:
-    """A file decoded by ffmpeg. Raises RequestError."""
-    program = shutil.which("ffmpeg")
-    if program is None:
-        into = f"{path.stem}.wav" if path.suffix.lower() != ".wav" else f"{path.stem}-decoded.wav"
-        command = f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(into)}"
-        raise RequestError(
-            f"{path} is {container.name}, which only an installed ffmpeg reads",
-            f"install ffmpeg, or convert it elsewhere: {command}",
-        )
-    decoded = _Decoded()
-    # the demuxer is named and files alone may be opened, so that no playlist reaches elsewhere
-    options = ["-nostdin", "-v", "error", "-protocol_whitelist", "file,fd,pipe"]
-    source = [
-        "-f",
-        container.demuxer,
-        "-i",
-        f"file:{path}",
-        "-map",
-        "0:a:0",
-        "-vn",
-        "-t",
-        str(MAX_SECONDS + 1),
-    ]
-    target = ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
-    done = subprocess.run(
-        [program, *options, *source, *target],
-        stdin=subprocess.DEVNULL,
-        stdout=decoded.file,
-        stderr=subprocess.PIPE,
-    )
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = lines[-1][:200] if lines else f"exit code {done.returncode}"
-        if "No space left" in reason:
-            raise StorageError(f"there is no room to decode {path}", "set TMPDIR to a folder with room")
-        raise RequestError(f"ffmpeg could not decode {path} ({reason})", HINT)
-    return decoded
+    return SoundBytes(decoded_by_ffmpeg(path, container.name, container.demuxer))

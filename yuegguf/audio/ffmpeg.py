@@ -17,6 +17,8 @@ from yuegguf.errors import RequestError, StorageError
 
 ENCODERS = {"opus": ("libopus", "160k", "opus"), "m4a": ("aac", "192k", "ipod")}
 """Format → ffmpeg's encoder, bits a second, container."""
+LIST_SECONDS = 30.0
+"""Maximum time in which ffmpeg lists its encoders."""
 INSTALL = "install it (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg), or use flac or mp3"
 
 
@@ -25,7 +27,11 @@ def check_encoder(format: str) -> None:
     program = shutil.which("ffmpeg")
     if program is None:
         raise RequestError(f"{format} files are written by ffmpeg, which is not installed", INSTALL)
-    if ENCODERS[format][0] not in _encoders(program):
+    try:
+        encoders = _encoders(program)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RequestError(f"the installed ffmpeg ({program}) does not run", INSTALL) from error
+    if ENCODERS[format][0] not in encoders:
         raise RequestError(
             f"the installed ffmpeg has no encoder {ENCODERS[format][0]} for {format} files", "use flac or mp3"
         )
@@ -33,9 +39,12 @@ def check_encoder(format: str) -> None:
 
 @lru_cache(maxsize=4)
 def _encoders(program: str) -> frozenset[str]:
-    """Names of the audio encoders of an ffmpeg; none of one that does not run."""
+    """Names of the audio encoders of an ffmpeg; none of one that fails. Raises OSError, TimeoutExpired."""
     done = subprocess.run(
-        [program, "-hide_banner", "-encoders"], stdin=subprocess.DEVNULL, capture_output=True
+        [program, "-hide_banner", "-encoders"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIST_SECONDS,
     )
     lines = (line.split() for line in done.stdout.decode(errors="replace").splitlines())
     return frozenset(words[1] for words in lines if len(words) > 1 and words[0].startswith("A"))

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from yuegguf.audio.containers import HINT, MAX_SECONDS, sound_bytes
+from yuegguf.audio.containers import sound_bytes
+from yuegguf.audio.decoding import HINT, MAX_SECONDS
 from yuegguf.audio.dsp import Wave, kernel_reach, resample
 from yuegguf.codec.protocol import CODEC_HOP, CODEC_RATE, MIN_SAMPLES
 from yuegguf.errors import RequestError

@@ -51,6 +51,8 @@ def read_graph_header(path: Path, role: GraphRole) -> GraphHeader:
         facts = json.loads(text) if text else None
     except PermissionError as error:
         raise unreadable(path, error) from error
+    except RecursionError as error:
+        raise _damaged(path, "its header is nested too deep", "export the codec again") from error
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(path, error, "export the codec again") from error
     if not isinstance(facts, dict) or not isinstance(facts.get("format"), int):
@@ -136,7 +138,7 @@ def read_encoder(path: Path) -> EncoderShape:
     return EncoderShape(sum(prod(dims) for dims in shapes.values()), **widths)
 
 
-def _damaged(path: Path, error: Exception, hint: str) -> DamagedFile:
+def _damaged(path: Path, error: Exception | str, hint: str) -> DamagedFile:
     return explain_damage(path, DamagedFile(f"{path} is damaged: {error}", hint))
 
 

@@ -30,8 +30,11 @@ from yuegguf.song.folder import SongFolder
 MAX_TAG_BYTES = 120
 """Most bytes of tags in an official file name; infer.py writes all, which file systems refuse at 255."""
 
+_DECIMAL = r"[0-9]{1,9}(?:@[0-9]{1,20})?"
+"""A number in an official file name, whose point is an @."""
 _OFFICIAL_NAME = re.compile(
-    r"(?:cot_)?(?P<tags>.+)_tp(?P<top_p>[\d@]+)_T(?P<temperature>[\d@]+)_rp(?P<penalty>[\d@]+)_maxtk(?P<ids>\d+)_"
+    rf"(?:cot_)?(?P<tags>.+)_tp(?P<top_p>{_DECIMAL})_T(?P<temperature>{_DECIMAL})_rp(?P<penalty>{_DECIMAL})"
+    r"_maxtk(?P<ids>[0-9]{1,9})_"
 )
 _UNSAFE = re.compile(r'[\s/\\:*?"<>|\x00-\x1f]+')
 

@@ -44,7 +44,7 @@ MAX_FRAMES_APART = 10
 MIN_SECTION_SECONDS = 1.0
 """Least seconds of a section; finetuning skips shorter ones."""
 
-_TIMED = re.compile(r"^\s*\[(\d+):(\d+(?:\.\d+)?)\]\s*(.*)$")
+_TIMED = re.compile(r"^\s*\[([0-9]{1,6}):([0-9]{1,6}(?:\.[0-9]{1,9})?)\]\s*(.*)$")
 _HARMLESS = (Kind.LABEL, Kind.COMPOSED, Kind.INVISIBLE, Kind.BRACKETS)
 """Changes of lyrics that leave no words out."""
 _TAG = re.compile(r"^\s*\[[a-z#]+:.*\]\s*$", re.IGNORECASE)

@@ -39,8 +39,8 @@ PROJECT_ERRORS = (LookupError, TypeError, ValueError, OverflowError)
 """Errors of reading other JSON as a project."""
 
 _LABEL = re.compile(r"\[([^\[\]]+)\]([^\[#]*)")
-_LENGTH_IN_FRAMES = re.compile(r"^(\s*#length\s+)(\d+)t\s*$", re.IGNORECASE | re.MULTILINE)
-_LENGTH = re.compile(r"#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE | re.MULTILINE)
+_LENGTH_IN_FRAMES = re.compile(r"^(\s*#length\s+)([0-9]{1,9})t\s*$", re.IGNORECASE | re.MULTILINE)
+_LENGTH = re.compile(r"#length\s+([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)

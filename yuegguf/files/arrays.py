@@ -88,3 +88,14 @@ def check_codes(codes: NDArray[Any], shape: Sequence[int | None], name: str) -> 
         )
     if codes.size and (codes.min() < 0 or codes.max() >= 1024):
         raise DamagedFile(f"{name} holds codes outside 0-1023")
+
+
+def check_frames(frames: NDArray[Any], total: int | None, name: str) -> None:
+    """Refuse an array that is not frames of sections adding up to `total`, if it is given.
+
+    Raises DamagedFile.
+    """
+    counts = frames.tolist() if frames.ndim == 1 and np.issubdtype(frames.dtype, np.integer) else [-1]
+    most = MAX_ARRAY_BYTES if total is None else total
+    if not all(0 <= n <= most for n in counts) or total not in (None, sum(counts)):
+        raise DamagedFile(f"{name} is damaged: its sections do not add up")

@@ -3,44 +3,58 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from yuegguf.errors import StorageError
 
-_FOLDERS: dict[Path, tuple[int, int, Path]] = {}
-"""Path of each folder that this process works on → its device, inode and resolved path."""
-_FENCES: dict[Path, Callable[[], None]] = {}
-"""Path of each folder that this process holds by a lease → the function that raises once it is lost."""
+_Identity = tuple[int, int, Path]
+"""Device, inode and resolved path of a folder."""
+_FOLDERS: dict[Path, tuple[_Identity, ...]] = {}
+"""Path of each folder that this process works on → what it was for each of its users."""
+_FENCES: dict[Path, tuple[Callable[[], None], ...]] = {}
+"""Path of each folder that this process holds by a lease → functions that raise once it is lost."""
+_LOCK = threading.Lock()
+"""Held while an entry is added or removed; users of a folder may leave in any order."""
+T = TypeVar("T")
+
+
+@contextmanager
+def _entered(table: dict[Path, tuple[T, ...]], folder: Path, entry: T) -> Iterator[None]:
+    """Keep an entry of a folder in a table inside the block."""
+    with _LOCK:
+        table[folder] = (*table.get(folder, ()), entry)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            left = list(table[folder])
+            left.remove(entry)
+            if left:
+                table[folder] = tuple(left)
+            else:
+                del table[folder]
 
 
 @contextmanager
 def steady(folder: Path) -> Iterator[None]:
     """Record which folder a path leads to, for `check_steady` inside the block. OSErrors pass through."""
-    before, status = _FOLDERS.get(folder), folder.stat()
-    _FOLDERS[folder] = status.st_dev, status.st_ino, folder.resolve()
-    try:
+    status = folder.stat()
+    with _entered(_FOLDERS, folder, (status.st_dev, status.st_ino, folder.resolve())):
         yield
-    finally:
-        if before is None:
-            del _FOLDERS[folder]
-        else:
-            _FOLDERS[folder] = before
 
 
 @contextmanager
 def fenced(folder: Path, check: Callable[[], None]) -> Iterator[None]:
-    """Call `check` in every `check_steady` of a path in a folder inside the block; it raises StorageError."""
-    before = _FENCES.get(folder)
-    _FENCES[folder] = check
-    try:
+    """Call `check` in every `check_steady` of a path in a folder inside the block; it raises StorageError.
+
+    Of several checks of one folder the newest is called.
+    """
+    with _entered(_FENCES, folder, check):
         yield
-    finally:
-        if before is None:
-            del _FENCES[folder]
-        else:
-            _FENCES[folder] = before
 
 
 def check_steady(path: Path) -> None:
@@ -50,21 +64,21 @@ def check_steady(path: Path) -> None:
     `fenced` folder that is held no more.
     """
     for folder in (path, *path.parents):
-        if folder in _FENCES:
-            _FENCES[folder]()
-        if folder in _FOLDERS:
-            _check(folder, path.parent if path != folder else path, path)
+        for check in _FENCES.get(folder, ())[-1:]:
+            check()
+        for identity in _FOLDERS.get(folder, ()):
+            _check(folder, identity, path.parent if path != folder else path, path)
 
 
 def check_inside_steady(file: Path) -> None:
     """Refuse to read such a path; its last part may not be a link out of the folder. Raises StorageError."""
     for folder in file.parents:
-        if folder in _FOLDERS:
-            _check(folder, file, file)
+        for identity in _FOLDERS.get(folder, ()):
+            _check(folder, identity, file, file)
 
 
-def _check(folder: Path, place: Path, path: Path) -> None:
-    device, number, real = _FOLDERS[folder]
+def _check(folder: Path, identity: _Identity, place: Path, path: Path) -> None:
+    device, number, real = identity
     try:
         status = os.stat(folder)
         same = (status.st_dev, status.st_ino) == (device, number)

@@ -171,8 +171,8 @@ class LlamaEngine:
 
     def _check(self, inputs: Sequence[SequenceInput]) -> None:
         self._check_open()
-        if len({each.seq for each in inputs}) != len(inputs):
-            raise EngineError("a batch holds a sequence twice")
+        if not inputs or len({each.seq for each in inputs}) != len(inputs):
+            raise EngineError("a batch holds no sequence, or one twice")
         for each in inputs:
             count = len(each.ids)
             if (
@@ -230,7 +230,8 @@ class LlamaEngine:
         if len(span) == len(seqs) or len(span) > 2 * len(seqs) or seqs != sorted(seqs):
             return []
         gaps = [seq for seq in span if seq not in seqs]
-        if any(self._used[seq] >= self.n_ctx for seq in gaps):
+        ids = sum(len(each.ids) for each in inputs) + len(gaps)
+        if ids > self.n_batch or any(self._used[seq] >= self.n_ctx for seq in gaps):
             return []
         return [SequenceInput(seq, [0], n_logits=0) for seq in gaps]
 
@@ -298,7 +299,7 @@ class LlamaEngine:
     def resize(self, n_rows: int, n_ctx: int) -> None:
         """Change the number of sequences and their length, by a new context into which the caches are copied.
 
-        Raises EngineError; nothing is changed then.
+        Raises EngineError; nothing is changed then, or it is closed if the old context cannot be opened.
         """
         self._check_open()
         before = self.n_rows, self.n_ctx
@@ -306,17 +307,18 @@ class LlamaEngine:
             return
         if max(self._used[:n_rows]) > n_ctx:
             raise EngineError(f"a sequence holds more than {n_ctx} ids", "keep its length")
-        used = [seq for seq in range(min(n_rows, self.n_rows)) if self._used[seq]]
-        states = [(seq, self._used[seq], self.cache(seq)) for seq in used]
+        states = [(seq, used, self.cache(seq)) for seq, used in enumerate(self._used) if used]
+        try:
+            self._replace_context(n_rows, n_ctx, [state for state in states if state[0] < n_rows])
+        except EngineError:
+            self._replace_context(*before, states)
+            raise
+
+    def _replace_context(self, n_rows: int, n_ctx: int, states: Sequence[tuple[int, int, Any]]) -> None:
+        """Open another context with caches: sequence, length and cache of each. Raises EngineError."""
         self._ctx = None
         self._context.close()  # two contexts at once might not fit
-        try:
-            self._open_context(n_rows, n_ctx)
-        except EngineError:
-            self._open_context(*before)
-            for state in states:
-                self.put_cache(*state)
-            raise
+        self._open_context(n_rows, n_ctx)
         for state in states:
             self.put_cache(*state)
 

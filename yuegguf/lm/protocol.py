@@ -66,7 +66,8 @@ class TokenEngine(Protocol):
     def resize(self, n_rows: int, n_ctx: int) -> None:
         """Change the number of sequences and their length; what the first of them hold stays, bit for bit.
 
-        Raises EngineError where there is no memory for it; nothing is changed then.
+        Raises EngineError where there is no memory for it; nothing is changed then, but an engine that cannot
+        get back what it had is closed.
         """
         ...
 

@@ -73,6 +73,8 @@ class SplitEngine:
     def decode(self, inputs: Sequence[SequenceInput]) -> Logits:
         """Append ids to sequences → logits; see TokenEngine. An error leaves all sequences as they were."""
         begun = time.perf_counter()
+        if not inputs:
+            raise EngineError("a batch holds no sequence")
         parts: dict[int, list[SequenceInput]] = {}
         rows: dict[int, list[int]] = {}
         """Engine → rows of the result that its logits are."""
@@ -159,10 +161,13 @@ class SplitEngine:
         engine.load(own, path)
 
     def resize(self, n_rows: int, n_ctx: int) -> None:
-        """Change the number of sequences and their length. Raises EngineError; nothing is changed then."""
+        """Change the number of sequences and their length. Raises EngineError; nothing is changed then.
+
+        Where an engine cannot be changed back either, it is closed.
+        """
         with ExitStack() as undo:
             for engine, rows in zip(self._engines, rows_of(n_rows, len(self._engines)), strict=True):
-                undo.callback(engine.resize, engine.n_rows, engine.n_ctx)
+                undo.callback(_resizing_back(engine, rows))
                 engine.resize(rows, n_ctx)
             undo.pop_all()
         for engine in self._engines[n_rows:]:  # their only sequence is none of these
@@ -176,3 +181,20 @@ class SplitEngine:
                 undo.callback(engine.close)
             if self._pool:
                 self._pool.shutdown()
+
+
+def _resizing_back(engine: PartEngine, n_rows: int) -> Callable[[], None]:
+    """A function that gives an engine back its size, and the caches that it loses with `n_rows` sequences."""
+    before = engine.n_rows, engine.n_ctx
+    lost = [
+        (seq, engine.length(seq), engine.cache(seq))
+        for seq in range(n_rows, engine.n_rows)
+        if engine.length(seq)
+    ]
+
+    def resize_back() -> None:
+        engine.resize(*before)
+        for state in lost:
+            engine.put_cache(*state)
+
+    return resize_back

@@ -20,16 +20,21 @@ WORD = 4
 DATA_START, FILE_START = 2 * WORD, 4 * WORD
 """Bytes before the streams: in memory magic number and sequence; in a file magic number, version, one id."""
 
+MAX_STREAMS = 1024
+"""Most sequences of a context."""
+
 
 def with_streams(state: NDArray[np.uint8], start: int, streams: int) -> list[NDArray[np.uint8]]:
     """Parts of the same state for a context of so many streams. Raises DamagedFile for another layout."""
     count = _word(state, start)
+    if not 0 < count <= MAX_STREAMS:
+        raise DamagedFile("the state of a cache has an unknown layout")
     empty_before = 0
     while empty_before < count and not _word(state, start + WORD * (1 + empty_before)):
         empty_before += 1
     first = start + WORD * (1 + empty_before)
     last = len(state) - WORD * max(0, count - 1 - empty_before)
-    if not 0 < count <= 1024 or last < first or state[last:].any():
+    if last < first or state[last:].any():
         raise DamagedFile("the state of a cache has an unknown layout")
     own = int(empty_before < count)
     number, empty = np.array([streams], "<u4").view(np.uint8), np.zeros(WORD * (streams - own), np.uint8)

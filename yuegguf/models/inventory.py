@@ -45,18 +45,30 @@ def files_of_name(name: str, root: Path, best: bool = False) -> list[Path]:
         if quant:
             raise RequestError(f"{registry.NANO} has no types", f"write: {registry.NANO}")
         return nano_files()
-    if name.endswith((".gguf", ".onnx")) or ("/" in name and Path(name).exists()):
-        path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
-        if not os.path.exists(path):
-            missing = ModelNotFound(f"there is no file {path}", "see: yuegguf models list")
-            raise explain_absence(path, missing)
-        return sorted(path.glob("*.onnx")) if path.is_dir() else [path]
+    path = Path(os.path.expanduser(name))  # unlike Path.expanduser, never raises
+    if name.endswith((".gguf", ".onnx")) or ("/" in name and os.path.exists(path)):
+        return _files_at(path)
     entry, quant = entry_and_type(name)
     found = _installed(entry, root, quant)
     if not found:
         registry.check_open(root)
         raise ModelNotFound(f"{name} is not installed in {root}", f"get it with: yuegguf pull {name}")
     return [registry.find_gguf(entry.id, quant or None, root)] if best and entry.role != "codec" else found
+
+
+def _files_at(path: Path) -> list[Path]:
+    """A model file, or the graphs of a codec's folder. Raises ModelNotFound."""
+    if not os.path.exists(path):
+        missing = ModelNotFound(f"there is no file {path}", "see: yuegguf models list")
+        raise explain_absence(path, missing)
+    if not path.is_dir():
+        return [path]
+    graphs = paths_in(path, "*.onnx")
+    if not graphs:
+        raise ModelNotFound(
+            f"{path} holds no graphs of a codec (.onnx)", "name a model file or a codec's folder"
+        )
+    return graphs
 
 
 def nano_files() -> list[Path]:
@@ -122,7 +134,7 @@ def verify(names: Sequence[str], root: Path, progress: Progress) -> list[dict[st
 
     Returns a row for each with its path, state and whether it is right. Raises ModelNotFound, RequestError.
     """
-    paths = [path for name in names for path in files_of_name(name, root)] or all_files(root)
+    paths = [path for name in names for path in files_of_name(name, root)] if names else all_files(root)
     return [_verified(path, root, progress) for path in dict.fromkeys(paths)]
 
 

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, StorageError
 from yuegguf.files.atomic import ensured_folder, locked_folder, replacing, storage_errors
 from yuegguf.files.hashing import each_block, sha256_of, size_of
 from yuegguf.files.reading import is_closed, open_plain_file, unreadable
-from yuegguf.files.typed_json import MAX_JSON_BYTES, read_json
+from yuegguf.files.typed_json import MAX_JSON_BYTES, as_typed, read_json
 from yuegguf.models.registry import file_names
 from yuegguf.progress import Progress, silent
 
@@ -128,10 +129,11 @@ def read_lock(root: Path) -> dict[str, Installed]:
         raise unreadable(path, error) from error
     except OSError as error:
         raise DamagedFile(f"{path} cannot be read ({error.strerror})", DELETE_HINT) from error
-    found = read_json(data, _Format, path, DELETE_HINT, others=True).format
+    decoded = read_json(data, dict[str, Any], path, DELETE_HINT, others=True)
+    found = as_typed(decoded, _Format, path, DELETE_HINT, others=True).format
     if found != LOCK_FORMAT:
         raise DamagedFile(f"{path} is of another version ({found})", "use the yuegguf that wrote it")
-    return {entry.path: entry for entry in read_json(data, _Lock, path, DELETE_HINT).files}
+    return {entry.path: entry for entry in as_typed(decoded, _Lock, path, DELETE_HINT).files}
 
 
 def update_lock(root: Path, add: Iterable[Installed] = (), drop: Iterable[str] = ()) -> None:

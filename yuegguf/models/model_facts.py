@@ -89,7 +89,7 @@ def _onnx(path: Path) -> dict[str, Any]:
     metadata = read_metadata(path)
     try:
         header = json.loads(metadata.get(METADATA_KEY, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         header = {}
     notes = [] if header else ["it was not made by yuegguf, so it is no part of a codec"]
     return {"kind": "ONNX", "codec": header, "metadata": metadata, "notes": notes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,14 +57,21 @@ def start(job: SongJob) -> SongFolder:
 
 
 def created(path: Path, record: SongRecord) -> SongFolder:
-    """A new song folder, with the codes of its voice if it has one. Raises YueError."""
+    """A new song folder, with the codes of its voice if it has one; nothing is left on failure.
+
+    Raises YueError.
+    """
     reference = record.request.reference
     voice = (
         voices.load_voice(reference.voice) if reference is not None and reference.voice is not None else None
     )
     folder = SongFolder.create(path, record)
     if voice is not None:
-        folder.save_reference(voice.codes)
+        try:
+            folder.save_reference(voice.codes)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
     return folder
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import interleave
-from yuegguf.request.lyrics import parse_lyrics, section_numbers
+from yuegguf.request.lyrics import COUNT, parse_lyrics, section_numbers
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.kept_part import KeptPart
@@ -115,7 +115,7 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
 def numbers_to_add(request: SongRequest, generated: Sequence[int], spec: str | None) -> list[int]:
     """The sections to add after those `generated`. Raises RequestError where the lyrics have none left."""
     count, last = len(parse_lyrics(request.lyrics, request.keep_repeats).sections), max(generated)
-    if spec is None or spec.strip().isdigit():
+    if spec is None or COUNT.fullmatch(spec.strip()):
         more = 1 if spec is None else int(spec)
         added = list(range(last + 1, min(last + more, count) + 1))
     elif spec.strip().lower() == "all":
@@ -182,5 +182,5 @@ def _check_room(request: SongRequest, generated: Sequence[int], frames: int) -> 
 
 
 def _spec(chosen: Sequence[int]) -> str:
-    """Numbers as `numbers` reads them; a single one as a range, since alone it would be a count."""
+    """Numbers as `section_numbers` reads them; a single one as a range, since alone it would be a count."""
     return ",".join(map(str, chosen)) if len(chosen) > 1 else f"{chosen[0]}-{chosen[0]}"

@@ -173,6 +173,20 @@ def chosen(folder: Path, numbers: Sequence[int]) -> tuple[list[SongFolder], list
     return [takes[n] for n in numbers], [take for n, take in takes.items() if n not in numbers]
 
 
+def kept(folder: Path, numbers: Sequence[int]) -> tuple[list[SongFolder], list[SongFolder]]:
+    """The takes to keep, by their numbers, and the others.
+
+    Raises RequestError for no number, one that is repeated and one that is not there.
+    """
+    if not numbers:
+        raise RequestError("no take is chosen", "pass the number of each take to keep")
+    if len(set(numbers)) < len(numbers):
+        raise RequestError(
+            f"a take is chosen twice ({', '.join(map(str, numbers))})", "pass each number once"
+        )
+    return chosen(folder, numbers)
+
+
 def draft(
     folders: Sequence[SongFolder],
     models: Models,
@@ -232,4 +246,4 @@ def frames(take: SongFolder) -> int | None:
     """Frames of a take whose draft is done."""
     if where(take) == "draft":
         return None
-    return int(np.asarray(take.load_stage1()[1]).sum())
+    return int(take.load_section_frames().sum())

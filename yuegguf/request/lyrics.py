@@ -22,7 +22,9 @@ MAX_BODY_CHARS = 20_000
 """Characters of a section's lines: more than any model's context holds."""
 MAX_SECTIONS = 200
 """Sections of lyrics, and of a choice of them."""
-
+COUNT = re.compile(r"\d{1,9}")
+"""A choice of so many sections, of digits that `int` reads."""
+_CHOICE = re.compile(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*")
 MOST_READINGS = 50
 """Readings after which lyrics that still change are refused; ordinary ones take one or two."""
 
@@ -108,9 +110,9 @@ def section_numbers(count: int, spec: str) -> list[int]:
     spec = spec.strip().lower()
     if spec == "all":
         return list(range(1, count + 1))
-    if len(spec) > 10 * MAX_SECTIONS or not re.fullmatch(r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*", spec):
+    if len(spec) > 10 * MAX_SECTIONS or not _CHOICE.fullmatch(spec):
         raise RequestError(f"--sections {spec[:80]!r} is not a choice of sections", "write all, 2 or 1,3-4")
-    if spec.isdigit():
+    if COUNT.fullmatch(spec):
         if int(spec) == 0:
             raise RequestError("--sections 0 leaves nothing to generate", "write all, 2 or 1,3-4")
         return list(range(1, min(int(spec), count) + 1))

@@ -11,7 +11,7 @@ from yuegguf.errors import RequestError
 from yuegguf.request.changes import listed
 from yuegguf.request.fit import section_fit
 from yuegguf.request.labels import VOCAL_PARTS, plain_word
-from yuegguf.request.lyrics import Section, choose_sections, parse_lyrics
+from yuegguf.request.lyrics import COUNT, Section, choose_sections, parse_lyrics
 from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS
 from yuegguf.request.song_request import SongRequest
 from yuegguf.request.tags import tag_notices
@@ -81,7 +81,7 @@ def _excess_notices(
 
 def _missing_sections(spec: str, count: int) -> tuple[str, ...]:
     """A notice where more sections are requested than there are."""
-    more = spec.strip().isdigit() and int(spec) > count
+    more = COUNT.fullmatch(spec.strip()) is not None and int(spec) > count
     have = "1 section, which is" if count == 1 else f"{count} sections, which are all"
     return (f"--sections {spec.strip()}: the lyrics have {have} generated",) if more else ()
 

@@ -14,6 +14,8 @@ from typing import Any
 KEPT = 200
 """Events of a song that are kept; those of its progress until it has ended."""
 PING_SECONDS = 15.0
+MAX_DIGITS = 18
+"""Digits of a number in an event's id that is read; a client may send any."""
 SONGS_KEPT = 1000
 """Songs whose events are kept."""
 
@@ -87,7 +89,7 @@ class EventHub:
     def after(self, song: str, last: str) -> list[SongEvent] | None:
         """The events behind the id `last`; None where it is unknown or some behind it are lost."""
         boot, _, number = last.partition("-")
-        if boot != self._boot or not number.isdecimal():
+        if boot != self._boot or not number.isdecimal() or len(number) > MAX_DIGITS:
             return None
         seen = int(number)
         with self._lock:

@@ -80,7 +80,7 @@ def _holder(host: str, port: int) -> str:
             connection.request("GET", "/health")
             facts = json.loads(connection.getresponse().read(4096))
             return f"another yuegguf serve ({facts['version']})"
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, RecursionError):
         return "another program"
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from yuegguf.errors import DamagedFile, StorageError
+from yuegguf.errors import DamagedFile, ModelNotFound, StorageError
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import flush, flush_folder, storage_errors
 from yuegguf.files.hashing import sha256_of
@@ -80,7 +80,7 @@ class KvSnapshots:
         self._log.sync()  # a snapshot must never be ahead of the log
         try:
             self._save(engine, rows, checkpoint)
-        except StorageError as error:
+        except (StorageError, DamagedFile) as error:
             self._seconds = 0.0
             self._warn(f"no more snapshots, a resume would take longer: {error.message}")
         duration = time.monotonic() - started
@@ -99,7 +99,7 @@ class KvSnapshots:
                 engine.load(row, folder / f"row{number}.bin")
         except (DamagedFile, StorageError) as error:
             self._latest = None
-            if isinstance(error, DamagedFile) and not self._is_whole(folder, self._hashes):
+            if isinstance(error, DamagedFile) and _is_whole(folder, self._hashes) is False:
                 check_steady(folder)
                 shutil.rmtree(folder, ignore_errors=True)
             self._warn(
@@ -129,13 +129,14 @@ class KvSnapshots:
                 (folder / "mark.json").write_bytes(typed_json.encode_with_checksum(saved))
                 flush(folder / "mark.json")
                 flush_folder(folder)
-        except StorageError:
+        except (StorageError, DamagedFile):
             shutil.rmtree(folder, ignore_errors=True)
             raise
         check_steady(folder)
-        for old in self._root.iterdir():
-            if old != folder:
-                shutil.rmtree(old, ignore_errors=True)
+        with storage_errors(self._root):
+            for old in self._root.iterdir():
+                if old != folder:
+                    shutil.rmtree(old, ignore_errors=True)
 
     def _newest_usable(self) -> Checkpoint | None:
         """The newest snapshot that is complete, of this engine, and not ahead of the log."""
@@ -152,17 +153,21 @@ class KvSnapshots:
         newest_first = sorted(candidates, key=lambda point: (point.section, point.codes), reverse=True)
         for checkpoint in newest_first:
             folder, hashes = self._root / _folder_name(checkpoint), candidates[checkpoint]
-            if self._is_whole(folder, hashes):
+            if _is_whole(folder, hashes):
                 self._hashes = hashes
                 return checkpoint
             self._warn("a damaged snapshot is ignored")
         return None
 
-    @staticmethod
-    def _is_whole(folder: Path, hashes: Sequence[str]) -> bool:
-        """Whether the files of a snapshot are there with these hashes."""
-        files = [folder / f"row{number}.bin" for number in range(len(hashes))]
-        return all(file.is_file() and sha256_of(file) == sha for file, sha in zip(files, hashes, strict=True))
+
+def _is_whole(folder: Path, hashes: Sequence[str]) -> bool | None:
+    """Whether the files of a snapshot are there with these hashes; None where one cannot be read."""
+    try:
+        return all(sha256_of(folder / f"row{number}.bin") == sha for number, sha in enumerate(hashes))
+    except ModelNotFound:  # a file that is not there
+        return False
+    except DamagedFile:
+        return None
 
 
 def _folder_name(checkpoint: Checkpoint) -> str:

@@ -26,14 +26,14 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, StorageError
-from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
+from yuegguf.files.arrays import check_codes, check_frames, load_arrays, save_arrays
 from yuegguf.files.atomic import (
     WORKSPACE_PREFIX,
     locked_folder,
@@ -203,6 +203,12 @@ class SongFolder:
         check_frames(frames, codes.shape[1], "stage1.npz")
         return codes.astype(np.int16), frames.astype(np.int64)
 
+    def load_section_frames(self) -> NDArray[np.int64]:
+        """The frames of each section of stage 1, without its codes. Raises DamagedFile."""
+        frames = load_arrays(self.path / "stage1.npz", ("frames",))["frames"]
+        check_frames(frames, None, "stage1.npz")
+        return frames.astype(np.int64)
+
     def copy_encodings(self, other: Self) -> None:
         """Copy another take's reference, guide track and silence code, if missing. Raises StorageError."""
         for name in ("reference.npz", "track.npz"):
@@ -275,13 +281,6 @@ class SongFolder:
         """Delete a folder of intermediate work; never follows a link. Raises StorageError."""
         check_steady(self.path / name)
         shutil.rmtree(self.path / name, ignore_errors=True)
-
-
-def check_frames(frames: NDArray[Any], total: int, name: str) -> None:
-    """Refuse an array that is not frames of sections adding up to `total`. Raises DamagedFile."""
-    counts = frames.ndim == 1 and np.issubdtype(frames.dtype, np.integer)
-    if not counts or not all(0 <= n <= total for n in frames.tolist()) or sum(frames.tolist()) != total:
-        raise DamagedFile(f"{name} is damaged: its sections do not add up")
 
 
 def sections_of(

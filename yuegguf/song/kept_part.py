@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import CODEBOOKS
 from yuegguf.errors import DamagedFile
-from yuegguf.files.arrays import check_codes, load_arrays, save_arrays
+from yuegguf.files.arrays import check_codes, check_frames, load_arrays, save_arrays
 from yuegguf.files.atomic import read_limited
 from yuegguf.lm.vocab import interleave
 from yuegguf.song.token_log import MAX_LOG_BYTES, RESTORE_HINT, parse_log
@@ -55,14 +56,24 @@ def read_kept_part(folder: Path) -> KeptPart | None:
     arrays = load_arrays(folder / "base.npz", names)
     books = CODEBOOKS if arrays["before"].shape[1:2] == (CODEBOOKS,) else 1
     for name, frames in (("before", "frames"), ("after", "after_frames")):
-        check_codes(arrays[name], (2, books, int(arrays[frames].sum())), "base.npz")
+        check_codes(arrays[name], (2, books, None), "base.npz")
+        check_frames(arrays[frames], arrays[name].shape[2], "base.npz")
     return KeptPart(
-        KeptPrefix(*arrays["given"].tolist()),
+        _prefix(arrays["given"], len(arrays["frames"])),
         tuple(arrays["frames"].tolist()),
         arrays["before"].astype(np.int16),
         tuple(arrays["after_frames"].tolist()),
         arrays["after"].astype(np.int16),
     )
+
+
+def _prefix(given: NDArray[Any], sections: int) -> KeptPrefix:
+    """The kept sections, of so many that the file holds, and codes. Raises DamagedFile."""
+    if given.shape == (2,) and np.issubdtype(given.dtype, np.integer):
+        whole, codes = given.tolist()
+        if 0 <= whole <= sections and 0 <= codes <= MAX_LOG_BYTES:
+            return KeptPrefix(whole, codes)
+    raise DamagedFile("base.npz is damaged: it does not say what it keeps", RESTORE_HINT)
 
 
 def check_log_prefix(log: Path, part: KeptPart) -> None:

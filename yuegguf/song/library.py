@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError, YueError
 from yuegguf.files.atomic import is_locked, storage_errors
@@ -71,7 +69,8 @@ def summarise(folder: Path, *, busy: bool | None = None) -> SongSummary:
     try:
         song = SongFolder.open(folder)
         phase = where(song)
-        frames = None if phase == "draft" else int(np.asarray(song.load_stage1()[1]).sum())
+        frames = None if phase == "draft" else int(song.load_section_frames().sum())
+        sections = len(song.song.sections)
     except YueError as error:
         return SongSummary(folder, state="damaged", problem=error.message)
     return SongSummary(
@@ -81,7 +80,7 @@ def summarise(folder: Path, *, busy: bool | None = None) -> SongSummary:
         is_locked(folder) if busy is None else busy,
         None if frames is None else frames / FRAME_RATE,
         song.request.seed,
-        len(song.song.sections),
+        sections,
         dict(song.record.faults),
     )
 

@@ -80,7 +80,7 @@ class TokenLog:
 
     def codes(self, section: int) -> Sequence[int]:
         """Codes of a section; the last may be END_OF_AUDIO."""
-        return self._sections[section] if section < len(self._sections) else ()
+        return self._sections[section] if 0 <= section < len(self._sections) else ()
 
     def append(self, section: int, code: int) -> None:
         """Append one code; it is in the file when this returns. Raises StorageError."""
