@@ -26,6 +26,8 @@ LOOK_SECONDS = 1.0
 """Seconds after which the queue is looked at again without a message."""
 STOP_SECONDS = 30.0
 """Most seconds that a worker has to stop; then it is killed, which loses nothing."""
+LEAST_PAUSE, MOST_PAUSE = 1.0, 30.0
+"""Seconds before a song that another process holds is tried again; they double from try to try."""
 MOST_DEATHS = 2
 """Times that a worker may end under a song before the song is set aside."""
 
@@ -125,6 +127,8 @@ class Dispatcher:
         self._worker: WorkerLink | None = None
         self._active: dict[str, bool] = {}
         """Songs that the worker has → whether they are to be cancelled."""
+        self._pauses: dict[str, tuple[float, float]] = {}
+        """Waiting songs that could not begin → when they are tried again, and the seconds of the pause."""
         self._abort: dict[str, Any] | None = None
         """The error with which llama.cpp ends the worker process, as JSON."""
         self._idle_since = time.monotonic()
@@ -235,7 +239,15 @@ class Dispatcher:
             self._finish(song, "canceled")
         elif not self._stopping:  # else the row stays, and the song goes on with the next server
             self._store.change(song, "queued")
+            self._pause(song)
             self._drop(song)
+            self._hub.publish(song, "status", {"status": "queued"})
+
+    def _pause(self, song: str) -> None:
+        """Leave a song alone for a moment, the longer the more often in a row it could not begin."""
+        _, seconds = self._pauses.get(song, (0.0, 0.0))
+        seconds = min(max(LEAST_PAUSE, 2 * seconds), MOST_PAUSE)
+        self._pauses[song] = time.monotonic() + seconds, seconds
 
     def _finish(
         self,
@@ -245,6 +257,7 @@ class Dispatcher:
         result: dict[str, Any] | None = None,
     ) -> None:
         self._store.change(song, state, error=error or "", result=result or "", completed=time.time())
+        self._pauses.pop(song, None)
         self._drop(song)
         self._hub.publish(song, "done", {"status": state, "error": error})
 
@@ -298,8 +311,11 @@ class Dispatcher:
         active = [self._store.get(song) for song in self._active]
         if any(job is not None and job.deaths for job in active):
             return None
-        for job in self._store.waiting(self._options.queue):
-            if job.song in self._active:
+        waiting, now = self._store.waiting(self._options.queue), time.monotonic()
+        names = {*self._active, *(job.song for job in waiting)}
+        self._pauses = {song: pause for song, pause in self._pauses.items() if song in names}
+        for job in waiting:
+            if job.song in self._active or self._pauses.get(job.song, (0.0,))[0] > now:
                 continue
             if job.deaths and self._active:
                 return None
