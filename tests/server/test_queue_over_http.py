@@ -14,10 +14,10 @@ from serving_client import BODY, WAIT, Client, Idle, served
 
 from yuegguf.errors import StorageError
 from yuegguf.files.atomic import locked_folder
-from yuegguf.server.dispatcher import Deliver, WorkerLink
 from yuegguf.server.jobs import JobStore, State
 from yuegguf.server.settings import QUEUE_FILE
 from yuegguf.server.worker import WorkerFacts
+from yuegguf.server.worker_process import Deliver, WorkerLink
 
 LONG = {**BODY, "segment_seconds": 20, "sections": "1"}
 """A song that takes a while."""

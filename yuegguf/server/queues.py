@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from yuegguf.server.dispatcher import Dispatcher, DispatcherOptions, StartWorker
+from yuegguf.server.dispatcher import Dispatcher, DispatcherOptions
 from yuegguf.server.events import EventHub
 from yuegguf.server.jobs import Job, JobStore, Queue
 from yuegguf.server.settings import Settings
 from yuegguf.server.worker import WorkerFacts
+from yuegguf.server.worker_process import StartWorker
 
 TASK_IDLE_SECONDS = 60.0
 """Most seconds that a worker of tasks is kept without work; it holds no models, so it starts quickly."""

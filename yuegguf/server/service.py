@@ -19,7 +19,6 @@ from yuegguf.pipeline import create, takes
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import models_of_song
 from yuegguf.progress import Event, Progress
-from yuegguf.server.dispatcher import StartWorker, WorkerProcess
 from yuegguf.server.events import EventHub
 from yuegguf.server.forecasting import ForecastProcesses, MakeForecast
 from yuegguf.server.jobs import ACTIVE, Job, JobStore, Queue, State
@@ -34,6 +33,7 @@ from yuegguf.server.song_check import checked
 from yuegguf.server.song_input import ExtendInput
 from yuegguf.server.song_parsing import ParsedSong
 from yuegguf.server.tasks import TASK_PREFIX
+from yuegguf.server.worker_process import StartWorker, WorkerProcess
 
 RETRY_SECONDS = 30
 """Seconds after which a client is asked to try again while the queue is full."""
