@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from serving_client import Idle
+from serving_client import Idle, served
 
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.server import dispatcher
@@ -18,6 +20,13 @@ from yuegguf.server.jobs import Job, JobStore
 from yuegguf.server.worker import WorkerFacts
 
 ERROR = {"message": "no", "hint": "yes"}
+
+
+def raising(error: Exception) -> Any:
+    def raise_it(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return raise_it
 
 
 class Clock:
@@ -88,3 +97,66 @@ def test_a_busy_song_keeps_no_other_waiting(tmp_path: Path, monkeypatch: pytest.
     clock.now += 1
     steps.end("b", "succeeded")
     assert steps.given() == ["a"]
+
+
+def test_a_fault_under_a_message_fails_its_song_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps = Steps(tmp_path)
+    steps.store.queue("a")
+    steps.store.queue("b")
+    assert steps.given() == ["a"]
+    with monkeypatch.context() as broken:
+        broken.setattr(JobStore, "queue", raising(sqlite3.ProgrammingError("a fault")))
+        result = {"generate": True, "song": "c"}
+        steps.say("ended", song="a", outcome="succeeded", error=None, result=result)
+    row = steps.store.get("a")
+    assert row is not None
+    assert (row.state, json.loads(row.error)["exit_code"]) == ("failed", 1)
+    assert "ProgrammingError: a fault" in row.error
+    assert "cannot be handled" in caplog.text
+    assert steps.given() == ["b"]
+
+
+def test_a_fault_while_a_worker_is_buried_frees_its_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Steps(tmp_path)
+    for song in "ab":
+        steps.store.queue(song)
+    assert steps.given() == ["a"]
+    with monkeypatch.context() as broken:
+        broken.setattr(JobStore, "change", raising(sqlite3.ProgrammingError("a fault")))
+        steps.say("died", code=1)
+    assert steps.given() == ["b"]
+
+
+def test_a_queue_that_stands_still_is_no_healthy_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dispatcher, "LOOK_SECONDS", 0.01)
+    with served(tmp_path / "songs", Idle()) as client:
+        assert (client("GET", "/health").status, client("GET", "/health").json["status"]) == (200, "ok")
+        song = client.create()
+        client.wait(song, "processing")
+        with monkeypatch.context() as broken:
+            broken.setattr(JobStore, "waiting", raising(KeyError("a fault")))
+            answer = client("GET", "/health")
+            while answer.status != 503:
+                answer = client("GET", "/health")
+            assert (answer.json["status"], answer.json["worker"]) == ("failing", "busy")
+        while client("GET", "/health").status != 200:  # it goes on by itself
+            pass
+        assert "stands still" in caplog.text
+
+
+def test_the_way_to_a_worker_that_died_is_closed(tmp_path: Path) -> None:
+    steps = Steps(tmp_path)
+    steps.store.queue("a")
+    steps.given()
+    stopped: list[int] = []
+    worker = steps.idle.started[0]
+    worker.stop = lambda: stopped.append(worker.number)  # type: ignore[method-assign]
+    steps.say("died", code=1)
+    assert stopped == [worker.number]
+    assert (steps.state("a"), steps.given()) == ("queued", ["a"])

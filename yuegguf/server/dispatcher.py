@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yuegguf.errors import YueError
+from yuegguf.errors import YueError, explained
 from yuegguf.files.atomic import is_locked
 from yuegguf.server.events import EventHub
 from yuegguf.server.jobs import Job, JobStore, Queue, State
@@ -20,6 +21,7 @@ from yuegguf.server.problems import error_json
 from yuegguf.server.worker import WorkerFacts
 from yuegguf.server.worker_process import StartWorker, WorkerLink, WorkerProcess
 
+LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """Seconds after which the queue is looked at again without a message."""
 LEAST_PAUSE, MOST_PAUSE = 1.0, 30.0
@@ -54,6 +56,8 @@ class Dispatcher:
         """Waiting songs that could not begin → when they are tried again, and the seconds of the pause."""
         self._abort: dict[str, Any] | None = None
         """The error with which llama.cpp ends the worker process, as JSON."""
+        self._fault = ""
+        """The last look at the queue failed by this error, which is neither of the disk nor of the system."""
         self._idle_since = time.monotonic()
         self._stop_was_asked, self._stopping = threading.Event(), False
         self.progress: dict[str, dict[str, Any]] = {}
@@ -88,6 +92,11 @@ class Dispatcher:
         return bool(self._active)
 
     @property
+    def works(self) -> bool:
+        """Whether the queue is looked at: false after a fault of ours that another look meets again."""
+        return self._thread.is_alive() and not self._fault
+
+    @property
     def worker_pid(self) -> int | None:
         """Process id of the worker, if there is one."""
         worker = self._worker
@@ -98,13 +107,25 @@ class Dispatcher:
             with suppress(queue.Empty):
                 self._handle_surely(self._inbox.get(timeout=LOOK_SECONDS))
             if not self._stopping:
-                with suppress(YueError, OSError):  # of a full disk, or a process that cannot be started
-                    self._fill()
+                self._fill_surely()
         if self._worker is not None:
             self._worker.stop()
             while not self._inbox.empty():  # songs that were done in the last moment
-                with suppress(YueError):
+                with suppress(Exception):
                     self._handle(self._inbox.get())
+
+    def _fill_surely(self) -> None:
+        """Fill the worker; what fails is tried again at the next look."""
+        try:
+            self._fill()
+        except (YueError, OSError):  # a full disk, or a process that cannot be started
+            pass
+        except Exception as error:
+            if self._fault != repr(error):
+                LOG.error("the queue of %s stands still", self._options.queue, exc_info=error)
+            self._fault = repr(error)
+        else:
+            self._fault = ""
 
     def _handle_surely(self, message: dict[str, Any]) -> None:
         """Handle a message; while the disk is full, again and again, since no end of a song may be lost."""
@@ -117,6 +138,19 @@ class Dispatcher:
                 if self._stop_was_asked.is_set():
                     self._stopping = True
                     return
+            except Exception as error:  # which another try would meet again
+                self._set_aside(message, error)
+                return
+
+    def _set_aside(self, message: dict[str, Any], error: Exception) -> None:
+        """End the songs of a message that a fault of ours keeps from being handled."""
+        LOG.error("the message %r cannot be handled", message["event"], exc_info=error)
+        ended = {"ended": [message.get("song", "")], "died": list(self._active)}
+        for song in ended.get(message["event"], ()):
+            if song in self._active:
+                with suppress(Exception):
+                    self._finish(song, "failed", error_json(explained(error)))
+                self._drop(song)  # else its place in the worker is never free
 
     def _handle(self, message: dict[str, Any]) -> None:
         event, song = message["event"], message.get("song", "")
@@ -141,7 +175,8 @@ class Dispatcher:
         elif event == "gave up":
             self._abort = message["error"]
         elif event == "died":
-            self._worker = None
+            worker, self._worker = self._worker, None
+            worker.stop()  # which closes the way to it
             if not self._stopping:
                 self._bury(self._abort or error_json(_death(message["code"])))
             self._abort = None

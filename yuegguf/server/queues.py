@@ -77,6 +77,11 @@ class Queues:
         return any(dispatcher.busy for dispatcher in self._dispatchers.values())
 
     @property
+    def work(self) -> bool:
+        """Whether every queue is looked at."""
+        return all(dispatcher.works for dispatcher in self._dispatchers.values())
+
+    @property
     def worker_pids(self) -> dict[Queue, int | None]:
         """Process id of each queue's worker, None where there is none now."""
         return {queue: dispatcher.worker_pid for queue, dispatcher in self._dispatchers.items()}
