@@ -115,6 +115,8 @@ class Worker:
         self._link, self._facts, self._gone = link, facts, gone
         self._waiting: deque[dict[str, Any]] = deque()
         self._songs: dict[str, _ActiveSong] = {}
+        self._given: set[str] = set()
+        """Songs and tasks that the server gave and that have not ended."""
         self._cancelled: set[str] = set()
         self._stop, self._arrived = threading.Event(), threading.Event()
         self._sending, self._lock = threading.Lock(), threading.Lock()
@@ -149,11 +151,15 @@ class Worker:
             elif message["do"] == "cancel":
                 self._cancel(message["song"])
             else:
+                with self._lock:
+                    self._given.add(message["song"])
                 self._waiting.append(message)
             self._arrived.set()
 
     def _cancel(self, song: str) -> None:
         with self._lock:
+            if song not in self._given:  # it has ended: the next time that it is given is none to cancel
+                return
             self._cancelled.add(song)
             active = self._songs.get(song)
         for work in active.works if active else ():
@@ -283,6 +289,7 @@ class Worker:
     def _report_end(self, song: str, error: Exception | None, result: dict[str, Any] | None = None) -> None:
         with self._lock:
             self._songs.pop(song, None)
+            self._given.discard(song)
             self._cancelled.discard(song)
         outcome = "succeeded" if error is None else "failed"
         if isinstance(error, Interrupted):
