@@ -204,14 +204,14 @@ class Service:
         self.queues.wake()
         return made
 
-    def check_room(self) -> None:
-        """Refuse another song while the queue is full. Raises HttpProblem 429."""
-        most = self.settings.max_queue
-        if len(self.store.all("queued")) >= most:
+    def check_room(self, count: int = 1) -> None:
+        """Refuse so many more songs or tasks where the queue has no room. Raises HttpProblem 429."""
+        most, waiting = self.settings.max_queue, len(self.store.all("queued"))
+        if waiting + count > most:
             raise HttpProblem(
                 429,
                 "queue_full",
-                f"{most} songs wait already",
+                f"the queue holds {waiting} of at most {most} songs and tasks",
                 "try again when one has ended, or start the server with a larger --max-queue",
                 {"Retry-After": str(RETRY_SECONDS)},
             )
@@ -261,6 +261,9 @@ class Service:
                     409, "is_takes", "it is a folder of takes", "keep some of them: POST …/keep"
                 )
             self.store.queue(song, refine=refine or bool(job and job.refine))
+        self._tell_queued(song)
+
+    def _tell_queued(self, song: str) -> None:
         self.hub.publish(song, "status", {"status": "queued"})
         self.queues.wake()
 
@@ -271,11 +274,19 @@ class Service:
         self.queues.wake(queue)
 
     def keep(self, song: str, numbers: tuple[int, ...]) -> list[str]:
-        """Queue the takes of these numbers to be finished; their ids. Raises YueError."""
+        """Queue the takes of these numbers to be finished, all or none; their ids. Raises YueError."""
+        if len({*numbers}) < len(numbers):
+            raise HttpProblem(422, "bad_request", "a take is named twice", "name each once")
         kept, _ = takes.chosen(self.shelf.path(song), numbers)
         ids = [f"{song}:{take.path.name}" for take in kept]
+        with self.creating:
+            for each in ids:
+                self.check_idle(each)
+            self.check_room(len(ids))
+            for each in ids:
+                self.store.queue(each, refine=True)
         for each in ids:
-            self.resume(each, refine=True)
+            self._tell_queued(each)
         return ids
 
     def move(self, song: str, position: int) -> None:
