@@ -55,7 +55,7 @@ def _targets(opened: zipfile.ZipFile, folder: Path) -> list[tuple[zipfile.ZipInf
             raise RequestError("the zip holds too many files", "send one song's codes")
         if len(path.name.encode(errors="replace")) > MOST_NAME_BYTES:
             raise RequestError(
-                f"a file in the zip has too long a name ({path.name[:40]!r}…)", "rename the file"
+                f"a file in the zip has too long a name ({path.name[:40]!r})", "rename the file"
             )
     if not found:
         raise RequestError("the zip holds no .npy and no .json", "send a project or a pair of .npy files")

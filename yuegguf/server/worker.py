@@ -37,6 +37,7 @@ from yuegguf.measure.remaining import PHASES, RemainingTime, course_cache, song_
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.engines import report_aborts
+from yuegguf.pipeline.scheduler import Runner
 from yuegguf.pipeline.song_models import models_of_song
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.planning import hardware
@@ -45,7 +46,7 @@ from yuegguf.progress import Event, ProgressSum
 from yuegguf.server.draft_events import DraftEvents
 from yuegguf.server.problems import error_json
 from yuegguf.server.reports import Reports
-from yuegguf.server.song_place import Place, Runner, ThisProcess
+from yuegguf.server.song_place import Place, ThisProcess
 from yuegguf.server.task_work import TaskMachine, TaskProgress, run_task
 from yuegguf.server.tasks import read_task
 from yuegguf.song.folder import SongFolder
