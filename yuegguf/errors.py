@@ -22,6 +22,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 MAX_MESSAGE_CHARS = 960
 """Characters of a message, and of a hint; longer ones repeat what a file holds, and lose their middle."""
@@ -44,8 +45,17 @@ class YueError(Exception):
         self.folder: Path | None = None
         """The song folder that holds the work so far, if there is one."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a subclass may take other arguments than those that Exception would pass to it again
+        return _bare, (type(self), self.args), self.__dict__
+
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+def _bare(kind: type[YueError], args: tuple[Any, ...]) -> YueError:
+    """An error without its attributes, which unpickling adds."""
+    return kind.__new__(kind, *args)
 
 
 def _shortened(text: str) -> str:

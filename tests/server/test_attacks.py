@@ -23,9 +23,9 @@ from test_songs_over_http import multipart
 
 from yuegguf.server import access, slow_clients
 from yuegguf.server.access import same_text
-from yuegguf.server.dispatcher import Deliver
 from yuegguf.server.problems import without_folder
 from yuegguf.server.worker import WorkerFacts
+from yuegguf.server.worker_process import Deliver
 
 KEY = "a key of the test"
 

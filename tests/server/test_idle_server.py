@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -87,6 +88,30 @@ def test_a_check_that_ends_early_is_an_error_of_its_own(
         ForecastProcesses(die)(job)
     with pytest.raises(RequestError, match="no; yes"):
         ForecastProcesses(refuse)(job)
+
+
+def wait(_link: Connection, _job: SongJob) -> None:
+    threading.Event().wait()
+
+
+def answer_and_wait(link: Connection, job: SongJob) -> None:
+    link.send({"made": True})
+    wait(link, job)
+
+
+def test_a_check_that_takes_too_long_says_so_and_no_process_is_left(
+    job: SongJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", ":".join((*PROGRAMS, str(Path(__file__).parent))))
+    monkeypatch.setattr(forecasting, "MOST_SECONDS", 0.1)
+    with pytest.raises(HttpProblem, match=r"stopped after 0\.1 seconds") as problem:
+        ForecastProcesses(wait)(job)
+    assert (problem.value.status, problem.value.code) == (503, "check_took_too_long")
+    monkeypatch.undo()
+    monkeypatch.setenv("PYTHONPATH", ":".join((*PROGRAMS, str(Path(__file__).parent))))
+    monkeypatch.setattr(forecasting, "END_SECONDS", 0.1)
+    assert ForecastProcesses(answer_and_wait)(job) == {"made": True}
+    assert not [child for child in multiprocessing.active_children() if child.name == "yuegguf-check"]
 
 
 def test_few_checks_wait_for_each_other(job: SongJob, monkeypatch: pytest.MonkeyPatch) -> None:

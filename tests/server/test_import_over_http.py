@@ -127,6 +127,7 @@ BAD: list[tuple[dict[str, Any], dict[str, bytes], int, str]] = [
     ({}, {"zip": b"no zip"}, 409, "cannot be unpacked"),
     ({}, {"zip": packed({"readme.txt": b"x"})}, 422, "no .npy and no .json"),
     ({}, {"zip": packed({f"{n}.npy": b"x" for n in range(17)})}, 422, "too many files"),
+    ({}, {"zip": packed({f"{'n' * 247}.npy": b"x"})}, 422, "too long a name"),
     ({}, {"zip": packed({"../../up.json": b"{}"})}, 409, "up.json"),
     ({"bits": 9}, {"project": b"{}"}, 422, "9 bits"),
     ({"model": "../model"}, {"project": b"{}"}, 409, "project"),

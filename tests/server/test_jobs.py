@@ -134,10 +134,11 @@ def test_a_row_is_taken_from_one_state_alone(tmp_path: Path) -> None:
     row = store.get("a")
     assert row is not None
     assert (row.state, row.started, row.completed) == ("processing", 1.5, None)
+    store.change("a", "succeeded", completed=2.5)
     store.queue("a")
     again = store.get("a")
     assert again is not None
-    assert again.refine
+    assert (again.refine, again.started, again.completed) == (True, None, None)
     store.queue("a", refine=False)
     assert not store.all("queued")[0].refine
     store.close()

@@ -17,9 +17,9 @@ from webhook_receiver import receiver
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.server import cog_input, webhooks
 from yuegguf.server.cog_input import PredictionInput, chosen_models, song_input
-from yuegguf.server.dispatcher import Deliver
 from yuegguf.server.waiting import preferred_seconds
 from yuegguf.server.worker import WorkerFacts
+from yuegguf.server.worker_process import Deliver
 
 INPUT = {"genre_description": "pop", "lyrics": "[verse]\nla la\n[chorus]\nlo lo", "seed": 5}
 SHORT = {**INPUT, "num_segments": 1, "max_new_tokens": 500}

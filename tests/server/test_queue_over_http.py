@@ -14,10 +14,10 @@ from serving_client import BODY, WAIT, Client, Idle, served
 
 from yuegguf.errors import StorageError
 from yuegguf.files.atomic import locked_folder
-from yuegguf.server.dispatcher import Deliver, WorkerLink
 from yuegguf.server.jobs import JobStore, State
 from yuegguf.server.settings import QUEUE_FILE
 from yuegguf.server.worker import WorkerFacts
+from yuegguf.server.worker_process import Deliver, WorkerLink
 
 LONG = {**BODY, "segment_seconds": 20, "sections": "1"}
 """A song that takes a while."""
@@ -257,3 +257,36 @@ def test_recordings_that_another_song_names_stay(tmp_path: Path, idle: Idle, sun
     with served(songs, idle) as client:
         assert client("DELETE", "/v1/songs/one").status == 200
         assert [folder.is_dir() for folder in uploads] == [True, True]
+
+
+def test_takes_are_kept_all_or_none(tmp_path: Path, idle: Idle) -> None:
+    with served(tmp_path / "songs", idle, max_queue=3) as client:
+        song = client.create({**BODY, "candidates": 3})
+        client.wait(song, "processing")
+        idle.started[-1].say("ended", song=song, outcome="succeeded", error=None)
+        client.wait(song, "interrupted")
+
+        def keep(*takes: int) -> str:
+            """The code of a refusal."""
+            return client("POST", f"/v1/songs/{song}/keep", {"takes": takes}).code
+
+        def rows() -> dict[str, str]:
+            states = {number: client.song(f"{song}:take-{number}")["status"] for number in (1, 2, 3)}
+            return {number: state for number, state in states.items() if state in ("queued", "processing")}
+
+        assert keep(1, 1) == keep(2, 1, 2) == "bad_request"
+        assert rows() == {}
+        with locked_folder(tmp_path / "songs" / song / "take-2"):
+            assert keep(1, 2) == "in_work"
+        assert rows() == {}
+        other = client.create()
+        client.wait(other, "processing")
+        waiting = client.create()
+        answer = client("POST", f"/v1/songs/{song}/keep", {"takes": [1, 2, 3]})
+        assert (answer.status, answer.code) == (429, "queue_full")
+        assert "the queue holds 1 of at most 3 songs and tasks" in answer.json["error"]["message"]
+        assert rows() == {}
+        assert client("POST", f"/v1/songs/{song}/keep", {"takes": [3, 1]}).status == 202
+        assert rows() == {1: "queued", 3: "queued"}
+        places = [client.song(each)["queue"]["position"] for each in (waiting, f"{song}:take-3")]
+        assert places == [0, 1]

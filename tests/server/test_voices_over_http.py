@@ -11,7 +11,7 @@ import pytest
 from helpers import Capture, cli
 from serving_client import BODY, Client, Idle, multipart, served
 
-from yuegguf.server.dispatcher import WorkerProcess
+from yuegguf.server.worker_process import WorkerProcess
 from yuegguf.song.voices import load_voice
 
 

@@ -12,8 +12,8 @@ import pytest
 from yuegguf.lm.ggml import library_of
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.server import worker
-from yuegguf.server.dispatcher import WorkerProcess
 from yuegguf.server.worker import WorkerFacts
+from yuegguf.server.worker_process import WorkerProcess
 
 pytestmark = pytest.mark.engine
 

@@ -151,6 +151,35 @@ def test_a_lease_that_goes_while_it_is_looked_at_is_none_and_its_successor_is_se
     assert (found and found.number, next(seen, None)) == (5, None)
 
 
+def test_a_lease_that_changes_at_each_look_is_one_that_was_just_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_song(tmp_path)
+    seen: Iterator[list[int]] = iter([number] for number in range(4, 4 + 2 * lease.LOOKS))
+    monkeypatch.setattr(lease, "_numbers", lambda path: next(seen))
+    assert read_lease(folder.path) == lease.Lease(3 + lease.LOOKS, None, 0.0)
+    with pytest.raises(FolderBusy), leased(folder.path, "unit", "here"):
+        raise AssertionError
+    assert not (folder.path / "lease").exists()
+
+
+def test_no_lease_is_made_beside_one_that_was_taken_over_since_it_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_song(tmp_path)
+    with (
+        leased(folder.path, "unit 1", "a"),
+        leased(folder.path, "unit 2", "b", read_lease(folder.path)) as held,
+    ):
+        with monkeypatch.context() as late:
+            late.setattr(lease, "read_lease", lambda path: None)  # it looked before both
+            with pytest.raises(FolderBusy), leased(folder.path, "unit 3", "c"):
+                raise AssertionError
+        assert [path.name for path in (folder.path / "lease").iterdir()] == ["000002"]
+        held.check()
+    assert read_lease(folder.path) is None
+
+
 def dead_holder(folder: SongFolder, *, locked: bool = True) -> None:
     """What a machine that is lost leaves on a storage without locks of the system."""
     held = abandoned(folder.path, "unit 1")

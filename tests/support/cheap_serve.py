@@ -11,9 +11,9 @@ from typing import Any
 import cheap
 
 from yuegguf.server import serving
-from yuegguf.server.dispatcher import Deliver, WorkerProcess
 from yuegguf.server.forecasting import forecast_json
 from yuegguf.server.worker import WorkerFacts, run_worker
+from yuegguf.server.worker_process import Deliver, WorkerProcess
 
 
 def worker_main(link: Connection, facts: WorkerFacts) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.server import serving
-from yuegguf.server.dispatcher import NUMBERS, Deliver, StartWorker
 from yuegguf.server.forecasting import forecast_json
 from yuegguf.server.settings import Settings
 from yuegguf.server.worker import Worker, WorkerFacts
+from yuegguf.server.worker_process import NUMBERS, Deliver, StartWorker
 
 BODY = {"genre": "pop", "lyrics": "[verse]\nla la\n[chorus]\nlo lo", "segment_seconds": 1, "seed": 5}
 """A song of two seconds; the arguments of the same song for `run` are in SAME."""

@@ -20,7 +20,7 @@ from yuegguf.pipeline.song_models import describe_file, models_of_song
 from yuegguf.pipeline.takes import Take
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress, silent
-from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.request.preview_options import PreviewOptions, without_draft
 from yuegguf.request.song_request import Output, Song, SongRequest
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.library import remove_songs
@@ -90,7 +90,7 @@ def refine(
     if where(opened) == "draft":
         raise RequestError(f"{folder} is still in its draft", f"finish it with: yuegguf resume {folder}")
     found, options = models_of_song(opened, models), compute or ComputeOptions()
-    return run_song(opened, found, options, progress, stop, early=lambda before: replace(before, draft=""))
+    return run_song(opened, found, options, progress, stop, early=without_draft)
 
 
 def extend(

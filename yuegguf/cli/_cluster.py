@@ -23,7 +23,7 @@ from yuegguf.progress import Progress
 from yuegguf.song.folder import SongFolder
 
 if TYPE_CHECKING:
-    from yuegguf.server.dispatcher import StartWorker
+    from yuegguf.server.worker_process import StartWorker
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def driver_options(choice: ClusterChoice, parallel: int) -> DriverOptions:
 def cluster_worker(output: Console, choice: ClusterChoice, parallel: int, songs: Path) -> StartWorker:
     """Starts workers that give their songs to a cluster, which answers now. Raises RequestError."""
     from yuegguf.cluster.served import ServedCluster
-    from yuegguf.server.dispatcher import WorkerProcess
+    from yuegguf.server.worker_process import WorkerProcess
 
     with on_cluster(output, choice, parallel, []) as place:
         output.say(f"{len(place.backend.nodes())} machines are there")

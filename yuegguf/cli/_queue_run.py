@@ -24,7 +24,7 @@ from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import Interrupted, RequestError, YueError, explained
 from yuegguf.measure.remaining import SONG_SHARES
 from yuegguf.pipeline import takes
-from yuegguf.pipeline.scheduler import Scheduler
+from yuegguf.pipeline.scheduler import Runner, Scheduler
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.progress import Event, Progress, ProgressSum
@@ -76,16 +76,6 @@ def generate_queue(output: Console, command: click.Command, file: Path, options:
         when = f"at {options.stop_at}" if until and datetime.datetime.now() >= until else "on request"
         again = f"yuegguf run --queue {shlex.quote(str(file))} {options.arguments()}".rstrip()
         raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
-
-
-class Runner(Protocol):
-    """A scheduler on this machine, or the driver of a cluster."""
-
-    def submit(self, *works: Any) -> None:
-        """Add a song, or the takes of one."""
-
-    def run(self) -> None:
-        """Work until every song has ended."""
 
 
 class Place(Protocol):

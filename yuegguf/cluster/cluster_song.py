@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from yuegguf.pipeline import preflight
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.plan import Plan, StageFacts
 from yuegguf.progress import Event, Progress, silent
+from yuegguf.request.preview_options import without_draft
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lease import Lease, read_lease
@@ -186,7 +187,7 @@ def _next_phase(folder: SongFolder, refine: bool) -> Phase:
     """The phase that comes next; with `refine` beyond a draft that was asked for."""
     if not refine:
         return where(folder)
-    early = replace(folder.early, draft="")
+    early = without_draft(folder.early)
     return where(SongFolder(folder.path, folder.record.changed(early=early)))
 
 

@@ -19,7 +19,7 @@ from yuegguf.pipeline.engines import report_aborts
 from yuegguf.pipeline.scheduler import Scheduler
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.progress import Event
-from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.request.preview_options import as_it_was, without_draft
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lease import HeldLease, leased
 from yuegguf.song.state import where
@@ -127,7 +127,7 @@ def _entered(unit: Unit, ready: _ReadySong, node: str, name: str) -> Iterator[_A
                 else:
                     each.event = event
 
-        early = _without_draft if song.refine else _as_it_was
+        early = without_draft if song.refine else as_it_was
         work = SongWork(folder, ready.models, unit.compute, report, early=early, only=PHASES_OF[unit.phase])
         active.append(_Active(song, held, work))
         yield active[0]
@@ -185,11 +185,3 @@ def _failure(song: UnitSong, error: Exception) -> Outcome:
     if isinstance(error, Interrupted):
         return Outcome(song.folder, "interrupted", error=error_facts(error))
     return Outcome(song.folder, "failed", error=error_facts(error))
-
-
-def _without_draft(before: PreviewOptions) -> PreviewOptions:
-    return replace(before, draft="")
-
-
-def _as_it_was(before: PreviewOptions) -> PreviewOptions:
-    return before

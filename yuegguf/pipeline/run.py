@@ -9,6 +9,7 @@ from yuegguf.pipeline.scheduler import Scheduler
 from yuegguf.pipeline.song_work import EarlyChange, SongWork
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress
+from yuegguf.request.preview_options import as_it_was
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 
@@ -20,7 +21,7 @@ def run_song(
     progress: Progress,
     stop: threading.Event | None,
     *,
-    early: EarlyChange = lambda before: before,
+    early: EarlyChange = as_it_was,
 ) -> Song:
     """Work on a song folder until it is done; `early` changes what is written before it is finished.
 

@@ -10,12 +10,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from yuegguf.errors import Interrupted
 from yuegguf.pipeline.draft_turn import DraftTurn
 from yuegguf.pipeline.refine_turn import RefineTurn
 from yuegguf.pipeline.song_queue import SongQueue
 from yuegguf.pipeline.song_work import SongWork
+
+
+class Runner(Protocol):
+    """A scheduler, or the driver of a cluster in its place."""
+
+    def submit(self, *works: Any) -> None:
+        """Add a song, or the takes of one."""
+
+    def run(self) -> None:
+        """Work until every song has ended."""
 
 
 class Scheduler:

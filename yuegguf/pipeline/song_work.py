@@ -18,7 +18,7 @@ from yuegguf.planning.compute_options import ComputeOptions, Devices, check_thre
 from yuegguf.planning.plan import Plan, revise_plan
 from yuegguf.planning.together import DraftNeed
 from yuegguf.progress import Event, Progress, silent
-from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.request.preview_options import PreviewOptions, as_it_was
 from yuegguf.request.song_request import Song
 from yuegguf.song.encoding import fit_whole
 from yuegguf.song.folder import SongFolder
@@ -41,7 +41,7 @@ class SongWork:
         options: ComputeOptions,
         progress: Progress = silent,
         *,
-        early: EarlyChange = lambda before: before,
+        early: EarlyChange = as_it_was,
         at_end: Callable[[SongWork], None] = lambda work: None,
         only: Collection[Phase] = PHASES,
     ) -> None:

@@ -5,6 +5,7 @@ Takes lie in one folder, each a song folder of its own: `take-1`, `take-2`, …
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -53,12 +54,16 @@ def start(job: SongJob, named: Callable[[Path], None] = lambda path: None) -> li
 
 
 def start_extension(
-    song: SongFolder, wanted: ExtendRequest, job: SongJob, progress: Progress = silent
+    song: SongFolder,
+    wanted: ExtendRequest,
+    job: SongJob,
+    progress: Progress = silent,
+    named: Callable[[Path], None] = lambda path: None,
 ) -> list[SongFolder]:
     """Folders of takes that go on from `song`, which stays as it is; the job's own song is not used.
 
     Without a name in the job they get the song's title. How new lyrics were interpreted comes as warnings
-    through `progress`. Raises YueError.
+    through `progress`. `named` is called as `start` does. Raises YueError.
     """
     drafted = drafted_song(song)
     continuation = extend(drafted, wanted)
@@ -70,9 +75,10 @@ def start_extension(
     job = _drafted(job)
     record = create.new_record(job)
     record = record.changed(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
-    return _folders(
-        new_song_path(job.parent, record.title), record, job.takes, (continuation, _reference(song))
-    )
+    reference = _reference(song)
+    path = new_song_path(job.parent, record.title)
+    named(path)
+    return _folders(path, record, job.takes, (continuation, reference))
 
 
 def _dropped(wanted: ExtendRequest, count: int) -> list[str]:
@@ -132,7 +138,11 @@ def _folders(path: Path, record: SongRecord, count: int, source: Source | None) 
                 if source:
                     _begin(made, *source)
             (beside / path.name).rename(path)
-    return [SongFolder.open(path / name) for name in names]
+    try:
+        return [SongFolder.open(path / name) for name in names]
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np.int16] | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from yuegguf.errors import RequestError
@@ -27,3 +27,13 @@ class PreviewOptions:
         if self.draft not in get_args(DraftFiles):
             raise RequestError(f"there is no draft of {self.draft!r}", "use mix or stems")
         check_number("preview seconds", self.preview_seconds, 0.5, MAX_PREVIEW_SECONDS, zero=True)
+
+
+def without_draft(before: PreviewOptions) -> PreviewOptions:
+    """The options of a song that goes on beyond its draft."""
+    return replace(before, draft="")
+
+
+def as_it_was(before: PreviewOptions) -> PreviewOptions:
+    """The options, unchanged."""
+    return before

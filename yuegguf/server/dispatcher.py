@@ -2,105 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import multiprocessing
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from yuegguf.errors import YueError
+from yuegguf.errors import YueError, explained
 from yuegguf.files.atomic import is_locked
 from yuegguf.server.events import EventHub
 from yuegguf.server.jobs import Job, JobStore, Queue, State
 from yuegguf.server.problems import error_json
-from yuegguf.server.worker import WorkerFacts, run_worker
+from yuegguf.server.worker import WorkerFacts
+from yuegguf.server.worker_process import StartWorker, WorkerLink, WorkerProcess
 
+LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 """Seconds after which the queue is looked at again without a message."""
-STOP_SECONDS = 30.0
-"""Most seconds that a worker has to stop; then it is killed, which loses nothing."""
+LEAST_PAUSE, MOST_PAUSE = 1.0, 30.0
+"""Seconds before a song that another process holds is tried again; they double from try to try."""
 MOST_DEATHS = 2
 """Times that a worker may end under a song before the song is set aside."""
-
-NUMBERS = itertools.count(1)
-Deliver = Callable[[dict[str, Any]], None]
-WorkerMain = Callable[[Connection, WorkerFacts], None]
-
-
-class WorkerLink(Protocol):
-    """A worker and the way to it: whatever generates songs, with the messages of `worker`."""
-
-    @property
-    def number(self) -> int:
-        """Number that its messages carry as "worker"."""
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id, or None."""
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message; one that arrives at an ended process is lost, which is reported as its end."""
-
-    def stop(self) -> None:
-        """Ask it to stop at the next token, and wait until it has; all its messages are delivered then."""
-
-
-StartWorker = Callable[[WorkerFacts, Deliver], WorkerLink]
-"""Starts a worker whose messages are delivered, {"event": "died", "code": …} as the last one."""
-
-
-class WorkerProcess:
-    """A worker in a process of its own."""
-
-    def __init__(self, facts: WorkerFacts, deliver: Deliver, main: WorkerMain = run_worker) -> None:
-        """Start it; `main` is the function that it runs."""
-        context = multiprocessing.get_context("spawn")
-        self._link, there = context.Pipe()
-        self._process = context.Process(target=main, args=(there, facts), name="yuegguf-worker", daemon=True)
-        self._process.start()
-        there.close()
-        self._number, self._deliver = next(NUMBERS), deliver
-        self._reader = threading.Thread(target=self._read, name="worker-messages", daemon=True)
-        self._reader.start()
-
-    @property
-    def number(self) -> int:
-        """Number of the process, which its messages carry."""
-        return self._number
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id."""
-        return self._process.pid
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message; see WorkerLink."""
-        with suppress(OSError):
-            self._link.send_bytes(json.dumps(message).encode())
-
-    def stop(self) -> None:
-        """Ask it to stop at the next token, and wait; kills it after STOP_SECONDS."""
-        self.send({"do": "stop"})
-        self._process.join(STOP_SECONDS)
-        if self._process.exitcode is None:
-            self._process.kill()
-            self._process.join()
-        self._reader.join(STOP_SECONDS)
-        self._link.close()
-
-    def _read(self) -> None:
-        with suppress(EOFError, OSError):
-            while True:
-                self._deliver({**json.loads(self._link.recv_bytes()), "worker": self._number})
-        self._process.join()
-        self._deliver({"event": "died", "code": self._process.exitcode, "worker": self._number})
 
 
 @dataclass(frozen=True)
@@ -125,8 +52,12 @@ class Dispatcher:
         self._worker: WorkerLink | None = None
         self._active: dict[str, bool] = {}
         """Songs that the worker has → whether they are to be cancelled."""
+        self._pauses: dict[str, tuple[float, float]] = {}
+        """Waiting songs that could not begin → when they are tried again, and the seconds of the pause."""
         self._abort: dict[str, Any] | None = None
         """The error with which llama.cpp ends the worker process, as JSON."""
+        self._fault = ""
+        """The last look at the queue failed by this error, which is neither of the disk nor of the system."""
         self._idle_since = time.monotonic()
         self._stop_was_asked, self._stopping = threading.Event(), False
         self.progress: dict[str, dict[str, Any]] = {}
@@ -161,6 +92,11 @@ class Dispatcher:
         return bool(self._active)
 
     @property
+    def works(self) -> bool:
+        """Whether the queue is looked at: false after a fault of ours that another look meets again."""
+        return self._thread.is_alive() and not self._fault
+
+    @property
     def worker_pid(self) -> int | None:
         """Process id of the worker, if there is one."""
         worker = self._worker
@@ -171,13 +107,25 @@ class Dispatcher:
             with suppress(queue.Empty):
                 self._handle_surely(self._inbox.get(timeout=LOOK_SECONDS))
             if not self._stopping:
-                with suppress(YueError, OSError):  # of a full disk, or a process that cannot be started
-                    self._fill()
+                self._fill_surely()
         if self._worker is not None:
             self._worker.stop()
             while not self._inbox.empty():  # songs that were done in the last moment
-                with suppress(YueError):
+                with suppress(Exception):
                     self._handle(self._inbox.get())
+
+    def _fill_surely(self) -> None:
+        """Fill the worker; what fails is tried again at the next look."""
+        try:
+            self._fill()
+        except (YueError, OSError):  # a full disk, or a process that cannot be started
+            pass
+        except Exception as error:
+            if self._fault != repr(error):
+                LOG.error("the queue of %s stands still", self._options.queue, exc_info=error)
+            self._fault = repr(error)
+        else:
+            self._fault = ""
 
     def _handle_surely(self, message: dict[str, Any]) -> None:
         """Handle a message; while the disk is full, again and again, since no end of a song may be lost."""
@@ -190,6 +138,19 @@ class Dispatcher:
                 if self._stop_was_asked.is_set():
                     self._stopping = True
                     return
+            except Exception as error:  # which another try would meet again
+                self._set_aside(message, error)
+                return
+
+    def _set_aside(self, message: dict[str, Any], error: Exception) -> None:
+        """End the songs of a message that a fault of ours keeps from being handled."""
+        LOG.error("the message %r cannot be handled", message["event"], exc_info=error)
+        ended = {"ended": [message.get("song", "")], "died": list(self._active)}
+        for song in ended.get(message["event"], ()):
+            if song in self._active:
+                with suppress(Exception):
+                    self._finish(song, "failed", error_json(explained(error)))
+                self._drop(song)  # else its place in the worker is never free
 
     def _handle(self, message: dict[str, Any]) -> None:
         event, song = message["event"], message.get("song", "")
@@ -214,7 +175,8 @@ class Dispatcher:
         elif event == "gave up":
             self._abort = message["error"]
         elif event == "died":
-            self._worker = None
+            worker, self._worker = self._worker, None
+            worker.stop()  # which closes the way to it
             if not self._stopping:
                 self._bury(self._abort or error_json(_death(message["code"])))
             self._abort = None
@@ -235,7 +197,15 @@ class Dispatcher:
             self._finish(song, "canceled")
         elif not self._stopping:  # else the row stays, and the song goes on with the next server
             self._store.change(song, "queued")
+            self._pause(song)
             self._drop(song)
+            self._hub.publish(song, "status", {"status": "queued"})
+
+    def _pause(self, song: str) -> None:
+        """Leave a song alone for a moment, the longer the more often in a row it could not begin."""
+        _, seconds = self._pauses.get(song, (0.0, 0.0))
+        seconds = min(max(LEAST_PAUSE, 2 * seconds), MOST_PAUSE)
+        self._pauses[song] = time.monotonic() + seconds, seconds
 
     def _finish(
         self,
@@ -245,6 +215,7 @@ class Dispatcher:
         result: dict[str, Any] | None = None,
     ) -> None:
         self._store.change(song, state, error=error or "", result=result or "", completed=time.time())
+        self._pauses.pop(song, None)
         self._drop(song)
         self._hub.publish(song, "done", {"status": state, "error": error})
 
@@ -298,8 +269,11 @@ class Dispatcher:
         active = [self._store.get(song) for song in self._active]
         if any(job is not None and job.deaths for job in active):
             return None
-        for job in self._store.waiting(self._options.queue):
-            if job.song in self._active:
+        waiting, now = self._store.waiting(self._options.queue), time.monotonic()
+        names = {*self._active, *(job.song for job in waiting)}
+        self._pauses = {song: pause for song, pause in self._pauses.items() if song in names}
+        for job in waiting:
+            if job.song in self._active or self._pauses.get(job.song, (0.0,))[0] > now:
                 continue
             if job.deaths and self._active:
                 return None

@@ -20,6 +20,8 @@ MOST_CHECKS = 4
 """Forecasts that may be asked for at once; one is made after the other."""
 MOST_SECONDS = 300.0
 """Most seconds of one."""
+END_SECONDS = 10.0
+"""Most seconds that its process has to end after its answer; then it is killed."""
 RETRY_SECONDS = 10
 
 MakeForecast = Callable[[SongJob], dict[str, Any]]
@@ -76,13 +78,26 @@ class ForecastProcesses:
         process.start()
         there.close()
         found: dict[str, Any] | YueError | None = None
+        is_late = False
         with link, suppress(EOFError, OSError):
             if link.poll(MOST_SECONDS):
                 found = link.recv()
             else:
-                process.kill()
-        process.join()
-        return found or NotEnoughMemory(
+                is_late = True
+        process.join(0.0 if is_late else END_SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        if is_late:
+            return HttpProblem(
+                503,
+                "check_took_too_long",
+                f"the check of the song was stopped after {MOST_SECONDS:g} seconds",
+                "try again while the machine does less, or generate the song without a check",
+            )
+        if found is not None:
+            return found
+        return NotEnoughMemory(
             f"the process that checks the song ended early (code {process.exitcode})",
             "look for a lack of memory, or generate the song without a check",
         )

@@ -145,9 +145,11 @@ class JobStore(SqliteFile):
         uploads: str = "",
         idempotency: str | None = None,
         digest: str = "",
+        warnings: Sequence[str] = (),
     ) -> None:
         """Add a task to the end of a queue; `name` is its id, or that of the song that it makes."""
         facts = {"uploads": uploads, "idempotency": idempotency, "digest": digest}
+        facts["warnings"] = json.dumps([*dict.fromkeys(warnings)][:MAX_WARNINGS])
         self._add(name, "queued", {"task": task, "queue": queue, **facts})
 
     def _add(self, song: str, state: State, facts: Mapping[str, str | None]) -> None:
@@ -171,7 +173,7 @@ class JobStore(SqliteFile):
                 " VALUES (:song, 'queued', :place, :task, :queue, :now, coalesce(:refine, 0))"
                 " ON CONFLICT (song) DO UPDATE SET state = 'queued', place = excluded.place,"
                 " task = excluded.task, queue = excluded.queue, result = '', error = '', deaths = 0,"
-                " completed = NULL, refine = coalesce(:refine, refine)",
+                " started = NULL, completed = NULL, refine = coalesce(:refine, refine)",
                 {**values, "place": self._last_place() + 1, "now": time.time()},
             )
 

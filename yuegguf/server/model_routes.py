@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from yuegguf import __version__
@@ -28,11 +28,18 @@ MODEL_FACTS = ("id", "role", "language", "mode", "source", "licence", "about", "
 
 
 @router.get("/health")
-def health(service: TheService) -> dict[str, Any]:
-    """Say whether the server works, without a key."""
+def health(service: TheService, response: Response) -> dict[str, Any]:
+    """Say whether the server works, without a key: 503 where one of its queues stands still."""
+    works = service.queues.work
+    response.status_code = 200 if works else 503
     worker = "busy" if service.queues.busy else "idle"
     waiting = service.counts().get("queued", 0)
-    return {"status": "ok", "version": __version__, "worker": worker, "queue": waiting}
+    return {
+        "status": "ok" if works else "failing",
+        "version": __version__,
+        "worker": worker,
+        "queue": waiting,
+    }
 
 
 @router.get("/v1/props")

@@ -49,10 +49,8 @@ class OwnTasks:
         row = f"{TASK_PREFIX}{name}"
         self._store.insert_task(
             row, task_json(task), queue,
-            uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest,
+            uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest, warnings=warnings,
         )  # fmt: skip
-        for warning in warnings:
-            self._store.warn(row, warning)
         self._service.queues.wake(queue)
         return name
 

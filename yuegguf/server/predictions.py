@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -20,7 +21,7 @@ from yuegguf.server.service import Idempotency, Service
 from yuegguf.server.settings import PREDICTIONS_FILE
 from yuegguf.server.shelf import Link
 from yuegguf.server.song_parsing import parse_song
-from yuegguf.server.webhook_address import parse_webhook
+from yuegguf.server.webhook_address import host_of, parse_webhook
 from yuegguf.server.webhooks import Notice, Webhooks
 
 STATUSES = {"queued": "starting", "interrupted": "canceled"}
@@ -45,6 +46,8 @@ class Predictions:
         self._sent: dict[str, set[str]] = {}
         """Events of a song that a webhook was sent once and for all."""
         self._next_logs: dict[str, float] = {}
+        self._lock = threading.RLock()
+        """Held while these are changed: events come from several threads."""
         self._webhooks = Webhooks(service.settings.webhook_hosts, self._notified)
         service.hub.watch(self._watch)
         for song in list(self._rows):
@@ -65,16 +68,25 @@ class Predictions:
             parse_webhook(url, self.service.settings.webhook_hosts)
         choice, notices = chosen_models(body.input, self.service.settings.choice)
         parsed = parse_song(song_input(body.input), choice, {})
-        song = self.service.create(parsed, Idempotency())
         given = msgspec.json.encode(body.input).decode()
-        row = PredictionRow(song, model, body.version, given, root, url, ",".join(events))
-        self._store.add(row)
-        for notice in notices:
-            self.service.store.warn(song, notice)
-        if url:
-            self._rows[song] = row
-            self._look(song)
-        return song
+        added: list[str] = []
+
+        def add(song: str) -> None:  # before the song is queued, so that no event is missed
+            row = PredictionRow(song, model, body.version, given, root, url, ",".join(events))
+            self._store.add(row)
+            added.append(song)
+            if url:
+                with self._lock:
+                    self._rows[song] = row
+            for notice in notices:
+                self.service.store.warn(song, notice)
+
+        try:
+            return self.service.create(parsed, Idempotency(), noted=add)
+        except BaseException:
+            for each in added:
+                self._forget(each)
+            raise
 
     def get(self, song: str) -> dict[str, Any]:
         """The JSON object of a prediction. Raises HttpProblem 404."""
@@ -92,8 +104,13 @@ class Predictions:
     # Webhooks
 
     def _look(self, song: str) -> None:
-        """Send what a song has come to already: its events may have been published before it had a row."""
+        """Send what a song has come to while no server ran; forget a prediction whose song was never made."""
         with suppress(YueError):
+            try:
+                self.service.shelf.path(song)
+            except HttpProblem:
+                self._forget(song)
+                return
             job = self.service.store.get(song)
             if job is not None and job.state in ENDED:
                 self._watch(song, "done", {"status": job.state})
@@ -102,6 +119,10 @@ class Predictions:
 
     def _watch(self, song: str, kind: str, data: dict[str, Any]) -> None:
         """Notify a webhook of an event of its song."""
+        with self._lock:
+            self._notify(song, kind, data)
+
+    def _notify(self, song: str, kind: str, data: dict[str, Any]) -> None:
         if kind == "done" and data["status"] == "deleted":
             self._forget(song)
             return
@@ -131,21 +152,23 @@ class Predictions:
     def _body(self, song: str) -> dict[str, Any] | None:
         try:
             return self.get(song)
-        except YueError:  # deleted, or its folder is damaged
+        except HttpProblem:  # deleted
             return None
 
     def _notified(self, notice: Notice, reason: str) -> None:
-        with suppress(YueError):
+        try:
             if reason:
-                host = parse_webhook(notice.url, self.service.settings.webhook_hosts).host
-                self.service.store.warn(notice.song, f"the webhook to {host} was not delivered: {reason}")
+                warning = f"the webhook to {host_of(notice.url)} was not delivered: {reason}"
+                self.service.store.warn(notice.song, warning)
+        finally:
             if notice.last:
                 self._end(notice.song)
 
     def _end(self, song: str) -> None:
-        self._rows.pop(song, None)
-        self._sent.pop(song, None)
-        self._next_logs.pop(song, None)
+        with self._lock:
+            self._rows.pop(song, None)
+            self._sent.pop(song, None)
+            self._next_logs.pop(song, None)
         with suppress(YueError):
             self._store.end_webhook(song)
 

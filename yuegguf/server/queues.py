@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from yuegguf.server.dispatcher import Dispatcher, DispatcherOptions, StartWorker
+from yuegguf.server.dispatcher import Dispatcher, DispatcherOptions
 from yuegguf.server.events import EventHub
 from yuegguf.server.jobs import Job, JobStore, Queue
 from yuegguf.server.settings import Settings
 from yuegguf.server.worker import WorkerFacts
+from yuegguf.server.worker_process import StartWorker
 
 TASK_IDLE_SECONDS = 60.0
 """Most seconds that a worker of tasks is kept without work; it holds no models, so it starts quickly."""
@@ -74,6 +75,11 @@ class Queues:
     def busy(self) -> bool:
         """Whether a worker has something to do."""
         return any(dispatcher.busy for dispatcher in self._dispatchers.values())
+
+    @property
+    def work(self) -> bool:
+        """Whether every queue is looked at."""
+        return all(dispatcher.works for dispatcher in self._dispatchers.values())
 
     @property
     def worker_pids(self) -> dict[Queue, int | None]:

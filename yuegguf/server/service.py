@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -18,11 +19,11 @@ from yuegguf.pipeline import create, takes
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.pipeline.song_models import models_of_song
 from yuegguf.progress import Event, Progress
-from yuegguf.server.dispatcher import StartWorker, WorkerProcess
 from yuegguf.server.events import EventHub
 from yuegguf.server.forecasting import ForecastProcesses, MakeForecast
-from yuegguf.server.jobs import ACTIVE, Job, JobStore, Queue
+from yuegguf.server.jobs import ACTIVE, Job, JobStore, Queue, State
 from yuegguf.server.listing import PageChoice, page_of, positions
+from yuegguf.server.new_songs import Noted, nobody, queue_song
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.queues import Queues
 from yuegguf.server.recovery import recover
@@ -32,7 +33,7 @@ from yuegguf.server.song_check import checked
 from yuegguf.server.song_input import ExtendInput
 from yuegguf.server.song_parsing import ParsedSong
 from yuegguf.server.tasks import TASK_PREFIX
-from yuegguf.song.folder import SongFolder
+from yuegguf.server.worker_process import StartWorker, WorkerProcess
 
 RETRY_SECONDS = 30
 """Seconds after which a client is asked to try again while the queue is full."""
@@ -145,6 +146,8 @@ class Service:
     def known(self, idempotency: Idempotency) -> str | None:
         """The song that a request with this key has made before. Raises HttpProblem for another body."""
         job = self.store.by_key(idempotency.key) if idempotency.key else None
+        if job is not None and job.state == "new":  # it is not made yet, or could not be
+            return None
         if job is not None and job.digest != idempotency.digest:
             raise HttpProblem(
                 409,
@@ -154,10 +157,13 @@ class Service:
             )
         return None if job is None else job.song
 
-    def create(self, parsed: ParsedSong, idempotency: Idempotency, uploads: str = "") -> str:
+    def create(
+        self, parsed: ParsedSong, idempotency: Idempotency, uploads: str = "", *, noted: Noted = nobody
+    ) -> str:
         """Make the folder of a song and put it into the queue; its id. Raises YueError.
 
-        A request that was made before, by its key, gives the same song.
+        A request that was made before, by its key, gives the same song. `noted` is called with the id of a
+        new one before it is in the queue.
         """
         warnings: list[str] = []
         with self.creating:
@@ -167,20 +173,15 @@ class Service:
                 return song
             self.check_room()
             job = self._job(parsed, collect(warnings))
-            names: list[str] = []
 
-            def named(path: Path) -> None:  # first, so that a killed server never makes it twice
+            def insert(song: str) -> None:
                 self.store.insert(
-                    path.name, uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest
+                    song, uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest
                 )
-                names.append(path.name)
 
-            try:
-                folders = takes.start(job, named)
-            except BaseException:
-                self.store.delete(names)
-                raise
-            return self._queued(folders, warnings)
+            song = queue_song(self.store, partial(takes.start, job), insert, warnings, noted=noted)
+        self.queues.wake()
+        return song
 
     def extend(self, song: str, body: ExtendInput) -> str:
         """Queue a song that goes on from another one; its id. Raises YueError."""
@@ -198,26 +199,19 @@ class Service:
                 old.early,
                 body.candidates,
             )
-            folders = takes.start_extension(old, body.request(), job, collect(warnings))
-            return self._queued(folders, warnings)
-
-    def _queued(self, folders: list[SongFolder], warnings: list[str]) -> str:
-        """Queue the song of one folder, or of its takes' folders; its id."""
-        folder = folders[0].path if len(folders) == 1 else folders[0].path.parent
-        self.store.queue(folder.name)
-        for warning in warnings:
-            self.store.warn(folder.name, warning)
+            begin = partial(takes.start_extension, old, body.request(), job, collect(warnings))
+            made = queue_song(self.store, begin, self.store.insert, warnings)
         self.queues.wake()
-        return folder.name
+        return made
 
-    def check_room(self) -> None:
-        """Refuse another song while the queue is full. Raises HttpProblem 429."""
-        most = self.settings.max_queue
-        if len(self.store.all("queued")) >= most:
+    def check_room(self, count: int = 1) -> None:
+        """Refuse so many more songs or tasks where the queue has no room. Raises HttpProblem 429."""
+        most, waiting = self.settings.max_queue, len(self.store.all("queued"))
+        if waiting + count > most:
             raise HttpProblem(
                 429,
                 "queue_full",
-                f"{most} songs wait already",
+                f"the queue holds {waiting} of at most {most} songs and tasks",
                 "try again when one has ended, or start the server with a larger --max-queue",
                 {"Retry-After": str(RETRY_SECONDS)},
             )
@@ -239,7 +233,8 @@ class Service:
 
     def cancel_row(self, job: Job) -> None:
         """Take a row that is not ended out of its queue, or stop what its worker does."""
-        if self.store.take(job.song, "queued", "canceled", completed=time.time()):
+        waits: tuple[State, ...] = ("new", "queued")
+        if any(self.store.take(job.song, state, "canceled", completed=time.time()) for state in waits):
             self.hub.publish(job.song, "done", {"status": "canceled", "error": None})
         else:  # a worker has it, or got it in this moment
             self.queues.cancel(job.song)
@@ -266,6 +261,9 @@ class Service:
                     409, "is_takes", "it is a folder of takes", "keep some of them: POST …/keep"
                 )
             self.store.queue(song, refine=refine or bool(job and job.refine))
+        self._tell_queued(song)
+
+    def _tell_queued(self, song: str) -> None:
         self.hub.publish(song, "status", {"status": "queued"})
         self.queues.wake()
 
@@ -276,11 +274,19 @@ class Service:
         self.queues.wake(queue)
 
     def keep(self, song: str, numbers: tuple[int, ...]) -> list[str]:
-        """Queue the takes of these numbers to be finished; their ids. Raises YueError."""
+        """Queue the takes of these numbers to be finished, all or none; their ids. Raises YueError."""
+        if len({*numbers}) < len(numbers):
+            raise HttpProblem(422, "bad_request", "a take is named twice", "name each once")
         kept, _ = takes.chosen(self.shelf.path(song), numbers)
         ids = [f"{song}:{take.path.name}" for take in kept]
+        with self.creating:
+            for each in ids:
+                self.check_idle(each)
+            self.check_room(len(ids))
+            for each in ids:
+                self.store.queue(each, refine=True)
         for each in ids:
-            self.resume(each, refine=True)
+            self._tell_queued(each)
         return ids
 
     def move(self, song: str, position: int) -> None:

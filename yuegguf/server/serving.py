@@ -14,11 +14,11 @@ import uvicorn
 
 from yuegguf.errors import RequestError, StorageError
 from yuegguf.server.app import make_app
-from yuegguf.server.dispatcher import StartWorker, WorkerProcess
 from yuegguf.server.forecasting import MakeForecast
 from yuegguf.server.service import Service
 from yuegguf.server.settings import Settings
 from yuegguf.server.slow_clients import SEND_BUFFER_BYTES, TimedProtocol
+from yuegguf.server.worker_process import StartWorker, WorkerProcess
 
 BACKLOG = 128
 GRACE_SECONDS = 2

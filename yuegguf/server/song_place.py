@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from yuegguf.models.resolve import Models
-from yuegguf.pipeline.scheduler import Scheduler
+from yuegguf.pipeline.scheduler import Runner, Scheduler
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Progress
-from yuegguf.request.preview_options import PreviewOptions
+from yuegguf.request.preview_options import as_it_was, without_draft
 from yuegguf.song.folder import SongFolder
-
-
-class Runner(Protocol):
-    """A scheduler, or what stands in its place."""
-
-    def submit(self, *works: Any) -> None:
-        """Add a song, or the takes of one."""
-
-    def run(self) -> None:
-        """Work until every song has ended."""
 
 
 class Place(Protocol):
@@ -66,13 +56,5 @@ class ThisProcess:
         refine: bool,
     ) -> SongWork:
         """The work on a song; with `refine` beyond a draft that was asked for."""
-        early = _without_draft if refine else _as_it_was
+        early = without_draft if refine else as_it_was
         return SongWork(folder, models, compute, progress, early=early, at_end=at_end)
-
-
-def _without_draft(before: PreviewOptions) -> PreviewOptions:
-    return replace(before, draft="")
-
-
-def _as_it_was(before: PreviewOptions) -> PreviewOptions:
-    return before

@@ -15,6 +15,8 @@ STAGES = ("stage2", "stage1")
 MOST_FILES = 16
 MOST_BYTES = 64 << 20
 """Most bytes of all files together: codes of hours."""
+MOST_NAME_BYTES = 250
+"""Most bytes of a file's name, which systems limit to 255."""
 BLOCK = 1 << 20
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 """Errors of a zip that is damaged, encrypted or of an unknown method."""
@@ -49,8 +51,12 @@ def _targets(opened: zipfile.ZipFile, folder: Path) -> list[tuple[zipfile.ZipInf
             continue
         stage = next((stage for stage in STAGES if stage in path.parts[:-1]), "")
         found[folder / stage / path.name] = entry
-        if len(found) > MOST_FILES or len(path.name.encode(errors="replace")) > 250:
+        if len(found) > MOST_FILES:
             raise RequestError("the zip holds too many files", "send one song's codes")
+        if len(path.name.encode(errors="replace")) > MOST_NAME_BYTES:
+            raise RequestError(
+                f"a file in the zip has too long a name ({path.name[:40]!r})", "rename the file"
+            )
     if not found:
         raise RequestError("the zip holds no .npy and no .json", "send a project or a pair of .npy files")
     return [(entry, target) for target, entry in found.items()]

@@ -71,6 +71,14 @@ def parse_webhook(text: str, allowed: tuple[str, ...] = ()) -> WebhookUrl:
     return found
 
 
+def host_of(text: str) -> str:
+    """The host of a URL for people, allowed or not."""
+    try:
+        return urlsplit(text).hostname or "its host"
+    except ValueError:
+        return "its host"
+
+
 def public_address(url: WebhookUrl, allowed: tuple[str, ...] = ()) -> str:
     """An address of a URL's host. Raises HttpProblem 422 where any is not public, OSError without any.
 

@@ -35,7 +35,7 @@ AGAIN = {408, 425, 429}
 
 
 MakeBody = Callable[[], dict[str, Any] | None]
-"""Makes the JSON of a notice; None = the song is gone, and nothing is sent."""
+"""Makes the JSON of a notice; None = the song is gone, and nothing is sent. May raise anything."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Undelivered(Exception):
 
 
 Ended = Callable[[Notice, str], None]
-"""Called once a notice needs no further try, with the reason if it was not delivered."""
+"""Called once a notice needs no further try, with the reason if it should have been delivered and was not."""
 
 
 class Webhooks:
@@ -70,7 +70,7 @@ class Webhooks:
         """`allowed` are hosts that need not be public."""
         self._allowed, self._ended = allowed, ended
         self._inbox: queue.SimpleQueue[tuple[Notice, MakeBody] | None] = queue.SimpleQueue()
-        self._due: list[tuple[float, int, Notice]] = []
+        self._due: list[tuple[float, int, Notice, MakeBody]] = []
         """Notices with the time of their next try."""
         self._numbers = itertools.count()
         self._senders = [ThreadPoolExecutor(1, thread_name_prefix="webhook") for _ in range(SENDERS)]
@@ -97,17 +97,38 @@ class Webhooks:
                 message = self._inbox.get(timeout=rest)
                 if message is None:
                     return
-                self._take(*message)
+                notice, make = message
+                seconds = RETRY_SECONDS[notice.tries - 1] if notice.tries else 0.0
+                heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), notice, make))
             while self._due and self._due[0][0] <= time.monotonic():
-                self._hand_over(heapq.heappop(self._due)[2])
+                self._take(*heapq.heappop(self._due)[2:])
 
     def _take(self, notice: Notice, make: MakeBody) -> None:
-        """Hand a new notice to its sender; keep one that is to be tried again until then."""
-        if notice.tries:
-            due = time.monotonic() + RETRY_SECONDS[notice.tries - 1]
-            heapq.heappush(self._due, (due, next(self._numbers), notice))
-        elif (body := make()) is not None:
-            self._hand_over(replace(notice, body=json.dumps(body).encode()))
+        """Hand a notice to its sender, with its body if it has none yet."""
+        if notice.body:
+            self._hand_over(notice)
+            return
+        try:
+            body = make()
+            data = b"" if body is None else json.dumps(body).encode()
+        except Exception as error:  # this thread goes on whatever one song's folder holds
+            self._fail(notice, make, f"the song cannot be read ({type(error).__name__})", again=True)
+            return
+        if data:
+            self._hand_over(replace(notice, body=data))
+        else:
+            self._end(notice, "")
+
+    def _fail(self, notice: Notice, make: MakeBody, reason: str, *, again: bool) -> None:
+        """Try a notice again later if it may be, or end it."""
+        if again and notice.last and notice.tries < len(RETRY_SECONDS):
+            self.send(replace(notice, tries=notice.tries + 1), make)
+        else:
+            self._end(notice, reason)
+
+    def _end(self, notice: Notice, reason: str) -> None:
+        with contextlib.suppress(Exception):  # no other notice is lost with this one
+            self._ended(notice, reason)
 
     def _hand_over(self, notice: Notice) -> None:
         with self._lock:
@@ -121,15 +142,12 @@ class Webhooks:
             self._waiting -= 1
         if self._stopped:
             return
-        reason = ""
         try:
             post(notice.url, notice.body, self._allowed)
         except Undelivered as failure:
-            if notice.last and failure.again and notice.tries < len(RETRY_SECONDS):
-                self.send(replace(notice, tries=notice.tries + 1), lambda: None)
-                return
-            reason = str(failure)
-        self._ended(notice, reason)
+            self._fail(notice, lambda: None, str(failure), again=failure.again)
+        else:
+            self._end(notice, "")
 
 
 def post(text: str, body: bytes, allowed: tuple[str, ...] = ()) -> None:

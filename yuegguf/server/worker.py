@@ -37,6 +37,7 @@ from yuegguf.measure.remaining import PHASES, RemainingTime, course_cache, song_
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.engines import report_aborts
+from yuegguf.pipeline.scheduler import Runner
 from yuegguf.pipeline.song_models import models_of_song
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.planning import hardware
@@ -45,7 +46,7 @@ from yuegguf.progress import Event, ProgressSum
 from yuegguf.server.draft_events import DraftEvents
 from yuegguf.server.problems import error_json
 from yuegguf.server.reports import Reports
-from yuegguf.server.song_place import Place, Runner, ThisProcess
+from yuegguf.server.song_place import Place, ThisProcess
 from yuegguf.server.task_work import TaskMachine, TaskProgress, run_task
 from yuegguf.server.tasks import read_task
 from yuegguf.song.folder import SongFolder
@@ -115,6 +116,8 @@ class Worker:
         self._link, self._facts, self._gone = link, facts, gone
         self._waiting: deque[dict[str, Any]] = deque()
         self._songs: dict[str, _ActiveSong] = {}
+        self._given: set[str] = set()
+        """Songs and tasks that the server gave and that have not ended."""
         self._cancelled: set[str] = set()
         self._stop, self._arrived = threading.Event(), threading.Event()
         self._sending, self._lock = threading.Lock(), threading.Lock()
@@ -149,11 +152,15 @@ class Worker:
             elif message["do"] == "cancel":
                 self._cancel(message["song"])
             else:
+                with self._lock:
+                    self._given.add(message["song"])
                 self._waiting.append(message)
             self._arrived.set()
 
     def _cancel(self, song: str) -> None:
         with self._lock:
+            if song not in self._given:  # it has ended: the next time that it is given is none to cancel
+                return
             self._cancelled.add(song)
             active = self._songs.get(song)
         for work in active.works if active else ():
@@ -283,6 +290,7 @@ class Worker:
     def _report_end(self, song: str, error: Exception | None, result: dict[str, Any] | None = None) -> None:
         with self._lock:
             self._songs.pop(song, None)
+            self._given.discard(song)
             self._cancelled.discard(song)
         outcome = "succeeded" if error is None else "failed"
         if isinstance(error, Interrupted):

@@ -73,7 +73,7 @@ class Lease:
 
     number: int
     holder: Holder | None
-    """None while its holder.json is not written yet."""
+    """None while its holder.json is not written yet, or cannot be read."""
     age: float
     """Seconds since its last sign of life, by this machine's clock."""
 
@@ -132,18 +132,22 @@ def leased(
 
 
 def read_lease(folder: Path) -> Lease | None:
-    """The lease of a song folder, or None where there is none."""
+    """The lease of a song folder, or None where there is none.
+
+    One that others have taken over at each look is given without its holder, as one that was just made.
+    """
+    lease: Lease | None = None
     for _ in range(LOOKS):
         number = max(_numbers(folder), default=None)
         if number is None:
-            break
-        place = _place(folder, number)
+            return None
+        lease, place = Lease(number, None, 0.0), _place(folder, number)
         with suppress(OSError):  # given back or taken over meanwhile
             changed = place.stat().st_mtime
             with suppress(FileNotFoundError):
                 changed = max(changed, (place / HOLDER_FILE).stat().st_mtime)
             return Lease(number, _read_holder(place), max(0.0, time.time() - changed))
-    return None
+    return lease
 
 
 @contextmanager
@@ -187,6 +191,9 @@ def _take(folder: Path, holder: Holder, supersede: Lease | None) -> HeldLease:
             place.mkdir()  # which one process alone can
         except (FileExistsError, FileNotFoundError):
             raise busy from None
+        if max(_numbers(folder), default=number) > number:  # one that was taken over since it was looked at
+            place.rmdir()
+            raise busy
     held = HeldLease(folder, number, holder)
     try:
         _write_holder(place, holder)
