@@ -58,3 +58,22 @@ class Batch:
             n_logits += each.n_logits
         self.struct.n_tokens = end
         return n_logits
+
+
+def fillers_of(
+    inputs: Sequence[SequenceInput], used: Sequence[int], n_ctx: int, n_batch: int
+) -> list[SequenceInput]:
+    """An id for each sequence without one between the first and the last, where that is cheaper.
+
+    llama.cpp computes sequences together only if their numbers follow each other: each gap would read
+    all weights once more.
+    """
+    seqs = [each.seq for each in inputs]
+    span = range(seqs[0], seqs[-1] + 1)
+    if len(span) == len(seqs) or len(span) > 2 * len(seqs) or seqs != sorted(seqs):
+        return []
+    gaps = [seq for seq in span if seq not in seqs]
+    ids = sum(len(each.ids) for each in inputs) + len(gaps)
+    if ids > n_batch or any(used[seq] >= n_ctx for seq in gaps):
+        return []
+    return [SequenceInput(seq, [0], n_logits=0) for seq in gaps]

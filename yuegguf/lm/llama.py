@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, StorageError
 from yuegguf.lm import ggml, streams
 from yuegguf.lm.adapters import Lora, read_adapter
-from yuegguf.lm.batch import Batch
+from yuegguf.lm.batch import Batch, fillers_of
 from yuegguf.lm.gguf_model import read_model
 from yuegguf.lm.loading import LIBRARIES, acquire, load_adapter, load_model
 from yuegguf.lm.log import LOG
@@ -194,7 +194,7 @@ class LlamaEngine:
             raise EngineError(f"there is no sequence {wrong[0]} among {self.n_rows}")
 
     def _submit(self, inputs: Sequence[SequenceInput]) -> NDArray[np.float32]:
-        fillers = self._fillers(inputs)
+        fillers = fillers_of(inputs, self._used, self.n_ctx, self.n_batch)
         if fillers:
             inputs = sorted([*inputs, *fillers], key=lambda each: each.seq)
         n_logits = self._batch.fill(inputs, self._used)
@@ -218,22 +218,6 @@ class LlamaEngine:
         for each in fillers:
             self.forget(each.seq, self._used[each.seq] - 1)
         return self._logits(n_logits, address)
-
-    def _fillers(self, inputs: Sequence[SequenceInput]) -> list[SequenceInput]:
-        """An id for each sequence without one between the first and the last, where that is cheaper.
-
-        llama.cpp computes sequences together only if their numbers follow each other: each gap would read
-        all weights once more.
-        """
-        seqs = [each.seq for each in inputs]
-        span = range(seqs[0], seqs[-1] + 1)
-        if len(span) == len(seqs) or len(span) > 2 * len(seqs) or seqs != sorted(seqs):
-            return []
-        gaps = [seq for seq in span if seq not in seqs]
-        ids = sum(len(each.ids) for each in inputs) + len(gaps)
-        if ids > self.n_batch or any(self._used[seq] >= self.n_ctx for seq in gaps):
-            return []
-        return [SequenceInput(seq, [0], n_logits=0) for seq in gaps]
 
     def _set_abort(self, on: bool) -> None:
         """Let llama.cpp call `stop`; it does so for each node of its graph, so only in prompts."""
