@@ -141,8 +141,10 @@ def test_other_numbers_that_cannot_be(engine: LlamaEngine) -> None:
     engine.decode([SequenceInput(0, IDS)])
     with pytest.raises(EngineError, match="a sequence cannot keep -1 ids"):
         engine.forget(0, -1)
-    with pytest.raises(EngineError, match="holds a sequence twice"):
+    with pytest.raises(EngineError, match="a batch holds no sequence, or one twice"):
         engine.decode([SequenceInput(1, [5]), SequenceInput(1, [6])])
+    with pytest.raises(EngineError, match="a batch holds no sequence"):
+        engine.decode([])
     for wanted in (-1, 2, 3):  # the second is more than the row has ids, the third than was agreed
         with pytest.raises(EngineError, match="sequence 1 of 2 with 1 ids"):
             engine.decode([SequenceInput(1, [5], wanted)])
