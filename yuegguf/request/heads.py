@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from yuegguf.request.changes import Change, Kind
-from yuegguf.request.labels import MAX_LABEL_CHARS, VOCAL_PARTS, Label, is_one_word, read_label
+from yuegguf.request.labels import MAX_LABEL_CHARS, VOCAL_PARTS, Label, is_one_word, plain_word, read_label
 from yuegguf.request.marks import (
     is_direction,
     is_direction_line,
@@ -75,15 +75,21 @@ class _Reader:
     """Whether heads such as `V1:` and `C:` open sections."""
     keep_repeats: bool
     changes: list[Change] = field(default_factory=list)
+    head: Head | None = None
+    """The head that the text stands behind or on the line below, with marks at most between."""
+    same_line: bool = False
 
-    def read(self, line: str, opens: bool) -> list[Element]:
-        """The elements of a line; `opens` = it is the first of a stanza."""
+    def read(self, line: str, opens: bool, above: Element = "") -> list[Element]:
+        """The elements of a line; `opens` = it is the first of a stanza, `above` = the element before it."""
+        self.head, self.same_line = above if isinstance(above, Head) else None, False
         elements: list[Element] = []
         rest: str | None = line
         while rest is not None:
             more, rest = self._step(rest, opens)
             elements += more
             opens = False
+            if more:
+                self.head, self.same_line = more[-1] if isinstance(more[-1], Head) else None, True
             if rest is not None and not rest.strip():
                 break
         return elements
@@ -133,9 +139,7 @@ class _Reader:
         """Elements of a line that begins with a text in brackets, and the text after it or None."""
         if split_times(f"[{inner}]"):
             return [line], None
-        label = read_label(inner)
-        if label is None and not rest and is_one_word(inner) and not self._is_mark(inner):
-            label = Label(inner)
+        label = self._label_here(inner, rest)
         if label:
             return self._head(label, f"[{inner}]", rest)
         if is_exclamation(inner):
@@ -143,6 +147,15 @@ class _Reader:
         kind = Kind.SINGER if is_singer(inner, self.names) else Kind.DIRECTION
         self.changes.append(Change(kind, f"[{inner}]"))
         return [], rest
+
+    def _label_here(self, inner: str, rest: str) -> Label | None:
+        """The label that a text in brackets is; None for a mark, as any one word is right after a label."""
+        label = read_label(inner)
+        if label and self.head and self.same_line:
+            is_other = label.pure or plain_word(label.word) != plain_word(self.head.label)
+            return label if label.strong and is_other and label.word.lower() != "instrumental" else None
+        is_own = not self.head and not rest and is_one_word(inner) and not self._is_mark(inner)
+        return Label(inner) if label is None and is_own else label
 
     def _is_mark(self, inner: str) -> bool:
         return is_singer(inner, self.names) or is_direction(inner)
@@ -195,7 +208,7 @@ def read_elements(lines: Sequence[str], keep_repeats: bool) -> tuple[list[Elemen
     elements: list[Element] = []
     opens = True
     for line in lines:
-        elements += reader.read(line, opens)
+        elements += reader.read(line, opens, elements[-1] if elements else "")
         opens = not line.strip()
     return _without_groups(elements, reader.changes), reader.changes
 
