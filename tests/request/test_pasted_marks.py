@@ -200,6 +200,28 @@ def test_plain_labels_beside_labels_in_brackets(text: str, sections: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("text", "sections"),
+    [
+        ("{start_of_verse}\nla\n{end_of_verse}\n{soc}\nlo\n{eoc}", "verse la, chorus lo"),
+        ("{sov: Verse 1}\nla\n{eov}\n{start_of_bridge}\nlo\n{end_of_bridge}", "verse la, bridge lo"),
+        (
+            '{start_of_verse: label="Pre-Chorus"}\nla\n{c: Chorus}\nlo\n{chorus}',
+            "prechorus la, chorus lo, chorus lo",
+        ),
+        ("{soc}\nla\n{comment: Slowly}\nlo\n{sot}\ne|--0--1--|\n{eot}", "chorus la\nlo"),
+        ("[verse]\nla\n🎤 Chorus 🎤\nlo\n♪ oh ♪", "verse la, chorus lo\n♪ oh ♪"),
+        ("[verse]\nla\nDrop 🔥\n🎵 Chorus of birds 🎵", "verse la\nDrop 🔥\n🎵 Chorus of birds 🎵"),
+        ("1)\nla\nlo\n\n2)\nli", "verse la\nlo, verse li"),
+        ("(1)\nla\n\n(2)\nli", "verse la, verse li"),
+        ("1)\n\nla", "verse 1), verse la"),
+    ],
+)
+def test_sections_of_chord_sheets_and_heads_with_pictures_or_numbers(text: str, sections: str) -> None:
+    parsed = parse_lyrics(text)
+    assert ", ".join(f"{s.label} {s.body}" for s in parsed.sections) == sections
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "**a ",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
+from unicodedata import category
 
 from yuegguf.request.changes import Change, Kind
 from yuegguf.request.elements import Element, Head, Length, with_repeats, without_groups
@@ -36,7 +37,7 @@ _BEHIND_LABEL = re.compile(r"\s*(?:[:：]+|[-–—]+(?=[\s\[]|$))\s*")
 _CLOSING = re.compile(r"[\[{<＜]\s?(/[^\[\]{}<>＜＞]{1,60})[\]}>＞]")
 _ANGLE = re.compile(r"^\s*[<＜]([^<>＜＞/]{1,60})[>＞](?=\s*\S)")
 _BRACKET_LATER = re.compile(r"(?<=\S)\s*\[([^\[\]]+)\]")
-_NUMBERED = re.compile(r"^\s*(\d{1,2})[.)]\s+(?=[^\W\d])")
+_NUMBERED = re.compile(r"^\s*(?:(\d{1,2})[.)]\s+(?=[^\W\d])|[(（]?(\d{1,2})[.)）:：]\s*$)")
 _MARKUP = (
     re.compile(r"^#{1,6}\s*(?P<inner>[^#\s].*?)\s*#*$"),
     re.compile(r"^(?P<mark>\*{1,3}|_{1,3}|~{1,2}|-{1,5}|={1,5}|—+)\s*(?P<inner>.+?)\s*(?P=mark)$"),
@@ -253,16 +254,27 @@ def _are_numbered(lines: Sequence[str]) -> bool:
     numbers = []
     for line, below in pairwise([*lines, ""]):
         if number := _NUMBERED.match(line):
-            numbers.append(int(number[1]))
+            numbers.append(int(number[1] or number[2]))
             if not below.strip() or _NUMBERED.match(below):
                 return False
     return len(numbers) > 1 and numbers == [*range(1, len(numbers) + 1)]
 
 
+def _without_pictures(line: str) -> str:
+    """A line without emoji and the like on both of its sides."""
+    inner = [at for at, sign in enumerate(line) if not _is_picture(sign) and not sign.isspace()]
+    is_framed = bool(inner) and _is_picture(line[0]) and _is_picture(line[-1])
+    return line[inner[0] : inner[-1] + 1] if is_framed else line
+
+
+def _is_picture(sign: str) -> bool:
+    return category(sign) in ("So", "Sk", "Cf") or sign == "\ufe0f"
+
+
 @lru_cache(maxsize=1024)
 def _undecorated(line: str) -> tuple[str, bool, bool]:
     """A line without markup around it, whether it had some, and whether that was round brackets."""
-    inner, round_ = line.strip(), False
+    inner, round_ = _without_pictures(line.strip()), False
     while len(inner) <= 60:
         mark = split_times(inner)
         body, times = (mark[0], inner[len(mark[0]) :]) if mark and mark[0] else (inner, "")
