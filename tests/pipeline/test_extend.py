@@ -121,7 +121,7 @@ def test_kept_sections_keep_their_words(options: dict[str, object], bodies: list
         ({"sections": "9"}, None),
         ({"sections": "7-8"}, "--sections 7-8 is not among the 4 sections"),
         ({"sections": "0"}, "all 4 sections of the lyrics are generated"),
-        ({"lyrics": "[verse]\nla\n"}, "all 1 sections of the lyrics are generated"),
+        ({"lyrics": "[verse]\nla\n"}, "the one section of the lyrics is generated"),
         ({"rewind": 2.8, "same_section": True}, "section 1 has 2 s of at most 2 s already"),
     ],
 )

@@ -156,8 +156,11 @@ def numbers_to_add(request: SongRequest, generated: Sequence[int], spec: str | N
     else:
         added = section_numbers(count, spec)
     if not added:
+        every = (
+            "the one section of the lyrics is" if count == 1 else f"all {count} sections of the lyrics are"
+        )
         raise RequestError(
-            f"all {count} sections of the lyrics are generated",
+            f"{every} generated",
             "pass lyrics with more of them (-l), or use --same-section or --retake N",
         )
     return added
