@@ -41,6 +41,13 @@ def test_another_kind_of_file_is_never_read_as_a_text(
     assert f"words.json {sentence}" in said
 
 
+@pytest.mark.parametrize("part", ["check", "format"])
+@pytest.mark.parametrize("name", ["nofile", "ly/zzz", "no file", "nofile.txt", "./nofile", "[verse]\nla"])
+def test_the_name_of_a_missing_file_is_no_lyrics(part: str, name: str, capsys: Capture) -> None:
+    said = refused(capsys, 5, "lyrics", part, name)
+    assert "cannot be read (No such file or directory); check the name" in said
+
+
 def test_one_line_of_words_is_a_text(capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("la la la")
     assert cli(capsys, "lyrics", "check", tmp_path / "words.txt").code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from yuegguf.pipeline.extend import DraftedSong, ExtendRequest, extend
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event
+from yuegguf.request.lyrics import parse_lyrics
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.kept_part import read_kept_part
@@ -87,6 +89,29 @@ def test_new_lyrics_bring_more_sections() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "bodies", "others"),
+    [
+        ({}, ["la", "lo", "li", "ly"], "section 1 [verse], section 3 [bridge]"),
+        ({"rewind": 1.6}, ["la", "lo", "oh", "ly"], "section 1 [verse]"),
+        ({"rewind": 1.0, "same_section": True}, ["la", "lo", "oh", "ly"], "section 1 [verse]"),
+        ({"retake": 1}, ["hey", "lo", "oh", "ly"], ""),
+        ({"retake": 1, "keep_after": True}, ["hey", "lo", "li", "ly"], "section 3 [bridge]"),
+    ],
+)
+def test_kept_sections_keep_their_words(options: dict[str, object], bodies: list[str], others: str) -> None:
+    other = "[Intro 1]\nhey\n\n[Chorus]\nLo!\n\n[bridge]\noh\n\n[outro]\nly\n"
+    made = extend(SONG, ExtendRequest(7, lyrics=other, **options))  # type: ignore[arg-type]
+    sections = parse_lyrics(made.request.lyrics).sections
+    assert [re.sub(r"\W", "", section.body.lower()) for section in sections] == bodies
+    assert sections[0].label == ("verse" if bodies[0] == "la" else "intro")
+    told = f"sections that are kept keep their words, although the new lyrics have others: {others}"
+    labels = "labels are read as words that the model knows: [Intro 1] as [intro]"
+    assert made.notices == ((labels, told) if others else ())
+    if not others:
+        assert made.request.lyrics == other
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"rewind": 5.0}, "the song is 4.8 s long, so nothing is left"),
@@ -98,7 +123,7 @@ def test_new_lyrics_bring_more_sections() -> None:
         ({"sections": "²"}, "--sections '²' is not a choice of sections"),
         ({"sections": "9" * 5000}, "--sections '9{80}' is not a choice of sections"),
         ({"sections": "0"}, "all 4 sections of the lyrics are generated"),
-        ({"lyrics": "[verse]\nla\n"}, "all 1 sections of the lyrics are generated"),
+        ({"lyrics": "[verse]\nla\n"}, "the one section of the lyrics is generated"),
         ({"rewind": 2.8, "same_section": True}, "section 1 has 2 s of at most 2 s already"),
     ],
 )
@@ -153,6 +178,20 @@ def test_new_lyrics_report_their_changes(song: Path, tmp_path: Path) -> None:
     ]
     takes.start_extension(old, ExtendRequest(7), job, events.append)
     assert len(events) == 1
+
+
+def test_the_markers_of_a_kept_section_are_those_that_it_was_generated_with(
+    song: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("[intro]\n\n[chorus]\nlo\n\n[outro]\nlu\n")
+    made = cli(capsys, "extend", song, "-l", other, "--seed", 2, "-o", tmp_path, *MACHINE)
+    assert "note: sections that are kept keep their words" in made.err
+    (folder,) = (path.parent for path in tmp_path.glob("*/song.json"))
+    assert re.findall(r"[a-z]+$", (folder / "markers.txt").read_text(), re.MULTILINE) == [
+        *("verse", "chorus", "outro")
+    ]
+    assert "] la\n" in (folder / "lyrics.lrc").read_text()
 
 
 def test_a_retake_in_the_middle_leaves_both_ends_as_they_are(

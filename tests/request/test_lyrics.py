@@ -118,6 +118,13 @@ def test_choice_of_sections(spec: str, chosen: str) -> None:
     assert "".join(s.label for s in choose_sections(sections, spec)) == chosen
 
 
+def test_a_reversed_choice_and_one_of_a_single_section_are_said() -> None:
+    with pytest.raises(RequestError, match="--sections 5-2 runs backwards; write 2-5"):
+        choose_sections(parse_lyrics("[a]\n1").sections, "1,5-2")
+    with pytest.raises(RequestError, match="--sections 1-2 is not among the 1 section of these"):
+        choose_sections(parse_lyrics("[a]\n1").sections, "1-2")
+
+
 @pytest.mark.parametrize("spec", ["", "0", "x", "1,9", "3-2", "-1", "1;2"])
 def test_impossible_choice_is_refused(spec: str) -> None:
     with pytest.raises(RequestError):

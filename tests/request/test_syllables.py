@@ -213,31 +213,36 @@ def test_format_writes_what_is_read_the_same(capsys: pytest.CaptureFixture[str],
     assert cli(capsys, "lyrics", "format", file).out == text
 
 
-def test_format_merges_and_keeps_repeats(capsys: pytest.CaptureFixture[str]) -> None:
-    text = "[verse]\nla la (x2)\n[verse]\nlo\n"
-    merged = cli(capsys, "lyrics", "format", text, "--merge")
+def test_format_merges_and_keeps_repeats(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "lyrics.txt"
+    file.write_text("[verse]\nla la (x2)\n[verse]\nlo\n")
+    merged = cli(capsys, "lyrics", "format", file, "--merge")
     assert merged.out == "[verse]\nla la\nla la\n\nlo\n"
     assert "2 sections are merged into 1" in merged.err
-    kept = cli(capsys, "lyrics", "format", text, "--keep-repeats")
+    kept = cli(capsys, "lyrics", "format", file, "--keep-repeats")
     assert (kept.out, kept.err) == ("[verse]\nla la (x2)\n\n[verse]\nlo\n", "")
-    found = cli(capsys, "lyrics", "format", "[fades out slowly]\nla", "--json").json
+    file.write_text("[fades out slowly]\nla")
+    found = cli(capsys, "lyrics", "format", file, "--json").json
     assert found["changes"] == [
         {"kind": "direction", "text": "[fades out slowly]"},
         {"kind": "stanzas", "text": "1 [verse]"},
     ]
 
 
-def test_check_advises_to_merge(capsys: pytest.CaptureFixture[str]) -> None:
-    text = "[verse]\nStaring at the sunset\nColors paint the sky\n" * 14
-    assert cli(capsys, "lyrics", "check", text).out.splitlines()[-1] == (
-        "neighbours of one label fit into 3 sections: yuegguf lyrics format FILE --merge"
+def test_check_advises_to_merge(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "lyrics.txt"
+    file.write_text("[verse]\nStaring at the sunset\nColors paint the sky\n" * 14)
+    assert cli(capsys, "lyrics", "check", file).out.splitlines()[-1] == (
+        f"neighbours of one label fit into 3 sections: yuegguf lyrics format {file} --merge"
     )
 
 
 @pytest.mark.parametrize("part", ["check", "format"])
 @pytest.mark.parametrize("text", ["…", "[fades out]", " "])
-def test_lyrics_without_words_are_refused(part: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli(capsys, "lyrics", part, text).code == 5
+def test_lyrics_without_words_are_refused(part: str, text: str, capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "lyrics.txt"
+    file.write_text(text, "utf-8")
+    assert cli(capsys, "lyrics", part, file).code == 5
 
 
 def test_lines_in_time_count_the_syllables_of_the_whole_section() -> None:
@@ -264,4 +269,4 @@ def test_the_command_that_merges_has_the_options_of_the_check(capsys: Capture, t
     command = advice[-1].partition(": yuegguf ")[2]
     merged = cli(capsys, *shlex.split(command))
     assert merged.out == "[verse]\nla la la la\n\nlo lo lo lo\n"
-    assert "fit into 1 sections" in advice[-1]
+    assert "fit into 1 section:" in advice[-1]

@@ -97,3 +97,7 @@ def test_the_models_tags_by_kind() -> None:
     assert all(tag == tag.strip().lower() for tags in kinds.values() for tag in tags)
     assert {"r&b", "airy", "acoustic", "b"} <= tag_words()
     assert not {"not", "specified", "unspecified", "none", ""} & tag_words()
+
+
+def test_a_bar_between_tags_is_no_tag() -> None:
+    assert tag_notices("pop | female｜bright", True) == ()

@@ -12,7 +12,7 @@ import click
 
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import pass_output, was_given
-from yuegguf.cli._texts import text_or_file
+from yuegguf.cli._texts import read_text
 from yuegguf.errors import RequestError
 from yuegguf.request.lyrics import Lyrics, parse_lyrics
 from yuegguf.request.lyrics import format_lyrics as lyrics_text
@@ -84,7 +84,8 @@ def check(
     fewer = len(merged_sections(parsed.sections, segment_seconds, genre))
     if fewer < len(fits):
         command = _merge_command(text, segment_seconds, genre, keep_repeats)
-        advice.append(f"neighbours of one label fit into {fewer} sections: {command}")
+        noun = "section" if fewer == 1 else "sections"
+        advice.append(f"neighbours of one label fit into {fewer} {noun}: {command}")
     lines += [sentence for sentence in advice if sentence]
     report = [
         {
@@ -149,8 +150,8 @@ def write(
 
 
 def _parsed(output: Console, text: str, keep_repeats: bool) -> Lyrics:
-    """The lyrics of a file or text; warns of what was changed."""
-    parsed = parse_lyrics(text_or_file(text, "lyrics"), keep_repeats)
+    """The lyrics of a file or of stdin; warns of what was changed."""
+    parsed = parse_lyrics(read_text(text, "lyrics"), keep_repeats)
     for notice in parsed.notices:
         output.warn(notice)
     return parsed

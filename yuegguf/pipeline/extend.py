@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.lm.vocab import interleave
-from yuegguf.request.lyrics import COUNT, parse_lyrics, section_numbers
+from yuegguf.request.changes import listed
+from yuegguf.request.labels import plain_word
+from yuegguf.request.lyrics import COUNT, Section, format_lyrics, parse_lyrics, section_numbers
 from yuegguf.request.prepared import prepare
 from yuegguf.request.song_request import SongRequest
 from yuegguf.song.kept_part import KeptPart
@@ -78,6 +80,8 @@ class Continuation:
     base: KeptPart
     draws: list[list[int]]
     """Codes of each section, with END_OF_AUDIO after a complete one."""
+    notices: tuple[str, ...] = ()
+    """Sentences about new lyrics whose kept sections have other words."""
 
 
 def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
@@ -93,6 +97,35 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
     generated = section_numbers(len(prepare(song.request).all_sections), song.request.sections)[
         : len(song.frames)
     ]
+    made = _extended(song, request, wanted, generated)
+    after = len(made.base.after_frames)
+    kept = [*generated[: made.base.prefix.sections], *generated[len(generated) - after :]]
+    return _with_kept_words(made, old, kept)
+
+
+def _with_kept_words(made: Continuation, old: SongRequest, kept: Sequence[int]) -> Continuation:
+    """The continuation with the `old` labels and words of its `kept` sections, which it does not generate."""
+    new = parse_lyrics(made.request.lyrics, made.request.keep_repeats)
+    before = parse_lyrics(old.lyrics, old.keep_repeats).sections
+    other = [n for n in kept if n <= len(new.sections) and _key(new.sections[n - 1]) != _key(before[n - 1])]
+    if not other:
+        return made
+    sections = [before[n - 1] if n in other else section for n, section in enumerate(new.sections, 1)]
+    places = listed([f"section {n} [{before[n - 1].label}]" for n in other])
+    sentence = f"sections that are kept keep their words, although the new lyrics have others: {places}"
+    request = replace(made.request, lyrics=format_lyrics(sections))
+    return replace(made, request=request, notices=(*new.notices, sentence))
+
+
+def _key(section: Section) -> tuple[str, str]:
+    """A section's kind and its letters, by which the words of two are the same."""
+    return plain_word(section.label), "".join(sign for sign in section.body.lower() if sign.isalnum())
+
+
+def _extended(
+    song: DraftedSong, request: SongRequest, wanted: ExtendRequest, generated: list[int]
+) -> Continuation:
+    """The continuation with the words of the request alone. Raises RequestError."""
     if wanted.retake is not None:
         return _retake(song, request, generated, wanted.retake, wanted.keep_after)
     kept = sum(song.frames) - round(FRAME_RATE * wanted.rewind)
@@ -123,8 +156,11 @@ def numbers_to_add(request: SongRequest, generated: Sequence[int], spec: str | N
     else:
         added = section_numbers(count, spec)
     if not added:
+        every = (
+            "the one section of the lyrics is" if count == 1 else f"all {count} sections of the lyrics are"
+        )
         raise RequestError(
-            f"all {count} sections of the lyrics are generated",
+            f"{every} generated",
             "pass lyrics with more of them (-l), or use --same-section or --retake N",
         )
     return added

@@ -67,7 +67,7 @@ def start_extension(
     """
     drafted = drafted_song(song)
     continuation = extend(drafted, wanted)
-    create.warn_each(_dropped(wanted, len(drafted.frames)), progress)
+    create.warn_each([*_dropped(wanted, len(drafted.frames)), *continuation.notices], progress)
     prepared = prepare(continuation.request)
     if continuation.request.lyrics != song.request.lyrics:
         create.warn_each(prepared.notices, progress)

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from yuegguf.request.changes import Change, Kind
 from yuegguf.request.characters import plain_characters
 from yuegguf.request.chords import without_chords
+from yuegguf.request.elements import Element, Head, Length, lengths_above
 from yuegguf.request.head_lines import count_foot_lines, count_head_lines
-from yuegguf.request.heads import Element, Head, Length, read_elements
+from yuegguf.request.heads import read_elements
 from yuegguf.request.labels import plain_word
 from yuegguf.request.lrc import plain_lyrics
+from yuegguf.request.markdown import is_markdown, without_emphasis, without_rules
 from yuegguf.request.repeats import written_out
 from yuegguf.request.site_junk import without_site_junk
 from yuegguf.request.web_text import plain_web_text
@@ -49,14 +51,19 @@ def read_blocks(text: str, keep_repeats: bool, most_chars: int) -> tuple[list[Bl
     text, more = plain_lyrics(text)
     changes += more
     lines = text.split("\n")
-    for clean in (without_site_junk, without_chords):
+    singles = is_markdown(lines)
+    for clean in (without_rules, without_site_junk, without_chords):
         lines, more = clean(lines)
         changes += more
     lines, more = _without_foot_lines(lines)
     changes += more
     elements, more = read_elements(lines, keep_repeats)
     changes += more
-    elements, more = _without_head_lines(elements)
+    for at, element in enumerate(elements):
+        if isinstance(element, str):
+            elements[at], more = without_emphasis(element, singles)
+            changes += more
+    elements, more = _without_head_lines(lengths_above(elements))
     changes += more
     if not any(isinstance(element, Head) for element in elements):
         elements, more = _stanzas_as_sections(elements)
@@ -147,9 +154,9 @@ def _repeated(blocks: Sequence[Block], most_chars: int) -> tuple[list[Block], li
         changes += more
         whole = Block(head, block.seconds, lines)
         key = plain_word(head.label)
-        if head.again and not whole.body:
+        if (head.again or times * head.times > 1) and not whole.body:
             whole.lines = list(latest.get(key, []))
-            if whole.lines:
+            if whole.lines and head.again:
                 changes.append(Change(Kind.REPEAT, head.written))
         room = max(0, most_chars - size) // (len(whole.body) + len(head.label) + 3)
         times = max(1, min(times * head.times, room))  # too many sections are refused later, with a sentence

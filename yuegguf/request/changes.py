@@ -20,6 +20,7 @@ class Kind(Enum):
     BRACKETS = "full-width brackets are read as brackets"
     SPACES = "spaces between single signs are left out"
     MARKUP = "marks of web pages and quoted messages are left out"
+    MARKDOWN = "marks of Markdown are left out"
     CONTROL = "control markers of the model are left out"
     TIMES = "times are left out"
     TIME_LENGTHS = "the times set the length of sections (#length)"
@@ -39,6 +40,8 @@ class Kind(Enum):
     DIRECTION = "stage directions are left out"
     REPEAT = "repeats are written out"
     WORDLESS = "sections without words are instrumental"
+    CLOSING = "marks that close a section are left out"
+    BAD_LENGTH = "#length lines without a number of seconds are left out"
     NO_SECTION = "a #length line without a section has no effect"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from yuegguf.request.changes import Change, Kind
+from yuegguf.request.labels import read_label
 from yuegguf.request.short_heads import is_abbreviated, short_head
 
 _CHORD = (
@@ -16,8 +17,15 @@ _PLAIN = re.compile(r"[A-G]")
 _INLINE = re.compile(rf"\[({_CHORD})\]")
 _TAB = re.compile(r"^\s*[eEBGDAd]?\s*\|[-\dhpbrx/\\~|\s()]{6,}$")
 _DIRECTIVE = re.compile(
-    r"^\s*\{(?:title|t|subtitle|st|artist|key|tempo|capo|comment|c|soc|eoc|sov|eov)\s*(?::.*)?\}\s*$"
+    r"^\s*\{(?:title|t|subtitle|st|artist|key|tempo|capo|comment|c|ci|(?:so|eo)[a-z]|(?:start|end)_of_\w+)"
+    r"(?:[:\s].*)?\}\s*$"
 )
+_SECTION = re.compile(
+    r"^\s*\{\s?(?:(?:start_of_|so)(?P<part>verse|v|chorus|c|bridge|b)(?:[:\s]\s*(?P<name>[^{}]*))?"
+    r"|(?:comment|c|ci)\s?:(?P<comment>[^{}]*))\}\s*$"
+)
+"""Directives that open a section: `{start_of_verse: Verse 1}`, `{soc}`, `{comment: Bridge}`."""
+_PARTS = {"v": "verse", "c": "chorus", "b": "bridge"}
 
 
 def without_chords(lines: list[str]) -> tuple[list[str], list[Change]]:
@@ -29,6 +37,11 @@ def without_chords(lines: list[str]) -> tuple[list[str], list[Change]]:
     sheet = set(rows) if len(rows) > 1 or any(not _bare(lines[number]) for number in rows) else set()
     inline = any(_INLINE.search(line) and _INLINE.sub("", line).strip() for line in lines)
     for number, line in enumerate(lines):
+        word = _section_word(line)
+        if word:
+            changes.append(Change(Kind.LABEL, f"{line.strip()} as [{word}]"))
+            kept.append(f"[{word}]")
+            continue
         if number in sheet or _TAB.match(line) or _DIRECTIVE.match(line):
             changes.append(Change(Kind.CHORDS, line.strip()))
             continue
@@ -39,6 +52,18 @@ def without_chords(lines: list[str]) -> tuple[list[str], list[Change]]:
                 continue
         kept.append(words)
     return kept, changes
+
+
+def _section_word(line: str) -> str:
+    """The label that a directive of a chord sheet stands for; empty for other lines."""
+    section = _SECTION.match(line)
+    if not section:
+        return ""
+    written = section["comment"] or section["name"] or ""
+    label = read_label(written.removeprefix("label=").strip(' "'))
+    if section["comment"] is not None:
+        return label.word.lower() if label and label.pure and label.strong else ""
+    return label.word.lower() if label else _PARTS.get(section["part"], section["part"])
 
 
 def _is_chord_row(line: str) -> bool:

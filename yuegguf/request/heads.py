@@ -7,9 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
+from unicodedata import category
 
 from yuegguf.request.changes import Change, Kind
-from yuegguf.request.labels import MAX_LABEL_CHARS, VOCAL_PARTS, Label, is_one_word, read_label
+from yuegguf.request.elements import Element, Head, Length, with_repeats, without_groups
+from yuegguf.request.labels import (
+    MAX_LABEL_CHARS,
+    VOCAL_PARTS,
+    Label,
+    is_closing,
+    is_one_word,
+    plain_word,
+    read_label,
+)
+from yuegguf.request.lengths import is_length, read_length
 from yuegguf.request.marks import (
     is_direction,
     is_direction_line,
@@ -18,13 +29,15 @@ from yuegguf.request.marks import (
     performer_names,
     singer_prefix,
 )
-from yuegguf.request.repeats import split_times
+from yuegguf.request.repeats import repeats_of, split_times
 from yuegguf.request.short_heads import SHORT_WORDS, is_abbreviated, short_head
 
-LENGTH_LINE = re.compile(r"^\s*#length\s+(\d+(?:\.\d+)?)\s*$", re.IGNORECASE)
 _BRACKET = re.compile(r"^\s*\[(?!\s*\])([^\[\]]+)\]\s*(.*)$")
+_BEHIND_LABEL = re.compile(r"\s*(?:[:：]+|[-–—]+(?=[\s\[]|$))\s*")
+_CLOSING = re.compile(r"[\[{<＜]\s?(/[^\[\]{}<>＜＞]{1,60})[\]}>＞]")
+_ANGLE = re.compile(r"^\s*[<＜]([^<>＜＞/]{1,60})[>＞](?=\s*\S)")
 _BRACKET_LATER = re.compile(r"(?<=\S)\s*\[([^\[\]]+)\]")
-_NUMBERED = re.compile(r"^\s*(\d{1,2})[.)]\s+(?=[^\W\d])")
+_NUMBERED = re.compile(r"^\s*(?:(\d{1,2})[.)]\s+(?=[^\W\d])|[(（]?(\d{1,2})[.)）:：]\s*$)")
 _MARKUP = (
     re.compile(r"^#{1,6}\s*(?P<inner>[^#\s].*?)\s*#*$"),
     re.compile(r"^(?P<mark>\*{1,3}|_{1,3}|~{1,2}|-{1,5}|={1,5}|—+)\s*(?P<inner>.+?)\s*(?P=mark)$"),
@@ -33,33 +46,11 @@ _MARKUP = (
     re.compile(r"^(?P<inner>.+?)\s*[:：]$"),
 )
 _ROUND = re.compile(r"^[(（]\s*(?P<inner>[^()（）]+?)\s*[)）]$")
+_STRONG_HEAD = re.compile(
+    r"^\s*(?P<mark>\*{1,3}|_{1,3})(?P<head>[^:：*_]{1,40})[:：]\s?(?P=mark)\s*(?P<words>\S.*)$"
+)
 _HEAD_AND_WORDS = re.compile(r"^\s*(?P<head>[^:：]{1,40}?)\s*[:：]\s*(?P<words>\S.*)$")
-_GROUP = re.compile(r"^\W{0,4}第?\s?(?:\d{1,2}|[一二三四五六七八九十])\s*(?:番|절|節|节|段)\W{0,4}$")
-"""Heads such as `[1番]` that may stand above the heads of their parts."""
 _NO_HEAD = frozenset(("the", "a", "i"))
-
-
-@dataclass(frozen=True)
-class Head:
-    """The line that opens a section."""
-
-    label: str
-    times: int = 1
-    again: bool = False
-    """Whether an earlier section of this label stands in for missing words."""
-    written: str = ""
-    """The line as written, with its repeat mark."""
-
-
-@dataclass(frozen=True)
-class Length:
-    """A `#length` line."""
-
-    seconds: float
-
-
-Element = Head | Length | str
-"""Element of a line; a string is words, or a blank line."""
 
 
 @dataclass
@@ -75,24 +66,38 @@ class _Reader:
     """Whether heads such as `V1:` and `C:` open sections."""
     keep_repeats: bool
     changes: list[Change] = field(default_factory=list)
+    head: Head | None = None
+    """The head that the text stands behind or on the line below, with marks at most between."""
+    same_line: bool = False
 
-    def read(self, line: str, opens: bool) -> list[Element]:
-        """The elements of a line; `opens` = it is the first of a stanza."""
+    def read(self, line: str, opens: bool, above: Element = "") -> list[Element]:
+        """The elements of a line; `opens` = it is the first of a stanza, `above` = the element before it."""
+        self.head, self.same_line = above if isinstance(above, Head) else None, False
         elements: list[Element] = []
-        rest: str | None = line
+        open_line = self._without_closing(line)
+        if open_line != line and not open_line.strip():
+            return []
+        rest: str | None = open_line
         while rest is not None:
             more, rest = self._step(rest, opens)
             elements += more
             opens = False
+            if more:
+                self.head, self.same_line = more[-1] if isinstance(more[-1], Head) else None, True
             if rest is not None and not rest.strip():
                 break
         return elements
 
     def _step(self, line: str, opens: bool) -> tuple[list[Element], str | None]:
         """The first element of a line, if it is no mark to leave out, and what is left to read."""
-        length = LENGTH_LINE.match(line)
-        if length:
-            return [Length(float(length[1]))], None
+        seconds = read_length(line)
+        if seconds is not None:
+            return [Length(seconds)], None
+        if is_length(line):
+            self.changes.append(Change(Kind.BAD_LENGTH, line.strip()))
+            return [], None
+        if self.head and not self.keep_repeats and repeats_of(line, self.head.label):
+            return [line], None
         short = short_head(line) if self.abbreviated else None
         if short:
             label = Label(SHORT_WORDS[short["word"].lower()], again=True)
@@ -115,6 +120,13 @@ class _Reader:
             return [], None
         return self._later_brackets(line)
 
+    def _without_closing(self, line: str) -> str:
+        """A line without marks such as `[/verse]` and `</verse>`."""
+        found = [match for match in _CLOSING.finditer(line) if match[0][0] == "[" or is_closing(match[1])]
+        self.changes += [Change(Kind.CLOSING, match[0]) for match in found]
+        bounds = [0, *(place for match in found for place in match.span()), len(line)]
+        return "".join(line[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True))
+
     def _later_brackets(self, line: str) -> tuple[list[Element], str | None]:
         """A line of words without directions in brackets, and what is left to read: from a label in it on."""
         out, end = "", 0
@@ -133,9 +145,7 @@ class _Reader:
         """Elements of a line that begins with a text in brackets, and the text after it or None."""
         if split_times(f"[{inner}]"):
             return [line], None
-        label = read_label(inner)
-        if label is None and not rest and is_one_word(inner) and not self._is_mark(inner):
-            label = Label(inner)
+        label = self._label_here(inner, rest)
         if label:
             return self._head(label, f"[{inner}]", rest)
         if is_exclamation(inner):
@@ -144,14 +154,27 @@ class _Reader:
         self.changes.append(Change(kind, f"[{inner}]"))
         return [], rest
 
+    def _label_here(self, inner: str, rest: str) -> Label | None:
+        """The label that a text in brackets is; None for a mark, as any one word is right after a label."""
+        label = read_label(inner)
+        if label and self.head and self.same_line:
+            is_other = label.pure or plain_word(label.word) != plain_word(self.head.label)
+            return label if label.strong and is_other and label.word.lower() != "instrumental" else None
+        is_own = not self.head and not rest and is_one_word(inner) and not self._is_mark(inner)
+        return Label(inner) if label is None and is_own else label
+
     def _is_mark(self, inner: str) -> bool:
         return is_singer(inner, self.names) or is_direction(inner)
 
     def _head(self, label: Label, written: str, rest: str) -> tuple[list[Element], str | None]:
         """A head and what is left to read; a repeat mark after it repeats the section."""
+        words = _words_behind(rest)
+        if words != rest:
+            signs = rest.removesuffix(words).strip()
+            written, rest = f"{written}{'' if signs[:1] in ':：' else ' '}{signs}", words
         mark = split_times(rest) if len(rest) <= 40 else None
         line = written
-        if mark and not mark[0] and not self.keep_repeats:
+        if mark and not mark[0] and not self.keep_repeats and not repeats_of(rest, label.word):
             label, line, rest = replace(label, times=mark[1]), f"{written} {rest.strip()}", ""
         if written != f"[{label.word}]":
             self.changes.append(Change(Kind.LABEL, f"{written} as [{label.word}]"))
@@ -159,6 +182,9 @@ class _Reader:
 
     def _plain_head(self, line: str, opens: bool) -> tuple[list[Element], str | None] | None:
         """Head without brackets, such as `Verse 1:`, `**Chorus**` or `CHORUS`; else None."""
+        angle = _ANGLE.match(line)
+        if angle and (label := read_label(angle[1])) and label.pure and label.strong:
+            return self._head(label, angle[0].strip(), line[angle.end() :])
         if len(line) > MAX_LABEL_CHARS and ":" not in line and "：" not in line:
             return None
         inner, decorated, round_ = _undecorated(line)
@@ -168,11 +194,11 @@ class _Reader:
         label = read_label(inner)
         if label and label.pure and self._is_plain_head(label, inner, decorated, round_, opens):
             return self._head(replace(label, word=label.word.lower(), again=True), line.strip(), "")
-        split = _HEAD_AND_WORDS.match(line)
+        split = _STRONG_HEAD.match(line) or _HEAD_AND_WORDS.match(line)
         label = read_label(split["head"]) if split else None
         if split and label and label.pure and label.strong and _first_word(split["head"]) not in _NO_HEAD:
             lower = replace(label, word=label.word.lower())
-            return self._head(lower, f"{split['head'].strip()}:", split["words"])
+            return self._head(lower, line[: split.start("words")].strip(), split["words"])
         return None
 
     def _is_plain_head(self, label: Label, inner: str, decorated: bool, round_: bool, opens: bool) -> bool:
@@ -189,29 +215,38 @@ class _Reader:
 def read_elements(lines: Sequence[str], keep_repeats: bool) -> tuple[list[Element], list[Change]]:
     """Elements of the lines, in order. Singer marks and stage directions are left out."""
     brackets = [match[1] for line in lines if (match := _BRACKET.match(line))]
-    labelled = any(read_label(text.strip()) for text in brackets)
+    labelled = any(read_label(text.strip()) for text in brackets) and not _has_plain_heads(lines)
     numbered = not labelled and _are_numbered(lines)
     reader = _Reader(performer_names(lines), labelled, numbered, is_abbreviated(lines), keep_repeats)
     elements: list[Element] = []
     opens = True
     for line in lines:
-        elements += reader.read(line, opens)
+        elements += reader.read(line, opens, elements[-1] if elements else "")
         opens = not line.strip()
-    return _without_groups(elements, reader.changes), reader.changes
+    elements = with_repeats(elements, reader.changes)
+    return without_groups(elements, reader.changes), reader.changes
 
 
-def _without_groups(elements: Sequence[Element], changes: list[Change]) -> list[Element]:
-    """Elements without the heads that only number the heads right below them, which `changes` then says."""
-    filled = [element for element in elements if not isinstance(element, str) or element.strip()]
-    groups = [
-        head
-        for head, below in pairwise(filled)
-        if isinstance(head, Head) and isinstance(below, Head) and _GROUP.match(head.written)
+def _has_plain_heads(lines: Sequence[str]) -> bool:
+    """Whether labels without brackets stand above those in brackets, or beside none of a vocal part."""
+    plain = [at for at in range(len(lines)) if _is_label_above_words(lines, at)]
+    bracketed = [
+        (at, label)
+        for at, line in enumerate(lines)
+        if (match := _BRACKET.match(line)) and (label := read_label(match[1].strip()))
     ]
-    for group in groups:
-        changes.remove(Change(Kind.LABEL, f"{group.written} as [{group.label}]"))
-        changes.append(Change(Kind.DIRECTION, group.written))
-    return [element for element in elements if not any(element is group for group in groups)]
+    are_vocal = any(plain_word(label.word) in VOCAL_PARTS for _, label in bracketed)
+    return bool(plain) and (not bracketed or plain[0] < bracketed[0][0] or not are_vocal)
+
+
+def _is_label_above_words(lines: Sequence[str], at: int) -> bool:
+    """Whether a line opens a stanza, is nothing but a label, and has words below it."""
+    above, below = lines[at - 1] if at else "", lines[at + 1] if at + 1 < len(lines) else ""
+    line = lines[at].strip()
+    if above.strip() or not line[:1].isalnum() or not below.strip() or below.lstrip()[0] == "[":
+        return False
+    label = read_label(line)
+    return label is not None and label.pure and label.strong and _first_word(line) not in _NO_HEAD
 
 
 def _are_numbered(lines: Sequence[str]) -> bool:
@@ -219,16 +254,27 @@ def _are_numbered(lines: Sequence[str]) -> bool:
     numbers = []
     for line, below in pairwise([*lines, ""]):
         if number := _NUMBERED.match(line):
-            numbers.append(int(number[1]))
+            numbers.append(int(number[1] or number[2]))
             if not below.strip() or _NUMBERED.match(below):
                 return False
     return len(numbers) > 1 and numbers == [*range(1, len(numbers) + 1)]
 
 
+def _without_pictures(line: str) -> str:
+    """A line without emoji and the like on both of its sides."""
+    inner = [at for at, sign in enumerate(line) if not _is_picture(sign) and not sign.isspace()]
+    is_framed = bool(inner) and _is_picture(line[0]) and _is_picture(line[-1])
+    return line[inner[0] : inner[-1] + 1] if is_framed else line
+
+
+def _is_picture(sign: str) -> bool:
+    return category(sign) in ("So", "Sk", "Cf") or sign == "\ufe0f"
+
+
 @lru_cache(maxsize=1024)
 def _undecorated(line: str) -> tuple[str, bool, bool]:
     """A line without markup around it, whether it had some, and whether that was round brackets."""
-    inner, round_ = line.strip(), False
+    inner, round_ = _without_pictures(line.strip()), False
     while len(inner) <= 60:
         mark = split_times(inner)
         body, times = (mark[0], inner[len(mark[0]) :]) if mark and mark[0] else (inner, "")
@@ -238,6 +284,13 @@ def _undecorated(line: str) -> tuple[str, bool, bool]:
         round_ = round_ or match.re is _ROUND
         inner = match["inner"] + times
     return inner, inner != line.strip(), round_
+
+
+def _words_behind(rest: str) -> str:
+    """Words behind a label, without a colon or dash before them; signs alone are none."""
+    sign = _BEHIND_LABEL.match(rest)
+    words = rest[sign.end() :] if sign else rest
+    return words if any(letter.isalnum() for letter in words) else ""
 
 
 def _first_word(text: str) -> str:

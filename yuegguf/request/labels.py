@@ -114,10 +114,20 @@ class Label:
     """Whether its word seldom means anything else: chorus, but not drop."""
 
 
+_CLOSING = re.compile(r"\s*(?:/+|end[\s_-]{1,3}of[\s_-]{1,3}(?:the[\s_-]{1,3})?)(?P<label>.*)", re.IGNORECASE)
+
+
+def is_closing(written: str) -> bool:
+    """Whether a text in brackets closes a section: `/verse`, `end of chorus`."""
+    match = _CLOSING.fullmatch(written) if len(written) <= MAX_LABEL_CHARS else None
+    label = read_label(match["label"].strip()) if match else None
+    return label is not None and (label.strong or written.lstrip().startswith("/"))
+
+
 @lru_cache(maxsize=1024)
 def read_label(written: str) -> Label | None:
     """The label that a text in brackets is; None if no known word decides."""
-    if len(written) > MAX_LABEL_CHARS:
+    if len(written) > MAX_LABEL_CHARS or is_closing(written):
         return None
     words, times = _without_times(written.strip())
     plain = _AGAIN.sub("", words)

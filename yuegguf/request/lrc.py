@@ -100,6 +100,8 @@ def _labelled(timed: Sequence[_Line], end: float | None, changes: list[Change]) 
     for line in timed:
         if _is_label(line.text):
             written += _length_line(next(lengths, None), changes)
+        elif _LABEL.match(line.text) and written and _is_label(written[-1]):
+            written.append("")  # with a time of its own it is no mark of the label above
         written.append(line.text)
     return written
 

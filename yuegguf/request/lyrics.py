@@ -120,9 +120,12 @@ def section_numbers(count: int, spec: str) -> list[int]:
     for part in spec.split(","):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
+        if low > high:
+            raise RequestError(f"--sections {part} runs backwards", f"write {high}-{low}")
         if not 1 <= low <= high <= count:
+            noun = "section" if count == 1 else "sections"
             raise RequestError(
-                f"--sections {part} is not among the {count} sections of these lyrics",
+                f"--sections {part} is not among the {count} {noun} of these lyrics",
                 "count them from 1",
             )
         chosen += range(low, high + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from yuegguf.request.changes import Change, Kind
-from yuegguf.request.labels import MOST_TIMES
+from yuegguf.request.labels import MOST_TIMES, plain_word, read_label
 
 _COUNT = (
     r"(?:repeat\s*)?"
@@ -18,6 +18,28 @@ _MARK = re.compile(
     r"|(?:^|(?<=\s))(?:[x×](?P<c>\d{1,2})|(?P<d>\d{1,2})[x×])\s*$",
     re.IGNORECASE,
 )
+
+_IN_BRACKETS = re.compile(
+    r"\s*[(（\[{<*]\s*(?P<inner>[^\s()（）\[\]{}<>*][^()（）\[\]{}<>*]{0,60})[)）\]}>*]\s*[.:：]?\s*"
+)
+_SAME = re.compile(
+    rf"(?:repeat(?:s|ed)?|again|same|as before|as above|{_TWICE})"
+    r"(?: as| the| above| before| first| last| earlier)*(?: (?P<label>\S.*))?",
+    re.IGNORECASE,
+)
+
+
+def repeats_of(line: str, label: str) -> int:
+    """Times that a line below this label repeats an earlier section of it; 0 = it is no such line."""
+    match = _IN_BRACKETS.fullmatch(line)
+    inner = " ".join(match["inner"].split()) if match else ""
+    named = read_label(inner)
+    if named and named.again and plain_word(named.word) == plain_word(label):
+        return named.times
+    same = _SAME.fullmatch(inner)
+    named = read_label(same["label"]) if same and same["label"] else None
+    is_it = named is not None and plain_word(named.word) == plain_word(label)
+    return int(same is not None and (is_it or not same["label"]))
 
 
 def split_times(line: str) -> tuple[str, int] | None:

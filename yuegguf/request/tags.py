@@ -46,7 +46,7 @@ def tag_words() -> frozenset[str]:
 
 def tag_notices(tags: str, has_words: bool) -> tuple[str, ...]:
     """A sentence for each kind of doubt about tags; `has_words` = the lyrics have some."""
-    words = list(dict.fromkeys(word for word in re.split(r"[\s,;，、；/]+", tags.lower()) if word))
+    words = list(dict.fromkeys(word for word in re.split(r"[\s,;，、；/|｜]+", tags.lower()) if word))
     known = tag_words()
     unknown = [word for word in words if word not in known and word not in _FILLING]
     foreign = [word for word in unknown if any(sign.isalpha() and ord(sign) > 0x24F for sign in word)]
