@@ -206,7 +206,7 @@ static int read_numbers(PyObject *const *args, Step *step) {
 
 /* Whether a buffer's format is float32 of this machine; that of an array made by ctypes names the byte order. */
 static int is_float32(const char *format) {
-    return !strcmp(format, "f") || !strcmp(format, PY_LITTLE_ENDIAN ? "<f" : ">f");
+    return format && (!strcmp(format, "f") || !strcmp(format, PY_LITTLE_ENDIAN ? "<f" : ">f"));
 }
 
 /* Sets the pointers of a step into its arrays; returns 0 with an exception set. */
@@ -217,7 +217,7 @@ static int use_arrays(const Py_buffer *logits, const Py_buffer *in_context, Step
         PyErr_Format(PyExc_TypeError, "logits must be float32 [%d, n_vocab], each row without gaps", rows);
         return 0;
     }
-    if (in_context->ndim != 1 || strcmp(in_context->format, "?") || in_context->shape[0] != N_CHOICES ||
+    if (in_context->ndim != 1 || !in_context->format || strcmp(in_context->format, "?") || in_context->shape[0] != N_CHOICES ||
         in_context->strides[0] != 1) {
         PyErr_Format(PyExc_TypeError, "in_context must be bool [%d] without gaps", N_CHOICES);
         return 0;
