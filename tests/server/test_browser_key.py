@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,27 @@ def test_a_song_of_a_link_with_the_key(browser: Any, server: Server) -> None:
         mix = download(page, "wav", "Draft")
         assert mix == (server.songs / song / "draft.wav").read_bytes()
         assert not [url for url in asked if KEY in url]
+
+
+def test_links_of_downloads_are_renewed(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.goto(f"/#key={KEY}")
+        page.get_by_role("heading", name="New song").wait_for()
+        song = create(page)
+        state(page, "Draft")
+        old = page.locator(".files a").first.get_attribute("href")
+
+        def expired(route: Any) -> None:
+            answer = route.fetch()
+            route.fulfill(response=answer, body=re.sub(r"token=\d+", "token=1", answer.text()))
+
+        page.route(f"**/v1/songs/{song}", expired, times=1)
+        page.reload()
+        link = page.locator(".files a[href*='token=1.']").first
+        link.wait_for()
+        page.locator(".files a[href*='token=1.']").first.wait_for(state="detached")
+        assert page.locator(".files a").first.get_attribute("href") != old
+        assert download(page, "wav", "Draft") == (server.songs / song / "draft.wav").read_bytes()
 
 
 def test_models_are_managed_with_the_key(browser: Any, server: Server) -> None:
