@@ -1,9 +1,11 @@
 // Requests to the server, and its key.
 
 import { say } from "./dom.js";
+import { store, stored } from "./store.js";
 import { t } from "./strings.js";
 
 const KEY = "yuegguf key";
+const LARGE_SEED = /("seed":\s*)(\d{16,})/g, SEED_TEXT = /("seed":)"(\d+)"/g; // in texts of users every quote has a backslash
 let askForKey = () => {};
 
 export function onKeyNeeded(action) {
@@ -11,16 +13,15 @@ export function onKeyNeeded(action) {
 }
 
 export function storeKey(key) {
-  if (key) localStorage.setItem(KEY, key);
-  else localStorage.removeItem(KEY);
+  store(KEY, key);
 }
 
 export function hasKey() {
-  return Boolean(localStorage.getItem(KEY));
+  return Boolean(stored(KEY));
 }
 
 function headers(more = {}) {
-  const key = localStorage.getItem(KEY);
+  const key = stored(KEY);
   return key ? { ...more, Authorization: `Bearer ${key}` } : more;
 }
 
@@ -53,12 +54,17 @@ export async function ask(method, path, body, more = {}, signal = undefined) {
   const options = { method, headers: headers(more), signal };
   if (body instanceof FormData) options.body = body;
   else if (body !== undefined) {
-    options.body = JSON.stringify(body);
+    options.body = textOf(body);
     options.headers["Content-Type"] = "application/json";
   }
   const answer = await request(path, options);
   if (!answer.ok) throw await refusal(answer);
-  return answer.json();
+  return JSON.parse((await answer.text()).replace(LARGE_SEED, '$1"$2"'));
+}
+
+/** JSON of a body. A seed that a number of JavaScript cannot hold is a text in the page, and a number in JSON. */
+export function textOf(body) {
+  return JSON.stringify(body).replace(SEED_TEXT, "$1$2");
 }
 
 /** A key of a request: sent twice with it, it is done once. */

@@ -12,6 +12,7 @@ import { clock, letter, moment, size } from "./units.js";
 const LOOK = 4000; // milliseconds between two looks at a growing preview
 const QUICK = 1000, SLOW = 10000; // the same of a song that somebody sees in work, and of any other
 const STEMS = ["mix", "vocals", "instrumental", "draft", "draft-vocals", "draft-instrumental", "preview"];
+const RENDERED = ["mix", "vocals", "instrumental"]; // what a remix makes
 const ORDER = ["flac", "wav", "mp3", "opus", "m4a"]; // for playing: what is small and exact first
 
 export async function songScreen(main, id, props, signal) {
@@ -26,13 +27,13 @@ export async function songScreen(main, id, props, signal) {
     const title = song.title || song.id;
     document.title = t("page.title", { title });
     replace(head, `${title} ${song.status} ${song.draft} ${song.queue?.position} ${song.resumable}`, () => [
-      make("div", {}, make("h1", {}, title), make("p", { class: "meta" }, statePill(song), make("span", {}, metaOf(song)))),
+      make("div", {}, make("h1", { dir: "auto" }, title), make("p", { class: "meta" }, statePill(song), make("span", {}, metaOf(song)))),
       make("div", { class: "buttons" }, actionsOf(song, props, async (gone) => { if (gone) go(here, "#/songs"); else await reload(); }))]);
     replace(alerts, JSON.stringify([song.error, song.warnings, song.status]), () => alertsOf(song));
     progress.update(song, isActive(song));
     showStage();
     showSections();
-    replace(side, JSON.stringify([song.files.map((file) => [file.name, file.bytes]), song.downloads?.length]), () => song.files.length ? [downloads(song)] : []);
+    replace(side, JSON.stringify([song.files.map((file) => [file.name, file.bytes]), song.downloads?.length, song.input?.output]), () => song.files.length ? [downloads(song)] : []);
     freshLinks(side, song);
   }
 
@@ -67,7 +68,7 @@ export async function songScreen(main, id, props, signal) {
     const drafted = section?.start != null && ["succeeded", "canceled", "interrupted", "failed"].includes(song.status) && !song.takes.length;
     const at = stage?.player.state === "stopped" ? Math.round(stage.player.time) : -1;
     replace(sectionBox, JSON.stringify([section, chosen, drafted, at >= 0 ? at : 0]), () => (section ? [card(t("section.chosen", { n: Math.min(chosen, list.length - 1) + 1, all: list.length, label: known(`label.${section.label.toLowerCase()}`, section.label) }),
-      make("p", { class: "lines" }, section.lines || t("section.wordless")),
+      make("p", { class: "lines", dir: "auto" }, section.lines || t("section.wordless")),
       section.fault && make("p", { class: "warn" }, section.fault),
       section.lost_lines > 0 && make("p", { class: "warn" }, t("section.lost", { n: section.lost_lines })),
       drafted && make("div", { class: "buttons" }, button(t("retake"), () => retake(song, Math.min(chosen, list.length - 1), props), { icon: "again" }),
@@ -173,10 +174,22 @@ async function takesOf(song, signal) {
   return Promise.all(song.takes.map((take) => ask("GET", songPath(take), undefined, {}, signal)));
 }
 
+const stemOf = (name) => name.replace(/\.\w+$/, "");
+
+/** Whether a file is of a mix before the newest one, which had other formats. */
+function isOlder(song, name) {
+  const output = song.input?.output, stem = stemOf(name);
+  return Boolean(output) && RENDERED.includes(stem) && !(output.formats.includes(name.split(".").pop()) && (stem === "mix" || output.stems));
+}
+
 /** The tracks of a song to play: stems if it has both, else the mix, else the preview. */
 function lanesOf(song, takes) {
-  const named = (from, stem) => ORDER.map((kind) => `${stem}.${kind}`).find((name) => from.files.some((file) => file.name === name));
-  const facts = (from, name) => ({ song: from.id, name, bytes: name === "preview.wav" ? 0 : from.files.find((file) => file.name === name).bytes });
+  const named = (from, stem) => {
+    const there = ORDER.map((kind) => `${stem}.${kind}`).filter((name) => from.files.some((file) => file.name === name));
+    return there.find((name) => !isOlder(from, name)) ?? there[0];
+  };
+  const facts = (from, name) => ({ song: from.id, name, bytes: name === "preview.wav" ? 0 : from.files.find((file) => file.name === name).bytes,
+    made: RENDERED.includes(stemOf(name)) ? from.completed_at : "" }); // another mix may have as many bytes
   const mixOf = (from) => named(from, "mix") ?? named(from, "draft") ?? named(from, "preview");
   if (takes.length) {
     return takes.flatMap((take, n) => (mixOf(take) ? [{ id: take.id, ...facts(take, mixOf(take)), label: t("take", { letter: letter(n) }), growing: mixOf(take) === "preview.wav" }] : []));
@@ -196,10 +209,13 @@ function lanesOf(song, takes) {
 function downloads(song) {
   const link = (file, text) => make("a", { class: "button small", "data-file": file.name, download: "" }, text);
   const whole = song.files.some((file) => file.name.startsWith("mix."));
-  const names = new Set(song.files.map((file) => file.name.replace(/\.\w+$/, "")));
+  const older = song.files.filter((file) => isOlder(song, file.name)), newest = song.files.filter((file) => !older.includes(file));
+  const facts = (file) => ({ name: known(`file.${stemOf(file.name)}`, file.name), kind: file.name.split(".").pop(), size: size(file.bytes) });
+  const names = new Set(newest.map((file) => stemOf(file.name)));
   const stems = STEMS.filter((stem) => names.has(stem) && !(whole && stem === "preview"));
   const rows = stems.map((stem) => make("li", {}, make("span", {}, known(`file.${stem}`, stem)), make("span", { class: "buttons" },
-    song.files.filter((file) => file.name.startsWith(`${stem}.`)).map((file) => link(file, t("file.format", { kind: file.name.split(".").pop(), size: size(file.bytes) }))))));
+    newest.filter((file) => stemOf(file.name) === stem).map((file) => link(file, t("file.format", facts(file)))))));
+  if (older.length) rows.push(make("li", {}, make("span", {}, t("file.older")), make("span", { class: "buttons" }, older.map((file) => link(file, t("file.older.format", facts(file)))))));
   const others = song.downloads ?? [];
   return card(t("downloads"), make("ul", { class: "files" }, rows,
     others.length > 0 && make("li", {}, make("span", {}, t("file.more")), make("span", { class: "buttons" }, others.map((file) => link(file, known(`file.${file.name}`, file.name)))))),
