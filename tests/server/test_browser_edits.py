@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from browsing import DRAFT, Server, create, download, opened, remember, state, tone
+from browsing import COUNT_STARTS, DRAFT, Server, create, download, opened, remember, state, tone
 
 SONG = {**DRAFT, "options": {**DRAFT["options"], "straight": True}}
 LONGEST = {**DRAFT, "lyrics": "[verse]\nla la la\n\n" * 30, "options": {"segment_seconds": 150}}
@@ -62,6 +62,132 @@ def test_a_song_is_remixed_retaken_extended_and_rewound(browser: Any, server: Se
         page.wait_for_url(lambda url: longer not in url)
         assert labels(page) == ["Verse", "Chorus", "Outro"]
         assert len({song, again, longer, page.url.rpartition("/")[2]}) == 4
+
+
+def test_the_mix_before_a_remix_is_called_so_and_not_played(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        song = create(page, {**SONG, "options": {**SONG["options"], "formats": ["flac"]}})
+        state(page, "Finished")
+        page.get_by_role("button", name="Remix").click()
+        for name in ("flac", "wav"):
+            page.get_by_role("dialog").get_by_label(name).click()
+        played: list[str] = []
+        page.on("request", lambda request: played.append(request.url))
+        confirm(page, "Remix")
+        older = page.locator(".files li", has=page.get_by_text("From the mix before", exact=True))
+        older.wait_for()
+        names = [text.split(" · ")[:2] for text in older.locator("a").all_inner_texts()]
+        assert names == [["Mix", "flac"], ["Instrumental", "flac"], ["Vocals", "flac"]]
+        assert download(page, "wav", "Mix") == (server.songs / song / "mix.wav").read_bytes()
+        page.get_by_role("button", name="Play", exact=True).click()
+        page.locator('.stage[data-state="playing"]').wait_for()
+        files = {url.rpartition("/")[2] for url in played if "/audio/" in url and "download" not in url}
+        assert files == {"vocals.wav", "instrumental.wav"}
+
+
+def test_a_remix_of_as_many_bytes_is_played(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        create(page, SONG)
+        state(page, "Finished")
+        page.get_by_role("button", name="Play", exact=True).click()
+        page.locator('.stage[data-state="playing"]').wait_for()
+        page.locator('.stage[data-state="stopped"]').wait_for()
+        page.get_by_role("button", name="Remix").click()
+        page.get_by_label("Vocals, dB").fill("-12")
+        with page.expect_request("**/peaks?*"):
+            confirm(page, "Remix")
+        state(page, "Finished")
+        page.locator(".stage:not([data-state])").wait_for()
+        with page.expect_request("**/audio/vocals.wav"):
+            page.get_by_role("button", name="Play", exact=True).click()
+
+
+def test_a_dialog_is_closed_with_its_screen(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        create(page, SONG)
+        state(page, "Finished")
+        page.get_by_role("button", name="Remix").click()
+        page.get_by_role("dialog").wait_for()
+        with page.expect_request("**/render") as sent:
+            page.route("**/render", go_back_first)
+            page.get_by_role("dialog").get_by_role("button", name="Remix", exact=True).click()
+        page.get_by_role("heading", name="New song").wait_for()
+        page.get_by_role("dialog").wait_for(state="detached")
+        assert sent.value.response().ok
+        assert page.locator("#notice").inner_text() == ""
+        page.go_forward()
+        state(page, "Finished")
+
+
+def go_back_first(route: Any) -> None:
+    """Answer a request only once its screen was left."""
+    route.request.frame.page.go_back()
+    route.request.frame.page.get_by_role("heading", name="New song").wait_for()
+    route.continue_()
+
+
+def test_lines_without_a_section_extend_a_song_as_a_verse(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        create(page, SONG)
+        before = labels(page)
+        for lines, more in (("bye bye", ["Verse"]), ("so long\n[outro]\nbye", ["Verse", "Outro"])):
+            song = page.url
+            page.get_by_role("button", name="Extend", exact=True).click()
+            page.get_by_label("Lyrics to add").fill(lines)
+            confirm(page, "Extend")
+            page.wait_for_url(lambda url, song=song: url != song)
+            assert labels(page) == (before := [*before, *more])
+
+
+def test_seeking_past_the_end_stops_there(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.add_init_script(COUNT_STARTS)
+        create(page, SONG)
+        state(page, "Finished")
+        page.locator(".stage").wait_for()
+        page.get_by_role("button", name="Play", exact=True).click()
+        page.locator('.stage[data-state="playing"]').wait_for()
+        page.keyboard.press("ArrowRight")  # five seconds in a song of two
+        page.locator('.stage[data-state="stopped"]').wait_for()
+        page.get_by_text("0:02 / 0:02").wait_for()
+        assert len(page.evaluate("window.starts.splice(0)")) == 2
+        page.get_by_role("button", name="Play", exact=True).click()  # from the beginning
+        page.locator('.stage[data-state="playing"]').wait_for()
+        assert [start[1] for start in page.evaluate("window.starts")] == [0, 0]
+
+
+def test_the_window_is_played_to_its_end_each_time(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.add_init_script(COUNT_STARTS)
+        page.clock.install()
+        remember(page)
+        page.get_by_role("button", name="Style of one file").click()
+        page.locator("#file-ref").set_input_files(tone("mine.wav", 40))
+        play = page.get_by_role("button", name="Play the window")
+        stops = "window.stops"
+        page.evaluate(COUNT_STOPS)
+        play.click()
+        page.wait_for_function("() => window.starts.length === 1")
+        page.clock.fast_forward(20_000)
+        play.click()
+        assert page.evaluate(stops) == 1
+        play.click()
+        page.wait_for_function("() => window.starts.length === 2")
+        page.clock.fast_forward(20_000)  # the first time would have ended
+        assert page.evaluate(stops) == 1
+        page.clock.fast_forward(20_000)
+        page.wait_for_function("() => window.stops === 2")
+
+
+COUNT_STOPS = """() => {
+  window.stops = 0;
+  const stop = AudioBufferSourceNode.prototype.stop;
+  AudioBufferSourceNode.prototype.stop = function (...when) {
+    window.stops += 1;
+    return stop.apply(this, when);
+  };
+}"""
+"""A script that counts the sources of sound that are stopped."""
 
 
 def test_a_preview_is_played_while_it_grows(browser: Any, server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,62 @@ def test_a_song_of_a_link_with_the_key(browser: Any, server: Server) -> None:
         mix = download(page, "wav", "Draft")
         assert mix == (server.songs / song / "draft.wav").read_bytes()
         assert not [url for url in asked if KEY in url]
+
+
+def test_links_of_downloads_are_renewed(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.goto(f"/#key={KEY}")
+        page.get_by_role("heading", name="New song").wait_for()
+        song = create(page)
+        state(page, "Draft")
+        old = page.locator(".files a").first.get_attribute("href")
+
+        def expired(route: Any) -> None:
+            answer = route.fetch()
+            route.fulfill(response=answer, body=re.sub(r"token=\d+", "token=1", answer.text()))
+
+        page.route(f"**/v1/songs/{song}", expired, times=1)
+        page.reload()
+        link = page.locator(".files a[href*='token=1.']").first
+        link.wait_for()
+        page.locator(".files a[href*='token=1.']").first.wait_for(state="detached")
+        assert page.locator(".files a").first.get_attribute("href") != old
+        assert download(page, "wav", "Draft") == (server.songs / song / "draft.wav").read_bytes()
+
+
+def test_a_link_with_the_key_in_a_window_that_is_open(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.goto("/#/songs")
+        page.get_by_label("Key", exact=True).wait_for()
+        page.evaluate(f"location.hash = '#key={KEY}'")
+        page.get_by_role("heading", name="New song").wait_for()
+        assert page.url == f"{server.url}#/write"
+        page.go_back()
+        page.get_by_text("Songs", exact=True).first.wait_for()
+        page.wait_for_url("**/#/songs")  # and no address with the key between them
+
+
+def test_the_key_that_is_typed_outlives_the_looks_of_a_screen(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.goto(f"/#key={KEY}")
+        page.get_by_role("heading", name="New song").wait_for()
+        page.goto("/#/songs")
+        page.get_by_role("heading", name="Songs").wait_for()
+        refusal = {"error": {"message": "the key is missing", "hint": ""}}
+        asked: list[str] = []
+
+        def refuse(route: Any) -> None:
+            asked.append(route.request.url)
+            route.fulfill(status=401, json=refusal)
+
+        page.route("**/v1/songs?*", refuse)
+        page.get_by_label("Key", exact=True).fill("half a ke")
+        seen = len(asked)
+        for _ in range(2):  # another round of looks has passed
+            with page.expect_response("**/health"):
+                pass
+        assert page.get_by_label("Key", exact=True).input_value() == "half a ke"
+        assert len(asked) == seen
 
 
 def test_models_are_managed_with_the_key(browser: Any, server: Server) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
-from urllib.request import urlopen
 
 from browsing import DRAFT, LYRICS, Server, create, opened, remember, state, tone
 
 LONG = {**DRAFT, "options": {**DRAFT["options"], "segment_seconds": 10}}
 LONGEST = {**LONG, "lyrics": "[verse]\nla la la\n\n" * 30, "options": {"segment_seconds": 150}}
 """A song of more than an hour: it does not end before it is stopped."""
-MORE_THAN_EVENTS = 3
-"""Requests after the end that only a page makes that asks again: two come from the events."""
+CONNECTIONS = 6
+"""Connections that a browser has to one server, for all of its tabs."""
 LOST = "The connection to the server is lost."
 
 
@@ -154,18 +152,33 @@ def test_an_end_that_could_not_be_fetched_is_asked_for_again(browser: Any, serve
         page.locator(".song .screen-head").wait_for()
 
         def refuse_at_the_end(route: Any) -> None:
-            with urlopen(f"{server.url}v1/songs/{song}") as answer:
-                ended = json.load(answer)["status"] == "succeeded"
-            announced = page.locator("#live").inner_text()
-            if ended and refused.count(announced) < MORE_THAN_EVENTS:
-                refused.append(announced)
+            answer = route.fetch()
+            if answer.json()["status"] == "succeeded" and len(refused) < 3:
+                refused.append(page.locator("#live").inner_text())
                 route.fulfill(status=503, json={"error": {"message": "later", "hint": ""}})
             else:
-                route.continue_()
+                route.fulfill(response=answer)
 
         page.route(f"**/v1/songs/{song}", refuse_at_the_end)
         state(page, "Draft")
-        assert "Finished" in refused[-1]
+        page.locator("#live", has_text="The song has a new state: Draft").wait_for(state="attached")
+        assert len(refused) == 3
+        assert not [text for text in refused if "new state" in text]
+
+
+def test_tabs_of_songs_leave_connections_to_others(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        song = create(page, LONGEST)
+        for _ in range(CONNECTIONS):
+            other = page.context.new_page()
+            other.goto(f"/#/song/{song}")
+            other.locator(".song .screen-head").wait_for()
+        last = page.context.new_page()
+        last.goto("/#/songs")
+        last.get_by_role("region", name="In work and waiting").locator("li").first.wait_for()
+        page.get_by_role("button", name="Stop").click()
+        for each in page.context.pages[1:-1]:
+            state(each, "Stopped")
 
 
 def test_a_late_answer_moves_nobody_who_has_gone_on(browser: Any, server: Server) -> None:
@@ -183,6 +196,56 @@ def test_a_late_answer_moves_nobody_who_has_gone_on(browser: Any, server: Server
 
         page.route(f"**/v1/songs/{song}", late_deletion)
         page.get_by_role("button", name="Delete").click()
-        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        with page.expect_response(lambda answer: answer.request.method == "DELETE") as deleted:
+            page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        assert deleted.value.ok
         page.locator("dialog").wait_for(state="detached")
         assert page.evaluate("location.hash") == "#/machine"
+
+
+def test_an_address_of_no_song_is_called_that(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        for address in ("%", "none"):
+            page.goto(f"/#/song/{address}")
+            page.get_by_text("there is no such song").wait_for()
+            assert page.title() == "This could not be shown · yuegguf"
+
+
+NO_STORAGE = """
+  for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+    Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } });
+  }
+"""
+
+
+def test_the_page_works_where_the_browser_keeps_nothing(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.add_init_script(NO_STORAGE)
+        page.goto("/")
+        page.get_by_label("Tags: what should it sound like?").fill("jazz")
+        page.get_by_label("Tags: what should it sound like?").press("Enter")
+        page.get_by_label("Paste lyrics").fill("[verse]\nla")
+        page.get_by_role("button", name="Style of one file").click()
+        page.locator("#file-ref").set_input_files(tone("mine.wav", 2))
+        page.get_by_text("mine.wav").wait_for()
+        page.get_by_role("link", name="Songs").click()
+        page.get_by_role("heading", name="Songs").wait_for()
+        page.get_by_role("link", name="Write").click()
+        page.get_by_text("mine.wav").wait_for()
+        assert page.locator(".section-card textarea").input_value() == "la"
+
+
+def test_words_of_other_scripts_run_their_way(browser: Any, server: Server) -> None:
+    words = "\u05e9\u05dc\u05d5\u05dd"
+    with opened(browser, server) as page:
+        options = {**DRAFT["options"], "name": words}
+        create(page, {**DRAFT, "tags": ["pop", words], "lyrics": f"[verse]\n{words}", "options": options})
+        state(page, "Draft")
+        direction = "each => getComputedStyle(each).direction"
+        for place in ("h1", ".lines"):
+            assert page.locator(place).evaluate(direction) == "rtl", place
+        page.goto("/#/write")
+        for place in (".section-card textarea", ".chip.on:nth-child(2)", "#name"):
+            assert page.locator(place).evaluate(direction) == "rtl", place
+        page.goto("/#/songs")
+        assert page.locator(".song-title", has_text=words).evaluate(direction) == "rtl"

@@ -1,10 +1,11 @@
-// Requests to the server, its key, and the events of a song.
+// Requests to the server, and its key.
 
 import { say } from "./dom.js";
+import { store, stored } from "./store.js";
 import { t } from "./strings.js";
 
 const KEY = "yuegguf key";
-const FIRST_WAIT = 1000, LONGEST_WAIT = 10000;
+const LARGE_SEED = /("seed":\s*)(\d{16,})/g, SEED_TEXT = /("seed":)"(\d+)"/g; // in texts of users every quote has a backslash
 let askForKey = () => {};
 
 export function onKeyNeeded(action) {
@@ -12,16 +13,15 @@ export function onKeyNeeded(action) {
 }
 
 export function storeKey(key) {
-  if (key) localStorage.setItem(KEY, key);
-  else localStorage.removeItem(KEY);
+  store(KEY, key);
 }
 
 export function hasKey() {
-  return Boolean(localStorage.getItem(KEY));
+  return Boolean(stored(KEY));
 }
 
 function headers(more = {}) {
-  const key = localStorage.getItem(KEY);
+  const key = stored(KEY);
   return key ? { ...more, Authorization: `Bearer ${key}` } : more;
 }
 
@@ -54,12 +54,17 @@ export async function ask(method, path, body, more = {}, signal = undefined) {
   const options = { method, headers: headers(more), signal };
   if (body instanceof FormData) options.body = body;
   else if (body !== undefined) {
-    options.body = JSON.stringify(body);
+    options.body = textOf(body);
     options.headers["Content-Type"] = "application/json";
   }
   const answer = await request(path, options);
   if (!answer.ok) throw await refusal(answer);
-  return answer.json();
+  return JSON.parse((await answer.text()).replace(LARGE_SEED, '$1"$2"'));
+}
+
+/** JSON of a body. A seed that a number of JavaScript cannot hold is a text in the page, and a number in JSON. */
+export function textOf(body) {
+  return JSON.stringify(body).replace(SEED_TEXT, "$1$2");
 }
 
 /** A key of a request: sent twice with it, it is done once. */
@@ -75,53 +80,34 @@ export async function bytesFrom(path, start, signal) {
   return { whole: answer.status === 200, bytes: new Uint8Array(await answer.arrayBuffer()) };
 }
 
-/** Follow the events of a song until it is deleted; a lost connection is made again and goes on where it was. */
-export async function follow(id, signal, handle, connected) {
-  let last = "";
-  for (let wait = FIRST_WAIT; !signal.aborted;) {
-    try {
-      const answer = await fetch(songPath(id, "events"), { headers: headers(last ? { "Last-Event-ID": last } : {}), signal, cache: "no-store" });
-      if (answer.status === 404 || answer.status === 401) return;
-      if (!answer.ok) throw new Error(answer.status);
-      connected(true);
-      wait = FIRST_WAIT;
-      for await (const event of events(answer.body)) {
-        last = event.id || last;
-        handle(event.event, JSON.parse(event.data));
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-      if (error instanceof SyntaxError) throw error;
-    }
+/**
+ * Call `look` once more whenever `pause()` milliseconds have passed since it ended, and at once where the window is shown again
+ * or the network is back; null is until then. No stream is held open: a browser has six connections to a server, for all tabs.
+ */
+export async function keepLooking(look, pause, signal) {
+  for (;;) {
+    await waited(pause(), signal);
     if (signal.aborted) return;
-    connected(false);
-    await waited(wait, signal);
-    wait = Math.min(2 * wait, LONGEST_WAIT);
+    try {
+      await look();
+      showConnection(true);
+    } catch (error) {
+      if (signal.aborted || error.status === 401) return;
+      if (!error.status) showConnection(false);
+    }
   }
 }
 
-/** Wait, but no longer than until the network is back. */
 function waited(milliseconds, signal) {
   return new Promise((resolve) => {
-    const end = () => { clearTimeout(timer); removeEventListener("online", end); resolve(); };
-    const timer = setTimeout(end, milliseconds);
-    addEventListener("online", end);
-    signal.addEventListener("abort", end, { once: true });
+    const ended = new AbortController();
+    const timer = milliseconds === null ? 0 : setTimeout(() => ended.abort(), milliseconds);
+    const end = { signal: ended.signal };
+    ended.signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+    addEventListener("online", () => ended.abort(), end);
+    document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") ended.abort(); }, end);
+    signal.addEventListener("abort", () => ended.abort(), end);
   });
-}
-
-/** The fields of each server-sent event of a body. */
-async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = ""; ;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    text += value;
-    for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
-      const fields = Object.fromEntries(text.slice(0, end).split("\n").map((line) => line.split(/: (.*)/s).slice(0, 2)));
-      if (fields.event) yield fields;
-    }
-  }
 }
 
 /** Show or take away that the server cannot be reached. */

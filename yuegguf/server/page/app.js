@@ -1,7 +1,7 @@
 // The page: the address holds the screen, the server everything else.
 
 import { ask, onKeyNeeded, storeKey } from "./api.js";
-import { card, field, make, say } from "./dom.js";
+import { card, field, keepClear, leaveDialog, make, say } from "./dom.js";
 import { machineScreen } from "./machine.js";
 import { songScreen } from "./song.js";
 import { songsScreen } from "./songs.js";
@@ -14,10 +14,16 @@ const RETRY = 3000;
 const main = document.getElementById("main");
 let screen = null; // AbortController of the screen that is shown
 
-async function show() {
+/** End the screen that is shown, with its dialog; the signal of the next one. */
+function nextScreen() {
   screen?.abort();
+  leaveDialog();
   screen = new AbortController();
-  const { signal } = screen;
+  return screen.signal;
+}
+
+async function show() {
+  const signal = nextScreen();
   const [, name = "write", id = ""] = location.hash.split("/");
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#/${name}` || (name === "song" && link.hash === "#/songs")) link.setAttribute("aria-current", "page");
@@ -26,8 +32,8 @@ async function show() {
   say("");
   try {
     const props = await ask("GET", "v1/props", undefined, {}, signal);
-    document.title = t("page.title", { title: t(name === "songs" ? "songs.title" : name === "machine" ? "machine.title" : "write.title") });
-    if (name === "song") await songScreen(main, decodeURIComponent(id), props, signal);
+    if (name !== "song") document.title = t("page.title", { title: t(name === "songs" ? "songs.title" : name === "machine" ? "machine.title" : "write.title") });
+    if (name === "song") await songScreen(main, decoded(id), props, signal);
     else if (name === "songs") await songsScreen(main, props, signal);
     else if (name === "machine") await machineScreen(main, props, signal);
     else await writeScreen(main, props, signal);
@@ -39,6 +45,7 @@ async function show() {
 
 /** A screen that could not be shown says why, and is tried again by itself while the server is away. */
 function failed(error, signal) {
+  document.title = t("page.title", { title: t("failed") });
   main.replaceChildren(make("div", { class: "card empty" }, make("h1", {}, t("failed")), make("p", { class: "problem" }, error.message),
     make("div", { class: "buttons" }, make("button", { type: "button", class: "button primary", onclick: show }, t("again")), make("a", { class: "button", href: "#/songs" }, t("songs.title")))));
   if (error.status) return;
@@ -46,11 +53,31 @@ function failed(error, signal) {
   signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
 }
 
+/** Part of an address as it was before it was escaped; as it stands where it never was. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** Keep the key of a link that the server printed, and take it out of the address. */
+function takeKey() {
+  if (!location.hash.startsWith("#key=")) return;
+  storeKey(decoded(location.hash.slice(5)));
+  history.replaceState(null, "", "#/write");
+}
+
 function askForKey() {
+  if (main.querySelector(".key")) return; // several requests were refused
+  nextScreen();
+  document.title = t("page.title", { title: t("key.title") });
   const input = make("input", { type: "password", autocomplete: "off", required: true });
   main.replaceChildren(make("form", { class: "key", onsubmit: (event) => {
     event.preventDefault();
     storeKey(input.value.trim());
+    input.value = "";
     show();
   } }, make("h1", { class: "unseen" }, t("key.title")), card(t("key.title"), make("p", {}, t("key.about")), field("key", t("key.label"), input), make("button", { class: "button primary" }, t("key.use")))));
   input.focus();
@@ -80,12 +107,11 @@ async function begin() {
   }
   fill(document);
   onKeyNeeded(askForKey);
-  if (location.hash.startsWith("#key=")) {
-    storeKey(decodeURIComponent(location.hash.slice(5)));
-    history.replaceState(null, "", "#/write");
-  }
+  keepClear(document.getElementById("notice"), "notice");
+  takeKey();
   document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
   addEventListener("hashchange", async () => {
+    takeKey();
     await show();
     main.focus({ preventScroll: true });
     scrollTo(0, 0);

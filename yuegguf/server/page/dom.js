@@ -109,6 +109,15 @@ export function say(problem) {
   notice.hidden = !problem;
 }
 
+/** Let the browser scroll what has the focus clear of an element over an edge of the window, by its real height: the CSS length `--name`. */
+export function keepClear(element, name) {
+  new ResizeObserver(() => {
+    document.documentElement.style.setProperty(`--${name}`, `${element.offsetHeight}px`);
+    const focused = document.activeElement.closest("main *"), box = element.getBoundingClientRect(), own = focused?.getBoundingClientRect();
+    if (own && !element.contains(focused) && own.bottom > box.top && own.top < box.bottom) focused.scrollIntoView({ block: "nearest" });
+  }).observe(element);
+}
+
 /** A handler that shows what went wrong, and whose button takes no second click until it is done. */
 export function doing(action) {
   return async (event) => {
@@ -127,13 +136,27 @@ export function doing(action) {
   };
 }
 
+let closeDialog = () => {};
+
+/** Close the dialog that is open, as Cancel does: its screen was left. */
+export function leaveDialog() {
+  closeDialog(false);
+}
+
 /** A modal dialog; resolves to whether it was confirmed. `action` runs first, and keeps it open if it fails; it gets a signal that the dialog was closed, and `tell` for what it does. */
 export function dialog(title, body, confirm, action = () => {}, kind = "primary") {
   return new Promise((resolve) => {
     const problem = make("p", { class: "problem", role: "alert", hidden: true }), status = make("p", { class: "hint", role: "status" });
     const ended = new AbortController(), submit = make("button", { class: `button ${kind}` }, confirm);
     const tell = (text) => { status.textContent = text; };
-    const close = (answer) => { ended.abort(); box.close(); box.remove(); resolve(answer); };
+    const close = (answer) => {
+      if (ended.signal.aborted) return;
+      ended.abort();
+      closeDialog = () => {};
+      box.close();
+      box.remove();
+      resolve(answer);
+    };
     const box = make("dialog", { "aria-labelledby": "dialog-title", oncancel: (event) => { event.preventDefault(); close(false); } },
       make("form", { method: "dialog", onsubmit: async (event) => {
         event.preventDefault();
@@ -153,6 +176,8 @@ export function dialog(title, body, confirm, action = () => {}, kind = "primary"
       make("h2", { id: "dialog-title" }, title), body, problem, status,
       make("div", { class: "buttons end" },
         button(t("cancel"), () => close(false)), submit)));
+    leaveDialog();
+    closeDialog = close;
     document.body.append(box);
     box.showModal();
   });

@@ -2,6 +2,7 @@
 
 import { ask, songPath } from "./api.js";
 import { button, choice, dialog, field, go, make, tick } from "./dom.js";
+import { withLabel } from "./lyrics.js";
 import { known, t } from "./strings.js";
 import { clock } from "./units.js";
 
@@ -34,10 +35,10 @@ export function retake(song, n, props) {
 export function extend(song, props) {
   const open = opener();
   let candidates = 1;
-  const lyrics = make("textarea", { rows: 8, required: true, placeholder: t("lyrics.example") });
+  const lyrics = make("textarea", { rows: 8, dir: "auto", required: true, placeholder: t("lyrics.example") });
   return dialog(t("extend.title"), make("div", {}, make("p", {}, t("extend.about")), field("more-lyrics", t("extend.lyrics"), lyrics), takesChoice(props, (value) => { candidates = value; })), t("extend.do"),
     async () => {
-      const whole = `${song.input.lyrics.trim()}\n\n${lyrics.value.trim()}\n`;
+      const whole = `${song.input.lyrics.trim()}\n\n${withLabel(lyrics.value.trim())}\n`;
       open(await ask("POST", songPath(song.id, "extend"), { lyrics: whole, sections: "all", candidates }));
     });
 }

@@ -14,7 +14,7 @@ export function filePlace(part, file, limit, take, accept = "audio/*") {
     document.getElementById(id)?.focus(); // what had the focus was replaced
   };
   if (file) {
-    return make("div", { class: "file" }, make("span", { class: "file-name" }, t(`part.${part}`), make("small", {}, t("reference.file", { name: file.name, size: size(file.size) }))),
+    return make("div", { class: "file" }, make("span", { class: "file-name", dir: "auto" }, t(`part.${part}`), make("small", {}, t("reference.file", { name: file.name, size: size(file.size) }))),
       iconButton("remove", t("reference.remove", { name: file.name }), () => put(null), { id }));
   }
   const input = make("input", { id, type: "file", accept, class: "unseen", onchange: () => input.files[0] && put(input.files[0]) });

@@ -18,9 +18,9 @@ export function importSong(props) {
       show(kind);
     }, TYPES[kind])));
   };
-  const line = (attributes) => make("input", { autocomplete: "off", ...attributes });
+  const line = (attributes) => make("input", { dir: "auto", autocomplete: "off", ...attributes });
   const title = line({ maxlength: 200 }), genre = line({ maxlength: props.limits.genre_chars }), at = line({ inputmode: "decimal" });
-  const lyrics = make("textarea", { rows: 4, placeholder: t("lyrics.example") }), finish = make("input", { checked: true });
+  const lyrics = make("textarea", { dir: "auto", rows: 4, placeholder: t("lyrics.example") }), finish = make("input", { checked: true });
   const request = () => ({
     finish: finish.checked, at: (at.value.match(/[\d.]+/g) ?? []).map(Number), name: title.value.trim() || null,
     genre: genre.value.trim() || null, lyrics: lyrics.value.trim() || null,

@@ -30,3 +30,9 @@ export function textOf(cards) {
 export function hasSections(text) {
   return text.split("\n").some((line) => LABEL.test(line));
 }
+
+/** A text that begins with a section: lines before its first label are a verse, as they are among cards. */
+export function withLabel(text) {
+  const first = text.split("\n").find((line) => line.trim() && !line.trim().startsWith("#"))?.trim() ?? "";
+  return LABEL.test(first) || /^\(.*\)$|[:：]$/.test(first) ? text : `[verse]\n${text}`;
+}

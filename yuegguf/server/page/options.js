@@ -14,13 +14,13 @@ export function optionsEditor(props, models, saved, changed) {
     else given[name] = chosen;
     changed({ ...given });
   };
-  const number = (name, attributes = {}) => {
+  const number = (name, attributes = {}, valueOf = Number) => {
     const input = make("input", { type: "number", step: "any", placeholder: defaultOf(props, name), value: given[name], ...attributes });
-    input.addEventListener("input", () => set(name, input.value === "" ? defaultOf(props, name) : Number(input.value)));
+    input.addEventListener("input", () => set(name, input.value === "" ? defaultOf(props, name) : valueOf(input.value)));
     return input;
   };
 
-  const seed = number("seed", { min: 0, step: 1, placeholder: t("option.random") });
+  const seed = number("seed", { min: 0, step: 1, placeholder: t("option.random") }, exact);
   const dice = iconButton("dice", t("option.dice"), () => {
     seed.value = crypto.getRandomValues(new Uint32Array(1))[0];
     set("seed", Number(seed.value));
@@ -37,7 +37,7 @@ export function optionsEditor(props, models, saved, changed) {
     } });
     return tick(`format-${name}`, name, input);
   }));
-  const title = make("input", { maxlength: 200, value: given.name ?? "", placeholder: t("option.name.auto"), oninput: () => set("name", title.value.trim() || null) });
+  const title = make("input", { dir: "auto", maxlength: 200, value: given.name ?? "", placeholder: t("option.name.auto"), oninput: () => set("name", title.value.trim() || null) });
 
   const box = make("div", { class: "options" },
     field("name", t("option.name"), title),
@@ -53,6 +53,11 @@ export function optionsEditor(props, models, saved, changed) {
       field("mix", t("option.mix"), select("mix", props.mixes.map((name) => [name, known(`mix.${name}`, name)]), value("mix"), set))));
   box.value = () => bodyOf(props, given);
   return box;
+}
+
+/** A whole number; as a text where a number would lose digits. */
+function exact(text) {
+  return Number(text) <= Number.MAX_SAFE_INTEGER || !/^\d+$/.test(text) ? Number(text) : text;
 }
 
 function select(name, values, chosen, set) {
@@ -74,4 +79,16 @@ function bodyOf(props, given) {
   if (track && track !== "both") body[track] = true;
   if (model) body.model = model;
   return { ...body, draft: straight ? props.defaults.draft : "stems" };
+}
+
+/** The options of another song's request, where they differ from the defaults. */
+export function optionsLike(input, model, props) {
+  const { sampling, output, track } = input;
+  const silent = track && !track.file ? (track.track === "vocal" ? "instrumental" : "a_cappella") : "both";
+  const all = {
+    model, track: silent, segment_seconds: input.segment_seconds, retries: input.retries, formats: output.formats, mix: output.mix,
+    cfg_first: sampling.guidance_first, cfg_rest: sampling.guidance_rest, temperature: sampling.temperature,
+    top_p: sampling.top_p, top_k: sampling.top_k, repetition_penalty: sampling.repetition_penalty,
+  };
+  return Object.fromEntries(Object.entries(all).filter(([name, value]) => JSON.stringify(value) !== JSON.stringify(defaultOf(props, name))));
 }

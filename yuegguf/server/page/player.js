@@ -5,6 +5,7 @@
 
 export const RATE = 44100;
 const AHEAD = 0.06; // seconds until sources begin, so that all of them are ready
+const END = 0.01; // seconds before the end that count as the end
 
 /** Decode a file to a buffer; needs no click of the user yet. */
 export function decode(bytes) {
@@ -53,7 +54,7 @@ export class Player extends EventTarget {
     this.#context ??= new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
     await this.#context.resume();
     if (this.state === "playing" || !this.#context) return; // a second click, or the screen was left
-    if (this.#position >= this.duration - 0.01 && !this.growing) this.#position = 0;
+    if (this.#position >= this.duration - END && !this.growing) this.#position = 0;
     const when = this.#context.currentTime + AHEAD;
     this.#zero = when - this.#position;
     this.state = "playing";
@@ -67,8 +68,9 @@ export class Player extends EventTarget {
     this.#halt("stopped", this.time);
   }
 
+  /** Go to a second; what plays goes on from there, and stops at the end. */
   seek(seconds) {
-    const again = this.state !== "stopped";
+    const again = this.state !== "stopped" && (this.growing || seconds < this.duration - END);
     this.#halt("stopped", Math.max(0, Math.min(seconds, this.duration)));
     if (again) this.play();
   }

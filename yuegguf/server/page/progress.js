@@ -11,8 +11,9 @@ export function progressCard() {
   const bar = make("progress", { max: 1, "aria-label": t("progress.whole") });
   const share = make("strong", { class: "share" }), left = make("p", { class: "left" }), note = make("p", { class: "hint" });
   const steps = PHASES.map((phase) => make("li", { "data-phase": phase }, t(`phase.${phase}`)));
+  const track = make("ol", { class: "steps" }, steps);
   const element = make("section", { class: "card progress", "aria-label": t("progress"), hidden: true },
-    make("ol", { class: "steps" }, steps),
+    track,
     make("div", { class: "progress-row" }, share, left), bar, note);
   let said = "";
 
@@ -44,6 +45,7 @@ export function progressCard() {
     update(song, active) {
       element.hidden = !active;
       if (!active) return;
+      track.hidden = Boolean(song.task); // a remix or an import has none of these steps
       if (song.progress) return facts(song.progress);
       showSteps(song.phase);
       bar.removeAttribute("value");

@@ -18,7 +18,7 @@ const POINTS = 600;
 export function referenceEditor(props, saved, files, signal, changed) {
   const state = { kind: saved.kind in PARTS ? saved.kind : "none", start: saved.start ?? props.defaults.ref_start, voice: saved.voice ?? "", files };
   const window_ = props.defaults.ref_end - props.defaults.ref_start;
-  const kinds = (chosen) => choice(t("reference.title"), ["none", "one", "two", ...(props.voices.length ? ["voice"] : []), ...STEMS].map((kind) => [kind, t(`reference.${kind}`)]), chosen, choose);
+  const kinds = (chosen) => choice(t("reference.title"), ["none", "one", "two", ...(props.voices.length || chosen === "voice" ? ["voice"] : []), ...STEMS].map((kind) => [kind, t(`reference.${kind}`)]), chosen, choose);
   const body = make("div", { class: "reference-body" });
   let shown = null; // ends the waveforms of the kind that is shown
 
@@ -38,11 +38,15 @@ export function referenceEditor(props, saved, files, signal, changed) {
       ...(!STEMS.includes(state.kind) && PARTS[state.kind].some((part) => state.files[part]) ? [windowOf(PARTS[state.kind].find((part) => state.files[part]))] : []));
   }
 
+  const isGone = () => state.kind === "voice" && !props.voices.includes(state.voice);
+
+  /** The choice of a voice; the first one, unless another was chosen that is not there any more. */
   function voices() {
-    const select = make("select", { onchange: () => { state.voice = select.value; edited(); } },
-      props.voices.map((name) => make("option", { selected: name === state.voice }, name)));
-    state.voice = select.value;
-    return field("voice", t("reference.voice"), select);
+    const [first] = props.voices, gone = state.voice || !first;
+    if (!gone) state.voice = first;
+    const select = make("select", { onchange: () => { state.voice = select.value; show(); edited(); document.getElementById("voice").focus(); } },
+      isGone() && make("option", { value: "", selected: true }, t("voice.choose")), props.voices.map((name) => make("option", { selected: name === state.voice }, name)));
+    return make("div", {}, field("voice", t("reference.voice"), select), isGone() && make("p", { class: "warn" }, state.voice ? t("voice.gone", { name: state.voice }) : t("voice.none")));
   }
 
   async function take(part, file) {
@@ -55,7 +59,7 @@ export function referenceEditor(props, saved, files, signal, changed) {
 
   /** Keep the window as a voice, which is chosen then. */
   function saveVoice() {
-    const name = make("input", { required: true, maxlength: 64, autocomplete: "off" }), replace = make("input");
+    const name = make("input", { dir: "auto", required: true, maxlength: 64, autocomplete: "off" }), replace = make("input");
     const { body: window, files: sent } = box.value();
     const send = taskSender("v1/voices");
     return dialog(t("voice.title"), make("div", {}, make("p", {}, t("voice.about")), field("voice-name", t("voice.name"), name), tick("voice-replace", t("voice.replace"), replace)), t("voice.do"), async (running) => {
@@ -81,8 +85,13 @@ export function referenceEditor(props, saved, files, signal, changed) {
       player.seek(state.start);
       return player.play();
     }, { icon: "play", kind: "small", disabled: true });
-    let seconds = 0;
+    let seconds = 0, timer = 0;
 
+    /** Stop where the window ends, counted from what is played now. */
+    const stopAtEnd = () => {
+      clearTimeout(timer);
+      if (player.state === "playing") timer = setTimeout(() => player.pause(), 1000 * Math.max(0, state.start + window_ - player.time));
+    };
     const move = (start) => {
       state.start = Math.max(0, Math.min(start, Math.max(0, seconds - window_)));
       slider.value = state.start;
@@ -91,6 +100,7 @@ export function referenceEditor(props, saved, files, signal, changed) {
       frame.style.setProperty("width", `${100 * (end - state.start) / seconds}%`);
       words.textContent = t("reference.window", { start: clock(state.start), end: clock(end), all: clock(seconds) });
       slider.setAttribute("aria-valuetext", words.textContent);
+      stopAtEnd();
     };
     slider.addEventListener("input", () => { move(Number(slider.value)); edited(); });
     const box = make("div", { class: "wave-box" }, canvas, frame);
@@ -103,9 +113,7 @@ export function referenceEditor(props, saved, files, signal, changed) {
       box.onpointermove = follow;
       box.onpointerup = () => { box.onpointermove = null; };
     });
-    player.addEventListener("change", () => {
-      if (player.state === "playing") setTimeout(() => player.pause(), 1000 * window_);
-    });
+    player.addEventListener("change", stopAtEnd);
     const stop = shown.signal;
     state.files[part].arrayBuffer().then(decode).then((buffer) => {
       if (stop.aborted) return;
@@ -131,7 +139,7 @@ export function referenceEditor(props, saved, files, signal, changed) {
     body: state.kind === "voice" ? { voice: state.voice }
       : STEMS.includes(state.kind) ? {} : PARTS[state.kind].length ? { ref_start: state.start, ref_end: state.start + window_ } : {},
     files: Object.fromEntries(PARTS[state.kind].filter((part) => state.files[part]).map((part) => [part, state.files[part]])),
-    missing: PARTS[state.kind].filter((part) => !state.files[part]),
+    missing: isGone() ? ["voice"] : PARTS[state.kind].filter((part) => !state.files[part]),
   });
   return box;
 }

@@ -13,11 +13,11 @@ let count = 0;
 export function lyricsEditor(text, limit, changed) {
   let plain = false, cards = [];
   const list = make("ol", { class: "sections", "aria-label": t("sections") });
-  const area = make("textarea", { id: "lyrics-text", class: "plain", spellcheck: true, placeholder: t("lyrics.example"), "aria-label": t("lyrics.title"), hidden: true });
+  const area = make("textarea", { id: "lyrics-text", dir: "auto", class: "plain", spellcheck: true, placeholder: t("lyrics.example"), "aria-label": t("lyrics.title"), hidden: true });
   const adding = make("div", { class: "adding", role: "group", "aria-label": t("section.add") },
     LABELS.map((label) => button(known(`label.${label}`, label), () => insert({ label, lines: "", seconds: null }), { icon: "add", kind: "small" })));
   const empty = make("div", { class: "empty" }, make("p", {}, t("lyrics.empty")),
-    make("textarea", { class: "paste", rows: 4, "aria-label": t("lyrics.paste"), placeholder: t("lyrics.example"), oninput: (event) => read(event.target.value), onpaste: (event) => {
+    make("textarea", { class: "paste", dir: "auto", rows: 4, "aria-label": t("lyrics.paste"), placeholder: t("lyrics.example"), oninput: (event) => read(event.target.value), onpaste: (event) => {
       event.preventDefault();
       read(event.clipboardData.getData("text"));
     } }));
@@ -116,8 +116,8 @@ export function lyricsEditor(text, limit, changed) {
 
 function sectionCard(facts, limit, on) {
   const id = `section-${++count}`;
-  const label = make("input", { id: `${id}-label`, class: "label", list: "labels", value: facts.label, maxlength: 40, autocomplete: "off" });
-  const area = make("textarea", { id: `${id}-lines`, rows: 1, spellcheck: true, placeholder: t("section.placeholder") });
+  const label = make("input", { id: `${id}-label`, dir: "auto", class: "label", list: "labels", value: facts.label, maxlength: 40, autocomplete: "off" });
+  const area = make("textarea", { id: `${id}-lines`, dir: "auto", rows: 1, spellcheck: true, placeholder: t("section.placeholder") });
   const seconds = make("input", { id: `${id}-seconds`, type: "number", min: 1, max: limit, step: "any", value: facts.seconds, placeholder: t("section.auto") });
   const title = make("h3", { class: "unseen", id: `${id}-title` });
   const fill = make("span"), words = make("span", { class: "fit-text" }), advice = make("p", { class: "advice", hidden: true });

@@ -1,7 +1,7 @@
-// The screen of a song: progress, stage, takes, sections, downloads. Its parts stay while its events change them.
+// The screen of a song: progress, stage, takes, sections, downloads. Its parts stay while what they show changes.
 
-import { actionsOf, isActive, statePill } from "./actions.js";
-import { ask, follow, showConnection, songPath } from "./api.js";
+import { actionsOf, isActive, statePill, stateOf } from "./actions.js";
+import { ask, keepLooking, songPath } from "./api.js";
 import { announce, button, card, doing, go, make } from "./dom.js";
 import { editButtons, retake } from "./edits.js";
 import { progressCard } from "./progress.js";
@@ -10,14 +10,16 @@ import { known, t } from "./strings.js";
 import { clock, letter, moment, size } from "./units.js";
 
 const LOOK = 4000; // milliseconds between two looks at a growing preview
+const QUICK = 1000, SLOW = 10000; // the same of a song that somebody sees in work, and of any other
 const STEMS = ["mix", "vocals", "instrumental", "draft", "draft-vocals", "draft-instrumental", "preview"];
+const RENDERED = ["mix", "vocals", "instrumental"]; // what a remix makes
 const ORDER = ["flac", "wav", "mp3", "opus", "m4a"]; // for playing: what is small and exact first
 
 export async function songScreen(main, id, props, signal) {
   const here = location.hash;
   let song = await ask("GET", songPath(id), undefined, {}, signal), takes = await takesOf(song, signal);
   if (signal.aborted) return;
-  let stage = null, stageKey = "", chosen = 0, facts = null;
+  let stage = null, stageKey = "", chosen = 0;
   const head = make("div", { class: "screen-head" }), alerts = make("div", { class: "alerts" }), progress = progressCard();
   const place = make("div", { class: "stage-place" }), sectionBox = make("div"), side = make("div", { class: "downloads-place" });
 
@@ -25,13 +27,14 @@ export async function songScreen(main, id, props, signal) {
     const title = song.title || song.id;
     document.title = t("page.title", { title });
     replace(head, `${title} ${song.status} ${song.draft} ${song.queue?.position} ${song.resumable}`, () => [
-      make("div", {}, make("h1", {}, title), make("p", { class: "meta" }, statePill(song), make("span", {}, metaOf(song)))),
+      make("div", {}, make("h1", { dir: "auto" }, title), make("p", { class: "meta" }, statePill(song), make("span", {}, metaOf(song)))),
       make("div", { class: "buttons" }, actionsOf(song, props, async (gone) => { if (gone) go(here, "#/songs"); else await reload(); }))]);
     replace(alerts, JSON.stringify([song.error, song.warnings, song.status]), () => alertsOf(song));
     progress.update(song, isActive(song));
     showStage();
     showSections();
-    replace(side, JSON.stringify([song.files.map((file) => [file.name, file.bytes]), song.downloads?.length]), () => song.files.length ? [downloads(song)] : []);
+    replace(side, JSON.stringify([song.files.map((file) => [file.name, file.bytes]), song.downloads?.length, song.input?.output]), () => song.files.length ? [downloads(song)] : []);
+    freshLinks(side, song);
   }
 
   function showStage() {
@@ -55,7 +58,7 @@ export async function songScreen(main, id, props, signal) {
 
   /** Sections with the state of each: done, now, todo, or fault. */
   function sectionsNow() {
-    const now = Number(/\d+/.exec(facts?.note ?? song.progress?.note ?? "")?.[0] ?? 0) - 1;
+    const now = Number(/\d+/.exec(song.progress?.note ?? "")?.[0] ?? 0) - 1;
     return (song.timeline ?? []).map((each, n) => ({ ...each,
       state: each.fault ? "fault" : each.start != null || n < now ? "done" : n === now && isActive(song) ? "now" : "todo" }));
   }
@@ -65,7 +68,7 @@ export async function songScreen(main, id, props, signal) {
     const drafted = section?.start != null && ["succeeded", "canceled", "interrupted", "failed"].includes(song.status) && !song.takes.length;
     const at = stage?.player.state === "stopped" ? Math.round(stage.player.time) : -1;
     replace(sectionBox, JSON.stringify([section, chosen, drafted, at >= 0 ? at : 0]), () => (section ? [card(t("section.chosen", { n: Math.min(chosen, list.length - 1) + 1, all: list.length, label: known(`label.${section.label.toLowerCase()}`, section.label) }),
-      make("p", { class: "lines" }, section.lines || t("section.wordless")),
+      make("p", { class: "lines", dir: "auto" }, section.lines || t("section.wordless")),
       section.fault && make("p", { class: "warn" }, section.fault),
       section.lost_lines > 0 && make("p", { class: "warn" }, t("section.lost", { n: section.lost_lines })),
       drafted && make("div", { class: "buttons" }, button(t("retake"), () => retake(song, Math.min(chosen, list.length - 1), props), { icon: "again" }),
@@ -85,52 +88,32 @@ export async function songScreen(main, id, props, signal) {
     running = (async () => {
       do {
         again = false;
+        const before = isActive(song);
         song = await ask("GET", songPath(id), undefined, {}, signal);
         takes = await takesOf(song, signal);
-        if (!isActive(song)) facts = null;
+        if (before && !isActive(song)) announce(t("song.ended", { state: t(stateOf(song)[0]) }));
         update();
       } while (again && !signal.aborted);
     })().finally(() => { running = null; });
     return running;
   }
 
-  /** Get the song anew, and again while that fails: after its end no event would ask for it once more. */
-  async function settle() {
-    while (!signal.aborted) {
-      try {
-        return await reload();
-      } catch (error) {
-        if (error.status === 404 || error.status === 401) return undefined;
-        await new Promise((resolve) => setTimeout(resolve, LOOK));
-      }
-    }
-    return undefined;
-  }
-
-  /** Show what a preview has gained; the first one makes the stage. */
-  const look = atMostEvery(LOOK, signal, () => (stage ? stage.grow(isActive(song)) : reload()));
+  /** Show what a preview has gained. */
+  const look = atMostEvery(LOOK, signal, async () => stage?.grow(isActive(song)));
 
   main.replaceChildren(make("div", { class: "song", "data-song": id }, head, alerts, progress.element, place, sectionBox, side));
   update();
   if (isActive(song)) look();
-  let wasLost = false;
-  follow(id, signal, (kind, data) => {
-    if (kind === "progress") {
-      facts = data;
-      progress.facts(data);
-      stage?.showSections(sectionsNow());
-    } else if (kind === "preview") look();
-    else if (kind === "section") stage?.showSections(sectionsNow());
-    else {
-      if (kind === "done") announce(t("song.ended", { state: known(`state.${data.status}`, data.status) }));
-      if (data.status === "deleted") go(here, "#/songs");
-      else settle();
+  keepLooking(async () => {
+    const before = isActive(song);
+    try {
+      await reload();
+    } catch (error) {
+      if (error.status === 404) go(here, "#/songs"); // it was deleted
+      throw error;
     }
-  }, (up) => {
-    showConnection(up);
-    if (up && wasLost) settle();
-    wasLost = !up;
-  });
+    if (before) look();
+  }, () => (isActive(song) && document.visibilityState === "visible" ? QUICK : SLOW), signal);
   addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, textarea, select, dialog, summary") || (event.target.closest("button, a") && event.key === " ");
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !stage) return;
@@ -191,10 +174,22 @@ async function takesOf(song, signal) {
   return Promise.all(song.takes.map((take) => ask("GET", songPath(take), undefined, {}, signal)));
 }
 
+const stemOf = (name) => name.replace(/\.\w+$/, "");
+
+/** Whether a file is of a mix before the newest one, which had other formats. */
+function isOlder(song, name) {
+  const output = song.input?.output, stem = stemOf(name);
+  return Boolean(output) && RENDERED.includes(stem) && !(output.formats.includes(name.split(".").pop()) && (stem === "mix" || output.stems));
+}
+
 /** The tracks of a song to play: stems if it has both, else the mix, else the preview. */
 function lanesOf(song, takes) {
-  const named = (from, stem) => ORDER.map((kind) => `${stem}.${kind}`).find((name) => from.files.some((file) => file.name === name));
-  const facts = (from, name) => ({ song: from.id, name, bytes: name === "preview.wav" ? 0 : from.files.find((file) => file.name === name).bytes });
+  const named = (from, stem) => {
+    const there = ORDER.map((kind) => `${stem}.${kind}`).filter((name) => from.files.some((file) => file.name === name));
+    return there.find((name) => !isOlder(from, name)) ?? there[0];
+  };
+  const facts = (from, name) => ({ song: from.id, name, bytes: name === "preview.wav" ? 0 : from.files.find((file) => file.name === name).bytes,
+    made: RENDERED.includes(stemOf(name)) ? from.completed_at : "" }); // another mix may have as many bytes
   const mixOf = (from) => named(from, "mix") ?? named(from, "draft") ?? named(from, "preview");
   if (takes.length) {
     return takes.flatMap((take, n) => (mixOf(take) ? [{ id: take.id, ...facts(take, mixOf(take)), label: t("take", { letter: letter(n) }), growing: mixOf(take) === "preview.wav" }] : []));
@@ -212,14 +207,26 @@ function lanesOf(song, takes) {
 }
 
 function downloads(song) {
-  const link = (file, text) => make("a", { class: "button small", href: `${file.url}${file.url.includes("?") ? "&" : "?"}download=1`, download: "" }, text);
+  const link = (file, text) => make("a", { class: "button small", "data-file": file.name, download: "" }, text);
   const whole = song.files.some((file) => file.name.startsWith("mix."));
-  const names = new Set(song.files.map((file) => file.name.replace(/\.\w+$/, "")));
+  const older = song.files.filter((file) => isOlder(song, file.name)), newest = song.files.filter((file) => !older.includes(file));
+  const facts = (file) => ({ name: known(`file.${stemOf(file.name)}`, file.name), kind: file.name.split(".").pop(), size: size(file.bytes) });
+  const names = new Set(newest.map((file) => stemOf(file.name)));
   const stems = STEMS.filter((stem) => names.has(stem) && !(whole && stem === "preview"));
   const rows = stems.map((stem) => make("li", {}, make("span", {}, known(`file.${stem}`, stem)), make("span", { class: "buttons" },
-    song.files.filter((file) => file.name.startsWith(`${stem}.`)).map((file) => link(file, t("file.format", { kind: file.name.split(".").pop(), size: size(file.bytes) }))))));
+    newest.filter((file) => stemOf(file.name) === stem).map((file) => link(file, t("file.format", facts(file)))))));
+  if (older.length) rows.push(make("li", {}, make("span", {}, t("file.older")), make("span", { class: "buttons" }, older.map((file) => link(file, t("file.older.format", facts(file)))))));
   const others = song.downloads ?? [];
   return card(t("downloads"), make("ul", { class: "files" }, rows,
     others.length > 0 && make("li", {}, make("span", {}, t("file.more")), make("span", { class: "buttons" }, others.map((file) => link(file, known(`file.${file.name}`, file.name)))))),
   make("p", { class: "credit" }, make("span", {}, t("credit")), button(t("credit.copy"), () => navigator.clipboard?.writeText(t("credit")).then(() => announce(t("credit.copied"))), { icon: "copy", kind: "small quiet" })));
+}
+
+/** Give the links of downloads their newest addresses: on a server with a key each holds for an hour. */
+function freshLinks(side, song) {
+  const urls = new Map([...song.files, ...(song.downloads ?? [])].map((file) => [file.name, file.url]));
+  for (const link of side.querySelectorAll("[data-file]")) {
+    const url = urls.get(link.dataset.file);
+    if (url) link.href = `${url}${url.includes("?") ? "&" : "?"}download=1`;
+  }
 }

@@ -3,16 +3,45 @@
 const DRAFT = "yuegguf draft";
 const DATABASE = "yuegguf", FILES = "files";
 
+const memory = new Map(), recordings = {}; // of a browser that keeps nothing: until the page is left
+
+/** A text that this browser keeps, or null. */
+export function stored(name) {
+  try {
+    return localStorage.getItem(name) ?? memory.get(name) ?? null;
+  } catch {
+    return memory.get(name) ?? null;
+  }
+}
+
+/** Keep a text; an empty one is forgotten. */
+export function store(name, text) {
+  memory.delete(name);
+  try {
+    if (text) localStorage.setItem(name, text);
+    else localStorage.removeItem(name);
+  } catch {
+    memory.set(name, text); // storage is blocked or full
+  }
+}
+
 export function loadDraft() {
   try {
-    return JSON.parse(localStorage.getItem(DRAFT)) || {};
+    return JSON.parse(stored(DRAFT)) || {};
   } catch {
     return {};
   }
 }
 
 export function saveDraft(draft) {
-  localStorage.setItem(DRAFT, JSON.stringify(draft));
+  store(DRAFT, JSON.stringify(draft));
+}
+
+/** Begin another draft; what was written before is kept in it, as `before`, until something of it is changed. */
+export function replaceDraft(draft) {
+  const { before, ...old } = loadDraft();
+  const written = old.tags?.length || old.lyrics?.trim() || Object.keys(old.options ?? {}).length || (old.reference?.kind ?? "none") !== "none";
+  saveDraft({ ...draft, before: written ? old : before });
 }
 
 /** Call `changed` whenever another tab changed the draft. */
@@ -34,14 +63,14 @@ function withFiles(mode, action) {
   });
 }
 
-/** Recordings by the name of their part; where the browser keeps none, nothing. */
+/** Recordings by the name of their part. */
 export async function loadFiles() {
   try {
     const names = await withFiles("readonly", (files) => files.getAllKeys());
     const found = await withFiles("readonly", (files) => files.getAll());
     return Object.fromEntries(names.map((name, n) => [name, found[n]]));
   } catch {
-    return {};
+    return { ...recordings };
   }
 }
 
@@ -50,6 +79,7 @@ export async function saveFile(name, file) {
   try {
     await withFiles("readwrite", (files) => (file ? files.put(file, name) : files.delete(name)));
   } catch {
-    // a private window: the recording is used all the same
+    if (file) recordings[name] = file;
+    else delete recordings[name];
   }
 }

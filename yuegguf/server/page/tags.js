@@ -21,7 +21,7 @@ export function splitTags(text, kinds) {
 export function tagPicker(kinds, chosen, limit, changed) {
   let tags = [...chosen];
   const list = make("ul", { class: "chosen", "aria-label": t("tags.chosen") });
-  const input = make("input", { id: "tag", list: "known-tags", autocomplete: "off", autocapitalize: "off", maxlength: limit, placeholder: t("tags.placeholder") });
+  const input = make("input", { id: "tag", dir: "auto", list: "known-tags", autocomplete: "off", autocapitalize: "off", maxlength: limit, placeholder: t("tags.placeholder") });
   const rows = Object.entries(kinds).map(([kind, all]) => kindRow(kind, all, toggle));
 
   function toggle(tag) {
@@ -38,7 +38,7 @@ export function tagPicker(kinds, chosen, limit, changed) {
   }
 
   function show() {
-    list.replaceChildren(...tags.map((tag) => make("li", { class: "chip on" }, tag,
+    list.replaceChildren(...tags.map((tag) => make("li", { class: "chip on", dir: "auto" }, tag,
       iconButton("remove", t("tags.remove", { tag }), () => { toggle(tag); input.focus(); }))));
     list.hidden = !tags.length;
     for (const row of rows) row.show(tags);

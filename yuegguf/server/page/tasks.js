@@ -1,6 +1,6 @@
 // Tasks of the server: what it does besides generating songs.
 
-import { ask, newKey } from "./api.js";
+import { ask, newKey, textOf } from "./api.js";
 import { known, t } from "./strings.js";
 import { percent } from "./units.js";
 
@@ -38,7 +38,7 @@ async function resultOf(made, signal, tell) {
 /** The body of a request with files by their parts. */
 export function formOf(request, files) {
   const form = new FormData();
-  form.append("request", JSON.stringify(request));
+  form.append("request", textOf(request));
   for (const [part, file] of Object.entries(files)) form.append(part, file);
   return form;
 }

@@ -1,11 +1,11 @@
 // The screen Write: tags, lyrics, reference, options, and one button.
 
 import { ask, newKey, songPath } from "./api.js";
-import { announce, button, card, doing, go, make, say } from "./dom.js";
-import { optionsEditor } from "./options.js";
+import { announce, button, card, doing, go, keepClear, make, say } from "./dom.js";
+import { optionsEditor, optionsLike } from "./options.js";
 import { referenceEditor } from "./reference.js";
 import { labelList, lyricsEditor } from "./sections.js";
-import { loadDraft, loadFiles, onOtherDraft, saveDraft } from "./store.js";
+import { loadDraft, loadFiles, onOtherDraft, replaceDraft, saveDraft } from "./store.js";
 import { t } from "./strings.js";
 import { splitTags, tagPicker } from "./tags.js";
 import { formOf } from "./tasks.js";
@@ -18,21 +18,28 @@ export async function writeScreen(main, props, signal) {
   let draft = loadDraft();
   const [models, files] = await Promise.all([modelNames(), loadFiles()]);
   if (signal.aborted) return;
-  let timer = 0, checking = null;
+  let timer = 0, checking = null, editing = new AbortController(); // of the recordings that are shown
 
   const edit = (change) => {
-    draft = { ...draft, ...change, key: null };
+    draft = { ...draft, ...change, key: null, before: undefined };
     saveDraft(draft);
+    undo.hidden = true;
     clearTimeout(timer);
     timer = setTimeout(check, PAUSE);
   };
   const tags = tagPicker(props.tags, draft.tags ?? [], props.limits.genre_chars, (chosen) => edit({ tags: chosen }));
   const lyrics = lyricsEditor(draft.lyrics ?? "", props.limits.section_seconds, (text) => edit({ lyrics: text }));
-  const reference = referenceEditor(props, draft.reference ?? {}, files, signal, (chosen) => edit({ reference: chosen }));
-  const options = optionsEditor(props, models, draft.options ?? {}, (chosen) => edit({ options: chosen }));
+  const referenceOf = (recordings) => {
+    editing.abort();
+    editing = new AbortController();
+    return referenceEditor(props, draft.reference ?? {}, recordings, AbortSignal.any([signal, editing.signal]), (chosen) => edit({ reference: chosen }));
+  };
+  const optionsOf = () => optionsEditor(props, models, draft.options ?? {}, (chosen) => edit({ options: chosen }));
+  let reference = referenceOf(files), options = optionsOf();
   const summary = make("div", { class: "dock-text", role: "status" });
   const warnings = make("ul", { class: "warnings", "aria-label": t("warnings"), hidden: true });
   const submit = make("button", { class: "button primary big" });
+  const dock = make("div", { class: "dock" }, make("div", { class: "dock-words" }, summary, warnings), submit);
 
   function body() {
     const { segment_seconds, instrumental, a_cappella, ...facts } = options.value();
@@ -43,7 +50,8 @@ export async function writeScreen(main, props, signal) {
   function ready() {
     if (!draft.tags?.length) return t("write.need.tags");
     if (!draft.lyrics?.trim() && draft.options?.track !== "instrumental" && !reference.value().stem) return t("write.need.lyrics");
-    return reference.value().missing.length ? t("write.need.reference") : "";
+    const { missing } = reference.value();
+    return missing.length ? t(missing.includes("voice") ? "write.need.voice" : "write.need.reference") : "";
   }
 
   async function check() {
@@ -93,28 +101,43 @@ export async function writeScreen(main, props, signal) {
     go(here, `#/song/${encodeURIComponent(song.id)}`);
   }
 
-  const clear = button(t("write.clear"), () => {
-    edit({ tags: [], lyrics: "" });
-    tags.set([]);
-    lyrics.set("");
-    lyrics.showFit(null);
-    tags.querySelector("input").focus();
-  }, { kind: "quiet" });
-  const noSubmit = (event) => { if (event.key === "Enter" && event.target.tagName === "INPUT") event.preventDefault(); };
-  main.replaceChildren(make("form", { class: "write", novalidate: true, onkeydown: noSubmit, onsubmit: (event) => { event.preventDefault(); doing(create)(event); } },
-    labelList(),
-    make("div", { class: "screen-head" }, make("h1", {}, t("write.head")), clear),
-    make("div", { class: "columns" },
-      make("div", { class: "wide" }, card(t("tags.title"), tags), card(t("lyrics.title"), lyrics)),
-      make("div", { class: "narrow" }, card(t("reference.title"), reference), card(t("option.title"), options))),
-    make("div", { class: "dock" }, make("div", { class: "dock-words" }, summary, warnings), submit)));
-  lyrics.grow();
-  onOtherDraft(() => {
+  /** Show the stored draft, which was changed elsewhere than in the editors. */
+  async function show() {
+    const recordings = await loadFiles(), before = JSON.stringify([draft.reference, draft.options]);
     draft = loadDraft();
     tags.set(draft.tags ?? []);
     lyrics.set(draft.lyrics ?? "");
-    check();
-  }, signal);
+    if (JSON.stringify([draft.reference, draft.options]) !== before) { // else they keep the focus and what is unfolded
+      reference.replaceWith(reference = referenceOf(recordings));
+      options.replaceWith(options = optionsOf());
+    }
+    undo.hidden = !draft.before;
+    await check();
+  }
+
+  const focusTags = () => tags.querySelector("input").focus();
+  const clear = button(t("write.clear"), async () => {
+    replaceDraft({ tags: [], lyrics: "" });
+    await show();
+    if (draft.before) announce(t("write.before"));
+    focusTags();
+  }, { kind: "quiet" });
+  const undo = make("div", { class: "note undo", hidden: !draft.before }, make("span", {}, t("write.before")), button(t("write.undo"), async () => {
+    saveDraft(draft.before);
+    await show();
+    focusTags();
+  }, { kind: "small" }));
+  const noSubmit = (event) => { if (event.key === "Enter" && event.target.tagName === "INPUT") event.preventDefault(); };
+  main.replaceChildren(make("form", { class: "write", novalidate: true, onkeydown: noSubmit, onsubmit: (event) => { event.preventDefault(); doing(create)(event); } },
+    labelList(),
+    make("div", { class: "screen-head" }, make("h1", {}, t("write.head")), clear), undo,
+    make("div", { class: "columns" },
+      make("div", { class: "wide" }, card(t("tags.title"), tags), card(t("lyrics.title"), lyrics)),
+      make("div", { class: "narrow" }, card(t("reference.title"), reference), card(t("option.title"), options))),
+    dock));
+  keepClear(dock, "dock");
+  lyrics.grow();
+  onOtherDraft(show, signal);
   signal.addEventListener("abort", () => { clearTimeout(timer); checking?.abort(); }, { once: true });
   await check();
 }
@@ -126,12 +149,13 @@ async function modelNames() {
   return [["", t("option.model.auto")], ...names];
 }
 
-/** Put the request of a song into the screen Write. */
+/** Put the request of a song into the screen Write, but for its title, its seed and recordings, which are not sent back. */
 export async function writeLike(id, props) {
-  const here = location.hash, song = await ask("GET", songPath(id));
-  const { input } = song;
-  const options = { segment_seconds: input.segment_seconds };
-  if (input.track) options.track = input.track.track === "vocal" ? "instrumental" : "a_cappella";
-  saveDraft({ ...loadDraft(), tags: splitTags(input.genre, props.tags), lyrics: input.lyrics, options, key: null });
+  const here = location.hash, { input, takes } = await ask("GET", songPath(id));
+  const folder = takes[0] ?? id;
+  const [project, models] = await Promise.all([ask("GET", songPath(folder, "project")), modelNames()]);
+  const model = models.some(([name]) => name === project.family) ? project.family : "", voice = input.reference?.voice;
+  replaceDraft({ tags: splitTags(input.genre, props.tags), lyrics: input.lyrics, options: optionsLike(input, model, props),
+    reference: voice ? { kind: "voice", voice } : {} });
   go(here, "#/write");
 }
