@@ -87,6 +87,24 @@ takes_option = click.option(
 )
 
 
+def _starts(context: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
+    """Seconds from a comma list. Raises BadParameter."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list such as 28.5,57", param_hint="--at") from error
+
+
+starts_option = click.option(
+    "--at",
+    "starts",
+    metavar="SEC,…",
+    default="",
+    callback=_starts,
+    help="Where the second and later sections begin.",
+)
+
+
 def was_given(*names: str) -> bool:
     """Whether any of these options was named, and is not just at its default."""
     context = click.get_current_context()

@@ -69,7 +69,8 @@ def start_extension(
     job = replace(job, song=prepared, name=job.name or song.title.strip())
     job = _drafted(job)
     record = create.new_record(job)
-    record = record.changed(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
+    origin = ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed)
+    record = record.changed(origin=origin, imported=song.record.imported)
     return _folders(
         new_song_path(job.parent, record.title), record, job.takes, (continuation, _reference(song))
     )
