@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from fakes import FakeCodec
-from helpers import Capture, cli, refused, song_bytes
+from helpers import Capture, cli, ended, refused, song_bytes
 from mido import MidiFile
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3
@@ -22,6 +22,7 @@ from yuegguf.exchange.zip_bundle import without_paths
 from yuegguf.pipeline.write_audio import with_estimates, write_song
 from yuegguf.progress import Event
 from yuegguf.request.song_request import Output
+from yuegguf.song.folder import SongFolder
 from yuegguf.song.record import SONG_AUDIO
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,11 +136,29 @@ def test_tags_hold_names_lyrics_and_sections(song: Path, tmp_path: Path, capsys:
     again = cli(capsys, "render", song, "--format", "flac", "--force")
     assert again.code == 0  # the names are those that it had
     assert (FLAC(song / "mix.flac")["ARTIST"], FLAC(song / "mix.flac")["DATE"]) == (["Ann"], ["2025"])
-    picture.unlink()
-    assert "cover.png cannot be read" in refused(capsys, 5, "render", song, "--format", "flac")
     assert "--artist has no effect with --no-tags" in refused(
         capsys, 5, "render", song, "--no-tags", "--artist", "Bea"
     )
+
+
+def test_a_cover_that_is_gone_stops_no_rendering_but_that_which_names_it(
+    song: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    picture = tmp_path / "cover.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    named = ("--cover", picture)
+    assert cli(capsys, "render", song, "--format", "mp3", "--no-stems", *named).code == 0
+    picture.unlink()
+    told = cli(capsys, "render", song, "--vocal-gain", 1)
+    assert (told.code, told.err.count("there is no cover picture: the picture")) == (0, 1)
+    assert not ID3(song / "mix.mp3").getall("APIC")
+    assert "cover.png cannot be read" in refused(capsys, 5, "render", song, *named)
+    for options in (("--format", "wav"), ("--format", "mp3", "--no-tags")):
+        quiet = cli(capsys, "render", song, *options)
+        assert (quiet.code, "cover" in quiet.err) == (0, False)
+    assert ended(cli(capsys, "extend", song, "--retake", 1, "--seed", 1, *MACHINE, "-o", tmp_path / "new"))
+    assert cli(capsys, "render", song, "--cover", "off").code == 0
+    assert SongFolder.open(song).request.output.cover is None
 
 
 def test_a_picture_that_is_gone_costs_no_song(song: Path) -> None:

@@ -68,7 +68,7 @@ def start_extension(
         create.warn_each(prepared.notices, progress)
     job = replace(job, song=prepared, name=job.name or song.title.strip())
     job = _drafted(job)
-    record = create.new_record(job)
+    record = create.new_record(job, song.request.output)
     origin = ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed)
     record = record.changed(origin=origin, imported=song.record.imported)
     return _folders(
