@@ -204,12 +204,13 @@ def keep_takes(
 ) -> tuple[Song, ...]:
     """Finish the takes of these numbers, one after the other; the others stay drafts unless deleted.
 
+    Takes that were kept earlier are never deleted.
     Nothing is deleted before all that are kept are finished. Raises YueError.
     """
     kept, others = takes_of.chosen(Path(folder), numbers)
     songs = [refine(take.path, models, compute=compute, progress=progress, stop=stop) for take in kept]
     if delete_others:
-        remove_songs(others)
+        remove_songs([take for take in others if take.early.draft])
     return tuple(songs)
 
 
