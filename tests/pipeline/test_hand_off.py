@@ -27,6 +27,7 @@ from yuegguf.song.record import SONG_AUDIO
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = ("-g", "pop", "--lyrics", "[verse]\nla la la\n\n[outro]\n", "--segment-seconds", 2, "--seed", 3)
+BY_FFMPEG = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg writes this format")
 MACHINE = ("--threads", 1, "--stage2-batch", 2)
 
 
@@ -236,6 +237,35 @@ def test_a_bundle_is_replaced_on_request_only_and_needs_a_finished_song(
         capsys, 5, "bundle", song, "-o", tmp_path / "x.zip"
     )
     assert not (tmp_path / "x.zip").exists()
+
+
+@pytest.mark.parametrize("left", [0, 4, 20, 5000])
+def test_a_mix_that_is_cut_short_is_not_done_and_mended(
+    song: Path, whole: Path, tmp_path: Path, capsys: Capture, left: int
+) -> None:
+    (song / "mix.wav").write_bytes((song / "mix.wav").read_bytes()[:left])
+    assert cli(capsys, "songs", "status", song, "--json").json["state"] == "master"
+    said = refused(capsys, 5, "bundle", song, "-o", tmp_path / "x.zip")
+    assert "is not finished; run first: yuegguf resume" in said
+    assert not (tmp_path / "x.zip").exists()
+    assert cli(capsys, "resume", song, *MACHINE).code == 0
+    assert (song / "mix.wav").read_bytes() == (whole / "mix.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "kind", ["flac", "mp3", *(pytest.param(kind, marks=BY_FFMPEG) for kind in ("opus", "m4a"))]
+)
+def test_a_bundle_of_a_file_that_is_cut_short_is_refused(
+    song: Path, tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    assert cli(capsys, "render", song, "--format", kind, "--force").code == 0
+    file = song / f"vocals.{kind}"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    said = refused(capsys, 5, "bundle", song, "-o", tmp_path / "x.zip")
+    assert f"{file} is damaged or cut short; write it again with: yuegguf render {song}" in said
+    assert not (tmp_path / "x.zip").exists()
+    assert cli(capsys, "render", song).code == 0
+    assert cli(capsys, "bundle", song, "-o", tmp_path / "x.zip").code == 0
 
 
 def test_paths_become_names_at_any_depth() -> None:

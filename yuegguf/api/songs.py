@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from yuegguf.errors import RequestError
+from yuegguf.errors import RequestError, quoted
 from yuegguf.models.resolve import CODEC_IDENTITY_FILE, ModelChoice
 from yuegguf.pipeline import create, rendering
 from yuegguf.pipeline import takes as takes_of
@@ -88,7 +88,9 @@ def refine(
     """Take a song whose draft is done to its end. Raises YueError."""
     opened = SongFolder.open(Path(folder))
     if where(opened) == "draft":
-        raise RequestError(f"{folder} is still in its draft", f"finish it with: yuegguf resume {folder}")
+        raise RequestError(
+            f"{folder} is still in its draft", f"finish it with: yuegguf resume {quoted(folder)}"
+        )
     found, options = models_of_song(opened, models), compute or ComputeOptions()
     return run_song(opened, found, options, progress, stop, early=lambda before: replace(before, draft=""))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import traceback
 from collections import Counter
@@ -18,12 +17,7 @@ import click
 from yuegguf import __version__, stopping
 from yuegguf.cli._console import Console, replace_unencodable, settle, unwritten
 from yuegguf.cli._signals import ImmediateInterrupt
-from yuegguf.errors import (
-    Interrupted,
-    YueError,
-    explained,
-    is_too_many_open,
-)
+from yuegguf.errors import Interrupted, YueError, explained, is_too_many_open, quoted
 from yuegguf.lm import aborts
 from yuegguf.request.valid_text import is_valid_text
 
@@ -275,7 +269,7 @@ def _with_way_back(error: YueError) -> YueError:
     """Add the command that goes on with a song to an error in the middle of it."""
     if error.folder is None:
         return error
-    command = f"yuegguf resume {shlex.quote(str(error.folder))}"
+    command = f"yuegguf resume {quoted(error.folder)}"
     if isinstance(error, Interrupted):
         resumable: YueError = Interrupted(
             f"{error.message}, everything so far is kept", f"go on with: {command}"

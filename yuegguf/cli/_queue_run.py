@@ -22,7 +22,7 @@ from yuegguf.cli._generate import show_problems
 from yuegguf.cli._queue import Entry, State, read_queue, song_folders
 from yuegguf.cli._queue_part import Part, locked_queue
 from yuegguf.cli._signals import stop_on_signals
-from yuegguf.errors import Interrupted, RequestError, YueError, explained
+from yuegguf.errors import Interrupted, RequestError, YueError, explained, quoted
 from yuegguf.measure.remaining import SONG_SHARES
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.scheduler import Scheduler
@@ -75,7 +75,7 @@ def generate_queue(output: Console, command: click.Command, file: Path, options:
             return songs.report(options.strict)
     except Interrupted as error:
         when = f"at {options.stop_at}" if until and datetime.datetime.now() >= until else "on request"
-        again = f"yuegguf run --queue {shlex.quote(str(file))} {options.arguments()}".rstrip()
+        again = f"yuegguf run --queue {quoted(file)} {options.arguments()}".rstrip()
         raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
 
 

@@ -20,6 +20,7 @@ from yuegguf.cli._options import (
     starts_option,
 )
 from yuegguf.cli._texts import text_or_file
+from yuegguf.errors import quoted
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.request.song_request import Output as SongOutput
 
@@ -87,7 +88,7 @@ def import_song(
         progress=output.progress,
     )
     output.done()
-    output.say(f"render it with: yuegguf resume {imported.folder}")
+    output.say(f"render it with: yuegguf resume {quoted(imported.folder)}")
     folder = str(imported.folder)
     result = {"folder": folder, "state": imported.state, "seconds": imported.seconds}
     output.result({**result, "frames": list(imported.frames)}, [folder])

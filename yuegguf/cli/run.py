@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from yuegguf.cli._queue_file import OWN_OPTIONS
 from yuegguf.cli._queue_part import Part, PartType
 from yuegguf.cli._signals import laptop_options, stop_on_signals
 from yuegguf.cli._song_job import JobOptions, job_options
+from yuegguf.errors import quoted
 from yuegguf.planning.compute_options import MAX_PARALLEL, ComputeOptions
 from yuegguf.progress import Progress
 from yuegguf.request.song_request import Song
@@ -149,7 +149,7 @@ def resume(
 
     folder = song or newest_interrupted(output_dir)
     if folder is None:
-        others = f"see: yuegguf songs list {shlex.quote(str(output_dir))}"
+        others = f"see: yuegguf songs list {quoted(output_dir)}"
         if not output_dir.exists():
             others = "make one with: yuegguf run --example"
         output.result({"song": None}, [f"there is no interrupted song in {output_dir}; {others}"])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.errors import DamagedFile, RequestError, YueError
+from yuegguf.errors import DamagedFile, RequestError, YueError, quoted
 from yuegguf.files.atomic import storage_errors, workspace
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import create
@@ -98,7 +98,9 @@ def _reference(song: SongFolder) -> NDArray[np.int16] | None:
 def drafted_song(song: SongFolder) -> DraftedSong:
     """Codes and sections of a song whose draft is done. Raises RequestError where it is not."""
     if where(song) == "draft":
-        raise RequestError(f"{song.path} is still being drafted", f"run first: yuegguf resume {song.path}")
+        raise RequestError(
+            f"{song.path} is still being drafted", f"run first: yuegguf resume {quoted(song.path)}"
+        )
     track = song.request.track
     if track is not None and track.file is not None:
         raise RequestError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.errors import RequestError, YueError
+from yuegguf.errors import RequestError, YueError, argument
 from yuegguf.files.atomic import is_locked, storage_errors
 from yuegguf.files.steady import check_steady, steady
 from yuegguf.song.folder import SongFolder
@@ -47,11 +47,11 @@ class SongSummary:
         if self.busy or self.state == "damaged":
             return ()
         if self.state == "draft done":
-            return ("refine", str(self.folder))
+            return ("refine", argument(self.folder))
         if self.state != "done":
-            return ("resume", str(self.folder))
+            return ("resume", argument(self.folder))
         if self.faults:
-            return ("extend", str(self.folder), "--retake", min(self.faults, key=int), "--keep-after")
+            return ("extend", argument(self.folder), "--retake", min(self.faults, key=int), "--keep-after")
         return ()
 
     def to_json(self) -> dict[str, Any]:
