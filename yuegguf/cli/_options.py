@@ -261,6 +261,8 @@ class ReferenceOptions:
         """
         mix = None if only_tracks else self.ref
         for path in (mix, self.ref_vocal, self.ref_inst):
+            if path and os.path.isdir(path):
+                raise RequestError(f"{path} is a folder, not an audio file", "pass a file in it")
             if path and not os.path.isfile(path):
                 raise RequestError(f"there is no audio file {path}", "check the name")
         return Reference(mix, self.ref_vocal, self.ref_inst, self.ref_start, self.ref_end)

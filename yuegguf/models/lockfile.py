@@ -126,6 +126,10 @@ def read_lock(root: Path) -> dict[str, Installed]:
         if is_closed(root):
             return {}
         raise unreadable(path, error) from error
+    except NotADirectoryError as error:
+        raise DamagedFile(
+            f"the models folder {root} is a file", "name a folder with YUEGGUF_MODELS_DIR or --models-dir"
+        ) from error
     except OSError as error:
         raise DamagedFile(f"{path} cannot be read ({error.strerror})", DELETE_HINT) from error
     found = read_json(data, _Format, path, DELETE_HINT, others=True).format
