@@ -26,13 +26,16 @@ def test_a_folder_is_not_called_missing(
     assert refused(capsys, 3, "trim", "a", "-o", "x.gguf").startswith("a is a folder, not a GGUF file; ")
 
 
-def test_a_models_folder_that_is_a_file_is_said(
+def test_a_file_in_place_of_a_folder_is_said(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("YUEGGUF_MODELS_DIR", str(tmp_path / "file"))
     said = refused(capsys, 7, "models", "list")
     assert said.startswith(
-        f"the models folder {tmp_path / 'file'} is a file; "
-        "name a folder with YUEGGUF_MODELS_DIR or --models-dir"
+        f"{tmp_path / 'file'} is a file, not a folder of models; "
+        "pass a folder; YUEGGUF_MODELS_DIR and --models-dir name that of installed models"
     )
+    for line in (("songs", "list"), ("cluster", "status")):
+        said = refused(capsys, 5, *line, tmp_path / "file")
+        assert said == f"{tmp_path / 'file'} is a file, not a folder; pass the folder that holds songs"

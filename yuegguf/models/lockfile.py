@@ -128,7 +128,8 @@ def read_lock(root: Path) -> dict[str, Installed]:
         raise unreadable(path, error) from error
     except NotADirectoryError as error:
         raise DamagedFile(
-            f"the models folder {root} is a file", "name a folder with YUEGGUF_MODELS_DIR or --models-dir"
+            f"{root} is a file, not a folder of models",
+            "pass a folder; YUEGGUF_MODELS_DIR and --models-dir name that of installed models",
         ) from error
     except OSError as error:
         raise DamagedFile(f"{path} cannot be read ({error.strerror})", DELETE_HINT) from error

@@ -18,7 +18,7 @@ from yuegguf.files.atomic import is_locked, storage_errors
 from yuegguf.files.steady import check_steady, steady
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES
-from yuegguf.song.lookup import song_folders
+from yuegguf.song.lookup import check_parent, song_folders
 from yuegguf.song.state import where
 
 
@@ -61,8 +61,7 @@ class SongSummary:
 
 def list_songs(parent: Path) -> list[SongSummary]:
     """All songs and takes of a folder, by name. Raises RequestError where there is no such folder."""
-    if not parent.is_dir():
-        raise RequestError(f"there is no folder {parent}", "pass the folder that holds songs")
+    check_parent(parent)
     return [summarise(folder) for folder in sorted(song_folders(parent))]
 
 
