@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,16 @@ class Interrupted(YueError):
     """The job was stopped on request; nothing finished is lost."""
 
     exit_code = 75
+
+
+def argument(path: Path | str) -> str:
+    """A path as one argument of a command, where a leading dash would make an option of it."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def quoted(path: Path | str) -> str:
+    """A path as it is written in the command of a hint, for a shell."""
+    return shlex.quote(argument(path))
 
 
 def explained(caught: BaseException) -> YueError:

@@ -139,7 +139,7 @@ def _float_file(path: Path, samples: list[float], rate: int = RATE) -> None:
 
 BAD_FILES: dict[str, Callable[[Path], object]] = {
     "no audio file": lambda path: None,
-    "no audio file at": lambda path: path.mkdir(),
+    "is a folder, not an audio file": lambda path: path.mkdir(),
     "could not be read": lambda path: path.write_bytes(b"\1\2" * 300),
     "is a text \\(these are lyrics\\)": lambda path: path.write_text("these are lyrics"),
     "is an empty file": lambda path: path.write_bytes(b""),

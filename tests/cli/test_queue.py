@@ -281,7 +281,9 @@ def test_a_queue_is_worked_on_by_one_process_at_a_time(
 
 def test_options_beside_a_queue_are_refused(queue: Path, capsys: Capture) -> None:
     assert "--seed belongs into the queue's file" in refused(capsys, 2, "run", "--queue", queue, "--seed", 3)
-    assert "cannot be read" in refused(capsys, 5, "run", "--queue", queue.with_name("no.yaml"))
+    missing = queue.with_name("no.yaml")
+    said = refused(capsys, 5, "run", "--queue", missing)
+    assert said == f"the queue {missing} cannot be read (No such file or directory); check the name"
 
 
 def test_the_next_time_that_a_clock_shows() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from helpers import Capture, cli, new_song, refused
-from song_examples import all_content, finished_song
+from song_examples import SOUND, all_content, finished_song
 
+from yuegguf.errors import argument, quoted
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.song.folder import SongFolder
 
@@ -23,7 +24,7 @@ def shown(capsys: Capture, *args: object) -> dict[str, object]:
 def draft(parent: Path) -> SongFolder:
     """A song whose draft is done."""
     folder = SongFolder.open(finished_song(parent, state="refine"))
-    (folder.path / "draft.wav").write_bytes(b"RIFF sound")
+    (folder.path / "draft.wav").write_bytes(SOUND)
     folder.advance("refine", draft_files=("draft.wav",), early=PreviewOptions("mix"))
     return folder
 
@@ -141,3 +142,39 @@ def test_a_link_is_never_followed_when_a_song_is_deleted(link: str, capsys: Capt
     refused(capsys, 7, "songs", "rm", song, "--force")
     assert canary.read_text() == "alive"
     assert song.is_dir()
+
+
+@pytest.mark.parametrize(
+    "command", ["refine", "songs status", "render", "bundle", "extend", "export", "plot"]
+)
+def test_a_folder_of_takes_is_named_as_that(capsys: Capture, tmp_path: Path, command: str) -> None:
+    for number in (1, 2, 10):
+        new_song(tmp_path).path.rename(_made(tmp_path / "group") / f"take-{number}")
+    said = refused(capsys, 5, *command.split(), tmp_path / "group")
+    assert said == (
+        f"{tmp_path / 'group'} is not a song but holds takes of one: take-1, take-2, take-10; "
+        f"pass one of them, or make whole songs of some with: yuegguf takes keep {tmp_path / 'group'} 1"
+    )
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def test_hints_are_commands_that_run_whatever_a_folder_is_called(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parent = Path("-my songs")
+    song = draft(parent)
+    next_command = ["refine", f"./{song.path}"]
+    assert shown(capsys, "songs", "status", f"./{song.path}")["next"] == next_command
+    said = cli(capsys, "songs", "status", f"./{song.path}").out
+    assert f"next      yuegguf refine './{song.path}'" in said
+    begun = new_song(parent)
+    said = refused(capsys, 5, "refine", f"./{begun.path}")
+    assert said.endswith(f"; finish it with: yuegguf resume './{begun.path}'")
+    said = refused(capsys, 5, "plot", f"./{begun.path}")
+    assert said.endswith(f"; finish it: yuegguf resume './{begun.path}'")
+    assert (argument("a b"), quoted("a b"), quoted("--x")) == ("a b", "'a b'", "./--x")

@@ -293,7 +293,7 @@ def test_a_header_longer_than_any_is_refused_unread(tmp_path: Path) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="there is no file"):
-        read_model(tmp_path)
+        read_model(tmp_path / "none.gguf")
 
 
 def test_the_types_and_their_blocks_are_ggmls() -> None:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from helpers import new_song
 
-from yuegguf.measure.remaining import PHASES, TENTHS, Course, RemainingTime
+from yuegguf.measure.remaining import (
+    PHASES,
+    TENTHS,
+    Course,
+    RemainingTime,
+    remember_course,
+    remembered_course,
+    song_facts,
+)
 from yuegguf.progress import Event
+from yuegguf.request.song_request import SongRequest
 
 Rate = Callable[[float], float]
 CAPS = (1500, 1500, 1500, 1500)
@@ -123,6 +134,56 @@ def test_a_phase_that_was_begun_elsewhere_is_not_remembered() -> None:
         if event.phase != "draft" or event.done > 3000:
             estimate.update(event, now)
     assert set(estimate.course(sum(TYPICAL)).phases) == {"refine", "master"}
+
+
+@pytest.mark.parametrize("known", [("draft",), ("draft", "refine"), ("refine", "master")])
+def test_phases_that_were_never_measured_are_in_proportion_to_the_others(known: tuple[str, ...]) -> None:
+    """As after drafts alone."""
+    whole = remembered()
+    course = Course({phase: whole.phases[phase] for phase in known}, whole.fill)
+    events = list(song(TYPICAL, RATES))
+    assert worst(course, events) < 0.35
+    estimate = RemainingTime(course)
+    for event, now in events:
+        estimate.update(event, now)
+        assert abs(estimate.share - now / events[-1][1]) < 0.35
+
+
+def test_a_phase_of_one_event_is_remembered_as_a_whole() -> None:
+    estimate = RemainingTime()
+    for done in range(0, 101, 10):
+        estimate.update(Event("draft", done, 100), 0.5 * done)
+    estimate.update(Event("refine", 150, 200), 80.0)
+    estimate.update(Event("refine", 200, 200), 90.0)
+    estimate.update(Event("master", 100, 100), 95.0)
+    phases = estimate.course(100).phases
+    assert phases["refine"] == pytest.approx([*(0.04 * n for n in range(8)), 0.32, 0.36, 0.4])
+    assert phases["master"] == pytest.approx([0.005 * n for n in range(TENTHS + 1)])
+
+
+def test_takes_that_report_one_after_the_other_fill_no_more_than_there_is() -> None:
+    estimate = RemainingTime(phases=("draft",))
+    for done, total in ((1, 1600), (2, 3200), (3, 4800), (2000, 4000), (3000, 3000)):
+        estimate.update(Event("draft", done, total), float(done))
+    assert estimate.course(3000).fill == 3000 / 4800
+
+
+def test_short_songs_do_not_replace_the_course_of_long_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YUEGGUF_CACHE_DIR", str(tmp_path / "cache"))
+    facts = [
+        song_facts(new_song(tmp_path, SongRequest("pop", "[verse]\nla", segment_seconds=seconds)))
+        for seconds in (2.0, 30.0, 20.0)
+    ]
+    short, long, _ = facts
+    assert remembered_course(long) is None
+    remember_course(Course({"draft": (0.0, 1.0)}), short)
+    assert remembered_course(long) == Course({"draft": (0.0, 1.0)})  # better than none
+    remember_course(Course({"draft": (0.0, 2.0)}), long)
+    assert [remembered_course(each) for each in facts] == [
+        Course({"draft": (0.0, seconds)}) for seconds in (1.0, 2.0, 2.0)
+    ]
 
 
 def test_the_course_of_a_song_is_its_own() -> None:

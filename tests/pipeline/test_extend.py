@@ -245,12 +245,19 @@ def test_a_song_in_its_draft_or_of_a_recording_is_not_extended(
     assert "is not a song folder" in refused(capsys, 5, "extend", tmp_path)
 
 
-def test_a_recording_goes_on_from_its_beginning(song: Path, tmp_path: Path, capsys: Capture) -> None:
+def recording(song: Path, tmp_path: Path) -> tuple[object, ...]:
+    """Options that go on from the stems of a song, in `tmp_path / "out"`."""
     lyrics = tmp_path / "lyrics.txt"
     lyrics.write_text(LYRICS)
     stems = ("--vocal", song / "vocals.wav", "--inst", song / "instrumental.wav", "--take", 2)
-    options = ("-g", "pop", "-l", lyrics, "--segment-seconds", 3, "--seed", 1, "-m", "nano", "-o", tmp_path)
-    made = cli(capsys, "extend", *stems, *options, *MACHINE, "--json").json
+    options = ("-g", "pop", "-l", lyrics, "--segment-seconds", 3, "--seed", 1, "-m", "nano")
+    return (*stems, *options, "-o", tmp_path / "out", *MACHINE)
+
+
+def test_a_recording_goes_on_from_its_beginning(song: Path, tmp_path: Path, capsys: Capture) -> None:
+    options = recording(song, tmp_path)
+    stems = options[:6]
+    made = cli(capsys, "extend", *options, "--json").json
     base = read_kept_part(Path(made["folder"]))
     assert base
     assert (base.prefix, base.frames, base.refined) == (KeptPrefix(1), (100,), True)
@@ -258,3 +265,45 @@ def test_a_recording_goes_on_from_its_beginning(song: Path, tmp_path: Path, caps
     assert [section["label"] for section in made["sections"]] == ["verse", "chorus"]
     assert "pass SONG, or a recording" in refused(capsys, 2, "extend", *stems)
     assert "pass SONG, or a recording" in refused(capsys, 2, "extend", song, *stems)
+    imported = json.loads((Path(made["folder"]) / "song.json").read_text("utf-8"))["imported"]
+    assert imported["files"] == ["vocals.wav", "instrumental.wav"]
+
+
+def test_a_recording_leaves_no_song_but_the_new_one(
+    song: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    options = recording(song, tmp_path)
+    made = ended(cli(capsys, "extend", *options, "--json")).folder
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [made.name]
+    shutil.rmtree(tmp_path / "out")
+    with monkeypatch.context() as patched:
+        patched.setattr("yuegguf.pipeline.create.new_record", lambda job: 1 / 0)  # after the import
+        cli(capsys, "extend", *options)
+    assert not (tmp_path / "out").exists()
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("wrong", [("--sections", "bogus"), ("--retake", 7), ("--rewind", 99)])
+def test_a_wrong_request_about_a_recording_is_said_before_it_is_encoded(
+    song: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, wrong: tuple[object, ...]
+) -> None:
+    monkeypatch.setattr("yuegguf.song.encoding.encode_stems", lambda *_: pytest.fail("it is encoded"))
+    refused(capsys, 5, "extend", *recording(song, tmp_path), *wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recording_may_have_several_sections(song: Path, tmp_path: Path, capsys: Capture) -> None:
+    options = recording(song, tmp_path)
+    told = ended(cli(capsys, "extend", *options, "--json"))
+    assert "say where they begin with --at" in told.err
+    made = ended(cli(capsys, "extend", *options, "--at", "0.5", "--json"))
+    base = read_kept_part(made.folder)
+    assert base
+    assert base.frames == (25, 75)
+    assert [section["label"] for section in made.json["sections"]] == ["verse", "chorus", "bridge"]
+    assert "--at" not in made.err
+    assert "pass SONG, or a recording" in refused(capsys, 2, "extend", song, "--at", "0.5")
+    assert "is not a list such as 28.5,57" in refused(capsys, 2, "extend", *options, "--at", "x")

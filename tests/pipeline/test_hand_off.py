@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from fakes import FakeCodec
-from helpers import Capture, cli, refused, song_bytes
+from helpers import Capture, cli, ended, refused, song_bytes
 from mido import MidiFile
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3
@@ -22,10 +22,12 @@ from yuegguf.exchange.zip_bundle import without_paths
 from yuegguf.pipeline.write_audio import with_estimates, write_song
 from yuegguf.progress import Event
 from yuegguf.request.song_request import Output
+from yuegguf.song.folder import SongFolder
 from yuegguf.song.record import SONG_AUDIO
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = ("-g", "pop", "--lyrics", "[verse]\nla la la\n\n[outro]\n", "--segment-seconds", 2, "--seed", 3)
+BY_FFMPEG = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg writes this format")
 MACHINE = ("--threads", 1, "--stage2-batch", 2)
 
 
@@ -135,11 +137,29 @@ def test_tags_hold_names_lyrics_and_sections(song: Path, tmp_path: Path, capsys:
     again = cli(capsys, "render", song, "--format", "flac", "--force")
     assert again.code == 0  # the names are those that it had
     assert (FLAC(song / "mix.flac")["ARTIST"], FLAC(song / "mix.flac")["DATE"]) == (["Ann"], ["2025"])
-    picture.unlink()
-    assert "cover.png cannot be read" in refused(capsys, 5, "render", song, "--format", "flac")
     assert "--artist has no effect with --no-tags" in refused(
         capsys, 5, "render", song, "--no-tags", "--artist", "Bea"
     )
+
+
+def test_a_cover_that_is_gone_stops_no_rendering_but_that_which_names_it(
+    song: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    picture = tmp_path / "cover.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    named = ("--cover", picture)
+    assert cli(capsys, "render", song, "--format", "mp3", "--no-stems", *named).code == 0
+    picture.unlink()
+    told = cli(capsys, "render", song, "--vocal-gain", 1)
+    assert (told.code, told.err.count("there is no cover picture: the picture")) == (0, 1)
+    assert not ID3(song / "mix.mp3").getall("APIC")
+    assert "cover.png cannot be read" in refused(capsys, 5, "render", song, *named)
+    for options in (("--format", "wav"), ("--format", "mp3", "--no-tags")):
+        quiet = cli(capsys, "render", song, *options)
+        assert (quiet.code, "cover" in quiet.err) == (0, False)
+    assert ended(cli(capsys, "extend", song, "--retake", 1, "--seed", 1, *MACHINE, "-o", tmp_path / "new"))
+    assert cli(capsys, "render", song, "--cover", "off").code == 0
+    assert SongFolder.open(song).request.output.cover is None
 
 
 def test_a_picture_that_is_gone_costs_no_song(song: Path) -> None:
@@ -217,6 +237,35 @@ def test_a_bundle_is_replaced_on_request_only_and_needs_a_finished_song(
         capsys, 5, "bundle", song, "-o", tmp_path / "x.zip"
     )
     assert not (tmp_path / "x.zip").exists()
+
+
+@pytest.mark.parametrize("left", [0, 4, 20, 5000])
+def test_a_mix_that_is_cut_short_is_not_done_and_mended(
+    song: Path, whole: Path, tmp_path: Path, capsys: Capture, left: int
+) -> None:
+    (song / "mix.wav").write_bytes((song / "mix.wav").read_bytes()[:left])
+    assert cli(capsys, "songs", "status", song, "--json").json["state"] == "master"
+    said = refused(capsys, 5, "bundle", song, "-o", tmp_path / "x.zip")
+    assert "is not finished; run first: yuegguf resume" in said
+    assert not (tmp_path / "x.zip").exists()
+    assert cli(capsys, "resume", song, *MACHINE).code == 0
+    assert (song / "mix.wav").read_bytes() == (whole / "mix.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "kind", ["flac", "mp3", *(pytest.param(kind, marks=BY_FFMPEG) for kind in ("opus", "m4a"))]
+)
+def test_a_bundle_of_a_file_that_is_cut_short_is_refused(
+    song: Path, tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    assert cli(capsys, "render", song, "--format", kind, "--force").code == 0
+    file = song / f"vocals.{kind}"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    said = refused(capsys, 5, "bundle", song, "-o", tmp_path / "x.zip")
+    assert f"{file} is damaged or cut short; write it again with: yuegguf render {song}" in said
+    assert not (tmp_path / "x.zip").exists()
+    assert cli(capsys, "render", song).code == 0
+    assert cli(capsys, "bundle", song, "-o", tmp_path / "x.zip").code == 0
 
 
 def test_paths_become_names_at_any_depth() -> None:

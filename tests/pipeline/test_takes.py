@@ -49,8 +49,22 @@ def test_kept_takes_become_songs_and_the_others_stay_or_go(takes: Path, capsys: 
     assert (takes / "take-2" / "mix.wav").exists()
     assert log_of(takes / "take-2") == drafts
     assert not (takes / "take-1" / "mix.wav").exists()
-    ended(cli(capsys, "takes", "keep", takes, 3, "--delete-others"))
-    assert sorted(path.name for path in takes.iterdir()) == ["take-3"]
+    kept = ended(cli(capsys, "takes", "keep", takes, 3, "--json"))
+    assert kept.json["removed"] == []
+    before = (takes / "take-2" / "mix.wav").read_bytes()
+    found = ended(cli(capsys, "takes", "keep", takes, 3, "--delete-others"))
+    assert f"removed {takes / 'take-1'}\ntake-2 was kept earlier and stays\n" in found.err
+    assert sorted(path.name for path in takes.iterdir()) == ["take-2", "take-3"]
+    assert (takes / "take-2" / "mix.wav").read_bytes() == before
+
+
+def test_a_take_that_is_half_kept_is_not_deleted(takes: Path, capsys: Capture) -> None:
+    ended(cli(capsys, "takes", "keep", takes, 2, *MACHINE[:2]))
+    edit_song(takes / "take-2", state="refine")
+    (takes / "take-2" / "stage2.npz").unlink()
+    found = ended(cli(capsys, "takes", "keep", takes, 1, "--delete-others", "--json"))
+    assert found.json["removed"] == [str(takes / "take-3")]
+    assert sorted(path.name for path in takes.iterdir()) == ["take-1", "take-2"]
 
 
 def test_interrupted_takes_go_on_together(takes: Path, capsys: Capture) -> None:

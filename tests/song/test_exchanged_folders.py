@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from helpers import FAST, OURS, Capture, cli, ended, refused, song_bytes
-from song_examples import all_content, finished_song
+from song_examples import SOUND, all_content, finished_song
 
 from yuegguf.errors import StorageError
 from yuegguf.files.atomic import locked_folder, replacing, sweep
@@ -194,7 +194,7 @@ def test_a_bundle_of_a_song_behind_links_is_whole(capsys: Capture, tmp_path: Pat
     (tmp_path / "link").symlink_to(song)
     assert cli(capsys, "bundle", tmp_path / "link", "-o", tmp_path / "song.zip").code == 0
     with zipfile.ZipFile(tmp_path / "song.zip") as archive:
-        assert archive.read(f"{song.name}/mix.wav") == b"RIFF sound"
+        assert archive.read(f"{song.name}/mix.wav") == SOUND
 
 
 def test_users_of_a_steady_folder_may_leave_in_any_order(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import Capture, cli, new_song
-from song_examples import all_content, finished_song
+from song_examples import SOUND, all_content, finished_song
 
 from yuegguf.errors import DamagedFile
 from yuegguf.lm.vocab import interleave
@@ -91,7 +91,7 @@ def test_the_text_files_of_what_is_done_are_written_again(
     song = finished_song(tmp_path)
     if kind == "draft":
         (song / "stage2.npz").unlink()
-        (song / "draft.wav").write_bytes(b"RIFF draft")
+        (song / "draft.wav").write_bytes(SOUND)
         draft = SongFolder.open(song)
         draft.advance("refine", draft_files=("draft.wav",), early=PreviewOptions("mix"))
     whole = all_content(song)

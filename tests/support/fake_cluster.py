@@ -50,7 +50,7 @@ def take_phase(unit: Unit, song: UnitSong) -> Outcome:
                 folder.save_stage2(np.zeros((2, 8, FRAMES), np.int16))
                 folder.advance("master")
             elif where(folder) == unit.phase == "master":
-                (folder.path / "mix.wav").write_bytes(b"sound")
+                (folder.path / "mix.wav").write_bytes(b"the sound")
                 folder.advance("done", files=("mix.wav",))
             return Outcome(song.folder, "done", "done" if unit.phase == "master" else where(folder))
     except FolderBusy as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from helpers import new_song
 
 from yuegguf.pipeline.song_models import describe_file
@@ -17,6 +19,16 @@ PLAN = Plan(2048, 2, 1, 1, "f16", None, 2**30, 0)
 RENDERED = ("mix.wav", "vocals.wav", "instrumental.wav")
 FRAMES = 100
 """Frames of the songs here: two sections of a second."""
+
+
+def _wav(samples: int, rate: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(samples, np.int16), rate, format="WAV")
+    return file.getvalue()
+
+
+SOUND = _wav(2 * 8000, 8000)
+"""A WAV file as long as the songs here."""
 
 
 def codes_of(frames: int = FRAMES) -> np.ndarray:
@@ -45,7 +57,7 @@ def finished_song(parent: Path, formats: tuple[str, ...] = ("wav",), state: Phas
     folder.save_stage2(codes)
     names = [f"{Path(name).stem}.{kind}" for name in RENDERED for kind in formats]
     for name in names:
-        (folder.path / name).write_bytes(b"RIFF sound")
+        (folder.path / name).write_bytes(SOUND)
     write_markers(folder)
     folder.advance(state, files=tuple(names))
     return folder.path

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from yuegguf.errors import RequestError
+from yuegguf.errors import RequestError, quoted
 from yuegguf.models.resolve import CODEC_IDENTITY_FILE, ModelChoice
 from yuegguf.pipeline import create, rendering
 from yuegguf.pipeline import takes as takes_of
@@ -88,7 +88,9 @@ def refine(
     """Take a song whose draft is done to its end. Raises YueError."""
     opened = SongFolder.open(Path(folder))
     if where(opened) == "draft":
-        raise RequestError(f"{folder} is still in its draft", f"finish it with: yuegguf resume {folder}")
+        raise RequestError(
+            f"{folder} is still in its draft", f"finish it with: yuegguf resume {quoted(folder)}"
+        )
     found, options = models_of_song(opened, models), compute or ComputeOptions()
     return run_song(opened, found, options, progress, stop, early=without_draft)
 
@@ -204,13 +206,13 @@ def keep_takes(
 ) -> tuple[Song, ...]:
     """Finish the takes of these numbers, one after the other; the others stay drafts unless deleted.
 
-    Nothing is deleted before all that are kept are finished. Raises YueError, for no number and one that is
-    repeated too.
+    Nothing is deleted before all that are kept are finished; takes that were kept earlier stay. Raises
+    YueError, for no number and one that is repeated too.
     """
     kept, others = takes_of.kept(Path(folder), numbers)
     songs = [refine(take.path, models, compute=compute, progress=progress, stop=stop) for take in kept]
     if delete_others:
-        remove_songs(others)
+        remove_songs([take for take in others if take.early.draft])
     return tuple(songs)
 
 

@@ -19,6 +19,8 @@ from yuegguf.files.reading import open_plain_file
 
 WAV_HEAD_BYTES = 1 << 16
 """Bytes of a WAV in which its samples must begin."""
+STREAMED_WAV = 0xFFFFFFFF
+"""Size that a WAV announces whose length was unknown when it was begun."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,17 @@ def zero_sized_wav(path: Path) -> bytes:
             return bytes(head[: place + 8])
         place += 8 + size + size % 2
     return b""
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether an audio file is missing, empty, or a WAV that ends before its header says."""
+    try:
+        with open_plain_file(path) as file:
+            head, length = file.read(8), file.seek(0, os.SEEK_END)
+    except OSError:
+        return True
+    announced = struct.unpack("<I", head[4:])[0] if len(head) == 8 and head[:4] == b"RIFF" else 0
+    return not length or (length < 8 + announced and announced != STREAMED_WAV)
 
 
 class SoundBytes:

@@ -126,6 +126,8 @@ def open_recording(path: Path) -> Recording:
     Raises RequestError: no such file, not audio, no samples, an absurd rate, channel count or length.
     """
     if not os.path.isfile(path):  # unlike Path.is_file, never raises
+        if os.path.isdir(path):
+            raise RequestError(f"{path} is a folder, not an audio file", "pass a file in it")
         raise RequestError(f"no audio file at {path}", "check the name")
     with _reading(path), _open(path) as file:
         rate, channels, announced = int(file.samplerate), int(file.channels), int(file.frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
+import re
 import sys
 import traceback
 from collections import Counter
@@ -18,17 +18,13 @@ import click
 from yuegguf import __version__, stopping
 from yuegguf.cli._console import Console, replace_unencodable, settle, unwritten
 from yuegguf.cli._signals import ImmediateInterrupt
-from yuegguf.errors import (
-    Interrupted,
-    YueError,
-    explained,
-    is_too_many_open,
-)
+from yuegguf.errors import Interrupted, YueError, explained, is_too_many_open, quoted
 from yuegguf.lm import aborts
 from yuegguf.request.valid_text import is_valid_text
 
 COMPLETE_VARIABLE = "_YUEGGUF_COMPLETE"
 """Variable by which a shell asks for completions."""
+HELP_NAMES = ["-h", "--help"]
 PROGRESS = click.Choice(["auto", "json", "off"])
 PROGRESS_HELP = "On stderr: a bar or lines now and then, one JSON object a line, or nothing [default: auto]."
 
@@ -40,7 +36,7 @@ def _dashes(name: str) -> str:
 
 JSON_HELP, QUIET_HELP = "One JSON object on stdout.", "Say nothing but results and problems."
 SETTINGS = {
-    "help_option_names": ["-h", "--help"],
+    "help_option_names": HELP_NAMES,
     "token_normalize_func": _dashes,
     "max_content_width": 100,
 }
@@ -137,7 +133,6 @@ def _set_progress(context: click.Context, _option: click.Parameter, mode: str | 
 @click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 @click.option("-q", "--quiet", is_flag=True, help=QUIET_HELP)
 @click.option("--progress", type=PROGRESS, expose_value=False, callback=_set_progress, help=PROGRESS_HELP)
-@click.version_option(__version__, prog_name="yuegguf")
 @click.pass_context
 def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool) -> None:
     """Songs from tags and lyrics with YuE, without PyTorch: mix, vocals and instrumental.
@@ -148,10 +143,29 @@ def cli(ctx: click.Context, models_dir: Path | None, as_json: bool, quiet: bool)
     ctx.obj.quiet |= quiet
 
 
+def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        context.obj.result({"version": __version__}, [f"yuegguf, version {__version__}"])
+        context.exit()
+
+
+def _show_help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        context.obj.result({"help": context.get_help()}, [context.get_help()])
+        context.exit()
+
+
 def _set(context: click.Context, option: click.Parameter, wanted: bool) -> None:
     setattr(context.obj, str(option.name), wanted or getattr(context.obj, str(option.name)))
 
 
+_HELP, _VERSION = (
+    click.Option(names, is_flag=True, is_eager=True, expose_value=False, callback=show, help=help)
+    for names, show, help in (
+        (HELP_NAMES, _show_help, "Show this message and exit."),
+        (["--version"], _show_version, "Show the version and exit."),
+    )
+)
 _AGAIN = [
     click.Option(["--json", "as_json"], is_flag=True, expose_value=False, callback=_set, help=JSON_HELP),
     click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=_set, help=QUIET_HELP),
@@ -162,8 +176,11 @@ _AGAIN = [
 """Options of the program that may stand behind any command too: `yuegguf run … --json`."""
 
 
+cli.params += [_VERSION, _HELP]
+
+
 def _add_flags(command: click.Command) -> None:
-    command.params += _AGAIN
+    command.params += [*_AGAIN, _HELP]
     for part in getattr(command, "commands", {}).values():
         _add_flags(part)
 
@@ -224,6 +241,8 @@ def _command(arguments: Sequence[str], output: Console) -> int:
     for argument in arguments:
         if not is_valid_text(argument):
             raise click.UsageError(f"the argument {argument!r} is not UTF-8 text; rename the file")
+    if not {*HELP_NAMES, "--version"}.isdisjoint(arguments):  # which answer before --json is read
+        output.as_json = "--json" in arguments
     try:
         with cli.make_context("yuegguf", list(arguments), obj=output) as context:
             code = cli.invoke(context)
@@ -254,8 +273,8 @@ def _explained(caught: BaseException) -> YueError:
         return _with_way_back(explained(caught))
     if isinstance(caught, click.ClickException):
         context = caught.ctx if isinstance(caught, click.UsageError) else None
-        where = f" (see: {context.command_path} --help)" if context else ""
-        return _with_code(YueError(f"{caught.format_message().rstrip('.')}{where}"), caught.exit_code)
+        see = f"see: {context.command_path} --help" if context else ""
+        return _with_code(UsageProblem(caught.format_message().rstrip("."), see), caught.exit_code)
     if isinstance(caught, KeyboardInterrupt | click.Abort):
         return _with_code(Interrupted(stopping.STOPPED_SENTENCE), stopping.EXIT_STOPPED)
     if isinstance(caught, OSError):
@@ -264,6 +283,23 @@ def _explained(caught: BaseException) -> YueError:
         if is_stdout:
             return unwritten(caught)
     return explained(caught)
+
+
+_BEFORE_ADVICE = re.compile(r"; |\. (?=\(?Did you mean)")
+
+
+class UsageProblem(YueError):
+    """A wrong use of the command line, whose line of text ends with the command that helps."""
+
+    def __init__(self, text: str, see: str) -> None:
+        text = YueError(text).message  # of bearable length
+        message, *rest = _BEFORE_ADVICE.split(text, maxsplit=1)
+        advice = "".join(rest)
+        super().__init__(message, "; ".join(part for part in (advice, see) if part))
+        self._line = f"{text} ({see})" if see else text
+
+    def __str__(self) -> str:
+        return self._line
 
 
 def _with_code(error: YueError, code: int) -> YueError:
@@ -275,7 +311,7 @@ def _with_way_back(error: YueError) -> YueError:
     """Add the command that goes on with a song to an error in the middle of it."""
     if error.folder is None:
         return error
-    command = f"yuegguf resume {shlex.quote(str(error.folder))}"
+    command = f"yuegguf resume {quoted(error.folder)}"
     if isinstance(error, Interrupted):
         resumable: YueError = Interrupted(
             f"{error.message}, everything so far is kept", f"go on with: {command}"

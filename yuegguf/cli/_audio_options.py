@@ -40,9 +40,9 @@ def _audio(
     year: int | None,
     cover: Path | None,
 ) -> Output:
-    """Formats and mix of the audio files. Raises RequestError."""
+    """Formats and mix of the audio files, not checked against each other. Raises RequestError."""
     names = tuple(part.strip().lower() for part in formats.split(",") if part.strip())
-    output = Output(
+    return Output(
         cast(tuple[Format, ...], names),
         bits,
         mix,
@@ -57,10 +57,13 @@ def _audio(
         stereo=stereo,
         artist=artist,
         year=date.today().year if year is None else year,
-        cover=None if cover is None else str(cover.absolute()),
+        cover=None if cover is None or str(cover) == "off" else str(cover.absolute()),
     )
-    check_given_effects(output)
-    return output
+
+
+def _checked(*, audio: Output) -> Output:
+    check_given_effects(audio)
+    return audio
 
 
 def check_given_effects(output: Output) -> None:
@@ -78,7 +81,7 @@ def lufs(value: str) -> float | None:
         raise ValueError(f"{value[:40]!r} is not a loudness such as -14, or off") from None
 
 
-audio_options = Group(
+audio_changes = Group(
     "audio",
     _audio,
     click.option(
@@ -146,7 +149,11 @@ audio_options = Group(
         "--cover",
         type=PATH,
         metavar="FILE",
-        help="PNG or JPEG picture for the tags of mp3, flac, opus and m4a, such as that of: yuegguf plot.",
+        help="PNG or JPEG picture for the tags of mp3, flac, opus and m4a, "
+        "such as that of: yuegguf plot; off: none.",
     ),
     click.option("--no-tags", is_flag=True, help='Do not write "AI-generated with YuE" into the files.'),
 )
+"""Options that replace those of an earlier output."""
+audio_options = Group("audio", _checked, audio_changes)
+"""Options of a new output, checked against each other."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 import click
 
 from yuegguf.cli._console import Console
 from yuegguf.cli._signals import stop_on_signals
+from yuegguf.errors import quoted
 from yuegguf.models.resolve import ModelChoice, Models
 from yuegguf.pipeline import run, song_models
 from yuegguf.planning.compute_options import ComputeOptions
@@ -82,7 +82,7 @@ def _draft_takes(
         for number, lines in song.lost_lines.items():
             faults += f"; section {number}: no time for its last {_count(lines, 'line')}"
         output.say(f"{song.folder.name}: {song.seconds:.2f} s of music{faults}")
-    parent = shlex.quote(str(folders[0].path.parent))
+    parent = quoted(folders[0].path.parent)
     output.say(f"make whole songs of those you like: yuegguf takes keep {parent} 1 …")
     files = [str(file) for song in songs for file in song.files]
     output.result({"takes": [song.to_json() for song in songs]}, files)
@@ -94,7 +94,7 @@ def show(output: Console, song: Song, *, strict: bool) -> int:
     output.done([song])
     output.say(f"{song.seconds:.2f} s of music, seed {song.seed}")
     if song.draft:
-        output.say(f"this is the draft; go on with: yuegguf refine {shlex.quote(str(song.folder))}")
+        output.say(f"this is the draft; go on with: yuegguf refine {quoted(song.folder)}")
     code = show_problems(output, [song], strict=strict)
     output.result(song.to_json(), [str(path) for path in song.files])
     return code
@@ -108,7 +108,7 @@ def show_problems(output: Console, songs: Sequence[Song], *, strict: bool) -> in
     for song in songs:
         of = f"{song.folder.name}, " if len(songs) > 1 else ""
         for number, fault in song.faults.items():
-            again = f"yuegguf extend {shlex.quote(str(song.folder))} --retake {number} --keep-after"
+            again = f"yuegguf extend {quoted(song.folder)} --retake {number} --keep-after"
             output.warn(f"{of}section {number}: {fault}; generate it again with: {again}")
         for number, lines in song.lost_lines.items():
             section = song.sections[number - 1]

@@ -87,6 +87,24 @@ takes_option = click.option(
 )
 
 
+def _starts(context: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
+    """Seconds from a comma list. Raises BadParameter."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list such as 28.5,57", param_hint="--at") from error
+
+
+starts_option = click.option(
+    "--at",
+    "starts",
+    metavar="SEC,…",
+    default="",
+    callback=_starts,
+    help="Where the second and later sections begin.",
+)
+
+
 def was_given(*names: str) -> bool:
     """Whether any of these options was named, and is not just at its default."""
     context = click.get_current_context()
@@ -243,6 +261,8 @@ class ReferenceOptions:
         """
         mix = None if only_tracks else self.ref
         for path in (mix, self.ref_vocal, self.ref_inst):
+            if path and os.path.isdir(path):
+                raise RequestError(f"{path} is a folder, not an audio file", "pass a file in it")
             if path and not os.path.isfile(path):
                 raise RequestError(f"there is no audio file {path}", "check the name")
         return Reference(mix, self.ref_vocal, self.ref_inst, self.ref_start, self.ref_end)

@@ -12,7 +12,15 @@ from contextlib import suppress
 from yuegguf.cli._text import minutes, one_line
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import YueError
-from yuegguf.measure.remaining import PHASES, Course, RemainingTime, course_cache, song_facts
+from yuegguf.measure.remaining import (
+    PHASES,
+    Course,
+    RemainingTime,
+    SongFacts,
+    remember_course,
+    remembered_course,
+    song_facts,
+)
 from yuegguf.progress import Event
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
@@ -38,7 +46,7 @@ class ProgressDisplay:
         self._write = write
         self._phases: tuple[str, ...] = PHASES
         self._estimate = RemainingTime()
-        self._facts: tuple[object, ...] | None = None
+        self._facts: SongFacts | None = None
         self._phase, self._phase_begun, self._next = "", 0.0, 0.0
         self._drawn = False
 
@@ -48,7 +56,7 @@ class ProgressDisplay:
         course: Course | None = None
         with suppress(YueError):  # without a home folder nothing is remembered
             self._facts = song_facts(song, takes)
-            course = course_cache().find(*self._facts)
+            course = remembered_course(self._facts)
         self._restart(course)
 
     def end(self, songs: Sequence[Song]) -> None:
@@ -56,7 +64,7 @@ class ProgressDisplay:
         frames = sum(round(FRAME_RATE * song.seconds) for song in songs)
         if self._facts is not None and frames:
             with suppress(YueError):
-                course_cache().keep(self._estimate.course(frames), *self._facts)
+                remember_course(self._estimate.course(frames), self._facts)
         self._facts = None
 
     def _restart(self, course: Course | None) -> None:

@@ -28,8 +28,10 @@ from yuegguf.files.atomic import replacing
 from yuegguf.files.hashing import sha256_of
 from yuegguf.files.typed_json import read_file
 from yuegguf.models.lockfile import is_safe_relative_path
+from yuegguf.pipeline import takes
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.song import voices
+from yuegguf.song.folder import SongFolder
 
 HINT = "delete it to begin anew"
 
@@ -90,6 +92,11 @@ def _folder_names(path: Path) -> dict[str, str]:
         if not is_safe_relative_path(name) or "/" in name:
             raise DamagedFile(f"{path} names the folder {name!r:.80}, which is elsewhere", HINT)
     return names
+
+
+def song_folders(folder: Path) -> list[SongFolder]:
+    """The takes in a folder, or the song that it is. Raises YueError."""
+    return takes.of(folder) or [SongFolder.open(folder)]
 
 
 def read_queue(output: Console, command: click.Command, file: Path) -> list[Entry]:

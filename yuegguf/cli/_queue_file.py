@@ -169,7 +169,8 @@ def _compose(file: Path) -> yaml.Node | None:
         loader.name = file.name
         return loader.get_single_node()
     except OSError as error:
-        raise RequestError(f"the queue {file} cannot be read ({error})", "check the name") from error
+        reason = error.strerror or error
+        raise RequestError(f"the queue {file} cannot be read ({reason})", "check the name") from error
     except UnicodeDecodeError as error:
         raise RequestError(f"the queue {file} is not UTF-8 text", "save it as UTF-8") from error
     except (yaml.YAMLError, ValueError) as error:

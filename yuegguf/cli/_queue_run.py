@@ -17,11 +17,12 @@ import click
 
 from yuegguf.cli._cluster_options import ClusterChoice
 from yuegguf.cli._console import Console
+from yuegguf.cli._forecast import show_queue_forecast
 from yuegguf.cli._generate import show_problems
-from yuegguf.cli._queue import Entry, State, read_queue
+from yuegguf.cli._queue import Entry, State, read_queue, song_folders
 from yuegguf.cli._queue_part import Part, locked_queue
 from yuegguf.cli._signals import stop_on_signals
-from yuegguf.errors import Interrupted, RequestError, YueError, explained
+from yuegguf.errors import Interrupted, RequestError, YueError, explained, quoted
 from yuegguf.measure.remaining import SONG_SHARES
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.scheduler import Runner, Scheduler
@@ -74,8 +75,17 @@ def generate_queue(output: Console, command: click.Command, file: Path, options:
             return songs.report(options.strict)
     except Interrupted as error:
         when = f"at {options.stop_at}" if until and datetime.datetime.now() >= until else "on request"
-        again = f"yuegguf run --queue {shlex.quote(str(file))} {options.arguments()}".rstrip()
+        again = f"yuegguf run --queue {quoted(file)} {options.arguments()}".rstrip()
         raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
+
+
+def forecast_queue(
+    output: Console, command: click.Command, file: Path, part: Part | None, whole: bool
+) -> int:
+    """Show what is left of a queue, or of a part of it, will take; generates nothing. Raises YueError."""
+    entries = read_queue(output, command, file)
+    show_queue_forecast(output, part.of(entries) if part else entries, State(file, part), whole)
+    return 0
 
 
 class Place(Protocol):
@@ -263,11 +273,6 @@ class QueueProgress:
     def _report(self, note: str) -> None:
         done = round(UNITS * sum(self._shares.values()))
         self._progress(Event("songs", done, UNITS * self._count, note))
-
-
-def song_folders(folder: Path) -> list[SongFolder]:
-    """The takes in a folder, or the song that it is. Raises YueError."""
-    return takes.of(folder) or [SongFolder.open(folder)]
 
 
 def clock(text: str, now: datetime.datetime) -> datetime.datetime:

@@ -14,11 +14,8 @@ from yuegguf.cli._groups import Group
 from yuegguf.cli._options import Destination, destination_options, lora_model_options, takes_option
 from yuegguf.cli._preview import draft_options
 from yuegguf.cli._request import RequestOptions, request_options
-from yuegguf.cli._text import minutes
-from yuegguf.files.atomic import free_disk
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.request.prepared import PreparedSong
 from yuegguf.request.preview_options import PreviewOptions
 
 if TYPE_CHECKING:
@@ -94,55 +91,6 @@ job_options = Group(
     click.option("--cuda-idx", type=click.IntRange(0, 999), hidden=True),
     ignored_options,
 )
-
-
-def show_forecast(output: Console, job: SongJob, whole: bool) -> None:
-    """Show the time and memory of a job here; with `whole`, its sections and disk too. Raises YueError."""
-    from yuegguf.measure.forecast import forecast
-
-    if job.takes > 1:
-        output.warn(f"the draft is of all {job.takes} takes, which share its steps; the rest is of one")
-    expected = forecast(job)
-    sections, lines = _sections(job.song) if whole else ([], [])
-    lines += [*expected.reasons, f"memory       {expected.plan.memory / 2**30:.1f} GiB"]
-    if expected.plan.gpu_memory:
-        lines.append(f"GPU memory   {expected.plan.gpu_memory / 2**30:.1f} GiB")
-    free = free_disk(job.parent)
-    if whole:
-        lines.append(f"disk         {expected.disk / 2**20:.0f} MiB of {free / 2**30:.1f} GiB free")
-    lines += [f"{phase:<12} at most {minutes(value)}" for phase, value in expected.seconds.items()]
-    least, most = (minutes(value) for value in expected.total)
-    span = least if least == most else f"{least} to {most}"
-    music = f"{expected.likely_music:.0f} to {expected.music:.0f} s"
-    lines.append(f"in all       about {span} for {music} of music")
-    for notice in expected.load.notices:
-        output.warn(notice)
-    if expected.load.factor > 1:
-        output.warn(f"the longer time is {expected.load.factor:.1f} times that of an idle machine")
-    if whole and expected.disk > free:
-        output.warn("the disk is too full for this song")
-    output.result(
-        {**expected.to_json(), **({"sections": sections, "disk_free": free} if whole else {})}, lines
-    )
-
-
-def _sections(song: PreparedSong) -> tuple[list[dict[str, Any]], list[str]]:
-    """Each section to generate: whether its words fit, as facts and as lines."""
-    from yuegguf.request.fit import section_fit
-
-    facts, lines = [], []
-    for number, section in enumerate(song.sections, 1):
-        one = section_fit(section, song.request.segment_seconds, song.request.genre)
-        fact = {
-            "label": one.label,
-            "seconds": one.seconds,
-            "syllables": one.syllables,
-            "verdict": one.verdict,
-        }
-        facts.append({**fact, "advice": one.advice})
-        lines.append(f"section {number:<4} [{one.label}] at most {one.seconds:g} s, {one.verdict}")
-        lines[-1] += f"; {one.advice}" if one.advice else ""
-    return facts, lines
 
 
 def _refuse_contradictions(take: int, takes: int) -> None:

@@ -57,6 +57,8 @@ def text_or_file(value: str, noun: str) -> str:
     if value == "-" or os.path.isfile(value):  # unlike Path.is_file, never raises
         return read_text(value, noun)
     if _FILE_NAME.fullmatch(value.strip()):
+        if os.path.isdir(value.strip()):
+            raise RequestError(f"the {noun} {value.strip()!r} is a folder", "pass a file, or the text itself")
         raise RequestError(
             f"the {noun} {value.strip()!r} looks like the name of a file, and there is no such file",
             _suggestion(value.strip()),

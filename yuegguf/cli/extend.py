@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +16,18 @@ from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import finish, strict_option
 from yuegguf.cli._groups import Group
-from yuegguf.cli._options import PATH, model_options, pass_output, seed_option, takes_option
+from yuegguf.cli._options import (
+    PATH,
+    model_options,
+    pass_output,
+    seed_option,
+    starts_option,
+    takes_option,
+    was_given,
+)
 from yuegguf.cli._signals import laptop_options
 from yuegguf.cli._texts import read_text, text_or_file
+from yuegguf.pipeline import extend as extending
 from yuegguf.pipeline import song_models
 from yuegguf.pipeline.extend import ExtendRequest
 from yuegguf.pipeline.song_job import SongJob
@@ -37,6 +49,8 @@ class RecordingOptions:
     take: float
     """Seconds to keep."""
     genre: str | None
+    starts: tuple[float, ...]
+    """Starts of the second and later sections in it, in seconds."""
 
 
 _recording_options = Group(
@@ -53,6 +67,7 @@ _recording_options = Group(
         help="How much of the recording to keep as the beginning.",
     ),
     click.option("-g", "--genre", help="Tags of a recording; text, a file or -."),
+    starts_option,
 )
 
 
@@ -138,30 +153,44 @@ def extend(
     yuegguf extend songs/my-song-1a2b3c --retake 2 --keep-after -n 4
     yuegguf extend --vocal voice.wav --inst band.wav --take 25 -g "folk guitar" -l lyrics.txt
     """
-    from yuegguf.api import files
     from yuegguf.pipeline import takes as library
 
-    if song is None:
-        stems, facts = _recording(recording, request.lyrics)
-        imported = files.import_song(
-            stems,
-            choice,
-            output_dir or Path("songs"),
-            facts,
-            name=name,
-            compute=compute,
-            progress=output.progress,
-        )
-        output.done()
-        song = imported.folder
-    elif recording.vocal or recording.inst or recording.genre:
-        raise click.UsageError("pass SONG, or a recording with --vocal, --inst and -g")
-    old = SongFolder.open(song)
-    models = song_models.models_of_song(old, choice)
-    parent = output_dir or old.path.absolute().parent
-    job = SongJob(old.song, models, parent, name, compute, takes=takes)
-    folders = library.start_extension(old, request, job, output.progress)
+    parent = output_dir or (Path("songs") if song is None else song.absolute().parent)
+    with _source(output, song, recording, request, (choice, compute)) as old:
+        models = song_models.models_of_song(old, choice)
+        job = SongJob(old.song, models, parent, name, compute, takes=takes)
+        folders = library.start_extension(old, request, job, output.progress)
     return finish(output, folders, models, compute, strict=strict)
+
+
+@contextmanager
+def _source(
+    output: Console,
+    song: Path | None,
+    recording: RecordingOptions,
+    request: ExtendRequest,
+    means: tuple[ModelChoice, ComputeOptions],
+) -> Iterator[SongFolder]:
+    """The song to go on from; that of a recording lies in a folder that is removed at the end.
+
+    Raises YueError, UsageError.
+    """
+    if song is not None:
+        if was_given("vocal", "inst", "genre", "take", "starts"):
+            raise click.UsageError("pass SONG, or a recording with --vocal, --inst and -g")
+        yield SongFolder.open(song)
+        return
+    from yuegguf.api import files
+    from yuegguf.exchange import importing
+
+    stems, facts = _recording(recording, request.lyrics)
+    checked = importing.check_source(stems, facts)  # a wrong request is said before minutes of encoding
+    extending.extend(extending.DraftedSong(checked.request, checked.frames, checked.codes), request)
+    with tempfile.TemporaryDirectory(prefix="yuegguf-") as place:
+        choice, compute = means
+        imported = files.import_song(stems, choice, place, facts, compute=compute, progress=output.progress)
+        output.done()
+        yield SongFolder.open(imported.folder)
 
 
 def _recording(recording: RecordingOptions, lyrics: str | None) -> tuple[StemFiles, ImportFacts]:
@@ -172,5 +201,5 @@ def _recording(recording: RecordingOptions, lyrics: str | None) -> tuple[StemFil
     vocal, inst, genre = recording.vocal, recording.inst, recording.genre
     if vocal is None or inst is None or genre is None or lyrics is None:
         raise click.UsageError("pass SONG, or a recording: --vocal FILE --inst FILE -g TAGS -l LYRICS")
-    facts = ImportFacts(text_or_file(genre, "genre"), lyrics)
+    facts = ImportFacts(text_or_file(genre, "genre"), lyrics, recording.starts)
     return StemFiles(vocal, inst, seconds=recording.take), facts

@@ -17,8 +17,10 @@ from yuegguf.cli._options import (
     destination_options,
     model_options,
     pass_output,
+    starts_option,
 )
 from yuegguf.cli._texts import text_or_file
+from yuegguf.errors import quoted
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.request.song_request import Output as SongOutput
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--take", type=float, metavar="SEC", help="How much of them to take [default: the rest].")
 @click.option("-g", "--genre", "--genre-txt", "genre", help="Tags, if the source has none: text, file or -.")
 @click.option("-l", "--lyrics", "--lyrics-txt", "lyrics", help="Lyrics, likewise.")
-@click.option("--at", metavar="SEC,…", default="", help="Where the second and later sections begin.")
+@starts_option
 @destination_options
 @model_options
 @compute_options
@@ -53,7 +55,7 @@ def import_song(
     take: float | None,
     genre: str | None,
     lyrics: str | None,
-    at: str,
+    starts: tuple[float, ...],
     destination: Destination,
     choice: ModelChoice,
     compute: ComputeOptions,
@@ -73,7 +75,7 @@ def import_song(
     facts = ImportFacts(
         text_or_file(genre, "genre") if genre is not None else None,
         text_or_file(lyrics, "lyrics") if lyrics is not None else None,
-        _starts(at),
+        starts,
         audio,
     )
     imported = files.import_song(
@@ -86,7 +88,7 @@ def import_song(
         progress=output.progress,
     )
     output.done()
-    output.say(f"render it with: yuegguf resume {imported.folder}")
+    output.say(f"render it with: yuegguf resume {quoted(imported.folder)}")
     folder = str(imported.folder)
     result = {"folder": folder, "state": imported.state, "seconds": imported.seconds}
     output.result({**result, "frames": list(imported.frames)}, [folder])
@@ -105,13 +107,6 @@ def _stems(
     if vocal is None or inst is None:
         raise click.UsageError("pass both stems: --vocal FILE --inst FILE")
     return StemFiles(vocal, inst, start, take)
-
-
-def _starts(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(",")) if text.strip() else ()
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not a list such as 28.5,57", param_hint="--at") from error
 
 
 @click.command(short_help="a song folder → YuE's .npy pair, or a YuE-UI project")

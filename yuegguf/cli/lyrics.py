@@ -13,7 +13,7 @@ import click
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import pass_output, was_given
 from yuegguf.cli._texts import read_text
-from yuegguf.errors import RequestError
+from yuegguf.errors import RequestError, argument
 from yuegguf.request.lyrics import Lyrics, parse_lyrics
 from yuegguf.request.lyrics import format_lyrics as lyrics_text
 from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS, check_number
@@ -109,7 +109,7 @@ def _merge_command(text: str, segment_seconds: float, genre: str, keep_repeats: 
     options = ["--segment-seconds", f"{segment_seconds:g}"] if was_given("segment_seconds") else []
     options += ["--genre", genre] if genre else []
     options += ["--keep-repeats"] if keep_repeats else []
-    source = text if os.path.isfile(text) else "FILE"
+    source = argument(text) if os.path.isfile(text) else "FILE"
     return shlex.join(["yuegguf", "lyrics", "format", source, "--merge", *options])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from yuegguf.api import songs as api
-from yuegguf.cli._audio_options import audio_options, check_given_effects
+from yuegguf.cli._audio_options import audio_changes, check_given_effects
 from yuegguf.cli._completion import SONG
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show
@@ -46,7 +46,7 @@ NAMES = {
 @click.argument("song", type=SONG)
 @threads_option
 @codec_option
-@audio_options
+@audio_changes
 @click.option("--force", is_flag=True, help="Remove its files of other formats, and replace foreign ones.")
 @pass_output
 def render(
@@ -67,15 +67,18 @@ def render(
     yuegguf render songs/my-song-1a2b3c --format flac,mp3 --bits 24
     """
     from yuegguf.models.resolve import ModelChoice
+    from yuegguf.pipeline.preflight import check_output
     from yuegguf.planning.compute_options import ComputeOptions
     from yuegguf.song.folder import SongFolder
 
     said = {name for name in NAMES if was_given(name)}
     old = SongFolder.open(song).request.output
     new = replace(old, **{NAMES[name]: getattr(audio, NAMES[name]) for name in said})
-    if "stem_mode" in said:
+    if "stem_mode" in said and "no_stems" not in said:
         new = replace(new, stems=True)
     check_given_effects(new)
+    if "cover" in said:
+        check_output(new)  # an earlier one may be gone, this one not
     choice = ModelChoice(codec=codec) if codec else None
     machine = ComputeOptions(threads=threads)
     made = api.render(song, new, choice, compute=machine, force=force, progress=output.progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +14,15 @@ from yuegguf.cli._cluster_options import ClusterChoice, cluster_options
 from yuegguf.cli._completion import SONG
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
+from yuegguf.cli._forecast import show_forecast
 from yuegguf.cli._generate import finish, go_on_together, show, strict_option
 from yuegguf.cli._options import PATH, model_options, pass_output, was_given
 from yuegguf.cli._preview import preview_options
 from yuegguf.cli._queue_file import OWN_OPTIONS
 from yuegguf.cli._queue_part import Part, PartType
 from yuegguf.cli._signals import laptop_options, stop_on_signals
-from yuegguf.cli._song_job import JobOptions, job_options, show_forecast
+from yuegguf.cli._song_job import JobOptions, job_options
+from yuegguf.errors import quoted
 from yuegguf.planning.compute_options import MAX_PARALLEL, ComputeOptions
 from yuegguf.progress import Progress
 from yuegguf.request.song_request import Song
@@ -77,9 +78,11 @@ def run(
     yuegguf run --genre_txt genre.txt --lyrics_txt lyrics.txt --run_n_segments 2
     """
     if queue is not None:
-        from yuegguf.cli._queue_run import QueueOptions, generate_queue
+        from yuegguf.cli._queue_run import QueueOptions, forecast_queue, generate_queue
 
         command = _without_song_options()
+        if plan_only or dry_run:
+            return forecast_queue(output, command, queue, part, dry_run)
         return generate_queue(output, command, queue, QueueOptions(part, parallel, stop_at, strict, cluster))
     for name in ("stop_at", "parallel", "part", "cluster"):
         if was_given(name):
@@ -146,7 +149,7 @@ def resume(
 
     folder = song or newest_interrupted(output_dir)
     if folder is None:
-        others = f"see: yuegguf songs list {shlex.quote(str(output_dir))}"
+        others = f"see: yuegguf songs list {quoted(output_dir)}"
         if not output_dir.exists():
             others = "make one with: yuegguf run --example"
         output.result({"song": None}, [f"there is no interrupted song in {output_dir}; {others}"])

@@ -10,7 +10,7 @@ import click
 from yuegguf.cli._completion import SONG
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, pass_output
-from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.errors import DamagedFile, RequestError, quoted
 from yuegguf.song.library import SongSummary, list_songs, remove_songs, summarise
 
 DEFAULT = Path("songs")
@@ -58,7 +58,7 @@ def status(output: Console, /, song: Path) -> None:
     SongFolder.open(song)  # no song at all is another failure than a damaged one
     summary = summarise(song)
     if summary.problem:
-        raise DamagedFile(summary.problem, f"list the others with: yuegguf songs list {song.parent}")
+        raise DamagedFile(summary.problem, f"list the others with: yuegguf songs list {quoted(song.parent)}")
     lines = [
         f"title     {summary.title}",
         f"state     {_state(summary)}",

@@ -52,7 +52,7 @@ def list_takes(output: Console, /, folder: Path) -> None:
 @takes.command("keep", short_help="finish some takes, and say what becomes of the others")
 @click.argument("folder", type=PATH)
 @click.argument("numbers", type=click.IntRange(1), nargs=-1, required=True)
-@click.option("--delete-others", is_flag=True, help="Delete the takes that are not kept.")
+@click.option("--delete-others", is_flag=True, help="Delete the drafts that are not kept, now or earlier.")
 @strict_option
 @model_options
 @compute_options
@@ -70,12 +70,15 @@ def keep(
 ) -> int:
     """Make whole songs of the takes of these NUMBERS; the others stay drafts unless they are deleted.
 
+    A take that was kept earlier is never deleted here; for that there is: yuegguf songs rm.
+
     \b
     yuegguf takes keep songs/inspiring-female-pop-1a2b3c 2
     yuegguf takes keep songs/inspiring-female-pop-1a2b3c 1 3 --delete-others
     """
-    from yuegguf.api.songs import keep_takes
+    from yuegguf.api.songs import keep_takes, list_takes
 
+    before = list_takes(folder) if delete_others else ()
     with stop_on_signals(output) as stop:
         songs = keep_takes(
             folder,
@@ -89,5 +92,11 @@ def keep(
     output.done()
     code = show_problems(output, songs, strict=strict)
     files = [str(file) for song in songs for file in song.files]
-    output.result({"songs": [song.to_json() for song in songs]}, files)
+    removed = [str(take.folder) for take in before if not take.folder.exists()]
+    for path in removed:
+        output.say(f"removed {path}")
+    for take in before:
+        if take.number not in numbers and take.folder.exists():
+            output.say(f"{take.folder.name} was kept earlier and stays")
+    output.result({"songs": [song.to_json() for song in songs], "removed": removed}, files)
     return code

@@ -10,10 +10,9 @@ from typing import Any
 
 from yuegguf.cluster.control import DriverFacts, read_drivers
 from yuegguf.cluster.driver_options import SILENT_SECONDS
-from yuegguf.errors import RequestError
 from yuegguf.song.lease import Lease, read_lease
 from yuegguf.song.library import summarise
-from yuegguf.song.lookup import song_folders
+from yuegguf.song.lookup import check_parent, song_folders
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ class ClusterStatus:
 
 def cluster_status(parent: Path) -> ClusterStatus:
     """The songs and takes of a folder, by name. Raises RequestError where there is no such folder."""
-    if not parent.is_dir():
-        raise RequestError(f"there is no folder {parent}", "pass the folder that holds songs")
+    check_parent(parent)
     drivers = read_drivers(parent)
     songs = [_song(folder, drivers) for folder in sorted(song_folders(parent))]
     return ClusterStatus(tuple(songs), tuple(drivers))

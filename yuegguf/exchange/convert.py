@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE, whole_frames
-from yuegguf.errors import RequestError
+from yuegguf.errors import RequestError, quoted
 from yuegguf.exchange import yue_ui
 from yuegguf.exchange.imported import ImportedSong, ImportFacts, Origin, assemble
 from yuegguf.exchange.npy_codes import TRACK_SUFFIXES, read_pair
@@ -187,7 +187,9 @@ def to_project(folder: SongFolder) -> Project:
 
 def _stage1_codes(folder: SongFolder) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     if not (folder.path / "stage1.npz").exists():
-        raise RequestError(f"{folder.path} is not drafted yet", f"go on with: yuegguf resume {folder.path}")
+        raise RequestError(
+            f"{folder.path} is not drafted yet", f"go on with: yuegguf resume {quoted(folder.path)}"
+        )
     return folder.load_stage1()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from yuegguf.errors import RequestError
+from yuegguf.errors import RequestError, quoted
 from yuegguf.request.song_request import Song
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.markers import timed_sections
@@ -28,7 +28,7 @@ def open_finished(folder: Path) -> TimedSong:
     """The song or draft in `folder`. Raises RequestError where it is not finished, DamagedFile."""
     opened = SongFolder.open(folder)
     if where(opened) != "done":
-        raise RequestError(f"{folder} holds no finished song", f"finish it: yuegguf resume {folder}")
+        raise RequestError(f"{folder} holds no finished song", f"finish it: yuegguf resume {quoted(folder)}")
     song = finished(opened)
     names = {file: file.stem.removeprefix("draft-").replace("draft", "mix") for file in reversed(song.files)}
     by_name = {name: file for file, name in names.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
-from yuegguf.errors import RequestError
+from yuegguf.errors import RequestError, quoted
 from yuegguf.exchange import convert
 from yuegguf.exchange.imported import ImportedSong, ImportFacts
 from yuegguf.pipeline import engines, preflight
@@ -36,7 +36,9 @@ def read_files(source: Sequence[Path], facts: ImportFacts) -> ImportedSong:
     if not source:
         raise RequestError("there is nothing to import", "pass a project or a pair of .npy files")
     if (source[0] / "song.json").is_file():
-        raise RequestError(f"{source[0]} is a song folder already", f"go on with: yuegguf resume {source[0]}")
+        raise RequestError(
+            f"{source[0]} is a song folder already", f"go on with: yuegguf resume {quoted(source[0])}"
+        )
     if len(source) == 1 and source[0].suffix != ".npy" and not source[0].is_dir():
         return convert.from_project(source[0], facts)
     return convert.from_pair(source, facts)

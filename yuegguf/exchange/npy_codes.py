@@ -56,6 +56,8 @@ def read_track(path: Path) -> NDArray[np.int16]:
 
 def _read_npy(path: Path) -> NDArray[np.int16]:
     """A track of either stage [1 or 8, T]."""
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder, not an .npy file", "pass one folder alone, or two files")
     if not path.is_file():
         raise RequestError(f"there is no file {path}", "pass a song folder or .npy files of codes")
     codes = load_array(path)

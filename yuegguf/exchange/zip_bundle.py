@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yuegguf.audio.recording import read_audio
+from yuegguf.audio.recording import open_recording, read_audio
 from yuegguf.audio.tempo_and_key import SURE, MusicEstimate, estimate_music
-from yuegguf.errors import RequestError
+from yuegguf.errors import RequestError, quoted
 from yuegguf.exchange.tempo_map import beat_labels, tempo_map
 from yuegguf.files import typed_json
 from yuegguf.files.atomic import refuse_to_replace, replacing
@@ -20,7 +20,7 @@ from yuegguf.files.reading import open_plain_file
 from yuegguf.files.steady import check_inside_steady, steady
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.record import SONG_AUDIO, TEXT_FILES
-from yuegguf.song.state import finished_sections, where
+from yuegguf.song.state import finished, finished_sections, where
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every entry, the earliest in a zip: the same song gives the same bytes."""
@@ -28,6 +28,8 @@ DEFLATED = {".wav", ".npy", ".json"}
 """Extensions that deflate makes smaller; flac and mp3 are compressed already."""
 BEST_FIRST = (".wav", ".flac", ".opus", ".mp3", ".m4a")
 """Endings of mixes in the order in which one is chosen to be measured."""
+MOST_MISSING_SECONDS = 0.1
+"""Length by which a coder may shorten a file."""
 PATH_KEYS = ("file", "mix", "vocal", "instrumental", "cover")
 """Keys with paths of this machine."""
 
@@ -72,7 +74,8 @@ def _bundle(folder: Path, out: Path) -> Bundle:
     song = SongFolder.open(folder)
     if song.draft_complete or where(song) != "done":
         command = "refine" if song.draft_complete else "resume"
-        raise RequestError(f"{folder} is not finished", f"run first: yuegguf {command} {folder}")
+        raise RequestError(f"{folder} is not finished", f"run first: yuegguf {command} {quoted(folder)}")
+    _check_audio(song)
     names = [*song.record.files, *TEXT_FILES]
     there = [name for name in names if (folder / name).is_file()]
     estimate = _estimate(song)
@@ -84,6 +87,20 @@ def _bundle(folder: Path, out: Path) -> Bundle:
         for name, content in texts.items():
             archive.writestr(_zip_info(f"{folder.resolve().name}/{name}", zipfile.ZIP_DEFLATED), content)
     return Bundle(out, (*there, *texts), estimate)
+
+
+def _check_audio(song: SongFolder) -> None:
+    """Refuse audio files that do not open, or are shorter than the song. Raises RequestError."""
+    seconds = finished(song).seconds - MOST_MISSING_SECONDS
+    for path in (song.path / name for name in song.record.files):
+        try:
+            damaged = open_recording(path).seconds < seconds
+        except RequestError:
+            damaged = path.suffix != ".m4a" or bool(shutil.which("ffmpeg"))  # which alone reads it
+        if damaged:
+            raise RequestError(
+                f"{path} is damaged or cut short", f"write it again with: yuegguf render {quoted(song.path)}"
+            )
 
 
 def _estimate(song: SongFolder) -> MusicEstimate | None:

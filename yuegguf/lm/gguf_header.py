@@ -188,6 +188,8 @@ class GgufFile:
 
 def read_gguf(path: Path) -> GgufFile:
     """Read the header of any GGUF. Raises ModelNotFound, or DamagedFile saying what is wrong."""
+    if path.is_dir():
+        raise ModelNotFound(f"{path} is a folder, not a GGUF file", "pass a .gguf file in it")
     if not path.is_file():
         hint = "check the name, or see: yuegguf models list"
         raise explain_absence(path, ModelNotFound(f"there is no file {path}", hint))

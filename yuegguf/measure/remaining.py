@@ -21,6 +21,8 @@ WINDOW_SECONDS, WINDOW_SHARE = 20.0, 1 / 3
 """The speed is that of the last so many seconds, or of this share of the phase if that is longer."""
 KNOWN_FROM_SHARE, KNOWN_FROM_SECONDS = 0.02, 2.0
 """Part of a phase after which its own speed counts rather than the remembered one."""
+MOST_SIZES_APART = 6
+"""The course of a song up to 2^6 times as long or short counts, where there is no nearer one."""
 MOST_SLOWDOWN = 8.0
 """A song that is so many times slower or faster than the remembered course is not like it."""
 
@@ -35,13 +37,38 @@ class Course:
     """Frames of the song by those that its sections could have had."""
 
 
-def song_facts(song: SongFolder, takes: int = 1) -> tuple[object, ...]:
-    """Facts on which the course of a song depends: processor, models, plan and number of takes."""
+@dataclass(frozen=True)
+class SongFacts:
+    """Facts on which the course of a song depends."""
+
+    kind: tuple[object, ...]
+    size: int
+    """The longest that it may be, as a power of two of frames: a frame of a long song takes longer."""
+
+
+def remembered_course(facts: SongFacts) -> Course | None:
+    """The course of the song before of these facts, of about the same length if there is one.
+
+    Raises RequestError for a wrong YUEGGUF_CACHE_DIR.
+    """
+    kind, size, cache = facts.kind, facts.size, course_cache()
+    sizes = sorted(range(size - MOST_SIZES_APART, size + MOST_SIZES_APART + 1), key=lambda n: abs(n - size))
+    return next((course for n in sizes if (course := cache.find(*kind, n))), None)
+
+
+def remember_course(course: Course, facts: SongFacts) -> None:
+    """Store the course of a song for the next one of its facts. Raises as `remembered_course`."""
+    course_cache().keep(course, *facts.kind, facts.size)
+
+
+def song_facts(song: SongFolder, takes: int = 1) -> SongFacts:
+    """Facts on which the course of a song depends: processor, models, plan, number of takes and length."""
     plan, record = song.record.plan, song.record
     speed = () if plan is None else (plan.threads, plan.stage1_rows, plan.kv_type, plan.flash_attention)
     layers = () if plan is None else (plan.device, plan.stage1_gpu_layers, plan.stage2_gpu_layers)
     engines = () if plan is None else (plan.stage1_engines, plan.stage2_engines)
-    return (hardware.cpu_name(), record.models, record.loras, *speed, *layers, *engines, takes)
+    kind = (hardware.cpu_name(), record.models, record.loras, *speed, *layers, *engines, takes)
+    return SongFacts(kind, sum(song.song.caps).bit_length())
 
 
 def course_cache() -> MeasurementCache[Course]:
@@ -55,7 +82,7 @@ class RemainingTime:
     def __init__(self, course: Course | None = None, phases: Sequence[str] = PHASES) -> None:
         self._course, self._phases = course or Course(), tuple(phases)
         self._curves = {phase: self._curve(phase) for phase in self._phases}
-        self._known = all(phase in self._course.phases for phase in self._phases)
+        self._known = any(phase in self._course.phases for phase in SONG_SHARES)
         self._begun: float | None = None
         self._now = self._phase_begun = 0.0
         self.share = 0.0
@@ -68,6 +95,8 @@ class RemainingTime:
         """Frames done, and frames saved, when the last section ended."""
         self._marks: dict[str, list[float]] = {}
         """Seconds after each tenth of the phases begun here."""
+        self._marked = (0.0, 0.0)
+        """Share of the phase, and seconds of it, at the last event."""
         self._event: Event | None = None
         self._place = self._share_of_phase = 0.0
         self._fill = self._course.fill
@@ -75,7 +104,10 @@ class RemainingTime:
         """Speed at the end of the phase before."""
 
     def _curve(self, phase: str) -> tuple[float, ...]:
-        share = SONG_SHARES.get(phase, 1.0)
+        """The remembered curve, or the usual share of a song in the unit of those that are remembered."""
+        known = {p: curve[-1] for p, curve in self._course.phases.items() if p in SONG_SHARES}
+        unit = sum(known.values()) / sum(SONG_SHARES[p] for p in known) if known else 1.0
+        share = SONG_SHARES.get(phase, 1.0) * unit
         return self._course.phases.get(phase) or tuple(share * n / TENTHS for n in range(TENTHS + 1))
 
     def update(self, event: Event, now: float) -> None:
@@ -85,6 +117,7 @@ class RemainingTime:
         if event.phase != self._phase:
             self._begin_phase(event)
         self._now, self._event = now, event
+        self._first_total = max(self._first_total, event.total)  # takes join one after the other
         saved = self._first_total - event.total
         if saved > self._ended[1]:
             self._ended = (event.done, saved)
@@ -113,11 +146,14 @@ class RemainingTime:
         self._place = _at(self._curves[self._phase], self._share_of_phase)
 
     def _begin_phase(self, event: Event) -> None:
+        follows = self._event is not None
         self._end_phase()
+        self._marked = (0.0, 0.0)
         self._phase, self._phase_begun, self._first_total = event.phase, self._now, event.total
         self._place = 0.0
         self._samples.clear()
-        if event.total and event.done / event.total < 1 / TENTHS:  # else it was begun in another process
+        # else it was begun in another process
+        if follows or (event.total and event.done / event.total < 1 / TENTHS):
             self._marks[event.phase] = [0.0]
 
     def _end_phase(self) -> None:
@@ -130,9 +166,13 @@ class RemainingTime:
                 self._fill = self._event.done / max(1, self._first_total)
 
     def _mark(self, share: float) -> None:
-        marks = self._marks.get(self._phase, [])
+        """Note when each tenth up to a share was passed, as if the speed were even since the last event."""
+        marks, (before, then) = self._marks.get(self._phase, []), self._marked
+        now = self._now - self._phase_begun
         while 0 < len(marks) <= int(share * TENTHS + 1e-9):
-            marks.append(self._now - self._phase_begun)
+            part = (len(marks) / TENTHS - before) / (share - before) if share > before else 1.0
+            marks.append(then + (now - then) * min(1.0, max(0.0, part)))
+        self._marked = (share, now)
 
     def _expected_total(self, event: Event) -> float:
         """Units of the phase; a draft's sections mostly end before their limits."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
-from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
+from yuegguf.errors import DamagedFile, ModelNotFound, RequestError, quoted
 from yuegguf.files.hub_cache import snapshot_folder
 from yuegguf.lm.gguf_header import first_names, read_gguf
 from yuegguf.lm.gguf_parts import first_part, model_stem
@@ -39,7 +38,7 @@ def find_in_folder(folder: Path, role: StageRole, quant: str | None) -> Path:
     models = {TYPE.sub("", model_stem(path)) for path in fitting}
     if len(models) > 1:
         names = first_names([path.name for path in fitting])
-        line = f"--{role}-model {shlex.quote(str(fitting[0]))}"
+        line = f"--{role}-model {quoted(fitting[0])}"
         raise RequestError(f"{folder} holds several {words} models: {names}", f"pass one of them: {line}")
     return min(fitting, key=lambda path: registry.type_rank(_type(path)))
 
@@ -47,9 +46,9 @@ def find_in_folder(folder: Path, role: StageRole, quant: str | None) -> Path:
 def _advice(folder: Path) -> str:
     """Advice for a folder without a GGUF."""
     if (folder / "adapter_config.json").is_file():
-        return f"an adapter goes with --lora: {shlex.join(('yuegguf', 'convert-lora', str(folder)))}"
+        return f"an adapter goes with --lora: yuegguf convert-lora {quoted(folder)}"
     if {path.suffix for path in folder.glob("*")} & {".safetensors", ".bin", ".pth"}:
-        return f"convert its checkpoint first: {shlex.join(('yuegguf', 'convert', str(folder)))}"
+        return f"convert its checkpoint first: yuegguf convert {quoted(folder)}"
     return "pass a .gguf file or a folder with one"
 
 

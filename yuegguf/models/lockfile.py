@@ -127,6 +127,11 @@ def read_lock(root: Path) -> dict[str, Installed]:
         if is_closed(root):
             return {}
         raise unreadable(path, error) from error
+    except NotADirectoryError as error:
+        raise DamagedFile(
+            f"{root} is a file, not a folder of models",
+            "pass a folder; YUEGGUF_MODELS_DIR and --models-dir name that of installed models",
+        ) from error
     except OSError as error:
         raise DamagedFile(f"{path} cannot be read ({error.strerror})", DELETE_HINT) from error
     decoded = read_json(data, dict[str, Any], path, DELETE_HINT, others=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
-from yuegguf.errors import ModelNotFound, NotInstalled, RequestError
+from yuegguf.errors import ModelNotFound, NotInstalled, RequestError, quoted
 from yuegguf.files.hashing import fingerprint
 from yuegguf.files.kinds import explain_absence
 from yuegguf.files.reading import is_closed, paths_in
@@ -226,7 +226,8 @@ def find_lora(lora: Lora, root: Path) -> Lora:
         path = path if path.is_dir() and not installed.is_file() else installed
     if path.is_dir():
         raise RequestError(
-            f"{path} is a folder, not a GGUF adapter", f"convert it first: yuegguf convert-lora {path}"
+            f"{path} is a folder, not a GGUF adapter",
+            f"convert it first: yuegguf convert-lora {quoted(path)}",
         )
     if not path.is_file():
         missing = ModelNotFound(

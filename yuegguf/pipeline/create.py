@@ -20,7 +20,7 @@ from yuegguf.planning.timing import TimingCache, calibrated
 from yuegguf.progress import Event, Progress
 from yuegguf.request.prepared import PreparedSong, prepare
 from yuegguf.request.scripts import line_scripts, model_mismatch
-from yuegguf.request.song_request import SongRequest
+from yuegguf.request.song_request import Output, SongRequest
 from yuegguf.song import encoding, recordings, voices
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lookup import new_song_path
@@ -75,11 +75,14 @@ def created(path: Path, record: SongRecord) -> SongFolder:
     return folder
 
 
-def new_record(job: SongJob) -> SongRecord:
-    """song.json of a song to generate, once all is checked, the room on the disk too. Raises YueError."""
+def new_record(job: SongJob, earlier: Output | None = None) -> SongRecord:
+    """song.json of a song to generate, once all is checked, the room on the disk too.
+
+    `earlier` is the output of the song that it goes on from. Raises YueError.
+    """
     check_no_song_work(job.parent)
     job = replace(job, song=preflight.located(job.song))
-    plan, header = planned(job)
+    plan, header = planned(job, earlier)
     preflight.check_prompt(job.song, header, plan.n_ctx)
     request = job.song.request
     if request.reference is not None or request.track is not None:
@@ -90,9 +93,9 @@ def new_record(job: SongJob) -> SongRecord:
     return record_of(job, plan)
 
 
-def planned(job: SongJob) -> tuple[Plan, ModelHeader]:
+def planned(job: SongJob, earlier: Output | None = None) -> tuple[Plan, ModelHeader]:
     """A plan and stage 1's header, when models, output and memory allow the song. Raises YueError."""
-    preflight.check_output(job.song.request.output)
+    preflight.check_output(job.song.request.output, earlier)
     headers = preflight.read_models(job.models, bool(job.preview.preview_seconds))
     plan = make_plan(job.song, headers.facts, job.compute, find_devices(job.compute), job.takes)
     preflight.check_codec(job.models.codec)

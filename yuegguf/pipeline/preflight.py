@@ -77,11 +77,15 @@ def codec_id(folder: Path) -> str:
         return codec.fingerprint
 
 
-def check_output(output: Output) -> None:
-    """Refuse formats that this machine cannot write, and a cover that is no picture. Raises RequestError."""
+def check_output(output: Output, earlier: Output | None = None) -> None:
+    """Refuse formats that this machine cannot write, and a cover that is no picture.
+
+    The cover of an `earlier` output of the song may be gone: its files are then written without. Raises
+    RequestError.
+    """
     for kind in output.formats:
         check_format(kind, output.bits)
-    if output.cover is not None:
+    if output.cover is not None and (earlier is None or output.cover != earlier.cover):
         read_picture(Path(output.cover))
 
 

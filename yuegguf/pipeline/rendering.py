@@ -25,7 +25,7 @@ def check_rendering(folder: SongFolder, output: Output, codec: Path | None, forc
 
     Raises YueError.
     """
-    check_output(output)
+    check_output(output, folder.request.output)
     found = codec_of_song(folder, codec)
     if not force:
         check_replaceable(folder, output)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.errors import DamagedFile, RequestError, YueError
+from yuegguf.errors import DamagedFile, RequestError, YueError, quoted
 from yuegguf.files.atomic import storage_errors, workspace
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import create
@@ -73,8 +73,9 @@ def start_extension(
         create.warn_each(prepared.notices, progress)
     job = replace(job, song=prepared, name=job.name or song.title.strip())
     job = _drafted(job)
-    record = create.new_record(job)
-    record = record.changed(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
+    record = create.new_record(job, song.request.output)
+    origin = ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed)
+    record = record.changed(origin=origin, imported=song.record.imported)
     reference = _reference(song)
     path = new_song_path(job.parent, record.title)
     named(path)
@@ -103,7 +104,9 @@ def _reference(song: SongFolder) -> NDArray[np.int16] | None:
 def drafted_song(song: SongFolder) -> DraftedSong:
     """Codes and sections of a song whose draft is done. Raises RequestError where it is not."""
     if where(song) == "draft":
-        raise RequestError(f"{song.path} is still being drafted", f"run first: yuegguf resume {song.path}")
+        raise RequestError(
+            f"{song.path} is still being drafted", f"run first: yuegguf resume {quoted(song.path)}"
+        )
     track = song.request.track
     if track is not None and track.file is not None:
         raise RequestError(

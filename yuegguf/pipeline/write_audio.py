@@ -105,7 +105,7 @@ def with_estimates(tags: Tags, mix: NDArray[np.float32]) -> Tags:
 def _named(extra: FileExtras, output: Output, title: str, progress: Progress = silent) -> FileExtras:
     """The extras with title, artist, year and picture in their tags; a picture that is gone is left out."""
     picture = b""
-    if output.tags and output.cover is not None:
+    if output.tags and output.cover is not None and set(output.formats) != {"wav"}:
         try:
             picture = read_picture(Path(output.cover))
         except RequestError as error:

@@ -21,7 +21,7 @@ def check_effects(output: Output, given: Collection[str]) -> None:
         "fade": ("--fade", output.fade > 0 and upstream, level),
         "artist": ("--artist", not output.tags, "--no-tags"),
         "year": ("--year", not output.tags, "--no-tags"),
-        "cover": ("--cover", not output.tags, "--no-tags"),
+        "cover": ("--cover", output.cover is not None and not output.tags, "--no-tags"),
         "stereo": ("--stereo", output.stereo and upstream, level),
         "stem_mode": ("--stems joined", output.stem_mode == "joined" and upstream, level),
     }
@@ -29,7 +29,7 @@ def check_effects(output: Output, given: Collection[str]) -> None:
         if name in given and is_idle:
             raise RequestError(f"{option} has no effect with {cause}", "leave one of them out")
     kinds = ",".join(output.formats)
-    if "cover" in given and set(output.formats) == {"wav"}:
+    if "cover" in given and output.cover is not None and set(output.formats) == {"wav"}:
         raise RequestError("--cover has no effect with --format wav", "add a format that holds a picture")
     if "bits" in given and output.formats and not {"wav", "flac"} & {*output.formats}:
         raise RequestError(f"--bits has no effect with --format {kinds}", "leave one of them out")

@@ -33,7 +33,7 @@ from typing import Any
 
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import FolderBusy, Interrupted, YueError, explained
-from yuegguf.measure.remaining import PHASES, RemainingTime, course_cache, song_facts
+from yuegguf.measure.remaining import PHASES, RemainingTime, remember_course, remembered_course, song_facts
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.engines import report_aborts
@@ -214,7 +214,7 @@ class Worker:
         drafts = not refine and (len(songs) > 1 or bool(songs[0].early.draft))
         course = None
         with suppress(YueError):  # without a home folder nothing is remembered
-            course = course_cache().find(*song_facts(songs[0], len(songs)))
+            course = remembered_course(song_facts(songs[0], len(songs)))
         numbers = range(1, len(songs) + 1) if len(songs) > 1 else [0]
         events = [
             DraftEvents(each, partial(self._step, song), number)
@@ -285,7 +285,7 @@ class Worker:
         """Remember how long the phases took, for the next song of the same kind."""
         with suppress(YueError):
             course = active.remaining.course(frames)
-            course_cache().keep(course, *song_facts(active.works[0].folder, len(active.works)))
+            remember_course(course, song_facts(active.works[0].folder, len(active.works)))
 
     def _report_end(self, song: str, error: Exception | None, result: dict[str, Any] | None = None) -> None:
         with self._lock:

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
-from yuegguf.errors import DamagedFile, RequestError, StorageError
+from yuegguf.errors import DamagedFile, RequestError, StorageError, quoted
 from yuegguf.files.arrays import check_codes, check_frames, load_arrays, save_arrays
 from yuegguf.files.atomic import (
     WORKSPACE_PREFIX,
@@ -47,7 +47,7 @@ from yuegguf.files.steady import check_steady
 from yuegguf.request.prepared import PreparedSong, prepare
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FinishedSection, SongRequest
-from yuegguf.song.guard import check_entries
+from yuegguf.song.guard import TAKE_NAME, check_entries
 from yuegguf.song.kept_part import KeptPart, check_log_prefix, read_kept_part
 from yuegguf.song.lease import locked_without_lease
 from yuegguf.song.record import Phase, RecordChanges, SongRecord, read_record
@@ -83,7 +83,7 @@ class SongFolder:
         file = path / "song.json"
         with read_errors(file):
             if not file.is_file():
-                raise RequestError(f"{path} is not a song folder", "pass a folder that holds a song.json")
+                raise _no_song(path)
             check_entries(path)
             return cls(path, read_record(file))
 
@@ -262,7 +262,9 @@ class SongFolder:
         """All codes [2, 8, T]. Raises DamagedFile, RequestError when stage 2 is not done."""
         file = self.path / "stage2.npz"
         if not file.exists():
-            raise RequestError(f"{self.path} has no stage2.npz yet", f"run: yuegguf resume {self.path}")
+            raise RequestError(
+                f"{self.path} has no stage2.npz yet", f"run: yuegguf resume {quoted(self.path)}"
+            )
         codes = load_arrays(file, ("codes",))["codes"]
         check_codes(codes, (2, CODEBOOKS, None), "stage2.npz")
         return codes.astype(np.int16)
@@ -294,3 +296,15 @@ def sections_of(
             zip(labels, starts, frames, complete, strict=False), 1
         )
     ]
+
+
+def _no_song(path: Path) -> RequestError:
+    """The error of a folder without song.json, which may hold takes."""
+    found = {file.parent.name for file in path.glob("take-*/song.json")}
+    takes = sorted(filter(TAKE_NAME.fullmatch, found), key=lambda name: (len(name), name))
+    if not takes:
+        return RequestError(f"{path} is not a song folder", "pass a folder that holds a song.json")
+    return RequestError(
+        f"{path} is not a song but holds takes of one: {', '.join(takes)}",
+        f"pass one of them, or make whole songs of some with: yuegguf takes keep {quoted(path)} 1",
+    )

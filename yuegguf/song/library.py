@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.errors import RequestError, YueError
+from yuegguf.errors import RequestError, YueError, argument
 from yuegguf.files.atomic import is_locked, storage_errors
 from yuegguf.files.steady import check_steady, steady
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES
-from yuegguf.song.lookup import song_folders
+from yuegguf.song.lookup import check_parent, song_folders
 from yuegguf.song.state import where
 
 
@@ -45,11 +45,11 @@ class SongSummary:
         if self.busy or self.state == "damaged":
             return ()
         if self.state == "draft done":
-            return ("refine", str(self.folder))
+            return ("refine", argument(self.folder))
         if self.state != "done":
-            return ("resume", str(self.folder))
+            return ("resume", argument(self.folder))
         if self.faults:
-            return ("extend", str(self.folder), "--retake", min(self.faults, key=int), "--keep-after")
+            return ("extend", argument(self.folder), "--retake", min(self.faults, key=int), "--keep-after")
         return ()
 
     def to_json(self) -> dict[str, Any]:
@@ -59,8 +59,7 @@ class SongSummary:
 
 def list_songs(parent: Path) -> list[SongSummary]:
     """All songs and takes of a folder, by name. Raises RequestError where there is no such folder."""
-    if not parent.is_dir():
-        raise RequestError(f"there is no folder {parent}", "pass the folder that holds songs")
+    check_parent(parent)
     return [summarise(folder) for folder in sorted(song_folders(parent))]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from yuegguf.errors import YueError
+from yuegguf.errors import RequestError, YueError
 from yuegguf.files.atomic import is_locked
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE_NAME
@@ -44,6 +44,14 @@ def newest_interrupted(parent: Path) -> Path | None:
     if unreadable is not None:
         raise unreadable
     return None
+
+
+def check_parent(parent: Path) -> None:
+    """Refuse what is no folder, in which songs could lie. Raises RequestError."""
+    if parent.is_dir():
+        return
+    what = f"{parent} is a file, not a folder" if parent.exists() else f"there is no folder {parent}"
+    raise RequestError(what, "pass the folder that holds songs")
 
 
 def song_folders(parent: Path) -> Iterator[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from yuegguf.audio.containers import is_cut_short
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.request.fit import lines_in_time
 from yuegguf.request.song_request import FinishedSection, Song
@@ -15,20 +16,20 @@ from yuegguf.song.record import Phase
 def where(folder: SongFolder) -> Phase:
     """Phase to continue with: the one in song.json, or an earlier one whose result is missing.
 
-    "done" when the requested files exist, those of a draft included.
+    "done" when the requested files exist and are not cut short, those of a draft included.
     """
     if folder.state == "draft" or not (folder.path / "stage1.npz").exists():
         return "draft"
     if folder.state == "refine" and folder.early.draft:
-        return "done" if _exist(folder, folder.record.draft_files) else "sketch"
+        return "done" if _whole(folder, folder.record.draft_files) else "sketch"
     if folder.state == "refine" or not (folder.path / "stage2.npz").exists():
         return "refine"
-    return folder.state if _exist(folder, folder.record.files) else "master"
+    return folder.state if _whole(folder, folder.record.files) else "master"
 
 
-def _exist(folder: SongFolder, names: Sequence[str]) -> bool:
-    """Whether the files named in song.json exist; false if it names none."""
-    return bool(names) and all((folder.path / name).exists() for name in names)
+def _whole(folder: SongFolder, names: Sequence[str]) -> bool:
+    """Whether the files named in song.json exist and are not cut short; false if it names none."""
+    return bool(names) and not any(is_cut_short(folder.path / name) for name in names)
 
 
 def finished(folder: SongFolder) -> Song:
