@@ -162,7 +162,7 @@ def test_texts_that_cannot_be_generated(
         (
             ("--sections", "9-1"),
             5,
-            "--sections 9-1 is not among the 2 sections of these lyrics; count them from 1",
+            "--sections 9-1 runs backwards; write 1-9",
         ),
         (("--sections", "0"), 5, "--sections 0 leaves nothing to generate; write all, 2 or 1,3-4"),
         (("--sections", "two"), 5, "--sections 'two' is not a choice of sections; write all, 2 or 1,3-4"),
