@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from serving_client import Idle, served
 
+from yuegguf.errors import StorageError
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.server import dispatcher
 from yuegguf.server.dispatcher import MOST_PAUSE, Dispatcher, DispatcherOptions
@@ -27,6 +29,18 @@ def raising(error: Exception) -> Any:
         raise error
 
     return raise_it
+
+
+def failing_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that meets a full disk the first time."""
+    errors = [StorageError("the disk is full", "delete something")]
+
+    def call(*given: Any, **facts: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return function(*given, **facts)
+
+    return call
 
 
 class Clock:
@@ -160,3 +174,49 @@ def test_the_way_to_a_worker_that_died_is_closed(tmp_path: Path) -> None:
     steps.say("died", code=1)
     assert stopped == [worker.number]
     assert (steps.state("a"), steps.given()) == ("queued", ["a"])
+
+
+@pytest.mark.parametrize("names", [("change",), ("warn",), ("get",), ("change", "warn", "get")])
+def test_a_worker_that_dies_while_the_disk_is_full_keeps_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    Clock(monkeypatch)
+    steps = Steps(tmp_path)
+    steps.dispatcher._options = replace(steps.dispatcher._options, facts=WorkerFacts(ComputeOptions(), 3))
+    for song in "abc":
+        steps.store.queue(song)
+    assert steps.given() == ["a", "b", "c"]
+    steps.say("cancel", song="b")
+    for name in names:
+        monkeypatch.setattr(steps.store, name, failing_once(getattr(steps.store, name)))
+    steps.say("died", code=-9)
+    rows = {job.song: job for job in steps.store.all()}
+    assert {song: (row.state, row.deaths) for song, row in rows.items()} == {
+        "a": ("queued", 1),
+        "b": ("canceled", 0),
+        "c": ("queued", 1),
+    }
+    assert len(json.loads(rows["a"].warnings)) == 1
+    assert steps.given() == ["a"]  # in a new worker, alone
+    steps.say("died", code=-9)
+    assert steps.state("a") == "failed"
+    assert steps.given() == ["c"]
+
+
+def test_a_song_of_a_task_is_queued_once_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(monkeypatch)
+    steps = Steps(tmp_path)
+    steps.store.queue("import")
+    assert steps.given() == ["import"]
+    full = failing_once(steps.store.change)
+
+    def meanwhile(*given: Any, **facts: Any) -> None:
+        steps.store.take("made", "queued", "processing")  # by another queue's dispatcher
+        full(*given, **facts)
+
+    monkeypatch.setattr(steps.store, "change", meanwhile)
+    result = {"generate": True, "song": "made"}
+    steps.say("ended", song="import", outcome="succeeded", error=None, result=result)
+    assert (steps.state("import"), steps.state("made")) == ("succeeded", "processing")

@@ -151,6 +151,14 @@ class Dispatcher:
                 with suppress(Exception):
                     self._finish(song, "failed", error_json(explained(error)))
                 self._drop(song)  # else its place in the worker is never free
+        if message["event"] == "died":
+            self._leave_worker()
+
+    def _leave_worker(self) -> None:
+        """Stop a worker, which closes the way to it, and forget it."""
+        worker, self._worker, self._abort = self._worker, None, None
+        if worker is not None:
+            worker.stop()
 
     def _handle(self, message: dict[str, Any]) -> None:
         event, song = message["event"], message.get("song", "")
@@ -175,18 +183,17 @@ class Dispatcher:
         elif event == "gave up":
             self._abort = message["error"]
         elif event == "died":
-            worker, self._worker = self._worker, None
-            worker.stop()  # which closes the way to it
-            if not self._stopping:
+            if not self._stopping:  # while this fails the message is met again, so the worker stays known
                 self._bury(self._abort or error_json(_death(message["code"])))
-            self._abort = None
+            self._leave_worker()
 
     def _end(
         self, song: str, outcome: str, error: dict[str, Any] | None, result: dict[str, Any] | None
     ) -> None:
         if outcome == "succeeded":
-            if result and result.get("generate"):
-                self._store.queue(result["song"])  # that the task has made
+            if result and result.get("generate"):  # of the song that the task has made
+                if self._store.get(result["song"]) is None:  # else this message is met again
+                    self._store.queue(result["song"])
                 task = self._store.get(song)
                 for sentence in json.loads(task.warnings) if task else ():
                     self._store.warn(result["song"], sentence)
@@ -235,9 +242,9 @@ class Dispatcher:
             elif job.deaths + 1 >= MOST_DEATHS:
                 self._finish(song, "failed", error)
             else:
-                self._store.change(song, "queued", deaths=job.deaths + 1)
                 sentence = f"{error['message']}; the song goes on in a new worker process"
-                self._store.warn(song, sentence)
+                self._store.warn(song, sentence)  # first: the death is counted once, where this fails
+                self._store.change(song, "queued", deaths=job.deaths + 1)
                 self._drop(song)
                 self._hub.publish(song, "warning", {"message": sentence})
 
@@ -258,8 +265,7 @@ class Dispatcher:
             self._hub.publish(job.song, "status", {"status": "processing"})
         idle = not self._active and time.monotonic() - self._idle_since > self._options.idle_seconds
         if idle and self._worker is not None:
-            worker, self._worker = self._worker, None
-            worker.stop()
+            self._leave_worker()
 
     def _next(self) -> tuple[Job, Path] | None:
         """The first waiting song that can begin now, and its folder.
