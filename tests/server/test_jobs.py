@@ -48,6 +48,28 @@ def test_a_key_belongs_to_one_song(tmp_path: Path) -> None:
         store.get("a")
 
 
+def test_a_song_in_work_keeps_its_place_before_those_that_are_moved(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    for name in "xyabcd":
+        store.queue(name)
+    for name in "xy":
+        store.change(name, "succeeded")
+    store.take("a", "queued", "processing")
+    store.move("d", 0)
+    store.move("c", 1)
+    store.queue("e")
+    assert songs(store, "queued", "processing") == ["a", "d", "c", "b", "e"]
+
+
+def test_songs_of_one_place_are_moved_too(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    for name in "abc":
+        store.queue(name)
+    store._db.execute("UPDATE jobs SET place = 1")
+    store.move("c", 0)
+    assert songs(store, "queued") == ["c", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("song", "position", "order"), [("d", 0, "dabc"), ("a", 2, "bcad"), ("b", 99, "acdb"), ("c", 2, "abcd")]
 )
