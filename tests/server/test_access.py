@@ -269,6 +269,11 @@ def test_a_prefix_stands_before_every_route(tmp_path: Path) -> None:
         assert answer.headers["location"] == f"/yue/v1/songs/{answer.json['id']}"
         refused(client("GET", "/v1/songs"), 404, "not_found")
         refused(client("GET", "/yuev1/songs"), 404, "not_found")
+        for method in ("GET", "HEAD"):  # without the slash the page would not find its files
+            moved = client(method, "/yue?a=b%20c&d=/e")
+            assert (moved.status, moved.headers["location"]) == (308, "/yue/?a=b%20c&d=/e")
+        assert client("GET", "/yue").headers["location"] == "/yue/"
+        assert b"<script" in client("GET", "/yue/").body
         assert client("GET", "/health").status == 200
 
 
