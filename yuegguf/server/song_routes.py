@@ -20,7 +20,16 @@ from yuegguf.server.deletion import delete_song
 from yuegguf.server.listing import PageChoice
 from yuegguf.server.peaks import peaks_of
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.requests import JsonBody, Key, TheLink, TheService, TheSongBody, accepted, body_of
+from yuegguf.server.requests import (
+    JsonBody,
+    Key,
+    TheLink,
+    TheService,
+    TheSongBody,
+    accepted,
+    body_of,
+    event_stream,
+)
 from yuegguf.server.service import Service
 from yuegguf.server.shelf import MEDIA_TYPES, project_json
 from yuegguf.server.song_input import (
@@ -98,7 +107,7 @@ def events(
     since = service.hub.newest()
     status = service.song(song, link)
     stream = service.hub.listen(song, last_event_id, status, since)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return event_stream(stream)
 
 
 @router.post("/songs/{song}/cancel")
