@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -101,7 +103,17 @@ def test_events_are_followed_and_gone_on_with(client: Client) -> None:
     follow.close()
     unknown = client.events(song, "00000000-1")
     assert next(unknown)["data"]["status"] == "succeeded"
+    assert next(unknown)["data"] == {"status": "succeeded", "error": None}  # it has ended: nothing else comes
     unknown.close()
+
+
+def test_proxies_are_asked_to_keep_no_events_back(client: Client) -> None:
+    song = client.create()
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=client.seconds)
+    with closing(connection):
+        connection.request("GET", f"/v1/songs/{song}/events")
+        assert connection.getresponse().headers["x-accel-buffering"] == "no"
+    client.wait(song, "succeeded")
 
 
 def _until_done(client: Client, song: str) -> Iterator[dict[str, object]]:
