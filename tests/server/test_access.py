@@ -279,6 +279,9 @@ def test_a_prefix_stands_before_every_route(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("method", "status"), [("PUT", 405), ("PATCH", 405), ("TRACE", 405)])
 def test_other_methods_are_refused_as_json(client: Client, method: str, status: int) -> None:
-    refused(client(method, "/v1/songs"), status, "refused")
+    answer = client(method, "/v1/songs")
+    refused(answer, status, "refused")
+    assert answer.headers["allow"] == "GET, POST"
+    assert client(method, "/v1/songs/one").headers["allow"] == "DELETE, GET"
     refused(client("GET", "/v1/nothing"), 404, "refused")
     refused(client("GET", "/v1/songs?limit=many"), 400, "refused")
