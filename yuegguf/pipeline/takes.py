@@ -156,15 +156,20 @@ def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np
                 log.append(section, code)
 
 
-def of(folder: Path) -> list[SongFolder]:
-    """The takes in a folder, by their number; none where it holds none. Raises DamagedFile."""
+def folders(folder: Path) -> list[Path]:
+    """The folders of the takes in a folder, by their number; none where it holds none. Raises DamagedFile."""
     places = [
         file.parent for file in folder.glob("take-*/song.json") if TAKE_NAME.fullmatch(file.parent.name)
     ]
     for place in places:
         if place.is_symlink():
             raise DamagedFile(f"{place} is a link to another folder", "remove it; nothing was changed")
-    return [SongFolder.open(place) for place in sorted(places, key=number_of)]
+    return sorted(places, key=number_of)
+
+
+def of(folder: Path) -> list[SongFolder]:
+    """The takes in a folder, by their number; none where it holds none. Raises DamagedFile."""
+    return [SongFolder.open(place) for place in folders(folder)]
 
 
 def number_of(take: Path) -> int:
