@@ -19,6 +19,8 @@ from yuegguf.server import dispatcher
 from yuegguf.server.dispatcher import MOST_PAUSE, Dispatcher, DispatcherOptions
 from yuegguf.server.events import EventHub
 from yuegguf.server.jobs import Job, JobStore
+from yuegguf.server.recovery import recover
+from yuegguf.server.shelf import Shelf, no_such_song
 from yuegguf.server.worker import WorkerFacts
 
 ERROR = {"message": "no", "hint": "yes"}
@@ -220,3 +222,52 @@ def test_a_song_of_a_task_is_queued_once_where_the_disk_is_full(
     result = {"generate": True, "song": "made"}
     steps.say("ended", song="import", outcome="succeeded", error=None, result=result)
     assert (steps.state("import"), steps.state("made")) == ("succeeded", "processing")
+
+
+def test_a_song_that_was_deleted_by_hand_waits_no_longer(tmp_path: Path) -> None:
+    gone: list[str] = []
+
+    def path_of(job: Job) -> Path:
+        if job.song in gone:
+            raise no_such_song()
+        return tmp_path
+
+    steps = Steps(tmp_path, path_of)
+    for song in "abc":
+        steps.store.queue(song)
+    assert steps.given() == ["a"]
+    gone.append("b")
+    assert steps.given() == []  # while the worker has another one
+    assert [steps.state(song) for song in "abc"] == ["processing", "failed", "queued"]
+    steps.end("a", "succeeded")
+    assert steps.given() == ["c"]
+
+
+def test_a_song_whose_folder_cannot_be_looked_up_goes_on_waiting(tmp_path: Path) -> None:
+    errors = [StorageError("too many files are open", "wait")]
+
+    def path_of(job: Job) -> Path:
+        if errors:
+            raise errors.pop()
+        return tmp_path
+
+    steps = Steps(tmp_path, path_of)
+    steps.store.queue("a")
+    steps.dispatcher._fill_surely()
+    assert steps.state("a") == "queued"
+    assert steps.given() == ["a"]
+
+
+def test_rows_of_songs_that_are_gone_are_forgotten_at_the_start(tmp_path: Path) -> None:
+    store, shelf = JobStore(tmp_path / "queue.sqlite"), Shelf(tmp_path)
+    for song in ("here", "here:take-1", "gone", "gone:take-1", ".task-1"):
+        if not song.startswith("gone") and ":" not in song:
+            (tmp_path / song).mkdir()
+            (tmp_path / song / "song.json").write_text("{}")
+        store.queue(song)
+    store.change("gone", "succeeded")
+    store.change("here", "processing")
+    recover(store, shelf, tmp_path / ".uploads")
+    assert [(job.song, job.state) for job in store.all()] == [
+        (song, "queued") for song in ("here", "here:take-1", ".task-1")
+    ]

@@ -17,7 +17,7 @@ from yuegguf.errors import YueError, explained
 from yuegguf.files.atomic import is_locked
 from yuegguf.server.events import EventHub
 from yuegguf.server.jobs import Job, JobStore, Queue, State
-from yuegguf.server.problems import error_json
+from yuegguf.server.problems import HttpProblem, error_json
 from yuegguf.server.worker import WorkerFacts
 from yuegguf.server.worker_process import StartWorker, WorkerLink, WorkerProcess
 
@@ -250,7 +250,7 @@ class Dispatcher:
 
     def _fill(self) -> None:
         """Give the worker songs, as many as it may have together."""
-        while len(self._active) < self._options.facts.parallel and (found := self._next()):
+        while found := self._next():
             job, folder = found
             if self._worker is None:
                 self._worker = self._options.start(self._options.facts, self._inbox.put)
@@ -268,29 +268,36 @@ class Dispatcher:
             self._leave_worker()
 
     def _next(self) -> tuple[Job, Path] | None:
-        """The first waiting song that can begin now, and its folder.
+        """The first waiting song that can begin now, and its folder; None also where the worker has enough.
 
         One under which a worker ended is generated alone.
         """
+        waiting, now = self._waiting(), time.monotonic()
+        if len(self._active) >= self._options.facts.parallel:
+            return None
         active = [self._store.get(song) for song in self._active]
         if any(job is not None and job.deaths for job in active):
             return None
-        waiting, now = self._store.waiting(self._options.queue), time.monotonic()
-        names = {*self._active, *(job.song for job in waiting)}
+        names = {*self._active, *(job.song for job, _ in waiting)}
         self._pauses = {song: pause for song, pause in self._pauses.items() if song in names}
-        for job in waiting:
+        for job, folder in waiting:
             if job.song in self._active or self._pauses.get(job.song, (0.0,))[0] > now:
                 continue
             if job.deaths and self._active:
                 return None
-            try:
-                folder = self._path_of(job)
-            except YueError as error:  # deleted by hand
-                self._finish(job.song, "failed", error_json(error))
-                continue
             if not any(is_locked(path) for path in (folder, *folder.glob("take-*"))):
                 return job, folder
         return None
+
+    def _waiting(self) -> list[tuple[Job, Path]]:
+        """The waiting rows and their folders; a song whose folder is gone waits no longer."""
+        found: list[tuple[Job, Path]] = []
+        for job in self._store.waiting(self._options.queue):
+            try:
+                found.append((job, self._path_of(job)))
+            except HttpProblem as error:  # deleted by hand
+                self._finish(job.song, "failed", error_json(error))
+        return found
 
 
 def _death(code: int | None) -> YueError:
