@@ -146,16 +146,29 @@ class Service:
     def known(self, idempotency: Idempotency) -> str | None:
         """The song that a request with this key has made before. Raises HttpProblem for another body."""
         job = self.store.by_key(idempotency.key) if idempotency.key else None
-        if job is not None and job.state == "new":  # it is not made yet, or could not be
+        if job is None or job.state == "new":  # it is not made yet, or could not be
             return None
-        if job is not None and job.digest != idempotency.digest:
+        if self._is_gone(job):  # the key is free again, as after a deletion
+            self.store.delete([job.song])
+            return None
+        if job.digest != idempotency.digest:
             raise HttpProblem(
                 409,
                 "idempotency_key_used",
                 "this Idempotency-Key belongs to another request",
                 "use a new one",
             )
-        return None if job is None else job.song
+        return job.song
+
+    def _is_gone(self, job: Job) -> bool:
+        """Whether the song of a row that no worker has was deleted by hand. Raises StorageError."""
+        if job.state == "processing" or job.song.startswith(TASK_PREFIX):
+            return False
+        try:
+            self.shelf.path(job.song)
+        except HttpProblem:
+            return True
+        return False
 
     def create(
         self, parsed: ParsedSong, idempotency: Idempotency, uploads: str = "", *, noted: Noted = nobody
@@ -173,20 +186,22 @@ class Service:
                 return song
             self.check_room()
             job = self._job(parsed, collect(warnings))
-
-            def insert(song: str) -> None:
-                self.store.insert(
-                    song, uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest
-                )
-
+            insert = partial(
+                self.store.insert, uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest
+            )
             song = queue_song(self.store, partial(takes.start, job), insert, warnings, noted=noted)
         self.queues.wake()
         return song
 
-    def extend(self, song: str, body: ExtendInput) -> str:
-        """Queue a song that goes on from another one; its id. Raises YueError."""
+    def extend(self, song: str, body: ExtendInput, idempotency: Idempotency) -> str:
+        """Queue a song that goes on from another one; its id. Raises YueError.
+
+        A request that was made before, by its key, gives the same song.
+        """
         warnings: list[str] = []
         with self.creating:
+            if (known := self.known(idempotency)) is not None:
+                return known
             self.check_room()
             old = self.shelf.open(song)
             models = models_of_song(old)
@@ -200,7 +215,8 @@ class Service:
                 body.candidates,
             )
             begin = partial(takes.start_extension, old, body.request(), job, collect(warnings))
-            made = queue_song(self.store, begin, self.store.insert, warnings)
+            insert = partial(self.store.insert, idempotency=idempotency.key, digest=idempotency.digest)
+            made = queue_song(self.store, begin, insert, warnings)
         self.queues.wake()
         return made
 

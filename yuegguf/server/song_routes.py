@@ -31,7 +31,7 @@ from yuegguf.server.requests import (
     body_of,
     event_stream,
 )
-from yuegguf.server.service import Service
+from yuegguf.server.service import Idempotency, Service
 from yuegguf.server.shelf import MEDIA_TYPES, project_json
 from yuegguf.server.song_input import (
     FILES,
@@ -140,9 +140,10 @@ def keep(service: TheService, link: TheLink, song: str, body: JsonBody) -> dict[
 
 
 @router.post("/songs/{song}/extend", status_code=202, openapi_extra=body_of("ExtendInput"))
-def extend(service: TheService, link: TheLink, song: str, body: JsonBody) -> JSONResponse:
+def extend(service: TheService, link: TheLink, song: str, body: JsonBody, key: Key = None) -> JSONResponse:
     """Make a new song that goes on from this one, or that has a section of it generated again."""
-    made = service.extend(song, read_body(body, ExtendInput))
+    idempotency = Idempotency.of(key, b"extend", song.encode(), body)
+    made = service.extend(song, read_body(body, ExtendInput), idempotency)
     return accepted(service, "songs", made, service.song(made, link))
 
 
