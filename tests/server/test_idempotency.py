@@ -17,9 +17,9 @@ from starlette.datastructures import UploadFile
 from yuegguf.errors import StorageError
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.song_job import SongJob
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.jobs import JobStore
 from yuegguf.server.requests import FormBody
-from yuegguf.server.service import Idempotency
 
 CONTENT = bytes(range(256)) * 8192
 MOST_AT_ONCE = 1 << 20

@@ -38,7 +38,9 @@ class SongEvent:
 class EventHub:
     """The newest events of each song. Any thread may publish; listeners are coroutines of one loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
+        """`shown` makes the data that is published of what an event is given."""
+        self._shown = shown
         self._boot = secrets.token_hex(4)
         """Begins every id: numbers start again after a restart."""
         self._songs: dict[str, deque[SongEvent]] = {}
@@ -52,6 +54,7 @@ class EventHub:
 
     def publish(self, song: str, kind: str, data: dict[str, Any]) -> None:
         """Add an event and wake the listeners of the song."""
+        data = self._shown(data)
         with self._lock:
             self._number += 1
             events = self._songs.pop(song, None) or deque[SongEvent]()

@@ -9,9 +9,10 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.own_tasks import OwnTasks
 from yuegguf.server.requests import FormBody, TheService, accepted, client_path, event_stream
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.service import Service
 from yuegguf.server.shelf import Link
 from yuegguf.server.tasks import Task
 

@@ -17,7 +17,7 @@ from yuegguf.pipeline.voice import check_voice
 from yuegguf.server.file_answer import SizedFile
 from yuegguf.server.new_tasks import TheTasks, followed, new_task
 from yuegguf.server.own_tasks import FILE_TYPES
-from yuegguf.server.problems import HttpProblem
+from yuegguf.server.problems import HttpProblem, without_folder
 from yuegguf.server.requests import FormBody, Key, TheLink, TheService, body_of, form_body
 from yuegguf.server.service import collect
 from yuegguf.server.song_input import RECORDINGS, read_body
@@ -121,9 +121,10 @@ def decode(
 
 
 @router.get("/voices")
-def list_voices() -> dict[str, Any]:
+def list_voices(service: TheService) -> dict[str, Any]:
     """List the saved voices; a damaged one has a problem in the place of its facts."""
-    return {"object": "list", "data": [_voice(name) for name in voices.voice_names()]}
+    found = (_voice(name) for name in voices.voice_names())
+    return {"object": "list", "data": [without_folder(each, service.settings.songs) for each in found]}
 
 
 def _voice(name: str) -> dict[str, Any]:

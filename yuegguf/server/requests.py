@@ -17,8 +17,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from yuegguf.files.atomic import storage_errors
 from yuegguf.request.valid_text import is_valid_text
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.service import Service
 from yuegguf.server.settings import MAX_FILES, MAX_JSON_BODY
 from yuegguf.server.shelf import Link
 from yuegguf.server.song_input import FILES

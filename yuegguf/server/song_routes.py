@@ -18,6 +18,7 @@ from yuegguf.api.files import export_song
 from yuegguf.exchange.zip_bundle import write_zip
 from yuegguf.server.deletion import delete_song
 from yuegguf.server.file_answer import SizedFile
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.listing import PageChoice
 from yuegguf.server.peaks import peaks_of
 from yuegguf.server.problems import HttpProblem
@@ -31,7 +32,7 @@ from yuegguf.server.requests import (
     body_of,
     event_stream,
 )
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.service import Service
 from yuegguf.server.shelf import MEDIA_TYPES, project_json
 from yuegguf.server.song_input import (
     FILES,

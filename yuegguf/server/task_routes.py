@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from yuegguf.server import song_tasks
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.requests import JsonBody, Key, TheLink, TheService, accepted, body_of
-from yuegguf.server.service import Idempotency
 from yuegguf.server.song_input import RetakeInput, StemsInput, read_body
 from yuegguf.server.task_input import RenderInput
 
