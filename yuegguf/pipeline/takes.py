@@ -71,7 +71,7 @@ def start_extension(
     prepared = prepare(continuation.request)
     if continuation.request.lyrics != song.request.lyrics:
         create.warn_each(prepared.notices, progress)
-    job = replace(job, song=prepared, name=job.name or song.title.strip())
+    job = replace(job, song=prepared, name=(job.name or "").strip() or song.title.strip())
     job = _drafted(job)
     record = create.new_record(job)
     record = record.changed(origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed))
