@@ -164,3 +164,20 @@ def test_a_row_is_taken_from_one_state_alone(tmp_path: Path) -> None:
     store.queue("a", refine=False)
     assert not store.all("queued")[0].refine
     store.close()
+
+
+def test_changes_together_are_made_all_or_none(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+
+    def queue_until_full() -> None:
+        with store.together():
+            store.queue("a")
+            raise StorageError("the disk is full", "delete something")
+
+    with pytest.raises(StorageError):
+        queue_until_full()
+    assert songs(store) == []
+    with store.together():
+        store.queue("a")
+        store.queue("b")
+    assert songs(store, "queued") == ["a", "b"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import accumulate
 from pathlib import Path
@@ -179,6 +180,18 @@ class JobStore(SqliteFile):
                 {**values, "place": self._last_place() + 1, "now": time.time()},
             )
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make the changes of the block all or none; no other thread sees some of them."""
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
     def change(self, song: str, state: State, **changes: Unpack[RowChanges]) -> None:
         """Set the state of a song, and other columns."""
         self._update(song, state, changes, "")
@@ -218,14 +231,9 @@ class JobStore(SqliteFile):
                 (each.place for each in rows),  # those that the rows have, and no two the same
                 lambda before, place: max(place, math.nextafter(before, math.inf)),
             )
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with self.together():
                 for place, name in zip(places, waiting, strict=False):
                     self._db.execute("UPDATE jobs SET place = ? WHERE song = ?", (place, name))
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
 
     def delete(self, songs: Sequence[str]) -> None:
         """Remove the rows of songs."""

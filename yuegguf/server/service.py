@@ -286,8 +286,9 @@ class Service:
             for each in ids:
                 self.check_idle(each)
             self.check_room(len(ids))
-            for each in ids:
-                self.store.queue(each, refine=True)
+            with self.store.together():
+                for each in ids:
+                    self.store.queue(each, refine=True)
         for each in ids:
             self._tell_queued(each)
         return ids
