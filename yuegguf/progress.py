@@ -15,7 +15,8 @@ class Event:
     """"draft" (stage 1), "refine" (stage 2), "master" (rendering); "convert", "export",
     "encode", "import", "download", "verify", "copy", "check"."""
     done: int
-    """Amount done: frames of a phase; files when exporting or encoding; bytes otherwise."""
+    """Amount done: frames of a phase; files when exporting, or recordings and parts of them when encoding;
+    bytes otherwise."""
     total: int
     """Amount in total; an upper bound in the draft, where sections may end early."""
     note: str = ""
@@ -33,6 +34,11 @@ Progress = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Ignore the event: the default progress callback."""
+
+
+def part_of(progress: Progress, before: int, total: int) -> Progress:
+    """The callback of a part of a job: its amounts begin at `before` of the `total` of the job."""
+    return lambda event: progress(replace(event, done=before + event.done, total=total))
 
 
 class ProgressSum:

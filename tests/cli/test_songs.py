@@ -10,6 +10,7 @@ from helpers import Capture, cli, new_song, refused
 from song_examples import SOUND, all_content, finished_song
 
 from yuegguf.errors import argument, quoted
+from yuegguf.files.atomic import locked_folder
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.song.folder import SongFolder
 
@@ -128,8 +129,27 @@ def test_nothing_is_deleted_where_one_song_is_busy_or_holds_another_file(
     assert not second.path.exists()
 
 
+def test_a_damaged_song_is_deleted_by_force(capsys: Capture, tmp_path: Path) -> None:
+    song, group = finished_song(tmp_path / "a"), tmp_path / "group"
+    group.mkdir()
+    new_song(tmp_path / "b").path.rename(group / "take-1")
+    for folder in (song, group / "take-1"):
+        (folder / "song.json").write_text("{")
+        said = refused(capsys, 7, "songs", "rm", folder)
+        assert said.rstrip().endswith("restore it from a copy, or delete it with: yuegguf songs rm --force")
+        assert folder.is_dir()
+    with locked_folder(song):
+        assert "another yuegguf" in refused(capsys, 1, "songs", "rm", "--force", song, group)
+    assert len(cli(capsys, "songs", "rm", "--force", song, group).out.splitlines()) == 2
+    assert not song.exists()
+    assert not group.exists()
+
+
 @pytest.mark.parametrize("link", ["song", "file"])
-def test_a_link_is_never_followed_when_a_song_is_deleted(link: str, capsys: Capture, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_link_is_never_followed_when_a_song_is_deleted(
+    link: str, damaged: bool, capsys: Capture, tmp_path: Path
+) -> None:
     canary = tmp_path / "elsewhere" / "canary"
     canary.parent.mkdir()
     canary.write_text("alive")
@@ -139,6 +159,8 @@ def test_a_link_is_never_followed_when_a_song_is_deleted(link: str, capsys: Capt
     else:
         (song / "mix.wav").unlink()
         (song / "mix.wav").symlink_to(canary)
+    if damaged:
+        (song / "song.json").write_text("{")
     refused(capsys, 7, "songs", "rm", song, "--force")
     assert canary.read_text() == "alive"
     assert song.is_dir()

@@ -269,11 +269,19 @@ def test_a_prefix_stands_before_every_route(tmp_path: Path) -> None:
         assert answer.headers["location"] == f"/yue/v1/songs/{answer.json['id']}"
         refused(client("GET", "/v1/songs"), 404, "not_found")
         refused(client("GET", "/yuev1/songs"), 404, "not_found")
+        for method in ("GET", "HEAD"):  # without the slash the page would not find its files
+            moved = client(method, "/yue?a=b%20c&d=/e")
+            assert (moved.status, moved.headers["location"]) == (308, "/yue/?a=b%20c&d=/e")
+        assert client("GET", "/yue").headers["location"] == "/yue/"
+        assert b"<script" in client("GET", "/yue/").body
         assert client("GET", "/health").status == 200
 
 
 @pytest.mark.parametrize(("method", "status"), [("PUT", 405), ("PATCH", 405), ("TRACE", 405)])
 def test_other_methods_are_refused_as_json(client: Client, method: str, status: int) -> None:
-    refused(client(method, "/v1/songs"), status, "refused")
+    answer = client(method, "/v1/songs")
+    refused(answer, status, "refused")
+    assert answer.headers["allow"] == "GET, POST"
+    assert client(method, "/v1/songs/one").headers["allow"] == "DELETE, GET"
     refused(client("GET", "/v1/nothing"), 404, "refused")
     refused(client("GET", "/v1/songs?limit=many"), 400, "refused")

@@ -23,7 +23,6 @@ from test_songs_over_http import multipart
 
 from yuegguf.server import access, slow_clients
 from yuegguf.server.access import same_text
-from yuegguf.server.problems import without_folder
 from yuegguf.server.worker import WorkerFacts
 from yuegguf.server.worker_process import Deliver
 
@@ -279,20 +278,3 @@ def test_sentences_do_not_say_where_the_songs_are(client: Client) -> None:
     for answer in answers:
         assert f"{song}/song.json" in answer.json["error"]["message"]
         assert str(client.songs) not in answer.body.decode()
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        ("/srv/songs/a/song.json is damaged", "a/song.json is damaged"),
-        ("/srv/songs/.uploads/0a1b/x.npy is a zip", "x.npy is a zip"),
-        ("unzip it: -d /srv/songs/.uploads/0a1b", "unzip it: -d the folder"),
-        ("/srv/songs is full", "the folder is full"),
-        ("/srv/songs2/a, /srv", "/srv/songs2/a, /srv"),
-    ],
-)
-def test_a_folder_is_left_out_of_a_sentence(given: str, shown: str) -> None:
-    assert without_folder({"message": given, "hint": ""}, Path("/srv/songs")) == {
-        "message": shown,
-        "hint": "",
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 from serving_client import Idle, served
 
+from yuegguf.errors import StorageError
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.server import dispatcher
 from yuegguf.server.dispatcher import MOST_PAUSE, Dispatcher, DispatcherOptions
 from yuegguf.server.events import EventHub
 from yuegguf.server.jobs import Job, JobStore
+from yuegguf.server.recovery import recover
+from yuegguf.server.shelf import Shelf, no_such_song
 from yuegguf.server.worker import WorkerFacts
 
 ERROR = {"message": "no", "hint": "yes"}
@@ -27,6 +31,18 @@ def raising(error: Exception) -> Any:
         raise error
 
     return raise_it
+
+
+def failing_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that meets a full disk the first time."""
+    errors = [StorageError("the disk is full", "delete something")]
+
+    def call(*given: Any, **facts: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return function(*given, **facts)
+
+    return call
 
 
 class Clock:
@@ -160,3 +176,98 @@ def test_the_way_to_a_worker_that_died_is_closed(tmp_path: Path) -> None:
     steps.say("died", code=1)
     assert stopped == [worker.number]
     assert (steps.state("a"), steps.given()) == ("queued", ["a"])
+
+
+@pytest.mark.parametrize("names", [("change",), ("warn",), ("get",), ("change", "warn", "get")])
+def test_a_worker_that_dies_while_the_disk_is_full_keeps_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    Clock(monkeypatch)
+    steps = Steps(tmp_path)
+    steps.dispatcher._options = replace(steps.dispatcher._options, facts=WorkerFacts(ComputeOptions(), 3))
+    for song in "abc":
+        steps.store.queue(song)
+    assert steps.given() == ["a", "b", "c"]
+    steps.say("cancel", song="b")
+    for name in names:
+        monkeypatch.setattr(steps.store, name, failing_once(getattr(steps.store, name)))
+    steps.say("died", code=-9)
+    rows = {job.song: job for job in steps.store.all()}
+    assert {song: (row.state, row.deaths) for song, row in rows.items()} == {
+        "a": ("queued", 1),
+        "b": ("canceled", 0),
+        "c": ("queued", 1),
+    }
+    assert len(json.loads(rows["a"].warnings)) == 1
+    assert steps.given() == ["a"]  # in a new worker, alone
+    steps.say("died", code=-9)
+    assert steps.state("a") == "failed"
+    assert steps.given() == ["c"]
+
+
+def test_a_song_of_a_task_is_queued_once_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(monkeypatch)
+    steps = Steps(tmp_path)
+    steps.store.queue("import")
+    assert steps.given() == ["import"]
+    full = failing_once(steps.store.change)
+
+    def meanwhile(*given: Any, **facts: Any) -> None:
+        steps.store.take("made", "queued", "processing")  # by another queue's dispatcher
+        full(*given, **facts)
+
+    monkeypatch.setattr(steps.store, "change", meanwhile)
+    result = {"generate": True, "song": "made"}
+    steps.say("ended", song="import", outcome="succeeded", error=None, result=result)
+    assert (steps.state("import"), steps.state("made")) == ("succeeded", "processing")
+
+
+def test_a_song_that_was_deleted_by_hand_waits_no_longer(tmp_path: Path) -> None:
+    gone: list[str] = []
+
+    def path_of(job: Job) -> Path:
+        if job.song in gone:
+            raise no_such_song()
+        return tmp_path
+
+    steps = Steps(tmp_path, path_of)
+    for song in "abc":
+        steps.store.queue(song)
+    assert steps.given() == ["a"]
+    gone.append("b")
+    assert steps.given() == []  # while the worker has another one
+    assert [steps.state(song) for song in "abc"] == ["processing", "failed", "queued"]
+    steps.end("a", "succeeded")
+    assert steps.given() == ["c"]
+
+
+def test_a_song_whose_folder_cannot_be_looked_up_goes_on_waiting(tmp_path: Path) -> None:
+    errors = [StorageError("too many files are open", "wait")]
+
+    def path_of(job: Job) -> Path:
+        if errors:
+            raise errors.pop()
+        return tmp_path
+
+    steps = Steps(tmp_path, path_of)
+    steps.store.queue("a")
+    steps.dispatcher._fill_surely()
+    assert steps.state("a") == "queued"
+    assert steps.given() == ["a"]
+
+
+def test_rows_of_songs_that_are_gone_are_forgotten_at_the_start(tmp_path: Path) -> None:
+    store, shelf = JobStore(tmp_path / "queue.sqlite"), Shelf(tmp_path)
+    for song in ("here", "here:take-1", "gone", "gone:take-1", ".task-1"):
+        if not song.startswith("gone") and ":" not in song:
+            (tmp_path / song).mkdir()
+            (tmp_path / song / "song.json").write_text("{}")
+        store.queue(song)
+    store.change("gone", "succeeded")
+    store.change("here", "processing")
+    recover(store, shelf, tmp_path / ".uploads")
+    assert [(job.song, job.state) for job in store.all()] == [
+        (song, "queued") for song in ("here", "here:take-1", ".task-1")
+    ]

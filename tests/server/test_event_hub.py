@@ -12,11 +12,11 @@ from yuegguf.server.events import KEPT, EventHub
 PROGRESS = {"phase": "draft", "done": 0.5}
 
 
-def heard(hub: EventHub, last: str = "") -> list[tuple[str, str]]:
+def heard(hub: EventHub, last: str = "", status: str = "processing", since: int = 0) -> list[tuple[str, str]]:
     """Id and kind of what a listener gets from a hub that is closed."""
 
     async def collect() -> list[bytes]:
-        return [text async for text in hub.listen("song", last, {"status": "x"}, 0)]
+        return [text async for text in hub.listen("song", last, {"status": status}, since)]
 
     events = [
         dict(line.split(": ", 1) for line in text.decode().split("\n") if line)
@@ -77,3 +77,18 @@ def test_a_song_that_was_forgotten_has_lost_events(monkeypatch: pytest.MonkeyPat
     hub.close()
     boot = heard(hub)[0][0].partition("-")[0]
     assert hub.after("song", f"{boot}-1") is None
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "canceled", "interrupted"])
+def test_who_listens_to_a_song_that_has_ended_is_told_so(status: str) -> None:
+    hub = EventHub()
+    hub.publish("song", "warning", {"message": "x"})
+    hub.publish("song", "done", {"status": status})
+    hub.close()
+    boot = heard(hub)[0][0].partition("-")[0]
+    assert [kind for _, kind in heard(hub, status=status, since=2)] == ["status", "done"]
+    assert [kind for _, kind in heard(hub, "unknown", status, 2)] == ["status", "done"]
+    assert [kind for _, kind in heard(hub, f"{boot}-1", status, 2)] == ["done"]  # of the song's own events
+    assert heard(hub, f"{boot}-2", status, 2) == [(f"{boot}-2", "done")]
+    assert [kind for _, kind in heard(hub, status=status, since=1)] == ["status", "done"]  # it came meanwhile
+    assert [kind for _, kind in heard(hub, status="queued", since=2)] == ["status"]

@@ -48,6 +48,28 @@ def test_a_key_belongs_to_one_song(tmp_path: Path) -> None:
         store.get("a")
 
 
+def test_a_song_in_work_keeps_its_place_before_those_that_are_moved(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    for name in "xyabcd":
+        store.queue(name)
+    for name in "xy":
+        store.change(name, "succeeded")
+    store.take("a", "queued", "processing")
+    store.move("d", 0)
+    store.move("c", 1)
+    store.queue("e")
+    assert songs(store, "queued", "processing") == ["a", "d", "c", "b", "e"]
+
+
+def test_songs_of_one_place_are_moved_too(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+    for name in "abc":
+        store.queue(name)
+    store._db.execute("UPDATE jobs SET place = 1")
+    store.move("c", 0)
+    assert songs(store, "queued") == ["c", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("song", "position", "order"), [("d", 0, "dabc"), ("a", 2, "bcad"), ("b", 99, "acdb"), ("c", 2, "abcd")]
 )
@@ -142,3 +164,20 @@ def test_a_row_is_taken_from_one_state_alone(tmp_path: Path) -> None:
     store.queue("a", refine=False)
     assert not store.all("queued")[0].refine
     store.close()
+
+
+def test_changes_together_are_made_all_or_none(tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "queue.sqlite")
+
+    def queue_until_full() -> None:
+        with store.together():
+            store.queue("a")
+            raise StorageError("the disk is full", "delete something")
+
+    with pytest.raises(StorageError):
+        queue_until_full()
+    assert songs(store) == []
+    with store.together():
+        store.queue("a")
+        store.queue("b")
+    assert songs(store, "queued") == ["a", "b"]

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 from serving_client import IdleWorker
 
-from yuegguf.errors import DamagedFile
 from yuegguf.server import shelf
-from yuegguf.server.deletion import delete_song
 from yuegguf.server.forecasting import forecast_json
 from yuegguf.server.jobs import State
 from yuegguf.server.listing import PageChoice
@@ -135,21 +133,3 @@ def test_one_song_is_found_without_a_list_of_all(service: Service, monkeypatch: 
     (songs / "new" / "song.json").unlink()
     with pytest.raises(HttpProblem):
         service.shelf.path("new")
-
-
-def test_a_deletion_looks_for_its_song_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str] = []
-    path = shelf.Shelf.path
-
-    def counted(found: shelf.Shelf, song: str) -> Path:
-        looked.append(song)
-        return path(found, song)
-
-    monkeypatch.setattr(shelf.Shelf, "path", counted)
-    put(service, "one", 1)
-    service.store.queue("one")
-    statements: list[str] = []
-    service.store._db.set_trace_callback(statements.append)
-    with pytest.raises(DamagedFile):
-        delete_song(service, "one")
-    assert (looked, len(statements)) == (["one"], 1)

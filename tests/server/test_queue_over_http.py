@@ -6,6 +6,7 @@ import errno
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cheap_serve import Processes
@@ -259,7 +260,7 @@ def test_recordings_that_another_song_names_stay(tmp_path: Path, idle: Idle, sun
         assert [folder.is_dir() for folder in uploads] == [True, True]
 
 
-def test_takes_are_kept_all_or_none(tmp_path: Path, idle: Idle) -> None:
+def test_takes_are_kept_all_or_none(tmp_path: Path, idle: Idle, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(tmp_path / "songs", idle, max_queue=3) as client:
         song = client.create({**BODY, "candidates": 3})
         client.wait(song, "processing")
@@ -285,6 +286,17 @@ def test_takes_are_kept_all_or_none(tmp_path: Path, idle: Idle) -> None:
         answer = client("POST", f"/v1/songs/{song}/keep", {"takes": [1, 2, 3]})
         assert (answer.status, answer.code) == (429, "queue_full")
         assert "the queue holds 1 of at most 3 songs and tasks" in answer.json["error"]["message"]
+        assert rows() == {}
+        queue = JobStore.queue
+        with monkeypatch.context() as disk:
+
+            def full(store: JobStore, name: str, **facts: Any) -> None:
+                queue(store, name, **facts)
+                if name.endswith("take-1"):
+                    raise StorageError("the disk is full", "delete something")
+
+            disk.setattr(JobStore, "queue", full)
+            assert keep(3, 1) == "storage"
         assert rows() == {}
         assert client("POST", f"/v1/songs/{song}/keep", {"takes": [3, 1]}).status == 202
         assert rows() == {1: "queued", 3: "queued"}

@@ -11,6 +11,11 @@ from helpers import FAST, TEXT, Run
 from mutagen.flac import FLAC
 from serving_client import BODY, Idle, copied_song, served
 
+from yuegguf.models.resolve import ModelChoice
+from yuegguf.pipeline import create
+from yuegguf.pipeline.song_job import SongJob
+from yuegguf.request.song_request import SongRequest
+
 
 def picture() -> bytes:
     """A PNG of one red point."""
@@ -68,3 +73,24 @@ def test_a_folder_with_files_of_others_is_deleted_by_force_alone(tmp_path: Path,
         assert (song / "notes.txt").read_text() == "mine"
         assert client("DELETE", "/v1/songs/mine?force=true").json["deleted"]
         assert not song.exists()
+
+
+@pytest.mark.parametrize("name", ["", " ", " \t\n\u00a0\u3000"])
+def test_spaces_alone_are_no_title(tmp_path: Path, sung: Run, name: str) -> None:
+    copied_song(sung(*TEXT, *FAST), tmp_path / "songs" / "mine")
+    stems = dict.fromkeys(("vocal_stem", "inst_stem"), picture())
+    with served(tmp_path / "songs", Idle()) as client:
+        answers = [
+            client("POST", "/v1/songs", {**BODY, "name": name}),
+            client("POST", "/v1/check", {**BODY, "name": name}),
+            client("POST", "/v1/songs/mine/extend", {"retake": 1, "name": name}),
+            client("POST", "/v1/songs/mine/retake", {"section": 1, "name": name}),
+            client.upload("/v1/import", {"genre": "pop", "name": name}, stems),
+        ]
+        assert [(answer.status, answer.code) for answer in answers] == [(400, "invalid_body")] * 5
+        assert all("name" in answer.json["error"]["message"] for answer in answers)
+        assert client.song(client.create({**BODY, "name": " A song "}))["title"] == "A song"
+    choice = ModelChoice(stage1="nano", models_dir=tmp_path / "no models")
+    prepared = create.prepare_song(SongRequest("folk", "[verse]\nla"), choice, lambda event: None)
+    job = SongJob(*prepared, tmp_path, name)
+    assert create.new_record(job).title == "folk"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import shutil
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,7 +61,18 @@ def test_a_song_has_the_bytes_that_run_makes(client: Client, sung: Run) -> None:
     assert (part.status, part.body) == (206, whole.body[100:200])
     assert part.headers["content-range"] == f"bytes 100-199/{len(whole.body)}"
     beyond = client("GET", f"/v1/songs/{song}/audio/mix.wav", range=f"bytes={len(whole.body)}-")
-    assert beyond.status == 416
+    assert (beyond.status, beyond.code) == (416, "no_such_range")
+    assert beyond.headers["content-range"] == f"bytes */{len(whole.body)}"
+    wrong = client("GET", f"/v1/songs/{song}/audio/mix.wav", range="bytes=9-1")
+    assert (wrong.status, wrong.code) == (400, "bad_range")
+    other = client("GET", f"/v1/songs/{song}/audio/mix.wav", range="seconds=1-2")
+    assert (other.status, other.body) == (200, whole.body)
+    for name in ("GET", "HEAD"):
+        known = client(
+            name, f"/v1/songs/{song}/audio/mix.wav", if_none_match=f'"x", W/{whole.headers["etag"]}'
+        )
+        assert (known.status, known.body, known.headers["etag"]) == (304, b"", whole.headers["etag"])
+    assert client("GET", f"/v1/songs/{song}/audio/mix.wav", if_none_match='"x"').body == whole.body
     stale = client("GET", f"/v1/songs/{song}/audio/mix.wav", range="bytes=0-9", if_range='"other"')
     assert (stale.status, len(stale.body)) == (200, len(whole.body))
 
@@ -69,6 +82,7 @@ def test_a_song_has_the_bytes_that_run_makes(client: Client, sung: Run) -> None:
     assert client("GET", f"/v1/songs/{song}/text/lyrics.lrc").body == (alone / "lyrics.lrc").read_bytes()
     project = client("GET", f"/v1/songs/{song}/project").json
     assert project["models"]["stage1"]["file"] == "stage1.gguf"
+    assert client("GET", f"/v1/songs/{song}/bundle.zip", range="bytes=9-1").code == "bad_range"
     archive = zipfile.ZipFile(io.BytesIO(client("GET", f"/v1/songs/{song}/bundle.zip").body))
     assert archive.read(f"{song}/mix.wav") == theirs["mix.wav"]
     assert client("DELETE", f"/v1/songs/{song}").json["deleted"]
@@ -101,7 +115,17 @@ def test_events_are_followed_and_gone_on_with(client: Client) -> None:
     follow.close()
     unknown = client.events(song, "00000000-1")
     assert next(unknown)["data"]["status"] == "succeeded"
+    assert next(unknown)["data"] == {"status": "succeeded", "error": None}  # it has ended: nothing else comes
     unknown.close()
+
+
+def test_proxies_are_asked_to_keep_no_events_back(client: Client) -> None:
+    song = client.create()
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=client.seconds)
+    with closing(connection):
+        connection.request("GET", f"/v1/songs/{song}/events")
+        assert connection.getresponse().headers["x-accel-buffering"] == "no"
+    client.wait(song, "succeeded")
 
 
 def _until_done(client: Client, song: str) -> Iterator[dict[str, object]]:

@@ -8,22 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import Capture, cli, refused
+from helpers import Capture, cli, new_song, refused
 
 from yuegguf.audio import recording
 from yuegguf.codec.header import EncoderShape, read_encoder
 from yuegguf.errors import DamagedFile, ModelNotFound, NotEnoughMemory, RequestError
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline.engines import encoding_memory, open_codec
+from yuegguf.pipeline.phases import _within_draft
 from yuegguf.progress import Event
-from yuegguf.request.song_request import GuideTrack, Reference
+from yuegguf.request.song_request import GuideTrack, Reference, SongRequest
 from yuegguf.song import encoding
 from yuegguf.song.encoding import (
     CONTEXT_FRAMES,
     PART_FRAMES,
     AudioSource,
     EncodingMemory,
+    audio_source,
     encode_source,
+    part_count,
     reference_codes,
     split_window,
     sum_sources,
@@ -86,6 +89,42 @@ def test_every_frame_of_the_window_is_encoded_once_in_order(
         assert numbers(codes) == expected
         assert max(codec.lengths) <= 16_000 * limit
         assert [bool(event.warning) for event in told][:1] == ([] if limit > seconds else [True])
+
+
+def shares(told: list[Event]) -> list[tuple[str, int, int]]:
+    return [(event.phase, event.done, event.total) for event in told if not event.warning]
+
+
+def test_parts_are_counted_as_progress(
+    music: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None
+) -> None:
+    given, told = source(26, 0, monkeypatch), list[Event]()
+    encode_source(given, Positions(), room(9.1), progress=told.append)  # type: ignore[arg-type]
+    assert shares(told) == [("encode", done, 6) for done in range(6)]
+    codec = open_codec(NANO, 1)
+    told.clear()
+    whole = audio_source(recording.open_recording(music))
+    count = part_count(whole, slice(None), room(9.1))
+    assert count > 1
+    encoding.encode_stems((music, music), codec, room(9.1), slice(None), told.append)
+    codec.close()
+    found = shares(told)
+    assert list(dict.fromkeys(found)) == [("encode", done, 2 * count) for done in range(2 * count)]
+    assert found == sorted(found)
+
+
+def test_a_reference_that_is_encoded_in_parts_begins_a_song_and_no_phase_of_its_own(
+    music: Path, tmp_path: Path
+) -> None:
+    request = SongRequest("pop", "[verse]\nla", reference=Reference(str(music), start=0, end=8))
+    folder, told = new_song(tmp_path, request), list[Event]()
+    noted = _within_draft(folder, told.append)
+    noted(Event("encode", 0, 1, warning="it is long"))
+    noted(Event("encode", 3, 6, "part 4 of 6"))
+    assert [(event.phase, event.done, event.total) for event in told] == [
+        ("draft", 0, folder.song.frames)
+    ] * 2
+    assert [(event.note, event.warning) for event in told] == [("", "it is long"), ("part 4 of 6", "")]
 
 
 def test_a_window_is_encoded_with_its_context_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,7 @@ def keep_takes(
     kept, others = takes_of.kept(Path(folder), numbers)
     songs = [refine(take.path, models, compute=compute, progress=progress, stop=stop) for take in kept]
     if delete_others:
-        remove_songs([take for take in others if take.early.draft])
+        remove_songs([take.path for take in others if take.early.draft])
     return tuple(songs)
 
 

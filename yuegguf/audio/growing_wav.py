@@ -16,6 +16,8 @@ from yuegguf.files.steady import check_steady
 
 SAMPLE_BYTES = 2
 """Bytes of a sample: 16 bits, mono."""
+HEAD_BYTES = 1 << 12
+"""Bytes at the beginning of a file in which its header ends."""
 
 
 class GrowingWav:
@@ -87,10 +89,15 @@ class GrowingWav:
             data = data[os.write(self._handle, data) :]
 
 
-def samples_in(data: bytes) -> int:
-    """Number of samples of a growing WAV file whose first bytes, as far as the first sample, are `data`."""
-    place = data.find(b"data")
-    return int.from_bytes(data[place + 4 : place + 8], "little") // SAMPLE_BYTES if place >= 0 else 0
+def samples_in(path: Path) -> int:
+    """Number of samples of a growing WAV file; 0 where there is none."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return 0
+    place = head.find(b"data")
+    return int.from_bytes(head[place + 4 : place + 8], "little") // SAMPLE_BYTES if place >= 0 else 0
 
 
 def to_pcm(wave: NDArray[np.float32]) -> NDArray[np.int16]:

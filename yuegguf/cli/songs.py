@@ -73,7 +73,9 @@ def status(output: Console, /, song: Path) -> None:
 
 @songs.command("rm", short_help="delete songs")
 @click.argument("folders", type=SONG, nargs=-1, required=True, metavar="SONG...")
-@click.option("--force", is_flag=True, help="Also where a folder holds files that yuegguf did not make.")
+@click.option(
+    "--force", is_flag=True, help="Also damaged songs, and files in their folders that yuegguf did not make."
+)
 @pass_output
 def remove(output: Console, /, folders: tuple[Path, ...], force: bool) -> None:
     """Delete each SONG with all its files, or a folder of takes; none where one of them is in work.
@@ -82,16 +84,15 @@ def remove(output: Console, /, folders: tuple[Path, ...], force: bool) -> None:
     yuegguf songs rm songs/inspiring-female-pop-1a2b3c
     """
     from yuegguf.pipeline import takes
-    from yuegguf.song.folder import SongFolder
 
-    chosen = [song for folder in folders for song in takes.of(folder) or [SongFolder.open(folder)]]
-    if len({song.path.resolve() for song in chosen}) != len(chosen):
+    chosen = [song for folder in folders for song in takes.folders(folder) or [folder]]
+    if len({song.resolve() for song in chosen}) != len(chosen):
         raise RequestError("a song is named twice", "name each once")
-    remove_songs(chosen, force=force)
+    remove_songs(chosen, force=force, damaged=force)
     for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):  # that of takes
             folder.rmdir()
-    removed = [str(song.path) for song in chosen]
+    removed = [str(song) for song in chosen]
     output.result({"removed": removed}, [f"removed {path}" for path in removed])
 
 

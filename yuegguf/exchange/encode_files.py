@@ -18,9 +18,9 @@ from yuegguf.exchange.npy_codes import write_track
 from yuegguf.files.atomic import refuse_to_replace, storage_errors
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning.compute_options import ComputeOptions
-from yuegguf.progress import Event, Progress
+from yuegguf.progress import Event, Progress, part_of
 from yuegguf.request.ranges import check_integer
-from yuegguf.song.encoding import AudioSource, audio_source, encode_source, split_window
+from yuegguf.song.encoding import AudioSource, audio_source, encode_source, part_count, split_window
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,13 @@ def encode_files(
     targets = _targets(files, output_dir, force)
     sources = check_encoding(files, codec, options, compute)
     room = engines.encoding_memory(codec, compute.max_memory)
+    counts = [part_count(source, options.window, room) for source in sources]
     written = []
     with closing(engines.open_codec(codec, compute.threads)) as opened:
         for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            progress(Event("encode", number, len(sources), source.name))
-            codes = encode_source(source, opened, room, options.window, progress)[: options.codebooks]
+            parts = part_of(progress, sum(counts[:number]), sum(counts))
+            parts(Event("encode", 0, 1, source.name))
+            codes = encode_source(source, opened, room, options.window, parts)[: options.codebooks]
             with storage_errors(target.parent):
                 target.parent.mkdir(parents=True, exist_ok=True)
             write_track(target, codes)

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,18 +199,23 @@ def write_dataset(
         files = _codes_files(song.name, folder)
         if song.name in stale:
             _start_song(song.name, folder, origins[song.name])
-        frames = _encode_missing(song, encoder, files, progress)
+        frames = _encode_missing(song, encoder, files, _notes_of(progress, number, len(songs)))
         line = jsonl_row(
             song, frames, {track: str(file.relative_to(out.parent)) for track, file in files.items()}
         )
         for part in line["msa"]:
             if part["end"] - part["start"] < MIN_SECTION_SECONDS:
                 text = f"{song.name}: [{part['label']}] is shorter than a second; finetuning will skip it"
-                progress(Event("draft", 0, 1, warning=text))
+                progress(Event("encode", 0, 1, warning=text))
         rows.append(line)
     with replacing(out) as beside:
         beside.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rows), "utf-8")
     return rows
+
+
+def _notes_of(progress: Progress, done: int, total: int) -> Progress:
+    """The callback of a song's encoding, whose parts do not count: its notes and warnings alone."""
+    return lambda event: progress(replace(event, done=done, total=total))
 
 
 def _codes_files(name: str, folder: Path) -> dict[str, Path]:

@@ -107,7 +107,7 @@ def record_of(job: SongJob, plan: Plan) -> SongRecord:
     request, models = job.song.request, job.models
     return SongRecord(
         request=request,
-        title=job.name or request.genre.strip(),
+        title=(job.name or "").strip() or request.genre.strip(),
         family=models.name,
         models=describe(models),
         loras=describe_loras(models),

@@ -129,9 +129,15 @@ def _track(
     if (kept := folder.load_guide_track()) is None:
         with closing(parts.codec()) as codec:
             frames = sum(draft_phase.frame_caps(folder))
-            kept = encode_guide_track(request.track, codec, frames, parts.room(), progress)
+            noted = _within_draft(folder, progress)
+            kept = encode_guide_track(request.track, codec, frames, parts.room(), noted)
         folder.save_guide_track(*kept)
     return kept
+
+
+def _within_draft(folder: SongFolder, progress: Progress) -> Progress:
+    """Progress of an encoding before the first frame of a draft: its notes and warnings alone."""
+    return lambda event: progress(replace(event, phase="draft", done=0, total=folder.song.frames))
 
 
 def _sketch(folder: SongFolder, parts: EngineFactory, progress: Progress) -> Phase:
@@ -161,7 +167,7 @@ def _reference(
         else:
             progress(Event("draft", 0, folder.song.frames, "encoding the reference"))
             with closing(parts.codec()) as codec:
-                kept = reference_codes(wanted, codec, parts.room(), progress)
+                kept = reference_codes(wanted, codec, parts.room(), _within_draft(folder, progress))
         folder.save_reference(kept)
     return kept
 

@@ -71,7 +71,7 @@ def start_extension(
     prepared = prepare(continuation.request)
     if continuation.request.lyrics != song.request.lyrics:
         create.warn_each(prepared.notices, progress)
-    job = replace(job, song=prepared, name=job.name or song.title.strip())
+    job = replace(job, song=prepared, name=(job.name or "").strip() or song.title.strip())
     job = _drafted(job)
     record = create.new_record(job, song.request.output)
     origin = ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed)
@@ -159,15 +159,20 @@ def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np
                 log.append(section, code)
 
 
-def of(folder: Path) -> list[SongFolder]:
-    """The takes in a folder, by their number; none where it holds none. Raises DamagedFile."""
+def folders(folder: Path) -> list[Path]:
+    """The folders of the takes in a folder, by their number; none where it holds none. Raises DamagedFile."""
     places = [
         file.parent for file in folder.glob("take-*/song.json") if TAKE_NAME.fullmatch(file.parent.name)
     ]
     for place in places:
         if place.is_symlink():
             raise DamagedFile(f"{place} is a link to another folder", "remove it; nothing was changed")
-    return [SongFolder.open(place) for place in sorted(places, key=number_of)]
+    return sorted(places, key=number_of)
+
+
+def of(folder: Path) -> list[SongFolder]:
+    """The takes in a folder, by their number; none where it holds none. Raises DamagedFile."""
+    return [SongFolder.open(place) for place in folders(folder)]
 
 
 def number_of(take: Path) -> int:

@@ -44,6 +44,8 @@ HEADERS = {
     ),
 }
 """Headers of every answer."""
+URL_CHARACTERS = ' ,="/?&;:%+'
+"""Characters that a header's value keeps."""
 OPEN = ("/health", "/", "/page/")
 """Paths that need no key and to which other sites may link; one that ends in a slash: all below it."""
 
@@ -142,7 +144,11 @@ class Access:
             return path
         if path != prefix and not path.startswith(f"{prefix}/"):
             raise HttpProblem(404, "not_found", "there is nothing here", f"the service is below {prefix}/")
-        return path.removeprefix(prefix) or "/"
+        if path == prefix:  # the page's files are named relative to its address
+            query = str(scope["query_string"].decode("latin-1"))
+            place = f"{prefix}/{'?' * bool(query)}{query}"
+            raise HttpProblem(308, "moved", "the page is elsewhere", f"open {prefix}/", {"Location": place})
+        return path.removeprefix(prefix)
 
     def _check_host(self, scope: Scope, host: str) -> None:
         name, own = host_name(host), (scope.get("server") or ("",))[0]
@@ -244,7 +250,8 @@ async def send_problem(send: Send, problem: HttpProblem) -> None:
     body = json.dumps({"error": error_json(problem)}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [
-        (name.lower().encode(), quote(value, safe=' ,="').encode()) for name, value in problem.headers.items()
+        (name.lower().encode(), quote(value, safe=URL_CHARACTERS).encode())
+        for name, value in problem.headers.items()
     ]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteProblem
+from starlette.routing import Match
 
 from yuegguf import __version__
 from yuegguf.errors import YueError, explained
@@ -25,6 +26,7 @@ from yuegguf.server import (
 )
 from yuegguf.server.access import Access
 from yuegguf.server.cog_input import PredictionBody
+from yuegguf.server.file_answer import SizedFile
 from yuegguf.server.predictions import Predictions
 from yuegguf.server.problems import HttpProblem, error_json, status_of, without_folder
 from yuegguf.server.service import Service
@@ -38,6 +40,8 @@ PAGE_TYPES = {
     ".json": "application/json",
     ".svg": "image/svg+xml",
 }
+METHODS = ("DELETE", "GET", "HEAD", "POST")
+"""Methods that routes have."""
 DESCRIPTION = "Songs from tags and lyrics with YuE. See docs/server.md."
 
 
@@ -89,7 +93,7 @@ def _page_file(name: str) -> Response:
     if name not in {file.name for file in folder.iterdir()}:
         raise HttpProblem(404, "not_found", "there is nothing here", "the page is at /")
     media_type = PAGE_TYPES[Path(name).suffix]
-    return FileResponse(folder / name, media_type=media_type, headers={"Cache-Control": "no-cache"})
+    return SizedFile(folder / name, media_type=media_type, headers={"Cache-Control": "no-cache"})
 
 
 def failure(request: Request, error: Exception) -> Response:
@@ -100,7 +104,7 @@ def failure(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": facts}, status_of(known), headers)
 
 
-def refusal(_request: Request, error: Exception) -> Response:
+def refusal(request: Request, error: Exception) -> Response:
     """A refusal of the framework itself: no such route, or no such method."""
     status = error.status_code if isinstance(error, StarletteProblem) else 400
     sentences = {404: "there is nothing here", 405: "this method does nothing here"}
@@ -108,7 +112,20 @@ def refusal(_request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError) and (first := error.errors()[:1]):
         sentence = f"{first[0]['loc'][-1]!s:.80} cannot be used ({first[0]['msg']!s:.120})"
     problem = HttpProblem(status, "refused", sentence, "see /v1/openapi.json")
-    return JSONResponse({"error": error_json(problem)}, status)
+    return JSONResponse({"error": error_json(problem)}, status, _allowed(request) if status == 405 else {})
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """The Allow header of a path, which may have a route for each of its methods."""
+    found = [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] == Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return {"Allow": ", ".join(found)}
 
 
 def _describe_bodies(app: FastAPI) -> None:

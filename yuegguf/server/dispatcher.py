@@ -17,7 +17,7 @@ from yuegguf.errors import YueError, explained
 from yuegguf.files.atomic import is_locked
 from yuegguf.server.events import EventHub
 from yuegguf.server.jobs import Job, JobStore, Queue, State
-from yuegguf.server.problems import error_json
+from yuegguf.server.problems import HttpProblem, error_json
 from yuegguf.server.worker import WorkerFacts
 from yuegguf.server.worker_process import StartWorker, WorkerLink, WorkerProcess
 
@@ -151,6 +151,14 @@ class Dispatcher:
                 with suppress(Exception):
                     self._finish(song, "failed", error_json(explained(error)))
                 self._drop(song)  # else its place in the worker is never free
+        if message["event"] == "died":
+            self._leave_worker()
+
+    def _leave_worker(self) -> None:
+        """Stop a worker, which closes the way to it, and forget it."""
+        worker, self._worker, self._abort = self._worker, None, None
+        if worker is not None:
+            worker.stop()
 
     def _handle(self, message: dict[str, Any]) -> None:
         event, song = message["event"], message.get("song", "")
@@ -175,18 +183,17 @@ class Dispatcher:
         elif event == "gave up":
             self._abort = message["error"]
         elif event == "died":
-            worker, self._worker = self._worker, None
-            worker.stop()  # which closes the way to it
-            if not self._stopping:
+            if not self._stopping:  # while this fails the message is met again, so the worker stays known
                 self._bury(self._abort or error_json(_death(message["code"])))
-            self._abort = None
+            self._leave_worker()
 
     def _end(
         self, song: str, outcome: str, error: dict[str, Any] | None, result: dict[str, Any] | None
     ) -> None:
         if outcome == "succeeded":
-            if result and result.get("generate"):
-                self._store.queue(result["song"])  # that the task has made
+            if result and result.get("generate"):  # of the song that the task has made
+                if self._store.get(result["song"]) is None:  # else this message is met again
+                    self._store.queue(result["song"])
                 task = self._store.get(song)
                 for sentence in json.loads(task.warnings) if task else ():
                     self._store.warn(result["song"], sentence)
@@ -235,15 +242,15 @@ class Dispatcher:
             elif job.deaths + 1 >= MOST_DEATHS:
                 self._finish(song, "failed", error)
             else:
-                self._store.change(song, "queued", deaths=job.deaths + 1)
                 sentence = f"{error['message']}; the song goes on in a new worker process"
-                self._store.warn(song, sentence)
+                self._store.warn(song, sentence)  # first: the death is counted once, where this fails
+                self._store.change(song, "queued", deaths=job.deaths + 1)
                 self._drop(song)
                 self._hub.publish(song, "warning", {"message": sentence})
 
     def _fill(self) -> None:
         """Give the worker songs, as many as it may have together."""
-        while len(self._active) < self._options.facts.parallel and (found := self._next()):
+        while found := self._next():
             job, folder = found
             if self._worker is None:
                 self._worker = self._options.start(self._options.facts, self._inbox.put)
@@ -258,33 +265,39 @@ class Dispatcher:
             self._hub.publish(job.song, "status", {"status": "processing"})
         idle = not self._active and time.monotonic() - self._idle_since > self._options.idle_seconds
         if idle and self._worker is not None:
-            worker, self._worker = self._worker, None
-            worker.stop()
+            self._leave_worker()
 
     def _next(self) -> tuple[Job, Path] | None:
-        """The first waiting song that can begin now, and its folder.
+        """The first waiting song that can begin now, and its folder; None also where the worker has enough.
 
         One under which a worker ended is generated alone.
         """
+        waiting, now = self._waiting(), time.monotonic()
+        if len(self._active) >= self._options.facts.parallel:
+            return None
         active = [self._store.get(song) for song in self._active]
         if any(job is not None and job.deaths for job in active):
             return None
-        waiting, now = self._store.waiting(self._options.queue), time.monotonic()
-        names = {*self._active, *(job.song for job in waiting)}
+        names = {*self._active, *(job.song for job, _ in waiting)}
         self._pauses = {song: pause for song, pause in self._pauses.items() if song in names}
-        for job in waiting:
+        for job, folder in waiting:
             if job.song in self._active or self._pauses.get(job.song, (0.0,))[0] > now:
                 continue
             if job.deaths and self._active:
                 return None
-            try:
-                folder = self._path_of(job)
-            except YueError as error:  # deleted by hand
-                self._finish(job.song, "failed", error_json(error))
-                continue
             if not any(is_locked(path) for path in (folder, *folder.glob("take-*"))):
                 return job, folder
         return None
+
+    def _waiting(self) -> list[tuple[Job, Path]]:
+        """The waiting rows and their folders; a song whose folder is gone waits no longer."""
+        found: list[tuple[Job, Path]] = []
+        for job in self._store.waiting(self._options.queue):
+            try:
+                found.append((job, self._path_of(job)))
+            except HttpProblem as error:  # deleted by hand
+                self._finish(job.song, "failed", error_json(error))
+        return found
 
 
 def _death(code: int | None) -> YueError:

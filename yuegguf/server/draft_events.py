@@ -14,9 +14,6 @@ from yuegguf.pipeline.draft_phase import drafted_caps
 from yuegguf.progress import Event, Progress
 from yuegguf.song.folder import SongFolder
 
-HEADER_BYTES = 1 << 12
-"""Bytes at the beginning of a preview in which its header ends."""
-
 Report = Callable[[str, dict[str, Any]], None]
 """Called with the kind of an event and its facts."""
 
@@ -83,7 +80,7 @@ class DraftEvents:
         if size == self._bytes:
             return
         self._bytes = size
-        if samples := _samples(path):
+        if samples := samples_in(path):
             facts = {"name": path.name, "seconds": samples / CODEC_RATE, "bytes": size}
             self._report("preview", {**facts, **self._about})
 
@@ -92,12 +89,4 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:  # there is none
-        return 0
-
-
-def _samples(path: Path) -> int:
-    try:
-        with path.open("rb") as file:
-            return samples_in(file.read(HEADER_BYTES))
-    except OSError:
         return 0

@@ -18,7 +18,8 @@ MAX_DIGITS = 18
 """Digits of a number in an event's id that is read; a client may send any."""
 SONGS_KEPT = 1000
 """Songs whose events are kept."""
-
+ENDED = ("succeeded", "failed", "canceled", "interrupted")
+"""Statuses of songs and tasks that no server works on."""
 
 Watcher = Callable[[str, str, dict[str, Any]], None]
 """Called with the id of a song, and the kind and the data of an event."""
@@ -37,7 +38,9 @@ class SongEvent:
 class EventHub:
     """The newest events of each song. Any thread may publish; listeners are coroutines of one loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
+        """`shown` makes the data that is published of what an event is given."""
+        self._shown = shown
         self._boot = secrets.token_hex(4)
         """Begins every id: numbers start again after a restart."""
         self._songs: dict[str, deque[SongEvent]] = {}
@@ -51,6 +54,7 @@ class EventHub:
 
     def publish(self, song: str, kind: str, data: dict[str, Any]) -> None:
         """Add an event and wake the listeners of the song."""
+        data = self._shown(data)
         with self._lock:
             self._number += 1
             events = self._songs.pop(song, None) or deque[SongEvent]()
@@ -81,6 +85,11 @@ class EventHub:
             for song in self._listeners:
                 self._wake(song)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the server stops: nobody is to wait any longer."""
+        return self._closed
+
     def _wake(self, song: str) -> None:
         for loop, woken in self._listeners.get(song, ()):
             if not loop.is_closed():
@@ -105,13 +114,15 @@ class EventHub:
     async def listen(self, song: str, last: str, status: dict[str, Any], since: int) -> AsyncIterator[bytes]:
         """Server-sent events: those behind the id `last`, else `status` and those behind number `since`.
 
-        `status` is the song as it was when `since` was the newest event. Ends when the hub is closed.
+        `status` is the song as it was when `since` was the newest event; where it had ended, `done` follows.
+        Ends when the hub is closed.
         """
         missed = self.after(song, last)
         if missed is None:
             yield self._text(SongEvent(since, "status", status))
         else:
             since = int(last.partition("-")[2])
+        owes_done = status["status"] in ENDED
         entry = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._listeners.setdefault(song, []).append(entry)
@@ -124,6 +135,10 @@ class EventHub:
                 for event in events:
                     since = event.number
                     yield self._text(event)
+                if owes_done and all(event.kind != "done" for event in events):
+                    facts = {"status": status["status"], "error": status.get("error")}
+                    yield self._text(SongEvent(since, "done", facts))
+                owes_done = False
                 if closed:
                     return
                 try:

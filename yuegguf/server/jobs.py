@@ -6,9 +6,12 @@ The song folder holds everything that a song consists of; a row only says that s
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -177,6 +180,18 @@ class JobStore(SqliteFile):
                 {**values, "place": self._last_place() + 1, "now": time.time()},
             )
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make the changes of the block all or none; no other thread sees some of them."""
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
     def change(self, song: str, state: State, **changes: Unpack[RowChanges]) -> None:
         """Set the state of a song, and other columns."""
         self._update(song, state, changes, "")
@@ -206,19 +221,19 @@ class JobStore(SqliteFile):
                 self.change(song, job.state, warnings=[*known, sentence])
 
     def move(self, song: str, position: int) -> None:
-        """Put a waiting song at a position of its queue, from 0 on."""
+        """Put a waiting song at a position of its queue, from 0 on; the rows in work stay before it."""
         with self._errors():
             job = self.get(song)
-            waiting = [each.song for each in self.waiting(job.queue) if each.song != song] if job else []
+            rows = self.waiting(job.queue) if job else []
+            waiting = [each.song for each in rows if each.song != song]
             waiting.insert(position, song)
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for place, name in enumerate(waiting, 1):
+            places = accumulate(
+                (each.place for each in rows),  # those that the rows have, and no two the same
+                lambda before, place: max(place, math.nextafter(before, math.inf)),
+            )
+            with self.together():
+                for place, name in zip(places, waiting, strict=False):
                     self._db.execute("UPDATE jobs SET place = ? WHERE song = ?", (place, name))
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
 
     def delete(self, songs: Sequence[str]) -> None:
         """Remove the rows of songs."""

@@ -9,9 +9,10 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.own_tasks import OwnTasks
-from yuegguf.server.requests import FormBody, TheService, accepted, client_path
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.requests import FormBody, TheService, accepted, client_path, event_stream
+from yuegguf.server.service import Service
 from yuegguf.server.shelf import Link
 from yuegguf.server.tasks import Task
 
@@ -29,7 +30,7 @@ def followed(
     """The answer with a task's server-sent events. Raises HttpProblem."""
     since, row = service.hub.newest(), tasks.row(task)
     stream = service.hub.listen(row.song, last_event_id, tasks.shown(task, link), since)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return event_stream(stream)
 
 
 def new_task(

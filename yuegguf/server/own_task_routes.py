@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from yuegguf.errors import YueError
 from yuegguf.exchange.decode_files import check_decoding
 from yuegguf.exchange.encode_files import check_encoding
 from yuegguf.models.resolve import resolve_codec
 from yuegguf.pipeline.voice import check_voice
+from yuegguf.server.file_answer import SizedFile
 from yuegguf.server.new_tasks import TheTasks, followed, new_task
 from yuegguf.server.own_tasks import FILE_TYPES
-from yuegguf.server.problems import HttpProblem
+from yuegguf.server.problems import HttpProblem, without_folder
 from yuegguf.server.requests import FormBody, Key, TheLink, TheService, body_of, form_body
 from yuegguf.server.service import collect
 from yuegguf.server.song_input import RECORDINGS, read_body
@@ -70,13 +71,11 @@ def delete(tasks: TheTasks, task: str) -> dict[str, Any]:
 
 @router.head("/tasks/{task}/files/{name}", include_in_schema=False)
 @router.get("/tasks/{task}/files/{name}")
-def file(tasks: TheTasks, request: Request, task: str, name: str) -> FileResponse:
+def file(tasks: TheTasks, request: Request, task: str, name: str) -> SizedFile:
     """Give a file that a task has made; with ?download=1 to be saved."""
     found = tasks.file(task, name)
     kind = "attachment" if request.query_params.get("download") else "inline"
-    return FileResponse(
-        found, media_type=FILE_TYPES[found.suffix], filename=name, content_disposition_type=kind
-    )
+    return SizedFile(found, media_type=FILE_TYPES[found.suffix], filename=name, content_disposition_type=kind)
 
 
 @router.post("/codec/encode", status_code=202, openapi_extra=body_of("EncodeInput", RECORDING, plain=False))
@@ -122,9 +121,10 @@ def decode(
 
 
 @router.get("/voices")
-def list_voices() -> dict[str, Any]:
+def list_voices(service: TheService) -> dict[str, Any]:
     """List the saved voices; a damaged one has a problem in the place of its facts."""
-    return {"object": "list", "data": [_voice(name) for name in voices.voice_names()]}
+    found = (_voice(name) for name in voices.voice_names())
+    return {"object": "list", "data": [without_folder(each, service.settings.songs) for each in found]}
 
 
 def _voice(name: str) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.jobs import ACTIVE, Job, Queue
-from yuegguf.server.problems import HttpProblem
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.problems import HttpProblem, without_folder
+from yuegguf.server.service import Service
 from yuegguf.server.shelf import MEDIA_TYPES, Link, task_name, time_text
 from yuegguf.server.tasks import RESULTS, TASK_PREFIX, Task, task_json
 
@@ -118,7 +119,7 @@ class OwnTasks:
         where, state = f"v1/tasks/{name}", job.state
         waiting = [each.song for each in self._store.waiting(job.queue)]
         queue = {"position": waiting.index(job.song)} if job.song in waiting else None
-        return {
+        facts = {
             "id": name,
             "object": "task",
             "task": task_name(job),
@@ -141,3 +142,4 @@ class OwnTasks:
             "queue": queue,
             "urls": {"get": where, **{each: f"{where}/{each}" for each in ("events", "cancel")}},
         }
+        return without_folder(facts, self._service.settings.songs)

@@ -15,9 +15,10 @@ import msgspec
 
 from yuegguf.errors import YueError
 from yuegguf.server.cog_input import PredictionBody, chosen_models, song_input
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.prediction_store import PredictionRow, PredictionStore
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.service import Service
 from yuegguf.server.settings import PREDICTIONS_FILE
 from yuegguf.server.shelf import Link
 from yuegguf.server.song_parsing import parse_song

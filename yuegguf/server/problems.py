@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ from yuegguf.errors import (
     StorageError,
     YueError,
 )
+from yuegguf.models import registry
 
+SENTENCES = frozenset({"message", "hint", "problem"})
+"""Fields of an object that are sentences."""
 STATUSES: dict[type[YueError], tuple[int, str]] = {
     ModelNotFound: (503, "model_not_found"),
     NotEnoughMemory: (507, "not_enough_memory"),
@@ -58,15 +63,34 @@ def error_json(error: YueError) -> dict[str, Any]:
     }
 
 
-def without_folder(facts: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """An error's JSON object whose sentences name files without this folder, or that of uploads in it."""
-    above = re.compile(rf"{re.escape(str(folder))}(?:/\.uploads(?:/[0-9a-f]+)?)?(?:(/)|(?![^\s,;:)]))")
+def without_folder(facts: dict[str, Any], songs: Path) -> dict[str, Any]:
+    """An object whose sentences, those of its error and its warnings too, are as `plain` makes them."""
+    found = dict(facts)
+    for name in SENTENCES & found.keys():
+        if isinstance(found[name], str):
+            found[name] = plain(found[name], songs)
+    if isinstance(found.get("warnings"), list):
+        found["warnings"] = [plain(sentence, songs) for sentence in found["warnings"]]
+    if isinstance(found.get("error"), dict):
+        found["error"] = without_folder(found["error"], songs)
+    return found
 
-    def shown(match: re.Match[str]) -> str:
-        return "" if match[1] else "the folder"
 
-    texts = {name: above.sub(shown, facts[name]) for name in ("message", "hint") if facts.get(name)}
-    return {**facts, **texts}
+def plain(sentence: str, songs: Path) -> str:
+    """A sentence that names files without the folder of songs, that of uploads in it, and that of voices."""
+    if os.sep not in sentence:
+        return sentence
+    for folder in {songs, Path(os.path.realpath(songs))}:
+        inside = rf"{re.escape(str(folder))}(?:/\.uploads(?:/[0-9a-f]+)?)?"
+        sentence = _without(sentence, inside, "the folder")
+    with suppress(RequestError):  # there is no home folder, so none of voices
+        sentence = _without(sentence, re.escape(str(registry.voices_dir())), "the folder of voices")
+    return sentence
+
+
+def _without(sentence: str, folder: str, words: str) -> str:
+    """A sentence with names in the place of paths below a folder, and words in that of the folder itself."""
+    return re.sub(rf"{folder}(?:(/)|(?![^\s,;:)]))", lambda match: "" if match[1] else words, sentence)
 
 
 def _found(error: YueError) -> tuple[int, str]:

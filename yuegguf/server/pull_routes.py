@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from yuegguf.models import inventory
 from yuegguf.models.install import wanted_models
 from yuegguf.planning import hardware
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.new_tasks import TheTasks, followed
 from yuegguf.server.own_tasks import OwnTasks
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.requests import JsonBody, Key, TheLink, TheService, accepted, body_of
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.service import Service
 from yuegguf.server.shelf import Link
 from yuegguf.server.song_input import read_body
 from yuegguf.server.task_input import PullInput

@@ -7,19 +7,21 @@ from pathlib import Path
 
 from yuegguf.server.jobs import JobStore
 from yuegguf.server.shelf import Shelf
+from yuegguf.server.tasks import TASK_PREFIX
 
 
 def recover(store: JobStore, shelf: Shelf, uploads: Path) -> None:
-    """Put what an earlier server worked on back into the queue, at its place; remove recordings of no song.
+    """Put what an earlier server worked on back into the queue, at its place.
 
-    Raises YueError.
+    Rows and recordings of songs that are not there are removed. Raises YueError.
     """
     there = shelf.ids()
-    for job in store.all("new", "processing"):
-        if job.task or {job.song, job.song.rpartition(":")[0]} & there.keys():
+    for job in store.all():
+        is_task = job.song.startswith(TASK_PREFIX)
+        if not is_task and not {job.song, job.song.rpartition(":")[0]} & there.keys():
+            store.delete([job.song])  # its folder never appeared, or was deleted by hand
+        elif job.state in ("new", "processing"):
             store.change(job.song, "queued")
-        else:  # its folder never appeared: nobody was told of it
-            store.delete([job.song])
     known = {job.uploads for job in store.all()}
     others = [folder for folder in uploads.glob("*") if folder.name not in known]
     for folder in shelf.unnamed(others):

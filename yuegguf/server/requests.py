@@ -12,13 +12,14 @@ from typing import IO, Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import Depends, Header, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 
 from yuegguf.files.atomic import storage_errors
 from yuegguf.request.valid_text import is_valid_text
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.service import Service
 from yuegguf.server.settings import MAX_FILES, MAX_JSON_BODY
 from yuegguf.server.shelf import Link
 from yuegguf.server.song_input import FILES
@@ -159,6 +160,12 @@ def accepted(
 ) -> JSONResponse:
     """The answer with something that was put into a queue: its JSON object, and where it is followed."""
     return JSONResponse(facts, 202, {"Location": f"{service.settings.prefix}/v1/{kind}/{quote(name)}"})
+
+
+def event_stream(events: AsyncIterator[bytes]) -> StreamingResponse:
+    """The answer with server-sent events, which nginx would keep back by default."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
 def body_of(kind: str, *files: str, plain: bool = True) -> dict[str, Any]:

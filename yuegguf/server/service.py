@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any
 
 from yuegguf.exchange.zip_bundle import write_bundle
 from yuegguf.files.atomic import is_locked, locked_folder, storage_errors
@@ -21,10 +19,11 @@ from yuegguf.pipeline.song_models import models_of_song
 from yuegguf.progress import Event, Progress
 from yuegguf.server.events import EventHub
 from yuegguf.server.forecasting import ForecastProcesses, MakeForecast
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.jobs import ACTIVE, Job, JobStore, Queue, State
 from yuegguf.server.listing import PageChoice, page_of, positions
 from yuegguf.server.new_songs import Noted, nobody, queue_song
-from yuegguf.server.problems import HttpProblem
+from yuegguf.server.problems import HttpProblem, without_folder
 from yuegguf.server.queues import Queues
 from yuegguf.server.recovery import recover
 from yuegguf.server.settings import LOCK_FILE, QUEUE_FILE, Settings
@@ -37,19 +36,6 @@ from yuegguf.server.worker_process import StartWorker, WorkerProcess
 
 RETRY_SECONDS = 30
 """Seconds after which a client is asked to try again while the queue is full."""
-
-
-@dataclass(frozen=True)
-class Idempotency:
-    """Key of a request, and a hash of its body: the same key with another body is refused."""
-
-    key: str | None = None
-    digest: str = ""
-
-    @classmethod
-    def of(cls, key: str | None, *parts: bytes | IO[bytes]) -> Self:
-        """The key with the hash of these parts of the request; without a key nothing is read."""
-        return cls(key, digest_of(*parts)) if key else cls()
 
 
 class Service:
@@ -66,7 +52,8 @@ class Service:
         Forecasts are made by processes of their own unless `make_forecast` is given.
         """
         self._forecast = make_forecast or ForecastProcesses()
-        self.settings, self.shelf, self.hub = settings, Shelf(settings.songs), EventHub()
+        self.settings, self.shelf = settings, Shelf(settings.songs)
+        self.hub = EventHub(partial(without_folder, songs=settings.songs))
         self._held, self._bundling = ExitStack(), threading.Lock()
         self.creating = threading.Lock()
         """Held while a song or a task is checked and put into the queue."""
@@ -141,21 +128,34 @@ class Service:
         """Sections, their fit, and the expected time, memory and disk of a song. Raises YueError."""
         warnings: list[str] = []
         job = self._job(parsed, collect(warnings))
-        return {**checked(job, warnings), **self._forecast(job)}
+        return {**without_folder(checked(job, warnings), self.settings.songs), **self._forecast(job)}
 
     def known(self, idempotency: Idempotency) -> str | None:
         """The song that a request with this key has made before. Raises HttpProblem for another body."""
         job = self.store.by_key(idempotency.key) if idempotency.key else None
-        if job is not None and job.state == "new":  # it is not made yet, or could not be
+        if job is None or job.state == "new":  # it is not made yet, or could not be
             return None
-        if job is not None and job.digest != idempotency.digest:
+        if self._is_gone(job):  # the key is free again, as after a deletion
+            self.store.delete([job.song])
+            return None
+        if job.digest != idempotency.digest:
             raise HttpProblem(
                 409,
                 "idempotency_key_used",
                 "this Idempotency-Key belongs to another request",
                 "use a new one",
             )
-        return None if job is None else job.song
+        return job.song
+
+    def _is_gone(self, job: Job) -> bool:
+        """Whether the song of a row that no worker has was deleted by hand. Raises StorageError."""
+        if job.state == "processing" or job.song.startswith(TASK_PREFIX):
+            return False
+        try:
+            self.shelf.path(job.song)
+        except HttpProblem:
+            return True
+        return False
 
     def create(
         self, parsed: ParsedSong, idempotency: Idempotency, uploads: str = "", *, noted: Noted = nobody
@@ -173,20 +173,22 @@ class Service:
                 return song
             self.check_room()
             job = self._job(parsed, collect(warnings))
-
-            def insert(song: str) -> None:
-                self.store.insert(
-                    song, uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest
-                )
-
+            insert = partial(
+                self.store.insert, uploads=uploads, idempotency=idempotency.key, digest=idempotency.digest
+            )
             song = queue_song(self.store, partial(takes.start, job), insert, warnings, noted=noted)
         self.queues.wake()
         return song
 
-    def extend(self, song: str, body: ExtendInput) -> str:
-        """Queue a song that goes on from another one; its id. Raises YueError."""
+    def extend(self, song: str, body: ExtendInput, idempotency: Idempotency) -> str:
+        """Queue a song that goes on from another one; its id. Raises YueError.
+
+        A request that was made before, by its key, gives the same song.
+        """
         warnings: list[str] = []
         with self.creating:
+            if (known := self.known(idempotency)) is not None:
+                return known
             self.check_room()
             old = self.shelf.open(song)
             models = models_of_song(old)
@@ -200,7 +202,8 @@ class Service:
                 body.candidates,
             )
             begin = partial(takes.start_extension, old, body.request(), job, collect(warnings))
-            made = queue_song(self.store, begin, self.store.insert, warnings)
+            insert = partial(self.store.insert, idempotency=idempotency.key, digest=idempotency.digest)
+            made = queue_song(self.store, begin, insert, warnings)
         self.queues.wake()
         return made
 
@@ -283,8 +286,9 @@ class Service:
             for each in ids:
                 self.check_idle(each)
             self.check_room(len(ids))
-            for each in ids:
-                self.store.queue(each, refine=True)
+            with self.store.together():
+                for each in ids:
+                    self.store.queue(each, refine=True)
         for each in ids:
             self._tell_queued(each)
         return ids
@@ -315,17 +319,6 @@ class Service:
                 continue
             found[job.state] = found.get(job.state, 0) + 1
         return found
-
-
-def digest_of(*parts: bytes | IO[bytes]) -> str:
-    """A hash of the parts of a request; files are read piece by piece from where they are."""
-    total = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, bytes):
-            total.update(hashlib.sha256(part).digest())
-        else:  # typeshed's IO lacks readinto, which every binary file has
-            total.update(hashlib.file_digest(part, "sha256").digest())  # type: ignore[arg-type]
-    return total.hexdigest()
 
 
 def collect(warnings: list[str]) -> Progress:

@@ -163,11 +163,12 @@ def song_json(
         "faults": lead.faults or {},
         "progress": progress,
         "warnings": json.loads(job.warnings) if job else [],
-        "error": _error(job, lead, folder.parent),
+        "error": _error(job, lead),
         "files": [] if takes else _files(where, folder, link),
         "takes": [f"{song}:{path.name}" for path in takes],
         "urls": {"get": where, **{name: f"{where}/{name}" for name in ("events", "cancel", "resume")}},
     }
+    body = without_folder(body, folder.parent if song == folder.name else folder.parents[1])  # of a take
     body["resumable"] = body["status"] in ("interrupted", "failed", "canceled") and lead.state != "damaged"
     if not whole:
         return body
@@ -195,11 +196,11 @@ def _status(job: Job | None, summaries: list[SongSummary]) -> str:
     return job.state if job is not None and job.state in ("failed", "canceled") else "interrupted"
 
 
-def _error(job: Job | None, summary: SongSummary, above: Path) -> dict[str, Any] | None:
+def _error(job: Job | None, summary: SongSummary) -> dict[str, Any] | None:
     if summary.problem:
-        return without_folder({"message": summary.problem, "code": "damaged_file"}, above)
+        return {"message": summary.problem, "code": "damaged_file"}
     found: dict[str, Any] | None = json.loads(job.error) if job and job.error else None
-    return None if found is None else without_folder(found, above)
+    return found
 
 
 def _files(where: str, folder: Path, link: Link) -> list[dict[str, Any]]:

@@ -32,7 +32,8 @@ COVER = "cover"
 FILES = (*RECORDINGS, *STEMS, COVER)
 """Names of all parts with files that a request for a song may have."""
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
+"""A title, which spaces alone are not."""
 
 
 class SongInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

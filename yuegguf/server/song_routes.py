@@ -11,16 +11,27 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.background import BackgroundTask
 
 from yuegguf.api.files import export_song
 from yuegguf.exchange.zip_bundle import write_zip
 from yuegguf.server.deletion import delete_song
+from yuegguf.server.file_answer import SizedFile
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.listing import PageChoice
 from yuegguf.server.peaks import peaks_of
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.requests import JsonBody, Key, TheLink, TheService, TheSongBody, accepted, body_of
+from yuegguf.server.requests import (
+    JsonBody,
+    Key,
+    TheLink,
+    TheService,
+    TheSongBody,
+    accepted,
+    body_of,
+    event_stream,
+)
 from yuegguf.server.service import Service
 from yuegguf.server.shelf import MEDIA_TYPES, project_json
 from yuegguf.server.song_input import (
@@ -98,7 +109,7 @@ def events(
     since = service.hub.newest()
     status = service.song(song, link)
     stream = service.hub.listen(song, last_event_id, status, since)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return event_stream(stream)
 
 
 @router.post("/songs/{song}/cancel")
@@ -130,9 +141,10 @@ def keep(service: TheService, link: TheLink, song: str, body: JsonBody) -> dict[
 
 
 @router.post("/songs/{song}/extend", status_code=202, openapi_extra=body_of("ExtendInput"))
-def extend(service: TheService, link: TheLink, song: str, body: JsonBody) -> JSONResponse:
+def extend(service: TheService, link: TheLink, song: str, body: JsonBody, key: Key = None) -> JSONResponse:
     """Make a new song that goes on from this one, or that has a section of it generated again."""
-    made = service.extend(song, read_body(body, ExtendInput))
+    idempotency = Idempotency.of(key, b"extend", song.encode(), body)
+    made = service.extend(song, read_body(body, ExtendInput), idempotency)
     return accepted(service, "songs", made, service.song(made, link))
 
 
@@ -146,7 +158,7 @@ def move(service: TheService, link: TheLink, song: str, body: JsonBody) -> dict[
 @router.get("/songs/{song}/export.zip")
 def export(
     service: TheService, song: str, format: Annotated[Literal["npy", "yue-ui"], Query()] = "npy"
-) -> FileResponse:
+) -> SizedFile:
     """Give a song's codes as infer.py's .npy files, or as a project of YuE-UI, in a zip."""
     folder = service.shelf.path(song)
     place = Path(tempfile.mkdtemp(prefix="export-", dir=_uploads(service)))
@@ -165,11 +177,11 @@ def delete(service: TheService, song: str, force: bool = False) -> dict[str, Any
 
 @router.head("/songs/{song}/audio/{name}", include_in_schema=False)
 @router.get("/songs/{song}/audio/{name}")
-def audio(service: TheService, request: Request, song: str, name: str) -> FileResponse:
+def audio(service: TheService, request: Request, song: str, name: str) -> SizedFile:
     """Give an audio file of a song, or a range of its bytes; with ?download=1 to be saved."""
     file = service.shelf.audio_file(song, name)
     kind = "attachment" if request.query_params.get("download") else "inline"
-    return FileResponse(
+    return SizedFile(
         file,
         media_type=MEDIA_TYPES[file.suffix],
         filename=f"{song.replace(':', '-')}-{name}",
@@ -194,17 +206,17 @@ def project(service: TheService, song: str) -> dict[str, Any]:
 
 
 @router.get("/songs/{song}/text/{name}")
-def text(service: TheService, song: str, name: str) -> FileResponse:
+def text(service: TheService, song: str, name: str) -> SizedFile:
     """Give the section markers (markers.txt) or the timed lyrics (lyrics.lrc) of a song."""
     opened: SongFolder = service.shelf.open(song)
     if name not in ("markers.txt", "lyrics.lrc") or not (opened.path / name).is_file():
         raise HttpProblem(404, "no_such_file", "there is no such text", "it is written with the audio")
     filename = f"{song.replace(':', '-')}-{name}"
-    return FileResponse(opened.path / name, media_type="text/plain; charset=utf-8", filename=filename)
+    return SizedFile(opened.path / name, media_type="text/plain; charset=utf-8", filename=filename)
 
 
 @router.get("/songs/{song}/bundle.zip")
-def bundle(service: TheService, song: str) -> FileResponse:
+def bundle(service: TheService, song: str) -> SizedFile:
     """Give a finished song as one zip."""
     place = Path(tempfile.mkdtemp(prefix="bundle-", dir=_uploads(service)))
     with _removed_on_failure(place), service.bundle(song, place) as file:
@@ -220,10 +232,10 @@ def _removed_on_failure(place: Path) -> Iterator[None]:
         raise
 
 
-def _zip(file: Path, place: Path) -> FileResponse:
+def _zip(file: Path, place: Path) -> SizedFile:
     """The answer with a zip, after which the folder `place` is removed."""
     removal = BackgroundTask(shutil.rmtree, place, ignore_errors=True)
-    return FileResponse(file, media_type="application/zip", filename=file.name, background=removal)
+    return SizedFile(file, media_type="application/zip", filename=file.name, background=removal)
 
 
 def _uploads(service: Service) -> Path:

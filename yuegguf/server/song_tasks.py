@@ -12,8 +12,9 @@ from yuegguf.codec.protocol import Track
 from yuegguf.exchange.zip_bundle import BEST_FIRST
 from yuegguf.files.atomic import storage_errors
 from yuegguf.pipeline.rendering import check_rendering
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.problems import HttpProblem
-from yuegguf.server.service import Idempotency, Service
+from yuegguf.server.service import Service
 from yuegguf.server.song_input import STEMS, StemsInput
 from yuegguf.server.song_parsing import parse_song
 from yuegguf.server.task_input import RenderInput

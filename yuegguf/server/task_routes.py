@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from yuegguf.server import song_tasks
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.requests import JsonBody, Key, TheLink, TheService, accepted, body_of
-from yuegguf.server.service import Idempotency
 from yuegguf.server.song_input import RetakeInput, StemsInput, read_body
 from yuegguf.server.task_input import RenderInput
 
@@ -24,9 +24,10 @@ def render(service: TheService, link: TheLink, song: str, body: JsonBody) -> dic
 
 
 @router.post("/songs/{song}/retake", status_code=202, openapi_extra=body_of("RetakeInput"))
-def retake(service: TheService, link: TheLink, song: str, body: JsonBody) -> JSONResponse:
+def retake(service: TheService, link: TheLink, song: str, body: JsonBody, key: Key = None) -> JSONResponse:
     """Make a new song of this one, with one section generated again."""
-    made = service.extend(song, read_body(body, RetakeInput).extension())
+    idempotency = Idempotency.of(key, b"retake", song.encode(), body)
+    made = service.extend(song, read_body(body, RetakeInput).extension(), idempotency)
     return accepted(service, "songs", made, service.song(made, link))
 
 

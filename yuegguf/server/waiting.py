@@ -28,11 +28,11 @@ def preferred_seconds(prefer: str | None) -> float:
 async def wait_for_end(service: Service, song: str, prefer: str | None) -> bool:
     """Wait for the end of a song as long as the client prefers; whether it prefers to wait at all.
 
-    The answer is there before the client's own time is over.
+    The answer is there before the client's own time is over, and before the server has stopped.
     """
     seconds = preferred_seconds(prefer)
     end = time.monotonic() + seconds - POLL_SECONDS
-    while time.monotonic() < end:
+    while time.monotonic() < end and not service.hub.closed:
         job = await run_in_threadpool(service.store.get, song)
         if job is None or job.state not in ACTIVE:
             break

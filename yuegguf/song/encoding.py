@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from yuegguf.audio.recording import Recording, open_recording
 from yuegguf.codec.protocol import CODEBOOKS, CODEC_HOP, CODEC_RATE, FRAME_RATE, AudioCodec
 from yuegguf.errors import NotEnoughMemory
-from yuegguf.progress import Event, Progress, silent
+from yuegguf.progress import Event, Progress, part_of, silent
 from yuegguf.request.song_request import GuideTrack, Reference
 from yuegguf.stages import prompt
 
@@ -115,6 +115,12 @@ def split_window(source: AudioSource, window: slice, memory: EncodingMemory) -> 
     return parts
 
 
+def part_count(source: AudioSource, window: slice, memory: EncodingMemory) -> int:
+    """Number of parts in which a window of frames is encoded. Raises NotEnoughMemory."""
+    first, last, _ = window.indices(source.frames)
+    return max(1, len(split_window(source, slice(first, last), memory)))
+
+
 def _samples_with_context(source: AudioSource, window: slice) -> int:
     first, stop = source.with_context(window)
     return stop - first
@@ -129,8 +135,8 @@ def encode_source(
 ) -> Codes:
     """Codes [8, N] of a window of frames, by default of all.
 
-    A recording that does not fit into memory is encoded in parts, with a warning. Raises RequestError,
-    NotEnoughMemory, CodecError.
+    A recording that does not fit into memory is encoded in parts, with a warning; `progress` counts them in
+    the phase "encode". Raises RequestError, NotEnoughMemory, CodecError.
     """
     first, last, _ = (window or slice(None)).indices(source.frames)
     if first >= last and source.frames:
@@ -138,10 +144,11 @@ def encode_source(
     parts = split_window(source, slice(first, last), memory)
     if not parts:
         return codec.encode(source.read(0, source.samples))[:, first:last]
-    progress(Event("draft", 0, 1, warning=_parts_notice(source, parts, memory)))
+    progress(Event("encode", 0, 1, warning=_parts_notice(source, parts, memory)))
     encoded = []
     for number, part in enumerate(parts, 1):
-        progress(Event("draft", 0, 1, f"encoding {source.name}, part {number} of {len(parts)}"))
+        note = f"encoding {source.name}, part {number} of {len(parts)}"
+        progress(Event("encode", number - 1, len(parts), note))
         sample, stop = source.with_context(part)
         skipped = part.start - sample // CODEC_HOP
         codes = codec.encode(source.read(sample, stop))
@@ -173,11 +180,13 @@ def encode_stems(
     if sources[0].frames != sources[1].frames:
         lengths = " and ".join(f"{source.name} is {source.frames / FRAME_RATE:g} s" for source in sources)
         text = f"{lengths} long: the longer track is cut to the shorter"
-        progress(Event("draft", 0, 1, warning=text))
+        progress(Event("encode", 0, 1, warning=text))
     window = slice(*window.indices(min(source.frames for source in sources)))
-    for source in sources:  # refuse either before encoding the first
-        split_window(source, window, memory)
-    return np.stack([encode_source(source, codec, memory, window, progress) for source in sources])
+    counts = [part_count(source, window, memory) for source in sources]  # refuses either before the first
+    first, second = (part_of(progress, before, sum(counts)) for before in (0, counts[0]))
+    vocal = encode_source(sources[0], codec, memory, window, first)
+    second(Event("encode", 0, 1, f"encoding {sources[1].name}"))
+    return np.stack([vocal, encode_source(sources[1], codec, memory, window, second)])
 
 
 def reference_codes(

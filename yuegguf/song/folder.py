@@ -140,11 +140,7 @@ class SongFolder:
         if self._claimed:
             yield
             return
-        if not os.access(self.path, os.W_OK):  # a lock file left by a killed process may be writable
-            raise storage_error(self.path, PermissionError(errno.EACCES, ""))
-        with (locked_folder if by_lease else locked_without_lease)(self.path):
-            sweep(self.path)
-            sweep(self.path / "chunks")
+        with claimed_folder(self.path, by_lease=by_lease):
             self.record = type(self).open(self.path).record  # another process may have continued the song
             self._claimed = True
             try:
@@ -283,6 +279,20 @@ class SongFolder:
         """Delete a folder of intermediate work; never follows a link. Raises StorageError."""
         check_steady(self.path / name)
         shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+@contextmanager
+def claimed_folder(path: Path, *, by_lease: bool = False) -> Iterator[None]:
+    """Lock a song folder, also a damaged one, and remove what a killed process left half written.
+
+    Raises StorageError as `SongFolder.claimed` does.
+    """
+    if not os.access(path, os.W_OK):  # a lock file left by a killed process may be writable
+        raise storage_error(path, PermissionError(errno.EACCES, ""))
+    with (locked_folder if by_lease else locked_without_lease)(path):
+        sweep(path)
+        sweep(path / "chunks")
+        yield
 
 
 def sections_of(

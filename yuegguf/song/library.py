@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from yuegguf.codec.protocol import FRAME_RATE
-from yuegguf.errors import RequestError, YueError, argument
+from yuegguf.errors import DamagedFile, RequestError, YueError, argument
 from yuegguf.files.atomic import is_locked, storage_errors
 from yuegguf.files.steady import check_steady, steady
-from yuegguf.song.folder import SongFolder
-from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES
+from yuegguf.song.folder import SongFolder, claimed_folder
+from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES, check_entries
 from yuegguf.song.lookup import check_parent, song_folders
 from yuegguf.song.state import where
 
@@ -84,25 +84,40 @@ def summarise(folder: Path, *, busy: bool | None = None) -> SongSummary:
     )
 
 
-def remove_songs(songs: Sequence[SongFolder], *, force: bool = False) -> None:
+def remove_songs(folders: Sequence[Path], *, force: bool = False, damaged: bool = False) -> None:
     """Delete song folders, all or none; files that yuegguf did not make there are refused without `force`.
 
-    Raises RequestError, and StorageError for a song on which a process works.
+    Songs that cannot be opened are refused without `damaged`, and unsafe folders always (DamagedFile). Raises
+    RequestError too, and StorageError for a song on which a process works.
     """
+    for folder in folders:
+        _check_removable(folder, damaged)
     with ExitStack() as held:
-        for song in songs:
-            with storage_errors(song.path):
-                held.enter_context(steady(song.path))
+        for folder in folders:
+            with storage_errors(folder):
+                held.enter_context(steady(folder))
         with ExitStack() as claims:
-            for song in songs:
-                claims.enter_context(song.claimed())
-                foreign = sorted(set(os.listdir(song.path)) - FILE_NAMES - FOLDER_NAMES)
+            for folder in folders:
+                claims.enter_context(claimed_folder(folder))
+                _check_removable(folder, damaged)  # another process may have changed it
+                foreign = sorted(set(os.listdir(folder)) - FILE_NAMES - FOLDER_NAMES)
                 if foreign and not force:
                     raise RequestError(
-                        f"{song.path} holds {foreign[0]!r:.80}, which yuegguf did not make",
+                        f"{folder} holds {foreign[0]!r:.80}, which yuegguf did not make",
                         "move it elsewhere, or use: yuegguf songs rm --force",
                     )
-        for song in songs:
-            check_steady(song.path)
-            with storage_errors(song.path):
-                shutil.rmtree(song.path)
+        for folder in folders:
+            check_steady(folder)
+            with storage_errors(folder):
+                shutil.rmtree(folder)
+
+
+def _check_removable(folder: Path, damaged: bool) -> None:
+    """Refuse a folder that is no song's or not safe, and unless `damaged` one that cannot be opened."""
+    try:
+        SongFolder.open(folder)
+    except DamagedFile as error:
+        check_entries(folder)
+        if not damaged:
+            hint = "restore it from a copy, or delete it with: yuegguf songs rm --force"
+            raise DamagedFile(error.message, hint) from error
