@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from yuegguf.cli import UsageProblem
 from yuegguf.errors import NotInstalled, YueError
 from yuegguf.server.problems import HttpProblem
 
@@ -18,8 +19,11 @@ OWN: dict[type[YueError], tuple[YueError, dict[str, object]]] = {
         HttpProblem(429, "busy", "no model", "pull it", {"Retry-After": "7"}),
         {"status": 429, "code": "busy", "headers": {"Retry-After": "7"}},
     ),
+    UsageProblem: (UsageProblem("no model", "pull it"), {}),
 }
 """Kind of error with attributes of its own → one of them, and these attributes."""
+LINES = {UsageProblem: "no model (pull it)"}
+"""Kind of error with a line of its own → this line."""
 
 
 def kinds(kind: type[YueError]) -> Iterator[type[YueError]]:
@@ -50,6 +54,6 @@ def test_an_error_is_the_same_in_another_process(kind: type[YueError], protocol:
     assert type(again) is kind
     assert (again.message, again.hint, again.folder) == ("no model", "pull it", Path("songs/mine"))
     assert (again.args, again.exit_code) == (("no model",), kind.exit_code)
-    assert str(again) == str(error) == "no model; pull it"
+    assert str(again) == str(error) == LINES.get(kind, "no model; pull it")
     assert {name: getattr(again, name) for name in facts} == facts
     assert vars(again) == vars(error)

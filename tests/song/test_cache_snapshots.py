@@ -241,7 +241,7 @@ def test_a_snapshot_that_cannot_be_read_is_ignored_and_kept(
     folder = save(tmp_path, log, clock, mark)
     opened = keeper(tmp_path, log)
     monkeypatch.setattr(cache_snapshots, "sha256_of", unreadable)
-    assert KvSnapshots(tmp_path / "cache", log, "k", 10.0, warnings.append).latest() is None
+    assert KvSnapshots(tmp_path / "cache", log, "k", 10.0, warn=warnings.append).latest() is None
     assert warnings == ["a damaged snapshot is ignored"]
 
     class Failing(SlowEngine):
@@ -257,7 +257,7 @@ def test_a_snapshot_that_cannot_be_read_again_is_not_saved(
     tmp_path: Path, log: TokenLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warnings = list[str]()
-    cache = KvSnapshots(tmp_path / "cache", log, "k", 10.0, warnings.append)
+    cache = KvSnapshots(tmp_path / "cache", log, "k", 10.0, warn=warnings.append)
     monkeypatch.setattr(cache_snapshots, "sha256_of", unreadable)
     clock.now += 11
     cache.offer(fed(clock), range(2), Checkpoint(1, 6, 0))

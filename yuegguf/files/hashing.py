@@ -51,7 +51,7 @@ def each_block(path: Path, use_block: Any, progress: Progress, phase: str) -> No
                 progress(Event(phase, done, max(total, done), path.name))
     except FileNotFoundError as error:
         raise ModelNotFound(f"there is no file {path}") from error
-    except PermissionError as error:
+    except OSError as error:  # a folder in its place, too
         raise unreadable(path, error) from error
 
 
