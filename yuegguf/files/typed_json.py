@@ -118,7 +118,9 @@ def _unknown_key(decoded: Any, typed: Any, where: str = "") -> str:
 
 
 def _short_reason(error: BaseException) -> str:
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeDecodeError) or "Invalid UTF-8" in str(
+        error
+    ):  # the latter from msgspec 0.23 on
         return "it is not UTF-8 text"
     text = " ".join(str(error).split())
     if text.startswith("JSON is malformed"):  # the parser's description of bytes helps nobody
