@@ -106,4 +106,4 @@ $(RPC)/.built: | $(VENV)/.installed-test
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PORTABLE) $(RPC) build dist *.egg-info
+	rm -rf $(VENV) $(PORTABLE) $(RPC) build dist *.egg-info yuegguf/stages/_sampler.*.so

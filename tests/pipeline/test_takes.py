@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from helpers import Capture, cli, edit_song, ended, refused
 
+from yuegguf.api.songs import keep_takes, refine
+from yuegguf.planning.compute_options import ComputeOptions
+from yuegguf.progress import Event
 from yuegguf.song.folder import SongFolder
+from yuegguf.song.library import remove_songs
 
 LYRICS = "[verse]\nla la la\n\n[chorus]\nlo lo\n"
 REQUEST = ("-g", "pop female vocal", "--lyrics", LYRICS, "--segment-seconds", 3, "--seed", 6, "-m", "nano")
@@ -65,6 +69,23 @@ def test_a_take_that_is_half_kept_is_not_deleted(takes: Path, capsys: Capture) -
     found = ended(cli(capsys, "takes", "keep", takes, 1, "--delete-others", "--json"))
     assert found.json["removed"] == [str(takes / "take-3")]
     assert sorted(path.name for path in takes.iterdir()) == ["take-1", "take-2"]
+
+
+def test_a_take_that_is_kept_meanwhile_is_not_deleted(takes: Path) -> None:
+    begun: list[Event] = []
+
+    def meanwhile(event: Event) -> None:
+        begun.append(event)
+        if len(begun) == 1:
+            refine(takes / "take-2", compute=ComputeOptions(threads=1))
+
+    keep_takes(takes, [1], delete_others=True, compute=ComputeOptions(threads=1), progress=meanwhile)
+    assert sorted(path.name for path in takes.iterdir()) == ["take-1", "take-2"]
+
+
+def test_a_take_that_others_finish_before_it_is_locked_stays(takes: Path) -> None:
+    remove_songs([takes / "take-1", takes / "take-2"], wanted=lambda take: take.name == "take-1")
+    assert sorted(path.name for path in takes.iterdir()) == ["take-2", "take-3"]
 
 
 def test_interrupted_takes_go_on_together(takes: Path, capsys: Capture) -> None:

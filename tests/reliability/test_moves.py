@@ -21,6 +21,7 @@ CHANGES = {
 LOST = {"base.npz": "refused", "tokens.log": "refused"}
 """Files of songs, and what a resume makes of their loss."""
 TRIES = (
+    ("drafts", "refine", "takes keep", 40, "one waited"),
     ("drafts", "refine", "takes keep --delete-others", 40, "both ended well"),
     ("one finished", "bundle", "render", 12, "both ended well"),
 )

@@ -206,14 +206,20 @@ def keep_takes(
 ) -> tuple[Song, ...]:
     """Finish the takes of these numbers, one after the other; the others stay drafts unless deleted.
 
-    Nothing is deleted before all that are kept are finished; takes that were kept earlier stay. Raises
-    YueError, for no number and one that is repeated too.
+    Nothing is deleted before all that are kept are finished; takes that were kept earlier, or elsewhere
+    meanwhile, stay. Raises YueError, for no number and one that is repeated too.
     """
     kept, others = takes_of.kept(Path(folder), numbers)
     songs = [refine(take.path, models, compute=compute, progress=progress, stop=stop) for take in kept]
     if delete_others:
-        remove_songs([take.path for take in others if take.early.draft])
+        drafts = [take.path for take in others if _is_draft(take.path)]
+        remove_songs(drafts, wanted=_is_draft)
     return tuple(songs)
+
+
+def _is_draft(take: Path) -> bool:
+    """Whether a take has not been kept so far, read anew, since others may have been kept for minutes."""
+    return bool(SongFolder.open(take).early.draft)
 
 
 def render(

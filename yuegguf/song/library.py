@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,10 +84,17 @@ def summarise(folder: Path, *, busy: bool | None = None) -> SongSummary:
     )
 
 
-def remove_songs(folders: Sequence[Path], *, force: bool = False, damaged: bool = False) -> None:
+def remove_songs(
+    folders: Sequence[Path],
+    *,
+    force: bool = False,
+    damaged: bool = False,
+    wanted: Callable[[Path], bool] = lambda folder: True,
+) -> None:
     """Delete song folders, all or none; files that yuegguf did not make there are refused without `force`.
 
-    Songs that cannot be opened are refused without `damaged`, and unsafe folders always (DamagedFile). Raises
+    `wanted` is asked while no other process can change a folder; one that it denies stays. Songs that
+    cannot be opened are refused without `damaged`, and unsafe folders always (DamagedFile). Raises
     RequestError too, and StorageError for a song on which a process works.
     """
     for folder in folders:
@@ -106,7 +113,8 @@ def remove_songs(folders: Sequence[Path], *, force: bool = False, damaged: bool 
                         f"{folder} holds {foreign[0]!r:.80}, which yuegguf did not make",
                         "move it elsewhere, or use: yuegguf songs rm --force",
                     )
-        for folder in folders:
+            chosen = [folder for folder in folders if wanted(folder)]
+        for folder in chosen:
             check_steady(folder)
             with storage_errors(folder):
                 shutil.rmtree(folder)
