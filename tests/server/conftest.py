@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from browsing import Server, chromium, serving
+from cheap import PACE
+
+
+@pytest.fixture
+def pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with which `slowed` slows cheap engines, also those of processes that the test starts."""
+    monkeypatch.setenv(PACE, str(tmp_path / "pace"))
+    return tmp_path / "pace"
 
 
 @pytest.fixture(scope="module")

@@ -191,7 +191,7 @@ COUNT_STOPS = """() => {
 
 
 def test_a_preview_is_played_while_it_grows(browser: Any, server: Server) -> None:
-    with opened(browser, server) as page:
+    with opened(browser, server) as page, server.slowed(0.01):
         create(page, LONGEST)
         page.locator('[data-lane="mix"]').wait_for()
         page.get_by_role("button", name="Play", exact=True).click()

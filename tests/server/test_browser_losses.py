@@ -7,8 +7,6 @@ from typing import Any
 from browsing import DRAFT, LYRICS, Server, create, opened, remember, state, tone
 
 LONG = {**DRAFT, "options": {**DRAFT["options"], "segment_seconds": 10}}
-LONGEST = {**LONG, "lyrics": "[verse]\nla la la\n\n" * 30, "options": {"segment_seconds": 150}}
-"""A song of more than an hour: it does not end before it is stopped."""
 CONNECTIONS = 6
 """Connections that a browser has to one server, for all of its tabs."""
 LOST = "The connection to the server is lost."
@@ -40,13 +38,14 @@ def test_what_is_written_survives_a_reload_and_shows_in_another_tab(browser: Any
 
 def test_a_song_goes_on_without_the_network(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
-        song = create(page, LONG)
-        page.get_by_role("button", name="Stop").wait_for()
-        page.context.set_offline(True)
-        page.get_by_role("link", name="Machine").click()
-        page.get_by_text("The server does not answer").wait_for()
-        page.context.set_offline(False)
-        page.locator(".models li").first.wait_for()  # it tries again by itself
+        with server.slowed():
+            song = create(page, LONG)
+            page.get_by_role("button", name="Stop").wait_for()
+            page.context.set_offline(True)
+            page.get_by_role("link", name="Machine").click()
+            page.get_by_text("The server does not answer").wait_for()
+            page.context.set_offline(False)
+            page.locator(".models li").first.wait_for()  # it tries again by itself
         page.goto(f"/#/song/{song}")
         state(page, "Draft")
 
@@ -73,9 +72,10 @@ def test_one_request_is_one_song_although_its_answer_is_lost(browser: Any, serve
 
 def test_a_killed_server_is_waited_for_and_the_song_ends_as_ever(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
-        song = create(page, LONG)
-        page.locator(".progress .share", has_text="%").wait_for()
-        server.kill()
+        with server.slowed():
+            song = create(page, LONG)
+            page.locator(".progress .share", has_text="%").wait_for()
+            server.kill()
         page.get_by_text(LOST).wait_for()
         server.start()
         page.get_by_text(LOST).wait_for(state="hidden")
@@ -88,68 +88,76 @@ def test_a_killed_server_is_waited_for_and_the_song_ends_as_ever(browser: Any, s
             assert ours.read_bytes() == theirs.read_bytes(), name
 
 
-def test_stopped_songs_go_on_and_the_queue_is_ordered(browser: Any, server: Server) -> None:
+def test_the_queue_is_ordered(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
-        first, second, third = create(page, LONGEST), create(page), create(page)
-        page.goto("/#/songs")
-        queue = page.get_by_role("region", name="In work and waiting")
-        queue.locator("li").nth(2).wait_for()
-        order = "rows => rows.map(row => row.dataset.song)"
-        assert queue.locator("li").evaluate_all(order) == [first, second, third]
-        queue.locator("li").nth(2).get_by_role("button", name="Earlier").click()
-        queue.locator(f'li:nth-child(2)[data-song="{third}"]').wait_for()
-        assert queue.locator("li").evaluate_all(order) == [first, third, second]
-        assert queue.locator("li").first.locator(".handle").count() == 0  # it is in work
-        rows, up, down = queue.locator("li"), [second, third], [third, second]
-        for source, target, expected in ((2, 1, up), (1, 2, down), (2, 0, up)):
-            edge = 1 if target < source else rows.nth(target).bounding_box()["height"] - 1
-            with page.expect_response("**/move"):
-                rows.nth(source).locator(".handle").drag_to(
-                    rows.nth(target), target_position={"x": 200, "y": edge}
-                )
-            page.reload()
-            rows.nth(2).wait_for()
-            assert rows.evaluate_all(order) == [first, *expected]
+        with server.slowed():
+            first, second, third = create(page, LONG), create(page), create(page)
+            page.goto("/#/songs")
+            queue = page.get_by_role("region", name="In work and waiting")
+            queue.locator("li").nth(2).wait_for()
+            order = "rows => rows.map(row => row.dataset.song)"
+            assert queue.locator("li").evaluate_all(order) == [first, second, third]
+            queue.locator("li").nth(2).get_by_role("button", name="Earlier").click()
+            queue.locator(f'li:nth-child(2)[data-song="{third}"]').wait_for()
+            assert queue.locator("li").evaluate_all(order) == [first, third, second]
+            assert queue.locator("li").first.locator(".handle").count() == 0  # it is in work
+            rows, up, down = queue.locator("li"), [second, third], [third, second]
+            for source, target, expected in ((2, 1, up), (1, 2, down), (2, 0, up)):
+                edge = 1 if target < source else rows.nth(target).bounding_box()["height"] - 1
+                with page.expect_response("**/move"):
+                    rows.nth(source).locator(".handle").drag_to(
+                        rows.nth(target), target_position={"x": 200, "y": edge}
+                    )
+                page.reload()
+                rows.nth(2).wait_for()
+                assert rows.evaluate_all(order) == [first, *expected]
 
-        def behind_others(route: Any) -> None:
-            answer = route.fetch()
-            listed = answer.json()
-            for song in listed["data"]:
-                if song["queue"]:
-                    song["queue"]["position"] += 5
-            route.fulfill(response=answer, json=listed)
+            def behind_others(route: Any) -> None:
+                answer = route.fetch()
+                listed = answer.json()
+                for song in listed["data"]:
+                    if song["queue"]:
+                        song["queue"]["position"] += 5
+                route.fulfill(response=answer, json=listed)
 
-        page.route("**/v1/songs?*", behind_others)
-        page.route("**/move", lambda route: route.fulfill(json={}))
-        page.get_by_text("Number 6 in the queue").wait_for()
-        with page.expect_request("**/move") as asked:
-            rows.nth(2).locator(".handle").drag_to(rows.nth(1), target_position={"x": 200, "y": 1})
-        assert asked.value.post_data_json == {"position": 5}
-        page.unroute_all(behavior="wait")
+            page.route("**/v1/songs?*", behind_others)
+            page.route("**/move", lambda route: route.fulfill(json={}))
+            page.get_by_text("Number 6 in the queue").wait_for()
+            with page.expect_request("**/move") as asked:
+                rows.nth(2).locator(".handle").drag_to(rows.nth(1), target_position={"x": 200, "y": 1})
+            assert asked.value.post_data_json == {"position": 5}
+            page.unroute_all(behavior="wait")
+        for song in (first, second, third):
+            page.goto(f"/#/song/{song}")
+            state(page, "Draft")
 
-        page.goto(f"/#/song/{second}")
-        page.locator(".song").get_by_role("button", name="Stop").click()
-        state(page, "Stopped")
-        page.get_by_text("Everything so far is kept.").wait_for()
-        page.get_by_role("button", name="Go on").click()
-        state(page, "Waiting")
 
-        page.goto(f"/#/song/{first}")
-        page.locator(".screen-head .pill", has_text="In work").wait_for()
-        page.get_by_role("button", name="Stop").click()
-        state(page, "Stopped")
-        page.get_by_role("button", name="Delete").click()
-        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-        page.wait_for_url("**/#/songs")
-        assert not (server.songs / first).exists()
+def test_stopped_songs_go_on(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        with server.slowed():
+            first, second = create(page, LONG), create(page)
+            page.goto(f"/#/song/{second}")
+            page.locator(".song").get_by_role("button", name="Stop").click()
+            state(page, "Stopped")
+            page.get_by_text("Everything so far is kept.").wait_for()
+            page.get_by_role("button", name="Go on").click()
+            state(page, "Waiting")
+
+            page.goto(f"/#/song/{first}")
+            page.locator(".screen-head .pill", has_text="In work").wait_for()
+            page.get_by_role("button", name="Stop").click()
+            state(page, "Stopped")
+            page.get_by_role("button", name="Delete").click()
+            page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+            page.wait_for_url("**/#/songs")
+            assert not (server.songs / first).exists()
         page.goto(f"/#/song/{second}")
         state(page, "Draft")
 
 
 def test_an_end_that_could_not_be_fetched_is_asked_for_again(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
-        song, refused = create(page, LONG), list[str]()
-        page.locator(".song .screen-head").wait_for()
+        refused: list[str] = []
 
         def refuse_at_the_end(route: Any) -> None:
             answer = route.fetch()
@@ -159,7 +167,10 @@ def test_an_end_that_could_not_be_fetched_is_asked_for_again(browser: Any, serve
             else:
                 route.fulfill(response=answer)
 
-        page.route(f"**/v1/songs/{song}", refuse_at_the_end)
+        with server.slowed():
+            song = create(page, LONG)
+            page.locator(".song .screen-head .pill", has_text="In work").wait_for()
+            page.route(f"**/v1/songs/{song}", refuse_at_the_end)
         state(page, "Draft")
         page.locator("#live", has_text="The song has a new state: Draft").wait_for(state="attached")
         assert len(refused) == 3
@@ -167,8 +178,8 @@ def test_an_end_that_could_not_be_fetched_is_asked_for_again(browser: Any, serve
 
 
 def test_tabs_of_songs_leave_connections_to_others(browser: Any, server: Server) -> None:
-    with opened(browser, server) as page:
-        song = create(page, LONGEST)
+    with opened(browser, server) as page, server.slowed():
+        song = create(page, LONG)
         for _ in range(CONNECTIONS):
             other = page.context.new_page()
             other.goto(f"/#/song/{song}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cheap import slowed
 from cheap_serve import Processes
 from helpers import FAST, TEXT, Run, song_bytes
 from serving_client import BODY, WAIT, Client, Idle, served
@@ -74,13 +75,14 @@ def test_the_same_key_is_the_same_song(tmp_path: Path, idle: Idle) -> None:
         assert len(states(client)) == len({first, *answers}) == 2
 
 
-def test_a_cancelled_song_goes_on_with_the_same_bytes(tmp_path: Path, sung: Run) -> None:
+def test_a_cancelled_song_goes_on_with_the_same_bytes(tmp_path: Path, sung: Run, pace: Path) -> None:
     with served(tmp_path / "songs") as client:
-        song = client.create(LONG)
-        events = client.events(song)
-        next(each for each in events if each["event"] == "progress")
-        client("POST", f"/v1/songs/{song}/cancel")
-        done = next(each for each in events if each["event"] == "done")
+        with slowed(pace):
+            song = client.create(LONG)
+            events = client.events(song)
+            next(each for each in events if each["event"] == "progress")
+            client("POST", f"/v1/songs/{song}/cancel")
+            done = next(each for each in events if each["event"] == "done")
         events.close()
         found = client.song(song)
         assert done["data"]["status"] == found["status"] == "canceled"
@@ -214,14 +216,13 @@ def test_a_worker_that_is_killed_has_not_the_reason_of_the_one_before(tmp_path: 
         assert "no memory" not in client.wait(song, "failed")["error"]["message"]
 
 
-def test_a_killed_worker_loses_nothing(tmp_path: Path, sung: Run) -> None:
+def test_a_killed_worker_loses_nothing(tmp_path: Path, sung: Run, pace: Path) -> None:
     processes = Processes()
     with served(tmp_path / "songs", processes) as client:
-        song = client.create({**BODY, "segment_seconds": 20, "sections": "1"})
-        for event in client.events(song):
-            if event["event"] == "progress":
-                processes.kill_first()
-                break
+        with slowed(pace):
+            song = client.create(LONG)
+            next(each for each in client.events(song) if each["event"] == "progress")
+            processes.kill_first()
         found = client.wait(song, "succeeded", "failed")
         assert found["status"] == "succeeded"
         assert len(processes.pids) == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cheap import slowed
 from cheap_serve import Processes
 from helpers import FAST, TEXT, Capture, Run, cli, song_bytes
 from serving_client import BODY, Client, Idle, copied_song, served
@@ -123,18 +124,17 @@ def test_a_rendering_goes_on_after_a_restart(tmp_path: Path, sung: Run, capsys: 
         assert song_bytes(tmp_path / "songs" / "mine") == song_bytes(alone)
 
 
-def test_a_killed_rendering_is_done_again(tmp_path: Path, sung: Run, capsys: Capture) -> None:
+def test_a_killed_rendering_is_done_again(tmp_path: Path, sung: Run, capsys: Capture, pace: Path) -> None:
     long = sung(*TEXT, *FAST[2:], "--segment-seconds", 20, "--sections", 1)
     alone = copied_song(long, tmp_path / "alone" / "mine")
     assert cli(capsys, "render", alone, "--inst-gain", -3, "--threads", 1).code == 0
     copied_song(long, tmp_path / "songs" / "mine")
     processes = Processes()
     with served(tmp_path / "songs", processes) as client:
-        assert client("POST", "/v1/songs/mine/render", {"inst_gain": -3}).status == 202
-        for event in client.events("mine"):
-            if event["event"] == "progress":
-                processes.kill_first()
-                break
+        with slowed(pace):
+            assert client("POST", "/v1/songs/mine/render", {"inst_gain": -3}).status == 202
+            next(each for each in client.events("mine") if each["event"] == "progress")
+            processes.kill_first()
         found = client.wait("mine", "succeeded")
         assert found["error"] is None
         assert song_bytes(tmp_path / "songs" / "mine") == song_bytes(alone)

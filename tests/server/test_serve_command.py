@@ -6,6 +6,7 @@ import signal
 import socket
 from pathlib import Path
 
+from cheap import slowed
 from helpers import FAST, TEXT, Capture, Run, cli, refused, song_bytes
 from serving_client import BODY, IdleWorker, served
 from serving_program import program
@@ -13,14 +14,12 @@ from serving_program import program
 from yuegguf.server.settings import KEY_FILE
 
 
-def test_a_killed_server_goes_on_with_its_song(tmp_path: Path, sung: Run) -> None:
+def test_a_killed_server_goes_on_with_its_song(tmp_path: Path, sung: Run, pace: Path) -> None:
     songs = tmp_path / "songs"
-    with program(songs) as (process, client):
+    with slowed(pace), program(songs) as (process, client):
         song = client.create({**BODY, "segment_seconds": 20, "sections": "1"}, idempotency_key="one")
-        for event in client.events(song):
-            if event["event"] == "progress":
-                process.kill()
-                break
+        next(each for each in client.events(song) if each["event"] == "progress")
+        process.kill()
         process.wait()
     with program(songs) as (process, client):
         assert client.create({**BODY, "segment_seconds": 20, "sections": "1"}, idempotency_key="one") == song

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import wave
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from shutil import which
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from cheap import PACE, slowed
 from helpers import PROGRAMS
 
 CHROMIUM = os.environ.get("YUEGGUF_CHROMIUM") or which("chromium") or which("chromium-browser")
@@ -54,6 +55,7 @@ class Server:
     def __init__(self, songs: Path, program: str = "cheap_serve", *options: str) -> None:
         self.songs, self._program, self._options, self._port = songs, program, options, free_port()
         self._process: subprocess.Popen[str] | None = None
+        self._pace = songs.parent / "pace"
 
     @property
     def url(self) -> str:
@@ -63,15 +65,20 @@ class Server:
         """Start it, and wait until it answers."""
         path = os.pathsep.join((*PROGRAMS, os.environ.get("PYTHONPATH", "")))
         arguments = ("--port", self._port, "--threads", 1, "--model", "nano", "--songs", self.songs, "--json")
+        more = {"PYTHONPATH": path, "YUEGGUF_VOICES_DIR": str(self.songs.parent / "voices")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", self._program, "serve", *map(str, arguments), *self._options],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": path, "YUEGGUF_VOICES_DIR": str(self.songs.parent / "voices")},
+            env={**os.environ, **more, PACE: str(self._pace)},
         )
         assert self._process.stdout is not None
         assert json.loads(self._process.stdout.readline())["url"] == self.url
+
+    def slowed(self, seconds: float = 0.1) -> AbstractContextManager[None]:
+        """Have each step of cheap engines take so long: a song of some seconds does not end meanwhile."""
+        return slowed(self._pace, seconds)
 
     def kill(self) -> None:
         """End it without a word."""

@@ -6,8 +6,10 @@ They open the same files as the real ones and refuse the same headers, but compu
 from __future__ import annotations
 
 import os
+import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ NOISE = (np.random.default_rng(1).integers(0, 1 << 24, PLACES + 100_000) / 2.0**
 BUNDLED = nano_models().stage1.parent
 PATTERNS = 64
 """Entries of a codebook that give different audio."""
+PACE = "YUEGGUF_TEST_PACE"
+"""Environment variable: path of a file with the seconds of a step; without the file steps take no pause."""
 
 Put = Callable[[object, str, object], None]
 
@@ -64,6 +68,7 @@ class HashEngine:
                 raise EngineError(f"the context of {self.n_ctx} ids is full", "use a larger --ctx")
         if sum(len(each.ids) for each in inputs) > 4 * self.n_rows and self._stop():
             raise Interrupted("stopped while reading the prompt")
+        _pause()
         logits = []
         for each in inputs:
             held = self._hashes[each.seq]
@@ -118,6 +123,7 @@ class PatternCodec(OrtCodec):
     def _run(self, role: onnx.GraphRole, outputs: list[str], feeds: dict[str, Any]) -> list[NDArray[Any]]:
         if self._closed:
             raise CodecError("the codec is closed")
+        _pause()
         header = self._header(role)
         if role == "encoder":
             return [_codes(feeds["wave"], header.bins)]
@@ -135,6 +141,16 @@ def install(put: Put) -> None:
     put(os, "fsync", lambda _handle: None)  # no test pulls the plug
 
 
+@contextmanager
+def slowed(file: Path, seconds: float = 0.1) -> Iterator[None]:
+    """Have each step take so long where `PACE` names the file, so that no song ends unseen."""
+    file.write_text(str(seconds))
+    try:
+        yield
+    finally:
+        file.unlink()
+
+
 def installed() -> bool:
     """Whether this process has them."""
     return llama.LlamaEngine is not LlamaEngine
@@ -146,6 +162,12 @@ def main() -> None:
 
     install(setattr)
     program()
+
+
+def _pause() -> None:
+    if file := os.environ.get(PACE):
+        with suppress(OSError, ValueError):  # there is none now, or it is just being written
+            time.sleep(float(Path(file).read_text()))
 
 
 def _version(path: Path) -> tuple[int, int]:
