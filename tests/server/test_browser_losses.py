@@ -9,6 +9,8 @@ from browsing import DRAFT, LYRICS, Server, create, opened, remember, state, ton
 LONG = {**DRAFT, "options": {**DRAFT["options"], "segment_seconds": 10}}
 CONNECTIONS = 6
 """Connections that a browser has to one server, for all of its tabs."""
+SLOW = 10
+"""Seconds between two looks of the page at a song that has ended."""
 LOST = "The connection to the server is lost."
 
 
@@ -260,3 +262,24 @@ def test_words_of_other_scripts_run_their_way(browser: Any, server: Server) -> N
             assert page.locator(place).evaluate(direction) == "rtl", place
         page.goto("/#/songs")
         assert page.locator(".song-title", has_text=words).evaluate(direction) == "rtl"
+
+
+def test_a_song_that_goes_on_is_followed_at_once(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        song = create(page)
+        state(page, "Draft")
+        page.clock.install(time=0)
+        page.reload()
+        state(page, "Draft")
+        page.clock.pause_at(3600)
+        looks: list[str] = []
+        with server.slowed():
+            page.get_by_role("button", name="Finish it").click()
+            state(page, "In work")
+            page.on("request", lambda request: looks.append(request.url))
+            for _ in range(SLOW - 1):  # before the next look at a song that has ended
+                page.clock.run_for(1000)
+                page.evaluate(f"fetch('v1/songs/{song}?again')")
+        assert f"{server.url}v1/songs/{song}" in looks
+        page.clock.resume()
+        state(page, "Finished")

@@ -83,22 +83,27 @@ export async function bytesFrom(path, start, signal) {
 /**
  * Call `look` once more whenever `pause()` milliseconds have passed since it ended, and at once where the window is shown again
  * or the network is back; null is until then. No stream is held open: a browser has six connections to a server, for all tabs.
+ * Returns a function that ends the pause of now.
  */
-export async function keepLooking(look, pause, signal) {
-  for (;;) {
-    await waited(pause(), signal);
-    if (signal.aborted) return;
-    try {
-      await look();
-      showConnection(true);
-    } catch (error) {
-      if (signal.aborted || error.status === 401) return;
-      if (!error.status) showConnection(false);
+export function keepLooking(look, pause, signal) {
+  const hurry = new EventTarget();
+  (async () => {
+    for (;;) {
+      await waited(pause(), signal, hurry);
+      if (signal.aborted) return;
+      try {
+        await look();
+        showConnection(true);
+      } catch (error) {
+        if (signal.aborted || error.status === 401) return;
+        if (!error.status) showConnection(false);
+      }
     }
-  }
+  })();
+  return () => hurry.dispatchEvent(new Event("now"));
 }
 
-function waited(milliseconds, signal) {
+function waited(milliseconds, signal, hurry) {
   return new Promise((resolve) => {
     const ended = new AbortController();
     const timer = milliseconds === null ? 0 : setTimeout(() => ended.abort(), milliseconds);
@@ -106,6 +111,7 @@ function waited(milliseconds, signal) {
     ended.signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
     addEventListener("online", () => ended.abort(), end);
     document.addEventListener("visibilitychange", () => { if (document.visibilityState === "visible") ended.abort(); }, end);
+    hurry.addEventListener("now", () => ended.abort(), end);
     signal.addEventListener("abort", () => ended.abort(), end);
   });
 }

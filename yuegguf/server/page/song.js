@@ -77,7 +77,7 @@ export async function songScreen(main, id, props, signal) {
 
   const gains = () => ({ vocals: 0, instrumental: 0, ...stage?.gains() });
 
-  let running = null, again = false;
+  let running = null, again = false, lookSooner = () => {};
 
   /** Get the song anew; calls while one runs become one more. */
   async function reload() {
@@ -93,6 +93,7 @@ export async function songScreen(main, id, props, signal) {
         takes = await takesOf(song, signal);
         if (before && !isActive(song)) announce(t("song.ended", { state: t(stateOf(song)[0]) }));
         update();
+        if (!before && isActive(song)) lookSooner();
       } while (again && !signal.aborted);
     })().finally(() => { running = null; });
     return running;
@@ -104,7 +105,7 @@ export async function songScreen(main, id, props, signal) {
   main.replaceChildren(make("div", { class: "song", "data-song": id }, head, alerts, progress.element, place, sectionBox, side));
   update();
   if (isActive(song)) look();
-  keepLooking(async () => {
+  lookSooner = keepLooking(async () => {
     const before = isActive(song);
     try {
       await reload();
