@@ -79,9 +79,10 @@ $(VENV)/.installed-serve: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[serve]'
 	touch $@
 
+# most modules of PyTorch are never imported, so none is compiled beforehand
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "Installing what the tests need, PyTorch among it."
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --no-compile --editable '.[test]'
 	touch $@
 
 # the one build of llama.cpp, for every target; CMAKE_ARGS of your own come last, so they win; pip's cache may
