@@ -59,6 +59,8 @@ def main(folder: Path) -> None:
             page.get_by_role("button", name="Section 2, Chorus").click()
             page.locator(".stage").get_by_label("Gain: Instrumental").fill("-3")
             page.mouse.move(0, 0)
+            page.get_by_role("button", name="Rewind to").wait_for()  # its audio is loaded
+            page.locator("#waiting").wait_for(state="hidden")  # of the songs in work
             page.screenshot(path=folder / "page-song.png")
             page.emulate_media(color_scheme="dark")
             page.screenshot(path=folder / "page-dark.png")
