@@ -18,17 +18,16 @@ def delete_song(service: Service, song: str, *, force: bool = False) -> None:
     nothing is changed then.
     """
     folder, rows = service.shelf.path(song), service.rows_of(song)
-    if any(row.state == "processing" for row in rows):
-        raise HttpProblem(409, "in_work", "the song is being generated", "cancel it first")
     takes = folders(folder)
-    waiting = [row for row in rows if row.state == "queued"]
-    for row in waiting:
-        service.store.change(row.song, "canceled")
+    waiting = [row.song for row in rows if row.state == "queued"]
+    stopped = [each for each in waiting if service.store.take(each, "queued", "canceled")]
     try:
+        if stopped != waiting or any(row.state == "processing" for row in rows):
+            raise HttpProblem(409, "in_work", "the song is being generated", "cancel it first")
         remove_songs(takes or [folder], force=force, damaged=True)
     except BaseException:
-        for row in waiting:
-            service.store.change(row.song, "queued")
+        for each in stopped:
+            service.store.take(each, "canceled", "queued")
         raise
     gone = {song, *(f"{song}:{take.name}" for take in takes)}
     for emptied in (folder, folder.parent):  # those of takes

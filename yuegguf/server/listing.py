@@ -13,6 +13,8 @@ from yuegguf.server.jobs import Job, Queue
 from yuegguf.server.problems import HttpProblem
 from yuegguf.server.shelf import ROW_STATUSES, created_at
 
+IN_QUEUES = "active"
+"""Status to ask for songs that a queue of the server holds, in work or waiting, as its rows alone say."""
 ShownSong = Callable[[str, Path, Job | None], dict[str, Any]]
 """Gives the JSON object of a song for its id, folder and row. Raises FileNotFoundError once it is deleted."""
 
@@ -24,7 +26,7 @@ class PageChoice:
     limit: int
     """Most songs."""
     status: str | None = None
-    """Status that they have; None = any."""
+    """Status that they have, or `IN_QUEUES`; None = any."""
     after: str | None = None
     """Id of the song behind which the page begins; None = it begins with the newest."""
 
@@ -45,7 +47,7 @@ def page_of(
             return {"object": "list", "data": data, "has_more": True}
         with suppress(FileNotFoundError):  # deleted since it was listed
             facts = shown(song, folders[song], row)
-            if choice.status is None or facts["status"] == choice.status:
+            if choice.status in (None, IN_QUEUES, facts["status"]):
                 data.append(facts)
         if len(data) > choice.limit:
             return {"object": "list", "data": data[:-1], "has_more": True}
@@ -84,5 +86,5 @@ def _may_have(row: Job | None, status: str | None) -> bool:
     if status is None:
         return True
     if row is not None and row.state in ROW_STATUSES:
-        return ROW_STATUSES[row.state] == status
-    return status not in ("starting", "queued")  # these come of a row alone
+        return status in (IN_QUEUES, ROW_STATUSES[row.state])
+    return status not in (IN_QUEUES, "starting", "queued")  # these come of a row alone

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from yuegguf.server.events import EventHub
 from yuegguf.server.forecasting import ForecastProcesses, MakeForecast
 from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.jobs import ACTIVE, Job, JobStore, Queue, State
-from yuegguf.server.listing import PageChoice, page_of, positions
+from yuegguf.server.listing import IN_QUEUES, PageChoice, page_of, positions
 from yuegguf.server.new_songs import Noted, nobody, queue_song
 from yuegguf.server.problems import HttpProblem, without_folder
 from yuegguf.server.queues import Queues
 from yuegguf.server.recovery import recover
 from yuegguf.server.settings import LOCK_FILE, QUEUE_FILE, Settings
-from yuegguf.server.shelf import Link, Shelf, no_such_song, song_json
+from yuegguf.server.shelf import ROW_STATUSES, Link, Shelf, no_such_song, song_json
 from yuegguf.server.song_check import checked
 from yuegguf.server.song_input import ExtendInput
 from yuegguf.server.song_parsing import ParsedSong
@@ -122,7 +122,18 @@ class Service:
             facts = song_json(song, folder, job, self.queues.progress_of(song), link, whole=False)
             return {**facts, "queue": {"position": waiting[song]} if song in waiting else None}
 
-        return page_of(self.shelf.ids(), {job.song: job for job in jobs}, choice, shown)
+        folders = self.shelf.ids()
+        if choice.status in (IN_QUEUES, *ROW_STATUSES.values()):  # a kept take waits as any other song
+            folders |= self._takes_in_queues(jobs)
+        return page_of(folders, {job.song: job for job in jobs}, choice, shown)
+
+    def _takes_in_queues(self, jobs: list[Job]) -> dict[str, Path]:
+        found = {}
+        for job in jobs:
+            if job.state in ACTIVE and not job.song.startswith(TASK_PREFIX) and ":" in job.song:
+                with suppress(HttpProblem):  # deleted by hand
+                    found[job.song] = self.shelf.path(job.song)
+        return found
 
     def check(self, parsed: ParsedSong) -> dict[str, Any]:
         """Sections, their fit, and the expected time, memory and disk of a song. Raises YueError."""
@@ -227,12 +238,16 @@ class Service:
     # Songs in the queue
 
     def cancel(self, song: str) -> None:
-        """Take a song out of the queue, or stop it within a token; everything it has is kept."""
-        self.shelf.path(song)
-        job = self.store.get(song)
-        if job is None or job.state not in ACTIVE:
-            return
-        self.cancel_row(job)
+        """Take a song out of the queue, or stop it within a token; everything it has is kept.
+
+        So are those of its takes that are being finished. Raises HttpProblem.
+        """
+        folder = self.shelf.path(song)
+        active = [job for job in self.rows_of(song) if job.state in ACTIVE]
+        for job in active:
+            self.cancel_row(job)
+        if not active and any(is_locked(path) for path in (folder, *Shelf.takes(folder))):
+            raise HttpProblem(409, "in_work", "another yuegguf works on the song", "stop it there")
 
     def cancel_row(self, job: Job) -> None:
         """Take a row that is not ended out of its queue, or stop what its worker does."""

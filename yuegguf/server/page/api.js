@@ -5,6 +5,7 @@ import { store, stored } from "./store.js";
 import { t } from "./strings.js";
 
 const KEY = "yuegguf key";
+const LIMIT = 20000; // milliseconds after which a server that does not answer a question is taken for one that cannot be reached
 const LARGE_SEED = /("seed":\s*)(\d{16,})/g, SEED_TEXT = /("seed":)"(\d+)"/g; // in texts of users every quote has a backslash
 let askForKey = () => {};
 
@@ -51,15 +52,20 @@ async function refusal(answer) {
 
 /** The JSON of an answer. Throws an Error with the server's sentence. */
 export async function ask(method, path, body, more = {}, signal = undefined) {
-  const options = { method, headers: headers(more), signal };
+  const late = new AbortController(), timer = method === "GET" ? setTimeout(() => late.abort(new Error(t("offline"))), LIMIT) : 0;
+  const options = { method, headers: headers(more), signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal };
   if (body instanceof FormData) options.body = body;
   else if (body !== undefined) {
     options.body = textOf(body);
     options.headers["Content-Type"] = "application/json";
   }
-  const answer = await request(path, options);
-  if (!answer.ok) throw await refusal(answer);
-  return JSON.parse((await answer.text()).replace(LARGE_SEED, '$1"$2"'));
+  try {
+    const answer = await request(path, options);
+    if (!answer.ok) throw await refusal(answer);
+    return JSON.parse((await answer.text()).replace(LARGE_SEED, '$1"$2"'));
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** JSON of a body. A seed that a number of JavaScript cannot hold is a text in the page, and a number in JSON. */

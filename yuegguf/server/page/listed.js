@@ -1,5 +1,5 @@
-// The songs of the server as far as they are known here. However many there are, a look asks for the newest and the waiting ones
-// and for those that were seen in work; older ones are asked for once.
+// The songs of the server as far as they are known here. However many there are, a look asks for the newest and for those of the
+// queues, and for those that were seen in work by another program; older ones are asked for once.
 
 import { isActive } from "./actions.js";
 import { ask, songPath } from "./api.js";
@@ -32,6 +32,20 @@ export function songList(signal) {
     first = data;
   }
 
+  /** The songs behind the last one that is known; null without any. One that was deleted meanwhile is left out. */
+  async function behind() {
+    for (;;) {
+      const list = older.length ? older : first;
+      if (!list.length) return null;
+      try {
+        return await page(`limit=${PAGE}&after=${encodeURIComponent(list.at(-1).id)}${status && `&status=${status}`}`);
+      } catch (error) {
+        if (error.status !== 404) throw error;
+        list.pop();
+      }
+    }
+  }
+
   async function update(id) {
     const song = await one(id);
     if (song && isActive(song)) working.set(id, song);
@@ -49,18 +63,18 @@ export function songList(signal) {
     },
     async look() {
       const wanted = status;
-      const [waiting, newest] = [await page(`limit=${MOST}&status=queued`), await page(`limit=${PAGE}${wanted && `&status=${wanted}`}`)];
+      const [active, newest] = [await page(`limit=${MOST}&status=active`), await page(`limit=${PAGE}${wanted && `&status=${wanted}`}`)];
       if (status !== wanted) return; // another look shows what was chosen since
       const before = working;
       setFirst(newest);
-      const newer = new Map([...waiting.data, ...first].map((song) => [song.id, song])); // the second answer is the newer one
+      const newer = new Map([...active.data, ...first].map((song) => [song.id, song])); // the second answer is the newer one
       working = new Map([...newer].filter(([, song]) => isActive(song)));
       const seen = new Set(first.map((song) => song.id));
       for (const id of before.keys()) if (!working.has(id) && !seen.has(id)) await update(id);
     },
     async more() {
-      const { id } = older.at(-1) ?? first.at(-1);
-      const next = await page(`limit=${PAGE}&after=${encodeURIComponent(id)}${status && `&status=${status}`}`);
+      const wanted = status, next = await behind();
+      if (status !== wanted || !next) return; // they are of another status than the one chosen since
       older = [...older, ...next.data];
       for (const song of next.data.filter(isActive)) working.set(song.id, song);
       hasMore = next.has_more;

@@ -65,6 +65,7 @@ export async function songsScreen(main, props, signal) {
         const own = active.filter((song) => Boolean(song.task) === ofTasks);
         places = own.filter((song) => song.queue).map((song) => song.queue.position);
         if (!rows.querySelector(".dragged")) keep(rows, own, (song) => queueRow(song, places), places.length);
+        for (const row of rows.children) showProgress(row, own.find((song) => song.id === row.dataset.song));
         element.hidden = !own.length;
       },
     };
@@ -76,15 +77,22 @@ export async function songsScreen(main, props, signal) {
       await load();
     });
     const name = song.title || song.id, movable = song.queue && places.length > 1;
-    const facts = song.progress ? [percent(song.progress.done), song.progress.eta_seconds == null ? t("progress.estimating") : t("progress.left", { time: duration(song.progress.eta_seconds) })].join(" · ")
-      : song.queue ? t("progress.queued", { n: song.queue.position + 1 }) : t("progress.starting");
     return [movable && handle(), make("div", { class: "song-words" }, make("a", { class: "song-title", dir: "auto", href: `#/song/${encodeURIComponent(song.id)}` }, name),
-      make("p", { class: "meta" }, statePill(song), make("span", {}, facts)),
-      song.progress && make("progress", { max: 1, value: song.progress.done, "aria-label": t("progress.of", { name }) })),
+      make("p", { class: "meta" }, statePill(song), make("span", { class: "course" })),
+      song.progress && make("progress", { max: 1, "aria-label": t("progress.of", { name }) })),
     make("div", { class: "buttons" },
       movable ? [iconButton("up", t("queue.up", { name }), move(-1), { disabled: song.queue.position === 0 }),
         iconButton("down", t("queue.down", { name }), move(1), { disabled: song.queue.position === places.at(-1) })] : [],
       actionsOf(song, props, changed(song)).slice(0, 1))];
+  }
+
+  /** Show how far a song in the queue is; its buttons stay, so that no click on them is lost. */
+  function showProgress(row, song) {
+    if (!song) return; // a row that is being dragged
+    const { progress } = song, bar = row.querySelector("progress");
+    row.querySelector(".course").textContent = progress ? [percent(progress.done), progress.eta_seconds == null ? t("progress.estimating") : t("progress.left", { time: duration(progress.eta_seconds) })].join(" · ")
+      : song.queue ? t("progress.queued", { n: song.queue.position + 1 }) : t("progress.starting");
+    if (bar && progress) bar.value = progress.done;
   }
 
   main.replaceChildren(make("div", { class: "songs" }, make("div", { class: "screen-head" }, make("h1", {}, t("songs.title")), make("div", { class: "buttons" }, button(t("import"), () => importSong(props), { icon: "add" }), choose)),
@@ -98,7 +106,7 @@ export async function songsScreen(main, props, signal) {
 function keep(list, songs, build, all = 0) {
   const rows = new Map([...list.children].map((row) => [row.dataset.song, row]));
   songs.forEach((song, n) => {
-    const key = JSON.stringify([song, all, song.progress && Math.floor(100 * song.progress.done)], (name, value) => (name === "url" || name === "elapsed_seconds" || name === "note" ? undefined : value));
+    const key = JSON.stringify([song, all], (name, value) => (name === "progress" ? Boolean(value) : name === "url" ? undefined : value));
     const row = rows.get(song.id) ?? make("li", { "data-song": song.id });
     rows.delete(song.id);
     if (row.dataset.key !== key) {
