@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from fakes import MemoryJournal
 from helpers import FAST, OURS, Capture, cli, ended
-from tasks import LONG, PROMPT, VOCAB, Refrain
+from tasks import LONG, PROMPT, VOCAB, OneSnapshot, Refrain
 
 from yuegguf.pipeline import draft_phase
 from yuegguf.progress import Event
 from yuegguf.song.token_log import TokenLog
 from yuegguf.stages import stage1
 from yuegguf.stages.faults import Fault
-from yuegguf.stages.stage1_task import Journal, KeptPrefix, Stage1Task
+from yuegguf.stages.stage1_task import END_OF_AUDIO, Checkpoint, Journal, KeptPrefix, Stage1Task
 
 HUM = Fault("collapse", "it hums", 50)
 
@@ -36,9 +36,23 @@ class Faulty:
         return Fault("silent voice", "the voice is silent", len(codes) // 2, self.certain)
 
 
-def generate(task: Stage1Task, journal: Journal, events: list[Event] | None = None) -> list[list[int]]:
+class Ending(Refrain):
+    """A model that ends every section before its limit."""
+
+    def _logits(self, ids: Sequence[int]) -> np.ndarray:
+        logits = super()._logits(ids)
+        logits[VOCAB.eoa] += 40 * (len(ids) % 5 == 0)
+        return logits
+
+
+def generate(
+    task: Stage1Task,
+    journal: Journal,
+    events: list[Event] | None = None,
+    engine: type[Refrain] = Refrain,
+) -> list[list[int]]:
     notes = events if events is not None else []
-    return [c.tolist() for c in stage1.generate_codes(task, Refrain(), VOCAB, journal, progress=notes.append)]
+    return [c.tolist() for c in stage1.generate_codes(task, engine(), VOCAB, journal, progress=notes.append)]
 
 
 def with_faults(count: int, section: int = 1, retries: int = 2) -> Stage1Task:
@@ -109,6 +123,43 @@ def test_a_resume_at_any_draw_after_a_bad_attempt_is_the_same_song(count: int) -
         begun = [i for i, call in enumerate(undisturbed) if call[0][1][-3:] == PROMPT.sections[1]]
         assert len(begun) == count + 1
         assert fed == undisturbed[: begun[0]] + undisturbed[begun[-1] :]  # but for the bad attempts
+
+
+def test_a_fault_is_found_where_work_stopped_right_behind_the_end() -> None:
+    plain = MemoryJournal()
+    generate(LONG, plain, engine=Ending)
+    for section in range(3):
+        assert plain.codes(section)[-1] == END_OF_AUDIO
+        partial = MemoryJournal([list(plain.codes(n)) for n in range(section + 1)])
+        resumed = generate(with_faults(1, section), partial, engine=Ending)
+        assert resumed == generate(with_faults(1, section), MemoryJournal(), engine=Ending)
+        assert partial.attempt(section) == 1
+
+
+def test_a_section_that_others_follow_stays() -> None:
+    """An earlier version went on behind a fault that it had not looked for."""
+    plain = MemoryJournal()
+    expected = generate(LONG, plain)
+    partial = MemoryJournal([list(plain.codes(0)), list(plain.codes(1)), list(plain.codes(2))[:3]])
+    for section in (0, 1):
+        assert generate(with_faults(1, section), partial) == expected
+        assert partial.attempt(section) == 0
+
+
+def test_a_restart_after_a_snapshot_reads_the_same_batches_as_an_undisturbed_one() -> None:
+    plain, snapshot = MemoryJournal(), OneSnapshot(Checkpoint(1, 6, 0))
+    stage1.generate_codes(LONG, Refrain(), VOCAB, plain, snapshots=snapshot)
+    steps, resumed = Refrain(), Refrain()
+    expected = stage1.generate_codes(with_faults(1), steps, VOCAB, MemoryJournal())
+    partial = MemoryJournal([list(plain.codes(0)), list(plain.codes(1))[:8]])
+    sections = stage1.generate_codes(with_faults(1), resumed, VOCAB, partial, snapshots=snapshot)
+    assert [c.tolist() for c in sections] == [c.tolist() for c in expected]
+
+    def after_restart(engine: Refrain) -> list[list[tuple[int, Sequence[int]]]]:
+        calls = [[(row.seq, row.ids) for row in call] for call in engine.calls]
+        return calls[max(i for i, call in enumerate(calls) if call[0][1][-3:] == PROMPT.sections[1]) :]
+
+    assert after_restart(resumed) == after_restart(steps)
 
 
 def test_given_codes_stay_when_their_section_is_drawn_anew() -> None:

@@ -99,9 +99,13 @@ def test_songs_in_work_are_shown_whatever_is_listed(browser: Any, server: Server
     with opened(browser, server) as page:
         page.goto("/#/songs")
         page.locator("#filter").select_option("failed")
+        page.get_by_role("heading", name="Songs").wait_for()
         with server.slowed():
+            page.route("**/v1/songs?*", lambda route: route.abort())  # no look meets it while it waits
             other = page.context.new_page()
             song = create(other, LONG)
+            other.locator(".screen-head .pill", has_text="In work").wait_for()
+            page.unroute("**/v1/songs?*")
             row = page.get_by_role("region", name="In work and waiting").locator(f'[data-song="{song}"]')
             row.wait_for()
             row.get_by_role("button", name="Stop").click()

@@ -43,6 +43,7 @@ class OneSnapshot:
     def offer(self, engine: Stage1Engine, seqs: Sequence[int], checkpoint: Checkpoint) -> None:
         if checkpoint == self.at:
             self.fed, self.taken = [list(engine.fed[seq]) for seq in seqs], True
+            self.at = checkpoint
 
     def restore(self, engine: Stage1Engine, seqs: Sequence[int]) -> None:
         for seq, fed in zip(seqs, self.fed, strict=True):

@@ -47,14 +47,18 @@ def load_array(file: Path) -> NDArray[Any]:
         raise explain_damage(file, DamagedFile(damage, hint), ("npy",)) from error
 
 
-def load_arrays(file: Path, names: Sequence[str], most: int = MAX_ARRAY_BYTES) -> dict[str, NDArray[Any]]:
+def load_arrays(
+    file: Path, names: Sequence[str], most: int = MAX_ARRAY_BYTES, *, optional: Sequence[str] = ()
+) -> dict[str, NDArray[Any]]:
     """Read named arrays of an .npz without ever unpickling, each of at most `most` bytes.
 
-    Raises DamagedFile.
+    Those of `optional` names may be missing. Raises DamagedFile.
     """
     try:
         with open_plain_file(file) as handle, zipfile.ZipFile(handle) as archive:
-            return {name: _member(archive, f"{name}.npy", most) for name in names}
+            there = {*archive.namelist()}
+            found = [*names, *(name for name in optional if f"{name}.npy" in there)]
+            return {name: _member(archive, f"{name}.npy", most) for name in found}
     except (ValueError, OSError, EOFError, KeyError, MemoryError, *ZIP_ERRORS) as error:
         hint = "delete it and resume to make it again"
         damaged = DamagedFile(f"{file} is damaged ({_reason(error)})", hint)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from yuegguf.files.atomic import check_free_disk
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm.header import ModelHeader
@@ -56,36 +59,39 @@ def start(job: SongJob) -> SongFolder:
     return created(new_song_path(job.parent, record.title), record)
 
 
-def created(path: Path, record: SongRecord) -> SongFolder:
-    """A new song folder, with the codes of its voice if it has one; nothing is left on failure.
+def created(path: Path, record: SongRecord, codes: NDArray[np.int16] | None = None) -> SongFolder:
+    """A new song folder, with the codes of its reference, or of its voice; nothing is left on failure.
 
     Raises YueError.
     """
     reference = record.request.reference
-    voice = (
-        voices.load_voice(reference.voice) if reference is not None and reference.voice is not None else None
-    )
+    if codes is None and reference is not None and reference.voice is not None:
+        codes = voices.load_voice(reference.voice).codes
     folder = SongFolder.create(path, record)
-    if voice is not None:
+    if codes is not None:
         try:
-            folder.save_reference(voice.codes)
+            folder.save_reference(codes)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise
     return folder
 
 
-def new_record(job: SongJob, earlier: Output | None = None) -> SongRecord:
+def new_record(
+    job: SongJob, earlier: Output | None = None, codes: NDArray[np.int16] | None = None
+) -> SongRecord:
     """song.json of a song to generate, once all is checked, the room on the disk too.
 
-    `earlier` is the output of the song that it goes on from. Raises YueError.
+    `earlier` is the output of the song that it goes on from, and `codes` are those of its reference, whose
+    recording or voice is not needed then. Raises YueError.
     """
     check_no_song_work(job.parent)
-    job = replace(job, song=preflight.located(job.song))
+    if codes is None:
+        job = replace(job, song=preflight.located(job.song))
     plan, header = planned(job, earlier)
-    preflight.check_prompt(job.song, header, plan.n_ctx)
+    preflight.check_prompt(job.song, header, plan.n_ctx, codes)
     request = job.song.request
-    if request.reference is not None or request.track is not None:
+    if codes is None and (request.reference is not None or request.track is not None):
         memory = encoding_memory(job.models.codec, job.compute.max_memory)
         encoding.check_encoding_memory(request.reference, request.track, memory)
     # without snapshots, which a song can do without

@@ -95,7 +95,7 @@ def draft_steps(
         )
     _keep_draft(folder, sections)
     if faults := faults_of(task, sections):
-        folder.advance(folder.state, faults=faults)
+        folder.advance(folder.state, faults={**folder.record.faults, **faults})  # beside those of kept ones
 
 
 def _warner(progress: Progress) -> Callable[[str], None]:
@@ -139,12 +139,8 @@ def stage1_task(
 
 def frame_caps(folder: SongFolder) -> list[int]:
     """Most frames of each section of a song; of those that it goes on from, what they have."""
-    caps, base = list(folder.song.caps), folder.load_kept_part()
-    if base:
-        whole = base.prefix.sections
-        caps[:whole] = base.frames[:whole]
-        caps[len(caps) - len(base.after_frames) :] = base.after_frames
-    return caps
+    base = folder.load_kept_part()
+    return base.caps(folder.song.caps) if base else list(folder.song.caps)
 
 
 def drafted_caps(folder: SongFolder) -> list[int]:

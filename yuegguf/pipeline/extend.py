@@ -66,6 +66,8 @@ class DraftedSong:
     """Frames of each section."""
     codes: NDArray[np.int16]
     """[2, 8, T], or [2, 1, T] where stage 2 has not been yet."""
+    complete: Sequence[bool] = ()
+    """Whether the model ended each section; empty = unknown."""
 
     def part(self, first: int, last: int) -> NDArray[np.int16]:
         """Codes of the frames from `first` to `last`."""
@@ -192,9 +194,18 @@ def _continuation(
         drawn = interleave(codes[0], codes[1]).tolist()
         draws.append([*drawn, END_OF_AUDIO] if section < given.sections else drawn)
     later = song.part(total - sum(after), total)
-    return Continuation(
-        request, KeptPart(given, tuple(frames), song.part(0, kept), tuple(after), later), draws
+    whole = zip(frames, song.frames, song.complete, strict=False)
+    complete = [ended and left == count for left, count, ended in whole]  # none that is cut
+    complete += song.complete[len(song.complete) - len(after) :]
+    base = KeptPart(
+        given,
+        tuple(frames),
+        song.part(0, kept),
+        tuple(after),
+        later,
+        tuple(complete) if song.complete else None,
     )
+    return Continuation(request, base, draws)
 
 
 def _cut(frames: Sequence[int], kept: int) -> list[int]:

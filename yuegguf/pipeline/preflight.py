@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yuegguf.audio.files import check_format
 from yuegguf.audio.recording import open_recording
@@ -130,13 +131,16 @@ def reference_size(reference: Reference) -> int:
     return frames if reference.mix is not None else 2 * frames
 
 
-def check_prompt(song: PreparedSong, model: ModelHeader, n_ctx: int) -> prompt.Prompt:
+def check_prompt(
+    song: PreparedSong, model: ModelHeader, n_ctx: int, reference: NDArray[np.int16] | None = None
+) -> prompt.Prompt:
     """Build the prompt as stage 1 will, and refuse sections that cannot fit into the context.
 
-    Raises RequestError, and ModelNotFound or DamagedFile for the tokenizer.
+    `reference` holds the codes of its reference, where they are known. Raises RequestError, and
+    ModelNotFound or DamagedFile for the tokenizer.
     """
-    request, codes = song.request, None
-    if request.reference:
+    request, codes = song.request, reference
+    if request.reference and codes is None:
         codes = np.zeros(reference_size(request.reference), np.int16)
     vocab = stage1_vocab(model.pieces)
     encode = open_tokenizer(model.metadata, model.pieces, model.path).encode

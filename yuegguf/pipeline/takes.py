@@ -34,11 +34,8 @@ from yuegguf.song.guard import TAKE_NAME
 from yuegguf.song.kept_part import write_kept_part
 from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import ContinuedFrom, Phase, SongRecord
-from yuegguf.song.state import where
+from yuegguf.song.state import finished_sections, where
 from yuegguf.song.token_log import TokenLog
-
-Source = tuple[Continuation, NDArray[np.int16] | None]
-"""Continuation of an earlier song, and the codes of its reference."""
 
 
 def start(job: SongJob, named: Callable[[Path], None] = lambda path: None) -> list[SongFolder]:
@@ -50,7 +47,7 @@ def start(job: SongJob, named: Callable[[Path], None] = lambda path: None) -> li
     record = create.new_record(job)
     path = new_song_path(job.parent, record.title)
     named(path)
-    return _folders(path, record, job.takes, None)
+    return _folders(path, record, job.takes)
 
 
 def start_extension(
@@ -71,15 +68,26 @@ def start_extension(
     prepared = prepare(continuation.request)
     if continuation.request.lyrics != song.request.lyrics:
         create.warn_each(prepared.notices, progress)
+    prepared = replace(prepared, caps=tuple(continuation.base.caps(prepared.caps)))
     job = replace(job, song=prepared, name=(job.name or "").strip() or song.title.strip())
-    job = _drafted(job)
-    record = create.new_record(job, song.request.output)
-    origin = ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed)
-    record = record.changed(origin=origin, imported=song.record.imported)
-    reference = _reference(song)
+    job, reference = _drafted(job), _reference(song)
+    record = create.new_record(job, song.request.output, reference)
+    record = record.changed(
+        origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed),
+        imported=song.record.imported,
+        faults=_kept_faults(song, continuation, len(prepared.caps)),
+    )
     path = new_song_path(job.parent, record.title)
     named(path)
-    return _folders(path, record, job.takes, (continuation, reference))
+    return _folders(path, record, job.takes, continuation, reference)
+
+
+def _kept_faults(song: SongFolder, continuation: Continuation, count: int) -> dict[str, str]:
+    """The faults of a song in the whole sections that its continuation of `count` sections keeps."""
+    base, frames = continuation.base, song.load_section_frames().tolist()
+    kept = [n for n in range(base.prefix.sections) if base.frames[n] == frames[n]]
+    kept += range(count - len(base.after_frames), count)
+    return {number: sentence for number, sentence in song.record.faults.items() if int(number) - 1 in kept}
 
 
 def _dropped(wanted: ExtendRequest, count: int) -> list[str]:
@@ -115,7 +123,8 @@ def drafted_song(song: SongFolder) -> DraftedSong:
     codes0, frames = song.load_stage1()
     refined = (song.path / "stage2.npz").exists()
     codes = song.load_stage2() if refined else codes0[:, None]
-    return DraftedSong(song.request, frames.tolist(), codes)
+    complete = [section.complete for section in finished_sections(song)]
+    return DraftedSong(song.request, frames.tolist(), codes, complete)
 
 
 def _drafted(job: SongJob) -> SongJob:
@@ -127,7 +136,13 @@ def _drafted(job: SongJob) -> SongJob:
     return replace(job, preview=replace(job.preview, draft="mix"))
 
 
-def _folders(path: Path, record: SongRecord, count: int, source: Source | None) -> list[SongFolder]:
+def _folders(
+    path: Path,
+    record: SongRecord,
+    count: int,
+    continuation: Continuation | None = None,
+    reference: NDArray[np.int16] | None = None,
+) -> list[SongFolder]:
     """One folder, or one with a folder for each take in it; it appears whole or not at all."""
     names = [""] if count == 1 else [f"take-{number}" for number in range(1, count + 1)]
     with storage_errors(path):
@@ -137,9 +152,9 @@ def _folders(path: Path, record: SongRecord, count: int, source: Source | None) 
                 asked = record.request if count == 1 else replace(record.request, take=number)
                 title = record.title if count == 1 else f"{record.title}, take {number}"
                 own = record.changed(request=asked, title=title)
-                made = create.created(beside / path.name / name, own)
-                if source:
-                    _begin(made, *source)
+                made = create.created(beside / path.name / name, own, reference)
+                if continuation is not None:
+                    _begin(made, continuation)
             (beside / path.name).rename(path)
     try:
         return [SongFolder.open(path / name) for name in names]
@@ -148,11 +163,9 @@ def _folders(path: Path, record: SongRecord, count: int, source: Source | None) 
         raise
 
 
-def _begin(folder: SongFolder, continuation: Continuation, reference: NDArray[np.int16] | None) -> None:
+def _begin(folder: SongFolder, continuation: Continuation) -> None:
     """Put what the song goes on from into its folder."""
     write_kept_part(folder.path, continuation.base)
-    if reference is not None:
-        folder.save_reference(reference)
     with closing(TokenLog.open(folder.path / "tokens.log")) as log:
         for section, codes in enumerate(continuation.draws):
             for code in codes:

@@ -39,6 +39,8 @@ class SnapshotRecord:
     """Model and options of the engine, as text."""
     hashes: tuple[str, ...]
     """SHA-256 of each sequence's file."""
+    start: int = 0
+    """As that of `Checkpoint`; 0 = unknown."""
 
 
 class KvSnapshots:
@@ -123,7 +125,13 @@ class KvSnapshots:
                     hashes.append(sha256_of(file))
             attempt = self._log.attempt(checkpoint.section)
             saved = SnapshotRecord(
-                checkpoint.section, checkpoint.codes, checkpoint.first, attempt, self._key, tuple(hashes)
+                checkpoint.section,
+                checkpoint.codes,
+                checkpoint.first,
+                attempt,
+                self._key,
+                tuple(hashes),
+                checkpoint.start,
             )
             with storage_errors(folder):
                 (folder / "mark.json").write_bytes(typed_json.encode_with_checksum(saved))
@@ -144,9 +152,10 @@ class KvSnapshots:
         for folder in self._root.glob("*-*"):
             with suppress(OSError, DamagedFile):  # an unfinished snapshot has no mark.json
                 saved = typed_json.read_file(folder / "mark.json", SnapshotRecord, "")
-                checkpoint = Checkpoint(saved.section, saved.codes, saved.first)
+                checkpoint = Checkpoint(saved.section, saved.codes, saved.first, saved.start)
                 logged = len(self._log.codes(checkpoint.section))
                 fits = 0 <= checkpoint.first <= checkpoint.section and 0 < checkpoint.codes <= logged
+                fits = fits and checkpoint.start >= 0
                 same = saved.attempt == self._log.attempt(checkpoint.section)  # no codes discarded since
                 if fits and same and saved.key == self._key and folder.name == _folder_name(checkpoint):
                     candidates[checkpoint] = saved.hashes

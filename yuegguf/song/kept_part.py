@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from yuegguf.files.atomic import read_limited
 from yuegguf.lm.vocab import interleave
 from yuegguf.song.token_log import MAX_LOG_BYTES, RESTORE_HINT, parse_log
 from yuegguf.stages.stage1_task import END_OF_AUDIO, KeptPrefix
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,19 @@ class KeptPart:
     """Frames of each kept section after the generated ones."""
     after: NDArray[np.int16]
     """Their codes [2, 8 or 1, A]."""
+    complete: tuple[bool, ...] | None = None
+    """Whether the model ended each of these sections, before and after; None = unknown."""
+
+    def caps(self, caps: Sequence[int]) -> list[int]:
+        """Most frames of each section of the song, from those that its request says."""
+        return _with_kept(caps, self.frames[: self.prefix.sections], self.after_frames)
+
+    def completeness(self, complete: Sequence[bool]) -> list[bool]:
+        """Whether the model ended each section of the song, from what the request's limits say."""
+        whole, after = self.prefix.sections, len(self.after_frames)
+        if self.complete is None:
+            return list(complete)
+        return _with_kept(complete, self.complete[:whole], self.complete[len(self.complete) - after :])
 
     @property
     def refined(self) -> bool:
@@ -40,11 +56,18 @@ class KeptPart:
         return bool(self.before.shape[1] == CODEBOOKS)
 
 
+def _with_kept(values: Sequence[T], before: Sequence[T], after: Sequence[T]) -> list[T]:
+    """The values of all sections, with those of the kept ones in their places."""
+    return [*before, *values[len(before) : len(values) - len(after)], *after]
+
+
 def write_kept_part(folder: Path, part: KeptPart) -> None:
     """Write a song folder's base.npz. Raises StorageError."""
     counts = {"frames": part.frames, "after_frames": part.after_frames}
     given = [part.prefix.sections, part.prefix.codes]
     arrays = {name: np.array(values, np.int64) for name, values in {**counts, "given": given}.items()}
+    if part.complete is not None:
+        arrays["complete"] = np.array(part.complete, np.int64)
     save_arrays(folder / "base.npz", {**arrays, "before": part.before, "after": part.after})
 
 
@@ -53,7 +76,7 @@ def read_kept_part(folder: Path) -> KeptPart | None:
     if not (folder / "base.npz").exists():
         return None
     names = ("given", "frames", "before", "after_frames", "after")
-    arrays = load_arrays(folder / "base.npz", names)
+    arrays = load_arrays(folder / "base.npz", names, optional=("complete",))
     books = CODEBOOKS if arrays["before"].shape[1:2] == (CODEBOOKS,) else 1
     for name, frames in (("before", "frames"), ("after", "after_frames")):
         check_codes(arrays[name], (2, books, None), "base.npz")
@@ -64,7 +87,18 @@ def read_kept_part(folder: Path) -> KeptPart | None:
         arrays["before"].astype(np.int16),
         tuple(arrays["after_frames"].tolist()),
         arrays["after"].astype(np.int16),
+        _completeness(arrays),
     )
+
+
+def _completeness(arrays: Mapping[str, NDArray[Any]]) -> tuple[bool, ...] | None:
+    """Whether the model ended each kept section; None where an earlier version wrote. Raises DamagedFile."""
+    found = arrays.get("complete")
+    if found is None:
+        return None
+    if found.shape != (len(arrays["frames"]) + len(arrays["after_frames"]),):
+        raise DamagedFile("base.npz is damaged: it does not say which sections are complete", RESTORE_HINT)
+    return tuple(bool(value) for value in found)
 
 
 def _prefix(given: NDArray[Any], sections: int) -> KeptPrefix:

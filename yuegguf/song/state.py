@@ -45,7 +45,12 @@ def finished_sections(folder: SongFolder) -> list[FinishedSection]:
     """Sections of a drafted song, with their times. Raises DamagedFile."""
     labels = [section.label for section in folder.song.sections]
     _, frames = folder.load_stage1()
-    complete = [bool(n < cap) for n, cap in zip(frames, folder.song.caps, strict=False)]
+    complete, kept = (
+        [bool(n < cap) for n, cap in zip(frames, folder.song.caps, strict=False)],
+        folder.load_kept_part(),
+    )
+    if kept is not None:
+        complete = kept.completeness(complete)
     sections = sections_of(labels, [int(n) for n in frames], complete, folder.record.faults)
     return [
         replace(section, lost_lines=lost)

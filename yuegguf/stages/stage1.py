@@ -208,7 +208,8 @@ class _Candidate:
             prompt = self._make_room(section)
             # the unconditional sequence starts at the last id not sampled (`generate` of transformers)
             return codes, PendingIds(prompt.cond + self._ids(codes), last or prompt.uncond)
-        self.first, self.section_start = checkpoint.first, 0
+        self.first = checkpoint.first
+        self.section_start = min(checkpoint.start, len(self._context(section)))
         self.n_fed = len(self._context(section)) + checkpoint.codes - 1
         # the separator and all codes but the last; or from the last kept one on
         self.n_fed_uncond = checkpoint.codes - n_kept
@@ -229,7 +230,8 @@ class _Candidate:
             return None, logits
         sampled = len(codes) > self.task.kept_codes(section)
         if sampled and self.snapshots and n_replay <= 0:
-            self.snapshots.offer(self.engine, self.place.seqs, Checkpoint(section, len(codes), self.first))
+            checkpoint = Checkpoint(section, len(codes), self.first, self.section_start)
+            self.snapshots.offer(self.engine, self.place.seqs, checkpoint)
         draft = self._draft(section, codes) if sampled else None
         unknown = n_replay <= (0 if draft is None else 1)
         logits, self.spare_logits = yield from self._step(section, pending, draft, unknown)
@@ -281,18 +283,18 @@ class _Candidate:
         return section_context(self.task, self.vocab, self.sections, self.first, section)
 
     def _has_fault(self, section: int, codes: Sequence[int], ended: bool, n_replayed: int) -> bool:
-        """Whether the section has to be restarted; replayed codes passed when they were sampled."""
+        """Whether the section has to be restarted.
+
+        Replayed codes passed when they were sampled, but for the last ones, behind which work was stopped.
+        """
         task, count = self.task, len(codes)
         last = ended or count == 2 * task.caps[section]
         if count % CHECK_EVERY and not last:
             return False
         again = self.journal.attempt(section) < task.retries
         due = last or again
-        fault = (
-            task.fault_check(section, codes, last)
-            if task.fault_check and due and count >= n_replayed
-            else None
-        )
+        newest = count + ended >= n_replayed and not self.journal.codes(section + 1)
+        fault = task.fault_check(section, codes, last) if task.fault_check and due and newest else None
         if fault is None:
             return False
         outcome = "generated again" if again else "kept, since it has no retries left"

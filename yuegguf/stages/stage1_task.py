@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -54,6 +54,8 @@ class Checkpoint:
     """Number of codes sampled of this section, at least one."""
     first: int
     """Oldest section in the context."""
+    start: int = field(default=0, compare=False)
+    """Ids in the conditional sequence before this section's prompt, to which a restart returns."""
 
 
 class Snapshots(Protocol):
