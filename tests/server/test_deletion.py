@@ -15,6 +15,8 @@ from yuegguf.files.atomic import locked_folder
 from yuegguf.server import shelf
 from yuegguf.server.deletion import delete_song
 from yuegguf.server.forecasting import forecast_json
+from yuegguf.server.jobs import JobStore, State
+from yuegguf.server.problems import HttpProblem
 from yuegguf.server.service import Service
 from yuegguf.server.settings import Settings
 
@@ -103,6 +105,30 @@ def test_listeners_of_a_song_without_a_row_and_of_all_its_takes_are_told(
     assert sorted(told[1:]) == ["one by one", "one by one:take-2"]
     assert service.store.all() == []
     assert service.shelf.ids() == {}
+
+
+def test_a_song_that_a_worker_gets_in_this_moment_stays_its(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put(service, "one")
+    put(service, "one/take-1")
+    for name in ("one", "one:take-1"):
+        service.store.queue(name)
+    take = JobStore.take
+
+    def after_the_worker(store: JobStore, song: str, before: State, after: State, **changes: float) -> bool:
+        if song == "one":
+            store.change(song, "processing")
+        return take(store, song, before, after, **changes)
+
+    monkeypatch.setattr(JobStore, "take", after_the_worker)
+    with pytest.raises(HttpProblem, match="the song is being generated"):
+        delete_song(service, "one")
+    assert folder.is_dir()
+    assert {row.song: row.state for row in service.store.all()} == {
+        "one": "processing",
+        "one:take-1": "queued",
+    }
 
 
 def test_a_deletion_looks_for_its_song_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
