@@ -190,13 +190,14 @@ class Begun:
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of songs that are begun, each an empty folder; nothing is drawn."""
+    """Names of songs that are begun, each a folder with one file; nothing is drawn."""
     made: list[str] = []
 
     def start(job: SongJob, named: Callable[[Path], None]) -> list[Begun]:
         folder = job.parent / f"{job.name}-{len(made)}"
         named(folder)
         folder.mkdir(parents=True)
+        (folder / "song.json").touch()
         made.append(str(job.name))
         return [Begun(folder)]
 

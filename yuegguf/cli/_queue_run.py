@@ -174,6 +174,8 @@ class QueueRun:
             # noted first: a queue that is killed in between never begins the song twice
             folders = takes.start(entry.job, lambda path: self._state.note(entry, path))
             folder = (folders[0].path if len(folders) == 1 else folders[0].path.parent).absolute()
+        else:
+            self._state.keep(entry, folder)
         self._folders[entry.number] = folder
         self._output.say(f"{entry.title} → {folder}")
         songs = song_folders(folder)
