@@ -45,7 +45,7 @@ class Entry:
     key: str
     """Hash of the options as they are written, and of the files that they name; others are another song."""
     older_key: str
-    """The same with the queue's folder before the names of files, as in notes of earlier versions."""
+    """Hash with the queue's folder before the names of files, as notes of earlier versions have it."""
     job: SongJob
 
     @property
