@@ -12,6 +12,7 @@ from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show_problems, strict_option
 from yuegguf.cli._options import PATH, model_options, pass_output
 from yuegguf.cli._signals import laptop_options, stop_on_signals
+from yuegguf.cli._way_back import same_command_goes_on
 from yuegguf.planning.compute_options import ComputeOptions
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def keep(
     from yuegguf.api.songs import keep_takes, list_takes
 
     before = list_takes(folder) if delete_others else ()
-    with stop_on_signals(output) as stop:
+    with same_command_goes_on(), stop_on_signals(output) as stop:
         songs = keep_takes(
             folder,
             numbers,
