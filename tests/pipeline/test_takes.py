@@ -148,3 +148,5 @@ def test_a_song_goes_on_in_several_takes(tmp_path: Path, capsys: Capture) -> Non
     begins = {"".join(log_of(folder).splitlines()[: first - 1]) for folder in found}
     assert len(begins) == 1
     assert len({log_of(folder) for folder in found}) == 2
+    lines = cli(capsys, "takes", "list", found[0].parent).out.splitlines()
+    assert [line.partition("--")[2] for line in lines] == ["seed 8", "seed 8"]  # --take of extend is seconds
