@@ -122,6 +122,7 @@ def test_texts_that_cannot_be_generated(
         (("--top-k", "-1"), 5, "top-k -1 is out of range; use 0 to 1025"),
         (("--temperature", "-1"), 5, "temperature -1.0 is out of range; use 0, or 0.01 to 10"),
         (("--repetition-penalty", "0"), 5, "repetition penalty 0.0 is out of range; use 0.1 to 10"),
+        (("--snapshot-every", "-1"), 5, "snapshot seconds -1.0 is out of range; use 0, or 0.1 to 86400"),
         (
             ("--no-cfg", "--cfg", "2"),
             2,

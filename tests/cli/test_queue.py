@@ -12,8 +12,7 @@ import pytest
 from helpers import Capture, cli, ended, refused
 
 from yuegguf.cli import _queue_run
-from yuegguf.cli._queue_run import clock
-from yuegguf.errors import EngineError, RequestError
+from yuegguf.errors import EngineError
 from yuegguf.pipeline import create, takes
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.song.folder import SongFolder
@@ -190,13 +189,14 @@ class Begun:
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of songs that are begun, each an empty folder; nothing is drawn."""
+    """Names of songs that are begun, each a folder with one file; nothing is drawn."""
     made: list[str] = []
 
     def start(job: SongJob, named: Callable[[Path], None]) -> list[Begun]:
         folder = job.parent / f"{job.name}-{len(made)}"
         named(folder)
         folder.mkdir(parents=True)
+        (folder / "song.json").touch()
         made.append(str(job.name))
         return [Begun(folder)]
 
@@ -284,15 +284,6 @@ def test_options_beside_a_queue_are_refused(queue: Path, capsys: Capture) -> Non
     missing = queue.with_name("no.yaml")
     said = refused(capsys, 5, "run", "--queue", missing)
     assert said == f"the queue {missing} cannot be read (No such file or directory); check the name"
-
-
-def test_the_next_time_that_a_clock_shows() -> None:
-    now = datetime.datetime(2026, 1, 31, 22, 30)
-    assert clock("23:00", now) == datetime.datetime(2026, 1, 31, 23, 0)
-    assert clock("07:15", now) == datetime.datetime(2026, 2, 1, 7, 15)
-    assert clock("22:30", now) == datetime.datetime(2026, 2, 1, 22, 30)
-    with pytest.raises(RequestError, match="is no time; write it as 07:30"):
-        clock("25:00", now)
 
 
 def test_a_queue_stops_at_its_time(queue: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import new_song
 
@@ -19,26 +20,38 @@ from yuegguf.measure.remaining import (
 )
 from yuegguf.progress import Event
 from yuegguf.request.song_request import SongRequest
+from yuegguf.song.kept_part import KeptPart, write_kept_part
+from yuegguf.song.record import ContinuedFrom
+from yuegguf.stages.stage1_task import KeptPrefix
 
 Rate = Callable[[float], float]
 CAPS = (1500, 1500, 1500, 1500)
 
 
 def song(
-    lengths: tuple[int, ...], rates: dict[str, Rate], slower: Rate = lambda _now: 1.0
+    lengths: tuple[int, ...],
+    rates: dict[str, Rate],
+    slower: Rate = lambda _now: 1.0,
+    kept: tuple[int, int] = (0, 0),
 ) -> Iterator[tuple[Event, float]]:
-    """Events and times of a song: seconds a frame by the share of a phase, and a machine that varies."""
+    """Events and times of a song: seconds a frame by the share of a phase, and a machine that varies.
+
+    So many sections before and after the new part are `kept` of an earlier song.
+    """
+    before, after = kept
+    new, whole = lengths[before : len(lengths) - after], sum(lengths)
+    lengths = lengths[: len(lengths) - after]
     now, frames = 0.0, sum(lengths)
-    done = 0
-    for number, length in enumerate(lengths):
+    done = sum(lengths[:before])
+    for number, length in enumerate(new, before):
         for _ in range(length // 10):
             done += 10
             now += 10 * rates["draft"](done / frames) * slower(now)
-            rest = sum(CAPS[number:]) - (done - sum(lengths[:number]))
+            rest = sum(CAPS[number : len(lengths)]) - (done - sum(lengths[:number]))
             yield Event("draft", done, done + rest), now
-    for phase, units in (("refine", 2 * frames), ("master", frames)):
+    for phase, count, units in (("refine", sum(new), 2 * sum(new)), ("master", whole, whole)):
         for n in range(1, 201):
-            now += frames / 200 * rates[phase](n / 200) * slower(now)
+            now += count / 200 * rates[phase](n / 200) * slower(now)
             yield Event(phase, units * n // 200, units), now
 
 
@@ -58,9 +71,14 @@ def remembered() -> Course:
     return estimate.course(sum(TYPICAL))
 
 
-def worst(course: Course | None, events: list[tuple[Event, float]], after: float = 0.1) -> float:
+def worst(
+    course: Course | None,
+    events: list[tuple[Event, float]],
+    after: float = 0.1,
+    kept: tuple[int, int] = (0, 0),
+) -> float:
     """The largest error of the time left by the whole time, once a share of the time has passed."""
-    estimate, errors, end = RemainingTime(course), [0.0], events[-1][1]
+    estimate, errors, end = RemainingTime(course, kept=kept), [0.0], events[-1][1]
     for event, now in events:
         estimate.update(event, now)
         if now > after * end:
@@ -75,6 +93,34 @@ def test_after_a_tenth_of_a_song_the_estimate_holds(lengths: tuple[int, ...], fa
     events = list(song(lengths, RATES, lambda _now: factor))
     assert worst(remembered(), events) < 0.25
     assert worst(remembered(), events, after=0.8) < 0.1
+
+
+@pytest.mark.parametrize("sections", [(3, 0), (2, 1), (0, 3)])
+def test_what_is_kept_of_an_earlier_song_is_not_refined_again(sections: tuple[int, int]) -> None:
+    before, after = sections
+    kept = sum(TYPICAL[:before]), sum(TYPICAL[len(TYPICAL) - after :])
+    events = list(song(TYPICAL, RATES, kept=sections))
+    begun, end = next(now for event, now in events if event.phase == "refine"), events[-1][1]
+    estimate = RemainingTime(remembered(), kept=kept)
+    estimate.update(*events[0])
+    assert estimate.left == pytest.approx(end, rel=0.08)
+    assert worst(remembered(), events, after=(begun + 20) / end, kept=kept) < 0.03
+
+
+def test_the_course_of_an_extension_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YUEGGUF_CACHE_DIR", str(tmp_path / "cache"))
+    codes, none = np.zeros((2, 8, 30), np.int16), np.zeros((2, 8, 0), np.int16)
+    extension = new_song(tmp_path, origin=ContinuedFrom(folder="old", seed=1))
+    write_kept_part(extension.path, KeptPart(KeptPrefix(1), (30,), codes, (), none))
+    facts = song_facts(extension)
+    assert facts.kept == (30, 0)
+    remember_course(Course({"draft": (0.0, 1.0)}), facts)
+    assert remembered_course(facts) is None
+    draft = KeptPart(KeptPrefix(1), (30,), codes[:, :1], (), none[:, :1])
+    write_kept_part(extension.path, draft)
+    assert song_facts(extension).kept == (0, 0)  # that is refined
 
 
 def test_load_that_begins_in_the_middle_is_followed() -> None:

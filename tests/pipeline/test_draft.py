@@ -179,8 +179,12 @@ def test_refine_and_preview_where_they_do_not_fit(draft: Path, tmp_path: Path, c
     assert "is not in the range" in refused(capsys, 2, "run", *OURS, "--preview-every", 0.1)
 
 
-def test_a_draft_can_be_decoded_by_no_other_command_but_says_why(draft: Path, capsys: Capture) -> None:
-    assert "has no stage2.npz yet" in refused(capsys, 5, "decode", draft)
+@pytest.mark.parametrize("command", ["decode", "render"])
+def test_a_finished_draft_is_decoded_by_no_command_that_needs_a_song(
+    command: str, draft: Path, capsys: Capture
+) -> None:
+    said = refused(capsys, 5, command, draft)
+    assert said == f"{draft} has no stage2.npz yet; run: yuegguf refine {draft}"
 
 
 @pytest.mark.parametrize(

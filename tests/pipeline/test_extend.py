@@ -70,6 +70,22 @@ def test_rewinding_cuts_where_it_falls(
     assert begun == [True] * given.sections + [False] * (len(frames) - given.sections)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "notices"),
+    [
+        (ExtendRequest(7), ()),
+        (ExtendRequest(7, "1"), ()),
+        (ExtendRequest(7, "9"), ("--sections 9: the lyrics have 1 section more, which is generated",)),
+        (
+            ExtendRequest(7, "9", rewind=1.6),
+            ("--sections 9: the lyrics have 2 sections more, which are all generated",),
+        ),
+    ],
+)
+def test_more_sections_than_there_are_give_a_notice(wanted: ExtendRequest, notices: tuple[str, ...]) -> None:
+    assert extend(SONG, wanted).notices == notices
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_retake_keeps_what_is_before_and_on_request_what_is_after(keep: bool) -> None:
     made = extend(SONG, ExtendRequest(7, retake=2, keep_after=keep))
@@ -122,7 +138,11 @@ def test_kept_sections_keep_their_words(options: dict[str, object], bodies: list
         ({"sections": "7-8"}, "--sections 7-8 is not among the 4 sections"),
         ({"sections": "²"}, "--sections '²' is not a choice of sections"),
         ({"sections": "9" * 5000}, "--sections '9{80}' is not a choice of sections"),
-        ({"sections": "0"}, "all 4 sections of the lyrics are generated"),
+        ({"sections": "0"}, "--sections 0 leaves nothing to generate"),
+        ({"sections": "", "same_section": True}, "--sections '' is not a choice of sections"),
+        ({"sections": "", "retake": 1}, "a retake adds nothing"),
+        ({"lyrics": ""}, "the lyrics are empty"),
+        ({"segment_seconds": 0.0}, "segment-seconds 0"),
         ({"lyrics": "[verse]\nla\n"}, "the one section of the lyrics is generated"),
         ({"rewind": 2.8, "same_section": True}, "section 1 has 2 s of at most 2 s already"),
     ],

@@ -178,7 +178,7 @@ def test_a_picture_that_is_gone_costs_no_song(song: Path) -> None:
 
 def test_a_song_that_is_not_refined_cannot_be_rendered(song: Path, capsys: Capture) -> None:
     (song / "stage2.npz").unlink()
-    assert "has no stage2.npz yet" in refused(capsys, 5, "render", song)
+    assert f"has no stage2.npz yet; run: yuegguf resume {song}" in refused(capsys, 5, "render", song)
 
 
 def test_a_bundle_holds_everything_and_no_paths(song: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -8,6 +8,8 @@ import pytest
 from helpers import Capture, cli, edit_song, ended, refused
 
 from yuegguf.api.songs import keep_takes, refine
+from yuegguf.errors import Interrupted, StorageError, YueError
+from yuegguf.pipeline import phases
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event
 from yuegguf.song.folder import SongFolder
@@ -88,6 +90,36 @@ def test_a_take_that_others_finish_before_it_is_locked_stays(takes: Path) -> Non
     assert sorted(path.name for path in takes.iterdir()) == ["take-2", "take-3"]
 
 
+@pytest.mark.parametrize(
+    "error", [Interrupted("stopped on request"), StorageError("the disk is full", "free some")]
+)
+def test_takes_whose_finishing_ends_early_go_on_with_the_same_command(
+    takes: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, error: YueError
+) -> None:
+    """And without losing the take that comes after, or the wish to delete the others."""
+
+    def fail(*_args: object) -> None:
+        raise error
+
+    arguments = ("takes", "keep", takes, 1, 2, "--delete-others", *MACHINE[:2], "--no-nice")
+    with monkeypatch.context() as patched:
+        patched.setattr(phases, "refining", fail)
+        result = cli(capsys, *arguments)
+    assert result.code == error.exit_code
+    assert result.error.endswith(f"go on with: yuegguf {' '.join(map(str, arguments))}")
+    ended(cli(capsys, *arguments))
+    assert sorted(path.parent.name for path in takes.glob("*/mix.wav")) == ["take-1", "take-2"]
+    assert not (takes / "take-3").exists()
+
+
+def test_no_take_is_finished_where_one_to_keep_is_still_in_its_draft(takes: Path, capsys: Capture) -> None:
+    edit_song(takes / "take-1", state="draft")
+    said = refused(capsys, 5, "takes", "keep", takes, 2, 1, *MACHINE[:2])
+    hint = f"finish it with: yuegguf resume {takes / 'take-1'}"
+    assert said == f"{takes / 'take-1'} is still in its draft; {hint}"
+    assert not (takes / "take-2" / "mix.wav").exists()
+
+
 def test_interrupted_takes_go_on_together(takes: Path, capsys: Capture) -> None:
     logs = [log_of(takes / f"take-{number}") for number in (1, 2, 3)]
     for number, log in enumerate(logs, 1):
@@ -116,3 +148,5 @@ def test_a_song_goes_on_in_several_takes(tmp_path: Path, capsys: Capture) -> Non
     begins = {"".join(log_of(folder).splitlines()[: first - 1]) for folder in found}
     assert len(begins) == 1
     assert len({log_of(folder) for folder in found}) == 2
+    lines = cli(capsys, "takes", "list", found[0].parent).out.splitlines()
+    assert [line.partition("--")[2] for line in lines] == ["seed 8", "seed 8"]  # --take of extend is seconds

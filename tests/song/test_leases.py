@@ -21,6 +21,8 @@ from yuegguf.files import atomic
 from yuegguf.song import lease
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.lease import leased, read_lease
+from yuegguf.song.library import summarise
+from yuegguf.song.lookup import newest_interrupted
 
 MOMENTS = ("workspace", "look", "rename", "append", "reopen")
 
@@ -125,6 +127,20 @@ def test_a_command_outside_of_the_cluster_waits_for_a_lease_and_ends_one_without
             assert read_lease(folder.path) is None
         with pytest.raises(StorageError, match="has taken over"):
             held.check()
+
+
+def test_a_song_with_a_lease_is_in_work_until_the_lease_gives_no_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = new_song(tmp_path), new_song(tmp_path)
+    os.utime(older.path / "song.json", (1, 1))
+    with leased(newer.path, "unit 1", "machine-7"):
+        assert newest_interrupted(tmp_path) == older.path
+        assert (summarise(newer.path).busy, summarise(newer.path).next_command) == (True, ())
+        assert not summarise(older.path).busy
+        monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
+        assert newest_interrupted(tmp_path) == newer.path
+        assert summarise(newer.path).next_command == ("resume", str(newer.path))
 
 
 def test_a_lease_does_not_break_the_lock_of_a_command(tmp_path: Path) -> None:

@@ -87,12 +87,16 @@ def refine(
 ) -> Song:
     """Take a song whose draft is done to its end. Raises YueError."""
     opened = SongFolder.open(Path(folder))
-    if where(opened) == "draft":
-        raise RequestError(
-            f"{folder} is still in its draft", f"finish it with: yuegguf resume {quoted(folder)}"
-        )
+    _check_drafted(opened)
     found, options = models_of_song(opened, models), compute or ComputeOptions()
     return run_song(opened, found, options, progress, stop, early=without_draft)
+
+
+def _check_drafted(song: SongFolder) -> None:
+    if where(song) == "draft":
+        raise RequestError(
+            f"{song.path} is still in its draft", f"finish it with: yuegguf resume {quoted(song.path)}"
+        )
 
 
 def extend(
@@ -210,6 +214,8 @@ def keep_takes(
     meanwhile, stay. Raises YueError, for no number and one that is repeated too.
     """
     kept, others = takes_of.kept(Path(folder), numbers)
+    for take in kept:  # all before the first is worked on
+        _check_drafted(take)
     songs = [refine(take.path, models, compute=compute, progress=progress, stop=stop) for take in kept]
     if delete_others:
         drafts = [take.path for take in others if _is_draft(take.path)]

@@ -18,6 +18,7 @@ import click
 from yuegguf import __version__, stopping
 from yuegguf.cli._console import Console, replace_unencodable, settle, unwritten
 from yuegguf.cli._signals import ImmediateInterrupt
+from yuegguf.cli._way_back import store_arguments, with_command
 from yuegguf.errors import Interrupted, YueError, explained, is_too_many_open, quoted
 from yuegguf.lm import aborts
 from yuegguf.request.valid_text import is_valid_text
@@ -245,6 +246,7 @@ def _command(arguments: Sequence[str], output: Console) -> int:
         output.as_json = "--json" in arguments
     try:
         with cli.make_context("yuegguf", list(arguments), obj=output) as context:
+            store_arguments(context, arguments)
             code = cli.invoke(context)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as done:
@@ -311,13 +313,4 @@ def _with_way_back(error: YueError) -> YueError:
     """Add the command that goes on with a song to an error in the middle of it."""
     if error.folder is None:
         return error
-    command = f"yuegguf resume {quoted(error.folder)}"
-    if isinstance(error, Interrupted):
-        resumable: YueError = Interrupted(
-            f"{error.message}, everything so far is kept", f"go on with: {command}"
-        )
-    else:
-        resumable = YueError(
-            error.message, f"{error.hint}; then go on with: {command}" if error.hint else command
-        )
-    return _with_code(resumable, error.exit_code)
+    return with_command(error, f"yuegguf resume {quoted(error.folder)}")

@@ -94,11 +94,11 @@ compute_options = Group(
     memory_option,
     click.option(
         "--snapshot-every",
-        type=click.FloatRange(0),
+        type=float,
         default=60.0,
         show_default=True,
         metavar="SEC",
-        help="Keep the draft's caches on disk this often, for a quick resume; 0 = never.",
+        help="Keep the draft's caches on disk this often (0.1 or more), for a quick resume; 0 = never.",
     ),
 )
 

@@ -54,6 +54,7 @@ class ProgressDisplay:
         """Expect the course of a song, as it was with the song before of the same kind."""
         self._phases = PHASES[:1] if draft_only else PHASES
         course: Course | None = None
+        self._facts = None
         with suppress(YueError):  # without a home folder nothing is remembered
             self._facts = song_facts(song, takes)
             course = remembered_course(self._facts)
@@ -68,7 +69,8 @@ class ProgressDisplay:
         self._facts = None
 
     def _restart(self, course: Course | None) -> None:
-        self._estimate = RemainingTime(course, self._phases)
+        kept = self._facts.kept if self._facts else (0, 0)
+        self._estimate = RemainingTime(course, self._phases, kept)
         self._phase = ""
 
     def show(self, event: Event, quiet: bool) -> None:

@@ -43,7 +43,9 @@ class Entry:
     number: int
     """From 1 on."""
     key: str
-    """Hash of the options and of the files that they name; other options are another song."""
+    """Hash of the options as they are written, and of the files that they name; others are another song."""
+    older_key: str
+    """Hash with the queue's folder before the names of files, as notes of earlier versions have it."""
     job: SongJob
 
     @property
@@ -68,16 +70,34 @@ class State:
                 self._names_of_others |= _folder_names(path)
 
     def folder(self, entry: Entry) -> Path | None:
-        """The song's folder, if it was begun, also as one of a part, and is still there, and is no link."""
-        name = self._names.get(entry.key) or self._names_of_others.get(entry.key)
-        path = (entry.job.parent / (name or "")).absolute()
-        return path if name and path.is_dir() and not path.is_symlink() else None
+        """The song's folder, if it was begun, also as one of a part, and is still there, and is no link.
+
+        An empty one counts as not there: its takes were deleted one by one.
+        """
+        for key in (entry.key, entry.older_key):
+            name = self._names.get(key) or self._names_of_others.get(key)
+            path = (entry.job.parent / (name or "")).absolute()
+            if name and path.is_dir() and not path.is_symlink() and not _is_empty(path):
+                return path
+        return None
+
+    def keep(self, entry: Entry, folder: Path) -> None:
+        """Store the folder of a song that is noted by its older key alone. Raises StorageError."""
+        if folder.name not in (self._names.get(entry.key), self._names_of_others.get(entry.key)):
+            self.note(entry, folder)
 
     def note(self, entry: Entry, folder: Path) -> None:
         """Store the folder of a song. Raises StorageError."""
         self._names[entry.key] = folder.name
         with replacing(self._path) as beside:
             beside.write_text(json.dumps(self._names, indent=1) + "\n", encoding="utf-8")
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:  # which opening the song reports
+        return False
 
 
 def _folder_names(path: Path) -> dict[str, str]:
@@ -111,19 +131,23 @@ def read_queue(output: Console, command: click.Command, file: Path) -> list[Entr
         place, notices.song = _queue_file.where(file, number, one.line), number
         try:
             asked = _queue_file.chosen(command, defaults, one.options)
-            arguments = [text for one in asked.values() for text in one.arguments(file.parent)]
+            arguments, written = (
+                [text for one in asked.values() for text in one.arguments(folder)]
+                for folder in (file.parent, Path())
+            )
             context = command.make_context(command.name, list(arguments), obj=notices)
             with context.scope(cleanup=False):
                 job = job_options.take(dict(context.params)).job(notices)
             create.new_record(job)  # everything is checked, nothing written
-            key = _key(arguments, job)
+            key, older_key = _key(written, job), _key(arguments, job)
         except click.UsageError as error:
             raise RequestError(f"{place}: {error.format_message()}") from error
         except YueError as error:
             error.message = f"{place}: {error.message}"
             raise
-        same = sum(entry.key.partition("-")[0] == key for entry in entries)
-        entries.append(Entry(number, key + (f"-{same}" if same else ""), job))
+        key = _numbered(key, [entry.key for entry in entries])
+        older_key = _numbered(older_key, [entry.older_key for entry in entries])
+        entries.append(Entry(number, key, older_key, job))
     for notice in notices.sentences(len(entries)):
         output.warn(notice)
     return entries
@@ -149,6 +173,12 @@ class QueueNotices(Console):
             text if len(songs) == count else f"song {', '.join(map(str, songs))}: {text}"
             for text, songs in self._songs.items()
         ]
+
+
+def _numbered(key: str, before: Sequence[str]) -> str:
+    """A song's key with the count of the same songs before it, if there are any."""
+    same = sum(other.partition("-")[0] == key for other in before)
+    return f"{key}-{same}" if same else key
 
 
 def _key(arguments: Sequence[str], job: SongJob) -> str:

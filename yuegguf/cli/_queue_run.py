@@ -74,7 +74,8 @@ def generate_queue(output: Console, command: click.Command, file: Path, options:
             songs.scheduler.run()
             return songs.report(options.strict)
     except Interrupted as error:
-        when = f"at {options.stop_at}" if until and datetime.datetime.now() >= until else "on request"
+        is_time = until is not None and not seconds_until(until, datetime.datetime.now())
+        when = f"at {options.stop_at}" if is_time else "on request"
         again = f"yuegguf run --queue {quoted(file)} {options.arguments()}".rstrip()
         raise Interrupted(f"stopped {when}", f"go on with: {again}") from error
 
@@ -174,6 +175,8 @@ class QueueRun:
             # noted first: a queue that is killed in between never begins the song twice
             folders = takes.start(entry.job, lambda path: self._state.note(entry, path))
             folder = (folders[0].path if len(folders) == 1 else folders[0].path.parent).absolute()
+        else:
+            self._state.keep(entry, folder)
         self._folders[entry.number] = folder
         self._output.say(f"{entry.title} → {folder}")
         songs = song_folders(folder)
@@ -285,13 +288,18 @@ def clock(text: str, now: datetime.datetime) -> datetime.datetime:
     return found if found > now else found + datetime.timedelta(days=1)
 
 
+def seconds_until(until: datetime.datetime, now: datetime.datetime) -> float:
+    """Seconds from one local time to another, 0 where it has passed; clocks may be changed in between."""
+    return max(0.0, until.timestamp() - now.timestamp())
+
+
 @contextmanager
 def alarm(stop: threading.Event, until: datetime.datetime | None) -> Iterator[None]:
     """Set an event at a time."""
     if until is None:
         yield
         return
-    timer = threading.Timer(max(0.0, (until - datetime.datetime.now()).total_seconds()), stop.set)
+    timer = threading.Timer(seconds_until(until, datetime.datetime.now()), stop.set)
     timer.daemon = True
     timer.start()
     try:

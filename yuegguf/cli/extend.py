@@ -83,7 +83,7 @@ def _extend_request(
     segment_seconds: float | None,
 ) -> ExtendRequest:
     """Sections to add, or part to generate again, with the lyrics read. Raises RequestError."""
-    lyrics = read_text(lyrics_txt, "lyrics") if lyrics_txt else None
+    lyrics = None if lyrics_txt is None else read_text(lyrics_txt, "lyrics")
     return ExtendRequest(seed, sections, lyrics, retake, keep_after, rewind, same_section, segment_seconds)
 
 

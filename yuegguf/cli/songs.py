@@ -11,6 +11,9 @@ from yuegguf.cli._completion import SONG
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, pass_output
 from yuegguf.errors import DamagedFile, RequestError, quoted
+from yuegguf.files.atomic import storage_errors
+from yuegguf.request.ranges import MOST_TAKES
+from yuegguf.song.guard import TAKE_NAME
 from yuegguf.song.library import SongSummary, list_songs, remove_songs, summarise
 
 DEFAULT = Path("songs")
@@ -88,12 +91,20 @@ def remove(output: Console, /, folders: tuple[Path, ...], force: bool) -> None:
     chosen = [song for folder in folders for song in takes.folders(folder) or [folder]]
     if len({song.resolve() for song in chosen}) != len(chosen):
         raise RequestError("a song is named twice", "name each once")
+    groups = {*folders, *(song.absolute().parent for song in chosen if _is_take(song))}
     remove_songs(chosen, force=force, damaged=force)
-    for folder in folders:
+    for folder in groups:
         if folder.is_dir() and not any(folder.iterdir()):  # that of takes
-            folder.rmdir()
+            with storage_errors(folder):
+                folder.rmdir()
     removed = [str(song) for song in chosen]
     output.result({"removed": removed}, [f"removed {path}" for path in removed])
+
+
+def _is_take(folder: Path) -> bool:
+    """Whether a folder is named as `run -n` names a take's; that of a song ends in six digits or letters."""
+    name = folder.absolute().name
+    return TAKE_NAME.fullmatch(name) is not None and int(name.removeprefix("take-")) <= MOST_TAKES
 
 
 def _line(song: SongSummary) -> str:

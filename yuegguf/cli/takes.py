@@ -12,6 +12,7 @@ from yuegguf.cli._console import Console
 from yuegguf.cli._generate import show_problems, strict_option
 from yuegguf.cli._options import PATH, model_options, pass_output
 from yuegguf.cli._signals import laptop_options, stop_on_signals
+from yuegguf.cli._way_back import same_command_goes_on
 from yuegguf.planning.compute_options import ComputeOptions
 
 if TYPE_CHECKING:
@@ -39,13 +40,16 @@ def list_takes(output: Console, /, folder: Path) -> None:
     yuegguf takes list songs/inspiring-female-pop-1a2b3c
     """
     from yuegguf.api import songs
+    from yuegguf.song.folder import SongFolder
 
     rows, lines = [], []
     for take in songs.list_takes(folder):
         name, seed = take.folder.name, take.request.seed
         rows.append({"take": name, "state": take.state, "seconds": take.seconds, "seed": seed})
         length = "not drafted yet" if take.seconds is None else f"{take.seconds:.2f} s"
-        lines.append(f"{name:<9} {take.state:<7} {length:<16} --seed {seed} --take {take.request.take}")
+        is_extension = SongFolder.open(take.folder).record.origin is not None
+        number = "" if is_extension else f" --take {take.request.take}"  # of `extend`, --take is seconds
+        lines.append(f"{name:<9} {take.state:<7} {length:<16} --seed {seed}{number}")
     output.result({"takes": rows}, lines)
 
 
@@ -79,7 +83,7 @@ def keep(
     from yuegguf.api.songs import keep_takes, list_takes
 
     before = list_takes(folder) if delete_others else ()
-    with stop_on_signals(output) as stop:
+    with same_command_goes_on(), stop_on_signals(output) as stop:
         songs = keep_takes(
             folder,
             numbers,

@@ -44,6 +44,10 @@ class SongFacts:
     kind: tuple[object, ...]
     size: int
     """The longest that it may be, as a power of two of frames: a frame of a long song takes longer."""
+    kept: tuple[int, int] = (0, 0)
+    """Frames of an earlier song before and after the new part, which are not refined again."""
+    is_extension: bool = False
+    """Whether it goes on from another song, so that its time is not that of all its frames."""
 
 
 def remembered_course(facts: SongFacts) -> Course | None:
@@ -57,18 +61,27 @@ def remembered_course(facts: SongFacts) -> Course | None:
 
 
 def remember_course(course: Course, facts: SongFacts) -> None:
-    """Store the course of a song for the next one of its facts. Raises as `remembered_course`."""
-    course_cache().keep(course, *facts.kind, facts.size)
+    """Store the course of a song, unless it is an extension, for the next one of its facts.
+
+    Raises as `remembered_course`.
+    """
+    if not facts.is_extension:
+        course_cache().keep(course, *facts.kind, facts.size)
 
 
 def song_facts(song: SongFolder, takes: int = 1) -> SongFacts:
-    """Facts on which the course of a song depends: processor, models, plan, number of takes and length."""
+    """Facts on which the course of a song depends: processor, models, plan, number of takes and length.
+
+    Raises DamagedFile where what is kept of an earlier song cannot be read.
+    """
     plan, record = song.record.plan, song.record
     speed = () if plan is None else (plan.threads, plan.stage1_rows, plan.kv_type, plan.flash_attention)
     layers = () if plan is None else (plan.device, plan.stage1_gpu_layers, plan.stage2_gpu_layers)
     engines = () if plan is None else (plan.stage1_engines, plan.stage2_engines)
     kind = (hardware.cpu_name(), record.models, record.loras, *speed, *layers, *engines, takes)
-    return SongFacts(kind, sum(song.song.caps).bit_length())
+    part = song.load_kept_part()
+    kept = (part.before.shape[2], part.after.shape[2]) if part and part.refined else (0, 0)
+    return SongFacts(kind, sum(song.song.caps).bit_length(), kept, record.origin is not None)
 
 
 def course_cache() -> MeasurementCache[Course]:
@@ -79,8 +92,13 @@ def course_cache() -> MeasurementCache[Course]:
 class RemainingTime:
     """Estimate of the time left; `update` takes each event with its time in seconds."""
 
-    def __init__(self, course: Course | None = None, phases: Sequence[str] = PHASES) -> None:
-        self._course, self._phases = course or Course(), tuple(phases)
+    def __init__(
+        self, course: Course | None = None, phases: Sequence[str] = PHASES, kept: tuple[int, int] = (0, 0)
+    ) -> None:
+        """`kept`: see SongFacts."""
+        self._course, self._phases, self._kept = course or Course(), tuple(phases), kept
+        self._parts = {"refine": 1.0, "master": 1.0}
+        """Frames that a phase works on by those that are drafted or kept before."""
         self._curves = {phase: self._curve(phase) for phase in self._phases}
         self._known = any(phase in self._course.phases for phase in SONG_SHARES)
         self._begun: float | None = None
@@ -108,7 +126,8 @@ class RemainingTime:
         known = {p: curve[-1] for p, curve in self._course.phases.items() if p in SONG_SHARES}
         unit = sum(known.values()) / sum(SONG_SHARES[p] for p in known) if known else 1.0
         share = SONG_SHARES.get(phase, 1.0) * unit
-        return self._course.phases.get(phase) or tuple(share * n / TENTHS for n in range(TENTHS + 1))
+        curve = self._course.phases.get(phase) or tuple(share * n / TENTHS for n in range(TENTHS + 1))
+        return tuple(self._parts.get(phase, 1.0) * value for value in curve)
 
     def update(self, event: Event, now: float) -> None:
         """Take an event of one of the phases."""
@@ -122,7 +141,7 @@ class RemainingTime:
         if saved > self._ended[1]:
             self._ended = (event.done, saved)
         total = self._expected_total(event)
-        self._frames = total / 2 if event.phase == "refine" else total
+        self._frames = self._drafted_frames(event.phase, total)
         self._share_of_phase = min(1.0, event.done / total) if total else 1.0
         place = _at(self._curves[event.phase], self._share_of_phase)
         if self._samples and event.done < self._samples[-1][1]:  # a section is generated again
@@ -135,6 +154,15 @@ class RemainingTime:
             self._samples.popleft()
         self._check_course()
         self.share = self._shown_share()
+
+    def _drafted_frames(self, phase: str, total: float) -> float:
+        """Frames that are drafted or kept before, by the units of a phase; adapts the curves to them."""
+        before, after = self._kept
+        drafted = {"draft": total, "refine": total / 2 + before, "master": total - after}.get(phase, total)
+        if any(self._kept) and drafted > before:
+            self._parts = {"refine": (drafted - before) / drafted, "master": (drafted + after) / drafted}
+            self._curves = {phase: self._curve(phase) for phase in self._phases}
+        return drafted
 
     def _check_course(self) -> None:
         """Forget a remembered course that this song's own speed contradicts."""

@@ -46,7 +46,8 @@ class ExtendRequest:
     """Longest a section may be from now on; None = as before."""
 
     def __post_init__(self) -> None:
-        alone = self.retake is not None and (self.sections or self.rewind or self.same_section)
+        more = self.sections is not None or self.rewind or self.same_section
+        alone = self.retake is not None and more
         if alone:
             raise RequestError(
                 "a retake adds nothing", "leave --sections, --rewind and --same-section out, or --retake"
@@ -83,7 +84,7 @@ class Continuation:
     draws: list[list[int]]
     """Codes of each section, with END_OF_AUDIO after a complete one."""
     notices: tuple[str, ...] = ()
-    """Sentences about new lyrics whose kept sections have other words."""
+    """Sentences about sections that the lyrics lack, and kept ones that have other words in new lyrics."""
 
 
 def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
@@ -93,8 +94,8 @@ def extend(song: DraftedSong, wanted: ExtendRequest) -> Continuation:
         old,
         seed=wanted.seed,
         take=0,
-        lyrics=wanted.lyrics or old.lyrics,
-        segment_seconds=wanted.segment_seconds or old.segment_seconds,
+        lyrics=old.lyrics if wanted.lyrics is None else wanted.lyrics,
+        segment_seconds=old.segment_seconds if wanted.segment_seconds is None else wanted.segment_seconds,
     )
     generated = section_numbers(len(prepare(song.request).all_sections), song.request.sections)[
         : len(song.frames)
@@ -116,7 +117,7 @@ def _with_kept_words(made: Continuation, old: SongRequest, kept: Sequence[int]) 
     places = listed([f"section {n} [{before[n - 1].label}]" for n in other])
     sentence = f"sections that are kept keep their words, although the new lyrics have others: {places}"
     request = replace(made.request, lyrics=format_lyrics(sections))
-    return replace(made, request=request, notices=(*new.notices, sentence))
+    return replace(made, request=request, notices=(*made.notices, *new.notices, sentence))
 
 
 def _key(section: Section) -> tuple[str, str]:
@@ -140,23 +141,33 @@ def _extended(
     left = generated[: len(frames)]
     if wanted.same_section:
         given = KeptPrefix(len(frames) - 1, 2 * frames[-1])
-        added = numbers_to_add(request, left, wanted.sections) if wanted.sections else []
+        added = [] if wanted.sections is None else numbers_to_add(request, left, wanted.sections)
         _check_room(request, left, frames[-1])
     else:
         given, added = KeptPrefix(len(frames)), numbers_to_add(request, left, wanted.sections)
-    return _continuation(song, replace(request, sections=_spec([*left, *added])), frames, given)
+    made = _continuation(song, replace(request, sections=_spec([*left, *added])), frames, given)
+    return replace(made, notices=_missing_sections(wanted.sections, len(added)))
+
+
+def _missing_sections(spec: str | None, added: int) -> tuple[str, ...]:
+    """A notice where more sections are wanted than the lyrics have left."""
+    if spec is None or COUNT.fullmatch(spec.strip()) is None or int(spec) <= added:
+        return ()
+    have = "1 section more, which is" if added == 1 else f"{added} sections more, which are all"
+    return (f"--sections {spec.strip()}: the lyrics have {have} generated",)
 
 
 def numbers_to_add(request: SongRequest, generated: Sequence[int], spec: str | None) -> list[int]:
     """The sections to add after those `generated`. Raises RequestError where the lyrics have none left."""
     count, last = len(parse_lyrics(request.lyrics, request.keep_repeats).sections), max(generated)
+    chosen = [] if spec is None else section_numbers(count, spec)
     if spec is None or COUNT.fullmatch(spec.strip()):
         more = 1 if spec is None else int(spec)
         added = list(range(last + 1, min(last + more, count) + 1))
     elif spec.strip().lower() == "all":
         added = list(range(last + 1, count + 1))
     else:
-        added = section_numbers(count, spec)
+        added = chosen
     if not added:
         every = (
             "the one section of the lyrics is" if count == 1 else f"all {count} sections of the lyrics are"

@@ -212,15 +212,16 @@ class Worker:
         songs = takes.of(folder) or [SongFolder.open(folder)]
         models = models_of_song(songs[0])
         drafts = not refine and (len(songs) > 1 or bool(songs[0].early.draft))
-        course = None
+        course, kept = None, (0, 0)
         with suppress(YueError):  # without a home folder nothing is remembered
-            course = remembered_course(song_facts(songs[0], len(songs)))
+            kept = (facts := song_facts(songs[0], len(songs))).kept
+            course = remembered_course(facts)
         numbers = range(1, len(songs) + 1) if len(songs) > 1 else [0]
         events = [
             DraftEvents(each, partial(self._step, song), number)
             for number, each in zip(numbers, songs, strict=True)
         ]
-        active = _ActiveSong([], events, RemainingTime(course, PHASES[:1] if drafts else PHASES))
+        active = _ActiveSong([], events, RemainingTime(course, PHASES[:1] if drafts else PHASES, kept))
         parts = ProgressSum(partial(self._progress, song, active), len(songs), "takes")
         active.works = [
             self._place.work(

@@ -258,8 +258,9 @@ class SongFolder:
         """All codes [2, 8, T]. Raises DamagedFile, RequestError when stage 2 is not done."""
         file = self.path / "stage2.npz"
         if not file.exists():
+            command = "refine" if self.draft_complete else "resume"  # which does nothing about a draft
             raise RequestError(
-                f"{self.path} has no stage2.npz yet", f"run: yuegguf resume {quoted(self.path)}"
+                f"{self.path} has no stage2.npz yet", f"run: yuegguf {command} {quoted(self.path)}"
             )
         codes = load_arrays(file, ("codes",))["codes"]
         check_codes(codes, (2, CODEBOOKS, None), "stage2.npz")

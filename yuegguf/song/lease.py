@@ -31,6 +31,7 @@ from yuegguf.files.atomic import (
     WORKSPACE_SUFFIX,
     break_lock,
     clear_workspaces,
+    is_locked,
     locked_folder,
     replacing,
     storage_errors,
@@ -168,6 +169,12 @@ def locked_without_lease(folder: Path) -> Iterator[None]:
         if (lease := read_lease(folder)) is not None:  # taken meanwhile
             raise _busy(folder, lease)
         yield
+
+
+def is_in_work(folder: Path) -> bool:
+    """Whether another process holds the lock of a song folder, or a machine a lease with signs of life."""
+    lease = read_lease(folder)
+    return is_locked(folder) or (lease is not None and lease.age < STALE_SECONDS)
 
 
 def _busy(folder: Path, lease: Lease) -> FolderBusy:

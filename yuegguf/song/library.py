@@ -12,10 +12,11 @@ from typing import Any
 
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, YueError, argument
-from yuegguf.files.atomic import is_locked, storage_errors
+from yuegguf.files.atomic import storage_errors
 from yuegguf.files.steady import check_steady, steady
 from yuegguf.song.folder import SongFolder, claimed_folder
 from yuegguf.song.guard import FILE_NAMES, FOLDER_NAMES, check_entries
+from yuegguf.song.lease import is_in_work
 from yuegguf.song.lookup import check_parent, song_folders
 from yuegguf.song.state import where
 
@@ -29,7 +30,7 @@ class SongSummary:
     state: str = ""
     """Phase that comes next, "draft done" or "done"; "damaged" for a folder that cannot be opened."""
     busy: bool = False
-    """Whether a process works on it."""
+    """Whether a process, or a machine of a cluster, works on it."""
     seconds: float | None = None
     """Length of the music; None before the draft is done."""
     seed: int | None = None
@@ -64,7 +65,7 @@ def list_songs(parent: Path) -> list[SongSummary]:
 
 
 def summarise(folder: Path, *, busy: bool | None = None) -> SongSummary:
-    """The state of a song folder; a damaged one has its reason. `busy` spares a look at its lock."""
+    """The state of a song folder; a damaged one has its reason. `busy` spares the look at its lock."""
     try:
         song = SongFolder.open(folder)
         phase = where(song)
@@ -76,7 +77,7 @@ def summarise(folder: Path, *, busy: bool | None = None) -> SongSummary:
         folder,
         song.title,
         "draft done" if song.draft_complete and phase == "done" else phase,
-        is_locked(folder) if busy is None else busy,
+        is_in_work(folder) if busy is None else busy,
         None if frames is None else frames / FRAME_RATE,
         song.request.seed,
         sections,

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from yuegguf.errors import RequestError, YueError
-from yuegguf.files.atomic import is_locked
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.guard import TAKE_NAME
+from yuegguf.song.lease import is_in_work
 
 
 def new_song_path(parent: Path, name: str) -> Path:
@@ -29,15 +29,16 @@ def folder_name(text: str) -> str:
 def newest_interrupted(parent: Path) -> Path | None:
     """The most recently changed song folder, or folder of takes, in `parent` that is not finished.
 
-    A song that is complete as a draft counts as finished, and one that a process works on is left to it. A
-    folder that cannot be opened is skipped if there is another one to resume. Returns None when there is
-    nothing to resume; raises the DamagedFile of a folder that cannot be opened then.
+    A song that is complete as a draft counts as finished, and one that a process, or a machine of a cluster,
+    works on is left to it. A folder that cannot be opened is skipped if there is another one to resume.
+    Returns None when there is nothing to resume; raises the DamagedFile of a folder that cannot be opened
+    then.
     """
     unreadable: YueError | None = None
     for folder in sorted(song_folders(parent), key=_last_change, reverse=True):
         try:
             opened = SongFolder.open(folder)
-            if opened.state != "done" and not opened.draft_complete and not is_locked(folder):
+            if opened.state != "done" and not opened.draft_complete and not is_in_work(folder):
                 return folder.parent if folder.parent != parent else folder
         except YueError as error:
             unreadable = unreadable or error
