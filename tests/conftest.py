@@ -68,6 +68,7 @@ SLOW = {
     *("models_over_http", "song_options", "killed_tasks", "listing"),
     *("browser_edits", "browser_key", "browser_song", "browser_losses", "browser_access"),
     *("browser_queue", "kept_sections"),
+    *("browser_writing",),
     *("idle_server", "lost_queue", "serving_drills"),
     *("comfyui_nodes", "comfyui_over_http", "comfyui_work"),
     *("attacks", "openapi", "server_docs", "rpc", "rpc_songs"),

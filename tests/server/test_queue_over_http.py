@@ -166,6 +166,20 @@ def test_a_song_that_another_command_works_on_waits(tmp_path: Path, idle: Idle) 
         assert client.song(second)["error"] is None
 
 
+def test_health_counts_songs_and_no_work_on_models(tmp_path: Path, idle: Idle) -> None:
+    with served(tmp_path / "songs", idle, parallel=2, key="key") as client:
+        check = client("POST", "/v1/models/verify").json["id"]
+        while client.task(check)["status"] != "processing":
+            pass
+        health = client("GET", "/health").json
+        assert (health["worker"], health["processing"], health["queue"]) == ("busy", 0, 0)
+        songs = [client.create() for _ in range(3)]
+        for song in songs[:2]:
+            client.wait(song, "processing")
+        health = client("GET", "/health").json
+        assert (health["worker"], health["processing"], health["queue"]) == ("busy", 2, 1)
+
+
 def test_a_worker_that_ends_twice_sets_its_song_aside(tmp_path: Path, idle: Idle) -> None:
     with served(tmp_path / "songs", idle, parallel=2) as client:
         songs = [client.create() for _ in range(3)]

@@ -33,12 +33,13 @@ def health(service: TheService, response: Response) -> dict[str, Any]:
     works = service.queues.work
     response.status_code = 200 if works else 503
     worker = "busy" if service.queues.busy else "idle"
-    waiting = service.counts().get("queued", 0)
+    counts = service.counts()
     return {
         "status": "ok" if works else "failing",
         "version": __version__,
         "worker": worker,
-        "queue": waiting,
+        "processing": counts.get("processing", 0),
+        "queue": counts.get("queued", 0),
     }
 
 

@@ -1,6 +1,6 @@
 // The page: the address holds the screen, the server everything else.
 
-import { ask, onKeyNeeded, storeKey } from "./api.js";
+import { ask, hasKey, onKeyNeeded, storeKey } from "./api.js";
 import { card, field, keepClear, leaveDialog, make, say } from "./dom.js";
 import { machineScreen } from "./machine.js";
 import { songScreen } from "./song.js";
@@ -69,17 +69,25 @@ function takeKey() {
   history.replaceState(null, "", "#/write");
 }
 
+/** Ask for the key; where one was given, say that it is wrong. */
 function askForKey() {
-  if (main.querySelector(".key")) return; // several requests were refused
+  const shown = main.querySelector(".key .problem"); // several requests were refused
+  if (shown) {
+    shown.hidden = !hasKey();
+    return;
+  }
   nextScreen();
   document.title = t("page.title", { title: t("key.title") });
   const input = make("input", { type: "password", autocomplete: "off", required: true });
+  const problem = make("p", { class: "problem", role: "alert", hidden: !hasKey() }, t("key.wrong"));
   main.replaceChildren(make("form", { class: "key", onsubmit: (event) => {
     event.preventDefault();
     storeKey(input.value.trim());
     input.value = "";
+    input.focus();
+    problem.hidden = true; // a second wrong key is said again
     show();
-  } }, make("h1", { class: "unseen" }, t("key.title")), card(t("key.title"), make("p", {}, t("key.about")), field("key", t("key.label"), input), make("button", { class: "button primary" }, t("key.use")))));
+  } }, make("h1", { class: "unseen" }, t("key.title")), card(t("key.title"), make("p", {}, t("key.about")), field("key", t("key.label"), input), problem, make("button", { class: "button primary" }, t("key.use")))));
   input.focus();
 }
 
@@ -89,7 +97,7 @@ async function pulse() {
   const badge = document.getElementById("waiting");
   try {
     const health = await ask("GET", "health");
-    const count = health.queue + (health.worker === "busy" ? 1 : 0);
+    const count = health.queue + health.processing;
     badge.hidden = !count;
     badge.textContent = count;
     badge.setAttribute("title", t("queue.count", { n: count }));
@@ -113,6 +121,7 @@ async function begin() {
   addEventListener("hashchange", async () => {
     takeKey();
     await show();
+    if (main.querySelector(":focus")) return; // who has begun to use the screen, or is asked for the key, stays there
     main.focus({ preventScroll: true });
     scrollTo(0, 0);
   });

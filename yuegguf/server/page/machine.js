@@ -1,28 +1,40 @@
 // The screen Machine: memory and disk, the worker, and the models.
 
-import { ask, hasKey, storeKey } from "./api.js";
+import { ask, hasKey, keepLooking, storeKey } from "./api.js";
 import { button, card, make } from "./dom.js";
 import { modelsCard } from "./models.js";
 import { t } from "./strings.js";
 import { size } from "./units.js";
 
+const AGAIN = 2000; // milliseconds between two looks
+
 export async function machineScreen(main, props, signal) {
-  const [models, health] = await Promise.all([modelsCard(props, signal), ask("GET", "health", undefined, {}, signal)]);
+  const models = modelsCard(props, signal);
+  const facts = make("dl", { class: "facts" }), disk = make("p", { class: "hint" });
+  const meter = make("meter", { min: 0, "aria-labelledby": "gauge-memory" }), memory = make("span");
+
+  async function look() {
+    const [{ machine, version, limits }, health] = await Promise.all([ask("GET", "v1/props", undefined, {}, signal), ask("GET", "health", undefined, {}, signal)]);
+    const texts = {
+      "machine.cpu": t("machine.cores", { cpu: machine.cpu, n: machine.cores }),
+      "machine.worker": t(health.processing ? "worker.busy" : "worker.idle", { processing: health.processing, n: health.queue }),
+      "machine.version": version,
+      "machine.parallel": String(limits.parallel),
+    };
+    facts.replaceChildren(...Object.entries(texts).flatMap(([key, text]) => [make("dt", {}, t(key)), make("dd", {}, text)]));
+    meter.max = machine.memory;
+    meter.value = machine.memory - machine.memory_free;
+    memory.textContent = t("machine.free", { free: size(machine.memory_free), all: size(machine.memory) });
+    disk.textContent = t("machine.disk.free", { free: size(machine.disk_free) });
+  }
+
+  await Promise.all([look(), models.load(), models.look()]);
   if (signal.aborted) return;
-  const { machine } = props;
-  const gauge = (name, free, all) => make("div", { class: "gauge" }, make("span", { class: "label", id: `gauge-${name}` }, t(`machine.${name}`)),
-    make("meter", { min: 0, max: all, value: all - free, "aria-labelledby": `gauge-${name}` }),
-    make("span", {}, t("machine.free", { free: size(free), all: size(all) })));
   main.replaceChildren(make("div", { class: "machine" }, make("div", { class: "screen-head" }, make("h1", {}, t("machine.title"))),
-    card(t("machine.this"),
-      make("dl", { class: "facts" }, ...Object.entries({
-        "machine.cpu": t("machine.cores", { cpu: machine.cpu, n: machine.cores }),
-        "machine.worker": t(`worker.${health.worker}`, { n: health.queue }),
-        "machine.version": props.version,
-        "machine.parallel": String(props.limits.parallel),
-      }).flatMap(([key, text]) => [make("dt", {}, t(key)), make("dd", {}, text)])),
-      gauge("memory", machine.memory_free, machine.memory),
-      make("p", { class: "hint" }, t("machine.disk.free", { free: size(machine.disk_free) })),
+    card(t("machine.this"), facts,
+      make("div", { class: "gauge" }, make("span", { class: "label", id: "gauge-memory" }, t("machine.memory")), meter, memory),
+      disk,
       hasKey() && button(t("key.forget"), () => { storeKey(""); location.reload(); }, { kind: "small" })),
-    models));
+    models.element));
+  keepLooking(() => Promise.all([look(), models.look()]), () => (document.visibilityState === "visible" ? AGAIN : null), signal);
 }

@@ -6,10 +6,10 @@ import { known, t } from "./strings.js";
 import { ACTIVE } from "./tasks.js";
 import { duration, percent, size } from "./units.js";
 
-const AGAIN = 2000; // milliseconds between two looks at downloads
 const SHOWN = 3; // tasks that have ended and are still listed
 
-export async function modelsCard(props, signal) {
+/** The card of models: `load` shows them, `look` what is downloaded and checked. */
+export function modelsCard(props, signal) {
   const tasks = make("ul", { class: "models tasks", "aria-label": t("tasks"), hidden: true }), list = make("ul", { class: "models" });
   const changing = props.key_needed;
   let key = "", before = 0;
@@ -63,10 +63,5 @@ export async function modelsCard(props, signal) {
     before = active.length;
   }
 
-  await Promise.all([load(), look()]);
-  const timer = setInterval(() => {
-    if (document.visibilityState === "visible") look().catch(() => {}); // the next look comes
-  }, AGAIN);
-  signal.addEventListener("abort", () => clearInterval(timer), { once: true });
-  return card(t("models"), changing ? null : make("p", { class: "hint" }, t("models.key")), tasks, list);
+  return { load, look, element: card(t("models"), changing ? null : make("p", { class: "hint" }, t("models.key")), tasks, list) };
 }

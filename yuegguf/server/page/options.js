@@ -8,6 +8,7 @@ const MOST_TAKES = 4;
 
 export function optionsEditor(props, models, saved, changed) {
   const given = { ...saved };
+  if (!hasModel(models, given.model)) delete given.model; // it was removed from the server
   const value = (name) => given[name] ?? defaultOf(props, name);
   const set = (name, chosen) => {
     if (chosen === defaultOf(props, name)) delete given[name];
@@ -53,6 +54,11 @@ export function optionsEditor(props, models, saved, changed) {
       field("mix", t("option.mix"), select("mix", props.mixes.map((name) => [name, known(`mix.${name}`, name)]), value("mix"), set))));
   box.value = () => bodyOf(props, given);
   return box;
+}
+
+/** Whether a model is among those that can be asked for. */
+export function hasModel(models, model) {
+  return models.some(([name]) => name === model);
 }
 
 /** A whole number; as a text where a number would lose digits. */

@@ -32,7 +32,7 @@ export function lyricsEditor(text, limit, changed) {
 
   function build(facts) {
     const card = sectionCard(facts, limit, {
-      edited: () => changed(value()),
+      edited, // the buttons are named by the label
       move: (by) => {
         const at = cards.indexOf(card), to = at + by;
         if (to < 0 || to >= cards.length) return;
@@ -132,6 +132,7 @@ function sectionCard(facts, limit, on) {
       make("span", { class: "section-buttons" }, up, down, copy, remove)),
     make("label", { class: "unseen", for: area.id }, t("section.lines")), area, fit, advice);
 
+  const labelOf = () => label.value.trim() || "verse";
   const grow = () => {
     area.style.setProperty("height", "auto");
     if (area.scrollHeight) area.style.setProperty("height", `${area.scrollHeight + 2}px`);
@@ -146,9 +147,9 @@ function sectionCard(facts, limit, on) {
   });
   return {
     element, area, grow,
-    value: () => ({ label: label.value.trim() || "verse", lines: area.value, seconds: Number(seconds.value) || null }),
+    value: () => ({ label: labelOf(), lines: area.value, seconds: Number(seconds.value) || null }),
     number(n, all) {
-      const values = { n, all, label: label.value };
+      const values = { n, all, label: labelOf() };
       title.textContent = t("section.title", values);
       for (const [each, key] of [[up, "section.up"], [down, "section.down"], [copy, "section.copy"], [remove, "section.remove"]]) {
         each.setAttribute("aria-label", t(key, values));

@@ -2,7 +2,7 @@
 
 import { ask, newKey, songPath } from "./api.js";
 import { announce, button, card, doing, go, keepClear, make, say } from "./dom.js";
-import { optionsEditor, optionsLike } from "./options.js";
+import { hasModel, optionsEditor, optionsLike } from "./options.js";
 import { referenceEditor } from "./reference.js";
 import { labelList, lyricsEditor } from "./sections.js";
 import { loadDraft, loadFiles, onOtherDraft, replaceDraft, saveDraft } from "./store.js";
@@ -12,20 +12,25 @@ import { formOf } from "./tasks.js";
 import { duration, size } from "./units.js";
 
 const PAUSE = 500; // milliseconds without a change after which the song is checked
+const RETRY = 3000;
+const PASSING = [429, 503, undefined]; // statuses of a server that has too much to do or does not answer
 
 export async function writeScreen(main, props, signal) {
   const here = location.hash;
-  let draft = loadDraft();
   const [models, files] = await Promise.all([modelNames(), loadFiles()]);
   if (signal.aborted) return;
-  let timer = 0, checking = null, editing = new AbortController(); // of the recordings that are shown
+  let draft = loadDraft(), timer = 0, told = "", editing = new AbortController(); // of the recordings that are shown
+  let checking = false, changed = false, skipped = false; // a check is under way; its song has changed since; one was due while the window was hidden
+  if (draft.options?.model && !hasModel(models, draft.options.model)) {
+    draft = { ...draft, options: { ...draft.options, model: undefined }, key: null }; // it was removed from the server
+    saveDraft(draft);
+  }
 
   const edit = (change) => {
     draft = { ...draft, ...change, key: null, before: undefined };
     saveDraft(draft);
     undo.hidden = true;
-    clearTimeout(timer);
-    timer = setTimeout(check, PAUSE);
+    checkIn(PAUSE);
   };
   const tags = tagPicker(props.tags, draft.tags ?? [], props.limits.genre_chars, (chosen) => edit({ tags: chosen }));
   const lyrics = lyricsEditor(draft.lyrics ?? "", props.limits.section_seconds, (text) => edit({ lyrics: text }));
@@ -54,34 +59,55 @@ export async function writeScreen(main, props, signal) {
     return missing.length ? t(missing.includes("voice") ? "write.need.voice" : "write.need.reference") : "";
   }
 
+  function checkIn(milliseconds) {
+    clearTimeout(timer);
+    timer = setTimeout(check, milliseconds);
+  }
+
+  /** Check the song that is written now; the server goes on with a check that is aborted, so only one is under way. */
   async function check() {
+    clearTimeout(timer);
     submit.textContent = t(draft.options?.straight ? "write.generate" : "write.draft");
-    checking?.abort();
-    checking = new AbortController();
+    changed = checking;
     const missing = ready();
     if (missing) return tell(missing);
     if (!draft.lyrics?.trim() && reference.value().stem) return tell(t("write.stem"));
     if (!summary.firstChild) tell(t("write.checking"));
+    skipped = document.visibilityState !== "visible";
+    if (checking || skipped) return;
+    checking = true;
     const { voice, ref_start, ref_end, ...facts } = body(); // the recordings are sent with the song alone
     try {
-      const found = await ask("POST", "v1/check", facts, {}, AbortSignal.any([checking.signal, signal]));
-      lyrics.showFit(found.sections);
-      const [, most] = found.total;
-      const texts = [t("write.sections", { n: found.sections.length }), t("write.music", { time: duration(found.likely_music) }),
-        t("write.time", { time: duration(most) }), memory(found)];
-      tell(texts, found.warnings);
+      const found = await ask("POST", "v1/check", facts, {}, signal);
+      if (!changed) showCheck(found);
     } catch (error) {
-      if (error.name !== "AbortError") tell(error.message);
+      if (signal.aborted) return;
+      if (!changed) tell(error.message);
+      if (PASSING.includes(error.status)) return checkIn(RETRY);
+    } finally {
+      checking = false;
     }
+    if (changed) check();
+  }
+
+  function showCheck(found) {
+    lyrics.showFit(found.sections);
+    const [, most] = found.total;
+    const texts = [t("write.sections", { n: found.sections.length }), t("write.music", { time: duration(found.likely_music) }),
+      t("write.time", { time: duration(most) }), memory(found)];
+    tell(texts, found.warnings);
   }
 
   const memory = (found) => t("write.memory", {
     needed: size(Math.max(...Object.values(found.memory))), free: size(props.machine.memory_free) });
 
   function tell(texts, notes = []) {
+    if (!Array.isArray(texts)) lyrics.showFit(null);
+    const key = JSON.stringify([texts, notes]);
+    if (key === told) return; // else a screen reader says it again
+    told = key;
     const parts = [texts].flat().map((text) => make("span", {}, text));
     summary.replaceChildren(...parts);
-    if (!Array.isArray(texts)) lyrics.showFit(null);
     warnings.replaceChildren(...notes.map((text) => make("li", {}, text)));
     warnings.hidden = !notes.length;
   }
@@ -112,19 +138,20 @@ export async function writeScreen(main, props, signal) {
       options.replaceWith(options = optionsOf());
     }
     undo.hidden = !draft.before;
-    await check();
   }
 
   const focusTags = () => tags.querySelector("input").focus();
   const clear = button(t("write.clear"), async () => {
     replaceDraft({ tags: [], lyrics: "" });
     await show();
+    check();
     if (draft.before) announce(t("write.before"));
     focusTags();
   }, { kind: "quiet" });
   const undo = make("div", { class: "note undo", hidden: !draft.before }, make("span", {}, t("write.before")), button(t("write.undo"), async () => {
     saveDraft(draft.before);
     await show();
+    check();
     focusTags();
   }, { kind: "small" }));
   const noSubmit = (event) => { if (event.key === "Enter" && event.target.tagName === "INPUT") event.preventDefault(); };
@@ -137,9 +164,10 @@ export async function writeScreen(main, props, signal) {
     dock));
   keepClear(dock, "dock");
   lyrics.grow();
-  onOtherDraft(show, signal);
-  signal.addEventListener("abort", () => { clearTimeout(timer); checking?.abort(); }, { once: true });
-  await check();
+  onOtherDraft(async () => { await show(); checkIn(PAUSE); }, signal);
+  document.addEventListener("visibilitychange", () => { if (skipped) check(); }, { signal });
+  signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  check(); // its answer is not waited for: the screen is shown
 }
 
 /** Models that can be asked for: those of stage 1 that are installed, and the server's own choice. */
@@ -154,7 +182,7 @@ export async function writeLike(id, props) {
   const here = location.hash, { input, takes } = await ask("GET", songPath(id));
   const folder = takes[0] ?? id;
   const [project, models] = await Promise.all([ask("GET", songPath(folder, "project")), modelNames()]);
-  const model = models.some(([name]) => name === project.family) ? project.family : "", voice = input.reference?.voice;
+  const model = hasModel(models, project.family) ? project.family : "", voice = input.reference?.voice;
   replaceDraft({ tags: splitTags(input.genre, props.tags), lyrics: input.lyrics, options: optionsLike(input, model, props),
     reference: voice ? { kind: "voice", voice } : {} });
   go(here, "#/write");
