@@ -66,7 +66,7 @@ SLOW = {
     *("songs_over_http", "queue_over_http", "serve_command", "access", "predictions", "readiness"),
     *("render_over_http", "import_over_http", "codec_over_http", "stems_over_http", "voices_over_http"),
     *("models_over_http", "song_options", "killed_tasks", "listing"),
-    *("browser_edits", "browser_key", "browser_song", "browser_losses", "browser_access"),
+    *("browser_edits", "browser_key", "browser_song", "browser_losses", "browser_access", "browser_playing"),
     *("idle_server", "lost_queue", "serving_drills"),
     *("comfyui_nodes", "comfyui_over_http", "comfyui_work"),
     *("attacks", "openapi", "server_docs", "rpc", "rpc_songs"),
