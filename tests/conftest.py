@@ -69,6 +69,7 @@ SLOW = {
     *("browser_edits", "browser_key", "browser_song", "browser_losses", "browser_access"),
     *("browser_queue", "kept_sections"),
     *("browser_writing",),
+    *("browser_edits", "browser_key", "browser_song", "browser_losses", "browser_access", "browser_playing"),
     *("idle_server", "lost_queue", "serving_drills"),
     *("comfyui_nodes", "comfyui_over_http", "comfyui_work"),
     *("attacks", "openapi", "server_docs", "rpc", "rpc_songs"),

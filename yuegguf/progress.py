@@ -64,4 +64,4 @@ class ProgressSum:
         same = [each for (phase, _), each in self._events.items() if phase == event.phase]
         done, total = sum(each.done for each in same), sum(each.total for each in same)
         note = f"{self._count} {self._noun}, {event.note}"
-        self._progress(Event(event.phase, done, total, note))
+        self._progress(replace(event, done=done, total=total, note=note))

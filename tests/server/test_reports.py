@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yuegguf.progress import Event
+from yuegguf.progress import Event, ProgressSum
 from yuegguf.server.reports import REPORT_SECONDS, Reports
 from yuegguf.server.task_work import TaskProgress
 
@@ -29,3 +29,11 @@ def test_a_task_sends_the_reports_that_are_due() -> None:
         progress(Event("encode", done, 1000))
     assert len(sent) < 500
     assert [sent[0]["facts"]["done"], sent[-1]["facts"]["done"]] == [0.0, 1.0]  # type: ignore[index]
+
+
+def test_the_sum_of_takes_says_which_section_is_drafted() -> None:
+    found: list[Event] = []
+    parts = ProgressSum(found.append, 2, "takes")
+    parts.part(1, "take 1")(Event("draft", 3, 10, "section 1 of 4", section=1))
+    parts.part(2, "take 2")(Event("draft", 4, 10, "section 2 of 4", section=2))
+    assert found[1:] == [Event("draft", 7, 20, "2 takes, section 2 of 4", section=2)]

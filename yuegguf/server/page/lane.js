@@ -7,20 +7,20 @@ import { drawPeaks, keepDrawn } from "./waveform.js";
 
 const LEAST_GAIN = -24, MOST_GAIN = 12; // decibels
 
-/** A lane: name, mute, solo, gain and level of a track; or the choice of an alternative. */
-export function laneView(lane, player, alternatives, actions) {
+/** A lane: name, mute, solo, gain and level of a track; or the choice of an alternative. `kept` are settings to begin with. */
+export function laneView(lane, player, alternatives, actions, kept = {}) {
   const canvas = make("canvas", { class: "wave", "aria-hidden": "true" });
   const meter = make("span", { class: "meter", "aria-hidden": "true" }, make("span"));
   const wave = make("div", { class: "wave-box" }, canvas, make("span", { class: "playhead" }));
   const set = (change) => player.change(lane.id, change);
-  const settings = { muted: false, solo: false, gain: 0 };
+  const settings = { muted: false, solo: false, gain: 0, ...kept };
   const press = (name) => {
     settings[name] = !settings[name];
     sync();
   };
   const mute = make("button", { type: "button", class: "letter", "aria-pressed": "false", "aria-label": t("mute.lane", { lane: lane.label }), title: t("mute"), onclick: () => press("muted") }, t("mute.letter"));
   const solo = make("button", { type: "button", class: "letter", "aria-pressed": "false", "aria-label": t("solo.lane", { lane: lane.label }), title: t("solo"), onclick: () => press("solo") }, t("solo.letter"));
-  const gain = make("input", { type: "range", min: LEAST_GAIN, max: MOST_GAIN, step: 0.5, value: 0, "aria-label": t("gain.lane", { lane: lane.label }) });
+  const gain = make("input", { type: "range", min: LEAST_GAIN, max: MOST_GAIN, step: 0.5, value: settings.gain, "aria-label": t("gain.lane", { lane: lane.label }) });
   const db = make("span", { class: "db" });
   const pick = button(lane.label, () => player.choose(lane.id), { kind: "small pick", "aria-pressed": "false" });
   const sync = () => set(settings);

@@ -17,6 +17,8 @@ export class Player extends EventTarget {
   #tracks = new Map();
   #position = 0; // where it stands while it does not play
   #zero = 0; // time of the context at which the song's beginning lies, while it plays
+  #timer = 0; // of the next look whether the end is reached
+  #closed = false; // for good: what was asked for before and comes later has no effect
   state = "stopped"; // or playing, or waiting: for more of a song that grows
   growing = false;
   only = null; // the one track that is played, where they are alternatives
@@ -35,12 +37,18 @@ export class Player extends EventTarget {
     return Math.min(this.duration, Math.max(0, this.#context.currentTime - this.#zero));
   }
 
+  /** Whether it stands at the end of all that there will be. */
+  get ended() {
+    return this.time >= this.duration - END && !this.growing;
+  }
+
   track(id) {
     return this.#tracks.get(id);
   }
 
   /** Add a track, or give it a longer buffer while it plays: the new source begins where the old one ends. */
   set(id, buffer) {
+    if (this.#closed) return;
     const track = this.#tracks.get(id) ?? { id, gain: 0, muted: false, solo: false, source: null, output: null, meter: null };
     track.buffer = buffer;
     this.#tracks.set(id, track);
@@ -50,11 +58,15 @@ export class Player extends EventTarget {
   }
 
   async play() {
-    if (!this.#tracks.size || this.state === "playing") return;
+    if (this.#closed || !this.#tracks.size || this.state === "playing") return;
     this.#context ??= new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
-    await this.#context.resume();
-    if (this.state === "playing" || !this.#context) return; // a second click, or the screen was left
-    if (this.#position >= this.duration - END && !this.growing) this.#position = 0;
+    try {
+      await this.#context.resume();
+    } catch (error) {
+      if (!this.#closed) throw error;
+    }
+    if (this.state === "playing" || this.#closed) return; // a second click, or the screen was left
+    if (this.ended) this.#position = 0;
     const when = this.#context.currentTime + AHEAD;
     this.#zero = when - this.#position;
     this.state = "playing";
@@ -66,6 +78,11 @@ export class Player extends EventTarget {
 
   pause() {
     this.#halt("stopped", this.time);
+  }
+
+  /** Stand at a second before any track is there. */
+  place(seconds) {
+    this.#position = seconds;
   }
 
   /** Go to a second; what plays goes on from there, and stops at the end. */
@@ -110,6 +127,7 @@ export class Player extends EventTarget {
   }
 
   close() {
+    this.#closed = true;
     this.#halt("stopped", 0);
     this.#context?.close();
     this.#context = null;
@@ -154,16 +172,13 @@ export class Player extends EventTarget {
   }
 
   #watch() {
-    const context = this.#context;
-    const look = () => {
-      if (this.state !== "playing" || context !== this.#context) return;
-      if (this.time >= this.duration) this.#halt(this.growing ? "waiting" : "stopped", this.duration);
-      else setTimeout(look, 50);
-    };
-    look();
+    clearTimeout(this.#timer);
+    if (this.state !== "playing") return;
+    if (this.time >= this.duration) this.#halt(this.growing ? "waiting" : "stopped", this.duration);
+    else this.#timer = setTimeout(() => this.#watch(), 50);
   }
 
   #changed() {
-    this.dispatchEvent(new Event("change"));
+    if (!this.#closed) this.dispatchEvent(new Event("change"));
   }
 }

@@ -19,27 +19,28 @@ export async function songScreen(main, id, props, signal) {
   const here = location.hash;
   let song = await ask("GET", songPath(id), undefined, {}, signal), takes = await takesOf(song, signal);
   if (signal.aborted) return;
-  let stage = null, stageKey = "", chosen = 0;
+  let stage = null, stageKey = "", kept = null, chosen = 0;
   const head = make("div", { class: "screen-head" }), alerts = make("div", { class: "alerts" }), progress = progressCard();
   const place = make("div", { class: "stage-place" }), sectionBox = make("div"), side = make("div", { class: "downloads-place" });
 
   function update() {
     const title = song.title || song.id;
     document.title = t("page.title", { title });
-    replace(head, `${title} ${song.status} ${song.draft} ${song.queue?.position} ${song.resumable}`, () => [
+    replace(head, JSON.stringify([title, song.status, song.draft, song.queue?.position, song.resumable, song.takes.length, metaOf(song)]), () => [
       make("div", {}, make("h1", { dir: "auto" }, title), make("p", { class: "meta" }, statePill(song), make("span", {}, metaOf(song)))),
       make("div", { class: "buttons" }, actionsOf(song, props, async (gone) => { if (gone) go(here, "#/songs"); else await reload(); }))]);
-    replace(alerts, JSON.stringify([song.error, song.warnings, song.status]), () => alertsOf(song));
+    replace(alerts, JSON.stringify([song.error, song.warnings, song.status, song.draft, song.takes.length]), () => alertsOf(song));
     progress.update(song, isActive(song));
     showStage();
     showSections();
-    replace(side, JSON.stringify([song.files.map((file) => [file.name, file.bytes]), song.downloads?.length, song.input?.output]), () => song.files.length ? [downloads(song)] : []);
-    freshLinks(side, song);
+    replace(side, JSON.stringify([song.files.map((file) => file.name), song.downloads?.length, song.input?.output]), () => song.files.length ? [downloads(song)] : []);
+    refreshLinks(side, song);
   }
 
   function showStage() {
-    const lanes = lanesOf(song, takes), key = JSON.stringify(lanes);
+    const lanes = lanesOf(song, takes), key = JSON.stringify([lanes, !lanes.length && isActive(song)]);
     if (key === stageKey) return stage?.showSections(sectionsNow());
+    kept = stage ? stage.kept() : kept && { ...kept, focus: null };
     stageKey = key;
     stage?.player.close();
     stage = lanes.length ? makeStage(lanes, {
@@ -49,16 +50,18 @@ export async function songScreen(main, id, props, signal) {
         go(here, `#/song/${encodeURIComponent(lane.song)}`);
       }), { icon: "check", kind: "small", "aria-label": t("take.keep.one", { take: lane.label }) }),
       make("a", { class: "button small quiet", href: `#/song/${encodeURIComponent(lane.song)}`, "aria-label": t("take.open.one", { take: lane.label }) }, t("take.open"))],
+      active: isActive(song), picked: chosen, kept,
       chosen: (n) => { chosen = n; showSections(true); },
     }, signal) : null;
     stage?.player.addEventListener("change", () => showSections());
     place.replaceChildren(...(stage ? [stage.element, make("p", { class: "keys" }, t(song.takes.length ? "keys.takes" : "keys"))] : [emptyStage(song)]));
+    if (stage && kept?.focus) stage.focus(kept.focus);
     return undefined;
   }
 
   /** Sections with the state of each: done, now, todo, or fault. */
   function sectionsNow() {
-    const now = Number(/\d+/.exec(song.progress?.note ?? "")?.[0] ?? 0) - 1;
+    const now = (song.progress?.section ?? 0) - 1;
     return (song.timeline ?? []).map((each, n) => ({ ...each,
       state: each.fault ? "fault" : each.start != null || n < now ? "done" : n === now && isActive(song) ? "now" : "todo" }));
   }
@@ -67,7 +70,7 @@ export async function songScreen(main, id, props, signal) {
     const list = song.timeline ?? [], section = list[Math.min(chosen, list.length - 1)];
     const drafted = section?.start != null && ["succeeded", "canceled", "interrupted", "failed"].includes(song.status) && !song.takes.length;
     const at = stage?.player.state === "stopped" ? Math.round(stage.player.time) : -1;
-    replace(sectionBox, JSON.stringify([section, chosen, drafted, at >= 0 ? at : 0]), () => (section ? [card(t("section.chosen", { n: Math.min(chosen, list.length - 1) + 1, all: list.length, label: known(`label.${section.label.toLowerCase()}`, section.label) }),
+    replace(sectionBox, JSON.stringify([section, chosen, at >= 0 ? at : 0, drafted && [song.status, song.draft, song.seconds, song.input, list]]), () => (section ? [card(t("section.chosen", { n: Math.min(chosen, list.length - 1) + 1, all: list.length, label: known(`label.${section.label.toLowerCase()}`, section.label) }),
       make("p", { class: "lines", dir: "auto" }, section.lines || t("section.wordless")),
       section.fault && make("p", { class: "warn" }, section.fault),
       section.lost_lines > 0 && make("p", { class: "warn" }, t("section.lost", { n: section.lost_lines })),
@@ -93,7 +96,8 @@ export async function songScreen(main, id, props, signal) {
         takes = await takesOf(song, signal);
         if (before && !isActive(song)) announce(t("song.ended", { state: t(stateOf(song)[0]) }));
         update();
-        if (!before && isActive(song)) lookSooner();
+        if (before) look(); // also once more at its end
+        else if (isActive(song)) lookSooner();
       } while (again && !signal.aborted);
     })().finally(() => { running = null; });
     return running;
@@ -106,14 +110,12 @@ export async function songScreen(main, id, props, signal) {
   update();
   if (isActive(song)) look();
   lookSooner = keepLooking(async () => {
-    const before = isActive(song);
     try {
       await reload();
     } catch (error) {
       if (error.status === 404) go(here, "#/songs"); // it was deleted
       throw error;
     }
-    if (before) look();
   }, () => (isActive(song) && document.visibilityState === "visible" ? QUICK : SLOW), signal);
   addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, textarea, select, dialog, summary") || (event.target.closest("button, a") && event.key === " ");
@@ -142,10 +144,11 @@ function atMostEvery(milliseconds, signal, action) {
 function replace(element, key, build) {
   if (element.dataset.key === key) return;
   element.dataset.key = key;
-  const focused = element.contains(document.activeElement) ? document.activeElement.textContent : null;
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
   element.replaceChildren(...build());
-  if (focused !== null) {
-    const same = [...element.querySelectorAll("button, a")].find((each) => each.textContent === focused);
+  if (focused) {
+    const name = (each) => each.dataset.file ?? each.textContent; // the text of a link to a file has its size
+    const same = [...element.querySelectorAll("button, a")].find((each) => name(each) === name(focused));
     (same ?? element.querySelector("button") ?? document.getElementById("main")).focus();
   }
 }
@@ -189,6 +192,7 @@ function lanesOf(song, takes) {
     const there = ORDER.map((kind) => `${stem}.${kind}`).filter((name) => from.files.some((file) => file.name === name));
     return there.find((name) => !isOlder(from, name)) ?? there[0];
   };
+  const output = song.input?.output;
   const facts = (from, name) => ({ song: from.id, name, bytes: name === "preview.wav" ? 0 : from.files.find((file) => file.name === name).bytes,
     made: RENDERED.includes(stemOf(name)) ? from.completed_at : "" }); // another mix may have as many bytes
   const mixOf = (from) => named(from, "mix") ?? named(from, "draft") ?? named(from, "preview");
@@ -198,8 +202,8 @@ function lanesOf(song, takes) {
   for (const prefix of ["", "draft-"]) {
     const vocals = named(song, `${prefix}vocals`), instrumental = named(song, `${prefix}instrumental`);
     if (!vocals || !instrumental || (prefix && named(song, "mix"))) continue;
-    return [{ id: "vocals", ...facts(song, vocals), label: t("track.vocals"), colour: "vocals" },
-      { id: "instrumental", ...facts(song, instrumental), label: t("track.backing"), colour: "backing" }];
+    return [{ id: "vocals", ...facts(song, vocals), label: t("track.vocals"), colour: "vocals", mixed: output?.vocal_gain },
+      { id: "instrumental", ...facts(song, instrumental), label: t("track.backing"), colour: "backing", mixed: output?.inst_gain }];
   }
   const name = mixOf(song);
   if (!name) return [];
@@ -209,25 +213,33 @@ function lanesOf(song, takes) {
 
 function downloads(song) {
   const link = (file, text) => make("a", { class: "button small", "data-file": file.name, download: "" }, text);
+  const audio = (file) => link(file, formatOf(song, file));
   const whole = song.files.some((file) => file.name.startsWith("mix."));
   const older = song.files.filter((file) => isOlder(song, file.name)), newest = song.files.filter((file) => !older.includes(file));
-  const facts = (file) => ({ name: known(`file.${stemOf(file.name)}`, file.name), kind: file.name.split(".").pop(), size: size(file.bytes) });
   const names = new Set(newest.map((file) => stemOf(file.name)));
   const stems = STEMS.filter((stem) => names.has(stem) && !(whole && stem === "preview"));
   const rows = stems.map((stem) => make("li", {}, make("span", {}, known(`file.${stem}`, stem)), make("span", { class: "buttons" },
-    newest.filter((file) => stemOf(file.name) === stem).map((file) => link(file, t("file.format", facts(file)))))));
-  if (older.length) rows.push(make("li", {}, make("span", {}, t("file.older")), make("span", { class: "buttons" }, older.map((file) => link(file, t("file.older.format", facts(file)))))));
+    newest.filter((file) => stemOf(file.name) === stem).map(audio))));
+  if (older.length) rows.push(make("li", {}, make("span", {}, t("file.older")), make("span", { class: "buttons" }, older.map(audio))));
   const others = song.downloads ?? [];
   return card(t("downloads"), make("ul", { class: "files" }, rows,
     others.length > 0 && make("li", {}, make("span", {}, t("file.more")), make("span", { class: "buttons" }, others.map((file) => link(file, known(`file.${file.name}`, file.name)))))),
   make("p", { class: "credit" }, make("span", {}, t("credit")), button(t("credit.copy"), () => navigator.clipboard?.writeText(t("credit")).then(() => announce(t("credit.copied"))), { icon: "copy", kind: "small quiet" })));
 }
 
-/** Give the links of downloads their newest addresses: on a server with a key each holds for an hour. */
-function freshLinks(side, song) {
+/** The text of the link to an audio file. */
+function formatOf(song, file) {
+  const facts = { name: known(`file.${stemOf(file.name)}`, file.name), kind: file.name.split(".").pop(), size: size(file.bytes) };
+  return t(isOlder(song, file.name) ? "file.older.format" : "file.format", facts);
+}
+
+/** Give the links of downloads the newest sizes and addresses: on a server with a key an address holds for an hour. */
+function refreshLinks(side, song) {
+  const texts = new Map(song.files.map((file) => [file.name, formatOf(song, file)]));
   const urls = new Map([...song.files, ...(song.downloads ?? [])].map((file) => [file.name, file.url]));
   for (const link of side.querySelectorAll("[data-file]")) {
-    const url = urls.get(link.dataset.file);
+    const url = urls.get(link.dataset.file), text = texts.get(link.dataset.file);
+    if (text && link.textContent !== text) link.textContent = text;
     if (url) link.href = `${url}${url.includes("?") ? "&" : "?"}download=1`;
   }
 }

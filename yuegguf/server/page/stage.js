@@ -13,16 +13,18 @@ const POINTS = 1200;
 
 /**
  * A stage. `lanes` are {id, song, name, label, growing}, where `name` is the file of song `song`.
- * With `alternatives` one lane is played at a time; else all of them together.
+ * With `alternatives` one lane is played at a time; else all of them together. `active` says whether the song is in work.
+ * `kept` is what the stage before this one had: place, choice and settings.
  */
-export function makeStage(lanes, { sections, alternatives, actions, chosen }, signal) {
+export function makeStage(lanes, { sections, alternatives, actions, active, picked, chosen, kept }, signal) {
   const player = new Player(signal);
-  const views = lanes.map((lane) => laneView(lane, player, alternatives, actions));
+  const views = lanes.map((lane) => laneView(lane, player, alternatives, actions, settingsOf(lane, kept)));
   const growing = lanes.some((lane) => lane.growing);
   const files = new Map(lanes.filter((lane) => lane.growing).map((lane) => [lane.id, new GrowingFile(songPath(lane.song, `audio/${lane.name}`))]));
-  let loaded = null, lengths = 0, wanted = false, picked = 0, shown = "";
-  player.growing = growing;
-  if (alternatives) player.choose(lanes[0]?.id ?? null);
+  let loaded = null, lengths = 0, wanted = false, starting = false, shown = "", frame = 0;
+  player.growing = growing && active;
+  if (kept) player.place(kept.time);
+  if (alternatives) player.choose((lanes.find((lane) => lane.id === kept?.only) ?? lanes[0])?.id ?? null);
   for (const view of views) view.show();
 
   const blocks = make("ol", { class: "blocks", "aria-label": t("sections") });
@@ -49,19 +51,22 @@ export function makeStage(lanes, { sections, alternatives, actions, chosen }, si
     }
   }
 
-  async function start() {
+  /** Play or pause; with `again` no song begins anew that was heard to its end. */
+  async function start(again = false) {
     wanted = true;
-    if (player.state === "stopped") {
-      loaded ??= load();
-      try {
-        await loaded;
-      } catch (error) {
-        loaded = null;
-        if (error.name !== "AbortError") say(error.message);
-        return;
-      }
+    if (player.state !== "stopped") return player.pause();
+    starting = true;
+    loaded ??= load();
+    try {
+      await loaded;
+      if (!(again && player.ended)) await player.toggle();
+    } catch (error) {
+      loaded = null;
+      if (error.name !== "AbortError") say(error.message);
+    } finally {
+      starting = false;
     }
-    player.toggle();
+    return undefined;
   }
 
   async function seek(seconds) {
@@ -78,7 +83,8 @@ export function makeStage(lanes, { sections, alternatives, actions, chosen }, si
     position.setAttribute("aria-valuetext", t("position.value", { now: clock(now), all: clock(lengths) }));
     time.textContent = `${clock(now)} / ${clock(lengths)}`;
     for (const view of views) view.meter();
-    if (player.state === "playing" && !signal.aborted) requestAnimationFrame(tick);
+    cancelAnimationFrame(frame); // a change calls this too, and each call would go on by itself
+    if (player.state === "playing" && !signal.aborted) frame = requestAnimationFrame(tick);
   }
 
   player.addEventListener("change", () => {
@@ -138,21 +144,43 @@ export function makeStage(lanes, { sections, alternatives, actions, chosen }, si
   async function grow(still) {
     player.growing = growing && still;
     if (!growing) return;
-    await drawLanes();
-    if (!wanted || !loaded) return;
-    await loaded.catch(() => {});
-    for (const [id, file] of files) {
-      const buffer = await file.look(signal);
-      if (buffer) player.set(id, buffer);
+    try {
+      await drawLanes();
+      if (!wanted || !loaded) return;
+      await loaded.catch(() => {});
+      for (const [id, file] of files) {
+        const buffer = await file.look(signal);
+        if (buffer) player.set(id, buffer);
+      }
+    } finally {
+      if (!player.growing && player.state === "waiting") player.pause(); // no more will come
     }
+  }
+
+  const groups = () => new Map([["sections", blocks], ["transport", transport], ...views.map((view, n) => [lanes[n].id, view.element])]);
+  const controls = (group) => [...(group?.querySelectorAll("button, input, a") ?? [])];
+
+  /** The control with the focus, as the name of its group and its number in it; null if none has it. */
+  function focused() {
+    for (const [name, group] of groups()) {
+      const n = controls(group).indexOf(document.activeElement);
+      if (n >= 0) return [name, n];
+    }
+    return null;
   }
 
   element.addEventListener("seekto", (event) => seek(event.detail));
   for (const view of views) view.keepDrawn(signal);
   showSections(sections);
   drawLanes();
+  if (kept?.playing) start(true);
   return {
     element, player, showSections, grow, seek,
+    kept: () => ({
+      time: player.time, playing: starting || player.state !== "stopped", only: player.only, focus: focused(),
+      settings: new Map([...kept?.settings ?? [], ...views.map((view, n) => [lanes[n].id, { ...view.settings, mixed: lanes[n].mixed }])]),
+    }),
+    focus: ([name, n]) => (controls(groups().get(name))[n] ?? toggle).focus(),
     gains: () => Object.fromEntries(views.map((view, n) => [lanes[n].id, view.settings.gain])),
     key(event) {
       const lane = event.code.startsWith("Digit") ? lanes[Number(event.code.slice(5)) - 1] : null;
@@ -167,4 +195,10 @@ export function makeStage(lanes, { sections, alternatives, actions, chosen }, si
       return true;
     },
   };
+}
+
+/** The settings of a lane on the stage before, without a gain that a new mix now has in its files. */
+function settingsOf(lane, kept) {
+  const { mixed, ...settings } = kept?.settings.get(lane.id) ?? {};
+  return mixed === lane.mixed ? settings : { ...settings, gain: 0 };
 }
