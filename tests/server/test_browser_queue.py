@@ -4,25 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from browsing import DRAFT, Server, create, opened, state
+from browsing import DRAFT, Server, create, listed, one_song, opened, state
 
 from yuegguf.files.atomic import locked_folder
 
 LONG = {**DRAFT, "options": {**DRAFT["options"], "segment_seconds": 10}}
 PAGE = 100
 """Songs of one page of the list."""
-
-
-def listed(song: dict[str, Any], number: int, **changes: Any) -> dict[str, Any]:
-    return {**song, "id": f"song-{number}", "title": f"Song {number}", **changes}
-
-
-def one_song(page: Any) -> dict[str, Any]:
-    """A song of the server, as it is listed."""
-    create(page)
-    state(page, "Draft")
-    found: dict[str, Any] = page.request.get("v1/songs?limit=1").json()["data"][0]
-    return found
 
 
 def test_a_retake_whose_answer_is_lost_is_one_song(browser: Any, server: Server) -> None:

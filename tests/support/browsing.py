@@ -165,6 +165,19 @@ def state(page: Any, word: str) -> None:
     page.locator(f'.song[data-song="{song}"] .screen-head .pill', has_text=word).wait_for()
 
 
+def one_song(page: Any) -> dict[str, Any]:
+    """A song of the server, as it is listed."""
+    create(page)
+    state(page, "Draft")
+    found: dict[str, Any] = page.request.get("v1/songs?limit=1").json()["data"][0]
+    return found
+
+
+def listed(song: dict[str, Any], number: int, **facts: Any) -> dict[str, Any]:
+    """A song as another one is listed, with an id of its own."""
+    return {**song, "id": f"song-{number}", "title": f"Song {number}", **facts}
+
+
 def write(page: Any) -> None:
     """Write a song of two seconds by clicks."""
     page.goto("/")
