@@ -153,3 +153,17 @@ def test_a_server_that_never_answers_is_said_to_be_lost(browser: Any, server: Se
         for _ in range(31):  # a look after ten seconds, and twenty for its answer
             page.clock.run_for(1000)
         page.get_by_text("The connection to the server is lost.").wait_for()
+
+
+def test_a_queue_that_stands_still_is_named_on_the_machine(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        health = page.request.get("health").json()
+        refusal = {**health, "status": "failing"}
+        page.route("**/health", lambda route: route.fulfill(status=503, json=refusal))
+        page.goto("/#/machine")
+        page.get_by_text("a queue stands still").wait_for()
+        page.route("**/health", lambda route: route.fulfill(status=502, body="<h1>Bad Gateway</h1>"))
+        page.goto("/#/songs")
+        page.get_by_role("heading", name="Songs").wait_for()
+        page.goto("/#/machine")
+        page.get_by_text("The server refused this (status 502).").wait_for()

@@ -41,13 +41,9 @@ async function request(path, options) {
 
 async function refusal(answer) {
   if (answer.status === 401) askForKey();
-  let error = null;
-  try {
-    ({ error } = await answer.json());
-  } catch {
-    return new Error(t("refused", { status: answer.status }));
-  }
-  return Object.assign(new Error(error.hint ? t("refused.hint", error) : error.message), { status: answer.status });
+  const body = await answer.json().catch(() => null), error = body?.error; // a proxy's answer has neither
+  const text = error ? (error.hint ? t("refused.hint", error) : error.message) : t("refused", { status: answer.status });
+  return Object.assign(new Error(text), { status: answer.status, body });
 }
 
 /** The JSON of an answer. Throws an Error with the server's sentence. */
@@ -66,6 +62,14 @@ export async function ask(method, path, body, more = {}, signal = undefined) {
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** What the server says of its health, also where one of its queues stands still. */
+export function askHealth(signal) {
+  return ask("GET", "health", undefined, {}, signal).catch((error) => {
+    if (error.body?.status === "failing") return error.body;
+    throw error;
+  });
 }
 
 /** JSON of a body. A seed that a number of JavaScript cannot hold is a text in the page, and a number in JSON. */

@@ -1,6 +1,6 @@
 // The page: the address holds the screen, the server everything else.
 
-import { ask, hasKey, onKeyNeeded, storeKey } from "./api.js";
+import { ask, askHealth, hasKey, onKeyNeeded, storeKey } from "./api.js";
 import { card, field, keepClear, leaveDialog, make, say } from "./dom.js";
 import { machineScreen } from "./machine.js";
 import { songScreen } from "./song.js";
@@ -96,7 +96,7 @@ async function pulse() {
   if (document.visibilityState !== "visible") return;
   const badge = document.getElementById("waiting");
   try {
-    const health = await ask("GET", "health");
+    const health = await askHealth();
     const count = health.queue + health.processing;
     badge.hidden = !count;
     badge.textContent = count;

@@ -1,6 +1,6 @@
 // The screen Machine: memory and disk, the worker, and the models.
 
-import { ask, hasKey, keepLooking, storeKey } from "./api.js";
+import { ask, askHealth, hasKey, keepLooking, storeKey } from "./api.js";
 import { button, card, make } from "./dom.js";
 import { modelsCard } from "./models.js";
 import { t } from "./strings.js";
@@ -14,10 +14,11 @@ export async function machineScreen(main, props, signal) {
   const meter = make("meter", { min: 0, "aria-labelledby": "gauge-memory" }), memory = make("span");
 
   async function look() {
-    const [{ machine, version, limits }, health] = await Promise.all([ask("GET", "v1/props", undefined, {}, signal), ask("GET", "health", undefined, {}, signal)]);
+    const [{ machine, version, limits }, health] = await Promise.all([ask("GET", "v1/props", undefined, {}, signal), askHealth(signal)]);
+    const state = health.status === "failing" ? "worker.failing" : health.processing ? "worker.busy" : "worker.idle";
     const texts = {
       "machine.cpu": t("machine.cores", { cpu: machine.cpu, n: machine.cores }),
-      "machine.worker": t(health.processing ? "worker.busy" : "worker.idle", { processing: health.processing, n: health.queue }),
+      "machine.worker": t(state, { processing: health.processing, n: health.queue }),
       "machine.version": version,
       "machine.parallel": String(limits.parallel),
     };
