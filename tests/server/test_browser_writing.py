@@ -15,6 +15,7 @@ PAUSE, RETRY = 500, 3000
 CHECKED = "2 sections"
 HIDDEN = "Object.defineProperty(document, 'visibilityState', { get: () => window.visibility ?? 'visible' })"
 """A script that lets a test say whether a window is hidden."""
+TOO_LONG = {"error": {"message": "the check took too long", "hint": "", "code": "check_took_too_long"}}
 REFUSED = {"error": {"message": "4 songs are being checked already", "hint": "try again in some seconds"}}
 LONG = {"genre": "pop", "lyrics": DRAFT["lyrics"], "segment_seconds": 10, "draft": "stems"}
 
@@ -106,6 +107,16 @@ def test_one_check_is_under_way_and_is_repeated_until_it_has_an_answer(browser: 
         dock.get_by_text("The server does not answer").wait_for()
         page.clock.run_for(RETRY)
         dock.get_by_text(CHECKED).wait_for()
+
+        answers.append(lambda route: route.fulfill(status=503, json=TOO_LONG))
+        area.press_sequentially("d")
+        page.clock.run_for(PAUSE)
+        dock.get_by_text("the check took too long").wait_for()
+        again: list[str] = []
+        page.on("request", lambda request: again.append(request.url))
+        page.clock.run_for(RETRY)  # the same check would take as long
+        settle(page)
+        assert not [url for url in again if url.endswith("/v1/check")]
 
 
 def test_another_tab_checks_the_song_only_while_it_is_seen(browser: Any, server: Server) -> None:

@@ -13,7 +13,8 @@ import { duration, size } from "./units.js";
 
 const PAUSE = 500; // milliseconds without a change after which the song is checked
 const RETRY = 3000;
-const PASSING = [429, 503, undefined]; // statuses of a server that has too much to do or does not answer
+/** Whether a check may succeed later: the server has too much to do, or it was not the server that answered. */
+const isPassing = (error) => error.status === 429 || !error.body?.error;
 
 export async function writeScreen(main, props, signal) {
   const here = location.hash;
@@ -83,7 +84,7 @@ export async function writeScreen(main, props, signal) {
     } catch (error) {
       if (signal.aborted) return;
       if (!changed) tell(error.message);
-      if (PASSING.includes(error.status)) return checkIn(RETRY);
+      if (isPassing(error)) return checkIn(RETRY);
     } finally {
       checking = false;
     }
