@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from browsing import DRAFT, LYRICS, Server, create, opened, remember, state, tone
+from browsing import DRAFT, LYRICS, Server, create, lose_answer, opened, remember, state, stop_the_clock, tone
 
 LONG = {**DRAFT, "options": {**DRAFT["options"], "segment_seconds": 10}}
 CONNECTIONS = 6
@@ -56,13 +56,7 @@ def test_one_request_is_one_song_although_its_answer_is_lost(browser: Any, serve
     with opened(browser, server) as page:
         remember(page)
         before = {path.name for path in server.songs.iterdir()}
-        sent: list[Any] = []
-
-        def lose(route: Any) -> None:
-            sent.append(route.fetch().json()["id"])
-            route.abort()
-
-        page.route("**/v1/songs", lose, times=1)
+        sent = lose_answer(page, "**/v1/songs")
         page.get_by_role("button", name="Draft it").click()
         page.get_by_text("The server does not answer").wait_for()
         page.get_by_role("button", name="Draft it").click()
@@ -268,10 +262,7 @@ def test_a_song_that_goes_on_is_followed_at_once(browser: Any, server: Server) -
     with opened(browser, server) as page:
         song = create(page)
         state(page, "Draft")
-        page.clock.install(time=0)
-        page.reload()
-        state(page, "Draft")
-        page.clock.pause_at(3600)
+        stop_the_clock(page, ".pill", "Draft")
         looks: list[str] = []
         with server.slowed():
             page.get_by_role("button", name="Finish it").click()

@@ -283,6 +283,7 @@ def test_changes_while_it_plays_add_no_calls(browser: Any, server: Server) -> No
                 gain.dispatchEvent(new Event("input"));
                 position.value = 0;
                 position.dispatchEvent(new Event("input"));
+                await new Promise(requestAnimationFrame); // it stops, and plays again from there
                 while (stage.dataset.state !== "playing") await new Promise(requestAnimationFrame);
               }
               return [window.frames.size, window.timers.size];

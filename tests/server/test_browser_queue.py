@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from browsing import DRAFT, Server, create, listed, one_song, opened, state
+from browsing import DRAFT, Server, create, listed, lose_answer, one_song, opened, state, stop_the_clock
 
 from yuegguf.files.atomic import locked_folder
 
@@ -18,13 +18,7 @@ def test_a_retake_whose_answer_is_lost_is_one_song(browser: Any, server: Server)
         create(page)
         state(page, "Draft")
         before = {path.name for path in server.songs.iterdir()}
-        sent: list[Any] = []
-
-        def lose(route: Any) -> None:
-            sent.append(route.fetch().json()["id"])
-            route.abort()
-
-        page.route("**/extend", lose, times=1)
+        sent = lose_answer(page, "**/extend")
         page.get_by_role("button", name="Retake this section").click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_role("button", name="Retake").click()
@@ -145,11 +139,8 @@ def test_a_server_that_never_answers_is_said_to_be_lost(browser: Any, server: Se
     with opened(browser, server) as page:
         song = create(page)
         state(page, "Draft")
-        page.clock.install(time=0)
-        page.reload()
-        state(page, "Draft")
+        stop_the_clock(page, ".pill", "Draft")
         page.route(f"**/v1/songs/{song}", lambda route: None)
-        page.clock.pause_at(3600)
         for _ in range(31):  # a look after ten seconds, and twenty for its answer
             page.clock.run_for(1000)
         page.get_by_text("The connection to the server is lost.").wait_for()

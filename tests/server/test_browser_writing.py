@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from browsing import DRAFT, Server, opened, remember, serving
+from browsing import DRAFT, Server, opened, remember, serving, stop_the_clock
 
 CHECK = "**/v1/check"
 PAUSE, RETRY = 500, 3000
@@ -24,14 +24,6 @@ LONG = {"genre": "pop", "lyrics": DRAFT["lyrics"], "segment_seconds": 10, "draft
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("served") / "songs", "cheap_serve", "--parallel", "3") as found:
         yield found
-
-
-def stop_the_clock(page: Any) -> None:
-    """Show the page anew, in which only `run_for` lets time pass."""
-    page.clock.install(time=0)
-    page.reload()
-    page.locator(".dock").get_by_text(CHECKED).wait_for()
-    page.clock.pause_at(3600)
 
 
 def settle(page: Any) -> None:
@@ -85,7 +77,7 @@ def test_the_focus_stays_where_it_was_put_while_an_answer_is_slow(browser: Any, 
 def test_one_check_is_under_way_and_is_repeated_until_it_has_an_answer(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
         remember(page)
-        stop_the_clock(page)
+        stop_the_clock(page, ".dock", CHECKED)
         held: list[Any] = []
         answers: list[Callable[[Any], object]] = [held.append] * 2
         page.route(CHECK, lambda route: answers.pop(0)(route) if answers else route.continue_())
@@ -125,7 +117,7 @@ def test_another_tab_checks_the_song_only_while_it_is_seen(browser: Any, server:
         other = page.context.new_page()
         other.add_init_script(HIDDEN)
         other.goto("/")
-        stop_the_clock(other)
+        stop_the_clock(other, ".dock", CHECKED)
         checks: list[Any] = []
 
         def note(route: Any) -> None:

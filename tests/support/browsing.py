@@ -178,6 +178,26 @@ def listed(song: dict[str, Any], number: int, **facts: Any) -> dict[str, Any]:
     return {**song, "id": f"song-{number}", "title": f"Song {number}", **facts}
 
 
+def stop_the_clock(page: Any, selector: str, text: str) -> None:
+    """Show the page anew until a text is there; from then on only `run_for` lets time pass in it."""
+    page.clock.install(time=0)
+    page.reload()
+    page.locator(selector, has_text=text).first.wait_for()
+    page.clock.pause_at(3600)
+
+
+def lose_answer(page: Any, requests: str) -> list[str]:
+    """Lose the server's next answer to such a request; the id of the song that it named."""
+    sent: list[str] = []
+
+    def lose(route: Any) -> None:
+        sent.append(route.fetch().json()["id"])
+        route.abort()
+
+    page.route(requests, lose, times=1)
+    return sent
+
+
 def write(page: Any) -> None:
     """Write a song of two seconds by clicks."""
     page.goto("/")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,19 +75,21 @@ def start_extension(
     record = record.changed(
         origin=ContinuedFrom(folder=song.path.resolve().name, seed=song.request.seed),
         imported=song.record.imported,
-        faults=_kept_faults(song, continuation, len(prepared.caps)),
+        faults=_kept_faults(song.record.faults, drafted.frames, continuation, len(prepared.caps)),
     )
     path = new_song_path(job.parent, record.title)
     named(path)
     return _folders(path, record, job.takes, continuation, reference)
 
 
-def _kept_faults(song: SongFolder, continuation: Continuation, count: int) -> dict[str, str]:
-    """The faults of a song in the whole sections that its continuation of `count` sections keeps."""
-    base, frames = continuation.base, song.load_section_frames().tolist()
+def _kept_faults(
+    faults: Mapping[str, str], frames: Sequence[int], continuation: Continuation, count: int
+) -> dict[str, str]:
+    """Those of a song's faults in whole sections, of these frames, that `count` sections of another keep."""
+    base = continuation.base
     kept = [n for n in range(base.prefix.sections) if base.frames[n] == frames[n]]
     kept += range(count - len(base.after_frames), count)
-    return {number: sentence for number, sentence in song.record.faults.items() if int(number) - 1 in kept}
+    return {number: sentence for number, sentence in faults.items() if int(number) - 1 in kept}
 
 
 def _dropped(wanted: ExtendRequest, count: int) -> list[str]:
