@@ -159,23 +159,25 @@ def test_seeking_past_the_end_stops_there(browser: Any, server: Server) -> None:
 def test_the_window_is_played_to_its_end_each_time(browser: Any, server: Server) -> None:
     with opened(browser, server) as page:
         page.add_init_script(COUNT_STARTS)
-        page.clock.install()
+        page.clock.install(time=0)
         remember(page)
         page.get_by_role("button", name="Style of one file").click()
         page.locator("#file-ref").set_input_files(tone("mine.wav", 40))
         play = page.get_by_role("button", name="Play the window")
+        play.wait_for()
+        page.clock.pause_at(3600)
         stops = "window.stops"
         page.evaluate(COUNT_STOPS)
         play.click()
         page.wait_for_function("() => window.starts.length === 1")
-        page.clock.fast_forward(20_000)
+        page.clock.run_for(20_000)
         play.click()
         assert page.evaluate(stops) == 1
         play.click()
         page.wait_for_function("() => window.starts.length === 2")
-        page.clock.fast_forward(20_000)  # the first time would have ended
+        page.clock.run_for(20_000)  # the first time would have ended
         assert page.evaluate(stops) == 1
-        page.clock.fast_forward(20_000)
+        page.clock.run_for(20_000)
         page.wait_for_function("() => window.stops === 2")
 
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from browsing import DRAFT, Server, create, listed, lose_answer, one_song, opened, state, stop_the_clock
+from browsing import (
+    DRAFT,
+    Server,
+    create,
+    listed,
+    lose_answer,
+    one_song,
+    opened,
+    run_until,
+    state,
+    stop_the_clock,
+)
 
 from yuegguf.files.atomic import locked_folder
 
@@ -141,9 +152,7 @@ def test_a_server_that_never_answers_is_said_to_be_lost(browser: Any, server: Se
         state(page, "Draft")
         stop_the_clock(page, ".pill", "Draft")
         page.route(f"**/v1/songs/{song}", lambda route: None)
-        for _ in range(31):  # a look after ten seconds, and twenty for its answer
-            page.clock.run_for(1000)
-        page.get_by_text("The connection to the server is lost.").wait_for()
+        run_until(page, page.get_by_text("The connection to the server is lost.").is_visible)
 
 
 def test_a_queue_that_stands_still_is_named_on_the_machine(browser: Any, server: Server) -> None:

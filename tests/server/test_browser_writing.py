@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from browsing import DRAFT, Server, opened, remember, serving, stop_the_clock
+from browsing import DRAFT, Server, opened, remember, run_until, serving, settle, stop_the_clock
 
 CHECK = "**/v1/check"
 PAUSE, RETRY = 500, 3000
@@ -24,11 +24,6 @@ LONG = {"genre": "pop", "lyrics": DRAFT["lyrics"], "segment_seconds": 10, "draft
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("served") / "songs", "cheap_serve", "--parallel", "3") as found:
         yield found
-
-
-def settle(page: Any) -> None:
-    """Wait until every request that was sent before is known here."""
-    page.evaluate("fetch('v1/props?settle').then(answer => answer.text())")
 
 
 def hold(page: Any, path: str) -> Callable[[], None]:
@@ -86,6 +81,8 @@ def test_one_check_is_under_way_and_is_repeated_until_it_has_an_answer(browser: 
             area.press_sequentially(letter)
             page.clock.run_for(PAUSE)
             settle(page)
+        while not held:
+            settle(page)
         assert len(held) == 1
         with page.expect_request(CHECK) as newest:
             held.pop().continue_()
@@ -138,8 +135,7 @@ def test_another_tab_checks_the_song_only_while_it_is_seen(browser: Any, server:
             return len(checks)
 
         assert type_and_see("abc") == 0
-        other.clock.run_for(PAUSE)
-        other.get_by_text("note 1").wait_for()
+        run_until(other, other.get_by_text("note 1").is_visible)
         assert len(checks) == 1
         other.evaluate("window.visibility = 'hidden'")
         type_and_see("d")
@@ -207,18 +203,16 @@ def test_the_songs_in_work_are_counted_and_the_machine_is_looked_at_again(
         page.clock.pause_at(3600)
         health = {"status": "ok", "worker": "busy", "processing": 0, "queue": 0}
         page.route("**/health", lambda route: route.fulfill(json=health))
-        with page.expect_response("**/health"):
-            page.clock.run_for(5000)
-        settle(page)
-        assert page.locator("#waiting").is_hidden()  # models are downloaded
+        badge = page.locator("#waiting")
+        badge.evaluate("badge => { badge.textContent = 'old'; }")
+        run_until(page, lambda: badge.text_content() == "0")
+        assert badge.is_hidden()  # models are downloaded
         page.unroute("**/health")
         with server.slowed():
             songs = [page.request.post("v1/songs", data=LONG).json()["id"] for _ in range(3)]
             while page.request.get("health").json()["processing"] < len(songs):
                 pass
-            with page.expect_response("**/v1/props"):
-                page.clock.run_for(5000)
-            page.get_by_title("3 songs in work or waiting").wait_for()
-            page.get_by_text("3 in work, 0 waiting").wait_for()
+            run_until(page, page.get_by_title("3 songs in work or waiting").is_visible)
+            run_until(page, page.get_by_text("3 in work, 0 waiting").is_visible)
             for song in songs:
                 page.request.post(f"v1/songs/{song}/cancel")

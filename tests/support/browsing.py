@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from shutil import which
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote
 
@@ -179,11 +180,31 @@ def listed(song: dict[str, Any], number: int, **facts: Any) -> dict[str, Any]:
 
 
 def stop_the_clock(page: Any, selector: str, text: str) -> None:
-    """Show the page anew until a text is there; from then on only `run_for` lets time pass in it."""
+    """Show the page anew until a text is there; from then on only `run_for` lets time pass in it.
+
+    A request that the page has sent before may still have no answer.
+    """
     page.clock.install(time=0)
     page.reload()
     page.locator(selector, has_text=text).first.wait_for()
     page.clock.pause_at(3600)
+
+
+def settle(page: Any) -> None:
+    """Wait until every request that the page sent before is known here."""
+    page.evaluate("fetch('v1/props?settle').then(answer => answer.text())")
+
+
+def run_until(page: Any, found: Callable[[], bool]) -> None:
+    """Let time pass in a page whose clock is stopped until something is there.
+
+    How long that is in the page depends on the machine: when the answers come that it waits for already.
+    """
+    end = monotonic() + WAIT / 1000
+    while not found():
+        assert monotonic() < end, "it has not come, however much time has passed in the page"
+        page.clock.run_for(1000)
+        settle(page)
 
 
 def lose_answer(page: Any, requests: str) -> list[str]:
