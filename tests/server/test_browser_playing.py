@@ -56,6 +56,12 @@ COUNT_CALLS = """
 """A script that keeps the frames, and the player's looks at its end, that are asked for and have not come."""
 
 
+def answer_half(route: Any, url: str | None = None) -> None:
+    """Answer with the first half of a wav file."""
+    wave = route.fetch(url=url).body()
+    route.fulfill(body=wave[: 44 + (len(wave) - 44) // 2], content_type="audio/wav")
+
+
 class Answers:
     """The server's answers about a song and its takes, changed by a function.
 
@@ -63,7 +69,6 @@ class Answers:
     """
 
     def __init__(self, page: Any, *songs: str) -> None:
-        self.page = page
         self.change: Callable[[dict[str, Any]], object] = lambda body: None
         for song in map(quote, songs):
             page.route(f"**/v1/songs/{song}", self._song)
@@ -77,9 +82,7 @@ class Answers:
         route.fulfill(response=answer, json=body)
 
     def _preview(self, route: Any) -> None:
-        whole = route.request.url.replace("preview.wav", "draft.wav")
-        wave = self.page.request.get(whole).body()
-        route.fulfill(body=wave[: 44 + (len(wave) - 44) // 2], content_type="audio/wav")
+        answer_half(route, route.request.url.replace("preview.wav", "draft.wav"))
 
     def _peaks(self, route: Any) -> None:
         route.fulfill(json={"seconds": 1.0, "peaks": [0.5] * 100})
@@ -264,6 +267,23 @@ def test_listening_goes_on_when_the_drafts_of_takes_end(browser: Any, server: Se
         assert take.get_attribute("aria-pressed") == "true"
         assert page.evaluate("document.activeElement.textContent") == "Take B"
         page.unroute_all(behavior="ignoreErrors")
+
+
+def test_a_shorter_take_stops_at_its_own_end(browser: Any, server: Server) -> None:
+    with opened(browser, server) as page:
+        page.add_init_script(COUNT_STARTS)
+        song = create(page, TAKES)
+        state(page, "Draft")
+        short = quote(page.request.get(f"v1/songs/{song}").json()["takes"][1])
+        page.route(f"**/v1/songs/{short}/audio/draft.wav", lambda route: answer_half(route))
+        page.reload()
+        for take, begin, end in (("B", 0, 1), ("A", 1, 2)):
+            page.get_by_role("button", name=f"Take {take}", exact=True).click()
+            page.get_by_role("button", name="Play", exact=True).click()
+            page.wait_for_function("() => window.starts.length > 0")
+            page.locator('.stage[data-state="stopped"]').wait_for()
+            assert page.evaluate("window.starts.splice(0)")[0][1] == pytest.approx(begin, abs=0.01)
+            assert float(page.get_by_label("Position").input_value()) == pytest.approx(end, abs=0.1)
 
 
 def test_changes_while_it_plays_add_no_calls(browser: Any, server: Server) -> None:

@@ -118,11 +118,9 @@ def _unknown_key(decoded: Any, typed: Any, where: str = "") -> str:
 
 
 def _short_reason(error: BaseException) -> str:
-    if isinstance(error, UnicodeDecodeError) or "Invalid UTF-8" in str(
-        error
-    ):  # the latter from msgspec 0.23 on
-        return "it is not UTF-8 text"
     text = " ".join(str(error).split())
+    if isinstance(error, UnicodeDecodeError) or "Invalid UTF-8" in text:  # the latter from msgspec 0.23 on
+        return "it is not UTF-8 text"
     if text.startswith("JSON is malformed"):  # the parser's description of bytes helps nobody
         text = re.sub(r": .* (?=\(byte)", " ", text)
     return text[:200] if text else type(error).__name__

@@ -45,10 +45,8 @@ def finished_sections(folder: SongFolder) -> list[FinishedSection]:
     """Sections of a drafted song, with their times. Raises DamagedFile."""
     labels = [section.label for section in folder.song.sections]
     _, frames = folder.load_stage1()
-    complete, kept = (
-        [bool(n < cap) for n, cap in zip(frames, folder.song.caps, strict=False)],
-        folder.load_kept_part(),
-    )
+    complete = [bool(n < cap) for n, cap in zip(frames, folder.song.caps, strict=False)]
+    kept = folder.load_kept_part()
     if kept is not None:
         complete = kept.completeness(complete)
     sections = sections_of(labels, [int(n) for n in frames], complete, folder.record.faults)

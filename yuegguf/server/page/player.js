@@ -28,8 +28,10 @@ export class Player extends EventTarget {
     signal.addEventListener("abort", () => this.close(), { once: true });
   }
 
+  /** Seconds of the longest track, or of the one that is played. */
   get duration() {
-    return Math.max(0, ...[...this.#tracks.values()].map((track) => track.buffer.duration));
+    const played = this.#tracks.has(this.only) ? [this.#tracks.get(this.only)] : [...this.#tracks.values()];
+    return Math.max(0, ...played.map((track) => track.buffer.duration));
   }
 
   get time() {
@@ -53,7 +55,7 @@ export class Player extends EventTarget {
     track.buffer = buffer;
     this.#tracks.set(id, track);
     if (this.state === "playing") this.#start(track, this.#context.currentTime + AHEAD);
-    else if (this.state === "waiting" && this.duration > this.#position) this.play();
+    this.#goOn();
     this.#changed();
   }
 
@@ -106,6 +108,7 @@ export class Player extends EventTarget {
   choose(id) {
     this.only = id;
     this.#levels();
+    this.#goOn();
     this.#changed();
   }
 
@@ -149,6 +152,11 @@ export class Player extends EventTarget {
     track.source.buffer = track.buffer;
     track.source.connect(track.output);
     track.source.start(when, offset);
+  }
+
+  /** Play on where it waits for music that is there now. */
+  #goOn() {
+    if (this.state === "waiting" && this.duration > this.#position) this.play();
   }
 
   #levels() {
