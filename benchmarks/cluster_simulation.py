@@ -69,7 +69,7 @@ class Machines:
     def kill(self, unit: str) -> None:
         """End nothing, since no unit runs."""
 
-    def check(self, control: Control) -> dict[str, str]:
+    def check(self, control: Control, only: Collection[str] = ()) -> dict[str, str]:
         """All of them see the storage."""
         return {}
 

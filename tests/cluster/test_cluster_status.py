@@ -45,7 +45,8 @@ def test_the_driver_tells_which_songs_have_failed_and_which_machines_get_none(
         lambda unit, node: failing(unit, node) if unit.songs[0].folder == str(bad.path) else None,
     )
     run = driver_of(cluster, bad, good)
-    run.unfit["b"] = "another storage"
+    cluster.unfit = {"b": "another storage"}
+    run.unfit |= cluster.unfit
     while not (bad.ended and good.ended):
         run.turn()
     found = cli(capsys, "cluster", "status", tmp_path, "--json").json

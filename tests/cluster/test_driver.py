@@ -163,13 +163,15 @@ def test_a_machine_without_the_storage_gets_no_more_songs(tmp_path: Path) -> Non
         return Report(node, tuple(Outcome(song.folder, "unfit", error=error) for song in unit.songs))
 
     cluster = FakeCluster([machine("elsewhere"), machine("here")], act)
+    cluster.unfit = {"elsewhere": "this machine does not see the folder of songs"}
     run = driver_of(cluster, *songs)
     run.run()
     assert all(song.result().files for song in songs)
     assert list(run.unfit) == ["elsewhere"]
     alone = [cluster_song(folder) for folder in new_songs(tmp_path / "more", 1)]
-    driver_of(FakeCluster([machine("elsewhere")], act), *alone).run()
-    with pytest.raises(NotEnoughMemory, match="does not see the folder of songs"):
+    cluster.machines = [machine("elsewhere")]
+    driver_of(cluster, *alone).run()
+    with pytest.raises(StorageError, match=r"no machine .* does not see the folder of songs"):
         alone[0].result()
 
 

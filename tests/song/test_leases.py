@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_cluster import abandoned
@@ -141,6 +143,47 @@ def test_a_song_with_a_lease_is_in_work_until_the_lease_gives_no_sign_of_life(
         monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
         assert newest_interrupted(tmp_path) == newer.path
         assert summarise(newer.path).next_command == ("resume", str(newer.path))
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_signs_of_life_are_dated_by_the_clock_of_the_storage(
+    ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = new_song(tmp_path)
+    with leased(folder.path, "unit 1", "machine-7") as held:
+        held.beat()
+        before = sorted(folder.path.iterdir())
+        plain = time.time
+        monkeypatch.setattr(lease, "time", SimpleNamespace(time=lambda: plain() + ahead))
+        assert lease.is_in_work(folder.path)
+        with pytest.raises(FolderBusy, match="machine-7"), folder.claimed():
+            raise AssertionError
+        assert sorted(folder.path.iterdir()) == before
+        old = plain() - 2 * lease.STALE_SECONDS
+        for path in (folder.path / "lease/000001", folder.path / "lease/000001/holder.json"):
+            os.utime(path, (old, old))
+        assert not lease.is_in_work(folder.path)
+
+
+def test_a_lock_is_broken_also_behind_a_takeover_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a storage without locks of the system a file stands for the lock, and outlives its process."""
+
+    def refused(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(atomic.FileLock, "acquire", refused)
+    folder = new_song(tmp_path)
+    abandoned(folder.path, "unit 1").beat()
+    (folder.path / ".lock.held").write_text("4711\nanother-host\n")
+    (folder.path / "lease" / "000002").mkdir()  # and nothing more
+    with (
+        leased(folder.path, "unit 3", "c", read_lease(folder.path)),
+        SongFolder.open(folder.path).claimed(by_lease=True),
+    ):
+        folder.advance("draft", title="ours")
+    assert sorted(path.name for path in folder.path.iterdir()) == ["song.json"]
 
 
 def test_a_lease_does_not_break_the_lock_of_a_command(tmp_path: Path) -> None:

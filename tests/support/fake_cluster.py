@@ -70,6 +70,8 @@ class FakeCluster:
         self.ran: list[tuple[str, str, str]] = []
         """Phase, song and machine of each unit that was run."""
         self.most_waiting = 0
+        self.unfit: dict[str, str] = {}
+        """Ids of the machines that cannot work on any song → why."""
 
     def nodes(self) -> list[Node]:
         return list(self.machines)
@@ -92,8 +94,8 @@ class FakeCluster:
             if each[0].name == unit:
                 self.waiting.remove(each)
 
-    def check(self, control: Control) -> dict[str, str]:
-        return {}
+    def check(self, control: Control, only: Collection[str] = ()) -> dict[str, str]:
+        return {node: why for node, why in self.unfit.items() if not only or node in only}
 
     def _run(self, unit: Unit, node: str) -> Report | Loss:
         self.ran += [(unit.phase, Path(song.folder).name, node) for song in unit.songs]

@@ -9,6 +9,7 @@ import click
 
 from yuegguf.cli._console import Console
 from yuegguf.cli._options import PATH, pass_output
+from yuegguf.cli._text import one_line
 
 if TYPE_CHECKING:
     from yuegguf.cluster.status import SongStatus
@@ -52,4 +53,4 @@ def _line(song: SongStatus) -> str:
     if song.machine:
         share = "" if song.share is None else f"{100 * song.share:.0f}% "
         words.append(f"{share}on {song.machine}{', no sign of life' if song.silent else ''}")
-    return "  ".join([*words, *filter(None, (song.note, song.problem))])
+    return one_line("  ".join([*words, *filter(None, (song.note, song.problem))]))

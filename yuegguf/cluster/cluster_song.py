@@ -70,6 +70,8 @@ class ClusterSong:
         self._wait_until = 0.0
         self._seen: tuple[Lease | None, float] = None, 0.0
         """Lease of another process that was seen, and since when it gives no sign of life."""
+        self._begun_unit = ""
+        """Name of the newest unit that was seen to hold the folder."""
         self._outcome: Song | YueError | None = None
 
     @property
@@ -146,6 +148,7 @@ class ClusterSong:
         holder = lease.holder if lease else None
         if holder is None or holder.unit != self.unit:  # it has not begun
             return ""
+        self._begun_unit = self.unit
         if holder.machine not in machines:
             return f"{holder.node} is gone"
         if holder.phase:
@@ -156,6 +159,13 @@ class ClusterSong:
         elif now - since >= silent_seconds:
             return f"{holder.node} gives no sign of life"
         return ""
+
+    def has_left_its_unit(self) -> bool:
+        """Whether its unit, which goes on with others, was seen to hold the folder and has given it back."""
+        if self._begun_unit != self.unit:
+            return False
+        lease = read_lease(self.path)
+        return lease is None or (lease.holder is not None and lease.holder.unit != self.unit)
 
     def warn(self, text: str) -> None:
         """Report a warning."""

@@ -10,15 +10,15 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from yuegguf.cluster import control
-from yuegguf.cluster.backend import Backend
+from yuegguf.cluster.backend import Backend, still_unfit
 from yuegguf.cluster.batches import next_batch, ready_songs
 from yuegguf.cluster.cluster_song import ClusterSong, SubmittedUnit
 from yuegguf.cluster.driver_options import DriverOptions
-from yuegguf.cluster.placement import COORDINATOR, can_spread, need_of, too_small
+from yuegguf.cluster.placement import COORDINATOR, can_spread, need_of, none_fit, too_small
 from yuegguf.cluster.unit import (
     Control,
     Loss,
@@ -27,10 +27,11 @@ from yuegguf.cluster.unit import (
     Outcome,
     Report,
     Unit,
+    UnitPhase,
     UnitSong,
     unit_phase,
 )
-from yuegguf.errors import Interrupted, StorageError, YueError
+from yuegguf.errors import Interrupted, YueError
 
 LOOK_SECONDS = 1.0
 """Most seconds between two looks at the cluster."""
@@ -40,6 +41,8 @@ MOST_LOSSES = 10
 """Units that may be lost under a song before it has failed."""
 STOP_SECONDS = 30.0
 """Most seconds that units have to stop; then they are ended, which loses nothing."""
+CHECK_SECONDS = 30.0
+"""Seconds after which a machine that could not work on songs is asked whether it can now."""
 REPORT_SECONDS = 5.0
 """Seconds between two writes of driver.json."""
 SPARE = 2
@@ -71,7 +74,7 @@ class Driver:
         self.unfit: dict[str, str] = {}
         """Machines that cannot work on any song → why."""
         self._controls: dict[Path, Control] = {}
-        self._count, self._next_look, self._next_report = 0, 0.0, 0.0
+        self._count, self._next_look, self._next_report, self._next_check = 0, 0.0, 0.0, 0.0
         self._failed: dict[str, str] = {}
         """Folders of songs that have failed → why."""
 
@@ -110,6 +113,7 @@ class Driver:
         for name, ended in self._backend.wait(LOOK_SECONDS):
             self._take(name, ended)
         self._watch()
+        self._check_unfit()
         self._report()
 
     def _report(self) -> None:
@@ -141,6 +145,11 @@ class Driver:
                 self._backend.kill(name)
                 self._take(name, Loss(reason))
 
+    def _check_unfit(self) -> None:
+        if self.unfit and self._controls and self._options.clock() >= self._next_check:
+            self.unfit = still_unfit(self._backend, self.unfit, self._controls.values())
+            self._next_check = self._options.clock() + CHECK_SECONDS
+
     def check_machines(self, root: Path) -> dict[str, str]:
         """Ids of the machines that cannot work on songs in a folder → why; they get none.
 
@@ -151,10 +160,7 @@ class Driver:
         reasons = {node.id: self.unfit[node.id] for node in nodes if node.id in self.unfit}
         if nodes and len(reasons) == len(nodes):
             control.close_control(self._controls.pop(root))
-            raise StorageError(
-                f"no machine of the cluster can work on songs in {root}: {next(iter(reasons.values()))}",
-                "mount the same storage at the same path on every machine",
-            )
+            raise none_fit(next(iter(reasons.values())))
         return reasons
 
     def _end(self) -> None:
@@ -174,7 +180,8 @@ class Driver:
         """End a song that waits, or ask the unit that works on it to."""
         if song.unit:
             control.ask_to_cancel(self._control(song.root), song.path)
-        else:
+        if not song.unit or song.has_left_its_unit():
+            self._release(song)
             self._fail(song, Interrupted("stopped"))
 
     def _fail(self, song: ClusterSong, error: YueError) -> None:
@@ -223,7 +230,10 @@ class Driver:
                 song.wait(LOOK_SECONDS, options.clock)
         if not parts:
             return
-        need = need_of([song.plan for song in parts], songs[0].facts, phase, options.card_bytes)
+        need = self._need(parts, phase)
+        while len(parts) > 1 and not any(node.holds(need) for node in nodes):  # as many as fit
+            parts.popitem()
+            need = self._need(parts, phase)
         if not self._placed(list(parts), need, nodes):
             return
         refused = frozenset({*self.unfit, *(node for song in parts for node in song.refused)})
@@ -251,6 +261,10 @@ class Driver:
             self._failed.pop(str(song.path), None)
         self._backend.submit(unit, COORDINATOR if spread else need, refused)
 
+    def _need(self, songs: Collection[ClusterSong], phase: UnitPhase) -> Need:
+        plans, facts = [song.plan for song in songs], next(iter(songs)).facts
+        return need_of(plans, facts, phase, self._options.card_bytes)
+
     def _control(self, root: Path) -> Control:
         if root not in self._controls:
             self._controls[root] = control.open_control(root, self.name)
@@ -270,7 +284,8 @@ class Driver:
             if song.refused and able:  # it has failed on all of them
                 self._fail(song, song.last_error)
             elif now - song.unplaced_since >= self._options.place_seconds:
-                self._fail(song, too_small(need, next(iter(self.unfit.values()), "")))
+                unfit = [self.unfit[each.id] for each in self._backend.nodes() if each.id in self.unfit]
+                self._fail(song, none_fit(unfit[0]) if unfit and not nodes else too_small(need, unfit))
             else:
                 song.wait(LOOK_SECONDS, self._options.clock)
         return all(song.unplaced_since is None for song in songs)
@@ -311,6 +326,8 @@ class Driver:
             )
 
     def _take_outcome(self, song: ClusterSong, outcome: Outcome, node: str) -> None:
+        if song.ended:  # it was cancelled, and another process may work on it
+            return
         for text in outcome.warnings:
             song.warn(text)
         error = outcome.error.error(song.path) if outcome.error else None
@@ -318,6 +335,7 @@ class Driver:
             song.come_to(outcome.phase)
         elif outcome.kind == "unfit" and error is not None:
             self.unfit[node] = error.message
+            self._next_check = self._options.clock() + CHECK_SECONDS
         elif outcome.kind == "busy":
             song.wait(LOOK_SECONDS, self._options.clock)
         elif outcome.kind == "interrupted":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from yuegguf.cluster.unit import Need, Node, UnitPhase
-from yuegguf.errors import NotEnoughMemory
+from yuegguf.errors import NotEnoughMemory, StorageError
 from yuegguf.planning.plan import Plan, StageFacts, most_rows
 from yuegguf.planning.together import RENDER_BYTES
 
@@ -58,11 +58,19 @@ def gpu_share(needed: int, card_bytes: int | None) -> float:
     return math.ceil(share * SHARES) / SHARES if share <= 1 else float(math.ceil(share))
 
 
-def too_small(need: Need, unfit: str) -> NotEnoughMemory:
-    """The error of a song that no machine can hold; `unfit` says why one of them gets no songs."""
+def none_fit(reason: str) -> StorageError:
+    """The error of songs on which no machine of the cluster can work, whatever they need."""
+    return StorageError(
+        f"no machine of the cluster can work on these songs: {reason}",
+        "mount the same storage at the same path on every machine, and install the same version there",
+    )
+
+
+def too_small(need: Need, unfit: Sequence[str]) -> NotEnoughMemory:
+    """The error of a song that no machine can hold; `unfit` says why some of them get no songs."""
     gpus = f" and {need.gpus:g} GPUs" if need.gpus else ""
     return NotEnoughMemory(
         f"no machine of the cluster has {need.cpus:g} cores, {need.memory / 2**30:.1f} GiB{gpus} for it"
-        + (f" ({unfit})" if unfit else ""),
+        + (f" ({unfit[0]})" if unfit else ""),
         "use fewer --threads, --max-memory, or add machines",
     )

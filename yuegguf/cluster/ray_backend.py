@@ -29,6 +29,8 @@ WAIT_SECONDS = 1.0
 """Seconds between two looks whether a song is to be stopped."""
 CHECK_SECONDS = 60.0
 """Most seconds that a machine has to say whether it sees the storage."""
+AGAIN_SECONDS = 5.0
+"""The same where it is asked once more, while songs wait for the answer."""
 RunUnit = Callable[[Unit, str, str, Helpers], Report]
 RunJob = Callable[[Job], Answer]
 
@@ -120,14 +122,19 @@ class RayBackend:
                 with suppress(self._ray.exceptions.RayError):
                     self._ray.cancel(reference, force=True)
 
-    def check(self, control: Control) -> dict[str, str]:
-        """Ids of the machines that cannot work on the songs beside a control folder → why."""
+    def check(self, control: Control, only: Collection[str] = ()) -> dict[str, str]:
+        """Ids of the machines that cannot work on the songs beside a control folder → why.
+
+        `only` are the ids of those that are asked once more, and soon have to answer; empty = all.
+        """
         remote = self._ray.remote(max_retries=0, num_cpus=0)(_check_on_node)
         asked = {
             remote.options(label_selector={NODE_LABEL: node.id}).remote(control, __version__): node
             for node in self.nodes()
+            if not only or node.id in only
         }
-        self._ray.wait(list(asked), num_returns=len(asked), timeout=CHECK_SECONDS)
+        seconds = AGAIN_SECONDS if only else CHECK_SECONDS
+        self._ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
         found: dict[str, str] = {}
         for reference, node in asked.items():
             try:

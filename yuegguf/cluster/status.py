@@ -86,7 +86,7 @@ def _failure(folder: Path, drivers: Sequence[DriverFacts]) -> str:
 def _in_work(name: str, state: str, lease: Lease) -> SongStatus:
     holder = lease.holder
     assert holder is not None
-    share = holder.done / holder.total if holder.total else None
+    share = min(1.0, max(0.0, holder.done / holder.total)) if holder.total else None
     silent = lease.age >= SILENT_SECONDS
     return SongStatus(name, holder.phase or state, holder.node, share, holder.note, silent)
 

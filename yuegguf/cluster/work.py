@@ -47,9 +47,24 @@ class _Active:
     event: Event = field(default_factory=lambda: Event("", 0, 0))
     warnings: list[str] = field(default_factory=list)
     lost: bool = False
+    left: bool = False
+    """Whether the folder was given back before the unit's end."""
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a sign of life is given, or the folder given back."""
 
     def beat(self) -> None:
         """Give a sign of life, with the progress; a song that is lost or to be stopped is cancelled."""
+        with self.turn:
+            if not self.left:
+                self._beat()
+
+    def leave(self, own: ExitStack) -> None:
+        """Give the folder back to others, by ending the contexts in which it is held."""
+        with self.turn:
+            self.left = True
+            own.close()
+
+    def _beat(self) -> None:
         event = self.event
         try:
             self.held.beat(event.phase, event.done, event.total, event.note)
@@ -113,10 +128,9 @@ def _ready_songs(unit: Unit, outcomes: list[Outcome]) -> list[_ReadySong]:
 def _entered(unit: Unit, ready: _ReadySong, node: str, name: str) -> Iterator[_Active]:
     """A song that is held and claimed, with its work. Raises YueError."""
     song, folder = ready.song, ready.folder
-    with (
-        leased(folder.path, unit.name, name, song.supersede, machine=node) as held,
-        folder.claimed(by_lease=True),
-    ):
+    with ExitStack() as own:
+        held = own.enter_context(leased(folder.path, unit.name, name, song.supersede, machine=node))
+        own.enter_context(folder.claimed(by_lease=True))
         held.beat()  # the first one says that the folder is locked
         active: list[_Active] = []
 
@@ -127,8 +141,19 @@ def _entered(unit: Unit, ready: _ReadySong, node: str, name: str) -> Iterator[_A
                 else:
                     each.event = event
 
-        early = without_draft if song.refine else as_it_was
-        work = SongWork(folder, ready.models, unit.compute, report, early=early, only=PHASES_OF[unit.phase])
+        def at_end(ended: SongWork) -> None:
+            if ended.cancelled:  # others of the unit may go on for an hour
+                active[0].leave(own)
+
+        work = SongWork(
+            folder,
+            ready.models,
+            unit.compute,
+            report,
+            early=without_draft if song.refine else as_it_was,
+            at_end=at_end,
+            only=PHASES_OF[unit.phase],
+        )
         active.append(_Active(song, held, work))
         yield active[0]
 

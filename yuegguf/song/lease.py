@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -41,11 +42,13 @@ from yuegguf.files.steady import fenced
 LEASE_FOLDER, HOLDER_FILE = "lease", "holder.json"
 APPENDED = ("tokens.log", "preview.wav")
 """Files of a song folder that are appended to in place."""
-NUMBER = re.compile(r"\d{6}")
+NUMBER = re.compile(r"[0-9]{6}")
 LOOKS = 3
 """Most looks for a lease while others take it over and give it back."""
 STALE_SECONDS = 60.0
-"""Age of a lease's last sign of life, by the clock, at which a process outside of a cluster takes it over."""
+"""Age of a lease's last sign of life at which a process outside of a cluster takes it over."""
+SURE_SECONDS = 10.0
+"""Age by this machine's clock that says by itself that there are signs of life."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Lease:
     holder: Holder | None
     """None while its holder.json is not written yet, or cannot be read."""
     age: float
-    """Seconds since its last sign of life, by this machine's clock."""
+    """Seconds since its last sign of life, by the storage's clock where this machine can write there."""
 
 
 class HeldLease:
@@ -117,15 +120,15 @@ def leased(
     `supersede` is the lease of a process that is known to be gone, or gives no sign of life; a lock of the
     folder that it left is broken. Raises FolderBusy where there is another lease, StorageError.
     """
-    before = read_lease(folder) if supersede else None
-    beat = before.holder.beat if before and before.holder else 0
+    places = [_place(folder, number) for number in _numbers(folder)] if supersede else []
+    beat = max((each.beat for each in map(_read_holder, places) if each), default=0)
     held = _take(folder, Holder(secrets.token_hex(8), unit, node, machine, beat), supersede)
     try:
         with fenced(folder, held.check):
             if supersede is not None:
                 _fence_off(folder)
             held.check()
-            if beat:  # the one before, dead or paused, and no command beside the cluster, holds the lock
+            if beat:  # one before, dead or paused, and no command beside the cluster, holds the lock
                 break_lock(folder)
             yield held
     finally:
@@ -147,8 +150,17 @@ def read_lease(folder: Path) -> Lease | None:
             changed = place.stat().st_mtime
             with suppress(FileNotFoundError):
                 changed = max(changed, (place / HOLDER_FILE).stat().st_mtime)
-            return Lease(number, _read_holder(place), max(0.0, time.time() - changed))
+            return Lease(number, _read_holder(place), _age(folder, changed))
     return lease
+
+
+def _age(folder: Path, changed: float) -> float:
+    """Seconds since a moment by the storage's clock, from which this machine's may differ by minutes."""
+    age = time.time() - changed
+    if not 0 <= age < SURE_SECONDS:
+        with suppress(OSError), tempfile.TemporaryFile(prefix=WORKSPACE_PREFIX, dir=folder) as probe:
+            age = os.fstat(probe.fileno()).st_mtime - changed
+    return max(0.0, age)
 
 
 @contextmanager
