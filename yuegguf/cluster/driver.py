@@ -178,9 +178,12 @@ class Driver:
 
     def _cancel(self, song: ClusterSong) -> None:
         """End a song that waits, or ask the unit that works on it to."""
-        if song.unit:
-            control.ask_to_cancel(self._control(song.root), song.path)
-        if not song.unit or song.has_left_its_unit():
+        if not song.unit:
+            self._fail(song, Interrupted("stopped"))
+            return
+        control.ask_to_cancel(self._control(song.root), song.path)
+        together = len(self._units[song.unit].songs) > 1  # the unit's report may come an hour later
+        if together and song.has_left_its_unit():
             self._release(song)
             self._fail(song, Interrupted("stopped"))
 
