@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,7 +25,11 @@ def test_a_machine_with_another_storage_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_folders_of_drivers_long_gone_are_removed_and_those_of_others_stay(tmp_path: Path) -> None:
+def test_the_folders_of_drivers_long_gone_are_removed_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = time.time() + 7 * control.OLD_SECONDS
+    monkeypatch.setattr(control, "time", SimpleNamespace(time=lambda: ahead))  # this machine's clock
     old, other = (Path(control.open_control(tmp_path, name).folder) for name in ("old", "other"))
     os.utime(old, (1000, 1000))
     new = control.open_control(tmp_path, "new")

@@ -71,13 +71,13 @@ def open_control(songs: Path, driver: str) -> Control:
     """
     parent = songs / CLUSTER_FOLDER
     with storage_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.iterdir():
-            with suppress(OSError):  # another driver has removed it meanwhile
-                if time.time() - left.stat().st_mtime > OLD_SECONDS and not left.is_symlink():
-                    shutil.rmtree(left, ignore_errors=True)
         folder = parent / driver
         folder.mkdir(mode=0o700, parents=True)
+        now = folder.stat().st_mtime  # by the storage's clock, from which this machine's may differ
+        for left in parent.iterdir():
+            with suppress(OSError):  # another driver has removed it meanwhile
+                if now - left.stat().st_mtime > OLD_SECONDS and not left.is_symlink():
+                    shutil.rmtree(left, ignore_errors=True)
     control = Control(str(folder.absolute()), secrets.token_hex(16))
     with replacing(folder / TOKEN_FILE) as beside:
         beside.write_text(control.token, "utf-8")
