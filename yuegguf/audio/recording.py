@@ -30,6 +30,8 @@ DECODE_VALUES = 1 << 20
 """Samples decoded at a time, of all channels together."""
 INEXACT_SEEK = ("OGG",)
 """Formats in which libsndfile 1.2 seeks to a wrong sample near the end of a stream."""
+UNKNOWN_SAMPLES = 2**63 - 1
+"""What libsndfile announces for a length that is not known."""
 RESAMPLE_SECONDS = 30
 """Seconds resampled at a time."""
 
@@ -37,11 +39,9 @@ RESAMPLE_SECONDS = 30
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
     """An open sound file, read block by block."""
 
-    can_seek = property(soundfile.SoundFile.seekable)
-
     def seekable(self) -> bool:
-        """False: else soundfile seeks behind each block, which fails at the end of some FLACs."""
-        return False
+        """Whether soundfile may seek behind each block; at the end of a FLAC of unknown length it fails."""
+        return bool(super().seekable() and self.frames < UNKNOWN_SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _blocks(file: SoundFile, count: int) -> Iterator[Wave]:
 
 def _go_to(file: SoundFile, position: int, sample: int) -> None:
     """Move from a position to a sample; by decoding where the format cannot seek exactly."""
-    if file.can_seek and file.format not in INEXACT_SEEK:
+    if file.seekable() and file.format not in INEXACT_SEEK:
         file.seek(sample)
     else:
         for _ in _blocks(file, sample - position):
