@@ -44,11 +44,46 @@ def test_lengths_out_of_range_are_said() -> None:
         "0:15 la la\n0:20 lo lo",
         "[0:15]\nla la\n(0:20)\nlo lo",
         "1\n00:00:15,000 --> 00:00:18,000\nla la\n2\n00:00:20,000 --> 00:00:22,500\nlo lo",
+        "1\n0:15,000 --> 0:18,000 X1:40 X2:600 Y1:20 Y2:50\nla la\n2\n0:20,000 --> 0:22,500 line:0\nlo lo",
     ],
 )
 def test_other_times_are_left_out(text: str) -> None:
     words = parse_lyrics(f"[verse]\n{text}").sections[0].body.split()
     assert words == ["la", "la", "lo", "lo"]
+
+
+WEBVTT = """WEBVTT - Song
+Kind: captions
+Language: en
+
+NOTE a remark
+of two lines
+
+STYLE
+::cue { color: red }
+
+first
+00:01.000 --> 00:04.000 align:start position:0%
+Hello <c.loud>there</c> <00:02.000>you
+<v Anna>la &amp; la</v>
+
+2
+01:00:05.000 --> 01:00:08.000
+NOTE is a word
+"""
+
+
+def test_webvtt_gives_the_words_of_its_cues() -> None:
+    parsed = parse_lyrics(WEBVTT)
+    assert [section.body for section in parsed.sections] == ["Hello there you\nla & la", "NOTE is a word"]
+    assert (
+        "tags and notes of a file with times are left out: WEBVTT - Song, NOTE a remark, STYLE"
+        in parsed.notices
+    )
+    assert parse_lyrics(WEBVTT.replace("\n", "\r\n")) == parsed
+    assert [section.body for section in parse_lyrics("[verse]\nWEBVTT is\n--> here").sections] == [
+        "WEBVTT is\n--> here"
+    ]
 
 
 # Characters and encodings
