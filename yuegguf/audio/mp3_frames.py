@@ -1,4 +1,4 @@
-"""Frames of an MP3 (MPEG-1, 2 and 2.5, layer III), counted where libmpg123 would guess their number.
+"""Frames of an MP3 (MPEG-1, 2 and 2.5, layer III), counted where libmpg123 would only estimate their number.
 
 libsndfile reads no more samples than libmpg123 announces: those of the frames that a tag (Xing or Info) in
 the first frame counts, else an estimate from the first frames, which is wrong for a variable bit rate. So the
@@ -158,7 +158,7 @@ def _count_frames(file: BinaryIO, place: int, length: int) -> int:
 
 
 def _format(file: BinaryIO, place: int) -> tuple[int, int, bool]:
-    """What stays the same in all frames: the version, the sample rate, and whether there is one channel."""
+    """Version, sample rate, and whether there is one channel: the same in all frames that belong together."""
     file.seek(place)
     head = file.read(4).ljust(4, b"\0")
     return head[1] & 0xFE, head[2] & 0x0C, head[3] >> 6 == 3

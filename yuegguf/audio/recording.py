@@ -31,7 +31,7 @@ DECODE_VALUES = 1 << 20
 INEXACT_SEEK = ("OGG",)
 """Formats in which libsndfile 1.2 seeks to a wrong sample near the end of a stream."""
 UNKNOWN_SAMPLES = 2**63 - 1
-"""What libsndfile announces for a length that is not known."""
+"""Samples that libsndfile announces where the length is not known."""
 RESAMPLE_SECONDS = 30
 """Seconds resampled at a time."""
 
