@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from yuegguf.audio import decoding
+from yuegguf.audio import containers, decoding
 from yuegguf.audio.recording import open_recording, read_audio
 from yuegguf.errors import RequestError, StorageError
 
@@ -95,6 +95,21 @@ def test_chunks_behind_an_empty_wav_are_no_samples(chunk: bytes, tmp_path: Path)
     (tmp_path / "a.wav").write_bytes(wav)
     with pytest.raises(RequestError, match="holds no samples"):
         open_recording(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_streams_one_after_the_other_are_refused(
+    subtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, TONE[:24_000], 48_000, format="OGG", subtype=subtype)
+    samples = open_recording(path).samples
+    assert samples >= 24_000
+    path.write_bytes(path.read_bytes() * 2)
+    for size in (1 << 20, 1 << 10, 97):
+        monkeypatch.setattr(containers, "CHUNK_BYTES", size)
+        with pytest.raises(RequestError, match="several streams one after the other"):
+            open_recording(path)
 
 
 @pytest.mark.parametrize("kind", ["AU", "CAF", "W64", "RF64", "WAVEX", "AIFF"])

@@ -30,6 +30,11 @@ _READ = re.compile(
     rb"(?:RIFF|RIFX|RF64)....WAVE|FORM....AIF[FC]|fLaC|OggS|\.snd|caff|riff\x2e\x91\xcf\x11", re.DOTALL
 )
 """First bytes of wav, aiff, flac, ogg and opus, au, caf and w64; no other reader of libsndfile is used."""
+_OGG_FIRST, _OGG_LATER = (re.compile(rb"OggS\0[" + flags + rb"]") for flags in (rb"\2\3\6\7", rb"\0\1\4\5"))
+"""Begin of an Ogg page (RFC 3533), the first of its stream or a later one."""
+CHUNK_BYTES = 1 << 20
+"""Bytes that are searched at a time."""
+_ONE_STREAM = "join them in an audio editor, and pass that file"
 _MPEG = re.compile(rb"\xff[\xe2-\xff]")
 """First bytes of MPEG audio that is no common MP3: layers I and II, or a free bit rate."""
 
@@ -110,6 +115,21 @@ def _are_chunks(head: bytes | bytearray, place: int, length: int) -> bool:
     return place == length
 
 
+def _is_chained(file: BinaryIO) -> bool:
+    """Whether in an Ogg file a stream begins behind pages of another: libsndfile reads none but the first."""
+    file.seek(0)
+    data, wanted = b"", _OGG_LATER
+    while chunk := file.read(CHUNK_BYTES):
+        data = data[-5:] + chunk  # a page may begin at the end of the chunk before
+        match = wanted.search(data)
+        if match and wanted is _OGG_LATER:
+            wanted = _OGG_FIRST
+            match = wanted.search(data, match.end())
+        if match:
+            return True
+    return False
+
+
 def is_cut_short(path: Path) -> bool:
     """Whether an audio file is missing, empty, or a WAV that ends before its header says."""
     try:
@@ -180,6 +200,8 @@ def _replaced_head(path: Path) -> tuple[bytes, int]:
         start = mp3_frames.after_tags(file)
         file.seek(start)
         first = file.read(HEAD_BYTES)
+        if first[:4] == b"OggS" and _is_chained(file):
+            raise RequestError(f"{path} holds several streams one after the other", _ONE_STREAM)
         if _READ.match(first):
             head = zero_sized_wav(path)
             return head, len(head)
