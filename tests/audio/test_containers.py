@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from yuegguf.audio import decoding
+from yuegguf.audio import containers, decoding
 from yuegguf.audio.recording import open_recording, read_audio
 from yuegguf.errors import RequestError, StorageError
 
@@ -85,6 +85,53 @@ def test_a_part_of_a_wav_from_a_pipe_is_that_of_the_whole(tmp_path: Path) -> Non
     (tmp_path / "piped.wav").write_bytes(wav)
     recording = open_recording(tmp_path / "piped.wav")
     assert np.array_equal(recording.read(1000, 2000), recording.read()[1000:2000])
+
+
+@pytest.mark.parametrize("chunk", [b"LIST\4\0\0\0abcd", b"id3 \3\0\0\0abc\0" + b"LIST\4\0\0\0abcd"])
+def test_chunks_behind_an_empty_wav_are_no_samples(chunk: bytes, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", TONE[:0], RATE)
+    wav = bytearray((tmp_path / "a.wav").read_bytes() + chunk)
+    struct.pack_into("<I", wav, 4, len(wav) - 8)
+    (tmp_path / "a.wav").write_bytes(wav)
+    with pytest.raises(RequestError, match="holds no samples"):
+        open_recording(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_streams_one_after_the_other_are_refused(
+    subtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, TONE[:24_000], 48_000, format="OGG", subtype=subtype)
+    samples = open_recording(path).samples
+    assert samples >= 24_000
+    path.write_bytes(path.read_bytes() * 2)
+    for size in (1 << 20, 1 << 10, 97):
+        monkeypatch.setattr(containers, "CHUNK_BYTES", size)
+        with pytest.raises(RequestError, match="several streams one after the other"):
+            open_recording(path)
+
+
+@pytest.mark.parametrize("kind", ["AU", "CAF", "W64", "RF64", "WAVEX", "AIFF"])
+def test_kinds_that_are_read(kind: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.bin", TONE, RATE, format=kind, subtype="FLOAT")
+    assert np.array_equal(read_audio(tmp_path / "a.bin")[0], TONE)
+
+
+@pytest.mark.parametrize("kind", ["SDS", "VOC", "PAF", "XI", "MAT5", "NIST", "SVX", "HTK", "AVR", "PVF"])
+@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".vox"])
+def test_other_kinds_are_never_given_to_libsndfile(
+    kind: str, suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its reader of SDS writes a line to stdout for each damaged block."""
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(path, TONE[:4000], RATE, format=kind, subtype="DPCM_16" if kind == "XI" else "PCM_16")
+    data = bytearray(path.read_bytes())
+    data[300::127] = b"\x7f" * len(data[300::127])
+    path.write_bytes(data)
+    with pytest.raises(RequestError, match="its kind is not known"):
+        read_audio(path)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

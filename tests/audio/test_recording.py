@@ -32,7 +32,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Counted(soundfile.SoundFile):
+class Counted(recording.SoundFile):
     """A SoundFile that counts the samples it decodes."""
 
     decoded = 0
@@ -45,7 +45,7 @@ class Counted(soundfile.SoundFile):
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> type[Counted]:
-    monkeypatch.setattr(recording.soundfile, "SoundFile", Counted)
+    monkeypatch.setattr(recording, "SoundFile", Counted)
     monkeypatch.setattr(Counted, "decoded", 0)
     return Counted
 
@@ -168,6 +168,16 @@ def test_headerless_and_impossible_names_are_request_errors(tmp_path: Path) -> N
             read_audio(path)
 
 
+@pytest.mark.parametrize("content", [b"\0\1" * 99, b"fLaC" + b"\1" * 99])
+def test_what_cannot_be_read_is_named_by_its_path_alone(content: bytes, tmp_path: Path) -> None:
+    for path in (tmp_path / "x.RAW", tmp_path / "x.wav"):
+        path.write_bytes(content)
+        with pytest.raises(RequestError) as caught:
+            open_recording(path)
+        assert "object at" not in caught.value.message
+        assert caught.value.message.count(str(path)) == 1
+
+
 # Headers that lie
 
 
@@ -242,6 +252,14 @@ def test_the_length_of_what_is_there_counts(name: str, sounds: Path, tmp_path: P
     path.write_bytes(change((sounds / f"s.{kind}").read_bytes()))
     found = open_recording(path)
     assert found.samples == len(found.read()) <= len(NOISE) + 2 * 1152
+
+
+def test_a_flac_from_a_pipe_whose_length_is_unknown_is_read_whole(sounds: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.flac").write_bytes(flac_of((sounds / "s.flac").read_bytes(), 0))
+    found, whole = open_recording(tmp_path / "x.flac"), open_recording(sounds / "s.flac").read()
+    np.testing.assert_array_equal(found.read(), whole)
+    for first, last in ((100, 5_000), (len(whole) - 7, len(whole) + 99)):
+        np.testing.assert_array_equal(found.read(first, last), whole[first:last])
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "aiff", "au"])

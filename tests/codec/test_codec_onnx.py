@@ -155,6 +155,19 @@ def test_a_closed_codec_says_so(folder: Path) -> None:
         codec.decode(some_codes(2))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("role", ["decoder", "vocal_upsampler"])
+def test_samples_that_are_not_numbers_are_an_error(copied: Path, role: str, value: float) -> None:
+    model = onnx.load(copied / f"{role}.onnx")
+    weights = [each for each in model.graph.initializer if len(each.dims) == 2]
+    spoiled = onnx.numpy_helper.to_array(weights[-1]).copy()
+    spoiled.flat[:] = value
+    weights[-1].CopyFrom(onnx.numpy_helper.from_array(spoiled, weights[-1].name))
+    onnx.save(model, copied / f"{role}.onnx")
+    with closing(OrtCodec.open(copied)) as codec, pytest.raises(CodecError, match=f"the {role} computed NaN"):
+        codec.decode(some_codes(5)) if role == "decoder" else codec.upsample(some_codes(5), "vocal")
+
+
 def test_graphs_are_loaded_when_needed_and_released(copied: Path) -> None:
     with closing(OrtCodec.open(copied)) as codec:
         (copied / "encoder.onnx").write_bytes(b"")  # not read again unless it is used

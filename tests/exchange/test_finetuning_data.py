@@ -108,6 +108,27 @@ def test_a_folder_of_songs_becomes_jsonl_and_codes(
     np.testing.assert_array_equal(np.load(out.parent / rows[0]["vocals_codec"])[0], np.load(vocals)[0])
 
 
+def test_the_songs_folder_may_hold_the_output_and_hidden_folders(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    make_song(tmp_path)
+    (tmp_path / ".git").mkdir()
+    out = tmp_path / "train.jsonl"
+    assert cli(capsys, "encode", tmp_path, "--jsonl", out).code == 0
+    first = out.read_bytes()
+    out.unlink()  # as after an interruption
+    for force in ([], ["--force"]):
+        result = cli(capsys, "encode", tmp_path, "--jsonl", out, *force)
+        assert result.code == 0, result.err
+        assert out.read_bytes() == first
+
+
+def test_a_song_may_be_called_like_the_folder_of_codes(tmp_path: Path) -> None:
+    make_song(tmp_path, "codes")
+    (song,) = finetuning_data.read_songs(tmp_path, tmp_path / "train.jsonl")
+    assert song.name == "codes"
+
+
 class Counting:
     """A codec whose codes are how often it was asked."""
 

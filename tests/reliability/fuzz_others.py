@@ -193,7 +193,7 @@ def dataset_seeds(folder: Path) -> list[Content]:
 
 def read_dataset(folder: Path) -> None:
     """The songs of a folder, as rows."""
-    for song in finetuning_data.read_songs(folder):
+    for song in finetuning_data.read_songs(folder, folder / "train.jsonl"):
         finetuning_data.jsonl_row(song, 200, dict.fromkeys(("mix", "vocals", "instrumental"), "x.npy"))
 
 

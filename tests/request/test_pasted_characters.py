@@ -29,6 +29,51 @@ def test_an_lrc_without_labels_has_stanzas_at_gaps() -> None:
     ]
 
 
+def sections_of(text: str) -> list[tuple[str, str, float | None]]:
+    return [(section.label, section.body, section.seconds) for section in parse_lyrics(text).sections]
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n", "[00:16.00]\n", " \n"])
+def test_a_blank_line_with_or_without_a_time_ends_a_stanza(blank: str) -> None:
+    text = f"[00:10.00]a\n[00:13.00]b\n{blank}[00:16.00]c\n[00:19.00]d\n\n"
+    assert sections_of(text) == [("verse", "a\nb", 6.0), ("verse", "c\nd", None)]
+
+
+def test_blank_lines_between_all_lines_end_no_stanza() -> None:
+    lines = [f"[00:{second}.00]la {second}" for second in range(10, 40, 3)]
+    for width in ("\n\n", "\n\n\n"):
+        assert parse_lyrics(width.join(lines)).sections == parse_lyrics("\n".join(lines)).sections
+    apart = parse_lyrics("\n\n".join([*lines[:4], "", *lines[4:]])).sections
+    assert [len(section.body.split("\n")) for section in apart] == [4, 6]
+
+
+def test_a_blank_line_in_a_labelled_section_stays_in_it() -> None:
+    text = "[00:10.00][verse]\n[00:12.00]a\n\n[00:14.00]b\n\n[00:20.00][chorus]\n[00:21.00]c\n[00:22.00]d\n"
+    assert sections_of(text) == [("verse", "a\n\nb", 10.0), ("chorus", "c\nd", None)]
+
+
+def test_the_blank_line_below_a_line_of_several_times_follows_each_of_them() -> None:
+    text = "[00:10.00][00:30.00]a\n[00:12.00][00:32.00]b\n\n[00:14.00]c\n[00:16.00]d\n[length:00:40]"
+    assert sections_of(text) == [
+        ("chorus", "a\nb", 4.0), ("verse", "c\nd", 16.0), ("chorus", "a\nb", 10.0),
+    ]  # fmt: skip
+
+
+def test_one_time_among_plain_lyrics_sets_no_length() -> None:
+    text = "a\nb\n\nc\nd\n\n[01:10] guitar\n\ne\nf\n"
+    assert sections_of(text) == [("verse", body, None) for body in ("a\nb", "c\nd", "guitar", "e\nf")]
+    text = "[verse]\na\n\nb\n[chorus]\nc\n\n[02:10]\nd\n"
+    assert [(label, seconds) for label, _, seconds in sections_of(text)] == [
+        ("verse", None),
+        ("chorus", None),
+    ]
+
+
+def test_a_label_without_a_time_begins_with_the_line_below_it() -> None:
+    text = "[verse]\n[00:10.00]a\n[00:12.00]b\n\n[chorus]\n[00:20.50]c\n[length:00:31]"
+    assert sections_of(text) == [("verse", "a\nb", 10.5), ("chorus", "c", 10.5)]
+
+
 def test_lengths_out_of_range_are_said() -> None:
     parsed = parse_lyrics("[00:00.00][intro]\n[00:00.50][verse]\n[00:00.50]la\n[05:00.00][outro]")
     assert [s.seconds for s in parsed.sections] == [None, None, None]
@@ -44,11 +89,46 @@ def test_lengths_out_of_range_are_said() -> None:
         "0:15 la la\n0:20 lo lo",
         "[0:15]\nla la\n(0:20)\nlo lo",
         "1\n00:00:15,000 --> 00:00:18,000\nla la\n2\n00:00:20,000 --> 00:00:22,500\nlo lo",
+        "1\n0:15,000 --> 0:18,000 X1:40 X2:600 Y1:20 Y2:50\nla la\n2\n0:20,000 --> 0:22,500 line:0\nlo lo",
     ],
 )
 def test_other_times_are_left_out(text: str) -> None:
     words = parse_lyrics(f"[verse]\n{text}").sections[0].body.split()
     assert words == ["la", "la", "lo", "lo"]
+
+
+WEBVTT = """WEBVTT - Song
+Kind: captions
+Language: en
+
+NOTE a remark
+of two lines
+
+STYLE
+::cue { color: red }
+
+first
+00:01.000 --> 00:04.000 align:start position:0%
+Hello <c.loud>there</c> <00:02.000>you
+<v Anna>la &amp; la</v>
+
+2
+01:00:05.000 --> 01:00:08.000
+NOTE is a word
+"""
+
+
+def test_webvtt_gives_the_words_of_its_cues() -> None:
+    parsed = parse_lyrics(WEBVTT)
+    assert [section.body for section in parsed.sections] == ["Hello there you\nla & la", "NOTE is a word"]
+    assert (
+        "tags and notes of a file with times are left out: WEBVTT - Song, NOTE a remark, STYLE"
+        in parsed.notices
+    )
+    assert parse_lyrics(WEBVTT.replace("\n", "\r\n")) == parsed
+    assert [section.body for section in parse_lyrics("[verse]\nWEBVTT is\n--> here").sections] == [
+        "WEBVTT is\n--> here"
+    ]
 
 
 # Characters and encodings

@@ -30,8 +30,18 @@ DECODE_VALUES = 1 << 20
 """Samples decoded at a time, of all channels together."""
 INEXACT_SEEK = ("OGG",)
 """Formats in which libsndfile 1.2 seeks to a wrong sample near the end of a stream."""
+UNKNOWN_SAMPLES = 2**63 - 1
+"""Samples that libsndfile announces where the length is not known."""
 RESAMPLE_SECONDS = 30
 """Seconds resampled at a time."""
+
+
+class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """An open sound file, read block by block."""
+
+    def seekable(self) -> bool:
+        """Whether soundfile may seek behind each block; at the end of a FLAC of unknown length it fails."""
+        return bool(super().seekable() and self.frames < UNKNOWN_SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -153,13 +163,13 @@ def read_audio(path: Path) -> tuple[Wave, int]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[soundfile.SoundFile]:
+def _open(path: Path) -> Iterator[SoundFile]:
     """Open a recording, decoded by ffmpeg where that is needed. Raises RequestError."""
     with ExitStack() as stack:
         data = sound_bytes(path)
         if data is not None:
             stack.callback(data.close)
-        yield stack.enter_context(soundfile.SoundFile(data or path))
+        yield stack.enter_context(SoundFile(data or path))
 
 
 def _holds(path: Path, samples: int) -> bool:
@@ -178,7 +188,7 @@ def _count(path: Path, most: int) -> int:
         return sum(len(block) for block in _blocks(file, most + 1))
 
 
-def _blocks(file: soundfile.SoundFile, count: int) -> Iterator[Wave]:
+def _blocks(file: SoundFile, count: int) -> Iterator[Wave]:
     """Blocks of the next samples [S, channels], up to `count` in all."""
     size = DECODE_VALUES // file.channels
     while count > 0:
@@ -189,7 +199,7 @@ def _blocks(file: soundfile.SoundFile, count: int) -> Iterator[Wave]:
         yield block
 
 
-def _go_to(file: soundfile.SoundFile, position: int, sample: int) -> None:
+def _go_to(file: SoundFile, position: int, sample: int) -> None:
     """Move from a position to a sample; by decoding where the format cannot seek exactly."""
     if file.seekable() and file.format not in INEXACT_SEEK:
         file.seek(sample)
@@ -221,7 +231,8 @@ def _reading(path: Path) -> Iterator[None]:
     # TypeError: soundfile takes a name ending in .raw for headerless samples
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError) as error:
         cause = _open_error(path)
-        reason = cause.strerror if cause else error
+        # soundfile's own text begins with the name, or with a Python object
+        reason = cause.strerror if cause else getattr(error, "error_string", error)
         raise RequestError(f"{path} could not be read as audio ({reason})", HINT) from cause or error
 
 

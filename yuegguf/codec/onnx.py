@@ -142,6 +142,8 @@ class OrtCodec:
             results: list[NDArray[Any]] = self._sessions[role].run(outputs, feeds, _run_options())
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise CodecError(f"the {role} failed: {_first_line(error)}") from error
+        if not all(np.isfinite(result).all() for result in results):
+            raise CodecError(f"the {role} computed NaN or infinity", "verify it: yuegguf models verify")
         return results
 
 

@@ -140,7 +140,7 @@ def encode_songs(
     folder: Path, out: Path, codec: Path, compute: ComputeOptions, *, force: bool, progress: Progress
 ) -> FinetuningData:
     """Write finetuning data of a folder with a folder for each song. Raises YueError."""
-    songs = finetuning_data.read_songs(folder)
+    songs = finetuning_data.read_songs(folder, out)
     refuse_to_replace([out], force)
     with closing(engines.open_codec(codec, compute.threads)) as opened:
         encoder = finetuning_data.DatasetEncoder(

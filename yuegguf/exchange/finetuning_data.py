@@ -69,14 +69,24 @@ class SongFiles:
     tags: str
 
 
-def read_songs(folder: Path) -> list[SongFiles]:
-    """All songs in the subfolders of a folder, by name. Raises RequestError naming what one lacks."""
+def read_songs(folder: Path, out: Path) -> list[SongFiles]:
+    """All songs in the subfolders of a folder, by name; hidden ones and the codes beside OUT are none.
+
+    Raises RequestError naming what one lacks.
+    """
     if not folder.is_dir():
         raise RequestError(f"{folder} is not a folder", "pass one that holds a folder for each song")
-    found = [read_song(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+    found = [read_song(path) for path in folders if not _is_output(path, out)]
     if not found:
         raise RequestError(f"{folder} holds no song", "make a folder for each song in it")
     return found
+
+
+def _is_output(path: Path, out: Path) -> bool:
+    """Whether a folder is the one of the codes beside OUT, and not a song of that name."""
+    folder = os.path.realpath(_codes_folder(out))
+    return os.path.realpath(path) == folder and not (path / "lyrics.lrc").exists()
 
 
 def read_song(folder: Path) -> SongFiles:
@@ -186,7 +196,7 @@ def write_dataset(
     with `force`, else refused before anything is changed. Warns of sections that finetuning will skip.
     Raises RequestError, NotEnoughMemory, DamagedFile, CodecError, StorageError.
     """
-    rows, folder = [], out.parent / "codes"
+    rows, folder = [], _codes_folder(out)
     origins = {song.name: _codes_origin(song, encoder) for song in songs}
     stale = {song.name for song in songs if not _has_origin(song, folder, origins[song.name])}
     if not force:
@@ -216,6 +226,10 @@ def write_dataset(
 def _notes_of(progress: Progress, done: int, total: int) -> Progress:
     """The callback of a song's encoding, whose parts do not count: its notes and warnings alone."""
     return lambda event: progress(replace(event, done=done, total=total))
+
+
+def _codes_folder(out: Path) -> Path:
+    return out.parent / "codes"
 
 
 def _codes_files(name: str, folder: Path) -> dict[str, Path]:

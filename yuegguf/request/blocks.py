@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from yuegguf.request.captions import plain_captions
 from yuegguf.request.changes import Change, Kind
 from yuegguf.request.characters import plain_characters
 from yuegguf.request.chords import without_chords
@@ -42,8 +43,9 @@ class Block:
 def read_blocks(text: str, keep_repeats: bool, most_chars: int) -> tuple[list[Block], list[Change]]:
     """The sections of lyrics as blocks that all have a head; empty where there are no words at all."""
     text, changes = plain_characters(text)
-    text, more = plain_web_text(text)
-    changes += more
+    for plain in (plain_captions, plain_web_text):
+        text, more = plain(text)
+        changes += more
     for marker in CONTROL_MARKERS:
         if marker in text:
             text = text.replace(marker, "")

@@ -28,7 +28,7 @@ class Kind(Enum):
         f"times that give a section less than {MIN_SECTION_SECONDS} or more than "
         f"{MAX_SECTION_SECONDS} s set no length"
     )
-    FILE_TAGS = "tags of the LRC file are left out"
+    FILE_TAGS = "tags and notes of a file with times are left out"
     SITE = "what a lyric site adds is left out"
     CHORDS = "chords are left out"
     HEAD = "lines above the lyrics are left out"

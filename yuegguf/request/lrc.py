@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import median, median_low
 
 from yuegguf.request.changes import Change, Kind
 from yuegguf.request.head_lines import count_head_lines
@@ -29,34 +29,34 @@ _LABEL = re.compile(r"^\[([^\[\]]+)\]\s*$")
 
 @dataclass(frozen=True)
 class _Line:
-    """A line and its time in seconds."""
+    """A line, and the time in seconds by which it has its place."""
 
     time: float
     text: str
+    start: float | None = None
+    """Its own time; None for a line without one, which stays behind the line before it."""
 
 
 def plain_lyrics(text: str) -> tuple[str, list[Change]]:
     """Lyrics without times; a text without any is returned as it is.
 
-    A label's time is the start of its section, which ends at the next label's time, or at `[length:…]`.
-    Without labels, empty lines and long gaps end a stanza.
+    A label's time, or that of the line below it, is the start of its section, which ends at the next label's
+    time, or at `[length:…]`. Without labels, empty lines and long gaps end a stanza.
     """
     lines = text.split("\n")
     if not any(_STAMPS.match(line) for line in lines):
         return text, []
     changes: list[Change] = []
     end: float | None = None
-    timed: list[_Line] = []
+    others: list[str] = []
     for line in lines:
         tag = _TAG.match(line)
         if tag:
             changes.append(Change(Kind.FILE_TAGS, line.strip()))
             end = _length(tag[2]) if tag[1].lower() == "length" else end
-            continue
-        times, words = _read_line(line)
-        if times or words.strip():
-            timed += [_Line(time, words) for time in times or [timed[-1].time if timed else 0.0]]
-    timed.sort(key=lambda line: line.time)  # stable: lines of one time stay in order
+        else:
+            others.append(line)
+    timed = _timed(others)
     heads = count_head_lines([line.text for line in timed])
     changes += [Change(Kind.HEAD, line.text.strip()) for line in timed[:heads] if line.text.strip()]
     timed = timed[heads:]
@@ -64,6 +64,31 @@ def plain_lyrics(text: str) -> tuple[str, list[Change]]:
     written = _labelled(timed, end, changes) if labelled else _stanzas(timed, end, changes)
     changes.append(Change(Kind.TIMES))
     return "\n".join(written) + "\n", changes
+
+
+def _timed(lines: Sequence[str]) -> list[_Line]:
+    """Lines in the order of their times; of blank lines without a time, those that stand apart."""
+    read: list[tuple[list[float], str, int]] = []
+    blanks = 0
+    for line in lines:
+        times, words = _read_line(line)
+        if times or words.strip():
+            read.append((times, words, blanks))
+            blanks = 0
+        else:
+            blanks += 1
+    usual = median_low([above for _, _, above in read[1:]] or [0])  # 1 where all lines are spaced
+    before = [min(time for times, _, _ in read for time in times)]
+    timed: list[_Line] = []
+    for times, words, above in read:
+        if timed and above > usual:
+            timed += [_Line(time, "") for time in before]
+        timed += [_Line(time, words, time) for time in times] or [_Line(before[-1], words)]
+        before = times or before[-1:]
+    timed.sort(key=lambda line: line.time)  # stable: lines of one time stay in order
+    while timed[-1].start is None and not timed[-1].text.strip():
+        timed.pop()  # behind the last of several times of a line
+    return timed
 
 
 def _read_line(line: str) -> tuple[list[float], str]:
@@ -94,8 +119,8 @@ def _is_label(text: str) -> bool:
 
 def _labelled(timed: Sequence[_Line], end: float | None, changes: list[Change]) -> list[str]:
     """Lines of an LRC with labels, with a `#length` line above each label."""
-    starts = [line.time for line in timed if _is_label(line.text)]
-    lengths = iter([b - a for a, b in pairwise([*starts, end]) if b is not None and a is not None])
+    starts = [_start(timed, at) for at, line in enumerate(timed) if _is_label(line.text)]
+    lengths = iter([_difference(a, b) for a, b in pairwise([*starts, end])])
     written = []
     for line in timed:
         if _is_label(line.text):
@@ -119,13 +144,24 @@ def _stanzas(timed: Sequence[_Line], end: float | None, changes: list[Change]) -
             stanzas[-1].append(line)
         last = line
     parts = [part for stanza in stanzas for part in _parts(stanza)]
-    final = timed[-1].time if timed and not timed[-1].text.strip() else end
-    bounds = [*(part[0].time for part in parts), final]
+    final = timed[-1].start if timed and not timed[-1].text.strip() else end
+    bounds = [*(part[0].start for part in parts), final]
     written = []
     for part, (start, stop) in zip(parts, pairwise(bounds), strict=True):
-        length = stop - start if start is not None and stop is not None else None
-        written += [*_length_line(length, changes), *(line.text for line in part), ""]
+        written += [*_length_line(_difference(start, stop), changes), *(line.text for line in part), ""]
     return written
+
+
+def _start(timed: Sequence[_Line], at: int) -> float | None:
+    """Start of a label's section: the label's time, else that of the line below it; None without both."""
+    if timed[at].start is not None:
+        return timed[at].start
+    filled = (timed[place] for place in range(at + 1, len(timed)) if timed[place].text.strip())
+    return next((line.start for line in filled), None)
+
+
+def _difference(start: float | None, stop: float | None) -> float | None:
+    return None if start is None or stop is None else stop - start
 
 
 def _parts(stanza: Sequence[_Line]) -> list[Sequence[_Line]]:
