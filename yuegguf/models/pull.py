@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
+from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files import hashing
 from yuegguf.files.atomic import check_free_disk, flush, flush_folder, replacing, storage_errors, sweep
 from yuegguf.models import hub_client, lockfile, offline_kit, registry
@@ -74,15 +74,22 @@ def pull_models(
 
 
 def install_kit(
-    root: Path, kit: Path, names: Sequence[str], set_name: str | None, progress: Progress
+    root: Path,
+    kit: Path,
+    names: Sequence[str],
+    set_name: str | None,
+    progress: Progress,
+    *,
+    force: bool = False,
 ) -> tuple[PulledFile, ...]:
     """Install models of an offline kit in the folder `root`; all of them without names or a set.
 
-    Raises RequestError, ModelNotFound, DamagedFile, StorageError.
+    `force` replaces files there that `pull` did not install. Raises RequestError, ModelNotFound, DamagedFile,
+    StorageError.
     """
     entries = offline_kit.kit_entries(kit, [*names, *(names_of_set(set_name) if set_name else ())])
     with lockfile.exclusive(root):
-        offline_kit.copy_models(kit, root, entries, progress)
+        offline_kit.copy_models(kit, root, entries, progress, force=force)
     return tuple(_pulled(root, entry) for entry in entries)
 
 
@@ -161,11 +168,8 @@ class _Puller:
 
     def _job(self, model: WantedModel) -> InstallJob:
         """Ask the hub what there is to fetch. Raises YueError."""
-        ours = lockfile.read_lock(self.root)
-        for path in model.paths:
-            if (self.root / path).exists() and path not in ours and not self.options.force:
-                hint = "use it, or replace it with --force"
-                raise RequestError(f"{self.root / path} is already there, and not from pull", hint)
+        if not self.options.force:
+            lockfile.refuse_foreign(self.root, model.paths)
         folder, gguf_folder = self._folders(model)
         if self.options.from_gguf and model.quant:
             return self._gguf_job(model, gguf_folder)
