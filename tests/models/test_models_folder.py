@@ -80,6 +80,21 @@ def test_rm_of_several_removes_all_or_none(capsys: Capture, root: Path, names: t
     assert not (root.parent / "none").exists()
 
 
+@pytest.mark.parametrize("name", ["en-cot", "en-cot:q8_0", "xcodec"])
+def test_rm_of_a_model_whose_file_was_deleted_by_hand_clears_the_lock(
+    capsys: Capture, root: Path, name: str
+) -> None:
+    path = root / ("xcodec/decoder.onnx" if name == "xcodec" else "en-cot-Q8_0.gguf")
+    path.unlink()
+    assert cli(capsys, "--models-dir", root, "models", "verify").code == DamagedFile.exit_code
+    assert remove(capsys, root, "en-cot:Q4_0").code == 3
+    result = remove(capsys, root, name)
+    assert (result.code, result.out) == (0, f"{path}\n")
+    assert path.relative_to(root).as_posix() not in lockfile.read_lock(root)
+    assert len(lockfile.read_lock(root)) == 1
+    assert remove(capsys, root, name).code == 3
+
+
 def test_rm_deletes_nothing_behind_a_link(capsys: Capture, root: Path, canary: Path) -> None:
     linked(root, "xcodec", canary.parent)
     result = remove(capsys, root, "xcodec")
