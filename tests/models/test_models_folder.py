@@ -80,6 +80,13 @@ def test_rm_of_several_removes_all_or_none(capsys: Capture, root: Path, names: t
     assert not (root.parent / "none").exists()
 
 
+def test_rm_leaves_a_finetune_whose_name_begins_the_same(capsys: Capture, root: Path) -> None:
+    (root / "en-cot-opera-F32.gguf").write_bytes(b"mine")
+    assert remove(capsys, root, "en-cot").out == f"{root / 'en-cot-Q8_0.gguf'}\n"
+    assert (root / "en-cot-opera-F32.gguf").read_bytes() == b"mine"
+    assert cli(capsys, "--models-dir", root, "models", "path", "en-cot").code == 3
+
+
 @pytest.mark.parametrize("name", ["en-cot", "en-cot:q8_0", "xcodec"])
 def test_rm_of_a_model_whose_file_was_deleted_by_hand_clears_the_lock(
     capsys: Capture, root: Path, name: str
@@ -253,7 +260,8 @@ def test_a_converter_installs_under_names_of_files_only(
     before = bytes_below(root.parent)
     result = cli(capsys, "--models-dir", root, command, root, "--name", name)
     assert result.code == RequestError.exit_code
-    assert "is no name for a file" in result.error
+    words = "is no name for a file" if command == "convert-lora" else f"no language model called {name!a}"
+    assert words in result.error
     assert bytes_below(root.parent) == before
 
 

@@ -1,4 +1,4 @@
-"""What an unfinished `pull` left, and another one: nothing that is still needed is lost, nothing stays damaged."""
+"""What an unfinished `pull` left, and the next one: nothing needed is lost, and nothing stays damaged."""
 
 from __future__ import annotations
 

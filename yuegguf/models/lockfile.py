@@ -176,7 +176,7 @@ def verify_file(root: Path, entry: Installed, progress: Progress = silent) -> No
 
 
 def refuse_foreign(root: Path, paths: Iterable[str]) -> None:
-    """Raise RequestError where one of the paths below `root` is taken by a file that the lock does not name."""
+    """Raise RequestError where a path below `root` is taken by a file that the lock does not name."""
     ours = read_lock(root)
     for path in paths:
         if path not in ours and os.path.lexists(root / path):
