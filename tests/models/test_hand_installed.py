@@ -127,9 +127,7 @@ def test_a_name_that_no_command_would_find_is_refused(
     name: str, family: Path, root: Path, capsys: Capture
 ) -> None:
     said = refused(capsys, 5, "convert", family / "stage1", "--name", name)
-    assert said.startswith(
-        f"there is no language model called {name!a}; pass -o FILE, or --name with one of en-cot, "
-    )
+    assert said.startswith(f"there is no language model called {name!a}; pass -o FILE, or one of en-cot, ")
     assert "xcodec" not in said.partition("one of")[2]
     assert not root.exists()
 

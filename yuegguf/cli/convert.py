@@ -93,9 +93,12 @@ def _published(source: Path, name: str | None) -> ModelEntry:
         model_id = registry.find_entry(model_id).id
     if model_id in entries:
         return entries[model_id]
-    what = f"there is no language model called {name!a}"
-    what = what if name else f"{source} does not have a published model's name"
-    raise RequestError(what, f"pass -o FILE, or --name with one of {', '.join(entries)}")
+    known = ", ".join(entries)
+    if name:
+        raise RequestError(f"there is no language model called {name!a}", f"pass -o FILE, or one of {known}")
+    raise RequestError(
+        f"{source} does not have a published model's name", f"pass -o FILE, or --name with one of {known}"
+    )
 
 
 def _check_stage(source: Path, role: str, entry: ModelEntry) -> None:
