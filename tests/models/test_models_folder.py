@@ -80,6 +80,13 @@ def test_rm_of_several_removes_all_or_none(capsys: Capture, root: Path, names: t
     assert not (root.parent / "none").exists()
 
 
+def test_rm_leaves_what_is_no_graph_of_the_codec(capsys: Capture, root: Path) -> None:
+    (root / "xcodec/encoder-of-mine.onnx").write_bytes(b"mine")
+    assert remove(capsys, root, "xcodec:Q8_0").code == 3
+    assert remove(capsys, root, "xcodec").out == f"{root / 'xcodec/decoder.onnx'}\n"
+    assert (root / "xcodec/encoder-of-mine.onnx").read_bytes() == b"mine"
+
+
 def test_rm_leaves_a_finetune_whose_name_begins_the_same(capsys: Capture, root: Path) -> None:
     (root / "en-cot-opera-F32.gguf").write_bytes(b"mine")
     assert remove(capsys, root, "en-cot").out == f"{root / 'en-cot-Q8_0.gguf'}\n"

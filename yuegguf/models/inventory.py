@@ -79,7 +79,8 @@ def nano_files() -> list[Path]:
 
 def _installed(entry: ModelEntry, root: Path, quant: str) -> list[Path]:
     if entry.role == "codec":
-        return paths_in(root / entry.id, "*.onnx")
+        there = [] if quant else paths_in(root / entry.id, "*.onnx")  # a codec has no type
+        return [path for path in there if path.stem in registry.CODEC_FILES]
     return [
         p
         for kind, p in registry.installed_quants(entry.id, root).items()
