@@ -15,14 +15,14 @@ from yuegguf.lm.gguf_model import CheckedModel, read_model
 from yuegguf.progress import Event, Progress, silent
 
 from .dtypes import encode, widen
-from .gguf_file import GgufFile, Tensor, texts, write_gguf
+from .gguf_file import GgufFile, Tensor, ValueType, texts, write_gguf
 from .quantize import FLOAT_TYPES
 from .safetensors import STORED_DTYPES
 from .stream import BLOCK_VALUES
 from .target import partial_file
 
 LORAS_KEY = "yuegguf.loras"
-"""Metadata key of a merged model: its adapters in order, as FILE:SCALE."""
+"""Metadata key of a merged model: all its adapters in order, as FILE:SCALE."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,19 @@ def merge_loras(
             yield block
             progress(Event("convert", done, total, tensor.name))
 
-    metadata = model.metadata | {LORAS_KEY: texts(map(str, loras))}
+    metadata = model.metadata | {LORAS_KEY: texts([*_merged_before(model), *map(str, loras)])}
     with partial_file(out, overwrite) as partial:
         write_gguf(partial, metadata, tensors, blocks)
         read_model(partial)
     return out
+
+
+def _merged_before(model: GgufFile) -> list[str]:
+    """The adapters that are in a model's weights already; none where that is no list of texts."""
+    known = model.metadata.get(LORAS_KEY)
+    if known is None or not known.array or known.kind != ValueType.STRING:
+        return []
+    return known.texts
 
 
 def _block(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -152,16 +153,22 @@ def _with_header(model: onnx.ModelProto, facts: dict[str, int | str]) -> onnx.Mo
 
 
 def _latest(folder: Path, places: tuple[str, ...], pattern: str) -> Path | None:
-    """The last match by name (a checkpoint's name ends in its step) in the first place that has one.
+    """The match of the highest step (a checkpoint's name ends in it) in the first place that has one.
 
     Raises ModelNotFound for a link that leads to nothing.
     """
     for place in places:
         files = (folder / place).iterdir() if (folder / place).is_dir() else ()
-        matches = sorted(path for path in files if fnmatchcase(path.name, pattern))
+        matches = sorted((path for path in files if fnmatchcase(path.name, pattern)), key=_by_step)
         if matches:
             missing = ModelNotFound(f"{matches[-1]} is not a file", COPY_HINT)
             if not matches[-1].is_file():
                 raise explain_absence(matches[-1], missing)
             return matches[-1]
     return None
+
+
+def _by_step(path: Path) -> tuple[list[str | int], str]:
+    """A name's texts and numbers in turn, and the name, to sort by."""
+    parts = re.split("([0-9]+)", path.name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name

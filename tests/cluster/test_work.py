@@ -248,6 +248,10 @@ def test_missing_models_are_installed_from_the_kit(tmp_path: Path) -> None:
     (root / "en-cot-Q4_0.gguf").unlink()
     with pytest.raises(DamagedFile):
         models_on_node(song, ModelPlaces(str(root), str(kit)))
+    (root / "en-cot-Q4_0.gguf").write_bytes(b"mine")
+    with pytest.raises(DamagedFile, match=r"not the model that the song was started with"):
+        models_on_node(song, ModelPlaces(str(root), str(kit)))
+    assert (root / "en-cot-Q4_0.gguf").read_bytes() == b"mine"
 
 
 def test_the_bundled_models_need_no_place(tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ def test_settings_are_taken_over_where_they_can_be() -> None:
     found = read(generation_stage1_cfg_scale=1.4, generation_stage1_top_p=0.8, generation_seed=-1)
     assert found.sampling == Sampling(1.4, 1.4, top_p=0.8)
     assert found.seed == 0
+    for seed in (True, 2**63, "7", 7.0, None):
+        found = read(generation_seed=seed, default_segment_length=True)
+        assert (type(found.seed), found.seed, found.segment_seconds) == (int, 0, 30)
     odd = {"generation_stage1_top_p": 7, "default_segment_length": 900, "audio_prompt": "Single track"}
     found = read(**odd, system_prompt="Sing.", cache={"muted_segments": [0]})
     assert found.sampling == Sampling()

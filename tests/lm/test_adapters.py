@@ -163,6 +163,13 @@ def test_a_merged_model_is_the_model_with_its_adapters(made: Made, tmp_path: Pat
     assert read_gguf(merged).metadata["yuegguf.loras"].texts == ["attention.gguf:1", "everywhere.gguf:0.5"]
 
 
+def test_a_model_merged_in_two_steps_names_the_adapters_of_both(made: Made, tmp_path: Path) -> None:
+    first, second = Lora(made.ggufs["attention"], 1.0), Lora(made.ggufs["everywhere"], 0.5)
+    once = merge_loras(made.base, [first], tmp_path / "once.gguf")
+    merged = merge_loras(once, [second], tmp_path / "twice.gguf")
+    assert read_gguf(merged).metadata["yuegguf.loras"].texts == ["attention.gguf:1", "everywhere.gguf:0.5"]
+
+
 @pytest.mark.parametrize("out_type", ["BF16", "F16"])
 def test_merging_rounds_once_and_leaves_the_rest_alone(
     made: Made, tmp_path: Path, out_type: str, monkeypatch: pytest.MonkeyPatch

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from helpers import Capture, cli, refused
+from yuegguf_convert.quantize import KNOWN_TYPES
 
+from yuegguf.errors import ModelNotFound
 from yuegguf.models import inventory, lockfile
 from yuegguf.models.lockfile import Installed
+from yuegguf.models.registry import find_gguf, installed_quants
 
 
 @pytest.fixture
@@ -88,3 +91,60 @@ def test_verify_of_a_folder_without_models_is_no_verify_of_all(
     monkeypatch.setenv("HOME", str(codec.parent))
     (codec / "decoder.onnx").write_bytes(b"x")
     assert inventory.files_of_name("~/codec", root) == [codec / "decoder.onnx"]
+
+
+@pytest.mark.parametrize(
+    "quant", [*sorted(KNOWN_TYPES - {"GUESSED"}), "q4_k_m", "Q4_K_XL", "Q4_0_4_4", "FP8"]
+)
+def test_every_type_is_one(quant: str, tmp_path: Path) -> None:
+    (tmp_path / f"en-cot-{quant}.gguf").touch()
+    assert list(installed_quants("en-cot", tmp_path)) == [quant]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "opera-F32",
+        "opera",
+        "v2",
+        "Q8_0-opera",
+        "Q8_0_opera",
+        "F16 (1)",
+        "",
+        "-Q8_0",
+        "Q\N{ARABIC-INDIC DIGIT FIVE}",
+    ],
+)
+def test_a_model_whose_name_begins_the_same_is_another(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"en-cot-{name}.gguf").touch()
+    assert installed_quants("en-cot", tmp_path) == {}
+    with pytest.raises(ModelNotFound, match="en-cot is not installed in"):
+        find_gguf("en-cot", None, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["foo", "nano", "en", "a b", "en-cot-x", "xcodec", "upsampler"])
+def test_a_name_that_no_command_would_find_is_refused(
+    name: str, family: Path, root: Path, capsys: Capture
+) -> None:
+    said = refused(capsys, 5, "convert", family / "stage1", "--name", name)
+    assert said.startswith(f"there is no language model called {name!a}; pass -o FILE, or one of en-cot, ")
+    assert "xcodec" not in said.partition("one of")[2]
+    assert not root.exists()
+
+
+def test_a_name_is_taken_as_every_command_takes_it(family: Path, root: Path, capsys: Capture) -> None:
+    for name, made in (("EN-COT", "en-cot"), ("m-a-p/YuE-s1-7B-anneal-zh-cot", "zh-cot")):
+        line = ("convert", family / "stage1", "--name", name, "--type", "f16", "--json")
+        assert cli(capsys, *line).json["file"] == str(root / f"{made}-F16.gguf")
+
+
+@pytest.mark.parametrize("more", [(), ("--role", "stage2")])
+def test_a_checkpoint_of_another_stage_is_not_installed(
+    more: tuple[str, ...], family: Path, root: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    source = family / ("stage1" if more else "stage2")
+    said = refused(capsys, 5, "convert", source, "--name", "en-cot", *more)
+    hint = "name another model with --name, or pass -o FILE"
+    assert said == f"{source} is a stage-2 model, and en-cot is of stage 1; {hint}"
+    assert not root.exists()
+    assert cli(capsys, "convert", source, "--type", "F16", "-o", tmp_path / "my own.gguf", *more).code == 0

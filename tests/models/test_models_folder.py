@@ -80,6 +80,35 @@ def test_rm_of_several_removes_all_or_none(capsys: Capture, root: Path, names: t
     assert not (root.parent / "none").exists()
 
 
+def test_rm_leaves_what_is_no_graph_of_the_codec(capsys: Capture, root: Path) -> None:
+    (root / "xcodec/encoder-of-mine.onnx").write_bytes(b"mine")
+    assert remove(capsys, root, "xcodec:Q8_0").code == 3
+    assert remove(capsys, root, "xcodec").out == f"{root / 'xcodec/decoder.onnx'}\n"
+    assert (root / "xcodec/encoder-of-mine.onnx").read_bytes() == b"mine"
+
+
+def test_rm_leaves_a_finetune_whose_name_begins_the_same(capsys: Capture, root: Path) -> None:
+    (root / "en-cot-opera-F32.gguf").write_bytes(b"mine")
+    assert remove(capsys, root, "en-cot").out == f"{root / 'en-cot-Q8_0.gguf'}\n"
+    assert (root / "en-cot-opera-F32.gguf").read_bytes() == b"mine"
+    assert cli(capsys, "--models-dir", root, "models", "path", "en-cot").code == 3
+
+
+@pytest.mark.parametrize("name", ["en-cot", "en-cot:q8_0", "xcodec"])
+def test_rm_of_a_model_whose_file_was_deleted_by_hand_clears_the_lock(
+    capsys: Capture, root: Path, name: str
+) -> None:
+    path = root / ("xcodec/decoder.onnx" if name == "xcodec" else "en-cot-Q8_0.gguf")
+    path.unlink()
+    assert cli(capsys, "--models-dir", root, "models", "verify").code == DamagedFile.exit_code
+    assert remove(capsys, root, "en-cot:Q4_0").code == 3
+    result = remove(capsys, root, name)
+    assert (result.code, result.out) == (0, f"{path}\n")
+    assert path.relative_to(root).as_posix() not in lockfile.read_lock(root)
+    assert len(lockfile.read_lock(root)) == 1
+    assert remove(capsys, root, name).code == 3
+
+
 def test_rm_deletes_nothing_behind_a_link(capsys: Capture, root: Path, canary: Path) -> None:
     linked(root, "xcodec", canary.parent)
     result = remove(capsys, root, "xcodec")
@@ -238,7 +267,8 @@ def test_a_converter_installs_under_names_of_files_only(
     before = bytes_below(root.parent)
     result = cli(capsys, "--models-dir", root, command, root, "--name", name)
     assert result.code == RequestError.exit_code
-    assert "is no name for a file" in result.error
+    words = "is no name for a file" if command == "convert-lora" else f"no language model called {name!a}"
+    assert words in result.error
     assert bytes_below(root.parent) == before
 
 

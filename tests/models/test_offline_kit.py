@@ -76,6 +76,40 @@ def test_a_part_of_a_kit(capsys: Capture, shelf: Path, tmp_path: Path) -> None:
     assert (result.code, "is no kit" in result.error) == (3, True)
 
 
+@pytest.mark.parametrize("direction", ["--from", "--to"])
+@pytest.mark.parametrize(
+    ("name", "path"), [("s2-general", "s2-general-Q8_0.gguf"), ("xcodec", "xcodec/decoder.onnx")]
+)
+def test_a_kit_replaces_no_file_of_the_users_own(
+    capsys: Capture, hub: Hub, shelf: Path, tmp_path: Path, name: str, path: str, direction: str
+) -> None:
+    """Neither in the folder of models nor in the kit, also of the same size; and nothing else is copied."""
+    new = tmp_path / "new"
+    mine = bytes((shelf / path).stat().st_size)
+    (new / path).parent.mkdir(parents=True)
+    (new / path).write_bytes(mine)
+    here, there = (new, shelf) if direction == "--from" else (shelf, new)
+    result = cli(capsys, "--models-dir", here, "pull", direction, there, name)
+    words = f"error: {new / path} is already there, and not from pull; use it, or replace it with --force"
+    assert (result.code, result.error, contents(new)) == (5, words, {path: mine})
+    if direction == "--from":
+        assert cli(capsys, "--models-dir", here, "pull", direction, there, "--force").code == 0
+        assert contents(new) == contents(shelf)
+
+
+def test_a_kit_takes_in_files_that_are_its_own_and_replaces_what_pull_installed(
+    capsys: Capture, shelf: Path, tmp_path: Path
+) -> None:
+    """As a copy leaves them that was killed before it wrote the lock."""
+    new = Path(shutil.copytree(shelf, tmp_path / "new"))
+    (new / lockfile.LOCK_NAME).unlink()
+    assert cli(capsys, "--models-dir", new, "pull", "--from", shelf).code == 0
+    assert contents(new) == contents(shelf)
+    (new / "en-cot-Q8_0.gguf").write_bytes(b"damaged")
+    assert cli(capsys, "--models-dir", new, "pull", "--from", shelf).code == 0
+    assert contents(new) == contents(shelf)
+
+
 def test_a_damaged_kit_installs_nothing_damaged(capsys: Capture, root: Path, tmp_path: Path) -> None:
     victim = root / "xcodec" / "decoder.onnx"
     data = bytearray(victim.read_bytes())

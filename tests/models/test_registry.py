@@ -184,6 +184,11 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
         ("models--m-a-p--YuE-s1-7B-anneal-zh-icl/snapshots/0123abcd", "zh-icl"),
         ("YuE-s1-7B-anneal-en-cot-copy", None),
         ("checkpoint", None),
+        ("models--m-a-p--YuE-s1-7B-anneal-zh-icl", "zh-icl"),
+        ("models--m-a-p--YuE-s1-7B-anneal-zh-icl/snapshots", "zh-icl"),
+        ("YuE-s1-7B-anneal-en-cot/runs/my-opera-finetune", None),
+        ("models--m-a-p--YuE-s1-7B-anneal-zh-icl/snapshots/0123abcd/opera", None),
+        ("models--me--YuE-s1-7B-anneal-zh-icl/snapshots/0123abcd", None),
     ],
 )
 def test_a_checkpoints_folder_gives_its_id(folder: str, found: str | None, tmp_path: Path) -> None:

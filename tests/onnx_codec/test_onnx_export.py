@@ -163,6 +163,13 @@ def test_an_upsampler_of_another_width_is_refused(checkpoints: Path, tmp_path: P
         export_codec(files.vocal_decoder, files.vocal_decoder, files.vocal_decoder, tmp_path / "out")
 
 
+def test_the_latest_checkpoint_is_the_one_of_most_steps(tmp_path: Path) -> None:
+    names = ("ckpt_99000.pth", "ckpt_100000.pth", "ckpt_00500.pth")
+    for name in (*names, "decoder_131000.pth", "decoder_151000.pth"):
+        (tmp_path / name).touch()
+    assert find_checkpoints(tmp_path)[0] == tmp_path / "ckpt_100000.pth"
+
+
 def test_checkpoints_are_found_in_every_layout(tmp_path: Path) -> None:
     layouts = (("final_ckpt", "decoders"), ("xcodec", "vocos"), (".", "."))
     for i, (codec, decoders) in enumerate(layouts):

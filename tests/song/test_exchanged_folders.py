@@ -197,6 +197,22 @@ def test_a_bundle_of_a_song_behind_links_is_whole(capsys: Capture, tmp_path: Pat
         assert archive.read(f"{song.name}/mix.wav") == SOUND
 
 
+def test_a_bundle_lies_beside_the_song_however_that_is_named(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = finished_song(tmp_path)
+    (song / "notes").mkdir()
+    (tmp_path / "link").symlink_to(song)
+    before = all_content(song)
+    for folder, name in ((song, "."), (song / "notes", ".."), (tmp_path, song.name), (tmp_path, "link")):
+        monkeypatch.chdir(folder)
+        made = tmp_path / f"{'link' if name == 'link' else song.name}.zip"
+        assert cli(capsys, "bundle", name).code == 0
+        assert all_content(song) == before
+        made.unlink()
+    assert refused(capsys, 5, "bundle", "/").startswith("/ is not a song folder")
+
+
 def test_users_of_a_steady_folder_may_leave_in_any_order(tmp_path: Path) -> None:
     folder = tmp_path / "song"
     folder.mkdir()

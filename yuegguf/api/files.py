@@ -60,15 +60,16 @@ def install_kit(
     models_dir: Path | str | None = None,
     *,
     set_name: str | None = None,
+    force: bool = False,
     progress: Progress = silent,
     stop: threading.Event | None = None,
 ) -> tuple[PulledFile, ...]:
     """Install models from an offline kit, without a network: those named and of the set, or all of it.
 
-    Raises YueError.
+    Files there that `pull` did not install are replaced with `force` only. Raises YueError.
     """
     root = Path(models_dir or registry.models_dir())
-    return pulling.install_kit(root, Path(kit), names, set_name, stopping(progress, stop))
+    return pulling.install_kit(root, Path(kit), names, set_name, stopping(progress, stop), force=force)
 
 
 def encode(

@@ -13,6 +13,7 @@ from yuegguf.errors import RequestError
 from yuegguf.files.atomic import ensured_folder
 from yuegguf.models import lockfile, registry
 from yuegguf.models.lockfile import installing
+from yuegguf.models.registry import ModelEntry
 
 
 @click.command(short_help="published checkpoint → GGUF")
@@ -62,11 +63,15 @@ def convert(
             raise RequestError("a trimmed copy needs a name", "pass -o FILE")
         made = trim_gguf(source, target, role=role, overwrite=force, progress=output.progress)
     else:
-        if target is None and name is None:
-            checkpoint_folder(source)  # an adapter needs another command, and no name
-        path = target or _install_path(source, name, out_type)
-        root = path.parent if target is None else None
-        with ensured_folder(path.parent), installing(root, [path.name]) if root else nullcontext():
+        path, entry = target, None
+        if path is None:
+            if name is None:
+                checkpoint_folder(source)  # an adapter needs another command, and no name
+            entry = _published(source, name)
+            path = lockfile.install_path(models_root(), "", registry.gguf_name(entry.id, out_type.upper()))
+        with ensured_folder(path.parent), installing(path.parent, [path.name]) if entry else nullcontext():
+            if entry:
+                _check_stage(source, role, entry)
             made = convert_lm(
                 source,
                 path,
@@ -80,14 +85,34 @@ def convert(
     output.result({"file": str(made), "bytes": made.stat().st_size}, [str(made)])
 
 
-def _install_path(source: Path, name: str | None, out_type: str) -> Path:
+def _published(source: Path, name: str | None) -> ModelEntry:
+    """The language model that a checkpoint is installed as. Raises RequestError."""
+    entries = {entry.id: entry for entry in registry.model_entries() if entry.role.startswith("stage")}
     model_id = name or registry.id_from_path(source)
-    if model_id is None:
-        known = ", ".join(entry.id for entry in registry.model_entries() if entry.role.startswith("stage"))
+    if model_id and registry.is_known(model_id):
+        model_id = registry.find_entry(model_id).id
+    if model_id in entries:
+        return entries[model_id]
+    known = ", ".join(entries)
+    if name:
+        raise RequestError(f"there is no language model called {name!a}", f"pass -o FILE, or one of {known}")
+    raise RequestError(
+        f"{source} does not have a published model's name", f"pass -o FILE, or --name with one of {known}"
+    )
+
+
+def _check_stage(source: Path, role: str, entry: ModelEntry) -> None:
+    """Refuse a checkpoint of another stage than the model's. Raises YueError."""
+    from yuegguf_convert.llama_tensors import read_config
+    from yuegguf_convert.source import checkpoint_folder
+    from yuegguf_convert.tokenizer_pieces import stage_role
+
+    stage = stage_role(read_config(checkpoint_folder(source)).context, role, source.name)
+    if stage != entry.role:
         raise RequestError(
-            f"{source} does not have a published model's name", f"pass -o FILE, or --name with one of {known}"
+            f"{source} is a stage-{stage[-1]} model, and {entry.id} is of stage {entry.role[-1]}",
+            "name another model with --name, or pass -o FILE",
         )
-    return lockfile.install_path(models_root(), "", registry.gguf_name(model_id, out_type.upper()))
 
 
 @click.command("export-codec", short_help="published codec → ONNX")

@@ -78,7 +78,9 @@ def pull(
     root = target or chosen
     try:
         if source:
-            pulled = files.install_kit(source, names, root, set_name=set_name, progress=progress)
+            pulled = files.install_kit(
+                source, names, root, set_name=set_name, force=options.force, progress=progress
+            )
         else:
             if not (quant or target or options.from_gguf):
                 quant = _measured_type(output, names, set_name, chosen)

@@ -63,7 +63,7 @@ class _Search:
     def _candidates(self, noted: ModelFile, relative: str) -> Iterator[Path]:
         yield Path(noted.file)
         yield self._root / relative
-        if self._kit is not None and self._install(relative):
+        if self._kit is not None and not (self._root / relative).is_file() and self._install(relative):
             yield self._root / relative
 
     def _install(self, relative: str) -> bool:

@@ -187,12 +187,14 @@ def _settings(data: dict[str, Any]) -> tuple[Sampling, float, int, list[str]]:
         "muting of sections": bool(data["cache"].get("muted_segments")),
     }
     notices += [f"the project's {what} is left out" for what, there in left_out.items() if there]
-    if not (isinstance(seconds, int | float) and MIN_SECTION_SECONDS <= seconds <= MAX_SECTION_SECONDS):
+    if isinstance(seconds, bool) or not (
+        isinstance(seconds, int | float) and MIN_SECTION_SECONDS <= seconds <= MAX_SECTION_SECONDS
+    ):
         seconds = 30.0
     return (
         sampling,
         float(seconds),
-        seed if isinstance(seed, int) and 0 <= seed < 2**63 else 0,
+        seed if type(seed) is int and 0 <= seed < 2**63 else 0,  # a bool is an int too
         notices,
     )
 

@@ -50,7 +50,8 @@ def write_bundle(folder: Path, out: Path | None = None, *, force: bool = False) 
 
     Raises RequestError when the song is not finished, or `out` exists without `force`; StorageError.
     """
-    target = out or folder.absolute().with_name(f"{folder.absolute().name}.zip")
+    named = folder.resolve() if folder.name == ".." else folder.absolute()
+    target = out or named.parent / f"{named.name}.zip"
     refuse_to_replace([target], force)
     if not folder.is_dir():
         SongFolder.open(folder)  # says that it is no song

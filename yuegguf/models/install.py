@@ -22,6 +22,8 @@ from yuegguf.progress import Progress
 
 KEPT = ".kept"
 """Marks a folder of sources that the user asked to keep."""
+FETCHED_FOR = ".for"
+"""File with the name of the model that a folder of sources was last fetched for."""
 MARGIN = 64 << 20
 """Bytes of disk for locks, logs and the small files that tell llama.cpp's types."""
 

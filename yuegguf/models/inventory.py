@@ -79,7 +79,8 @@ def nano_files() -> list[Path]:
 
 def _installed(entry: ModelEntry, root: Path, quant: str) -> list[Path]:
     if entry.role == "codec":
-        return paths_in(root / entry.id, "*.onnx")
+        there = [] if quant else paths_in(root / entry.id, "*.onnx")  # a codec has no type
+        return [path for path in there if path.stem in registry.CODEC_FILES]
     return [
         p
         for kind, p in registry.installed_quants(entry.id, root).items()
@@ -101,10 +102,15 @@ def entry_and_type(name: str) -> tuple[ModelEntry, str]:
 
 
 def _removable(name: str, entry: ModelEntry, quant: str, root: Path) -> list[Path]:
-    """The files and downloads of a name. Raises ModelNotFound, StorageError for what lies behind a link."""
+    """The files and downloads of a name, and what the lock alone names.
+
+    Raises ModelNotFound, StorageError for what lies behind a link.
+    """
     patterns = () if quant else (f"sources/{entry.id}", f"sources/{entry.id}-*-gguf")
     models = [part for path in _installed(entry, root, quant) for part in part_paths(path) if part.exists()]
-    found = [*models, *(path for each in patterns for path in root.glob(each))]
+    noted = [e for e in lockfile.read_lock(root).values() if e.model == entry.id]
+    gone = [root / e.path for e in noted if quant.lower() in ("", e.quant.lower())]
+    found = [*models, *gone, *(path for each in patterns for path in root.glob(each))]
     if not found:
         raise ModelNotFound(f"{name} is not installed in {root}", "see: yuegguf models list")
     for path in found:
@@ -125,7 +131,10 @@ def remove(names: Sequence[str], root: Path) -> list[Path]:
         lockfile.update_lock(root, drop=[path.relative_to(root).as_posix() for path in gone])
         for path in gone:
             with storage_errors(path):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
     return list(gone)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -172,6 +173,16 @@ def verify_file(root: Path, entry: Installed, progress: Progress = silent) -> No
         raise DamagedFile(f"{path} is damaged: {size} bytes instead of {entry.bytes}", again)
     if sha256_of(path, progress) != entry.sha256:
         raise DamagedFile(f"{path} is damaged: its SHA-256 is not the one in {LOCK_NAME}", again)
+
+
+def refuse_foreign(root: Path, paths: Iterable[str]) -> None:
+    """Raise RequestError where a path below `root` is taken by a file that the lock does not name."""
+    ours = read_lock(root)
+    for path in paths:
+        if path not in ours and os.path.lexists(root / path):
+            raise RequestError(
+                f"{root / path} is already there, and not from pull", "use it, or replace it with --force"
+            )
 
 
 def copy_verified(source: Path, target: Path, expected: str, progress: Progress = silent) -> None:

@@ -41,28 +41,32 @@ def kit_entries(folder: Path, names: Sequence[str] = ()) -> list[Installed]:
 
 
 def copy_models(
-    source: Path, target: Path, entries: Sequence[Installed], progress: Progress = silent
+    source: Path,
+    target: Path,
+    entries: Sequence[Installed],
+    progress: Progress = silent,
+    *,
+    force: bool = False,
 ) -> list[Installed]:
     """Copy installed files from one folder of models to another; returns the entries copied.
 
     Existing files with the right hash stay. Each file is verified and appears whole, so the copy can be
-    killed and called again. Raises ModelNotFound, DamagedFile, StorageError.
+    killed and called again. Raises ModelNotFound, DamagedFile, StorageError, and without `force`
+    RequestError where another file is in the way that the lock of `target` does not name.
     """
     for entry in entries:
         lockfile.check_inside(target, entry.path)
-    needed = sum(e.bytes for e in entries) - sum(
-        e.bytes for e in lockfile.entries_with_files(target, entries)
-    )
+    there = lockfile.entries_with_files(target, entries)
+    right = [e for e in there if hashing.sha256_of(target / e.path, progress) == e.sha256]
+    copied = [entry for entry in entries if entry not in right]
+    if not force:
+        lockfile.refuse_foreign(target, [entry.path for entry in copied])
     with storage_errors(target):
         target.mkdir(parents=True, exist_ok=True)
     for folder in {(target / entry.path).parent for entry in entries}:
         sweep(folder)
-    check_free_disk(target, needed, "the copy", "--to or --models-dir")
-    copied = []
-    for entry in entries:
-        there = bool(lockfile.entries_with_files(target, [entry]))
-        if not there or hashing.sha256_of(target / entry.path, progress) != entry.sha256:
-            lockfile.copy_verified(source / entry.path, target / entry.path, entry.sha256, progress)
-            copied.append(entry)
+    check_free_disk(target, sum(entry.bytes for entry in copied), "the copy", "--to or --models-dir")
+    for entry in copied:
+        lockfile.copy_verified(source / entry.path, target / entry.path, entry.sha256, progress)
     lockfile.update_lock(target, entries)
     return copied

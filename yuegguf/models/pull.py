@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yuegguf.errors import DamagedFile, ModelNotFound, RequestError
+from yuegguf.errors import DamagedFile, ModelNotFound
 from yuegguf.files import hashing
 from yuegguf.files.atomic import check_free_disk, flush, flush_folder, replacing, storage_errors, sweep
+from yuegguf.files.reading import open_plain_file
 from yuegguf.models import hub_client, lockfile, offline_kit, registry
 from yuegguf.models.hub_client import RepoSnapshot
 from yuegguf.models.install import (
+    FETCHED_FOR,
     KEPT,
     InstallJob,
     WantedModel,
@@ -30,6 +32,9 @@ from yuegguf.models.install import (
 )
 from yuegguf.models.lockfile import Installed
 from yuegguf.progress import Event, Progress
+
+MAX_NAME_BYTES = 300
+"""Maximum bytes of a model's name with its type."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +79,22 @@ def pull_models(
 
 
 def install_kit(
-    root: Path, kit: Path, names: Sequence[str], set_name: str | None, progress: Progress
+    root: Path,
+    kit: Path,
+    names: Sequence[str],
+    set_name: str | None,
+    progress: Progress,
+    *,
+    force: bool = False,
 ) -> tuple[PulledFile, ...]:
     """Install models of an offline kit in the folder `root`; all of them without names or a set.
 
-    Raises RequestError, ModelNotFound, DamagedFile, StorageError.
+    `force` replaces files there that `pull` did not install. Raises RequestError, ModelNotFound, DamagedFile,
+    StorageError.
     """
     entries = offline_kit.kit_entries(kit, [*names, *(names_of_set(set_name) if set_name else ())])
     with lockfile.exclusive(root):
-        offline_kit.copy_models(kit, root, entries, progress)
+        offline_kit.copy_models(kit, root, entries, progress, force=force)
     return tuple(_pulled(root, entry) for entry in entries)
 
 
@@ -111,7 +123,8 @@ class _Puller:
         for i, job in enumerate(jobs):
             done[job.wanted.name] = self._run(job)
             self._clean(job.folders - {folder for later in jobs[i + 1 :] for folder in later.folders})
-        self._clean({folder for model in wanted for folder in self._folders(model)})
+        folders = {folder for model in wanted for folder in self._folders(model)}
+        self._clean({folder for folder in folders if self._fetched_for(folder) in ("", *done)})
         return [entry for model in wanted for entry in done[model.name]]
 
     def _check_folders(self, wanted: Sequence[WantedModel]) -> None:
@@ -136,11 +149,11 @@ class _Puller:
         entries, given = self._entries(self.root, model), self._entries(self.donor, model)
         if self.options.force:
             return []
+        made = [entry for entry in entries if self._is_made(model, entry)]
+        self._place(model, made)  # before the sizes are compared: a damaged file may have the right one
         if entries and lockfile.entries_with_files(self.root, entries) == entries:
-            self.present.add(model.name)
-            return entries
-        if entries and all(self._made(model, entry) for entry in entries):
-            self._place(model, entries)
+            if not made:
+                self.present.add(model.name)
             return entries
         if self.root != self.donor and given and lockfile.entries_with_files(self.donor, given) == given:
             offline_kit.copy_models(self.donor, self.root, given, self.progress)
@@ -153,19 +166,15 @@ class _Puller:
         found = [known[path] for path in model.paths if path in known]
         return found if len(found) == len(model.paths) else []
 
-    def _made(self, model: WantedModel, entry: Installed) -> bool:
-        """Whether the file of an entry is staged or in its place, whole."""
-        paths = (self._staging(model) / Path(entry.path).name, self.root / entry.path)
-        whole = (path for path in paths if path.is_file() and path.stat().st_size == entry.bytes)
-        return any(hashing.sha256_of(path, self.progress) == entry.sha256 for path in whole)
+    def _is_made(self, model: WantedModel, entry: Installed) -> bool:
+        """Whether the file of an entry is staged, whole."""
+        path = self._staging(model) / Path(entry.path).name
+        return hashing.size_of(path) == entry.bytes and hashing.sha256_of(path, self.progress) == entry.sha256
 
     def _job(self, model: WantedModel) -> InstallJob:
         """Ask the hub what there is to fetch. Raises YueError."""
-        ours = lockfile.read_lock(self.root)
-        for path in model.paths:
-            if (self.root / path).exists() and path not in ours and not self.options.force:
-                hint = "use it, or replace it with --force"
-                raise RequestError(f"{self.root / path} is already there, and not from pull", hint)
+        if not self.options.force:
+            lockfile.refuse_foreign(self.root, model.paths)
         folder, gguf_folder = self._folders(model)
         if self.options.from_gguf and model.quant:
             return self._gguf_job(model, gguf_folder)
@@ -221,6 +230,8 @@ class _Puller:
         model, staging = job.wanted, self._staging(job.wanted)
         for snapshot, folder in job.parts:
             hub_client.write_source_record(snapshot, folder)
+            with replacing(folder / FETCHED_FOR) as note:
+                note.write_text(model.name, "utf-8")
             if self.options.keep_source:
                 with replacing(folder / KEPT) as mark:
                     mark.touch()
@@ -235,7 +246,7 @@ class _Puller:
         return entries
 
     def _place(self, model: WantedModel, entries: Sequence[Installed]) -> None:
-        """Move what was made to its name."""
+        """Move what was made to its name, and remove what else is staged."""
         for entry in entries:
             made, final = self._staging(model) / Path(entry.path).name, self.root / entry.path
             with storage_errors(final):
@@ -254,6 +265,14 @@ class _Puller:
         for folder in (self.root / ".staged", self.root / "sources"):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+    def _fetched_for(self, folder: Path) -> str:
+        """Name of the model that a folder of sources was last fetched for; empty where nothing says it."""
+        try:
+            with open_plain_file(folder / FETCHED_FOR) as note:
+                return note.read(MAX_NAME_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return ""
 
     def _folders(self, model: WantedModel) -> tuple[Path, Path]:
         """Folders of the original download, and of a GGUF's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Literal
 import platformdirs
 
 from yuegguf.errors import ModelNotFound, NotInstalled, RequestError
+from yuegguf.files.hub_cache import cached_file
 from yuegguf.files.kinds import explain_absence
 from yuegguf.files.reading import is_closed, paths_in
 from yuegguf.files.typed_json import as_typed
@@ -22,8 +24,8 @@ from yuegguf.lm.gguf_parts import first_part, model_stem
 Role = Literal["stage1", "stage2", "codec", "upsampler"]
 PREFERENCE = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "BF16", "F16", "F32")
 """Quantisations by preference when several are installed: the largest that is still small."""
-
-
+TYPE = re.compile(r"(B?F|[A-Z]{0,2}FP|[IT]?Q)\d+(_[A-Z\d]{1,3}){0,3}", re.ASCII | re.IGNORECASE)
+"""Name of a quantisation, of llama.cpp or of others: "IQ2_XXS", "MXFP4_MOE", "Q4_K_XL"."""
 ASSUMED_MEMORY = 5 * 2**30
 """Bytes of free memory that a default type is chosen for where they are unknown."""
 NANO = "nano"
@@ -196,10 +198,14 @@ def file_names(model_id: str, out_type: str) -> list[str]:
 
 
 def installed_quants(model_id: str, root: Path) -> dict[str, Path]:
-    """Quantisation → file of one language model in `root`, the first part of a split one."""
+    """Quantisation → file of one language model in `root`, the first part of a split one.
+
+    Files with more in their names than a type, such as a finetune's, are other models.
+    """
     prefix = f"{model_id}-"
     files = sorted({first_part(path) for path in paths_in(root, f"{prefix}*.gguf")})
-    return {model_stem(path).removeprefix(prefix): path for path in files}
+    named = {model_stem(path).removeprefix(prefix): path for path in files}
+    return {quant: path for quant, path in named.items() if TYPE.fullmatch(quant)}
 
 
 def installed_codec(root: Path) -> Path | None:
@@ -257,11 +263,17 @@ def check_open(folder: Path) -> None:
 
 
 def id_from_path(folder: Path) -> str | None:
-    """Model id of a checkpoint folder that has its repository's name, else None."""
-    parts = {part.lower() for part in folder.resolve().parts}
+    """Model id of a checkpoint folder with its repository's name, or of that one's place in a hub cache.
+
+    None for any other folder: one below such a folder is another checkpoint, such as a finetune's.
+    """
+    path = folder.resolve()
+    cached = cached_file(path / "x")  # whose name is "x" in the top folder and in a snapshot
     for entry in model_entries():
-        owner, repo = entry.source.lower().split("/")
-        if repo in parts or f"models--{owner}--{repo}" in parts:
+        source = entry.source.lower()
+        if path.name.lower() == source.partition("/")[2]:
+            return entry.id
+        if cached and cached.repository.lower() == source and cached.name in ("", "x"):
             return entry.id
     return None
 
