@@ -30,7 +30,7 @@ WAIT_SECONDS = 1.0
 CHECK_SECONDS = 60.0
 """Most seconds that a machine has to say whether it sees the storage."""
 AGAIN_SECONDS = 5.0
-"""The same where it is asked once more, while songs wait for the answer."""
+"""Most seconds that it has where it is asked once more, while songs wait."""
 RunUnit = Callable[[Unit, str, str, Helpers], Report]
 RunJob = Callable[[Job], Answer]
 
