@@ -101,6 +101,20 @@ def test_units_run_commands_that_exist_and_know_a_stop(unit: Path) -> None:
     assert settings["Type"] == (["notify"] if "serve" in settings["ExecStart"] else ["exec"])
 
 
+def test_the_units_share_their_folder_as_one_user() -> None:
+    found = [unit_settings(unit) for unit in UNITS]
+    for key in ("User", "DynamicUser", "StateDirectory", "CacheDirectory"):
+        assert len({tuple(settings[key]) for settings in found}) == 1
+
+
+def test_a_queue_is_started_again_after_a_kill_alone() -> None:
+    settings = unit_settings(INTEGRATIONS / "systemd" / "yuegguf-queue.service")
+    assert settings["Restart"] == [
+        "on-abnormal"
+    ]  # any code of our own would come again, or is the end of a night
+    assert {"StartLimitBurst", "StartLimitIntervalSec"} <= settings.keys()
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.name))
 def test_systemd_finds_no_fault_in_the_units(unit: Path, tmp_path: Path) -> None:
