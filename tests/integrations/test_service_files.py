@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
@@ -154,6 +155,24 @@ def test_the_volumes_of_the_job_are_declared() -> None:
     for container in [*pod["initContainers"], *pod["containers"]]:
         assert {mount["name"] for mount in container["volumeMounts"]} <= names
         assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_all_files_of_the_queue_reach_the_volume(tmp_path: Path) -> None:
+    queue, songs = tmp_path / "queue", tmp_path / "songs"
+    (queue / "..2026_01_01").mkdir(parents=True)
+    songs.mkdir()
+    (queue / "..data").symlink_to("..2026_01_01")
+    files = {"songs.yaml": b"songs: []", "first.txt": b"[verse]\nla", "a b.wav": b"\0RIFF"}
+    for name, content in files.items():
+        (queue / "..2026_01_01" / name).write_bytes(content)
+        (queue / name).symlink_to(f"..data/{name}")
+    (songs / "first.txt").write_bytes(b"of an earlier queue")
+    (init,) = job()["template"]["spec"]["initContainers"]
+    script = init["command"][-1].replace("/queue/", f"{queue}/").replace("/songs/", f"{songs}/")
+    environment = {**os.environ, "JOB_COMPLETION_INDEX": "2"}
+    subprocess.run([*init["command"][:-1], script], env=environment, check=True)
+    assert {path.name: path.read_bytes() for path in songs.iterdir()} == files
+    assert not any(path.is_symlink() for path in songs.iterdir())
 
 
 def space_maker() -> ModuleType:
