@@ -200,8 +200,55 @@ def test_a_space_has_all_that_its_image_copies(tmp_path: Path) -> None:
     arguments = shlex.split(re.sub(r"\$\{[^}]*\}|\$\w+", "x", shell[2]))
     assert arguments[:2] == ["exec", "yuegguf"]
     parse(arguments[2:])
-    with pytest.raises(FileExistsError, match="begin with an empty Space"):
+    assert [path for pattern in ("*.so", "*.pyd", "__pycache__") for path in space.rglob(pattern)] == []
+    with pytest.raises(FileExistsError, match="begin with a new Space"):
         space_maker().make(space)
+
+
+SITE_README = """---
+title: My songs
+emoji: 🐢
+colorFrom: red
+colorTo: green
+sdk: docker
+pinned: false
+---
+
+Check out the configuration reference at https://huggingface.co/docs/hub/spaces-config-reference
+"""
+"""README.md that the site commits to a Docker Space when it is made."""
+
+
+@pytest.mark.parametrize("attributes", ["*.zip filter=lfs diff=lfs merge=lfs -text\n*.onnx filter=lfs", ""])
+def test_the_files_of_a_new_space_are_completed(tmp_path: Path, attributes: str) -> None:
+    (tmp_path / "README.md").write_text(SITE_README, encoding="utf-8")
+    (tmp_path / ".gitattributes").write_text(attributes, encoding="utf-8")
+    space_maker().make(tmp_path)
+    header = yaml.safe_load((tmp_path / "README.md").read_text("utf-8").split("---\n")[1])
+    assert [header[key] for key in ("title", "emoji", "colorTo", "app_port")] == [
+        "My songs",
+        "🐢",
+        "green",
+        8451,
+    ]
+    lines = (tmp_path / ".gitattributes").read_text("utf-8").splitlines()
+    assert lines[: len(attributes.splitlines())] == attributes.splitlines()
+    by_lfs = {line.split()[0] for line in lines if "filter=lfs" in line}
+    binary = [path for path in tmp_path.rglob("*") if path.is_file() and b"\0" in path.read_bytes()[:8000]]
+    assert binary
+    assert all(any(path.match(pattern) for pattern in by_lfs) for path in binary)
+    assert len(lines) == len({*lines})
+
+
+@pytest.mark.parametrize(
+    "text", [f"{SITE_README}My notes.\n", SITE_README.replace("docker", "gradio"), "# x\n", ""]
+)
+def test_a_readme_that_somebody_wrote_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    with pytest.raises(FileExistsError, match="not the one of a new Docker Space"):
+        space_maker().make(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text("utf-8") == text
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
