@@ -274,6 +274,9 @@ Promise.all(states.map((on) => launcher.menu(null, info(on))))
     ]  # fmt: skip
     serve, remembered = facts["scripts"]["start"]["run"]
     parse(shlex.split(serve["params"]["message"][0].replace("{{port}}", "8451"))[1:])
+    install, update = (facts["scripts"][name]["run"] for name in ("install", "update"))
+    assert update[1] == install[0]  # an update may build llama.cpp again, for the same machine
+    assert "GGML_CUDA" in install[0]["params"]["env"]["CMAKE_ARGS"]
     event = serve["params"]["on"][0]["event"]
     shown = re.search(event[1:-1].replace("\\/", "/"), "http://127.0.0.1:8451/#key=x")
     assert shown is not None
