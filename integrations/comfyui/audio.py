@@ -1,4 +1,4 @@
-"""Audio between ComfyUI's tensors and WAV files."""
+"""Audio between ComfyUI's tensors and audio files."""
 
 from __future__ import annotations
 
@@ -21,6 +21,33 @@ class Audio(TypedDict):
     waveform: torch.Tensor
     """[batch, channels, samples], floating point."""
     sample_rate: int
+
+
+def audio_of(data: bytes) -> Audio:
+    """AUDIO [1, channels, samples] of an audio file, of WAV files to the last bit. Raises ValueError."""
+    return audio_of_wav(data) if data[:4] == b"RIFF" else _decoded(data)
+
+
+def _decoded(data: bytes) -> Audio:
+    """AUDIO of a FLAC, MP3, Opus or M4A file."""
+    try:
+        import av  # ComfyUI's own, in versions of 2025 and later
+    except ImportError as error:
+        raise ValueError(
+            "this ComfyUI reads WAV files alone; update it, or run: yuegguf render SONG --format wav"
+        ) from error
+    try:
+        with av.open(io.BytesIO(data)) as file:
+            rate, planes = file.streams.audio[0].rate, av.AudioResampler(format="fltp")
+            parts = [
+                part.to_ndarray()
+                for frame in [*file.decode(audio=0), None]
+                for part in planes.resample(frame)
+            ]
+            samples = np.concatenate(parts, axis=1)
+    except (av.FFmpegError, IndexError) as error:
+        raise ValueError(f"the song's audio cannot be read ({error})") from error
+    return {"waveform": torch.from_numpy(samples).unsqueeze(0), "sample_rate": rate}
 
 
 def audio_of_wav(data: bytes) -> Audio:

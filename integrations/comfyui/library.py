@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from .running import Link
 from .wanted import ExtendInputs, SongInputs
 
-DONE_FILES = ("mix.wav", "vocals.wav", "instrumental.wav")
-DRAFT_FILES = ("draft.wav", "draft-vocals.wav", "draft-instrumental.wav")
+DONE_TRACKS = ("mix", "vocals", "instrumental")
+DRAFT_TRACKS = ("draft", "draft-vocals", "draft-instrumental")
+FORMATS = ("wav", "flac", "opus", "m4a", "mp3")
+"""Formats of a song's files, the best first."""
 
 
 @dataclass(frozen=True)
 class SongAudio:
-    """A song's id, and its WAV files: mix, vocals, instrumental."""
+    """A song's id, and its audio files: mix, vocals, instrumental."""
 
     song: str
-    wavs: tuple[bytes, bytes, bytes]
+    files: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,25 @@ class Library(Protocol):
 
     def check(self, inputs: SongInputs) -> tuple[list[SectionReport], list[str]]:
         """Each section's words against its time, and warnings."""
+
+
+def check_tracks(song: str, output: Mapping[str, Any] | None) -> None:
+    """Check that a song is written with both tracks, by the `output` of its request. Raises RuntimeError."""
+    if output and not output.get("stems", True):
+        raise _without_tracks(song)
+
+
+def track_files(song: str, names: Collection[str], draft: bool) -> list[str]:
+    """Names of mix, vocals and instrumental among a song's files. Raises RuntimeError without them."""
+    tracks = DRAFT_TRACKS if draft else DONE_TRACKS
+    kinds = [kind for kind in FORMATS if all(f"{track}.{kind}" in names for track in tracks)]
+    if not kinds:
+        raise _without_tracks(song)
+    return [f"{track}.{kinds[0]}" for track in tracks]
+
+
+def _without_tracks(song: str) -> RuntimeError:
+    return RuntimeError(
+        f"{song} has no files of its vocals and instrumental, which the nodes give; write them, once it is "
+        "finished, with: yuegguf render SONG --stems joined"
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from .library import DONE_FILES, DRAFT_FILES, SectionReport, SongAudio
+from .library import SectionReport, SongAudio, check_tracks, track_files
 from .running import Link
 from .wanted import SILENT, ExtendInputs, Recording, SongInputs, VoiceInput, key_of, title_of, words_of
 
@@ -72,8 +74,9 @@ class LocalLibrary:
 
     def refine(self, song: str, link: Link) -> SongAudio:
         """See Library."""
-        progress = partial(_report, link, len(PHASES))
-        return _audio_of(yuegguf.refine(self._folder(song), progress=progress, stop=link.stop), link)
+        progress, folder = partial(_report, link, len(PHASES)), self._folder(song)
+        _check_tracks(folder)
+        return _audio_of(yuegguf.refine(folder, progress=progress, stop=link.stop), link)
 
     def extend(self, song: str, inputs: ExtendInputs, link: Link) -> SongAudio:
         """See Library."""
@@ -91,6 +94,7 @@ class LocalLibrary:
             inputs.same_section,
             inputs.segment_seconds or None,
         )
+        _check_tracks(old)
         title = title_of(words_of(song), key)
         longer = yuegguf.extend(
             old, request, output_dir=self.songs, name=title, progress=progress, stop=link.stop
@@ -194,10 +198,16 @@ def _report(link: Link, phases: int, event: yuegguf.Event) -> None:
         link.report((min(PHASES[event.phase], phases - 1) + event.done / event.total) / phases)
 
 
+def _check_tracks(folder: Path) -> None:
+    """Check that a song is written with both tracks, as its extension is too. Raises RuntimeError."""
+    with suppress(OSError, ValueError, LookupError, TypeError):  # the program says what is wrong with it
+        output = json.loads((folder / "song.json").read_bytes())["request"]["output"]
+        check_tracks(folder.name, output)
+
+
 def _audio_of(song: yuegguf.Song, link: Link) -> SongAudio:
     """The audio of a song, finished or of its draft, with warnings about its sections."""
     for number, fault in song.faults.items():
         link.warn(f"section {number} of {song.folder.name}: {fault}")
-    names = DONE_FILES if (song.folder / DONE_FILES[0]).is_file() else DRAFT_FILES
-    mix, vocals, instrumental = ((song.folder / name).read_bytes() for name in names)
-    return SongAudio(song.folder.name, (mix, vocals, instrumental))
+    names = track_files(song.folder.name, [file.name for file in song.files], song.draft)
+    return SongAudio(song.folder.name, tuple((song.folder / name).read_bytes() for name in names))

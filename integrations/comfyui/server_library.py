@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from .http_client import Server, ServerError
-from .library import DONE_FILES, DRAFT_FILES, SectionReport, SongAudio
+from .library import SectionReport, SongAudio, check_tracks, track_files
 from .running import Link
 from .wanted import SILENT, ExtendInputs, SongInputs, key_of, title_of, words_of
 
@@ -83,6 +83,7 @@ class ServerLibrary:
     def refine(self, song: str, link: Link) -> SongAudio:
         """See Library."""
         found = self._followed(self._get(song), link)
+        check_tracks(song, _output(found))
         if found["draft"] or found["status"] != "succeeded":
             found = self._succeeded(self._followed(self._started(found["id"], "refine"), link))
         return self._audio(found, link)
@@ -91,8 +92,9 @@ class ServerLibrary:
     def extend(self, song: str, inputs: ExtendInputs, link: Link) -> SongAudio:
         """See Library."""
         key = key_of("extend", song, inputs)
-        found = next((each for each in self._songs() if key in each["id"]), None)
+        found = next((self._get(each["id"]) for each in self._songs() if key in each["id"]), None)
         if found is None:
+            check_tracks(song, _output(self._get(song)))  # its extension is written in the same way
             title = title_of(words_of(song), key)
             found = self.server.post(_path(song, "extend"), {**_extend_body(inputs), "name": title})
         found = self._finished(found, link)
@@ -172,12 +174,18 @@ class ServerLibrary:
         """The audio of a song, with warnings about its sections."""
         for number, fault in song["faults"].items():
             link.warn(f"section {number} of {song['id']}: {fault}")
-        there = {file["name"] for file in song["files"]}
-        names = DONE_FILES if DONE_FILES[0] in there else DRAFT_FILES
-        mix, vocals, instrumental = (
-            self.server.download(_path(song["id"], f"audio/{name}")) for name in names
-        )
-        return SongAudio(song["id"], (mix, vocals, instrumental))
+        check_tracks(song["id"], _output(song))
+        formats = (_output(song) or {}).get("formats", ())
+        there = {file["name"] for file in song["files"] if file["name"].rpartition(".")[2] in formats}
+        names = track_files(song["id"], there, song["draft"])
+        files = tuple(self.server.download(_path(song["id"], f"audio/{name}")) for name in names)
+        return SongAudio(song["id"], files)
+
+
+def _output(song: dict[str, Any]) -> dict[str, Any] | None:
+    """The form in which a song's files are written; None where it is not known."""
+    found: dict[str, Any] | None = (song["input"] or {}).get("output")
+    return found
 
 
 def _path(song: str, rest: str = "") -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from . import node_inputs as parts
-from .audio import audio_of_wav, recording_of
+from .audio import audio_of, recording_of
 from .library import SongAudio
 from .library_choice import library_at
 from .running import Work, run_work
@@ -18,7 +18,7 @@ from .wanted import ExtendInputs, StemInput
 def finished(work: Work[SongAudio]) -> io.NodeOutput:
     """The outputs of a node whose work is a song."""
     song = run_work(work)
-    return io.NodeOutput(*map(audio_of_wav, song.wavs), song.song)
+    return io.NodeOutput(*map(audio_of, song.files), song.song)
 
 
 def models_now(values: dict[str, Any]) -> object:

@@ -1,7 +1,8 @@
-// Get the newest source, and install what it needs.
+// Get the newest source, and install what it needs in the same way: llama.cpp may be built again.
+const install = require("./install.js")
 module.exports = {
   run: [
     { method: "shell.run", params: { message: ["git pull --ff-only"] } },
-    { method: "shell.run", params: { venv: "env", message: ["python -m pip install --editable \"../..[serve]\""] } },
+    install.run[0],
   ],
 }

@@ -164,9 +164,7 @@ def test_codes_that_are_there_are_replaced_on_request_only(capsys: Capture, tmp_
         (("--start", "1"), "the window from 1 s holds nothing of {file}, which is 1 s long; "),
         (("--start", "1e308"), "the window from 1e+308 s holds nothing of {file}, which is 1 s long; "),
         (("--start", "0.001", "--end", "0.002"), "the window from 0.001 s holds nothing of {file}"),
-        (("--start", "nan"), "the window nan-inf s is empty; pass --start < --end"),
         (("--start", "inf"), "the window inf-inf s is empty; pass --start < --end"),
-        (("--end", "nan"), "the window 0-nan s is empty; pass --start < --end"),
         (("--start", "2", "--end", "1"), "the window 2-1 s is empty; pass --start < --end"),
     ],
 )

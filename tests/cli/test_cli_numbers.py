@@ -10,6 +10,7 @@ import pytest
 from helpers import Capture, cli
 
 from yuegguf.cli import cli as main_group
+from yuegguf.cli._numbers import Number
 
 VALUES = (
     "nan",
@@ -38,24 +39,26 @@ TEXTS = {"cfg", "sections", "device", "loras", "genre"}
 SONG = ("-g", "pop", "--lyrics", "[verse]\nla", "-m", "nano", "--plan")
 
 
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command and its parts, by their words."""
+    for name, command in main_group.all_commands().items():
+        yield name, command
+        for part, inner in getattr(command, "commands", {}).items():
+            yield f"{name} {part}", inner
+
+
 def options() -> Iterator[tuple[str, click.Command, click.Option]]:
     """Every option that takes a value and names no path."""
-    for name, command in main_group.all_commands().items():
-        parts = {f"{name} {part}": inner for part, inner in getattr(command, "commands", {}).items()}
-        for path, inner in (parts or {name: command}).items():
-            if not SLOW & set(path.split()):
-                yield from (
-                    (path, inner, option)
-                    for option in inner.params
-                    if isinstance(option, click.Option)
-                    and not option.is_flag
-                    and not isinstance(option.type, click.Path | click.Choice)
-                    and (
-                        path not in ("run", "serve")
-                        or option.type is not click.STRING
-                        or option.name in TEXTS
-                    )
-                )
+    for path, inner in commands():
+        if not isinstance(inner, click.Group) and not SLOW & set(path.split()):
+            yield from (
+                (path, inner, option)
+                for option in inner.params
+                if isinstance(option, click.Option)
+                and not option.is_flag
+                and not isinstance(option.type, click.Path | click.Choice)
+                and (path not in ("run", "serve") or option.type is not click.STRING or option.name in TEXTS)
+            )
 
 
 def needed(command: click.Command) -> list[str]:
@@ -89,3 +92,32 @@ def test_nonsense_is_one_sentence(
         assert "fault of yuegguf" not in result.err, value
         assert result.code == 0 or result.error, value
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def real_options() -> Iterator[tuple[str, click.Command, click.Option]]:
+    """Every option of every command whose value is a real number."""
+    for path, command in commands():
+        for option in command.params:
+            if isinstance(option, click.Option) and isinstance(option.type, click.types.FloatParamType):
+                yield path, command, option
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("path", "command", "option"),
+    [pytest.param(*one, id=f"{one[0]} {one[2].name}") for one in real_options()],
+)
+def test_what_is_no_finite_number_is_refused(
+    path: str, command: click.Command, option: click.Option, capsys: Capture, tmp_path: Path
+) -> None:
+    name = next(name for name in reversed(option.opts) if name.startswith("--"))
+    ranged = isinstance(option.type, click.FloatRange)
+    assert ranged == isinstance(option.type, Number)  # click's own takes NaN
+    past_the_end = path == "encode" and option.name in ("start", "end")  # infinity is the end of a recording
+    song = ("-g", "pop", "--lyrics", "[verse]\nla") if path == "run" else ()
+    for value in ("nan", "inf", "-inf"):
+        line = [*path.split(), *song, *needed(command), f"{name}={value}"]
+        result = cli(capsys, "--models-dir", tmp_path, *line)
+        usage = ranged and (value != "inf" or not past_the_end)
+        assert result.code == 2 if usage else result.code in (2, 5), (value, result.err)
+        assert "fault of yuegguf" not in result.err

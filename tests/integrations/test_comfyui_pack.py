@@ -17,6 +17,7 @@ SOURCES = {path.name: path.read_text("utf-8") for path in sorted(PACK.glob("*.py
 HOME = {
     "torch": {"audio.py"},
     "numpy": {"audio.py"},
+    "av": {"audio.py"},
     "yuegguf": {"local_library.py"},
     "comfy": {"running.py"},
     "comfy_api": {"__init__.py", "node_inputs.py", "other_nodes.py", "song_nodes.py"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
@@ -101,6 +102,20 @@ def test_units_run_commands_that_exist_and_know_a_stop(unit: Path) -> None:
     assert settings["Type"] == (["notify"] if "serve" in settings["ExecStart"] else ["exec"])
 
 
+def test_the_units_share_their_folder_as_one_user() -> None:
+    found = [unit_settings(unit) for unit in UNITS]
+    for key in ("User", "DynamicUser", "StateDirectory", "CacheDirectory"):
+        assert len({tuple(settings[key]) for settings in found}) == 1
+
+
+def test_a_queue_is_started_again_after_a_kill_alone() -> None:
+    settings = unit_settings(INTEGRATIONS / "systemd" / "yuegguf-queue.service")
+    assert settings["Restart"] == [
+        "on-abnormal"
+    ]  # any code of our own would come again, or is the end of a night
+    assert {"StartLimitBurst", "StartLimitIntervalSec"} <= settings.keys()
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.name))
 def test_systemd_finds_no_fault_in_the_units(unit: Path, tmp_path: Path) -> None:
@@ -142,6 +157,24 @@ def test_the_volumes_of_the_job_are_declared() -> None:
         assert container["securityContext"]["readOnlyRootFilesystem"]
 
 
+def test_all_files_of_the_queue_reach_the_volume(tmp_path: Path) -> None:
+    queue, songs = tmp_path / "queue", tmp_path / "songs"
+    (queue / "..2026_01_01").mkdir(parents=True)
+    songs.mkdir()
+    (queue / "..data").symlink_to("..2026_01_01")
+    files = {"songs.yaml": b"songs: []", "first.txt": b"[verse]\nla", "a b.wav": b"\0RIFF"}
+    for name, content in files.items():
+        (queue / "..2026_01_01" / name).write_bytes(content)
+        (queue / name).symlink_to(f"..data/{name}")
+    (songs / "first.txt").write_bytes(b"of an earlier queue")
+    (init,) = job()["template"]["spec"]["initContainers"]
+    script = init["command"][-1].replace("/queue/", f"{queue}/").replace("/songs/", f"{songs}/")
+    environment = {**os.environ, "JOB_COMPLETION_INDEX": "2"}
+    subprocess.run([*init["command"][:-1], script], env=environment, check=True)
+    assert {path.name: path.read_bytes() for path in songs.iterdir()} == files
+    assert not any(path.is_symlink() for path in songs.iterdir())
+
+
 def space_maker() -> ModuleType:
     path = INTEGRATIONS / "huggingface-space" / "make_space.py"
     spec = importlib.util.spec_from_file_location("make_space", path)
@@ -167,8 +200,55 @@ def test_a_space_has_all_that_its_image_copies(tmp_path: Path) -> None:
     arguments = shlex.split(re.sub(r"\$\{[^}]*\}|\$\w+", "x", shell[2]))
     assert arguments[:2] == ["exec", "yuegguf"]
     parse(arguments[2:])
-    with pytest.raises(FileExistsError, match="begin with an empty Space"):
+    assert [path for pattern in ("*.so", "*.pyd", "__pycache__") for path in space.rglob(pattern)] == []
+    with pytest.raises(FileExistsError, match="begin with a new Space"):
         space_maker().make(space)
+
+
+SITE_README = """---
+title: My songs
+emoji: 🐢
+colorFrom: red
+colorTo: green
+sdk: docker
+pinned: false
+---
+
+Check out the configuration reference at https://huggingface.co/docs/hub/spaces-config-reference
+"""
+"""README.md that the site commits to a Docker Space when it is made."""
+
+
+@pytest.mark.parametrize("attributes", ["*.zip filter=lfs diff=lfs merge=lfs -text\n*.onnx filter=lfs", ""])
+def test_the_files_of_a_new_space_are_completed(tmp_path: Path, attributes: str) -> None:
+    (tmp_path / "README.md").write_text(SITE_README, encoding="utf-8")
+    (tmp_path / ".gitattributes").write_text(attributes, encoding="utf-8")
+    space_maker().make(tmp_path)
+    header = yaml.safe_load((tmp_path / "README.md").read_text("utf-8").split("---\n")[1])
+    assert [header[key] for key in ("title", "emoji", "colorTo", "app_port")] == [
+        "My songs",
+        "🐢",
+        "green",
+        8451,
+    ]
+    lines = (tmp_path / ".gitattributes").read_text("utf-8").splitlines()
+    assert lines[: len(attributes.splitlines())] == attributes.splitlines()
+    by_lfs = {line.split()[0] for line in lines if "filter=lfs" in line}
+    binary = [path for path in tmp_path.rglob("*") if path.is_file() and b"\0" in path.read_bytes()[:8000]]
+    assert binary
+    assert all(any(path.match(pattern) for pattern in by_lfs) for path in binary)
+    assert len(lines) == len({*lines})
+
+
+@pytest.mark.parametrize(
+    "text", [f"{SITE_README}My notes.\n", SITE_README.replace("docker", "gradio"), "# x\n", ""]
+)
+def test_a_readme_that_somebody_wrote_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    with pytest.raises(FileExistsError, match="not the one of a new Docker Space"):
+        space_maker().make(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text("utf-8") == text
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -194,6 +274,9 @@ Promise.all(states.map((on) => launcher.menu(null, info(on))))
     ]  # fmt: skip
     serve, remembered = facts["scripts"]["start"]["run"]
     parse(shlex.split(serve["params"]["message"][0].replace("{{port}}", "8451"))[1:])
+    install, update = (facts["scripts"][name]["run"] for name in ("install", "update"))
+    assert update[1] == install[0]  # an update may build llama.cpp again, for the same machine
+    assert "GGML_CUDA" in install[0]["params"]["env"]["CMAKE_ARGS"]
     event = serve["params"]["on"][0]["event"]
     shown = re.search(event[1:-1].replace("\\/", "/"), "http://127.0.0.1:8451/#key=x")
     assert shown is not None

@@ -159,6 +159,24 @@ def test_a_prediction_is_followed_by_plain_requests(client: Client) -> None:
     assert foreign.code == "cross_site"
 
 
+def test_a_prediction_is_made_once_for_a_key(tmp_path: Path) -> None:
+    with served(tmp_path / "songs", IdleWorker, compat=("cog",)) as client:
+        made = client("POST", "/v1/predictions", {"input": SHORT}, idempotency_key="one")
+        for path in ("/predictions", "/v1/predictions"):
+            again = client("POST", path, {"input": SHORT}, idempotency_key="one")
+            assert (again.status, again.json["id"]) == (201, made.json["id"])
+        for path, asked in (
+            ("/predictions", {"input": INPUT}),
+            ("/v1/models/fofr/yue/predictions", {"input": SHORT}),
+            ("/v1/songs", BODY),
+        ):
+            refused = client("POST", path, asked, idempotency_key="one")
+            assert (refused.status, refused.code) == (409, "idempotency_key_used")
+        assert [song["id"] for song in client("GET", "/v1/songs").json["data"]] == [made.json["id"]]
+        other = client("POST", "/v1/predictions", {"input": SHORT})
+        assert other.json["id"] != made.json["id"]
+
+
 def test_without_the_option_there_are_no_predictions(tmp_path: Path) -> None:
     with served(tmp_path / "songs", IdleWorker) as client:
         assert client("POST", "/predictions", {"input": SHORT}).status == 404

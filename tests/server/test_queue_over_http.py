@@ -12,7 +12,7 @@ import pytest
 from cheap import slowed
 from cheap_serve import Processes
 from helpers import FAST, TEXT, Run, song_bytes
-from serving_client import BODY, WAIT, Client, Idle, served
+from serving_client import BODY, WAIT, Client, Idle, copied_song, served
 
 from yuegguf.errors import StorageError
 from yuegguf.files.atomic import locked_folder
@@ -90,6 +90,26 @@ def test_a_cancelled_song_goes_on_with_the_same_bytes(tmp_path: Path, sung: Run,
         client.wait(song, "succeeded")
         alone = sung(*TEXT, *FAST[2:], "--segment-seconds", 20, "--sections", 1)
         assert song_bytes(tmp_path / "songs" / song) == song_bytes(alone)
+
+
+def test_a_song_at_its_end_stays_as_it_is(tmp_path: Path, sung: Run) -> None:
+    copied_song(sung(*TEXT, *FAST, "--draft"), tmp_path / "songs" / "draft")
+    with served(tmp_path / "songs") as client:
+        song = client.create()
+        ended = client.wait(song, "succeeded")
+        for route in ("resume", "refine"):
+            assert client("POST", f"/v1/songs/{song}/{route}").json["started_at"] == ended["started_at"]
+        takes = client.create({**BODY, "candidates": 2})
+        client.wait(takes, "succeeded")
+        for drafted in ("draft", takes):
+            assert client("POST", f"/v1/songs/{drafted}/resume").json["status"] == "succeeded"
+        assert client("POST", "/v1/songs/draft/refine").json["status"] == "queued"
+        client.wait("draft", "succeeded")
+        assert not client.song("draft")["draft"]
+        client("POST", f"/v1/songs/{takes}/keep", {"takes": [2]})
+        ended = client.wait(f"{takes}:take-2", "succeeded")
+        (again,) = client("POST", f"/v1/songs/{takes}/keep", {"takes": [2]}).json["data"]
+        assert again["completed_at"] == ended["completed_at"] is not None
 
 
 def test_a_song_that_is_cancelled_while_it_waits_has_ended_then(tmp_path: Path, idle: Idle) -> None:

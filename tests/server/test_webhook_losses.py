@@ -16,6 +16,7 @@ from yuegguf.errors import DamagedFile, StorageError
 from yuegguf.models.resolve import ModelChoice
 from yuegguf.server import webhooks
 from yuegguf.server.cog_input import PredictionBody
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.jobs import JobStore
 from yuegguf.server.prediction_store import PredictionRow, PredictionStore
 from yuegguf.server.predictions import Predictions
@@ -104,7 +105,8 @@ def rows(folder: Path) -> dict[str, str]:
 
 
 def created(found: Predictions, url: str) -> str:
-    return found.create(read_body(INPUT % url.encode(), PredictionBody), "yuegguf/yue", "http://here")
+    body = read_body(INPUT % url.encode(), PredictionBody)
+    return found.create(body, "yuegguf/yue", "http://here", Idempotency())
 
 
 def test_a_webhook_that_is_not_allowed_any_more_ends(tmp_path: Path) -> None:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import soundfile
 
 PACK = Path(__file__).resolve().parents[2] / "integrations/comfyui"
 BASIC = {"display_name", "optional", "tooltip", "lazy"}
@@ -119,6 +121,24 @@ class ProgressBar:
         self.comfy.steps.append((value, total or self.total))
 
 
+class AudioResampler:
+    """PyAV's converter of frames, which are in the form that is asked for already."""
+
+    def __init__(self, format: str) -> None:
+        assert format == "fltp"
+
+    def resample(self, frame: Any) -> list[Any]:
+        return [] if frame is None else [SimpleNamespace(to_ndarray=lambda: frame)]
+
+
+@contextmanager
+def opened(file: io.BytesIO) -> Iterator[Any]:
+    """PyAV's open file: its decoded frames are arrays [channels, samples]."""
+    samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    streams = SimpleNamespace(audio=[SimpleNamespace(rate=rate)])
+    yield SimpleNamespace(streams=streams, decode=lambda audio: [samples[:40].T, samples[40:].T])
+
+
 def audio(seconds: float, rate: int = 16000, channels: int = 1) -> Any:
     """An AUDIO of two items, of which the second is silence."""
     torch = importlib.import_module("torch")
@@ -150,13 +170,15 @@ class Pack:
 
 def _modules(comfy: Comfy) -> dict[str, ModuleType]:
     names = ["comfy", "comfy.utils", "comfy.model_management", "folder_paths"]
-    names += ["comfy_api", "comfy_api.v0_0_2"]
+    names += ["comfy_api", "comfy_api.v0_0_2", "av"]
     modules: dict[str, Any] = {name: ModuleType(name) for name in names}
     modules["comfy"].utils = modules["comfy.utils"]
     modules["comfy"].model_management = modules["comfy.model_management"]
     modules["comfy.utils"].ProgressBar = type("ProgressBar", (ProgressBar,), {"comfy": comfy})
     modules["comfy.model_management"].throw_exception_if_processing_interrupted = comfy.check
     modules["folder_paths"].get_output_directory = lambda: str(comfy.folder / "output")
+    av = {"open": opened, "AudioResampler": AudioResampler, "FFmpegError": soundfile.SoundFileError}
+    vars(modules["av"]).update(av)
     api, io = modules["comfy_api.v0_0_2"], ModuleType("io")
     api.ComfyExtension = type("ComfyExtension", (), {})
     api.io = io
@@ -187,7 +209,7 @@ def loaded_pack(folder: Path) -> Iterator[Pack]:
         spec.loader.exec_module(module)
         yield Pack(module, comfy)
     finally:
-        ours = [key for key in sys.modules if key.startswith(("comfy", "folder_paths", name))]
+        ours = [key for key in sys.modules if key == "av" or key.startswith(("comfy", "folder_paths", name))]
         for key in ours:
             if key not in before:
                 del sys.modules[key]

@@ -136,8 +136,7 @@ def draft_takes(
 
     Interrupted, `resume_takes` goes on. Raises YueError.
     """
-    options = compute or ComputeOptions()
-    _check_takes(takes)
+    options, takes = compute or ComputeOptions(), takes_of.several(takes)
     song, found = create.prepare_song(request, models or ModelChoice(), progress)
     job = SongJob(song, found, Path(output_dir), name, options, takes=takes)
     return tuple(takes_of.draft(takes_of.start(job), found, options, progress, stop))
@@ -157,8 +156,7 @@ def draft_extensions(
 ) -> tuple[Song, ...]:
     """Draft 2 to 16 takes of an extension side by side, as `draft_takes` does; else as `extend`."""
     old, options = SongFolder.open(Path(song)), compute or ComputeOptions()
-    _check_takes(takes)
-    job = replace(_extension_job(old, models, output_dir, name, options), takes=takes)
+    job = replace(_extension_job(old, models, output_dir, name, options), takes=takes_of.several(takes))
     folders = takes_of.start_extension(old, request, job, progress)
     return tuple(takes_of.draft(folders, job.models, options, progress, stop))
 
@@ -172,11 +170,6 @@ def _extension_job(
 ) -> SongJob:
     parent = Path(output_dir) if output_dir else old.path.absolute().parent
     return SongJob(old.song, models_of_song(old, models), parent, name, options)
-
-
-def _check_takes(takes: int) -> None:
-    if takes < 2:
-        raise RequestError(f"{takes} takes are not several", "use 2 to 16, or generate one song")
 
 
 def resume_takes(

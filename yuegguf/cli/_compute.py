@@ -7,6 +7,7 @@ import re
 import click
 
 from yuegguf.cli._groups import Group
+from yuegguf.cli._numbers import Number
 from yuegguf.cli._options import memory_option, threads_option
 from yuegguf.errors import RequestError, YueError
 from yuegguf.planning.compute_options import ComputeOptions
@@ -76,7 +77,7 @@ compute_options = Group(
     ),
     click.option(
         "--draft-confidence",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         help="Speculative decoding: least confidence of a drafted code, 1 = no drafts "
         "[default: by what a draft costs here, once --plan has timed it, else 0.3].",
     ),

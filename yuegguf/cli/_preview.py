@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from yuegguf.cli._groups import Group
+from yuegguf.cli._numbers import Number
 from yuegguf.request.preview_options import PREVIEW_SECONDS, PreviewOptions
 
 _DRAFT = (
@@ -23,7 +24,7 @@ _PREVIEW = (
     ),
     click.option(
         "--preview-every",
-        type=click.FloatRange(0.5),
+        type=Number(0.5),
         metavar="SEC",
         help=f"--preview, written whenever so much music is new [default: {PREVIEW_SECONDS:g}].",
     ),

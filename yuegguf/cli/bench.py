@@ -14,6 +14,7 @@ import click
 from yuegguf.cli._builds import BuildOptions, build_options, compare_builds
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
+from yuegguf.cli._numbers import Number
 from yuegguf.cli._options import PATH, model_options, pass_output
 from yuegguf.cli._text import minutes
 from yuegguf.cli.quality import quality
@@ -48,14 +49,12 @@ DEFAULT_TYPE = "Q4_0"
 @click.option("--stages", default="1,2,render", show_default=True, help="What to measure (comma list).")
 @click.option(
     "--song-seconds",
-    type=click.FloatRange(2, 3600),
+    type=Number(2, 3600),
     default=60.0,
     show_default=True,
     help="Song to plan for.",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Per stage, about."
-)
+@click.option("--seconds", type=Number(0.1, 600), default=10.0, show_default=True, help="Per stage, about.")
 @click.option(
     "--far",
     type=click.IntRange(64, 16000),

@@ -9,6 +9,7 @@ import click
 
 from yuegguf.cli._audio_options import audio_options
 from yuegguf.cli._console import Console
+from yuegguf.cli._numbers import Number
 from yuegguf.cli._options import (
     PATH,
     codec_option,
@@ -73,8 +74,8 @@ def decode(
 @click.option(
     "--codebooks", type=click.IntRange(1, 8), default=8, show_default=True, help="Codebooks to keep."
 )
-@click.option("--start", type=click.FloatRange(0), default=0.0, show_default=True, metavar="SEC")
-@click.option("--end", type=click.FloatRange(0), metavar="SEC", help="[default: the end]")
+@click.option("--start", type=Number(0, infinite=True), default=0.0, show_default=True, metavar="SEC")
+@click.option("--end", type=Number(0, infinite=True), metavar="SEC", help="[default: the end]")
 @click.option("-o", "--output-dir", type=PATH, help="Where to write [default: beside each file].")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.option(

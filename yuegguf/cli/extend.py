@@ -16,6 +16,7 @@ from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import finish, strict_option
 from yuegguf.cli._groups import Group
+from yuegguf.cli._numbers import Number
 from yuegguf.cli._options import (
     PATH,
     model_options,
@@ -60,7 +61,7 @@ _recording_options = Group(
     click.option("--inst", type=PATH, help="… and its backing."),
     click.option(
         "--take",
-        type=click.FloatRange(1),
+        type=Number(1),
         default=20.0,
         show_default=True,
         metavar="SEC",
@@ -104,7 +105,7 @@ _extend_options = Group(
     ),
     click.option(
         "--rewind",
-        type=click.FloatRange(0),
+        type=Number(0),
         default=0.0,
         metavar="SEC",
         help="Cut this much off the end first.",

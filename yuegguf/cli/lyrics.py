@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yuegguf.cli._console import Console
+from yuegguf.cli._numbers import Number
 from yuegguf.cli._options import pass_output, was_given
 from yuegguf.cli._texts import read_text
 from yuegguf.errors import RequestError, argument
 from yuegguf.request.lyrics import Lyrics, parse_lyrics
 from yuegguf.request.lyrics import format_lyrics as lyrics_text
-from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS, check_number
+from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS
 
 if TYPE_CHECKING:
     from yuegguf.request.fit import SectionFit
@@ -27,17 +28,10 @@ def lyrics() -> None:
     """Check whether lyrics fit their sections, or write them as the model will read them."""
 
 
-def _checked_seconds(_context: click.Context, _option: click.Parameter, seconds: float) -> float:
-    """The seconds; a range of click lets NaN pass. Raises RequestError."""
-    check_number("segment seconds", seconds, MIN_SECTION_SECONDS, MAX_SECTION_SECONDS)
-    return seconds
-
-
 def _limit_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--segment-seconds",
-        type=click.FloatRange(MIN_SECTION_SECONDS, MAX_SECTION_SECONDS),
-        callback=_checked_seconds,
+        type=Number(MIN_SECTION_SECONDS, MAX_SECTION_SECONDS),
         default=30.0,
         show_default=True,
         help="Longest that a section may be.",

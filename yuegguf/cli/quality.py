@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from yuegguf.cli._console import Console
+from yuegguf.cli._numbers import Number
 from yuegguf.cli._options import PATH, pass_output, threads_option
 from yuegguf.errors import RequestError
 from yuegguf.planning.cost import KV_BYTES
@@ -19,7 +20,7 @@ from yuegguf.planning.cost import KV_BYTES
 @click.option("--codes", type=PATH, help="Folder with the official track pair instead (stage 2 alone).")
 @click.option(
     "--seconds",
-    type=click.FloatRange(1),
+    type=Number(1),
     default=12.0,
     show_default=True,
     help="Of the song, from its start.",

@@ -13,6 +13,7 @@ import click
 from yuegguf.cli._cluster_options import ClusterChoice, cluster_options
 from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
+from yuegguf.cli._numbers import Number
 from yuegguf.cli._options import PATH, model_options, pass_output, size
 from yuegguf.cli._signals import stop_on_signals
 from yuegguf.errors import RequestError
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     "--upload-limit", type=size, default="64M", show_default=True, help="Largest request with recordings."
 )
 @click.option(
-    "--idle-unload", type=click.FloatRange(0, 86400), default=DEFAULT_IDLE_SECONDS, show_default=True,
+    "--idle-unload", type=Number(0, 86400), default=DEFAULT_IDLE_SECONDS, show_default=True,
     metavar="SEC",
     help="Free the models' memory after so many seconds without a song.",
 )  # fmt: skip

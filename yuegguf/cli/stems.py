@@ -11,6 +11,7 @@ from yuegguf.cli._compute import compute_options
 from yuegguf.cli._console import Console
 from yuegguf.cli._generate import finish, strict_option
 from yuegguf.cli._groups import Group
+from yuegguf.cli._numbers import Number
 from yuegguf.cli._options import (
     Destination,
     destination_options,
@@ -47,7 +48,7 @@ _guide_track_options = Group(
     click.option("--inst", metavar="FILE", help="The backing that is there: a vocal is made for it."),
     click.option(
         "--offset",
-        type=click.FloatRange(0),
+        type=Number(0),
         default=0.0,
         metavar="SEC",
         help="Begin this far into the recording.",

@@ -16,6 +16,7 @@ from yuegguf.errors import RequestError
 from yuegguf.exchange import finetuning_data
 from yuegguf.exchange.npy_codes import write_track
 from yuegguf.files.atomic import refuse_to_replace, storage_errors
+from yuegguf.files.field_types import take_types
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, Progress, part_of
@@ -35,6 +36,7 @@ class EncodeOptions:
     """Seconds into the recording; None = its end."""
 
     def __post_init__(self) -> None:
+        take_types(self)
         check_integer("codebooks", self.codebooks, 1, CODEBOOKS)
         last = math.inf if self.end is None else self.end
         if not (math.isfinite(self.start) and 0 <= self.start < last):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
 from yuegguf.files.atomic import storage_errors, workspace
+from yuegguf.files.field_types import take_types
 from yuegguf.files.song_work import check_no_song_work
 from yuegguf.lm.vocab import interleave
 from yuegguf.pipeline.create import planned, record_of
@@ -62,6 +63,9 @@ class ImportFacts:
     starts: tuple[float, ...] = ()
     """Starts of the second and later sections, in seconds."""
     output: Output = field(default_factory=Output)
+
+    def __post_init__(self) -> None:
+        take_types(self)
 
 
 @dataclass(frozen=True)

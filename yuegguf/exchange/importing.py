@@ -13,6 +13,7 @@ from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
 from yuegguf.errors import RequestError, quoted
 from yuegguf.exchange import convert
 from yuegguf.exchange.imported import ImportedSong, ImportFacts
+from yuegguf.files.field_types import take_types
 from yuegguf.pipeline import engines, preflight
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event, Progress
@@ -29,6 +30,9 @@ class StemFiles:
     """Seconds into the files where the part begins."""
     seconds: float | None = None
     """Length of the part; None = to the end."""
+
+    def __post_init__(self) -> None:
+        take_types(self)
 
 
 def read_files(source: Sequence[Path], facts: ImportFacts) -> ImportedSong:

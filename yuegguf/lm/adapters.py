@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from yuegguf.errors import DamagedFile, RequestError
+from yuegguf.files.field_types import take_types
 from yuegguf.lm.gguf_header import GgufFile, Value, ValueType, first_names, read_gguf
 
 MAX_ADAPTERS = 2
@@ -36,7 +37,7 @@ class Lora:
     """1 = as trained; 0 = not loaded."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path))
+        take_types(self)
         if not abs(self.scale) <= MAX_SCALE:  # so that NaN is refused too
             raise RequestError(
                 f"{self.scale} is not a LoRA scale",

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from yuegguf.errors import ModelNotFound, NotInstalled, RequestError, quoted
+from yuegguf.files.field_types import take_types
 from yuegguf.files.hashing import fingerprint
 from yuegguf.files.kinds import explain_absence
 from yuegguf.files.reading import is_closed, paths_in
@@ -60,6 +61,9 @@ class ModelChoice:
     models_dir: Path | None = None
     loras: tuple[Lora, ...] = ()
     """Adapters of stage 1, at most two; a bare name means an installed one."""
+
+    def __post_init__(self) -> None:
+        take_types(self, "stage1", "stage2")
 
     @property
     def root(self) -> Path:

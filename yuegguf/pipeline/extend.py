@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError
+from yuegguf.files.field_types import take_types
 from yuegguf.lm.vocab import interleave
 from yuegguf.request.changes import listed
 from yuegguf.request.labels import plain_word
@@ -46,6 +47,7 @@ class ExtendRequest:
     """Longest a section may be from now on; None = as before."""
 
     def __post_init__(self) -> None:
+        take_types(self)
         more = self.sections is not None or self.rewind or self.same_section
         alone = self.retake is not None and more
         if alone:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import DamagedFile, RequestError, YueError, quoted
 from yuegguf.files.atomic import storage_errors, workspace
+from yuegguf.files.field_types import whole_number
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import create
 from yuegguf.pipeline.extend import Continuation, DraftedSong, ExtendRequest, extend
@@ -36,6 +37,14 @@ from yuegguf.song.lookup import new_song_path
 from yuegguf.song.record import ContinuedFrom, Phase, SongRecord
 from yuegguf.song.state import finished_sections, where
 from yuegguf.song.token_log import TokenLog
+
+
+def several(takes: int) -> int:
+    """A number of takes that is several. Raises RequestError for another one."""
+    number = whole_number("takes", takes)
+    if number < 2:
+        raise RequestError(f"{number} takes are not several", "use 2 to 16, or generate one song")
+    return number
 
 
 def start(job: SongJob, named: Callable[[Path], None] = lambda path: None) -> list[SongFolder]:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from yuegguf.errors import RequestError
+from yuegguf.files.field_types import take_types
 from yuegguf.planning.cost import ALL, KV_BYTES
 from yuegguf.request.ranges import MAX_SECONDS, check_integer, check_number
 
@@ -56,6 +57,7 @@ class ComputeOptions:
     """Seconds between snapshots of stage 1's KV cache on disk; 0 = none."""
 
     def __post_init__(self) -> None:
+        take_types(self)
         if self.kv_type is not None and self.kv_type not in KV_BYTES:
             raise RequestError(f"there is no cache type {self.kv_type!r}", f"use {' or '.join(KV_BYTES)}")
         for name, value, low, high in (

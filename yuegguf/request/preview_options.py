@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from yuegguf.errors import RequestError
+from yuegguf.files.field_types import take_types
 from yuegguf.request.ranges import check_number
 
 DraftFiles = Literal["", "mix", "stems"]
@@ -24,6 +25,7 @@ class PreviewOptions:
     """Seconds of new music after which stage 1 extends `preview.wav`; 0 = no preview."""
 
     def __post_init__(self) -> None:
+        take_types(self)
         if self.draft not in get_args(DraftFiles):
             raise RequestError(f"there is no draft of {self.draft!r}", "use mix or stems")
         check_number("preview seconds", self.preview_seconds, 0.5, MAX_PREVIEW_SECONDS, zero=True)

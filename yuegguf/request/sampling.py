@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from yuegguf.files.field_types import take_types
 from yuegguf.request.ranges import check_integer, check_number
 
 
@@ -25,6 +26,7 @@ class Sampling:
     """Least ids of a section before end-of-audio."""
 
     def __post_init__(self) -> None:
+        take_types(self)
         check_number("guidance", self.guidance_first, 0, 10)
         check_number("guidance", self.guidance_rest, 0, 10)
         check_number("repetition penalty", self.repetition_penalty, 0.1, 10)

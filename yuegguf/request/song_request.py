@@ -10,6 +10,7 @@ from typing import Literal, Self, get_args
 from yuegguf.codec.protocol import FRAME_RATE, Track
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.files import typed_json
+from yuegguf.files.field_types import take_types
 from yuegguf.request.ranges import (
     MAX_SECONDS,
     MAX_SECTION_SECONDS,
@@ -53,6 +54,7 @@ class Reference:
     """Name of a saved voice, which has its own window; replaces the files."""
 
     def __post_init__(self) -> None:
+        take_types(self, "mix", "vocal", "instrumental")
         dual = self.vocal is not None or self.instrumental is not None
         if dual and (self.vocal is None or self.instrumental is None):
             raise RequestError("a dual-track reference needs both tracks", "pass --ref-vocal and --ref-inst")
@@ -85,6 +87,7 @@ class GuideTrack:
     """Mix the codec's reconstruction of the recording instead of the recording itself."""
 
     def __post_init__(self) -> None:
+        take_types(self, "file")
         if self.track not in get_args(Track):
             raise RequestError(f"there is no track {self.track!r:.80}", "use vocal or instrumental")
         check_number("the offset", self.offset, 0, MAX_SECONDS)
@@ -128,9 +131,10 @@ class Output:
     """PNG or JPEG file that becomes the cover picture of mp3, flac, opus and m4a files."""
 
     def __post_init__(self) -> None:
+        take_types(self, "cover")
         if not self.formats or any(f not in FORMATS for f in self.formats):
             raise RequestError(
-                f"unknown format in {','.join(self.formats)!r:.80}", f"use {', '.join(FORMATS)}"
+                f"unknown format in {','.join(map(str, self.formats))!r:.80}", f"use {', '.join(FORMATS)}"
             )
         if len(set(self.formats)) != len(self.formats):
             raise RequestError("a format is named twice", "name each once, such as wav,mp3")
@@ -187,6 +191,7 @@ class SongRequest:
     """Whether marks such as `(x2)` stay words instead of repeating their line or section."""
 
     def __post_init__(self) -> None:
+        take_types(self)
         check_text_length(self.genre, MAX_GENRE_CHARS, "the genre tags")
         if not self.genre.strip():
             raise RequestError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request
@@ -12,9 +13,10 @@ from fastapi.routing import APIRoute
 
 from yuegguf.errors import YueError
 from yuegguf.server.cog_input import PredictionBody, version_json
+from yuegguf.server.idempotency import Idempotency
 from yuegguf.server.predictions import DEFAULT_MODEL, Predictions
 from yuegguf.server.problems import HttpProblem, error_json, status_of, without_folder
-from yuegguf.server.requests import JsonBody, body_of
+from yuegguf.server.requests import JsonBody, Key, body_of
 from yuegguf.server.song_input import read_body
 from yuegguf.server.waiting import wait_for_end
 
@@ -55,6 +57,22 @@ ThePredictions = Annotated[Predictions, Depends(_predictions)]
 Prefer = Annotated[str | None, Header(max_length=100)]
 
 
+@dataclass(frozen=True)
+class Sent:
+    """The request for a prediction, as a client sends it."""
+
+    body: bytes
+    prefer: str = ""
+    key: str | None = None
+
+
+def _sent(body: JsonBody, prefer: Prefer = None, key: Key = None) -> Sent:
+    return Sent(body, prefer or "", key)
+
+
+TheSent = Annotated[Sent, Depends(_sent)]
+
+
 def _root(request: Request, predictions: Predictions) -> str:
     """URL of this server as the client wrote it; the host was checked before."""
     host = request.headers.get("host", "")
@@ -63,11 +81,9 @@ def _root(request: Request, predictions: Predictions) -> str:
 
 @router.post("/predictions", status_code=201, openapi_extra=body_of("PredictionBody"))
 @router.post("/v1/predictions", status_code=201, openapi_extra=body_of("PredictionBody"))
-async def create(
-    request: Request, predictions: ThePredictions, body: JsonBody, prefer: Prefer = None
-) -> JSONResponse:
+async def create(request: Request, predictions: ThePredictions, sent: TheSent) -> JSONResponse:
     """Create a prediction: its song waits in the queue from now on."""
-    return await _create(request, predictions, body, prefer, DEFAULT_MODEL)
+    return await _create(request, predictions, sent, DEFAULT_MODEL)
 
 
 @router.post(
@@ -77,27 +93,21 @@ async def create(
     "/v1/deployments/{owner}/{name}/predictions", status_code=201, openapi_extra=body_of("PredictionBody")
 )
 async def create_by_name(
-    request: Request,
-    predictions: ThePredictions,
-    owner: str,
-    name: str,
-    body: JsonBody,
-    prefer: Prefer = None,
+    request: Request, predictions: ThePredictions, owner: str, name: str, sent: TheSent
 ) -> JSONResponse:
     """Create a prediction of a model of any name: there is one here."""
-    return await _create(request, predictions, body, prefer, f"{owner:.100}/{name:.100}")
+    return await _create(request, predictions, sent, f"{owner:.100}/{name:.100}")
 
 
-async def _create(
-    request: Request, predictions: Predictions, body: bytes, prefer: str | None, model: str
-) -> JSONResponse:
-    asked = read_body(body, PredictionBody)
-    song = await run_in_threadpool(predictions.create, asked, model, _root(request, predictions))
-    waited = await wait_for_end(predictions.service, song, prefer)
+async def _create(request: Request, predictions: Predictions, sent: Sent, model: str) -> JSONResponse:
+    asked, root = read_body(sent.body, PredictionBody), _root(request, predictions)
+    idempotency = Idempotency.of(sent.key, b"prediction", model.encode(), sent.body)
+    song = await run_in_threadpool(predictions.create, asked, model, root, idempotency)
+    waited = await wait_for_end(predictions.service, song, sent.prefer)
     found = await run_in_threadpool(predictions.get, song)
     if waited and found["status"] == "processing":  # else clients take the request for done
         found["status"] = "starting"
-    return JSONResponse(found, 202 if (prefer or "").strip().lower() == "respond-async" else 201)
+    return JSONResponse(found, 202 if sent.prefer.strip().lower() == "respond-async" else 201)
 
 
 @router.get("/predictions/{song}")

@@ -59,11 +59,14 @@ class Predictions:
         self._webhooks.stop()
         self._store.close()
 
-    def create(self, body: PredictionBody, model: str, root: str) -> str:
+    def create(self, body: PredictionBody, model: str, root: str, idempotency: Idempotency) -> str:
         """Queue the song of a prediction; its id. Raises YueError.
 
-        `root` is the URL of this server as the client wrote it.
+        `root` is the URL of this server as the client wrote it. A request that was made before, by its key,
+        gives the same song.
         """
+        if (known := self.service.known(idempotency)) is not None:
+            return known
         url, events = body.notified
         if url:
             parse_webhook(url, self.service.settings.webhook_hosts)
@@ -83,7 +86,7 @@ class Predictions:
                 self.service.store.warn(song, notice)
 
         try:
-            return self.service.create(parsed, Idempotency(), noted=add)
+            return self.service.create(parsed, idempotency, noted=add)
         except BaseException:
             for each in added:
                 self._forget(each)

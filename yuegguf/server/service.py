@@ -27,7 +27,7 @@ from yuegguf.server.problems import HttpProblem, without_folder
 from yuegguf.server.queues import Queues
 from yuegguf.server.recovery import recover
 from yuegguf.server.settings import LOCK_FILE, QUEUE_FILE, Settings
-from yuegguf.server.shelf import ROW_STATUSES, Link, Shelf, no_such_song, song_json
+from yuegguf.server.shelf import ROW_STATUSES, Link, Shelf, at_end, no_such_song, song_json
 from yuegguf.server.song_check import checked
 from yuegguf.server.song_input import ExtendInput
 from yuegguf.server.song_parsing import ParsedSong
@@ -271,14 +271,17 @@ class Service:
         return folder, job
 
     def resume(self, song: str, *, refine: bool = False) -> None:
-        """Queue a song that is not in work; with `refine`, beyond the draft that it was asked for."""
+        """Queue a song that is not in work, unless it has ended; `refine` goes beyond its draft."""
         with self.creating:
             folder, job = self.check_idle(song)
             if refine and Shelf.takes(folder) and not (folder / "song.json").is_file():
                 raise HttpProblem(
                     409, "is_takes", "it is a folder of takes", "keep some of them: POST …/keep"
                 )
-            self.store.queue(song, refine=refine or bool(job and job.refine))
+            refined = refine or bool(job and job.refine)
+            if at_end(folder, refined=refined):
+                return
+            self.store.queue(song, refine=refined)
         self._tell_queued(song)
 
     def _tell_queued(self, song: str) -> None:
@@ -301,10 +304,11 @@ class Service:
             for each in ids:
                 self.check_idle(each)
             self.check_room(len(ids))
+            left = [each for each, take in zip(ids, kept, strict=True) if not at_end(take.path, refined=True)]
             with self.store.together():
-                for each in ids:
+                for each in left:
                     self.store.queue(each, refine=True)
-        for each in ids:
+        for each in left:
             self._tell_queued(each)
         return ids
 

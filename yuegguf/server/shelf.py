@@ -179,6 +179,13 @@ def song_json(
     return {**body, **details, "downloads": [] if takes else _downloads(where, folder, lead, link)}
 
 
+def at_end(folder: Path, *, refined: bool) -> bool:
+    """Whether nothing is left to do on a song, or on its takes; with `refined`, beyond their drafts too."""
+    ends = ("done",) if refined else ("done", "draft done")
+    songs = [folder] if (folder / "song.json").is_file() else Shelf.takes(folder)
+    return all(summarise(song, busy=False).state in ends for song in songs)
+
+
 def task_name(job: Job | None) -> str | None:
     """Name of a row's task, such as "render"; None where its song is generated."""
     return str(json.loads(job.task)["type"]) if job is not None and job.task else None
