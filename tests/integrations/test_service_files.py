@@ -22,6 +22,7 @@ from command_lines import parse
 ROOT = Path(__file__).resolve().parents[2]
 INTEGRATIONS = ROOT / "integrations"
 UNITS = sorted(INTEGRATIONS.glob("systemd/*.service"))
+TIMER = INTEGRATIONS / "systemd" / "yuegguf-queue.timer"
 STOPPED = 75
 
 
@@ -108,20 +109,30 @@ def test_the_units_share_their_folder_as_one_user() -> None:
         assert len({tuple(settings[key]) for settings in found}) == 1
 
 
+def test_a_queue_is_started_each_night_and_by_nothing_else() -> None:
+    """A start after the hour of `--stop-at` would work until that of the next day."""
+    settings = unit_settings(TIMER)
+    assert settings["WantedBy"] == ["timers.target"]
+    assert settings["OnCalendar"] == ["*-*-*", "22:00"]
+    assert "Persistent" not in settings
+    assert "WantedBy" not in unit_settings(TIMER.with_suffix(".service"))
+
+
 def test_a_queue_is_started_again_after_a_kill_alone() -> None:
     settings = unit_settings(INTEGRATIONS / "systemd" / "yuegguf-queue.service")
-    assert settings["Restart"] == [
-        "on-abnormal"
-    ]  # any code of our own would come again, or is the end of a night
+    # any code of our own would come again, or is the end of a night
+    assert settings["Restart"] == ["on-abnormal"]
     assert {"StartLimitBurst", "StartLimitIntervalSec"} <= settings.keys()
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.name))
+@pytest.mark.parametrize("unit", [*UNITS, TIMER], ids=lambda unit: str(unit.name))
 def test_systemd_finds_no_fault_in_the_units(unit: Path, tmp_path: Path) -> None:
-    copy = tmp_path / unit.name  # the program is not installed there
-    copy.write_text(unit.read_text("utf-8").replace("/opt/yuegguf/bin/yuegguf", "/bin/true"))
-    checked = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True)
+    for each in (*UNITS, TIMER):  # the program is not installed there
+        copy = each.read_text("utf-8").replace("/opt/yuegguf/bin/yuegguf", "/bin/true")
+        (tmp_path / each.name).write_text(copy)
+    command = ["systemd-analyze", "verify", str(tmp_path / unit.name)]
+    checked = subprocess.run(command, capture_output=True, text=True)
     about = [line for line in checked.stderr.splitlines() if unit.name in line]
     assert about == []
 
