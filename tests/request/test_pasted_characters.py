@@ -120,7 +120,7 @@ NOTE is a word
 
 def test_webvtt_gives_the_words_of_its_cues() -> None:
     parsed = parse_lyrics(WEBVTT)
-    assert [section.body for section in parsed.sections] == ["Hello there you\nla & la", "NOTE is a word"]
+    assert [section.body for section in parsed.sections] == ["Hello there you\nla & la\nNOTE is a word"]
     assert (
         "tags and notes of a file with times are left out: WEBVTT - Song, NOTE a remark, STYLE"
         in parsed.notices
@@ -129,6 +129,34 @@ def test_webvtt_gives_the_words_of_its_cues() -> None:
     assert [section.body for section in parse_lyrics("[verse]\nWEBVTT is\n--> here").sections] == [
         "WEBVTT is\n--> here"
     ]
+
+
+CUES = (
+    (10, 12.5, "la la"),
+    (13, 15.5, "lo lo"),
+    (16, 18.5, "li li"),
+    (30, 32.5, "ha ha"),
+    (33, 36.25, "ho ho"),
+)
+
+
+@pytest.mark.parametrize(
+    "form", ["{n}\n00:00:{a},000 --> 00:00:{b:06.3f}\n{text}\n", "00:{a}.000 --> 00:{b}\n{text}"]
+)
+def test_cues_are_the_lines_of_stanzas_that_gaps_end(form: str) -> None:
+    text = "\n".join(form.format(n=n, a=a, b=b, text=text) for n, (a, b, text) in enumerate(CUES, 1))
+    timed = "[00:10]la la\n[00:13]lo lo\n[00:16]li li\n[00:30]ha ha\n[00:33]ho ho\n[00:36.25]"
+    sections = parse_lyrics(text).sections
+    assert [(each.body, each.seconds) for each in sections] == [
+        ("la la\nlo lo\nli li", 20.0),
+        ("ha ha\nho ho", 6.25),
+    ]
+    assert sections == parse_lyrics(timed).sections
+    labelled = parse_lyrics(
+        text.replace("la la", "[Verse]\nla la").replace("ha ha", "[Chorus]\nha ha")
+    ).sections
+    assert [each.label for each in labelled] == ["Verse", "Chorus"]
+    assert [each.seconds for each in labelled] == [20.0, None]
 
 
 # Characters and encodings

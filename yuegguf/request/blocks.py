@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from yuegguf.request.captions import plain_captions
+from yuegguf.request.captions import plain_captions, timed_lines
 from yuegguf.request.changes import Change, Kind
 from yuegguf.request.characters import plain_characters
 from yuegguf.request.chords import without_chords
@@ -50,7 +50,7 @@ def read_blocks(text: str, keep_repeats: bool, most_chars: int) -> tuple[list[Bl
         if marker in text:
             text = text.replace(marker, "")
             changes.append(Change(Kind.CONTROL, marker))
-    text, more = plain_lyrics(text)
+    text, more = plain_lyrics(timed_lines(text))
     changes += more
     lines = text.split("\n")
     singles = is_markdown(lines)

@@ -1,4 +1,4 @@
-"""WebVTT (https://www.w3.org/TR/webvtt1/) → its cues as SubRip has them, whose times are left out later."""
+"""Captions: WebVTT (https://www.w3.org/TR/webvtt1/) → cues of SubRip → timed lines of LRC."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ _FILE = re.compile(r"\s*WEBVTT(?:[ \t]|\n|$)")
 _BLANK = re.compile(r"\n[ \t]*(?=\n)")
 _NO_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 _ARROW = "-->"
+_TIME = r"(?:(\d{1,2}):)?(\d{1,2}):(\d{2}(?:[.,]\d{1,3})?)"
+_CUE = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:[ \t]+\w+:\S+)*\s*")
+"""The times of a cue, with where its words stand."""
+_NUMBER = re.compile(r"\s*\d{1,5}\s*")
 _TAG = re.compile(
     r"</?(?:b|c|i|lang|rt|ruby|u|v)(?:[.\s][^<>]*)?>|<\d{1,3}:\d{2}(?::\d{2})?\.\d{3}>", re.IGNORECASE
 )
@@ -31,3 +35,24 @@ def plain_captions(text: str) -> tuple[str, list[Change]]:
         changes += [Change(Kind.MARKUP, tag) for tag in dict.fromkeys(_TAG.findall(words))]
         kept.append(_TAG.sub("", words))
     return "\n\n".join(kept), changes
+
+
+def timed_lines(text: str) -> str:
+    """A text that begins with a cue as an LRC, in which each line has its cue's time; other text as it is."""
+    lines = text.split("\n")
+    begin = [line for line in lines if line.strip()][:2]
+    numbered = len(begin) == 2 and _NUMBER.fullmatch(begin[0])
+    if not begin or not _CUE.fullmatch(begin[1] if numbered else begin[0]):
+        return text
+    written: list[str] = []
+    start = end = ""
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if cue := _CUE.fullmatch(line):
+            start, end = _stamp(*cue.groups()[:3]), _stamp(*cue.groups()[3:])
+        elif line.strip() and not (_NUMBER.fullmatch(line) and _CUE.fullmatch(following)):
+            written.append(start + line.strip())
+    return "\n".join([*written, end])
+
+
+def _stamp(hours: str | None, minutes: str, seconds: str) -> str:
+    return f"[{60 * int(hours or 0) + int(minutes):02d}:{float(seconds.replace(',', '.')):05.2f}]"
