@@ -27,7 +27,7 @@ STREAMED_WAV = 0xFFFFFFFF
 
 _CHUNK_NAME = re.compile(rb"[ -~]{4}")
 _READ = re.compile(
-    rb"(?:RIFF|RIFX|RF64)....WAVE|FORM....AIF[FC]|fLaC|OggS|\.snd|caff|riff\x2e\x91\xcf\x11", re.DOTALL
+    rb"(?:RIFF|RIFX|RF64)....WAVE|FORM....AIF[FC]|fLaC|OggS|\.snd|dns\.|caff|riff\x2e\x91\xcf\x11", re.DOTALL
 )
 """First bytes of wav, aiff, flac, ogg and opus, au, caf and w64; no other reader of libsndfile is used."""
 _OGG_FIRST, _OGG_LATER = (re.compile(rb"OggS\0[" + flags + rb"]") for flags in (rb"\2\3\6\7", rb"\0\1\4\5"))

@@ -87,7 +87,8 @@ def first_frame(file: BinaryIO, start: int) -> int | None:
 def counting_head(file: BinaryIO, first: int) -> tuple[bytes, int] | None:
     """A first frame whose tag counts the frames, and the byte up to which it replaces those of the file.
 
-    None where the file's own tag does. In a damaged file the count may be too large; it is never too small.
+    None where the file's own tag does, or libmpg123's estimate from a constant bit rate is right; a tag would
+    have it drop the decoder's delay. In a damaged file the count may be too large; it is never too small.
     Raises ValueError for a file that is not of one format.
     """
     length = file.seek(0, os.SEEK_END)
@@ -97,10 +98,10 @@ def counting_head(file: BinaryIO, first: int) -> tuple[bytes, int] | None:
     tag = 4 + _side_bytes(frame)
     is_tag = not any(frame[6:tag]) and frame[tag : tag + 4] in (b"Xing", b"Info")
     sound = first + size if is_tag or frame[36:40] == b"VBRI" else first
-    frames = _count_frames(file, sound, length)
+    frames, is_constant = _count_frames(file, sound, length)
     flags, announced, claimed = struct.unpack(">III", frame[tag + 4 : tag + 16].ljust(12, b"\0"))
     if not is_tag or not flags & 1 or size < tag + 16:
-        return _info_frame(frame, frames), sound
+        return None if is_constant else (_info_frame(frame, frames), sound)
     new = bytearray(frame)
     if frames > announced:
         struct.pack_into(">I", new, tag + 8, frames)
@@ -133,14 +134,17 @@ def _side_bytes(frame: bytes) -> int:
     return (9 if is_mono else 17) if is_low else (17 if is_mono else 32)
 
 
-def _count_frames(file: BinaryIO, place: int, length: int) -> int:
+def _count_frames(file: BinaryIO, place: int, length: int) -> tuple[int, bool]:
     """Number of whole frames from a byte on, and one more for each gap; at most MAX_FRAMES.
+
+    Also whether all follow each other with one bit rate.
 
     Raises ValueError where the format changes: libmpg123 ends there.
     """
-    frames, first = 0, _format(file, place)
+    frames, first, rates = 0, _format(file, place), set[int]()
     while place < length and frames < MAX_FRAMES:
-        size = _FRAME_SIZES.get(_header(file, place))
+        header = _header(file, place)
+        size = _FRAME_SIZES.get(header)
         if size is not None and _format(file, place) != first:
             if _is_run(file, place):
                 raise ValueError("its sample rate or number of channels changes")
@@ -151,10 +155,12 @@ def _count_frames(file: BinaryIO, place: int, length: int) -> int:
                 break
             place = found
             frames += 1
+            rates.add(0)
         else:
             place += size
             frames += place <= length
-    return frames
+            rates.add(header[2] >> 4)
+    return frames, len(rates) == 1
 
 
 def _format(file: BinaryIO, place: int) -> tuple[int, int, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
@@ -13,9 +14,10 @@ from yuegguf.errors import RequestError
 
 
 def take_types(request: Any, *paths: str) -> None:
-    """Give the fields of a frozen dataclass their own types: NumPy's numbers become Python's, a list a tuple.
+    """Give the fields of a frozen dataclass their own types: NumPy's values become Python's, lists tuples.
 
-    Texts of the names `paths` may be given as a Path. Raises RequestError for a value of another type.
+    Texts of the names `paths` may be given as a Path; an empty text is no path. Raises RequestError for a
+    value of another type.
     """
     kind: Any = type(request)
     for name, kinds in _field_kinds(kind).items():
@@ -31,8 +33,16 @@ def whole_number(name: str, value: object) -> int:
 
 @cache
 def _field_kinds(kind: type) -> dict[str, frozenset[type]]:
-    hints = get_type_hints(kind)
-    return {field.name: frozenset(_kinds(hints[field.name])) for field in fields(kind)}
+    hints = _hints(kind)
+    return {each.name: frozenset(_kinds(hints[each.name])) for each in fields(kind) if each.name in hints}
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Type hints of a class, or of its nearest base class whose names are all known at run time."""
+    for base in kind.__mro__:
+        with suppress(NameError):
+            return get_type_hints(base)
+    return {}
 
 
 def _kinds(hint: Any) -> set[type]:
@@ -54,9 +64,11 @@ def _converted(name: str, value: object, kinds: frozenset[type], is_path: bool) 
     if str in kinds and (isinstance(value, str) or (is_path and isinstance(value, PurePath))):
         return str(value) if is_path else str.__str__(value)
     if Path in kinds and isinstance(value, str | PurePath):
-        return Path(value)
-    if tuple in kinds and isinstance(value, list):
-        return tuple(value)
+        return None if value == "" and NoneType in kinds else Path(value)
+    if bool in kinds and str(getattr(value, "dtype", "")) == "bool" and getattr(value, "ndim", 1) == 0:
+        return bool(value)
+    if tuple in kinds and isinstance(value, list | set | frozenset):
+        return tuple(value) if isinstance(value, list) else tuple(sorted(value))
     if isinstance(value, tuple(kinds)) and not truth:
         return value
     wanted = {"None" if kind is NoneType else kind.__name__ for kind in kinds}

@@ -17,7 +17,7 @@ from yuegguf.request.heads import read_elements
 from yuegguf.request.labels import plain_word
 from yuegguf.request.lrc import plain_lyrics
 from yuegguf.request.markdown import is_markdown, without_emphasis, without_rules
-from yuegguf.request.repeats import written_out
+from yuegguf.request.repeats import is_repeat, written_out
 from yuegguf.request.site_junk import without_site_junk
 from yuegguf.request.web_text import plain_web_text
 
@@ -96,7 +96,9 @@ def _stanzas_as_sections(elements: Sequence[Element]) -> tuple[list[Element], li
     """Elements without any head, with one above each stanza: a chorus where stanzas are alike."""
     stanzas: list[list[Element]] = [[]]
     for element in elements:
-        if isinstance(element, Length) or (isinstance(element, str) and not element.strip()):
+        if isinstance(element, str) and is_repeat(element) and any(stanzas):
+            stanzas = [stanza for stanza in stanzas if stanza]  # it repeats the lines above a blank line too
+        elif isinstance(element, Length) or (isinstance(element, str) and not element.strip()):
             stanzas.append([])
         if not isinstance(element, str) or element.strip():
             stanzas[-1].append(element)

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median, median_low
+from typing import NamedTuple
 
 from yuegguf.request.changes import Change, Kind
 from yuegguf.request.head_lines import count_head_lines
 from yuegguf.request.labels import read_label
 from yuegguf.request.ranges import MAX_SECTION_SECONDS, MIN_SECTION_SECONDS
+from yuegguf.request.repeats import is_repeat
 
 GAP_FACTOR, MIN_GAP, MOST_LINES = 2.0, 4.0, 8
 """Without labels a stanza ends before a line that comes this many usual gaps, and seconds, after the last,
 and has at most this many lines."""
+FEWEST_TIMED = 3
+"""Of so many lines one has a time of its own where all have a place by times: lyrics in three languages."""
 
 _STAMP = r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]"
 _STAMPS = re.compile(rf"^\s*(?:{_STAMP}\s*)*{_STAMP}")
@@ -35,6 +39,15 @@ class _Line:
     text: str
     start: float | None = None
     """Its own time; None for a line without one, which stays behind the line before it."""
+
+
+class _ReadLine(NamedTuple):
+    """A line as it is written, with its times in seconds."""
+
+    times: list[float]
+    words: str
+    above: int
+    """Blank lines without a time above it."""
 
 
 def plain_lyrics(text: str) -> tuple[str, list[Change]]:
@@ -68,19 +81,23 @@ def plain_lyrics(text: str) -> tuple[str, list[Change]]:
 
 def _timed(lines: Sequence[str]) -> list[_Line]:
     """Lines in the order of their times; of blank lines without a time, those that stand apart."""
-    read: list[tuple[list[float], str, int]] = []
+    read: list[_ReadLine] = []
     blanks = 0
     for line in lines:
         times, words = _read_line(line)
         if times or words.strip():
-            read.append((times, words, blanks))
+            read.append(_ReadLine(times, words, blanks))
             blanks = 0
         else:
             blanks += 1
-    usual = median_low([above for _, _, above in read[1:]] or [0])  # 1 where all lines are spaced
-    before = [min(time for times, _, _ in read for time in times)]
+    spaces = [b.above for a, b in pairwise(read) if b.times and b.times != a.times]
+    is_timed = FEWEST_TIMED * len(spaces) >= len(read) - 1  # and not a few times among plain lyrics
+    usual = median_low(spaces or [0]) if is_timed else 0  # 1 where all lines, or pairs of lines, are spaced
+    before = [min(time for each in read for time in each.times)]
     timed: list[_Line] = []
     for times, words, above in read:
+        if is_repeat(words):
+            times, above = [], 0  # it belongs to the lines above, however far they are
         if timed and above > usual:
             timed += [_Line(time, "") for time in before]
         timed += [_Line(time, words, time) for time in times] or [_Line(before[-1], words)]
@@ -165,10 +182,13 @@ def _difference(start: float | None, stop: float | None) -> float | None:
 
 
 def _parts(stanza: Sequence[_Line]) -> list[Sequence[_Line]]:
-    """A stanza in equal parts of at most MOST_LINES."""
+    """A stanza in about equal parts of at most MOST_LINES, if possible with lines of one time together."""
     count = -(-len(stanza) // MOST_LINES)
-    marks = [len(stanza) * n // count for n in range(count + 1)]
-    return [stanza[a:b] for a, b in pairwise(marks)]
+    begins = [0, *(at for at in range(1, len(stanza)) if stanza[at].time != stanza[at - 1].time)]
+    if len(begins) < count:
+        begins = list(range(len(stanza)))
+    marks = [begins[len(begins) * n // count] for n in range(count)]
+    return [stanza[a:b] for a, b in pairwise([*marks, len(stanza)])]
 
 
 def _length_line(seconds: float | None, changes: list[Change]) -> list[str]:

@@ -52,6 +52,11 @@ def split_times(line: str) -> tuple[str, int] | None:
     return (line[: match.start()].rstrip(), times) if 1 <= times <= MOST_TIMES else None
 
 
+def is_repeat(line: str) -> bool:
+    """Whether a line is a repeat mark and nothing else."""
+    return (split_times(line) or ("words", 1))[0] == ""
+
+
 def written_out(lines: list[str], most_chars: int) -> tuple[list[str], int, list[Change]]:
     """A section's lines with repeats written out, and how often the section itself comes.
 
@@ -84,8 +89,11 @@ def written_out(lines: list[str], most_chars: int) -> tuple[list[str], int, list
 
 
 def _lines_above(lines: list[str]) -> list[str]:
-    """The last lines, from the last blank one on."""
-    start = len(lines)
+    """The last lines with words, from the last blank one above them on."""
+    end = len(lines)
+    while end and not lines[end - 1].strip():
+        end -= 1
+    start = end
     while start and lines[start - 1].strip():
         start -= 1
-    return lines[start:]
+    return lines[start:end]

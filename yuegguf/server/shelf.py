@@ -181,9 +181,15 @@ def song_json(
 
 def at_end(folder: Path, *, refined: bool) -> bool:
     """Whether nothing is left to do on a song, or on its takes; with `refined`, beyond their drafts too."""
-    ends = ("done",) if refined else ("done", "draft done")
     songs = [folder] if (folder / "song.json").is_file() else Shelf.takes(folder)
-    return all(summarise(song, busy=False).state in ends for song in songs)
+    return all(_at_end(song, refined) for song in songs)
+
+
+def _at_end(song: Path, refined: bool) -> bool:
+    state = summarise(song, busy=False).state
+    if state == "done":  # text files that were deleted are written again
+        return all((song / name).exists() for name in TEXT_FILES)
+    return state == "draft done" and not refined
 
 
 def task_name(job: Job | None) -> str | None:
