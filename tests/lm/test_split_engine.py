@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from cheap import HashEngine
 
 from yuegguf.errors import EngineError, Interrupted
 from yuegguf.lm.llama import EngineOptions, LlamaEngine
-from yuegguf.lm.protocol import SequenceInput
+from yuegguf.lm.protocol import SequenceInput, in_blocks
 from yuegguf.lm.split_engine import SplitEngine, open_split, rows_of
 from yuegguf.models.resolve import nano_models
 
@@ -94,6 +95,23 @@ def test_another_number_of_sequences_keeps_what_the_first_of_them_hold(
             assert (engine.n_rows, engine.n_ctx) == (n_rows, n_ctx)
         batch = [SequenceInput(seq, [5]) for seq in range(n_rows)]
         assert np.array_equal(split.decode(batch), alone.decode(batch))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 64])
+def test_the_same_inputs_are_one_batch_as_in_one_engine(batch: int) -> None:
+    """A step that is computed again without its logits would else have other bits."""
+    options = EngineOptions(N_CTX, 2, 1, batch=batch)
+
+    def opened(rows: int) -> LlamaEngine:
+        return LlamaEngine(MODEL, replace(options, n_rows=rows))
+
+    with closing(open_split(opened, 2, 2, 1)) as split, closing(opened(2)) as one:
+        for n_rows in (2, 5, 3):
+            assert (split.n_rows, split.n_batch) == (one.n_rows, one.n_batch)
+            step = [SequenceInput(seq, IDS[:2], n_logits=0) for seq in range(split.n_rows)]
+            assert in_blocks(step, split.n_batch) == [step]
+            for engine in (split, one):
+                engine.resize(n_rows, N_CTX)
 
 
 def test_where_one_engine_cannot_be_resized_none_is() -> None:

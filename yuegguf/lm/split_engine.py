@@ -21,6 +21,8 @@ from yuegguf.errors import EngineError
 from yuegguf.lm.protocol import SequenceInput, TokenEngine
 
 Logits = NDArray[np.float32]
+STEP_IDS = 2
+"""Most ids of a sequence in one step: one that was drafted, and the one behind it."""
 T = TypeVar("T")
 
 
@@ -64,11 +66,18 @@ class SplitEngine:
         """`engines` hold `rows_of(n_rows, len(engines))` sequences; at most `threads` compute at once."""
         first = engines[0]
         self.pieces, self.metadata = first.pieces, first.metadata
-        self.n_rows, self.n_ctx, self.n_batch = n_rows, first.n_ctx, first.n_batch
         self.busy = 0.0
         self._engines = engines
+        self._measure(n_rows)
         self._logits = np.empty((0, len(self.pieces)), np.float32)
         self._pool = ThreadPoolExecutor(threads - 1, "engine") if threads > 1 else None
+
+    def _measure(self, n_rows: int) -> None:
+        """Set what is known of the engines' size."""
+        first = self._engines[0]
+        self.n_rows, self.n_ctx = n_rows, first.n_ctx
+        # a step is one batch, as in one engine: else it has other bits where a resumed song computes it again
+        self.n_batch = max(first.n_batch, STEP_IDS * n_rows)
 
     def decode(self, inputs: Sequence[SequenceInput]) -> Logits:
         """Append ids to sequences → logits; see TokenEngine. An error leaves all sequences as they were."""
@@ -172,7 +181,7 @@ class SplitEngine:
             undo.pop_all()
         for engine in self._engines[n_rows:]:  # their only sequence is none of these
             engine.forget(0, 0)
-        self.n_rows, self.n_ctx = n_rows, n_ctx
+        self._measure(n_rows)
 
     def close(self) -> None:
         """Free the models, once no thread computes with them."""
