@@ -58,6 +58,12 @@ class FakeRay:
 
         return SimpleNamespace(remote=start)
 
+    def nodes(self) -> list[dict[str, Any]]:
+        return [
+            {"NodeID": name, "NodeManagerHostname": f"host-{name}", "Alive": True, "Resources": {"CPU": 1.0}}
+            for name in "abc"
+        ]
+
     def get_runtime_context(self) -> Any:
         return SimpleNamespace(get_node_id=lambda: self._node)
 
@@ -137,3 +143,19 @@ def test_a_machine_with_another_version_computes_no_part(
     assert isinstance(first, JobReport)
     assert isinstance(first.answer, ErrorFacts)
     assert (first.node, "the driver 0.0.1" in first.answer.message) == ("a", True)
+
+
+def test_a_machine_that_does_not_answer_is_asked_once(ray: FakeRay) -> None:
+    """A process that waits for a storage for ever would else be left there by each question."""
+    backend, control = RayBackend(), Control("nowhere", "token")
+    ray.pending = True
+    for _ in range(3):
+        found = backend.check(control, ("a", "b"))
+        assert found == {"a": "host-a does not answer", "b": "host-b does not answer"}
+    assert len(ray.asked) == 2
+    ray.pending = False
+    assert "does not answer" not in str(backend.check(control, ("c",)))
+    backend.check(control, ("a",))  # the answer to the question of then
+    assert len(ray.asked) == 3
+    assert "does not see the folder of songs" in backend.check(control, ("a",))["a"]
+    assert len(ray.asked) == 4

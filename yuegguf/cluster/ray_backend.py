@@ -89,6 +89,8 @@ class RayBackend:
         self._run, self._run_part = run, run_part
         self._units: dict[Any, str] = {}
         """Reference of a result → name of its unit."""
+        self._checks: dict[tuple[Control, str], Any] = {}
+        """Control folder and id of a machine → reference of the answer that it has not given yet."""
 
     def nodes(self) -> list[Node]:
         """The machines that are there now."""
@@ -127,23 +129,27 @@ class RayBackend:
 
         `only` are the ids of those that are asked once more, and soon have to answer; empty = all.
         """
-        remote = self._ray.remote(max_retries=0, num_cpus=0)(_check_on_node)
-        asked = {
-            remote.options(label_selector={NODE_LABEL: node.id}).remote(control, __version__): node
-            for node in self.nodes()
-            if not only or node.id in only
-        }
+        nodes = [node for node in self.nodes() if not only or node.id in only]
+        asked = [self._checks.get((control, node.id)) or self._ask(control, node) for node in nodes]
         seconds = AGAIN_SECONDS if only else CHECK_SECONDS
-        self._ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
+        ended, _ = self._ray.wait(asked, num_returns=len(asked), timeout=seconds) if asked else ([], [])
         found: dict[str, str] = {}
-        for reference, node in asked.items():
-            try:
-                reason = self._ray.get(reference, timeout=0.0)
-            except self._ray.exceptions.RayError as error:
-                reason = f"{node.name} does not answer ({_sentence(error)})"
+        for reference, node in zip(asked, nodes, strict=True):
+            reason = f"{node.name} does not answer"
+            if reference in ended:
+                del self._checks[control, node.id]
+                answer = _answer(self._ray, reference)
+                reason = f"{reason} ({answer.reason})" if isinstance(answer, Loss) else answer
             if reason:
                 found[node.id] = reason
         return found
+
+    def _ask(self, control: Control, node: Node) -> Any:
+        """Ask a machine whether it can work on songs. It is not asked again before it has answered."""
+        remote = self._ray.remote(max_retries=0, num_cpus=0)(_check_on_node)
+        selector = {NODE_LABEL: node.id}
+        self._checks[control, node.id] = remote.options(label_selector=selector).remote(control, __version__)
+        return self._checks[control, node.id]
 
 
 class RayHelpers:
