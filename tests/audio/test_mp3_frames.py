@@ -96,6 +96,14 @@ def test_frames_are_counted_among_other_bytes(data: bytes, samples: int | None, 
         assert len(wave) == samples
 
 
+def test_a_constant_bit_rate_without_a_tag_is_read_as_it_is(tmp_path: Path) -> None:
+    """With a tag libmpg123 would drop the decoder's delay, and every code would be another."""
+    bare = b"".join(frames_of(mp3(mode="CONSTANT"))[1:])
+    for data in (bare, bare + b"TAG" + bytes(125)):
+        plain, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+        np.testing.assert_array_equal(waves(tmp_path, data), plain.mean(axis=1, dtype=np.float32))
+
+
 def test_two_files_after_each_other_begin_with_the_first(tmp_path: Path) -> None:
     one, two = waves(tmp_path, b"".join(FRAMES)), waves(tmp_path, b"".join(FRAMES) * 2)
     np.testing.assert_allclose(two[: len(one)], one, rtol=0, atol=1e-6)

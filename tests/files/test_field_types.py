@@ -81,8 +81,23 @@ def test_paths_texts_and_lists_are_taken_where_they_mean_the_same() -> None:
         "ModelChoice", stage1="a.gguf", codec=Path("c")
     )
     assert made("Output", formats=["flac"]).formats == ("flac",)
+    assert made("Output", formats={"wav", "flac"}).formats == ("flac", "wav")
+    nothing = made("ModelChoice", models_dir="", codec="")
+    assert (nothing.models_dir, nothing.codec) == (None, None)
+    assert made("Output", stems=np.bool_(False)).stems is False
+    assert made("ComputeOptions", flash_attention=np.True_).flash_attention is True
     genre = made("SongRequest", genre=Tags("pop")).genre
     assert (genre, type(genre)) == ("pop", str)
+
+
+def test_a_class_with_types_that_are_not_known_at_run_time_keeps_those_of_its_base() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Own(yuegguf.Sampling):
+        more: Unknown | None = None  # type: ignore[name-defined]  # noqa: F821
+
+    assert type(Own(top_k=np.int8(5), more=1).top_k) is int
+    with pytest.raises(RequestError, match="top_k is of type str"):
+        Own(top_k="5")  # type: ignore[arg-type]
 
 
 def test_the_number_of_takes_is_a_whole_one(tmp_path: Path) -> None:

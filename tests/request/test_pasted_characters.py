@@ -69,6 +69,32 @@ def test_one_time_among_plain_lyrics_sets_no_length() -> None:
     ]
 
 
+COUPLETS = [(f"[00:{10 + 4 * n}.00]", f"kimi {n}", f"you {n}") for n in range(5)]
+
+
+@pytest.mark.parametrize("form", ["{0}{1}\n{2}", "{0}{1}\n{0}{2}"])
+@pytest.mark.parametrize("between", ["\n", "\n\n", "\n\n\n"])
+def test_lines_of_one_time_stay_together(form: str, between: str) -> None:
+    text = between.join(form.format(*couplet) for couplet in COUPLETS)
+    words = [f"{one}\n{two}" for _, one, two in COUPLETS]
+    assert sections_of(text) == [
+        ("verse", "\n".join(words[:2]), 8.0),
+        ("verse", "\n".join(words[2:]), None),
+    ]
+
+
+@pytest.mark.parametrize("mark", ["(x2)", "[00:20.00](x2)", "[x2]"])
+@pytest.mark.parametrize("below", ["", "\n"])
+@pytest.mark.parametrize("labels", [("[00:10.00][verse]\n", "[00:29.00][chorus]\n"), ("", "")])
+def test_a_repeat_mark_belongs_to_the_lines_above_it(mark: str, below: str, labels: tuple[str, str]) -> None:
+    verse, chorus = labels
+    text = f"{verse}[00:10.00]a b\n[00:13.00]b c\n\n{mark}\n{below}{chorus}[00:29.00]c d\n[00:32.00]d e\n"
+    assert sections_of(text) == [
+        ("verse", "a b\nb c\na b\nb c", 19.0),
+        ("chorus" if chorus else "verse", "c d\nd e", None),
+    ]
+
+
 def test_a_label_without_a_time_begins_with_the_line_below_it() -> None:
     text = "[verse]\n[00:10.00]a\n[00:12.00]b\n\n[chorus]\n[00:20.50]c\n[length:00:31]"
     assert sections_of(text) == [("verse", "a\nb", 10.5), ("chorus", "c", 10.5)]

@@ -108,6 +108,16 @@ def test_a_repeat_mark_alone_below_a_label_stands_for_an_earlier_section(mark: s
         assert any(notice.startswith("repeats are written out") for notice in parsed.notices)
 
 
+def test_a_repeat_mark_below_a_blank_line_repeats_the_lines_above_that() -> None:
+    for labels in (("[verse]\n", "[chorus]\n"), ("", "")):
+        parsed = parse_lyrics(f"{labels[0]}la la\nlo lo\n\n(x2)\n\n{labels[1]}li li\nho ho")
+        assert [section.body.split() for section in parsed.sections] == [
+            ["la", "la", "lo", "lo"] * 2,
+            ["li", "li", "ho", "ho"],
+        ]
+        assert "repeats are written out: (x2)" in parsed.notices
+
+
 def test_a_repeat_mark_above_words_or_without_an_earlier_section_is_said() -> None:
     above = parse_lyrics("[chorus]\nla\n\n[chorus]\n(repeat)\nlo")
     assert [s.body for s in above.sections] == ["la", "lo"]

@@ -99,6 +99,11 @@ def test_a_song_at_its_end_stays_as_it_is(tmp_path: Path, sung: Run) -> None:
         ended = client.wait(song, "succeeded")
         for route in ("resume", "refine"):
             assert client("POST", f"/v1/songs/{song}/{route}").json["started_at"] == ended["started_at"]
+        deleted = tmp_path / "songs" / song / "lyrics.lrc"
+        deleted.unlink()
+        client("POST", f"/v1/songs/{song}/resume")
+        client.wait(song, "succeeded")
+        assert deleted.is_file()
         takes = client.create({**BODY, "candidates": 2})
         client.wait(takes, "succeeded")
         for drafted in ("draft", takes):
