@@ -45,7 +45,8 @@ def test_a_container_has_no_more_than_its_limit_and_its_machine(container: Path)
 
 
 @pytest.mark.parametrize(
-    ("most", "high", "free"), [("max", "6", 3), ("8", "6", 3), ("6", "8", 3), ("8", "max", 5), ("max", "max", 20)]
+    ("most", "high", "free"),
+    [("max", "6", 3), ("8", "6", 3), ("6", "8", 3), ("8", "max", 5), ("max", "max", 20)],
 )
 def test_the_lower_of_both_limits_of_a_container_counts(
     most: str, high: str, free: int, container: Path

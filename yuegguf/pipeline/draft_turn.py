@@ -135,7 +135,7 @@ class DraftTurn:
             for group in self._queue.groups():
                 if any(group is other for other, _ in self._drafting):
                     continue
-                works = self._queue.begin(group)
+                works = self._queue.begin(group, self._devices if self._engine else None)
                 if drafts := [work for work in works if work.phase == "draft"]:
                     joining = [work for work in drafts if work.stage1_load == self._lead.stage1_load]
                     if not joining or not self._may_join(joining, waiting):
