@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_cluster import abandoned, machine, new_songs
-from helpers import song_bytes
+from helpers import edit_song, song_bytes
 
 from yuegguf.cluster import control, work
 from yuegguf.cluster.spreading import (
@@ -40,7 +40,7 @@ from yuegguf.cluster.unit import (
 )
 from yuegguf.cluster.work import run_unit
 from yuegguf.errors import EngineError, Interrupted
-from yuegguf.lm import llama
+from yuegguf.lm import build, llama
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import phases
 from yuegguf.pipeline.engines import engine_factory
@@ -55,6 +55,7 @@ from yuegguf.stages.render import render
 
 SECONDS = 7.0
 """Length of the song: two chunks a track."""
+INFO = build.build_info()
 ONE_ROW = ComputeOptions(threads=1, stage2_rows=1, snapshot_seconds=0)
 
 
@@ -239,6 +240,23 @@ def test_a_song_that_is_cancelled_or_taken_over_waits_for_no_part(
     helpers = FakeHelpers(endless)
     assert run_phase("refine", song, place, helpers).kind == {"taken over": "busy"}.get(reason, "interrupted")
     assert len(helpers.jobs) == 1
+
+
+def test_layers_stay_on_the_gpus_of_other_machines(
+    song: SongFolder, place: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "build_info", lambda: {**INFO, "gpu": "no"})
+    run_phase("draft", song, place, FakeHelpers())
+    before = SongFolder.open(song.path).record.plan
+    assert before is not None
+    edit_song(song.path, plan={**asdict(before), "stage2_gpu_layers": -1})
+    helpers = FakeHelpers()
+    assert run_phase("refine", song, place, helpers).kind == "done"
+    parts = [job.part.plan for job in helpers.jobs]
+    assert [part and part.gpu_layers for part in (*parts, SongFolder.open(song.path).record.plan)] == [
+        (0, -1)
+    ] * (len(parts) + 1)
+    assert [need.gpus for need in helpers.needs] == [1.0]
 
 
 def test_a_single_part_is_computed_where_its_cores_are_reserved(song: SongFolder, place: Control) -> None:

@@ -94,6 +94,21 @@ def test_takes_count_as_one_song_and_share_a_batch(
     assert all(work.result().draft for work in works)
 
 
+def test_takes_that_do_not_fit_together_take_turns_and_no_song_passes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft_turn, "drafts_fit", lambda needs, *_: len(needs) <= 2)
+    engines = note_engines(monkeypatch)
+    works = works_of(takes.start(job_of(tmp_path, REQUESTS[0], count=3)))
+    other = works_of(folders(tmp_path / "other", REQUESTS[2:3], draft="mix"))
+    scheduler = Scheduler(4)
+    scheduler.submit(*works)
+    scheduler.submit(*other)
+    scheduler.run()
+    assert [max(engine.widths) for engine in engines] == [4, 3]  # two takes, then the third and the song
+    assert all(work.result().draft for work in (*works, *other))
+
+
 def failing_at(path: Path, error: Exception) -> Callable[[Event], None]:
     """A progress callback that fails in the middle of a draft."""
 

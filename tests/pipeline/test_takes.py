@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from helpers import Capture, cli, edit_song, ended, refused
+from scheduled import note_engines
 
 from yuegguf.api.songs import keep_takes, refine
 from yuegguf.errors import Interrupted, StorageError, YueError
+from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import phases
+from yuegguf.pipeline.preflight import read_models
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.progress import Event
 from yuegguf.song.folder import SongFolder
@@ -129,6 +133,27 @@ def test_interrupted_takes_go_on_together(takes: Path, capsys: Capture) -> None:
         (folder / "tokens.log").write_text("".join(kept))
     ended(cli(capsys, "resume", takes, "--threads", 1))
     assert [log_of(takes / f"take-{number}") for number in (1, 2, 3)] == logs
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_interrupted_takes_that_do_not_fit_together_go_on_in_several_batches(
+    room: int, takes: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [takes / f"take-{number}" for number in (1, 2, 3)]
+    plan = SongFolder.open(folders[0]).record.plan
+    assert plan is not None
+    plan = replace(plan, n_ctx=4096)  # with a longer context each needs more in stage 1 than in stage 2
+    logs = [log_of(folder) for folder in folders]
+    for number, folder in enumerate(folders, 1):
+        edit_song(folder, state="draft", plan=asdict(plan))
+        begun = logs[number - 1].splitlines(keepends=True)[: 30 * number]
+        (folder / "tokens.log").write_text("".join(begun))
+    engines, held = note_engines(monkeypatch), replace(plan.stage1(), rows=room * plan.stage1_rows)
+    needed = held.own_bytes(read_models(nano_models()).stage1.facts)
+    ended(cli(capsys, "resume", takes, *MACHINE, "--max-memory", needed))
+    assert [engine.options.n_rows for engine in engines] == {1: [2, 2, 2], 2: [4, 2], 3: [6]}[room]
+    assert [log_of(folder) for folder in folders] == logs
+    assert all((folder / "draft.wav").exists() for folder in folders)
 
 
 def test_what_is_no_take_is_refused(takes: Path, tmp_path: Path, capsys: Capture) -> None:

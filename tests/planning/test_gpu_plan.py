@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from plans import GIB, LAYERED1, LAYERED2, plan_of
+from plans import GIB, LAYERED1, LAYERED2, plan_of, revised
 
 from yuegguf.errors import NotEnoughMemory
 from yuegguf.planning.compute_options import ComputeOptions
@@ -70,3 +70,35 @@ def test_a_gpu_without_memory_of_its_own_takes_the_machines() -> None:
     gpu = {"gpu": True, "gpu_memory": 16 * GIB, "shared_memory": True}
     with pytest.raises(NotEnoughMemory, match=r"8\.0 GiB may be used; --kv-type q8_0"):
         plan_of(request(), LAYERED1, LAYERED2, ComputeOptions(gpu=True), 4, 8 * GIB, **gpu)
+
+
+def test_layers_of_a_song_that_goes_on_without_its_gpu_are_computed_and_counted_here() -> None:
+    made = on_gpu(40, stage2_rows=4)
+    for named in (ComputeOptions(), ComputeOptions(gpu=False)):
+        moved = revised(made, request(), LAYERED1, LAYERED2, named, 64 * GIB, "draft")
+        assert moved == replace(
+            made, stage1_gpu_layers=0, stage2_gpu_layers=0, memory=moved.memory, gpu_memory=0
+        )
+        assert moved.memory == moved.stage1().own_bytes(LAYERED1) > LAYERED1.bytes
+    with pytest.raises(NotEnoughMemory, match=r"stage 1 needs about 8\.\d GiB and 8\.0 GiB may be used"):
+        revised(made, request(), LAYERED1, LAYERED2, ComputeOptions(), 8 * GIB, "draft")
+    with pytest.raises(NotEnoughMemory, match=r"stage 2 needs .* may be used; --stage2-batch 1 would fit"):
+        revised(made, request(), LAYERED1, LAYERED2, ComputeOptions(), 3 * GIB, "refine")
+    card = replace(made, main_gpu=1)
+    assert revised(card, request(), LAYERED1, LAYERED2, ComputeOptions(), None, "draft").main_gpu is None
+    for phase in ("sketch", "master", "done"):  # no layer is computed any more
+        assert revised(card, request(), LAYERED1, LAYERED2, ComputeOptions(), 1, phase).main_gpu == 1
+
+
+def test_layers_of_a_song_that_goes_on_must_fit_on_the_gpu_that_is_there() -> None:
+    made = on_gpu(40)
+
+    def there(free: int, phase: str, **options: int) -> Plan:
+        asked = ComputeOptions(**options)  # type: ignore[arg-type]
+        gpu = {"gpu": True, "gpu_memory": free * GIB}
+        return revised(made, request(), LAYERED1, LAYERED2, asked, 64 * GIB, phase, **gpu)
+
+    assert there(40, "draft") == made
+    with pytest.raises(NotEnoughMemory, match=r"GPU's memory and 5\.0 GiB may be used; --gpu-layers 17"):
+        there(5, "draft")
+    assert there(20, "draft", gpu_layers=17, stage2_rows=4).stage1_gpu_layers == 17

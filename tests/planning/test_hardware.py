@@ -45,6 +45,18 @@ def test_a_container_has_no_more_than_its_limit_and_its_machine(container: Path)
 
 
 @pytest.mark.parametrize(
+    ("most", "high", "free"),
+    [("max", "6", 3), ("8", "6", 3), ("6", "8", 3), ("8", "max", 5), ("max", "max", 20)],
+)
+def test_the_lower_of_both_limits_of_a_container_counts(
+    most: str, high: str, free: int, container: Path
+) -> None:
+    for name, text in (("memory.max", most), ("memory.high", high)):
+        (container / name).write_text(f"{text if text == 'max' else int(text) * GIB}\n")
+    assert hardware.available_memory(container) == free * GIB
+
+
+@pytest.mark.parametrize(
     ("files", "cores"),
     [
         ({}, 8),

@@ -228,7 +228,7 @@ def test_a_song_that_goes_on_may_change_rows_threads_and_device() -> None:
     changed = revised(made, request(), BIG1, BIG2, on_gpu, None, "draft")
     assert (changed.threads, changed.stage2_rows, changed.main_gpu) == (2, 3, 1)
     assert (changed.stage1_gpu_layers, changed.stage2_gpu_layers) == (-1, -1)
-    sparing = replace(changed, draft_confidence=0.85)
+    sparing = replace(made, draft_confidence=0.85)
     assert revised(sparing, request(), BIG1, BIG2, ComputeOptions(), None, "draft") == sparing
     back = revised(changed, request(), BIG1, BIG2, ComputeOptions(gpu=False), None, "draft")
     assert (back.stage1_gpu_layers, back.stage2_gpu_layers, back.main_gpu) == (0, 0, None)

@@ -37,7 +37,8 @@ def revised(
     options: ComputeOptions,
     free: int | None,
     phase: str,
+    **gpu: Any,
 ) -> Plan:
-    """The plan of a song that goes on with a phase, on a machine without a GPU."""
+    """The plan of a song that goes on with a phase; `gpu` as in Devices."""
     facts = StageFacts(stage1, stage2)
-    return revise_plan(plan, prepare(request), facts, options, Devices(4, free), phase=phase)
+    return revise_plan(plan, prepare(request), facts, options, Devices(4, free, **gpu), phase=phase)

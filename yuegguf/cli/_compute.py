@@ -9,7 +9,7 @@ import click
 from yuegguf.cli._groups import Group
 from yuegguf.cli._numbers import Number
 from yuegguf.cli._options import memory_option, threads_option
-from yuegguf.errors import RequestError, YueError
+from yuegguf.errors import RequestError
 from yuegguf.planning.compute_options import ComputeOptions
 from yuegguf.planning.cost import KV_BYTES
 
@@ -129,10 +129,9 @@ def wants_gpu(device: str, layers: int | None) -> bool | None:
         return None
     if kind == RPC:
         return True
-    if not has_gpu():
-        raise YueError(
-            "the installed llama.cpp has no GPU support", "pass --device cpu, or see: yuegguf doctor"
-        )
+    from yuegguf.lm.build import check_gpu
+
+    check_gpu()
     return True
 
 

@@ -139,7 +139,7 @@ def spread(
     Machines whose ids are `refused`, and those on which a part fails, get none. The chunks of all waves are
     in the folder then. A failure ends the song.
     """
-    work.begin(stop)
+    work.begin(stop, layers_here=False)
     if not work.begun or work.ended:
         return
     spreading = _Spreading(work, helpers, replace(part, plan=work.plan), stop, set(refused))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import llama_cpp as lib
 
+from yuegguf.errors import YueError
 from yuegguf.files.reading import FileVersion, file_version
 from yuegguf.lm import ggml, rpc
 from yuegguf.lm.loading import LIBRARIES, init_backend
@@ -35,6 +36,14 @@ def build_info() -> dict[str, str]:
         "gpu": "yes" if gpu else "no",
         "rpc": "yes" if lib.llama_supports_rpc() else "no",
     }
+
+
+def check_gpu() -> None:
+    """Raise YueError where llama.cpp can use no GPU of this machine."""
+    if build_info()["gpu"] != "yes":
+        raise YueError(
+            "the installed llama.cpp has no GPU support", "pass --device cpu, or see: yuegguf doctor"
+        )
 
 
 def build_files() -> tuple[FileVersion, ...]:

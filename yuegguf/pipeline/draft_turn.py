@@ -15,7 +15,7 @@ from yuegguf.pipeline.engines import find_devices
 from yuegguf.pipeline.song_queue import Group, SongQueue
 from yuegguf.pipeline.song_work import SongWork
 from yuegguf.planning.compute_options import Devices
-from yuegguf.planning.together import drafts_fit
+from yuegguf.planning.together import drafts_fit, takes_fit
 from yuegguf.stages.batching import LENGTH_STEP, StepBatch
 
 
@@ -25,7 +25,8 @@ class DraftTurn:
     The oldest song that waits for stage 1 comes next, and no younger one passes it. It joins if there is room
     in the batch and in memory; and while a song waits for stage 2, only if it cannot end later than those in
     the batch, so that it delays nobody. A recording that could be encoded beside the open model only in parts
-    waits until that is closed, since its codes would differ.
+    waits until that is closed, since its codes would differ. Takes that begin a turn and do not fit all
+    together are drafted in several.
     """
 
     def __init__(self, lead: SongWork, queue: SongQueue, parallel: int) -> None:
@@ -134,12 +135,15 @@ class DraftTurn:
             waiting = 0
             for group in self._queue.groups():
                 if any(group is other for other, _ in self._drafting):
+                    if self._left(group):
+                        return []
                     continue
-                works = self._queue.begin(group)
+                works = self._queue.begin(group, self._devices if self._engine else None)
                 if drafts := [work for work in works if work.phase == "draft"]:
                     joining = [work for work in drafts if work.stage1_load == self._lead.stage1_load]
                     if not joining or not self._may_join(joining, waiting):
                         return []
+                    joining = joining if self._in_turn() else self._fitting(joining)
                     self._drafting.append((group, list(joining)))
                     return joining
                 waiting += bool(works)
@@ -147,9 +151,28 @@ class DraftTurn:
                 break
         return []
 
+    def _left(self, group: Group) -> bool:
+        """Whether takes of a group in the turn wait for another one."""
+        in_turn = self._in_turn()
+        return any(not work.ended and work not in in_turn and work.phase == "draft" for work in group)
+
+    def _fitting(self, works: list[SongWork]) -> list[SongWork]:
+        """As many of the songs that begin the turn as fit into memory together, at least one."""
+        if self._parallel == 1 and len(works) > 1:
+            self._devices = find_devices(self._lead.options)
+        return works[: next((n for n in range(len(works), 1, -1) if self._fit(works[:n])), 1)]
+
+    def _fit(self, works: Sequence[SongWork]) -> bool:
+        """Whether these songs can be drafted together."""
+        lead, devices = self._lead, self._devices
+        if self._parallel == 1:  # the context is opened once, as the plan counts it
+            return takes_fit(lead.plan, len(works), lead.headers.stage1.facts, lead.options, devices)
+        needs = [work.draft_need for work in works]
+        return drafts_fit(needs, lead.headers.stage1_alone, lead.options, devices)
+
     def _may_join(self, works: Sequence[SongWork], waiting: int) -> bool:
         """Whether songs of the lead's model may join; those of the first group always."""
-        lead, others = self._lead, self._in_turn()
+        others = self._in_turn()
         if not others:
             return True
         longest = max(work.frames_left for work in others)
@@ -157,5 +180,4 @@ class DraftTurn:
             return False
         if self._engine is not None and not all(work.encodes_whole(self._open_bytes) for work in works):
             return False
-        needs = [work.draft_need for work in (*others, *works)]
-        return drafts_fit(needs, lead.headers.stage1_alone, lead.options, self._devices)
+        return self._fit([*others, *works])

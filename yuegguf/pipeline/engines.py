@@ -211,15 +211,18 @@ def stopping(progress: Progress, stop: threading.Event | None) -> Progress:
 def find_devices(options: ComputeOptions) -> Devices:
     """Devices of this machine, with a GPU if llama.cpp can use one and the options allow it.
 
-    Raises RequestError for a GPU that is not there, EngineError for an RPC server that cannot be used.
+    Raises YueError for a GPU where there is none, RequestError for one of several that is not there,
+    EngineError for an RPC server that cannot be used.
     """
-    from yuegguf.lm.build import build_info, devices
+    from yuegguf.lm.build import build_info, check_gpu, devices
 
     own = Devices(hardware.physical_cores(), hardware.available_memory())
     server = options.rpc_server
     wanted = build_info()["gpu"] == "yes" if options.gpu is None else options.gpu
     if options.gpu_layers == 0 or not (wanted or server or options.gpu_layers):
         return own
+    if server is None:
+        check_gpu()
     seen = devices(server)  # llama.cpp takes integrated GPUs only where there is no other
     gpus = next((same for kind in ("gpu", "igpu") if (same := [d for d in seen if d["kind"] == kind])), [])
     if options.main_gpu is not None and options.main_gpu >= len(gpus):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from yuegguf.errors import Interrupted
 from yuegguf.pipeline.song_work import SongWork
+from yuegguf.planning.compute_options import Devices
 
 Group = tuple[SongWork, ...]
 """A song, or takes of one request, which are drafted together and count as one."""
@@ -61,11 +62,14 @@ class SongQueue:
         """The songs that have not ended."""
         return [work for group in self.groups() for work in group if not work.ended]
 
-    def begin(self, group: Group) -> list[SongWork]:
-        """Begin with the songs of a group; returns those that have not ended."""
+    def begin(self, group: Group, before: Devices | None = None) -> list[SongWork]:
+        """Begin with the songs of a group; returns those that have not ended.
+
+        `before`: see `song_work.note_plan`.
+        """
         for work in group:
             if work.cancelled and not work.ended:
                 work.fail(Interrupted("stopped"))
             elif not (work.begun or work.ended):
-                work.begin(self.stop)
+                work.begin(self.stop, before=before)
         return [work for work in group if not work.ended]

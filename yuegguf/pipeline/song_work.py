@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 from yuegguf.errors import DamagedFile, Interrupted, YueError
 from yuegguf.models.resolve import Models
@@ -15,7 +16,7 @@ from yuegguf.pipeline.engines import EngineFactory, encoding_memory, engine_fact
 from yuegguf.pipeline.song_models import check_same
 from yuegguf.planning import hardware
 from yuegguf.planning.compute_options import ComputeOptions, Devices, check_threads, most_threads
-from yuegguf.planning.plan import Plan, revise_plan
+from yuegguf.planning.plan import LAYER_PHASES, Plan, revise_plan
 from yuegguf.planning.together import DraftNeed
 from yuegguf.progress import Event, Progress, silent
 from yuegguf.request.preview_options import PreviewOptions, as_it_was
@@ -96,16 +97,18 @@ class SongWork:
             raise Interrupted(f"{self.folder.path} has not ended yet", "run the scheduler first")
         return self._outcome
 
-    def begin(self, stop: threading.Event) -> None:
+    def begin(
+        self, stop: threading.Event, *, before: Devices | None = None, layers_here: bool = True
+    ) -> None:
         """Claim the folder, check everything and note the plan; a failure ends the song.
 
         Nothing in the folder changes before it is claimed and everything is checked. Once `stop` is set, the
-        song stops at its next event.
+        song stops at its next event. `before`, `layers_here`: see `note_plan`.
         """
         self._stop = stop
-        self._end_if(self._begun)
+        self._end_if(partial(self._begun, before, layers_here))
 
-    def _begun(self) -> Song | None:
+    def _begun(self, before: Devices | None, layers_here: bool) -> Song | None:
         """Claim the folder and note the plan; returns the song where nothing is left to do."""
         early = self._early(self.folder.early)
         if where(self.folder) == "done" and early == self.folder.early:
@@ -113,7 +116,15 @@ class SongWork:
         self._claim.enter_context(self.folder.claimed())
         check_same(self.folder, self.models)
         early = self._early(self.folder.early)
-        self.plan, self.headers = note_plan(self.folder, self.models, self.options, early, self.progress)
+        self.plan, self.headers = note_plan(
+            self.folder,
+            self.models,
+            self.options,
+            early,
+            self.progress,
+            before=before,
+            layers_here=layers_here,
+        )
         self.parts = engine_factory(
             self.models,
             self.plan,
@@ -249,30 +260,56 @@ def _copied(error: YueError) -> YueError:
 
 
 def note_plan(
-    folder: SongFolder, models: Models, options: ComputeOptions, early: PreviewOptions, progress: Progress
+    folder: SongFolder,
+    models: Models,
+    options: ComputeOptions,
+    early: PreviewOptions,
+    progress: Progress,
+    *,
+    before: Devices | None = None,
+    layers_here: bool = True,
 ) -> tuple[Plan, preflight.Headers]:
     """Decide how a claimed song goes on, with what the user now says, and write it into song.json.
 
-    Returns the plan, and the models' headers. Raises YueError; song.json is not changed then.
+    `before` are the devices as they were before a model was opened, if one is. Without `layers_here` other
+    machines compute with the language models. Returns the plan, and the models' headers. Raises YueError;
+    song.json is not changed then.
     """
-    devices, before = Devices(hardware.physical_cores(), hardware.available_memory()), folder.record.plan
-    check_threads(options.threads, devices.cores)
-    if before is None:
+    cores, made = hardware.physical_cores(), folder.record.plan
+    check_threads(options.threads, cores)
+    if made is None:
         raise DamagedFile(f"{folder.path} does not say how it is computed", "start the song again")
-    if options.threads is None and before.threads > most_threads(devices.cores):
-        words = (
-            f"begun with {before.threads} threads, too many for this machine, goes on with {devices.cores}"
-        )
+    if options.threads is None and made.threads > most_threads(cores):
+        words = f"begun with {made.threads} threads, too many for this machine, goes on with {cores}"
         progress(Event("draft", 0, 1, warning=f"the song, {words}; that may change its last bits"))
-        options = replace(options, threads=devices.cores)
-    if options.names_device:
-        devices = find_devices(options)
+        options = replace(options, threads=cores)
     headers = preflight.read_models(models, bool(early.preview_seconds))
     phase = where(SongFolder(folder.path, folder.record.changed(early=early)))
-    plan = revise_plan(before, folder.song, headers.facts, options, devices, phase=phase)
-    if plan.rpc_server not in (None, before.rpc_server) and options.gpu_layers is None:
+    devices = _devices(made, options, layers_here and phase in LAYER_PHASES)
+    if before is not None:  # the open model will be closed, or shared if there is room
+        devices = devices.with_free(before)
+    plan = revise_plan(made, folder.song, headers.facts, options, devices, phase=phase)
+    if made.on_own_gpu and not (devices.gpu or options.names_device):
+        words = "begun with layers on a GPU, of which llama.cpp finds none here, goes on on the CPU"
+        progress(Event("draft", 0, 1, warning=f"the song, {words}; that may change its last bits"))
+    if plan.rpc_server not in (None, made.rpc_server) and options.gpu_layers is None:
         words = "another device changes the last bits: the song may go on differently"
         progress(Event("draft", 0, 1, warning=words))
-    if (plan, early) != (before, folder.early):
+    if (plan, early) != (made, folder.early):
         folder.advance(folder.state, plan=plan, early=early)
     return plan, headers
+
+
+def _devices(made: Plan, options: ComputeOptions, layers_here: bool) -> Devices:
+    """Devices on which a song goes on: with the GPU of its plan, or the one that the user names.
+
+    Where no layer is computed here, any GPU is taken to be there. Raises YueError.
+    """
+    if not layers_here:
+        gpu = options.gpu is not False
+        return Devices(hardware.physical_cores(), hardware.available_memory(), gpu=gpu)
+    if options.names_device:
+        return find_devices(options)
+    if made.on_own_gpu:
+        return find_devices(replace(options, main_gpu=made.main_gpu))
+    return Devices(hardware.physical_cores(), hardware.available_memory())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from yuegguf.errors import RequestError
 from yuegguf.files.field_types import take_types
@@ -103,6 +103,19 @@ class Devices:
     """Free memory in bytes of the GPUs in use; None = unknown."""
     shared_memory: bool = False
     """The GPU has no memory of its own."""
+
+    def with_free(self, other: Devices) -> Devices:
+        """These devices with the memory that is free here or in `other`, whichever is more."""
+        return replace(
+            self,
+            memory=_most(self.memory, other.memory),
+            gpu_memory=_most(self.gpu_memory, other.gpu_memory),
+        )
+
+
+def _most(one: int | None, other: int | None) -> int | None:
+    """The larger number of bytes; that which is known if only one is."""
+    return max((known for known in (one, other) if known is not None), default=None)
 
 
 def check_rpc_server(text: object) -> None:

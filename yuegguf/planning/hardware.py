@@ -179,11 +179,13 @@ def _limiting_groups(resource: str, cgroup: Path, groups: Path) -> list[Path]:
 
 def _room(group: Path) -> int | None:
     """Bytes left to a cgroup; None without a limit."""
-    for limit, usage, cache in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    for limits, usage, cache in (
+        (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+        (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        most, used = _number(group / limit), _number(group / usage)
+        # above memory.high the kernel slows the processes down until they hardly run
+        most = min(filter(None, (_number(group / limit) for limit in limits)), default=None)
+        used = _number(group / usage)
         if most and used is not None:
             # page cache counts as used, though the kernel drops it before anything else
             match = re.search(rf"^{cache} (\d+)$", _text(group / "memory.stat"), re.MULTILINE)

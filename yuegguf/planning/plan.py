@@ -98,6 +98,11 @@ class Plan:
         return self.rpc_server or self.main_gpu
 
     @property
+    def on_own_gpu(self) -> bool:
+        """Whether a GPU of the machine itself holds layers."""
+        return any(self.gpu_layers) and self.rpc_server is None
+
+    @property
     def gpu_layers(self) -> tuple[int, int]:
         """GPU layers of both stages."""
         return self.stage1_gpu_layers, self.stage2_gpu_layers
@@ -176,7 +181,8 @@ def revise_plan(
     """Change the plan of a song that continues with `phase` to the user's new options.
 
     Threads, stage-2 sequences and the device may change; context and cache type may not, since the codes
-    sampled so far depend on them. Raises RequestError, NotEnoughMemory.
+    sampled so far depend on them. Layers on a GPU of this machine go to the CPU where `devices` has none.
+    Raises RequestError, NotEnoughMemory.
     """
     fixed = "leave it out, or start a new song"
     if options.ctx is not None and options.ctx < plan.n_ctx:
@@ -197,7 +203,8 @@ def revise_plan(
         stage2_rows=min(options.stage2_rows or plan.stage2_rows, len(chunk_frames(song))),
         ubatch=options.ubatch or plan.ubatch,
     )
-    if options.names_device and not _same_server(plan, options):
+    lost = plan.on_own_gpu and not devices.gpu and phase in LAYER_PHASES
+    if lost or (options.names_device and not _same_server(plan, options)):
         server = options.rpc_server if uses_gpu(options, devices) else None
         changed = offloaded(changed, models, options, devices)
         changed = replace(changed, main_gpu=options.main_gpu, rpc_server=server)

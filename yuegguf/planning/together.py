@@ -47,6 +47,17 @@ def drafts_fit(
     return inside and (gpu is None or held.gpu_bytes(stage1) <= gpu * 9 // 10)
 
 
+def takes_fit(plan: Plan, takes: int, stage1: ModelFacts, options: ComputeOptions, devices: Devices) -> bool:
+    """Whether so many takes can be drafted in one batch and alone, counted as `make_plan` does.
+
+    `plan` is that of one of them, and `stage1` counts the decoder of their previews.
+    """
+    held = replace(plan.stage1(), rows=takes * plan.stage1_rows)
+    own, gpu = usable_memory(options, devices), devices.gpu_memory
+    inside = own is None or held.own_bytes(stage1, devices.shared_memory) <= own
+    return inside and (gpu is None or held.gpu_bytes(stage1) <= gpu)
+
+
 def rows_for_songs(
     plan: Plan, lengths: Sequence[int], stage2: ModelFacts, options: ComputeOptions, devices: Devices
 ) -> int:
