@@ -19,7 +19,7 @@ GAP_FACTOR, MIN_GAP, MOST_LINES = 2.0, 4.0, 8
 """Without labels a stanza ends before a line that comes this many usual gaps, and seconds, after the last,
 and has at most this many lines."""
 FEWEST_TIMED = 3
-"""Of so many lines one has a time of its own where all have a place by times: lyrics in three languages."""
+"""Most lines for each time of its own in an LRC: lyrics in three languages have three."""
 
 _STAMP = r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]"
 _STAMPS = re.compile(rf"^\s*(?:{_STAMP}\s*)*{_STAMP}")
