@@ -14,9 +14,10 @@ from song_examples import codes_of, finished_song
 from yuegguf.codec.protocol import SONG_HOP
 from yuegguf.errors import DamagedFile, RequestError
 from yuegguf.exchange.convert import npy_files
+from yuegguf.exchange.decode_files import check_decoding
 from yuegguf.pipeline import takes
 from yuegguf.pipeline.phases import load_draft
-from yuegguf.request.song_request import GuideTrack, Reference, SongRequest
+from yuegguf.request.song_request import GuideTrack, Output, Reference, SongRequest
 from yuegguf.song import voices
 from yuegguf.song.conditioning import same_voice
 from yuegguf.song.folder import SongFolder
@@ -154,7 +155,9 @@ def test_a_song_of_more_sections_than_its_lyrics_is_not_extended(tmp_path: Path)
         takes.drafted_song(song)
 
 
-@pytest.mark.parametrize("read", [takes.drafted_song, npy_files])
+@pytest.mark.parametrize(
+    "read", [takes.drafted_song, npy_files, lambda song: check_decoding([song.path], Output())]
+)
 @pytest.mark.parametrize("codes", [codes_of(99), codes_of()[::-1]])
 def test_refined_codes_of_another_draft_are_refused(
     codes: np.ndarray, read: Callable[[SongFolder], object], tmp_path: Path
