@@ -146,6 +146,7 @@ BAD_FILES: dict[str, Callable[[Path], object]] = {
     "holds no samples": lambda path: _float_file(path, []),
     "not numbers": lambda path: _float_file(path, [0.0, float("nan")]),
     "are not numbers": lambda path: _float_file(path, [0.0, float("inf")]),
+    "or far above full scale": lambda path: _float_file(path, [0.0, -3e38]),
     "sample rate of 7 Hz": lambda path: _float_file(path, [0.0], 7),
     "sample rate of 2000000 Hz": lambda path: _float_file(path, [0.0], 2_000_000),
     "claims 1000 channels": lambda path: soundfile.write(path, np.zeros((3, 1000)), RATE),

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import Capture, cli, ended, refused
+from helpers import Capture, cli, edit_song, ended, refused
+from song_examples import all_content
 
 from yuegguf.errors import RequestError
-from yuegguf.files.arrays import load_arrays
+from yuegguf.files.arrays import load_arrays, save_arrays
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline.engines import open_codec
 from yuegguf.request.prepared import prepare, shared_frames
@@ -180,6 +181,18 @@ def test_a_silent_track_stays_silent_when_its_song_goes_on(tmp_path: Path, capsy
     assert codes.shape[2] > codes_of(Path(song)).shape[2]
     assert (codes[0] == silence_codes(open_codec(nano_models().codec, 1))[:, None]).all()
     assert not wave_of(folder, "vocals").any()
+
+
+def test_a_guide_track_that_does_not_fit_is_refused_before_any_work(tmp_path: Path, capsys: Capture) -> None:
+    options = ("--instrumental", "--lyrics", "[verse]\nla la\n", "--segment-seconds", 1, "-o", tmp_path)
+    folder = Path(cli(capsys, "run", "-g", "pop", *options, *MACHINE, "--json").json["folder"])
+    save_arrays(folder / "track.npz", {"codes": np.zeros((8, 20), np.int16)})
+    for state, gone in (("refine", "stage2.npz"), ("draft", "stage1.npz")):
+        (folder / gone).unlink()
+        edit_song(folder, state=state)
+        before = all_content(folder)
+        assert "track.npz has 20 frames, of 50 of the song" in refused(capsys, 7, "resume", folder)
+        assert all_content(folder) == before
 
 
 def test_takes_encode_a_recording_once(

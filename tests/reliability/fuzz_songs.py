@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mutators import Content
 from song_examples import FRAMES, codes_of, finished_song
 
 from yuegguf.audio.growing_wav import GrowingWav
+from yuegguf.codec.protocol import FRAME_RATE
 from yuegguf.errors import RequestError, YueError
 from yuegguf.exchange import convert, yue_ui
 from yuegguf.exchange.npy_codes import read_codes
@@ -25,6 +27,7 @@ from yuegguf.files import typed_json
 from yuegguf.lm.vocab import interleave
 from yuegguf.pipeline import song_models, takes
 from yuegguf.pipeline.write_audio import file_extras
+from yuegguf.request.song_request import GuideTrack, Reference
 from yuegguf.song import voices
 from yuegguf.song.cache_snapshots import KvSnapshots, SnapshotRecord
 from yuegguf.song.folder import SongFolder
@@ -69,6 +72,8 @@ def whole_seeds(folder: Path) -> list[Content]:
     """Songs with every file that one can have: a finished one, one in work, one that goes on from another."""
     path = finished_song(folder)
     song, codes = SongFolder.open(path), codes_of()
+    reference = Reference(mix="/a.wav", end=FRAMES / FRAME_RATE)
+    song.advance("done", request=replace(song.request, reference=reference, track=GuideTrack("vocal")))
     song.save_reference(codes[0, 0])
     song.save_guide_track(codes[0], None)
     song.save_chunk(0, 0, codes[0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fakes import PIECES, FakeEngine
 
-from yuegguf.errors import StorageError
+from yuegguf.errors import EngineError, StorageError
 from yuegguf.lm.vocab import stage2_vocab
 from yuegguf.progress import Event
 from yuegguf.stages import stage2
@@ -74,6 +74,27 @@ def test_pick_stays_inside_its_codebook_and_takes_the_first_of_equals() -> None:
     logits[0, start : start + 1024] = -5.0
     logits[0, [start + 7, start + 9]] = -4.0
     assert stage2.best_codes(logits, 3, VOCAB).tolist() == [7]
+
+
+@pytest.mark.parametrize("broken", [{7: np.nan}, {0: np.inf, 9: np.nan}, {3: np.inf}, {...: -np.inf}])
+def test_logits_of_any_row_that_are_not_numbers_are_an_error(broken: dict[Any, float]) -> None:
+    logits = np.zeros((3, len(PIECES)), np.float32)
+    start = VOCAB.codebooks[5]
+    for place, value in broken.items():
+        logits[1, start : start + 1024][place] = value
+    with pytest.raises(EngineError, match="stage 2 is not a number"):
+        stage2.best_codes(logits, 5, VOCAB)
+    assert stage2.best_codes(logits, 4, VOCAB).tolist() == [0, 0, 0]  # those of other codebooks are not read
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_broken_model_is_an_error_before_any_chunk_is_kept() -> None:
+    class Broken(FakeEngine):
+        def _logits(self, ids: object) -> np.ndarray:
+            return np.full(len(PIECES), np.nan, np.float32)
+
+    with pytest.raises(EngineError, match="not a number"):
+        stage2.refine_codes(codes0(5), Broken(), VOCAB, keep=pytest.fail)
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -34,6 +34,8 @@ UNKNOWN_SAMPLES = 2**63 - 1
 """Samples that libsndfile announces where the length is not known."""
 RESAMPLE_SECONDS = 30
 """Seconds resampled at a time."""
+HIGHEST_SAMPLE = 2.0**32
+"""Highest sample that is accepted, where full scale is 1: above whole numbers of 32 bits stored as floats."""
 
 
 class SoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -211,8 +213,11 @@ def _go_to(file: SoundFile, position: int, sample: int) -> None:
 def _mono(block: Wave, path: Path) -> Wave:
     with np.errstate(invalid="ignore", over="ignore"):  # such samples are refused below
         wave: Wave = block.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(wave).all():
-        raise RequestError(f"{path} holds samples that are not numbers", "export the recording again")
+    if not (np.abs(wave) <= HIGHEST_SAMPLE).all():  # false for NaN too
+        raise RequestError(
+            f"{path} holds samples that are not numbers, or far above full scale",
+            "export the recording again",
+        )
     return wave
 
 

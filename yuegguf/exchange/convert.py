@@ -194,7 +194,7 @@ def _stage1_codes(folder: SongFolder) -> tuple[NDArray[np.int16], NDArray[np.int
 
 
 def _stage2_codes(folder: SongFolder) -> NDArray[np.int16]:
-    return folder.load_stage2() if (folder.path / "stage2.npz").exists() else _no_codes()
+    return folder.load_codes() if (folder.path / "stage2.npz").exists() else _no_codes()
 
 
 def _no_codes() -> NDArray[np.int16]:

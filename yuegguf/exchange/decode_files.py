@@ -73,7 +73,7 @@ def check_decoding(codes: Sequence[Path], output: Output) -> NDArray[np.int16]:
     """
     preflight.check_output(output)
     alone, song = _track_alone(codes), _song_of(codes)
-    loaded = read_track(codes[0]) if alone else song.load_stage2() if song else read_codes(codes)
+    loaded = read_track(codes[0]) if alone else song.load_codes() if song else read_codes(codes)
     if not loaded.shape[-1]:
         raise RequestError(f"{codes[0]} holds no frames of music", "pass codes of a longer recording or song")
     return loaded

@@ -20,6 +20,10 @@ from yuegguf.files.reading import open_plain_file
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """Errors of zipfile for damage: a wrong checksum, a broken stream, an unknown compression or encryption."""
 
+MAX_SECTIONS = 2**16
+"""Most sections of a song that is read."""
+MAX_FRAMES = 2**24
+"""Most frames of a song that is read: four days of music."""
 MAX_ARRAY_BYTES = 2**31
 """Most bytes of one unpacked array: a recording of three hours, far above any array of a song."""
 
@@ -65,6 +69,11 @@ def load_arrays(
         raise explain_damage(file, damaged, ("zip",)) from error
 
 
+def array_bytes(count: int) -> int:
+    """Most bytes of an array of `count` numbers, for `load_arrays`."""
+    return min(MAX_ARRAY_BYTES, 8 * count + 2 * npy.MAX_HEADER_BYTES)
+
+
 def _member(archive: zipfile.ZipFile, name: str, most: int) -> NDArray[Any]:
     """An array of an .npz, unpacked in blocks. Raises ValueError and ZIP_ERRORS."""
     info = archive.getinfo(name)
@@ -99,7 +108,7 @@ def check_frames(frames: NDArray[Any], total: int | None, name: str) -> None:
 
     Raises DamagedFile.
     """
-    counts = frames.tolist() if frames.ndim == 1 and np.issubdtype(frames.dtype, np.integer) else [-1]
-    most = MAX_ARRAY_BYTES if total is None else total
-    if not all(0 <= n <= most for n in counts) or total not in (None, sum(counts)):
+    listed = frames.ndim == 1 and len(frames) <= MAX_SECTIONS and np.issubdtype(frames.dtype, np.integer)
+    counts = frames.tolist() if listed else [-1]
+    if min(counts, default=0) < 0 or sum(counts) > MAX_FRAMES or total not in (None, sum(counts)):
         raise DamagedFile(f"{name} is damaged: its sections do not add up")

@@ -139,8 +139,7 @@ def stage1_task(
 
 def frame_caps(folder: SongFolder) -> list[int]:
     """Most frames of each section of a song; of those that it goes on from, what they have."""
-    base = folder.load_kept_part()
-    return base.caps(folder.song.caps) if base else list(folder.song.caps)
+    return folder.frame_caps()
 
 
 def drafted_caps(folder: SongFolder) -> list[int]:

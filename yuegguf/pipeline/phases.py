@@ -23,7 +23,7 @@ from yuegguf.pipeline.write_audio import file_extras, write_draft, write_song
 from yuegguf.planning.plan import Plan
 from yuegguf.progress import Event, Progress
 from yuegguf.request.song_request import SongRequest
-from yuegguf.song import voices
+from yuegguf.song.conditioning import same_voice
 from yuegguf.song.encoding import reference_codes
 from yuegguf.song.folder import SongFolder
 from yuegguf.song.kept_part import KeptPart
@@ -163,7 +163,7 @@ def _reference(
     kept = folder.load_reference()
     if kept is None:
         if wanted.voice is not None:
-            kept = voices.load_voice(wanted.voice).codes
+            kept = same_voice(wanted.voice, wanted)
         else:
             progress(Event("draft", 0, folder.song.frames, "encoding the reference"))
             with closing(parts.codec()) as codec:
@@ -194,6 +194,11 @@ class Draft:
 def load_draft(folder: SongFolder) -> Draft:
     """Read what stage 2 refines. Raises DamagedFile."""
     codes0, kept = folder.load_stage1()[0], folder.load_kept_part()
+    if kept and not kept.surrounds(codes0):
+        raise DamagedFile(
+            f"{folder.path / 'stage1.npz'} does not begin and end with the part that the song continues",
+            "delete stage1.npz and resume to make it again",
+        )
     given = None if folder.request.track is None else track_index(folder.request.track)
     span = slice(0, codes0.shape[1])
     if kept and kept.refined:  # chunks are counted from where it ends

@@ -127,8 +127,7 @@ def reference_size(reference: Reference) -> int:
     """Codes of a located reference. Raises RequestError, DamagedFile for a voice."""
     if reference.voice is not None:
         return len(voices.load_voice(reference.voice).codes)
-    frames = round(FRAME_RATE * reference.end) - round(FRAME_RATE * reference.start)
-    return frames if reference.mix is not None else 2 * frames
+    return reference.frames if reference.mix is not None else 2 * reference.frames
 
 
 def check_prompt(

@@ -132,8 +132,13 @@ def drafted_song(song: SongFolder) -> DraftedSong:
             f"{song.path} is as long as the recording that it was made to", "make it anew with a longer one"
         )
     codes0, frames = song.load_stage1()
+    if len(frames) > (count := len(song.song.sections)):
+        raise DamagedFile(
+            f"{song.path / 'stage1.npz'} has {len(frames)} sections, and the song's lyrics have {count}",
+            "restore it from a copy, or start the song again",
+        )
     refined = (song.path / "stage2.npz").exists()
-    codes = song.load_stage2() if refined else codes0[:, None]
+    codes = song.load_codes() if refined else codes0[:, None]
     complete = [section.complete for section in finished_sections(song)]
     return DraftedSong(song.request, frames.tolist(), codes, complete)
 

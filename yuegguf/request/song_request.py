@@ -71,6 +71,11 @@ class Reference:
                 f"the reference window {self.start:g}-{self.end:g} s is empty", "pass --ref-start < --ref-end"
             )
 
+    @property
+    def frames(self) -> int:
+        """Frames of the window."""
+        return round(FRAME_RATE * self.end) - round(FRAME_RATE * self.start)
+
 
 @dataclass(frozen=True)
 class GuideTrack:

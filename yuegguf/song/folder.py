@@ -31,9 +31,16 @@ from typing import Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE
+from yuegguf.codec.protocol import CODEBOOKS, FRAME_RATE, SONG_HOP
 from yuegguf.errors import DamagedFile, RequestError, StorageError, quoted
-from yuegguf.files.arrays import check_codes, check_frames, load_arrays, save_arrays
+from yuegguf.files.arrays import (
+    MAX_SECTIONS,
+    array_bytes,
+    check_codes,
+    check_frames,
+    load_arrays,
+    save_arrays,
+)
 from yuegguf.files.atomic import (
     WORKSPACE_PREFIX,
     locked_folder,
@@ -47,6 +54,7 @@ from yuegguf.files.steady import check_steady
 from yuegguf.request.prepared import PreparedSong, prepare
 from yuegguf.request.preview_options import PreviewOptions
 from yuegguf.request.song_request import FinishedSection, SongRequest
+from yuegguf.song.conditioning import TRACK_HINT, check_recording, check_reference
 from yuegguf.song.guard import TAKE_NAME, check_entries
 from yuegguf.song.kept_part import KeptPart, check_log_prefix, read_kept_part
 from yuegguf.song.lease import locked_without_lease
@@ -174,17 +182,23 @@ class SongFolder:
             )
         return kept
 
+    def frame_caps(self) -> list[int]:
+        """Most frames of each section; of kept ones, what they have. Raises DamagedFile."""
+        kept = self.load_kept_part()
+        return kept.caps(self.song.caps) if kept else list(self.song.caps)
+
     def save_reference(self, codes: NDArray[np.int16]) -> None:
         """Save the reference's codes [N], so that a resume needs no audio file."""
         save_arrays(self.path / "reference.npz", {"codes": codes})
 
     def load_reference(self) -> NDArray[np.int16] | None:
-        """The reference's codes [N], or None. Raises DamagedFile."""
-        file = self.path / "reference.npz"
-        if not file.exists():
+        """The codes [N] of the request's reference, or None. Raises DamagedFile."""
+        file, reference = self.path / "reference.npz", self.request.reference
+        if reference is None or not file.exists():
             return None
-        codes = load_arrays(file, ("codes",))["codes"]
+        codes = load_arrays(file, ("codes",), array_bytes(2 * reference.frames))["codes"]
         check_codes(codes, (None,), file.name)
+        check_reference(codes, reference, file.name)
         return codes.astype(np.int16)
 
     def save_stage1(self, frames: Sequence[int], codes: NDArray[np.int16]) -> None:
@@ -193,15 +207,17 @@ class SongFolder:
 
     def load_stage1(self) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         """Codebook 0 [2, T] and the frames of each section. Raises DamagedFile."""
-        arrays = load_arrays(self.path / "stage1.npz", ("codes", "frames"))
-        codes, frames = arrays["codes"], arrays["frames"]
+        frames = self.load_section_frames()
+        most = array_bytes(2 * sum(frames.tolist()))
+        codes = load_arrays(self.path / "stage1.npz", ("codes",), most)["codes"]
         check_codes(codes, (2, None), "stage1.npz")
         check_frames(frames, codes.shape[1], "stage1.npz")
-        return codes.astype(np.int16), frames.astype(np.int64)
+        return codes.astype(np.int16), frames
 
     def load_section_frames(self) -> NDArray[np.int64]:
         """The frames of each section of stage 1, without its codes. Raises DamagedFile."""
-        frames = load_arrays(self.path / "stage1.npz", ("frames",))["frames"]
+        most = array_bytes(MAX_SECTIONS)
+        frames = load_arrays(self.path / "stage1.npz", ("frames",), most)["frames"]
         check_frames(frames, None, "stage1.npz")
         return frames.astype(np.int64)
 
@@ -219,17 +235,28 @@ class SongFolder:
         save_arrays(self.path / "track.npz", {"codes": codes, **({} if wave is None else {"wave": wave})})
 
     def load_guide_track(self) -> tuple[NDArray[np.int16], NDArray[np.float32] | None] | None:
-        """The guide track's codes and recording, or None. Raises DamagedFile."""
-        file = self.path / "track.npz"
-        if not file.exists():
+        """The codes and the recording of the request's guide track, or None. Raises DamagedFile."""
+        file, track = self.path / "track.npz", self.request.track
+        if track is None or not file.exists():
             return None
-        codes = load_arrays(file, ("codes",))["codes"]
-        check_codes(codes, (CODEBOOKS, None), "track.npz")
-        recorded = self.request.track is not None and self.request.track.file is not None
-        wave = load_arrays(file, ("wave",))["wave"] if recorded else None
-        if wave is not None and (wave.ndim != 1 or wave.dtype != np.float32 or not np.isfinite(wave).all()):
-            raise DamagedFile("track.npz does not hold a recording", "start the song again")
+        needed = self._guided_frames()
+        most = max(needed, sum(self.song.caps))  # another song of the request may have encoded it
+        codes = load_arrays(file, ("codes",), array_bytes(CODEBOOKS * most))["codes"]
+        check_codes(codes, (CODEBOOKS, None), file.name)
+        frames = codes.shape[1]
+        if frames < needed:
+            raise DamagedFile(f"{file.name} has {frames} frames, of {needed} of the song", TRACK_HINT)
+        wave = None
+        if track.file is not None:
+            wave = load_arrays(file, ("wave",), array_bytes(SONG_HOP * frames))["wave"]
+            check_recording(wave, frames, file.name)
         return codes.astype(np.int16), wave
+
+    def _guided_frames(self) -> int:
+        """Frames for which the guide track is needed: those drafted, or the most that the draft may have."""
+        if self.state != "draft" and (self.path / "stage1.npz").exists():
+            return int(self.load_section_frames().sum())
+        return sum(self.frame_caps())
 
     def save_chunk(self, track: int, start: int, codes: NDArray[np.int16]) -> None:
         """Save a finished chunk [8, frames] of stage 2."""
@@ -243,7 +270,7 @@ class SongFolder:
         file = self._chunk(track, start)
         if not file.exists():
             return None
-        codes = load_arrays(file, ("codes",))["codes"]
+        codes = load_arrays(file, ("codes",), array_bytes(CODEBOOKS * frames))["codes"]
         check_codes(codes, (CODEBOOKS, frames), f"chunks/{file.name}")
         return codes.astype(np.int16)
 

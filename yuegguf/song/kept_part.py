@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from yuegguf.codec.protocol import CODEBOOKS
 from yuegguf.errors import DamagedFile
-from yuegguf.files.arrays import check_codes, check_frames, load_arrays, save_arrays
+from yuegguf.files.arrays import (
+    MAX_SECTIONS,
+    array_bytes,
+    check_codes,
+    check_frames,
+    load_arrays,
+    save_arrays,
+)
 from yuegguf.files.atomic import read_limited
 from yuegguf.lm.vocab import interleave
 from yuegguf.song.token_log import MAX_LOG_BYTES, RESTORE_HINT, parse_log
@@ -40,7 +47,13 @@ class KeptPart:
     """Whether the model ended each of these sections, before and after; None = unknown."""
 
     def caps(self, caps: Sequence[int]) -> list[int]:
-        """Most frames of each section of the song, from those that its request says."""
+        """Most frames of each section of the song, from those that its request says.
+
+        Raises DamagedFile for fewer sections than are kept.
+        """
+        count = self.prefix.sections + len(self.after_frames)
+        if count > len(caps):
+            raise DamagedFile(f"base.npz keeps {count} sections of a song that has {len(caps)}", RESTORE_HINT)
         return _with_kept(caps, self.frames[: self.prefix.sections], self.after_frames)
 
     def completeness(self, complete: Sequence[bool]) -> list[bool]:
@@ -49,6 +62,16 @@ class KeptPart:
         if self.complete is None:
             return list(complete)
         return _with_kept(complete, self.complete[:whole], self.complete[len(self.complete) - after :])
+
+    def surrounds(self, codes0: NDArray[np.int16]) -> bool:
+        """Whether codebook 0 [2, T] of a song begins and ends with these codes."""
+        first, last = self.before[:, 0], self.after[:, 0]
+        length, start = first.shape[1], codes0.shape[1] - last.shape[1]
+        return (
+            length <= start
+            and np.array_equal(codes0[:, :length], first)
+            and np.array_equal(codes0[:, start:], last)
+        )
 
     @property
     def refined(self) -> bool:
@@ -75,8 +98,12 @@ def read_kept_part(folder: Path) -> KeptPart | None:
     """The kept part in a song folder, or None. Raises DamagedFile."""
     if not (folder / "base.npz").exists():
         return None
-    names = ("given", "frames", "before", "after_frames", "after")
-    arrays = load_arrays(folder / "base.npz", names, optional=("complete",))
+    file, counts = folder / "base.npz", ("given", "frames", "after_frames")
+    arrays = load_arrays(file, counts, array_bytes(2 * MAX_SECTIONS), optional=("complete",))
+    for name in counts[1:]:
+        check_frames(arrays[name], None, "base.npz")
+    longest = max(sum(arrays[name].tolist()) for name in counts[1:])
+    arrays |= load_arrays(file, ("before", "after"), array_bytes(2 * CODEBOOKS * longest))
     books = CODEBOOKS if arrays["before"].shape[1:2] == (CODEBOOKS,) else 1
     for name, frames in (("before", "frames"), ("after", "after_frames")):
         check_codes(arrays[name], (2, books, None), "base.npz")

@@ -56,6 +56,6 @@ class CodeSampler:
             choice = sample_step(logits, in_context, self.vocab, task.sampling, step)
         except FloatingPointError as error:
             raise EngineError(
-                "the model's output is not a number", "its file may be damaged: convert it again"
+                "the output of stage 1 is not a number", "its file may be damaged: convert it again"
             ) from error
         return END_OF_AUDIO if choice == END else choice - 1

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from yuegguf.errors import EngineError
 from yuegguf.lm.protocol import SequenceInput, TokenEngine
 from yuegguf.lm.vocab import CODEBOOK_SIZE, Stage2Vocab
 from yuegguf.progress import Event, Progress, silent
@@ -313,9 +314,19 @@ def _chunk_codes(chunk: Chunk, codes0: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def best_codes(logits: NDArray[np.float32], codebook: int, vocab: Stage2Vocab) -> NDArray[np.intp]:
-    """Logits [N, n_vocab] → the most likely code of one codebook for each [N]; the first of equals."""
+    """Logits [N, n_vocab] → the most likely code of one codebook for each [N]; the first of equals.
+
+    Raises EngineError for logits that are not numbers.
+    """
     start = int(vocab.codebooks[codebook])
-    return np.asarray(logits[:, start : start + CODEBOOK_SIZE].argmax(axis=1))
+    own = logits[:, start : start + CODEBOOK_SIZE]
+    best = np.asarray(own.argmax(axis=1))
+    # NaN is greater than any number to argmax, so that the best ones tell of all
+    if not np.isfinite(own[np.arange(len(own)), best]).all():
+        raise EngineError(
+            "the output of stage 2 is not a number", "its file may be damaged: convert it again"
+        )
+    return best
 
 
 def _prompt(codes0: NDArray[np.int16], vocab: Stage2Vocab) -> list[int]:
