@@ -182,7 +182,6 @@ def test_a_song_that_was_changed_elsewhere_is_shown_as_it_is(browser: Any, serve
         remix.click()
         assert page.get_by_label("Vocals, dB").input_value() == "-6"
         assert muted.get_attribute("aria-pressed") == "true"
-        page.unroute_all(behavior="ignoreErrors")
 
 
 def test_a_stopped_song_waits_for_no_more_music(browser: Any, server: Server) -> None:
@@ -233,7 +232,6 @@ def test_a_stopped_song_waits_for_no_more_music(browser: Any, server: Server) ->
         answers.change = lambda body: stopped(body, files=0)
         page.get_by_role("button", name="Stop").click()
         page.get_by_text("There is no music yet.").wait_for()
-        page.unroute_all(behavior="ignoreErrors")
 
 
 def test_listening_goes_on_when_the_drafts_of_takes_end(browser: Any, server: Server) -> None:
@@ -266,7 +264,6 @@ def test_listening_goes_on_when_the_drafts_of_takes_end(browser: Any, server: Se
         assert [start[1] for start in page.evaluate("window.starts")[2:]] == pytest.approx([1, 1], abs=0.01)
         assert take.get_attribute("aria-pressed") == "true"
         assert page.evaluate("document.activeElement.textContent") == "Take B"
-        page.unroute_all(behavior="ignoreErrors")
 
 
 def test_a_shorter_take_stops_at_its_own_end(browser: Any, server: Server) -> None:

@@ -13,6 +13,7 @@ from browsing import (
     one_song,
     opened,
     run_until,
+    settle,
     state,
     stop_the_clock,
 )
@@ -140,6 +141,8 @@ def test_the_next_page_goes_on_behind_what_is_there(browser: Any, server: Server
         page.wait_for_function("document.querySelector('button[aria-disabled]') !== null")
         page.locator("#filter").select_option("failed")
         rows.first.wait_for(state="hidden")
+        while len(held) == 1:
+            settle(page)
         route, found = held[1]
         route.fulfill(json=found)
         page.locator("button[aria-disabled]").wait_for(state="detached")

@@ -138,6 +138,8 @@ def opened(browser: Any, server: Server, **options: Any) -> Iterator[Any]:
     try:
         yield page
     finally:
+        for each in context.pages:  # else a request that is still being answered fails the next test
+            each.unroute_all(behavior="ignoreErrors")
         context.close()
     assert errors == []
 
