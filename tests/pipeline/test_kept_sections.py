@@ -13,7 +13,6 @@ from yuegguf.errors import DamagedFile
 from yuegguf.files.arrays import load_arrays, save_arrays
 from yuegguf.models.resolve import nano_models
 from yuegguf.pipeline import takes
-from yuegguf.pipeline.draft_phase import frame_caps
 from yuegguf.pipeline.extend import ExtendRequest
 from yuegguf.pipeline.song_job import SongJob
 from yuegguf.planning.compute_options import ComputeOptions
@@ -48,9 +47,9 @@ def test_the_context_holds_sections_that_are_longer_than_the_new_limit(sung: Run
         ExtendRequest(7, lyrics=more.replace("[verse]", "#length 1\n[verse]"), segment_seconds=1),
     ):
         made = begun(old, tmp_path / "songs", wanted)
-        assert frame_caps(made) == [*kept, 50]
+        assert made.frame_caps() == [*kept, 50]
         assert made.record.plan is not None
-        assert made.record.plan.n_ctx >= 2 * sum(frame_caps(made))
+        assert made.record.plan.n_ctx >= 2 * sum(made.frame_caps())
 
 
 @pytest.mark.parametrize(

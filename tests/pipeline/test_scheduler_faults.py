@@ -17,7 +17,7 @@ from yuegguf.codec.protocol import CODEC_RATE
 from yuegguf.errors import DamagedFile, EngineError, Interrupted, NotInstalled, YueError
 from yuegguf.lm import llama
 from yuegguf.models.resolve import nano_models
-from yuegguf.pipeline import draft_turn, phases, preflight, refine_turn, song_work, takes
+from yuegguf.pipeline import draft_turn, phases, preflight, refine_turn, takes
 from yuegguf.pipeline.engines import EngineFactory, encoding_memory
 from yuegguf.pipeline.scheduler import Scheduler
 from yuegguf.pipeline.song_work import SongWork
@@ -106,14 +106,14 @@ def test_songs_go_on_with_the_rows_of_one_that_is_refined(
 
 def test_a_waiting_song_that_is_damaged_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     songs = folders(tmp_path, DRAFTS[:3], draft="mix")
-    real = song_work.frame_caps
+    real = SongFolder.frame_caps
 
     def caps(folder: SongFolder) -> list[int]:
         if folder.path == songs[1].path:
             raise DamagedFile("what the song goes on from is damaged")
         return real(folder)
 
-    monkeypatch.setattr(song_work, "frame_caps", caps)
+    monkeypatch.setattr(SongFolder, "frame_caps", caps)
     works = works_of(songs)
     run_all(Scheduler(3), works)
     assert [type(outcome(work)) for work in works] == [Song, DamagedFile, Song]

@@ -137,14 +137,9 @@ def stage1_task(
     )
 
 
-def frame_caps(folder: SongFolder) -> list[int]:
-    """Most frames of each section of a song; of those that it goes on from, what they have."""
-    return folder.frame_caps()
-
-
 def drafted_caps(folder: SongFolder) -> list[int]:
     """Most frames of each section of a song, as far as they are drafted: without those kept behind them."""
-    caps, base = frame_caps(folder), folder.load_kept_part()
+    caps, base = folder.frame_caps(), folder.load_kept_part()
     return caps[: len(caps) - len(base.after_frames)] if base else caps
 
 

@@ -128,7 +128,7 @@ def _track(
         return None
     if (kept := folder.load_guide_track()) is None:
         with closing(parts.codec()) as codec:
-            frames = sum(draft_phase.frame_caps(folder))
+            frames = sum(folder.frame_caps())
             noted = _within_draft(folder, progress)
             kept = encode_guide_track(request.track, codec, frames, parts.room(), noted)
         folder.save_guide_track(*kept)

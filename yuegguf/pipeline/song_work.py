@@ -11,7 +11,6 @@ from functools import partial
 from yuegguf.errors import DamagedFile, Interrupted, YueError
 from yuegguf.models.resolve import Models
 from yuegguf.pipeline import phases, preflight
-from yuegguf.pipeline.draft_phase import frame_caps
 from yuegguf.pipeline.engines import EngineFactory, encoding_memory, engine_factory, find_devices
 from yuegguf.pipeline.song_models import check_same
 from yuegguf.planning import hardware
@@ -133,7 +132,7 @@ class SongWork:
             lambda words: self.progress(Event("draft", 0, 1, warning=words)),
         )
         if self.phase == "draft":  # read now, so that a damaged file fails this song alone
-            self._caps = frame_caps(self.folder)
+            self._caps = self.folder.frame_caps()
         self.begun = True
         return self._song_if_done()
 

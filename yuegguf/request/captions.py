@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 
 from yuegguf.request.changes import Change, Kind
+from yuegguf.request.site_junk import CUE
 
 _FILE = re.compile(r"\s*WEBVTT(?:[ \t]|\n|$)")
 _BLANK = re.compile(r"\n[ \t]*(?=\n)")
 _NO_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 _ARROW = "-->"
-_TIME = r"(?:(\d{1,2}):)?(\d{1,2}):(\d{2}(?:[.,]\d{1,3})?)"
-_CUE = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:[ \t]+\w+:\S+)*\s*")
-"""The times of a cue, with where its words stand."""
+_CUE = re.compile(rf"\s*{CUE}\s*")
 _NUMBER = re.compile(r"\s*\d{1,5}\s*")
 _TAG = re.compile(
     r"</?(?:b|c|i|lang|rt|ruby|u|v)(?:[.\s][^<>]*)?>|<\d{1,3}:\d{2}(?::\d{2})?\.\d{3}>", re.IGNORECASE
@@ -48,11 +47,12 @@ def timed_lines(text: str) -> str:
     start = end = ""
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if cue := _CUE.fullmatch(line):
-            start, end = _stamp(*cue.groups()[:3]), _stamp(*cue.groups()[3:])
+            start, end = map(_stamp, cue.groups())
         elif line.strip() and not (_NUMBER.fullmatch(line) and _CUE.fullmatch(following)):
             written.append(start + line.strip())
     return "\n".join([*written, end])
 
 
-def _stamp(hours: str | None, minutes: str, seconds: str) -> str:
-    return f"[{60 * int(hours or 0) + int(minutes):02d}:{float(seconds.replace(',', '.')):05.2f}]"
+def _stamp(time: str) -> str:
+    *hours, minutes, seconds = time.replace(",", ".").split(":")
+    return f"[{60 * int(*hours) + int(minutes):02d}:{float(seconds):05.2f}]"

@@ -23,9 +23,9 @@ _WHOLE = (
     re.compile(r"About the (?:song|artist)|Print this lyric|Add to (?:favorites|playlist)", re.IGNORECASE),
 )
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d{1,3})?"
-_CUE = rf"{_CLOCK}\s*-->\s*{_CLOCK}(?:[ \t]+\w+:\S+)*"
-"""Times of WebVTT or SubRip with where the words stand."""
-_TIME_LINE = re.compile(rf"\s*(?:{_CUE}|[(\[]?{_CLOCK}(?:\s*(?:-->|[-–—])\s*{_CLOCK})?[)\]]?)\s*")
+CUE = rf"({_CLOCK})\s*-->\s*({_CLOCK})(?:[ \t]+\w+:\S+)*"
+"""Times of WebVTT or SubRip, start and end, with where the words stand."""
+_TIME_LINE = re.compile(rf"\s*(?:{CUE}|[(\[]?{_CLOCK}(?:\s*(?:-->|[-–—])\s*{_CLOCK})?[)\]]?)\s*")
 _TIME_START = re.compile(rf"^\s*[(\[]?{_CLOCK}[)\]]?\s+(?=\S)")
 _NUMBER = re.compile(r"\s*\d{1,4}\s*")
 
